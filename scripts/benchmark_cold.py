@@ -1,10 +1,10 @@
-"""What new users and new items get from a configuration, on users and items that are held out of training entirely.
+"""Evaluate a configuration on new users and items, held out of training.
 
     python scripts/benchmark_cold.py examples/toys.toml --data ../shared/data
     python scripts/benchmark_cold.py shop/recall.toml --data shop --check
     python scripts/benchmark_cold.py examples/toys.toml --data ../shared/data --only known --known old/bundles --check
 
-For each hold-out the configuration is trained anew with `data.split` by "users" or by "items" (`--share` of them tests,
+For each hold-out the configuration is trained again with `data.split` by "users" or by "items" (`--share` of them tests,
 none validates, so that all configured sweeps are made), published, and judged as `recall evaluate` does it. The
 acceptance table has a line for each criterion:
 
@@ -59,7 +59,7 @@ class Criterion(BaseModel):
 
 
 class Result(BaseModel):
-    """Everything that one run came to."""
+    """All results of one run."""
 
     name: str
     seed: int
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> Result:
 
 
 def criteria(report: EvaluationReport) -> Iterator[Criterion]:
-    """The lines of the acceptance table that a report has something to say of."""
+    """Yield the lines of the acceptance table that a report has something to say of."""
     users, items = report.held_out_users, report.held_out_items
     ndcg, recall = f"ndcg@{_AT}", f"recall@{_AT}"
     if users is not None:

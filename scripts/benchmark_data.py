@@ -28,7 +28,10 @@ _AT_ONCE = 1_000_000
 
 
 def config() -> RunConfig:
-    """A run with every source of fields: ids, users, items, context, and history."""
+    """Return a run with every source of fields.
+
+    Ids, users, items, context, and history.
+    """
     return parse_config(
         {
             "data": {
@@ -52,7 +55,10 @@ def config() -> RunConfig:
 
 
 def generate(folder: Path, rows: int) -> None:
-    """Write the three tables: one user for 50 interactions, one item for 200, popular ones far more; in no order of time."""
+    """Write the three tables in random order.
+
+    There is one user for 50 interactions and one item for 200; popular ones have far more.
+    """
     rng = np.random.default_rng(0)
     users, items = max(rows // 50, 10), max(rows // 200, 10)
     pl.DataFrame(
@@ -80,7 +86,10 @@ def generate(folder: Path, rows: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Load, split and encode the tables: seconds of each step, of all, and of the cores; largest resident memory in GB."""
+    """Load, split and encode the tables.
+
+    Seconds of each step, of all, and of the cores; largest resident memory in GB.
+    """
     seconds: dict[str, float] = {}
     started = before = time.perf_counter()
 
@@ -115,7 +124,10 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def main() -> int:
-    """Parse the command line; without --folder, generate the tables and measure in a process of its own."""
+    """Parse the command line.
+
+    Without --folder, generate the tables and measure in a process of its own.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="interactions to make up (default: ten million)")
     parser.add_argument("--folder", type=Path, help="measure the tables of this folder, made before, in this process")

@@ -1,4 +1,4 @@
-"""Time an export: a generated catalogue is encoded, turned into vectors, indexed, proved, written and published.
+"""Time an export: encode a generated catalogue, index, verify, write and publish.
 
     python scripts/benchmark_export.py                     one million items, ten features each
     python scripts/benchmark_export.py --items 100000 --out export.json
@@ -55,7 +55,10 @@ def config_of(k: int) -> RunConfig:
 
 
 def generate(n_items: int, config: RunConfig, rng: np.random.Generator) -> Dataset:
-    """A catalogue whose columns hang together, as real ones do: brand, seller and tags follow the category."""
+    """Return a catalogue with correlated columns, like real ones.
+
+    Brand, seller and tags follow the category.
+    """
     category = rng.zipf(1.3, n_items) % SIZES["category"]
     columns = {"category": category}
     for name in ("brand", "seller", "colour", "country"):
@@ -90,7 +93,7 @@ def generate(n_items: int, config: RunConfig, rng: np.random.Generator) -> Datas
 
 
 def draw_model(encoder: FeatureEncoder, k: int, seed: int) -> FactorizationMachine:
-    """A model whose factors fall off like a trained one's: a few directions carry most of the length."""
+    """Return a model with the decaying spectrum of a trained one."""
     generator = torch.Generator().manual_seed(seed)
     model = FactorizationMachine(encoder.n_user_features, encoder.n_item_features, k)
     spectrum = torch.arange(1, k + 1).float().pow(-0.5)
@@ -103,7 +106,7 @@ def draw_model(encoder: FeatureEncoder, k: int, seed: int) -> FactorizationMachi
 
 
 def measure(n_items: int, k: int, root: Path) -> tuple[ExportReport, dict[str, object]]:
-    """One export, and all there is to say about it."""
+    """Time one export."""
     config = config_of(k)
     started = time.perf_counter()
     dataset = generate(n_items, config, np.random.default_rng(0))
@@ -137,7 +140,7 @@ def measure(n_items: int, k: int, root: Path) -> tuple[ExportReport, dict[str, o
 
 
 def main() -> int:
-    """Run, print, and give exit code 1 when one million items take longer than the bar."""
+    """Run, print, and return 1 when one million items take longer than the bar."""
     parser = argparse.ArgumentParser(description="Time an export.")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--k", type=int, default=64)

@@ -1,9 +1,9 @@
-"""What a bundle that goes on with new data comes to, beside training anew.
+"""Compare incremental training of a bundle on new data with training from scratch.
 
     python scripts/benchmark_growth.py examples/ml-100k.toml --data prepared --docs docs/benchmarks.md
 
 The folder holds the tables of the configuration, in Parquet and with times. New are the last of each user's interactions
-(`--share` of them are old) and all of every twentieth user's; users and items that are met in none of the old ones are
+(`--share` of them are old) and all of every twentieth user's; users and items that are in none of the old ones are
 unknown to the old tables. A bundle is trained on the old part. Then it goes on with old and new interactions, a model is
 trained from scratch on the same, and the bundle goes on with the new ones alone. Each user's last interaction but one
 validates, and its figures are given; the last is left out. `--docs` also writes them into a section of a Markdown file.
@@ -38,7 +38,10 @@ NEW_USERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the runs came to: going on with both parts beside a run from scratch, and with the new part alone."""
+    """Results of the runs.
+
+    Incremental training with both parts or with the new part only, beside a run from scratch.
+    """
 
     both: tuple[Ground, TrainResult]
     retrained: Retrained
@@ -77,7 +80,7 @@ def run(config: RunConfig, data: Path, share: float, scratch: Path) -> Result:
 
 
 def cut(config: RunConfig, data: Path, share: float, old: Path, new: Path) -> None:
-    """Write the tables of a configuration into two folders, as far as they were known before, and what came since."""
+    """Split the tables of a configuration into what was known before, and what is new."""
     columns = config.data
     interactions = pl.read_parquet(data / columns.interactions).sort(columns.time or "", maintain_order=True)
     place = pl.int_range(pl.len()).over(columns.user_id) / pl.len().over(columns.user_id)
@@ -148,7 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of its tables")
     parser.add_argument("--share", type=float, default=_SHARE, help=f"of each user's interactions that are old ({_SHARE})")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is written anew")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is rewritten")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The index beside the hardware's limit and beside its peers, on vectors that this project's own pipeline has learnt.
+"""Benchmark the index against hardware limits and peers, on trained vectors.
 
     pip install -c constraints.txt '.[train,serve,bench]'     what is not installed is left out, and the report says so
     python scripts/benchmark_index.py --worlds FOLDER --data DATA --docs docs/benchmarks.md
@@ -117,7 +117,7 @@ def main() -> int:
 
 
 def _worlds(folder: Path, arguments: argparse.Namespace) -> Iterator[worlds.World]:
-    """The catalogues, small ones first; those that are missing are made first."""
+    """Yield the catalogues, small ones first; those that are missing are made first."""
     only = arguments.only or ("ml-1m", "gowalla", "shop100k", "shop1m")
     for name in only:
         if not (folder / name / "about.json").exists():
@@ -138,7 +138,7 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _compare(report: Report, world: worlds.World, names: Sequence[str], quick: bool) -> dict[float, CellIndex]:
-    """Every contender at every target. Gives this project's index at each."""
+    """Return every contender at every target. Gives this project's index at each."""
     fitting, choosing, measuring = _users(world)
     large = len(world.items) > _LARGE
     truth, fresh = Truth.of(world.items, choosing, N), Truth.of(world.items, measuring, N)
@@ -181,7 +181,7 @@ def _against(
     target: float,
     bars: tuple[float, float],
 ) -> None:
-    """A peer that does not reach the target is compared at the most that it finds: the figure is then less than is due."""
+    """Compare with a peer; one that misses the target counts at its best recall."""
     name = f"{world}: queries a second at recall {target}, times {peer}'s"
     if peer not in rates:
         report.figures.append(Figure(name, None, *bars, note="left out"))
@@ -193,7 +193,7 @@ def _against(
 
 
 def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex], *, large: bool) -> None:
-    """Recall and time under random filters, each asked for again and again as filters are."""
+    """Measure recall and time under random filters, each repeated, as filters are."""
     index = indexes[0.99]
     _, _, measuring = _users(world)
     rng = np.random.default_rng(0)
@@ -230,7 +230,7 @@ def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex
 
 
 def _exact(report: Report, world: worlds.World) -> None:
-    """One query and a batch of 64 over the largest catalogue, certainly right, beside memory and beside faiss."""
+    """Time exact search over the largest catalogue, one query and a batch of 64."""
     fitting, choosing, measuring = _users(world)
     index = CellIndex.build(world.items, fitting, 0, 2)
     looked = np.mean([index.looked_at(user, N)[1] for user in measuring[:20]])
@@ -259,14 +259,17 @@ def _exact(report: Report, world: worlds.World) -> None:
 
 
 def _few(report: Report, world: worlds.World) -> None:
-    """A Faiss IndexFlatIP beside the cells, over few items of a world."""
+    """Return a Faiss IndexFlatIP beside the cells, over few items of a world."""
     report.say(
         "", f"Few items of {world.name}, each query without 100 seen ones:", "", *beside_the_cells(world, report.figures)
     )
 
 
 def _only_few(arguments: argparse.Namespace, folder: Path) -> int:
-    """The comparison over few items alone, in a section of its own; returns the exit code."""
+    """Return the comparison over few items alone, in a section of its own.
+
+    Returns the exit code.
+    """
     name = (arguments.only or ["shop50k"])[0]
     if not (folder / name / "about.json").exists():
         _make(folder / name, arguments)
@@ -289,7 +292,7 @@ def _only_few(arguments: argparse.Namespace, folder: Path) -> int:
 
 
 def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
-    """Tune an index for each catalogue as an export does, and try it on users it never met."""
+    """Tune an index for each catalogue as an export does, and test it on fresh users."""
     report.say("", "| tuned for .99 | chosen | certificate | recall of fresh users | seconds |", "|---" * 5 + "|")
     wrong = 0
     for world in opened:
@@ -302,7 +305,7 @@ def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
 
 
 def _users(world: worlds.World) -> tuple[Float32, Float32, Float32]:
-    """Users to fit indexes to, to choose settings with, and to measure with."""
+    """Return users to fit indexes to, to choose settings with, and to measure with."""
     half = len(world.users) // 2
     return world.users[: half - _CHOOSING], world.users[half - _CHOOSING : half], world.users[half : half + _CHOOSING]
 
@@ -331,7 +334,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="catalogues to take; all of them when left out")
     parser.add_argument("--upserts", type=float, default=10, metavar="SECONDS", help="how long items are upserted; 0 for not")
     parser.add_argument("--most", type=int, default=10_000_000, help="items of the largest step of growth")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the index is written anew")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the index is rewritten")
     return parser.parse_args()
 
 

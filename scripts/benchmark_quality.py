@@ -1,4 +1,4 @@
-"""Train and evaluate a configuration, exactly as it would be served, and others beside it on the same requests.
+"""Train and evaluate configurations, exactly as served, on the same requests.
 
     python scripts/benchmark_quality.py examples/frappe.toml --data ../shared/data
     python scripts/benchmark_quality.py examples/ml-100k.toml --data ../shared/data/ml-100k --out result.json
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 class Result(BaseModel):
-    """Everything that one run came to."""
+    """All results of one run."""
 
     name: str
     split: str
@@ -77,7 +77,10 @@ class Result(BaseModel):
 
 
 def run(entrants: Sequence[Entrant], data: Path, scratch: Path, validate: bool) -> Result:
-    """Train, export, load and evaluate, as a user would; the first is compared with each of the others."""
+    """Train, export, load and evaluate, as a user would.
+
+    The first is compared with each of the others.
+    """
     first = entrants[0]
     trained = [publish(one, data, one.root(scratch, number)) for number, one in enumerate(entrants)]
     dataset = load_dataset(_joint([one.config for one in entrants]), data)
@@ -104,7 +107,11 @@ def run(entrants: Sequence[Entrant], data: Path, scratch: Path, validate: bool) 
 
 
 def _joint(configs: Sequence[RunConfig]) -> RunConfig:
-    """The first, reading all that any of the models reads of a request. Raises ConfigError when they read other data."""
+    """Return the first, reading all that any of the models reads of a request.
+
+    Raises:
+        ConfigError: They read other data.
+    """
     times = {config.data.time for config in configs} - {None}
     data = [config.data.model_copy(update={"time": None, "carve": 0.0, "half_life": None}) for config in configs]
     if len(times) > 1 or any(one != data[0] for one in data):
@@ -120,7 +127,10 @@ def _joint(configs: Sequence[RunConfig]) -> RunConfig:
 
 
 def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
-    """The configuration, then the others; overrides of the command line hold for all of them."""
+    """Return the configuration, then the others.
+
+    Overrides of the command line hold for all of them.
+    """
     common = [f"seed={arguments.seed}", *arguments.set]
     entrants = [Entrant("as configured", load_config(arguments.config, common))]
     for against in arguments.against:
@@ -138,7 +148,7 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
 
 
 def _show(result: Result) -> None:
-    """The evaluation as tables, then what each model cost, a line each."""
+    """Return the evaluation as tables, then what each model cost, a line each."""
     print(f"{result.name}: split by {result.split}, judged on {result.report.part}, seed {result.seed}")
     for one in (result.model, *result.rivals):
         print(f"{one.bundle}: {one.label}; {_sizes(one)}")
@@ -156,7 +166,7 @@ def _sizes(one: Trained) -> str:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """The command without the paths that are this machine's own."""
+    """Return the command without the paths that are this machine's own."""
     words = ["python", "scripts/benchmark_quality.py", str(arguments.config), "--data", "DATA"]
     words += [word for name in ("set", "against") for value in getattr(arguments, name) for word in (f"--{name}", value)]
     words += ["--seed", str(arguments.seed)] if arguments.seed else []
@@ -164,7 +174,10 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _section(result: Result, command: str) -> Iterator[str]:
-    """The result as Markdown: one column for each model, the first beside popularity and the others beside the first."""
+    """Yield the result as Markdown.
+
+    One column for each model, the first beside popularity and the others beside the first.
+    """
     report = result.report
     yield f"### {result.name}\n"
     yield f"    {command}\n"
@@ -205,7 +218,7 @@ def _arguments() -> argparse.Namespace:
         "colon; may be repeated",
     )
     parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is written anew")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is rewritten")
     return parser.parse_args()
 
 

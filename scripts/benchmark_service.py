@@ -1,4 +1,6 @@
-"""What the service costs beside the search itself, and what its users wait: the real server, asked by known users over HTTP.
+"""Measure the service's overhead over the search itself, and its latency.
+
+The real server answers known users over HTTP.
 
     python scripts/benchmark_service.py --folder FOLDER --check
     python scripts/benchmark_service.py --folder FOLDER --quick --check
@@ -48,7 +50,10 @@ _SERVER, _SENDER = 0, 1  # cores
 
 @dataclass(frozen=True)
 class Report:
-    """Latencies in milliseconds from the moment a request was due; `server_cpu_us` is the server's CPU time a request."""
+    """Latencies in milliseconds from the moment a request was due.
+
+    `server_cpu_us` is the server's CPU time a request.
+    """
 
     items: int
     index: str
@@ -103,7 +108,10 @@ def write(docs: Path, lines: Sequence[str], *, quick: bool) -> None:
 
 
 def verdict(figures: Sequence[Figure], failed: int, *, check: bool) -> int:
-    """Name every figure that is missed, and requests that were not answered; gives the exit code, 0 unless `check`."""
+    """Name every figure that is missed, and requests that were not answered.
+
+    Gives the exit code, 0 unless `check`.
+    """
     missed = [f"{one.name}: {one.value:.3g}, {one.least:.3g} is asked" for one in figures if one.missed]
     if failed:
         missed.append(f"{failed} requests of the open load were not answered")
@@ -124,7 +132,10 @@ def _bundles(folder: Path, *, quick: bool) -> Iterator[tuple[str, Path]]:
 
 
 def _beside_bare(lines: list[str], figures: list[Figure], name: str, root: Path, seconds: float, rounds: int) -> float:
-    """The service's share of what the bare application answers; gives the service's requests a second."""
+    """Return the service's share of what the bare application answers.
+
+    Gives the service's requests a second.
+    """
     requests, strangers = requests_of(users_of(root, _USERS, 0), N), requests_of(users_of(root, _MANY_USERS, 1), N)
     with service(root, core=_SERVER) as ours, bare_application(root, _USERS, N, core=_SERVER) as bare:
         loads = {_OURS: (ours, requests), _BARE: (bare, requests), _NEW: (ours, strangers)}
@@ -155,7 +166,10 @@ def _two_workers(root: Path, seconds: float, rounds: int) -> Figure:
 
 
 def _ratio(of: Sequence[float], to: Sequence[float]) -> float:
-    """Median over the rounds: what else goes on in the machine lasts for seconds, and touches both of a round alike."""
+    """Median over the rounds.
+
+    What else goes on in the machine lasts for seconds, and touches both of a round alike.
+    """
     return median(one / other for one, other in zip(of, to, strict=True))
 
 
@@ -166,7 +180,10 @@ def _in_turn(
     sender: int | None = _SENDER,
     connections: int = CONNECTIONS,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Requests a second, and microseconds of the server's processor for each, by round; the first is not counted."""
+    """Return requests a second, and server microseconds of each, by round.
+
+    The first round is not counted.
+    """
     rates: dict[str, list[float]] = {name: [] for name in loads}
     costs: dict[str, list[float]] = {name: [] for name in loads}
     with pinned(sender):
@@ -202,7 +219,10 @@ def measure(bundle: Path, rate: float, seconds: float, n: int, seed: int) -> Rep
 
 
 def _encoding(root: Path) -> Figure:
-    """What comes before the search: a known user's values looked up and encoded, and the vector made of them."""
+    """Return what comes before the search.
+
+    A known user's values looked up and encoded, and the vector made of them.
+    """
     recommender = Recommender.load(root, pause=None)
     requests = [Request(user_id=one, n=N) for one in users_of(root, _USERS, 0)]
     whole = _microseconds(lambda request: recommender.user_vectors([request]), requests)
@@ -234,7 +254,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="folder that keeps the bundles; a temporary one when left out")
     parser.add_argument("--quick", action="store_true", help="shorter rounds, and no bundle of a million items is made")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the service is written anew")
+    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the service is rewritten")
     parser.add_argument("--bundle", type=Path, help="put this bundle under one open load")
     parser.add_argument("--rate", type=float, default=100.0, help="with --bundle: requests a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="with --bundle")

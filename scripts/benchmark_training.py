@@ -1,4 +1,4 @@
-"""Train on ids side by side with other programs, then on more and more data, and say where the time goes.
+"""Compare training with other programs, then scale the data and profile it.
 
     python scripts/benchmark_training.py --data ../shared/data --peers ../peers
     python scripts/benchmark_training.py --quick --check
@@ -39,7 +39,7 @@ SAME = 0.999
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured number and the bar that it must not be above (or below, where it is to be large)."""
+    """A measured number with its bar, a maximum or a minimum."""
 
     name: str
     value: float
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def side_by_side(name: str, folder: Path, given: argparse.Namespace) -> tuple[str, list[Figure]]:
-    """All methods on one data set, in turn and again."""
+    """Return all methods on one data set, in turn and again."""
     split = Split.read(name, folder, tuning=False, requests=given.requests)
     runs: dict[str, list[Run]] = {}
     pythons = {method: python_of(method, given.peers) for method in TITLES}
@@ -128,7 +128,10 @@ def side_by_side(name: str, folder: Path, given: argparse.Namespace) -> tuple[st
 
 
 def _race(ours: list[Run], theirs: list[Run], part: float) -> tuple[float, float | None, float]:
-    """Median seconds to a part of the other's best NDCG, the other's and ours (None: never), and what share ours are."""
+    """Median seconds to a part of the other's best NDCG, the other's and ours (None.
+
+    Never), and what share ours are.
+    """
     its = [other.reached(part * other.best) or 0.0 for other in theirs]
     mine = [own.reached(part * other.best) for own, other in zip(ours, theirs, strict=True)]
     found = [seconds for seconds in mine if seconds is not None]
@@ -139,7 +142,7 @@ def _race(ours: list[Run], theirs: list[Run], part: float) -> tuple[float, float
 
 
 def growth(given: argparse.Namespace) -> tuple[str, list[Figure]]:
-    """Made-up data of several sizes, what the machine is used for, and lists at 1 and 2 threads."""
+    """Train on generated data of several sizes; compare lists at 1 and 2 threads."""
     results = []
     for size in given.sizes:
         results.append(_measured("sweep", size, given.k, given.threads))
@@ -201,7 +204,10 @@ def _measured(what: str, *numbers: int) -> dict[str, Any]:
 
 
 def tune(given: argparse.Namespace) -> int:
-    """Try every method's grid on a part of the training pairs; prints all that was found, best first."""
+    """Try every method's grid on a part of the training pairs.
+
+    Prints all that was found, best first.
+    """
     for name in AT:
         split = Split.read(name, given.data / name, tuning=True, requests=given.requests)
         for method in TITLES:

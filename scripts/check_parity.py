@@ -55,7 +55,10 @@ def main() -> int:
 
 
 def check_deepctr(folder: Path) -> Iterator[tuple[str, float]]:
-    """One feature in each of six fields, four of the user and two of the item: the layer sees their embeddings."""
+    """Yield one feature in each of six fields, four of the user and two of the item.
+
+    The layer sees their embeddings.
+    """
     del folder  # nothing is published
     import torch
 
@@ -85,7 +88,10 @@ def check_deepctr(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def check_myfm(folder: Path) -> Iterator[tuple[str, float]]:
-    """A regression on users, items and genres: every sample of the chain is a factorization machine."""
+    """Yield a regression on users, items and genres.
+
+    Every sample of the chain is a factorization machine.
+    """
     import myfm
     from scipy import sparse
 
@@ -101,7 +107,7 @@ def check_myfm(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def check_lightfm(folder: Path) -> Iterator[tuple[str, float]]:
-    """A hybrid model with a row of genres, weighted to 1, beside each item's own feature."""
+    """Yield a hybrid model with genres, weighted to 1, beside each item's id."""
     from lightfm import LightFM
     from scipy import sparse
 
@@ -129,7 +135,10 @@ def check_lightfm(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def check_xlearn(folder: Path) -> Iterator[tuple[str, float]]:
-    """Rows of a user, an item and its genres, without normalisation of instances. Its text has six digits."""
+    """Yield rows of a user, an item and its genres, without instance normalisation.
+
+    The text format has six digits.
+    """
     x, pairs, genres = _design()
     fields = np.repeat([0, 1, 2], [USERS, ITEMS, GENRES])
     rng = np.random.default_rng(4)
@@ -153,7 +162,10 @@ def _run(folder: Path, *command: str) -> None:
 
 
 def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Every pair of a user and an item as rows of features: user, item, its genres; the pairs; the genres of the items."""
+    """Return every pair of a user and an item as rows of features.
+
+    User, item, its genres; the pairs; the genres of the items.
+    """
     genres = np.random.default_rng(0).random((ITEMS, GENRES)) < 0.4
     pairs = np.stack([part.reshape(-1) for part in np.meshgrid(np.arange(USERS), np.arange(ITEMS), indexing="ij")], axis=1)
     x = np.hstack([np.eye(USERS)[pairs[:, 0]], np.eye(ITEMS)[pairs[:, 1]], genres[pairs[:, 1]].astype(np.float64)])
@@ -161,7 +173,7 @@ def _design() -> tuple[Float64, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
 
 
 def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: npt.NDArray[np.int64]) -> Float64:
-    """Import a model, ask the published bundle for the whole catalogue of every user, and give the scores of pairs."""
+    """Import a model, query the bundle for all items of all users, and return scores."""
     from recall.publish.importers.importer import run_import
     from recall.serving.recommender import Recommender, Request
 
@@ -206,7 +218,7 @@ def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # n
 
 
 def _deepctr_layer() -> "torch.nn.Module":  # noqa: F821
-    """Its FM layer alone: the package itself imports tensorflow, and asks the network for a newer version."""
+    """Return only its FM layer, because the package imports tensorflow."""
     spec = find_spec("deepctr_torch")
     assert spec is not None
     assert spec.submodule_search_locations is not None

@@ -1,4 +1,4 @@
-"""Figures of a benchmark: each has a bar that must be met and an aim, and says where it was not measured."""
+"""Figures of a benchmark, each with a required bar and an aim."""
 
 import math
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Figure:
     note: str = ""
 
     def reaches(self, bar: float) -> bool:
-        """Whether the value is at least as good as a bar."""
+        """Return whether the value is at least as good as a bar."""
         if self.value is None or math.isnan(self.value):
             return False
         return self.value >= bar if self.better == "more" else self.value <= bar

@@ -6,9 +6,9 @@ Without a path it checks those of `[tool.lint-docstrings]` in pyproject.toml. ru
 summary, the full stop, the imperative mood, a description for each parameter of an `Args:` section); this script adds:
 
 - a summary line has at most 80 characters and says something of its own (it does not begin with "See" or "As");
-- a public function or method with more than one parameter has an `Args:` section, and a `Raises:` section that names each
-  exception raised in its own body. Overrides inherit their documentation; functions that a framework registers (commands,
-  routes) document their parameters in the annotations;
+- a public function or method with more than one parameter, but for those of scripts, has an `Args:` section, and a `Raises:`
+  section that names each exception raised in its own body. Overrides inherit their documentation; functions that a framework
+  registers (commands, routes) document their parameters in the annotations;
 - no docstring, comment or message uses a word of BANNED.
 """
 
@@ -31,7 +31,7 @@ RUFF_RULES = "D205,D400,D401,D417"
 #: What to write instead of each banned word; docs/development/README.md has the rules behind them.
 BANNED = {
     r"nobody|somebody|anybody|everybody|whoever|whomever": "name what acts: the caller, the server, the data",
-    r"he|him|his|she": "name what acts",
+    r"(?-i:he|him|his|she)": "name what acts",
     r"mend|mended|mending": "hint, fix",
     r"anew|afresh": "again",
     r"surely(?!:)": "exactly, always",
@@ -55,10 +55,15 @@ class Finding(NamedTuple):
     message: str
 
 
-def check_source(source: str) -> list[Finding]:
-    """Return what breaks the rules in the source of one module, in order of lines."""
+def check_source(source: str, *, sections: bool = True) -> list[Finding]:
+    """Return what breaks the rules in the source of one module, in order of lines.
+
+    Args:
+        source: of a module.
+        sections: whether to require sections of parameters and exceptions.
+    """
     tree = ast.parse(source)
-    findings = [*_check_words(source, tree), *_check_summaries(tree), *_check_sections(tree.body)]
+    findings = [*_check_words(source, tree), *_check_summaries(tree), *(_check_sections(tree.body) if sections else ())]
     return sorted(set(findings))
 
 
@@ -70,7 +75,7 @@ def _check_words(source: str, tree: ast.Module) -> Iterator[Finding]:
     constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant)]
     texts += [(n.lineno, n.value) for n in constants if isinstance(n.value, str) and " " in n.value.strip()]
     for line, text in texts:
-        text = re.sub(r"`[^`\n]*`", "", text)
+        text = re.sub(r"`[^`\n]*`|^ +\w+:", "", text, flags=re.MULTILINE)  # names of the code are not prose
         for found in BANNED_PATTERN.finditer(text):
             advice = ADVICE[int(str(found.lastgroup)[1:])]
             yield Finding(line + text.count("\n", 0, found.start()), f'banned: "{found.group()}" ({advice})')
@@ -171,7 +176,7 @@ def main() -> int:
     files = sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
     total = 0
     for file in files:
-        found = check_source(file.read_text())
+        found = check_source(file.read_text(), sections="scripts" not in file.parts)  # scripts are not a library
         total += len(found)
         if options.counts:
             lines = [f"{len(found):4d} {file}"] if found else []

@@ -1,4 +1,6 @@
-"""Print figures of the structure of a source tree: packages, modules, statements, imports, files that one answer enters.
+"""Print figures of the structure of a source tree.
+
+Packages, modules, statements, imports, files that one answer enters.
 
     python scripts/measure_structure.py [TREE ...]
 
@@ -60,7 +62,7 @@ def main() -> None:
 
 
 def measure(tree: Path) -> dict[str, int]:
-    """All figures of one tree by name."""
+    """Return all figures of one tree by name."""
     ours, service = modules(tree / "recall"), modules(tree / "service")
     graph = imports(tree / "recall")
     parts = {part(name) for name in graph if name != "recall"}
@@ -88,12 +90,15 @@ def modules(package: Path) -> dict[str, Path]:
 
 
 def statements(path: Path) -> int:
-    """Statements of a file, those within others included, docstrings and other bare strings not."""
+    """Count the statements of a file, nested ones included, without docstrings."""
     return sum(isinstance(node, ast.stmt) and not _is_text(node) for node in ast.walk(_tree(path)))
 
 
 def imports(package: Path) -> dict[str, set[str]]:
-    """Modules by module that imports them, wherever the statement stands; not those that only type checkers read."""
+    """Modules by module that imports them, wherever the statement stands.
+
+    Not those that only type checkers read.
+    """
     known = modules(package)
     return {name: set(_imported(_tree(path), known)) - {name} for name, path in known.items()}
 
@@ -104,7 +109,10 @@ def part(name: str) -> str:
 
 
 def parts_of(graph: Graph) -> dict[str, set[str]]:
-    """The graph of imports between first-level parts; the package's own `__init__` is none."""
+    """Return the graph of imports between first-level parts.
+
+    The package's own `__init__` is none.
+    """
     own = {name.partition(".")[0] for name in graph}
     found: dict[str, set[str]] = {part(name): set() for name in graph if name not in own}
     for name in graph:
@@ -114,7 +122,10 @@ def parts_of(graph: Graph) -> dict[str, set[str]]:
 
 
 def upward(graph: Graph) -> list[tuple[str, str]]:
-    """A smallest set of arrows without which the parts can be put in layers: those that point upwards."""
+    """Return a smallest set of arrows without which the parts can be put in layers.
+
+    Those that point upwards.
+    """
     found: list[tuple[str, str]] = []
     for cycle in cycles(graph):
         arrows = [(one, two) for one in sorted(cycle) for two in sorted(graph[one] & cycle)]

@@ -1,4 +1,4 @@
-"""What a further worker costs in memory: the real service over one root, with one worker and with several.
+"""Memory of a further worker: the real service with one worker and with several.
 
     python scripts/measure_workers.py bundles --workers 2
 
@@ -41,7 +41,10 @@ def memory(process: int) -> Counter[str]:
 
 
 def ask(path: str, body: bytes | None = None) -> int:
-    """The status of an answer; 0 when nobody answered. Each request has a connection of its own, so all workers get some."""
+    """Return the status of an answer, 0 for none.
+
+    Each request has a connection of its own, so all workers get some.
+    """
     request = urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}", body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:

@@ -1,4 +1,4 @@
-"""Turn a copy of MovieLens, as GroupLens packs it, into the three tables and a configuration to start from.
+"""Convert a copy of MovieLens to the three tables and a configuration.
 
     python scripts/prepare_movielens.py ml-1m prepared
     recall train prepared/recall.toml
@@ -64,13 +64,20 @@ class Films:
 
 
 def find_layout(folder: Path) -> Callable[[Path], Films] | None:
-    """The function that reads the release of MovieLens in a folder; None when there is none."""
+    """Return the function that reads the release of MovieLens in a folder.
+
+    None when there is none.
+    """
     layouts = {"u.data": _read_100k, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
     return next((read for name, read in layouts.items() if (folder / name).is_file()), None)
 
 
 def read_movielens(folder: Path) -> Films:
-    """Read any release of MovieLens. Raises DataError when a file is missing or broken."""
+    """Read any release of MovieLens.
+
+    Raises:
+        DataError: A file is missing or broken.
+    """
     read = find_layout(folder)
     if read is None:
         hint = "Give the folder that the archive unpacks to"
@@ -124,7 +131,7 @@ def _csv(path: Path, columns: list[str]) -> pl.DataFrame:
 
 
 def _split(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
-    """A file without a header, its columns as text."""
+    """Return a file without a header, its columns as text."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -164,19 +171,7 @@ def _titled(films: pl.DataFrame) -> pl.DataFrame:
 
 
 def prepare(movielens: Path, out: Path, min_rating: float = 0.0) -> dict[str, int]:
-    """Write interactions, users and items as Parquet, and recall.toml unless there is one already.
-
-    Args:
-        movielens: folder with GroupLens' files.
-        out: folder to write to; it is made when there is none.
-        min_rating: lower ratings are left out.
-
-    Returns:
-        How many interactions, users and items were written.
-
-    Raises:
-        DataError: a file of GroupLens is missing or broken; nothing was written.
-    """
+    """Write interactions, users and items as Parquet, and a missing recall.toml."""
     films = read_movielens(movielens)
     kept = films.interactions.filter(pl.col("rating") >= min_rating)
     write_tables(Films(kept, films.users, films.items), out)
@@ -185,7 +180,7 @@ def prepare(movielens: Path, out: Path, min_rating: float = 0.0) -> dict[str, in
 
 
 def write_tables(films: Films, folder: Path) -> None:
-    """Write interactions, users and items as Parquet, and recall.toml unless there is one already."""
+    """Write interactions, users and items as Parquet, and a missing recall.toml."""
     folder.mkdir(parents=True, exist_ok=True)
     films.interactions.write_parquet(folder / "interactions.parquet")
     films.items.write_parquet(folder / "items.parquet")

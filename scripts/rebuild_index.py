@@ -1,4 +1,6 @@
-"""Publish a model with a new items table: items are encoded again, the index is rebuilt, nothing is trained.
+"""Publish a model with a new items table.
+
+Items are encoded again, the index is rebuilt, nothing is trained.
 
 python scripts/rebuild_index.py bundles new_items.parquet
 python scripts/rebuild_index.py bundles new_items.csv --ignore title --json report.json

@@ -1,4 +1,4 @@
-"""Parts of a Markdown file that a script writes and writes again, each between two comments that name it.
+"""Generated sections of a Markdown file, between two comments with their name.
 
 <!-- section: quality of frappe -->
 ...
@@ -9,11 +9,7 @@ from pathlib import Path
 
 
 def replace_section(path: Path, name: str, text: str) -> None:
-    """Put `text` where the section of that name stands, or at the end of the file, which is made where there is none.
-
-    Raises:
-        ValueError: the file holds one of the section's two comments and not the other, or one of them twice.
-    """
+    """Replace the section of that name, or append it to the file."""
     first, last = f"<!-- section: {name} -->", f"<!-- end of section: {name} -->"
     whole = path.read_text(encoding="utf-8") if path.exists() else ""
     section = f"{first}\n\n{text.strip()}\n\n{last}"

@@ -1,4 +1,6 @@
-"""Run the README's commands, in order, in one folder: what it promises is what happens.
+"""Run the README's commands, in order, in one folder.
+
+What it promises is what happens.
 
     python scripts/run_readme.py            run every block marked <!-- run -->
     python scripts/run_readme.py --write    bring the table of configuration keys up to date
@@ -27,12 +29,15 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 def with_table(text: str) -> str:
-    """The README with the table of configuration keys as the program knows them."""
+    """Return the README with the current table of configuration keys."""
     return _TABLE.sub(lambda match: f"{match[1]}\n{markdown()}\n{match[2]}", text)
 
 
 def main() -> int:
-    """Parse the command line and run; returns the exit code of the first block that fails."""
+    """Parse the command line and run.
+
+    Returns the exit code of the first block that fails.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the table of keys into the README")
     text = README.read_text(encoding="utf-8")

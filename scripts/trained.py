@@ -1,4 +1,4 @@
-"""A configuration trained and published from a folder of tables, as the benchmarks of quality and of cold start do it."""
+"""Train and publish a configuration, for the benchmarks of quality and cold start."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ _WATCHED = ("ndcg", "recall", "unknown_ndcg")  # validation figures that are pri
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A configuration to train, or a bundle that is there already, and what it is called beside the others."""
+    """A configuration to train, or an existing bundle, and its label."""
 
     label: str
     config: RunConfig
@@ -80,7 +80,10 @@ def _described(label: str, manifest: Manifest, sweeps: int, seconds: dict[str, f
 
 
 def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
-    """The folder that holds the configured tables; GroupLens' own files are prepared into `scratch`."""
+    """Return the folder that holds the configured tables.
+
+    GroupLens' own files are prepared into `scratch`.
+    """
     words = config.name.split("-")
     candidates = [folder, *(folder / "-".join(words[:count]) for count in range(len(words), 0, -1))]
     for candidate in candidates:
@@ -103,7 +106,7 @@ def _progress(report: SweepReport) -> None:
 
 
 def bracketed(estimate: Estimate, sign: str = "") -> str:
-    """A figure with its interval, if it has one."""
+    """Return a figure with its interval, if it has one."""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:{sign}.4f}"
     return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"

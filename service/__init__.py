@@ -1,1 +1,1 @@
-"""Recommendations over HTTP: one process serves the live bundle and takes a new one without losing a request."""
+"""Recommendations over HTTP, with bundles swapped in without losing a request."""

@@ -1,4 +1,4 @@
-"""`python -m service BUNDLE`, which `recall serve` becomes: the command line of the service."""
+"""`python -m service BUNDLE`: the command line of the service and `recall serve`."""
 
 import logging.config
 import os

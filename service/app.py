@@ -138,7 +138,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _described(document: dict[str, Any], *, keyed: bool) -> dict[str, Any]:
-    """Complete the document: the media type of problems, a `kind` that tells variants apart, whether keys are asked for."""
+    """Complete the document: media type of problems, discriminators, API keys."""
     if not keyed:
         document["components"].pop("securitySchemes")
     for operations in document["paths"].values():

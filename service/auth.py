@@ -22,7 +22,7 @@ from service.keys import Key, KeyRing, Role
 
 
 def check_binding(host: str, keyed: bool, insecure: bool) -> None:
-    """Refuse to listen where others can ask, unless they need a key or somebody said that they do not.
+    """Refuse to listen on a public address without keys, unless that is explicit.
 
     Args:
         host: name or address to listen on.
@@ -30,7 +30,7 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
         insecure: whether to listen all the same.
 
     Raises:
-        ConfigError: others than this machine could ask, and nobody would ask them for a key.
+        ConfigError: Other machines could send requests without a key.
     """
     if not keyed and not insecure and not is_loopback(host):
         raise ConfigError(
@@ -42,7 +42,7 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address that a name stands for can be reached from this machine only."""
+    """Return whether all addresses of a name are reachable from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -58,7 +58,7 @@ _MOST_REMEMBERED = 256
 
 
 class Hosts:
-    """The names of this machine for itself, and others that were told."""
+    """Names of this machine itself, and allowed further ones."""
 
     def __init__(self, names: Iterable[str] = (), *, network: bool = False) -> None:
         """Accept the names of this machine for itself, and others.
@@ -216,13 +216,13 @@ class Guard:
     def __init__(
         self, keys: KeyRing, limits: RateLimits, hosts: Hosts | None = None, strict: bool = True, origins: Sequence[str] = ()
     ) -> None:
-        """Let these keys in.
+        """Create a guard.
 
         Args:
-            keys: those that are known; with none, nobody is asked for one.
-            limits: how often each may ask.
-            hosts: names that requests are to be sent to; None for any.
-            strict: whether that counts for requests with a key too, which no stranger's page has.
+            keys: the known ones; without any, no key is required.
+            limits: requests a second of each key.
+            hosts: allowed names in the Host header; None for any.
+            strict: whether hosts are checked for requests with a key, too, which no foreign page has.
             origins: of other pages that may send requests.
         """
         self.refused: Counter[str] = Counter()
@@ -313,7 +313,10 @@ class Guard:
 def _read(
     headers: list[tuple[bytes, bytes]],
 ) -> tuple[list[bytes], bytes | None, bytes | None, bytes | None, bytes | None, bytes]:
-    """Read a request's keys, timeout, host, origin, `Sec-Fetch-Site` and token; a header that is sent twice is read as b""."""
+    """Parse keys, timeout, host, origin, `Sec-Fetch-Site` and token of a request.
+
+    A repeated header is read as b"".
+    """
     secrets: list[bytes] = []
     token = b""
     timeout = host = origin = fetch_site = None
@@ -331,7 +334,7 @@ def _read(
                 fetch_site = value if fetch_site is None else b""
             elif name == _KEY:
                 secrets.append(value)
-            else:  # what another scheme says is no key
+            else:  # other schemes carry no key
                 secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
     return secrets, timeout, host, origin, fetch_site, token
 

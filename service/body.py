@@ -1,4 +1,4 @@
-"""Reading a request's body: bounded in size and time, and JSON in the strict sense.
+"""Read the body of a request: bounded in size and time, and strict JSON.
 
 orjson refuses NaN, numbers beyond a double, lone surrogates, bad UTF-8 and deep nesting. It lets the last of two equal
 keys win, so a second pass refuses those: two readers of one document must not see two different requests.
@@ -24,7 +24,16 @@ _CLOSE = {"Connection": "close"}
 
 
 async def read_json(request: Request, limit: int, seconds: float) -> object:
-    """Return the body as plain values; arguments and errors as in `read_body`, and ProblemError when it is not JSON."""
+    """Return the body as plain values.
+
+    Args:
+        request: as for `read_body`.
+        limit: as for `read_body`.
+        seconds: as for `read_body`.
+
+    Raises:
+        ProblemError: As `read_body`, or it is not strict JSON.
+    """
     body = await read_body(request.scope["headers"], request.receive, limit, seconds)
     return await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
 
@@ -128,7 +137,15 @@ def _deeper(value: object, depth: int) -> bool:
 
 
 def check_content(media: str, encoding: str) -> None:
-    """Raise ProblemError unless a Content-Type and a Content-Encoding announce plain JSON."""
+    """Check that Content-Type and Content-Encoding announce plain JSON.
+
+    Args:
+        media: the Content-Type.
+        encoding: the Content-Encoding.
+
+    Raises:
+        ProblemError: They do not.
+    """
     kind, _, parameters = media.partition(";")
     name, _, charset = parameters.strip().partition("=")
     if kind.strip().lower() != "application/json" or (
@@ -140,7 +157,7 @@ def check_content(media: str, encoding: str) -> None:
 
 
 def too_slow(seconds: float) -> ProblemError:
-    """What is said to whoever does not send the whole body in time."""
+    """Return the problem of a body that did not arrive in time."""
     return ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE)
 
 

@@ -1,4 +1,4 @@
-"""The bundle that is served, and its exchange for another without a request noticing."""
+"""The served bundle, and its exchange for a new one without failing requests."""
 
 import asyncio
 import logging
@@ -46,9 +46,15 @@ class Snapshot:
 
     @classmethod
     def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
-        """Verify, load, ask golden requests and warm up; live changes in `root`, and of `users`, lie on top.
+        """Verify, load, check golden requests, and warm up; live changes are included.
 
-        Raises RecallError when it is not fit to be served.
+        Args:
+            folder: of the version.
+            root: with the live changes of items.
+            users: the live changes of users.
+
+        Raises:
+            RecallError: It cannot be served.
         """
         check_room(folder, Manifest.read(folder))
         recommender = Recommender.load(folder, root=root, pause=None, users=users)
@@ -106,7 +112,7 @@ log = logging.getLogger("service")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A bundle that is not fit to be served; `again` is when to try once more, on the loop's clock."""
+    """A bundle that cannot be served; `again` is when to retry, on the loop's clock."""
 
     folder: Path
     reason: str
@@ -124,7 +130,12 @@ class Exchange:
     """
 
     def __init__(self, settings: Settings, users: LiveUsers | None = None) -> None:
-        """Nothing is opened yet; `users` lie over the stored ones of every bundle, and are closed with it."""
+        """Prepare; nothing is opened yet.
+
+        Args:
+            settings: of the service.
+            users: changes on top of the stored ones of every bundle, closed with it.
+        """
         self.snapshot: Snapshot | None = None
         self.refusal: Refusal | None = None
         self.degraded: tuple[Degraded, ...] = ()
@@ -134,16 +145,20 @@ class Exchange:
         self._unfit: dict[Path, Refusal] = {}
 
     def serving(self) -> Snapshot:
-        """What is served now. Raises ProblemError that says why when that is nothing yet."""
+        """Return what is served now.
+
+        Raises:
+            ProblemError: Nothing is served yet; says why.
+        """
         if self.snapshot is None:
             reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
             raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
         return self.snapshot
 
     async def look(self) -> None:
-        """Look at CURRENT once, and take the bundle it names unless that one is served or was just refused.
+        """Read CURRENT once, and take its bundle unless it is served or was just refused.
 
-        When there is nothing to serve and that one is not fit to be, the last good one is served in its place.
+        When nothing is served and that bundle cannot be, the last good one is served instead.
         """
         async with self._taking:
             now = asyncio.get_running_loop().time()
@@ -158,18 +173,18 @@ class Exchange:
             self.degraded = self._degraded()
 
     async def activate(self, name: str, expected: str | None = None) -> str:
-        """Make a version of the root the live one, and serve it: here when this returns, elsewhere at the next look.
+        """Make a version of the root live: here when this returns, elsewhere soon.
 
         Args:
             name: of the version.
-            expected: do so only while this one is live.
+            expected: fail unless this version is live.
 
         Returns:
             The name of the version that was live.
 
         Raises:
-            RecallError: it is not fit to be served, another one is live than was expected, or the root cannot be written
-                to. Nothing has changed.
+            VersionMovedError: An unexpected version is live. Nothing has changed.
+            RecallError: It cannot be served, or the root cannot be written. Nothing has changed.
         """
         root = self._settings.bundle
         async with self._taking:
@@ -199,10 +214,10 @@ class Exchange:
             self._users.close()
 
     def _exchanged(self, snapshot: Snapshot) -> None:
-        """Called when another bundle has begun to be served."""
+        """Handle that another bundle is served."""
 
     def _swapped(self, result: str) -> None:
-        """Called when a bundle was to be served: with "served", "refused", or "fell_back" to one in place of the live one."""
+        """Handle the result of a swap: "served", "refused", or "fell_back"."""
 
     async def _take(self, folder: Path, now: float) -> None:
         if self.snapshot is not None and self.snapshot.folder == folder:
@@ -216,7 +231,7 @@ class Exchange:
             await self._fall_back(now)
 
     def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
-        """Answer from this bundle from now on; the one before is closed by the last request that holds it."""
+        """Answer from this bundle; the last request that uses the previous one closes it."""
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, instead_of
         self.degraded = self._degraded()
         if previous is snapshot:
@@ -233,7 +248,7 @@ class Exchange:
             previous.retire()
 
     async def _fall_back(self, now: float) -> None:
-        """Serve the last good version when nothing is served; whoever asks is told."""
+        """Serve the last good version when nothing is served; answers say so."""
         if self.snapshot is not None:
             return
         for folder in await asyncio.to_thread(activation.candidates, self._settings.bundle):
@@ -243,7 +258,7 @@ class Exchange:
                 return
 
     async def _load(self, folder: Path, now: float) -> Snapshot | None:
-        """A bundle that is fit to be served, or None and why it is not."""
+        """Return a bundle ready to be served, or None after noting why not."""
         try:
             root = self._settings.bundle if folder != self._settings.bundle else None
             snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
@@ -260,17 +275,17 @@ class Exchange:
     def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
         known = self._unfit.get(folder)
         pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self._settings.poll
-        told = str(error) or type(error).__name__
-        reason = without_paths(told, self._settings.bundle)  # /health/ready shows it to callers without a key
+        text = str(error) or type(error).__name__
+        reason = without_paths(text, self._settings.bundle)  # /health/ready shows it to callers without a key
         if known is None or known.reason != reason:
             expected = isinstance(error, RecallError | OSError)
-            log.error("bundle %s is refused: %s", folder.name, told, exc_info=None if expected else error)
+            log.error("bundle %s is refused: %s", folder.name, text, exc_info=None if expected else error)
         self._swapped("refused")
         self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
         return refusal
 
     def _degraded(self) -> tuple[Degraded, ...]:
-        """What every answer says while another bundle is served than the live one."""
+        """Return what answers say while a bundle other than the live one is served."""
         if self.snapshot is None or self.refusal is None:
             return ()
         refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name

@@ -1,4 +1,4 @@
-"""Publishing a catalogue anew when much of it has changed: in a process of its own, which may die without harm."""
+"""Compact a changed catalogue in a process of its own, which may die without harm."""
 
 import asyncio
 import fcntl
@@ -16,7 +16,7 @@ log = logging.getLogger("service")
 
 
 class Compactor:
-    """Runs `recall compact` over one root, one run at a time, whichever of the processes that serve the root it is."""
+    """Runs `recall compact` over one root, one run at a time over all processes."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -26,7 +26,7 @@ class Compactor:
         self._lock: int | None = None
 
     async def start(self) -> bool:
-        """Begin, unless a run goes on or has just ended, here or in another process; gives whether one was begun."""
+        """Start a run unless one goes on or has just ended; return whether it was started."""
         if self._watching is not None or asyncio.get_running_loop().time() < self._again:
             return False
         if not self._locked():
@@ -37,7 +37,7 @@ class Compactor:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        log.info("much of the catalogue has changed: it is published anew")
+        log.info("much of the catalogue has changed: compacting it")
         self._watching = asyncio.create_task(self._watch(self._process))
         return True
 
@@ -52,21 +52,21 @@ class Compactor:
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         _, said = await process.communicate()
         if process.returncode:
-            log.error("the catalogue was not published anew: %s", said.decode(errors="replace").strip())
+            log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())
         loop = asyncio.get_running_loop()
         self._again = loop.time() + _REST
         loop.call_later(_REST, self._unlock)  # others rest as long, and find by then that nothing is left to do
         self._watching = None
 
     def _locked(self) -> bool:
-        """Whether this process is the one that may run; the kernel frees the lock of one that dies."""
+        """Return whether this process holds the lock, which the kernel frees at its death."""
         if self._lock is None:
             try:
                 self._lock = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if not isinstance(error, BlockingIOError):
-                    log.error("the catalogue cannot be published anew: %s", error)
+                    log.error("the catalogue cannot be compacted: %s", error)
                 self._unlock()
         return self._lock is not None
 

@@ -1,4 +1,4 @@
-"""Bounded queues for searches, with a limit on the age of what waits and a deadline for each caller.
+"""Bounded queues for searches, with a maximum age and a deadline for each caller.
 
 Short searches run on the event loop, a slice of time between two polls of the sockets, so that new requests are read, and
 rejected where too many wait, while others wait. Long searches run on threads. Each way has a queue of its own.
@@ -98,11 +98,16 @@ class _Queue:
         return False
 
     def note_wait(self, seconds: float, place: int) -> None:
-        """Learn the time between two turns from a caller that had its turn as the `place`-th."""
+        """Estimate the time between two turns from a caller that had the `place`-th turn.
+
+        Args:
+            seconds: that it waited.
+            place: its position in the queue.
+        """
         self._pace += _SMOOTHING * (seconds / place - self._pace)
 
     def _note_empty(self, now: float) -> None:
-        # a short standing queue is empty now and then: it is over only when nobody had to be rejected for a while
+        # a short standing queue is empty now and then: it is over only when no caller had to be rejected for a while
         if now - self._rejected_at > STANDING:
             self._empty_at = now
 
@@ -143,7 +148,7 @@ class SearchQueue:
         return len(self._short.waiting) + len(self._long.waiting)
 
     def has_room(self, *, short: bool) -> bool:
-        """Return whether a search would be admitted; the body of a request for another one need not be read.
+        """Return whether a search would be admitted, before its body is read.
 
         Args:
             short: whether the search is likely to be short.
@@ -176,9 +181,16 @@ class SearchQueue:
                 self._pump_soon()
 
     async def in_thread(self, work: Callable[[], Result], caller: Caller = ANYBODY) -> Result:
-        """Run a search on a thread, as soon as one is free; arguments and errors as in `on_loop`.
+        """Run a search on a thread, as soon as one is free.
 
-        A caller whose deadline passes while the search runs is told so at once; the search ends by itself.
+        A caller whose deadline passes while the search runs is answered at once; the search ends by itself.
+
+        Args:
+            work: the search.
+            caller: as for `on_loop`.
+
+        Raises:
+            ProblemError: As `on_loop`.
         """
         if self._running < self._threads:
             self._check(caller)
@@ -214,7 +226,7 @@ class SearchQueue:
         self._pool.shutdown()
 
     async def _turn(self, queue: _Queue, caller: Caller) -> None:
-        """Wait in a queue. Raises ProblemError where the turn does not come, or comes too late."""
+        """Wait in a queue; raise ProblemError if the turn does not come in time."""
         if not queue.admits():
             raise self.full()
         loop, now = asyncio.get_running_loop(), time.monotonic()
@@ -228,7 +240,7 @@ class SearchQueue:
             self._check(caller)  # the loop may have been busy beyond the deadline
             if caller.gone is not None and caller.gone():
                 self.shed["gone"] += 1
-                raise ProblemError(Kind.GONE, "Nobody waits for the answer.")
+                raise ProblemError(Kind.GONE, "The client has disconnected.")
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._pass_on(queue)
@@ -255,11 +267,11 @@ class SearchQueue:
 
     def _finished(self, _done: "asyncio.Future[Result]") -> None:
         if not _done.cancelled():
-            _done.exception()  # whoever waited may have left: the error is not lost on anyone
+            _done.exception()  # marks the error as retrieved, in case the caller has left
         self._pass_on(self._long)
 
     def _pump_soon(self) -> None:
-        """Begin a slice in the iteration after the next: what is read until then is rejected before it and not after."""
+        """Begin a slice after the next iteration, so that new requests are rejected first."""
         if not self._pumping:
             self._pumping = True
             loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Settings of the service: from the command line, from variables RECALL_..., or from a program."""
+"""Settings of the service: command line, RECALL_... variables, or a program."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""Dependencies of routes: admission, and what paths, queries, headers and bodies say."""
+"""Dependencies of routes: admission, and parameters of paths, queries and headers."""
 
 import asyncio
 import time
@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
+from typing_extensions import override
 
 from recall.serving.recommender import Recommender
 from recall.serving.response import Basis, Degraded
@@ -53,12 +54,12 @@ _Token = Annotated[
 
 
 def live_of(request: Request) -> Live:
-    """Return what answers, of the application that this request came to."""
+    """Return the `Live` of the request's application."""
     return cast(Live, request.scope["state"]["live"])
 
 
 def settings_of(request: Request) -> Settings:
-    """Return the settings of the application that this request came to."""
+    """Return the settings of the request's application."""
     return cast(Settings, request.scope["state"]["settings"])
 
 
@@ -73,19 +74,34 @@ def caller_of(request: Request) -> Caller:
 
 
 def note_time(request: Request, name: str, seconds: float) -> None:
-    """Add a part to the Server-Timing header; `name` is a bare word."""
+    """Add a part to the Server-Timing header.
+
+    Args:
+        request: in progress.
+        name: a bare word.
+        seconds: that the part took.
+    """
     request.scope["state"]["timings"][name] = seconds
 
 
 class Admission:
-    """Dependency that admits a request: its host, its key, its rate, and room for a search."""
+    """Dependency that admits a request by host, key, rate, and room for a search."""
 
     def __init__(self, role: Role, *, searches: bool = False) -> None:
-        """Ask for a key that allows `role`; `searches` says whether there must be room in the search queue."""
+        """Require a key of a role.
+
+        Args:
+            role: that the key must allow.
+            searches: whether there must be room in the search queue.
+        """
         self._role, self._searches = role, searches
 
     def __call__(self, request: Request) -> None:
-        """Raise ProblemError where the request is not admitted; the second call for one request does nothing."""
+        """Admit a request; further calls for one request do nothing.
+
+        Raises:
+            ProblemError: It is not admitted.
+        """
         state = request.scope["state"]
         if not state.get("admitted"):
             cast(Guard, state["guard"]).admit(request.scope, self._role, searches=self._searches)
@@ -100,6 +116,7 @@ class JsonRequest(Request):
 
     _read: bytes | None = None
 
+    @override
     async def body(self) -> bytes:
         """Read the body. Raises ProblemError."""
         if self._read is None:
@@ -109,6 +126,7 @@ class JsonRequest(Request):
                 parse_json(self._read)
         return self._read
 
+    @override
     async def json(self) -> object:
         """Return the body's plain values. Raises ProblemError."""
         start = time.perf_counter()
@@ -122,6 +140,7 @@ class JsonRequest(Request):
 class Route(APIRoute):
     """A route whose requests are admitted before their bodies are read."""
 
+    @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
         handler = super().get_route_handler()
@@ -176,7 +195,7 @@ CHANGE = _routes(
 
 
 def _decoded(encoded: object) -> object:
-    """Decode a part of a path, which is matched as it was sent: an id may hold a slash as %2F."""
+    """Decode a path part, which is matched encoded: an id may contain a slash as %2F."""
     try:
         return unquote_to_bytes(str(encoded).encode("latin-1")).decode()
     except UnicodeError:
@@ -253,7 +272,7 @@ CountQuery = Annotated[Count, Query()]
 
 
 def token_after(last: str | None) -> str:
-    """Return an opaque token for the page after an id, with a checksum; empty for None."""
+    """Return an opaque token with a checksum for the page after an id; or empty."""
     if last is None:
         return ""
     encoded = last.encode()
@@ -261,7 +280,15 @@ def token_after(last: str | None) -> str:
 
 
 def charge(request: Request, count: int) -> None:
-    """Count a request that holds several as so many. Raises ProblemError where its key may not send so many now."""
+    """Count a request as several.
+
+    Args:
+        request: with its key.
+        count: how many.
+
+    Raises:
+        ProblemError: The key exceeds its rate.
+    """
     cast(Guard, request.scope["state"]["guard"]).charge(request.scope, count)
 
 
@@ -283,12 +310,27 @@ async def answered(request: Request, part: str, act: Callable[[Recommender], Fou
 
 
 def respond(request: Request, basis: Basis, content: dict[str, Any], *, exact: bool = True) -> Response:
-    """Return an answer as JSON: its content, and what it rests on."""
+    """Return an answer as JSON.
+
+    Args:
+        request: in progress.
+        basis: the versions and changes that it rests on.
+        content: of the answer.
+        exact: whether it is exact.
+    """
     return json_response({**content, **basis_of(request, basis.bundle, basis.sequence, basis.degraded, exact=exact)})
 
 
 def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, Any]:
-    """Return the fields of `Answer`; what the service itself does without is added to what the answer did without."""
+    """Return the fields of `Answer`, with the degradations of the service itself.
+
+    Args:
+        request: in progress.
+        bundle: version of the bundle.
+        sequence: of the last live change.
+        degraded: of the answer.
+        exact: whether it is exact.
+    """
     return {
         "bundle": bundle,
         "sequence": sequence,
@@ -301,5 +343,10 @@ def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[De
 
 
 def json_response(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON document. Values that JSON does not have, which only columns of items can hold, are written as text."""
+    """Return a JSON document; values of item columns unknown to JSON become text.
+
+    Args:
+        content: of the document.
+        headers: further ones.
+    """
     return Response(orjson.dumps(content, default=str), media_type="application/json", headers=headers)

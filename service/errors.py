@@ -70,7 +70,7 @@ class Kind(Enum):
     READ_ONLY = ("read-only", 409, "What is served here cannot be changed")
     UNFIT = ("bundle-refused", 409, "The version is not fit to be served")
     NO_WAY_BACK = ("no-way-back", 409, "There is no version to go back to")
-    PUBLISHING = ("publishing", 409, "Somebody else is publishing")
+    PUBLISHING = ("publishing", 409, "Another process is publishing")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
     MOVED = ("version-moved", 412, "Another version is live than was expected")
     OTHER_LOG = ("other-log", 412, "The token is of another log of changes")
@@ -100,7 +100,10 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a body; `pointer` is a JSON pointer (RFC 6901), empty for the whole body."""
+    """One fault of a body.
+
+    `pointer` is a JSON pointer (RFC 6901), empty for the whole body.
+    """
 
     pointer: str
     message: str
@@ -114,7 +117,7 @@ class ProblemError(HTTPException):
         self.kind, self.message, self.faults = kind, detail, faults
 
     def document(self, request_id: str) -> bytes:
-        """The problem document as JSON."""
+        """Return the problem document as JSON."""
         return render(self.kind, self.message, self.faults, request_id)
 
 
@@ -137,12 +140,26 @@ class ProblemDocument(BaseModel):
 
 
 def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
-    """The problem document as JSON."""
+    """Return a problem document as JSON.
+
+    Args:
+        kind: of the problem.
+        detail: a sentence.
+        faults: of the body.
+        request_id: of the request.
+    """
     return orjson.dumps(document(kind, detail, faults, request_id))
 
 
 def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
-    """The problem document as plain values."""
+    """Return a problem document as plain values.
+
+    Args:
+        kind: of the problem.
+        detail: a sentence.
+        faults: of the body.
+        request_id: of the request.
+    """
     if len(faults) > MOST_FAULTS:
         detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
     parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
@@ -150,7 +167,7 @@ def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: 
 
 
 def as_problem(error: RequestError) -> ProblemError:
-    """The problem that a request which cannot be answered makes."""
+    """Return the problem of an invalid request."""
     message = f"{error.what} ({error.why})" if error.why else error.what
     message = f"{message}. {error.hint}" if error.hint else message
     where = error.where if error.where.startswith("/") else ""
@@ -158,7 +175,7 @@ def as_problem(error: RequestError) -> ProblemError:
 
 
 def problem_of(error: Exception) -> ProblemError | None:
-    """The problem that an error makes, which is logged where it is not the client's; None where it was not foreseen."""
+    """Return the problem of a known error, or None; server errors are logged."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, RequestError):
@@ -183,14 +200,20 @@ def problem_of(error: Exception) -> ProblemError | None:
 
 
 def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:
-    """The problem that an error makes which nobody foresaw; it is logged, with its trace where nobody else logs that."""
+    """Return the problem of an unexpected error, which is logged.
+
+    Args:
+        error: any.
+        request_id: of the request.
+        trace: whether to log the traceback.
+    """
     log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
     detail = "The log has the cause under this request's id."
     return ProblemError(Kind.INTERNAL, detail, headers={"X-Request-ID": request_id})
 
 
 def pointer(path: Sequence[str | int]) -> str:
-    """The JSON pointer of a path of keys and positions; a key of more than 256 characters is cut short."""
+    """Return a JSON pointer; a key of more than 256 characters is truncated."""
     return "".join("/" + str(part)[:256].replace("~", "~0").replace("/", "~1") for part in path)
 
 
@@ -262,7 +285,7 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
     path: tuple[str | int, ...] = entry["loc"]
     known = _keys(path, model)
     if path[:1] in (("rules",), ("channels",)):
-        # the kind, by which an object in a list was told from others, is no part of its place
+        # the discriminator of a union is not part of the path
         path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
     match entry["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
@@ -309,7 +332,15 @@ def _kind(of: Any) -> str:
 
 
 def parsed(model: type[Body], body: object) -> Body:
-    """Return a model from the plain values of a body. Raises ProblemError that names each fault."""
+    """Validate the plain values of a body.
+
+    Args:
+        model: of the body.
+        body: plain values.
+
+    Raises:
+        ProblemError: They are invalid; names each fault.
+    """
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -328,5 +359,5 @@ def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int
         statuses: those that mean the same everywhere.
         texts: meaning of further ones, by status.
     """
-    told = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
-    return {status: {"model": ProblemDocument, "description": told[status]} for status in sorted(told)}
+    described = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
+    return {status: {"model": ProblemDocument, "description": described[status]} for status in sorted(described)}

@@ -1,14 +1,14 @@
-"""API keys: only their hashes are kept, and only hashes are compared.
+"""API keys, stored and compared as hashes.
 
-Keys come from the environment, as they are:
+Keys come from the environment, in the clear:
 
-    RECALL_READ_KEY    RECALL_READ_KEYS     one, and several with commas between them, that may ask
-    RECALL_ADMIN_KEY   RECALL_ADMIN_KEYS    the same for what may also change something
+    RECALL_READ_KEY    RECALL_READ_KEYS     one, or several separated by commas, for queries
+    RECALL_ADMIN_KEY   RECALL_ADMIN_KEYS    the same for changes as well
 
-or from a file of hashes, a line each, with a name that may be told and requests a second if they are not those of the
-service's settings. `recall key new` prints a key and its line. The file may change while the service runs. One that cannot be
-read, or holds a wrong line, changes nothing: the keys before it hold. Nor may a change leave no key at all, for then nobody
-would be asked for one.
+or from a file of hashes, a line each, with a public name and requests a second if they differ from those of the service's
+settings. `recall key new` prints a key and its line. The file may change while the service runs. One that cannot be read, or
+has an invalid line, changes nothing: the keys before it stay valid. Nor may a change remove the last key, because then no key
+would be required.
 
     read sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae shop-front rate=50
 """
@@ -68,10 +68,14 @@ class Key:
 
 
 class KeyRing:
-    """All keys that are known; false when there are none, and then nobody is asked for one."""
+    """All known keys; false without any, and then no key is required."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
-        """Of a key that is given twice the higher role counts. Raises ConfigError when there are more than `MOST_KEYS`."""
+        """Create a key ring; of a repeated key the higher role counts.
+
+        Raises:
+            ConfigError: There are more than `MOST_KEYS`.
+        """
         known: dict[bytes, Key] = {}
         for key in keys:
             if key.digest not in known or known[key.digest].role < key.role:
@@ -83,11 +87,15 @@ class KeyRing:
 
     @classmethod
     def read(cls, file: Path | None, environment: Mapping[str, str]) -> "KeyRing":
-        """The keys of a file of hashes, if there is one, and of the environment.
+        """Return the keys of a file of hashes and of the environment.
+
+        Args:
+            file: of hashes, if any.
+            environment: variables.
 
         Raises:
-            ConfigError: the file cannot be read or a line of it is wrong, or a key of the environment is too short. No
-                message holds a key.
+            ConfigError: The file cannot be read or a line of it is wrong, or a key of the environment is too short. No
+                message contains a key.
         """
         return cls([*from_environment(environment), *(from_file(file) if file is not None else ())])
 
@@ -97,7 +105,7 @@ class KeyRing:
     def find(self, secret: bytes) -> Key | None:
         """Return the key with these bytes, if it is known.
 
-        It is looked up by its hash, which whoever sent it knows: the time that this takes tells nothing of any key.
+        It is looked up by its hash, which the sender knows: timing reveals nothing about other keys.
         """
         return self._known.get(sha256(secret).digest())
 
@@ -106,7 +114,11 @@ NO_KEYS = KeyRing(())
 
 
 def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
-    """The keys of the environment. Raises ConfigError when one is too short."""
+    """Yield the keys of the environment.
+
+    Raises:
+        ConfigError: One is too short.
+    """
     for word, role in _ROLES.items():
         for name in (f"RECALL_{word.upper()}_KEY", f"RECALL_{word.upper()}_KEYS"):
             given = environment.get(name, "")
@@ -119,7 +131,11 @@ def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
 
 
 def from_file(file: Path) -> Iterator[Key]:
-    """The keys of a file of hashes. Raises ConfigError when it cannot be read, or a line is wrong."""
+    """Yield the keys of a file of hashes.
+
+    Raises:
+        ConfigError: It cannot be read, or a line is invalid.
+    """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -167,7 +183,7 @@ log = logging.getLogger("service")
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:
-    """Return what tells a file from the same one after a change; None where there is none."""
+    """Return file metadata that changes with the content; None without a file."""
     try:
         found = os.stat(file)
     except OSError:
@@ -230,7 +246,11 @@ class KnownKeys:
         return bool(self.ring) or self.file is not None
 
     def look(self) -> bool:
-        """Read the file if it is not the one that was read last; gives whether `ring` is another one now."""
+        """Read the file if it has changed; return whether the keys have.
+
+        Raises:
+            ConfigError: It is invalid, or would leave no key.
+        """
         if self.file is None:
             return False
         stamp = _stamp(self.file)
@@ -239,10 +259,10 @@ class KnownKeys:
         try:
             listed = tuple(from_file(self.file))
             if _stamp(self.file) != stamp:
-                return False  # somebody is writing it
+                return False  # it is being written
             ring = KeyRing([*self.fixed, *listed])
             if self.ring and not ring:
-                raise ConfigError("no key would be left, and nobody would be asked for one", where=str(self.file))
+                raise ConfigError("no key would be left, and none would be required", where=str(self.file))
         except ConfigError as error:
             self._looked, self._stamp = True, stamp
             self._complain(str(error))
@@ -269,7 +289,7 @@ class KnownKeys:
 
 
 class Renewal:
-    """Tells of keys that have changed. Runs on the event loop's thread, but for reading the file."""
+    """Reloads keys; on the event loop's thread, apart from reading the file."""
 
     def __init__(self, keys: KnownKeys, on_change: Callable[[KeyRing], None], meters: Metrics) -> None:
         self._keys, self._on_change, self._meters = keys, on_change, meters
@@ -281,7 +301,7 @@ class Renewal:
         return (Degraded("keys", TROUBLE),) if self._keys.troubled else ()
 
     async def follow(self, seconds: float) -> None:
-        """Look at the file for ever: whenever so many seconds have passed, and at each SIGHUP."""
+        """Check the file periodically and at each SIGHUP, forever."""
         if self._keys.file is not None and threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._woken.set)
         while True:
@@ -297,6 +317,6 @@ class Renewal:
 
 
 def degraded_keys(request: Request) -> tuple[Degraded, ...]:
-    """What the application that answers this request says of its file of keys."""
+    """Return the degradations of the application's file of keys."""
     renewal: Renewal = request.app.state.renewal
     return renewal.degraded

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
+from typing_extensions import override
+
 from recall.bundle.manifest import MANIFEST
 from recall.errors import JournalError, StoreError, TokenError
 from recall.serving.query import needs_reranking
@@ -57,14 +59,23 @@ class Follower:
         self._settled = False
 
     def behind(self, snapshot: Snapshot, caller: Caller) -> bool:
-        """Return whether an answer has to wait for `catch_up`, in microseconds."""
+        """Return whether an answer has to wait for `catch_up`; takes microseconds.
+
+        Args:
+            snapshot: that is served.
+            caller: with a token.
+        """
         return bool(caller.token) or snapshot.recommender.items.behind()
 
     async def catch_up(self, snapshot: Snapshot, caller: Caller) -> None:
-        """Take in what was acknowledged before now, and wait for the change that the caller's token names.
+        """Read all acknowledged changes, and wait for the one of the caller's token.
+
+        Args:
+            snapshot: that is served.
+            caller: with a token.
 
         Raises:
-            ProblemError: the token is of another log, or its change has not come in time.
+            ProblemError: The token is of another log, or its change has not arrived in time.
         """
         items = snapshot.recommender.items
         with snapshot.held():
@@ -116,7 +127,7 @@ class Follower:
             return
         now = time.monotonic()
         if self._mend_at is None or self._gone != (not items.logs):
-            # where there is a file, whoever replaced it has most likely done so; where there is none, one may be put there yet
+            # an existing file has most likely been replaced completely; a missing one may still be restored
             self._gone = not items.logs
             self._mend_at = now + (self._patience if self._gone else self._patience / 5)
         elif now >= self._mend_at:
@@ -217,32 +228,41 @@ class Live(Exchange):
         return self.noted(request, answer, snapshot)
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
-        """Have the bundle that is served now answer on a search thread, in its turn; all of the answer comes from it.
+        """Let the served bundle answer on a search thread, from one snapshot.
 
         Args:
-            act: asks the recommender; what it raises is raised here.
+            act: queries the recommender; what it raises is raised here.
             caller: who waits for the answer, and how long.
 
         Raises:
-            ProblemError: no bundle is served yet, too many requests wait, or the caller waits no longer.
+            ProblemError: No bundle is served yet, too many requests wait, or the deadline has passed.
         """
         return (await self.ask_in_turns([act], caller))[0]
 
     async def ask_in_turns(self, acts: Iterable[Callable[[Recommender], Answer]], caller: Caller = ANYBODY) -> list[Answer]:
-        """As `ask`, of much that would hold up others: one bundle answers all of it, and others have their turns between."""
+        """Answer a long request in parts from one bundle, with other requests in between.
+
+        Args:
+            acts: the parts.
+            caller: as for `ask`.
+
+        Raises:
+            ProblemError: As `ask`.
+        """
         snapshot = await self._in_step(caller)
         with snapshot.held():
             return [await self.queue.in_thread(partial(act, snapshot.recommender), caller) for act in acts]
 
     async def change(self, act: Callable[[Catalog], Receipt]) -> Receipt:
-        """Change items; when this returns, the change is on disk and in every answer that follows.
+        """Change items; on return the change is on disk and in every later answer.
 
         Args:
-            act: asks the live catalogue for the change; called on another thread, for it waits for the disk.
+            act: changes the catalogue; called on another thread, because it waits for the disk.
 
         Raises:
-            RequestError, JournalError: as `Catalog.upsert`.
-            ProblemError: no bundle is served yet, it has no journal, or too many changes wait for the disk.
+            RequestError: As `Catalog.upsert`.
+            JournalError: As `Catalog.upsert`.
+            ProblemError: No bundle is served yet, it has no log, or too many changes wait for the disk.
         """
         snapshot = self.serving()
         if not snapshot.recommender.items.writable:
@@ -255,14 +275,15 @@ class Live(Exchange):
         return receipt
 
     async def change_users(self, act: Callable[[Recommender], Answer]) -> Answer:
-        """Change users; when this returns, the change is stored and in every answer that follows.
+        """Change users; on return the change is stored and in every later answer.
 
         Args:
-            act: asks for the change; called on another thread, for it waits for the store.
+            act: changes the users; called on another thread, because it waits for the store.
 
         Raises:
-            RequestError, StoreError: as `KnownUsers.put`.
-            ProblemError: no bundle is served yet, it has no store of users, or too many changes wait for the disk.
+            RequestError: As `UserProfiles.put`.
+            StoreError: As `UserProfiles.put`.
+            ProblemError: No bundle is served yet, it has no store of users, or too many changes wait for the disk.
         """
         snapshot = self.serving()
         if not snapshot.recommender.users.writable:
@@ -278,7 +299,7 @@ class Live(Exchange):
                 await self._follower.look(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
 
     async def watch(self) -> None:
-        """Follow CURRENT for ever: take each bundle that it names, or remember why it was refused."""
+        """Follow CURRENT forever: take each new bundle, or remember why it was refused."""
         await self._warn()
         while True:
             await self.look()
@@ -290,17 +311,18 @@ class Live(Exchange):
             await asyncio.sleep(self._settings.poll)
 
     async def settled(self) -> None:
-        """Wait until the bundles that there are have been looked at, or the process is to stop."""
+        """Wait until the present bundles have been tried, or the process shuts down."""
         while not (self._looked or self.draining):
             await asyncio.sleep(0.02)
 
     async def dismiss(self) -> None:
-        """Tell all who still wait for an answer that there will be none, and leave nothing unsaved."""
+        """Reject all waiting requests, and save what is unsaved."""
         if self.snapshot is not None:
             await self._follower.finish(self.snapshot)
         self.queue.dismiss()
-        await asyncio.sleep(0.05)  # until they were told, and what they were told has left
+        await asyncio.sleep(0.05)  # until the rejections are sent
 
+    @override
     def close(self) -> None:
         """Stop the search threads and close the bundle."""
         self.queue.close()
@@ -311,7 +333,7 @@ class Live(Exchange):
 
     @contextmanager
     def _change(self, snapshot: Snapshot) -> Iterator[None]:
-        """Keep a bundle open for the length of a change, of which not too many go on at once."""
+        """Keep a bundle open during a change; the number of concurrent changes is bounded."""
         if self._changing >= self._settings.waiting:
             raise self.queue.full()
         self._changing += 1
@@ -322,7 +344,7 @@ class Live(Exchange):
             self._changing -= 1
 
     async def _in_step(self, caller: Caller) -> Snapshot:
-        """What is served, with every change that was acknowledged before now. Raises ProblemError."""
+        """Return what is served, with every acknowledged change; may raise ProblemError."""
         snapshot = self.serving()
         while self._follower.behind(snapshot, caller):
             await self._follower.catch_up(snapshot, caller)
@@ -332,14 +354,20 @@ class Live(Exchange):
         return snapshot
 
     def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
-        """An answer as it goes out, counted, and at times drawn to be compared."""
-        answer = self.told(answer)
+        """Count an answer, and sometimes sample it for comparison.
+
+        Args:
+            request: of the answer.
+            answer: of the recommender.
+            snapshot: that answered.
+        """
+        answer = self.with_degraded(answer)
         self.meters.answered(answer)
         self.shadow.offer(request, answer, snapshot)
         return answer
 
     async def _look_at_users(self) -> None:
-        """Notice that the store of users has lost changes; and make its file whole when nothing is written to it."""
+        """Detect lost changes of users; checkpoint the store when it is idle."""
         if self._users is None:
             return
         users = self._users
@@ -361,6 +389,7 @@ class Live(Exchange):
             self._users_trouble = trouble
             self.degraded = self._degraded()
 
+    @override
     def _degraded(self) -> tuple[Degraded, ...]:
         users = (Degraded("users", self._users_trouble),) if self._users_trouble else ()
         return (*super()._degraded(), *users)
@@ -376,12 +405,12 @@ class Live(Exchange):
         if caution:
             log.warning("users: %s", caution)
 
-    def told(self, answer: Recommendations) -> Recommendations:
-        """An answer with what is degraded beyond the bundle that it comes from."""
+    def with_degraded(self, answer: Recommendations) -> Recommendations:
+        """Add the degradations of the service to an answer."""
         return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
 
     def lacking(self) -> tuple[Degraded, ...]:
-        """What answers have to do without now: all of them, or those to requests that name a user."""
+        """Return the degradations of all answers, and of those that name a user."""
         items = () if self.snapshot is None else self.snapshot.recommender.items.current().degraded
         users = (Degraded("users", self._users_unread),) if self._users_unread else ()
         return (*items, *self.degraded, *users)
@@ -408,11 +437,13 @@ class Live(Exchange):
         self._search.observe(seconds)
         return self.noted(request, answer, snapshot)
 
+    @override
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.queue.inline = snapshot.inline and not self._asks_far
         snapshot.recommender.items.on_commit(self.meters.commits["items"].observe)
         self.meters.serve_bundle(snapshot)
 
+    @override
     def _swapped(self, result: str) -> None:
         self.meters.swaps[result].inc()
 
@@ -423,5 +454,5 @@ def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations,
 
 
 def _threads(settings: Settings) -> int:
-    """Threads that search in one process; a container may have fewer cores than its machine."""
+    """Return the number of search threads; a container may have fewer cores."""
     return max(1, len(os.sched_getaffinity(0)) // settings.workers)

@@ -1,4 +1,4 @@
-"""Logging: one line for each event to standard error, as text or as JSON, with the id of its request."""
+"""Logging to standard error: one line an event, text or JSON, with the request id."""
 
 import logging
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+from typing_extensions import override
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that is being answered; empty outside of one."""
@@ -22,21 +23,23 @@ log = logging.getLogger("service.access")
 class TextFormatter(logging.Formatter):
     """`time LEVEL message name=value ...`."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         """One record; the lines of a trace follow it."""
-        told = {**_fields(record), **_request()}
+        fields = {**_fields(record), **_request()}
         parts = [_time(record), record.levelname, _plain(record.getMessage())]
-        parts += [f"{name}={_plain(str(value))}" for name, value in told.items()]
+        parts += [f"{name}={_plain(str(value))}" for name, value in fields.items()]
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n".join([" ".join(parts), *(_SET_OFF + _plain(line) for line in trace.splitlines())])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, and whatever belongs to the event."""
+    """One JSON object a line: time, level, logger, message, and further fields."""
 
+    @override
     def format(self, record: logging.LogRecord) -> str:
         """One record, a trace and all."""
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -45,12 +48,12 @@ class JsonFormatter(logging.Formatter):
             **_fields(record),
         }
         if record.exc_info:
-            told["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(_encodable(told), default=str).decode()
+            fields["trace"] = self.formatException(record.exc_info)
+        return orjson.dumps(_encodable(fields), default=str).decode()
 
 
 def logging_of(style: Literal["text", "json"]) -> dict[str, Any]:
-    """What `logging.config.dictConfig` is given."""
+    """Return the configuration for `logging.config.dictConfig`."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -61,7 +64,14 @@ def logging_of(style: Literal["text", "json"]) -> dict[str, Any]:
 
 
 def log_request(method: str, route: str, status: int, seconds: float) -> None:
-    """A request was answered; what it asked is nobody's business."""
+    """Log an answered request, without its content, which is private.
+
+    Args:
+        method: of HTTP.
+        route: as declared.
+        status: of the answer.
+        seconds: until it was sent.
+    """
     fields = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 3)}
     log.info("request", extra={"fields": fields})
 
@@ -84,11 +94,11 @@ def _plain(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text).encode(errors="backslashreplace").decode()
 
 
-def _encodable(told: dict[str, object]) -> dict[str, object]:
+def _encodable(fields: dict[str, object]) -> dict[str, object]:
     """Text without lone surrogates, which JSON cannot hold."""
     return {
         name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-        for name, value in told.items()
+        for name, value in fields.items()
     }
 
 

@@ -78,7 +78,7 @@ _GAUGES = {
     "age": ("recall_bundle_age_seconds", "Time since the served version was made."),
     "bundle_items": ("recall_bundle_items", "Items of the served bundle."),
     "bundle_users": ("recall_bundle_users", "Users of the served bundle."),
-    "bundle_degraded": ("recall_bundle_degraded", "1 while the live version is refused and another one is served."),
+    "bundle_degraded": ("recall_bundle_degraded", "1 while the live version is refused and a different one is served."),
     "keys": ("recall_keys", "Keys that are known."),
     "keys_degraded": ("recall_keys_degraded", "1 while the key file cannot be read."),
     "ready": ("recall_ready", "1 while requests should be sent here."),
@@ -96,7 +96,7 @@ class Metrics:
     """All metrics of one application."""
 
     def __init__(self) -> None:
-        """Create them, with every label value that is known beforehand."""
+        """Create the metrics with all known label values."""
         self.registry = CollectorRegistry()
         self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._shares = self._samples = 0.0
@@ -163,7 +163,10 @@ class Metrics:
         self.begin_sampling()
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Return every metric of all workers in the format that an Accept header prefers, and its media type."""
+        """Return every metric of all workers, and the media type.
+
+        The format is the one that an Accept header prefers.
+        """
         registry = self.registry
         if folder := os.environ.get(FOLDER):
             for pid in {int(found[1]) for name in os.listdir(folder) if (found := _LIVE_GAUGES.fullmatch(name))}:
@@ -203,7 +206,12 @@ class Metrics:
             self.stages.get(name, self.stages[OTHER]).observe(spent)
 
     def count_since(self, shed: "Tally[str]", refused: "Tally[str]") -> None:
-        """Take over what the queues and the guard have counted."""
+        """Add the counts of the queues and the guard.
+
+        Args:
+            shed: rejected searches by reason.
+            refused: rejected requests by reason.
+        """
         for name, counters, tally in (("shed", self.shed, shed), ("refused", self.refused, refused)):
             for reason, count in tally.items():
                 counters[reason].inc(count - self._seen[name][reason])
@@ -326,13 +334,19 @@ class Shadow:
         self._busy = busy
         self._meters = meters
         self._share = share
-        self._random = random.Random()  # noqa: S311 - nothing is to be kept from anybody
+        self._random = random.Random()  # noqa: S311 - sampling needs no secrecy
         self._left = self._gap()
         self._task: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
 
     def offer(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> None:
-        """A request was answered; it may be drawn. Called on the event loop, and done at once."""
+        """Sample an answer, without blocking the event loop.
+
+        Args:
+            request: of the answer.
+            answer: of the recommender.
+            snapshot: that answered.
+        """
         self._left -= 1
         if self._left >= 0:
             return
@@ -358,13 +372,13 @@ class Shadow:
             if not snapshot.retired:
                 self._meters.sampled(share)
             self._meters.compared["compared"].inc()
-        except Exception:  # what it was answered with stands; nobody waits for this
+        except Exception:  # the answer is sent already
             self._meters.compared["failed"].inc()
         finally:
             self._task = None
 
     def _gap(self) -> int:
-        """Requests to let pass before the next one is drawn: of each, the chance is the same."""
+        """Return how many requests to skip before the next sample, uniformly."""
         if self._share <= 0:
             return 1 << 62
         if self._share >= 1:

@@ -1,4 +1,4 @@
-"""What every answer carries besides its body: its request's id, the time it took, and headers for browsers."""
+"""Request id, timing, and headers for browsers of every answer."""
 
 import random
 import re
@@ -30,7 +30,7 @@ _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 def has_disconnected(receive: Receive) -> bool:
-    """Return whether the client of a request whose body was read has disconnected, without waiting."""
+    """Return whether the client has disconnected, without waiting."""
     step = receive().__await__()
     try:
         next(step)
@@ -59,7 +59,15 @@ class RequestContext:
     def __init__(
         self, app: ASGIApp, live: Live, guard: Guard, settings: Settings, traces: "TracerProvider | None" = None
     ) -> None:
-        """Stand in front of an application with these parts, which each request's state gets."""
+        """Wrap an application; the parts become attributes of each request's state.
+
+        Args:
+            app: the application.
+            live: of the application.
+            guard: of the application.
+            settings: of the service.
+            traces: makes spans; None without tracing.
+        """
         self._traces = traces
         self._app, self._live, self._guard, self._settings = app, live, guard, settings
 
@@ -145,13 +153,13 @@ def secure(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def _route_of(scope: Scope) -> str:
-    """Return the path of the route that answered, as it was declared; "other" for none."""
+    """Return the declared path of the route that answered; "other" for none."""
     found: str | None = getattr(scope.get("route"), "path_format", None)
     return found or OTHER
 
 
 def _set_path(scope: Scope) -> None:
-    """Let routes see the path with its percent-encoding, and below the root path, which a proxy may have cut off.
+    """Route by the percent-encoded path, below a root path that a proxy may strip.
 
     What servers decode a path to may be the path of something else.
     """

@@ -1,4 +1,4 @@
-"""Pages for browsers: the web page at `/`, and the documentation at /docs. Neither loads anything from another host.
+"""The web page at `/` and the documentation at /docs, without external resources.
 
 All addresses in them are relative, so that both work below any prefix of a reverse proxy.
 """
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+from typing_extensions import override
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
@@ -32,6 +33,7 @@ _PLACE, _LINK = "<!-- documentation -->", '<a href="docs">API</a>'
 
 
 class _Files(StaticFiles):
+    @override
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
@@ -42,7 +44,13 @@ class _Files(StaticFiles):
 
 
 def add_pages(app: FastAPI, *, page: bool, docs: bool) -> None:
-    """Serve the web page, and the documentation, if wanted."""
+    """Serve the web page and the documentation.
+
+    Args:
+        app: the application.
+        page: whether to serve the page.
+        docs: whether to serve the documentation.
+    """
     if docs:
         app.mount("/docs/assets", _Files(packages=[("fastapi_offline", "static")]), name="docs-assets")
         app.add_api_route("/docs", _docs, include_in_schema=False)

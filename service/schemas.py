@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypeAliasType
+from typing_extensions import TypeAliasType, override
 
 from recall.serving.request import LARGEST_POPULARITY, Request
 from recall.serving.rerank.channels import Channels
@@ -23,7 +23,7 @@ Scalar = str | int | float | bool | None
 
 
 def _as_id(value: object) -> object:
-    """Ids are strings; an integer is taken as the string that tables with integer ids are read to."""
+    """Return an id as text; integers become what tables of integer ids are read to."""
     if type(value) is int:
         return str(value)
     if type(value) is not str:
@@ -101,7 +101,7 @@ class Caller(Body):
     )
 
     def request(self) -> Request:
-        """What is asked of the recommender."""
+        """Return the request to the recommender."""
         return Request(self.user_id, self.features, self.context, None if self.history is None else tuple(self.history))
 
 
@@ -111,13 +111,14 @@ class Scoring(Caller):
     popularity: Dial = 1.0
     boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
         default={},
-        description="Weights of further numbers of items, which are added to their scores; the answer holds surely the best by "
-        "the sum. `/v1/info` lists the names.",
+        description="Weights of further numbers of items, which are added to their scores; the answer is exact by the "
+        "sum. `/v1/info` lists the names.",
         examples=[{"margin": 0.2, "genre=noir": 0.5}],
     )
 
+    @override
     def request(self) -> Request:
-        """What is asked of the recommender."""
+        """Return the request to the recommender."""
         return replace(super().request(), popularity=self.popularity, boosts=self.boosts)
 
 
@@ -153,8 +154,9 @@ class Ranking(Scoring):
         examples=[{"lists": [{"kind": "model"}, {"kind": "list", "name": "editors", "items": ["12", "7"]}]}],
     )
 
+    @override
     def request(self) -> Request:
-        """What is asked of the recommender."""
+        """Return the request to the recommender."""
         return Request(
             user_id=self.user_id,
             features=self.features,
@@ -173,7 +175,7 @@ class Ranking(Scoring):
 
 
 class RecommendRequest(Ranking):
-    """Who asks, what is known of them now, and what they want. Everything may be left out."""
+    """The user, what is known of them, and the wanted items; all parts are optional."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -189,8 +191,9 @@ class RecommendRequest(Ranking):
         default=False, description="Say of every item what its score comes from, field by field; for an `n` of at most 100."
     )
 
+    @override
     def request(self) -> Request:
-        """What is asked of the recommender."""
+        """Return the request to the recommender."""
         asked = super().request()
         return replace(asked, explain=True) if self.explain else asked
 
@@ -251,8 +254,8 @@ class RecommendResponse(BaseModel):
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
     sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
     exact: bool = Field(
-        description="Whether these are surely the best items, or an approximate search found them. "
-        "With rules and channels: whether the model's ranking that they were given is surely right."
+        description="Whether these are provably the best items, or those of an approximate search. "
+        "With rules and channels: whether the model's ranking that they were given is exact."
     )
     unknown: list[str] = Field(description="Columns whose value the model has never seen.")
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
@@ -266,7 +269,11 @@ class RecommendResponse(BaseModel):
 
 
 def parse_request(body: object) -> Request:
-    """A request to the recommender from the plain values of a body. Raises ProblemError that names each fault."""
+    """Return a request to the recommender from the plain values of a body.
+
+    Raises:
+        ProblemError: They are invalid; names each fault.
+    """
     if type(body) is dict and body.keys() == _USUAL:  # what most requests say needs no more than this look
         user_id, n = body["user_id"], body["n"]
         if type(user_id) is str and 0 < len(user_id) <= LONGEST_ID and type(n) is int and 0 < n <= MOST_RESULTS:
@@ -275,18 +282,26 @@ def parse_request(body: object) -> Request:
 
 
 def render_answer(answer: Recommendations, request_id: str) -> bytes:
-    """The JSON form of RecommendResponse, written straight from the recommender's answer."""
+    """Return the JSON of RecommendResponse, straight from the recommender's answer.
+
+    Args:
+        answer: of the recommender.
+        request_id: of the request.
+    """
     document = recommendations_of(answer)
     document["request_id"] = request_id
     return orjson.dumps(document)
 
 
 def recommendations_of(answer: Recommendations) -> dict[str, object]:
-    """The same without a request's id, as plain values: orjson writes dicts several times faster than dataclasses."""
+    """Return an answer as plain values, without the request's id.
+
+    orjson writes dicts several times faster than dataclasses.
+    """
     return {
         "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
         if answer.sources is None and not answer.contributions
-        else _told(answer),
+        else _explained_items(answer),
         "user": answer.user,
         "bundle": answer.bundle,
         "sequence": answer.sequence,
@@ -299,11 +314,11 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
 
 
 def contributions_of(parts: Sequence[Contribution]) -> list[dict[str, object]]:
-    """What fields bring to a score, as plain values."""
+    """Return the contributions of fields as plain values."""
     return [{"user_field": user, "item_fields": items, "value": value} for user, items, value in parts]
 
 
-def _told(answer: Recommendations) -> list[dict[str, object]]:
+def _explained_items(answer: Recommendations) -> list[dict[str, object]]:
     """Items with their sources and what their scores come from, where they have any."""
     items: list[dict[str, object]] = [{"item_id": item.item_id, "score": item.score} for item in answer.items]
     for document, sources in zip(items, answer.sources or (), strict=False):
@@ -318,7 +333,7 @@ class Answer(BaseModel):
 
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
     sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
-    exact: bool = Field(description="Whether it is surely right, or rests on an approximate search.")
+    exact: bool = Field(description="Whether it is provably right, or rests on an approximate search.")
     degraded: list[Degradation] = Field(
         description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
     )
@@ -358,7 +373,7 @@ class BatchAnswer(BaseModel):
 
 
 class BatchResponse(Answer):
-    """An answer or a problem for each request, in their order, all from one bundle and one moment of its items."""
+    """An answer or a problem for each request in order, all from one snapshot."""
 
     answers: list[BatchAnswer]
 
@@ -443,10 +458,10 @@ class AbsenceReason(BaseModel):
 
 
 class WhyNotResponse(Answer):
-    """Where an item stands, and what keeps it out.
+    """The rank of an item, and what excludes it.
 
-    The ranking meant is that of all eligible items by the model's score with boosts, which rules and channels are given; the
-    item is counted among them, eligible or not. `exact` speaks of the answer, not of the ranking, which is surely right.
+    The ranking is that of all eligible items by the model's score with boosts, before rules and channels; the item is counted
+    among them, eligible or not. `exact` refers to the answer, not to the ranking, which is exact.
     """
 
     item_id: str
@@ -483,7 +498,7 @@ class Readiness(BaseModel):
     status: Literal["ready"] = "ready"
     bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
     refused: RefusedBundle | None = Field(
-        description="The live bundle, when it was refused and another one is served; null when all is well."
+        description="The live bundle, when it was refused and a different one is served; null when all is well."
     )
     degraded: list[Degradation] = Field(description="What is not as it should be; empty when all is well.")
 
@@ -512,7 +527,7 @@ class Columns(BaseModel):
 
 
 class IndexCertificate(BaseModel):
-    """A lower bound on how much the index finds of the exact lists, from users who played no part in making it."""
+    """A lower bound on the recall of the index, from held-out users."""
 
     target: float = Field(description="Share that was asked for.")
     n: int = Field(description="Length of the lists.")
@@ -596,7 +611,7 @@ class Interactions(Body):
 
 
 class Taken(BaseModel):
-    """The interactions are stored, and in the history and the seen items of their users from the next request on."""
+    """The interactions are stored, and the next request includes them."""
 
     change: int = Field(description="Number of the last one among all changes of users, counted apart from those of items.")
     known: int = Field(description="How many of the users were known before.")
@@ -616,7 +631,7 @@ class ItemUpsert(Body):
 
 
 class ItemsUpsert(Body):
-    """Items to add, or to put in the place of those with the same ids: all of them or none."""
+    """Items to insert or replace, all or none."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"items": [{"item_id": "i9000", "features": {"price": 9.5}}]}]},
@@ -634,7 +649,7 @@ class ItemsDelete(Body):
 
 
 class Changed(BaseModel):
-    """The change is on disk, and in every answer to a request that is sent from now on, whichever worker it comes from."""
+    """The change is on disk, and in every later answer of any worker."""
 
     sequence: int = Field(description="Answers of this sequence or a later one have seen the change.")
     token: str = Field(
@@ -724,7 +739,7 @@ class Models(BaseModel):
 
 
 class Activated(BaseModel):
-    """Another version is live, and this process answers from it; others do within a moment."""
+    """Another version is live and answers here; other processes follow at once."""
 
     version: str = Field(description="The version that is live now.", examples=[_VERSION_EXAMPLE])
     previous: str | None = Field(description="The version that was; null when none was.")
@@ -766,8 +781,9 @@ class UserVectorRequest(Caller):
 
     popularity: Dial = 1.0
 
+    @override
     def request(self) -> Request:
-        """What is asked of the recommender."""
+        """Return the request to the recommender."""
         return replace(super().request(), popularity=self.popularity)
 
 
@@ -778,7 +794,7 @@ class UserVectorResponse(CallerAnswer):
 
 
 class SimilarRequest(Body):
-    """How many items are wanted, and which may be returned. Everything may be left out."""
+    """The number of items, and which may be returned. All parts are optional."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]})
 

@@ -1,7 +1,6 @@
-"""Traces by OpenTelemetry: FastAPI makes a span of each request, to which its stages are added here. An extra.
+"""Tracing by OpenTelemetry, an extra: FastAPI's spans, with stages added.
 
-Where spans go, and which of them, is told by the variables that OpenTelemetry itself has for it, such as
-OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_TRACES_SAMPLER.
+OpenTelemetry's own variables say where spans go, such as OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_TRACES_SAMPLER.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_tracing() -> "TracerProvider":
-    """What makes spans and sends them, in batches and on a thread of its own, by OTLP over HTTP.
+    """Return a tracer that sends spans by OTLP over HTTP, on a thread of its own.
 
     Raises:
         ConfigError: OpenTelemetry is not installed.

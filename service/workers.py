@@ -1,8 +1,8 @@
-"""How one worker of a server starts and stops: the server itself, whichever it is, supervises workers.
+"""Start and stop of one worker; the server, whichever it is, supervises workers.
 
 Workers that count in one folder (see `service.metrics`) coordinate by two files in it. The first worker listens at once, so
 that health checks are answered while the first bundle loads; the others, and those that are restarted, listen when they can
-serve, so that no request reaches a worker that has nothing to serve while another one has.
+serve, so that no request reaches a worker that has nothing to serve while others have.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ async def wait_for_bundle(live: Live) -> None:
 
 
 async def settle(live: Live) -> None:
-    """Once a bundle is loaded, exclude what stays from garbage collection: a full collection takes 0.1 s."""
+    """Exempt long-lived objects from garbage collection; a full one takes 0.1 s."""
     await live.settled()
     gc.collect()
     gc.freeze()
@@ -58,14 +58,17 @@ async def settle(live: Live) -> None:
 
 @contextmanager
 def lame_duck(live: Live, seconds: float) -> Iterator[None]:
-    """Answer for some seconds after SIGTERM while readiness is off; then let the server stop as it would.
+    """Answer for some seconds after SIGTERM while not ready; then let the server stop.
 
     A load balancer needs that time to notice. A second SIGTERM, and SIGINT, skip it. A worker whose supervisor is gone stops
     the same way.
 
     Args:
-        live: told that it is draining.
+        live: is set to draining.
         seconds: how long.
+
+    Raises:
+        SystemExit: The second signal.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

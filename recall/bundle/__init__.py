@@ -1,1 +1,1 @@
-"""A published model: a folder of arrays and tables that never changes, described and sealed by its manifest."""
+"""A published model: an immutable folder of arrays and tables with a manifest."""

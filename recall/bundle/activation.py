@@ -1,4 +1,4 @@
-"""Which published version is live: naming another one, or the one before."""
+"""List versions, make one live, or find the one to fall back to."""
 
 import re
 from dataclasses import dataclass
@@ -35,20 +35,27 @@ class Version:
 
 
 def listed(root: Path) -> list[Version]:
-    """All versions of a root, the newest first. Their manifests are read, and nothing else of them; a link is none."""
+    """Return all versions of a root, newest first, by reading their manifests.
+
+    Links do not count.
+    """
     live = live_name(root)
     return [_version(folder, live) for folder in reversed(versions(root)) if not folder.is_symlink()]
 
 
 def find(root: Path, name: str) -> Path:
-    """The folder of a version.
+    """Return the folder of a version.
+
+    Args:
+        root: the folder of versions.
+        name: of the version.
 
     Raises:
-        BundleError: the name cannot be one, or there is no such version.
+        BundleError: The name is invalid, or there is no such version.
     """
     if not NAME.fullmatch(name):
         raise BundleError(
-            "this is no name of a version", where=str(root), hint="Names are letters, digits and . _ -, at most 64 of them"
+            "invalid name of a version", where=str(root), hint="A name has letters, digits and . _ -, at most 64 of them"
         )
     folder = root / VERSIONS / name
     known = [one.name for one in versions(root)]
@@ -58,15 +65,23 @@ def find(root: Path, name: str) -> Path:
 
 
 def read(root: Path, name: str) -> Version:
-    """One version. Raises BundleError as `find` does."""
+    """Read one version.
+
+    Args:
+        root: the folder of versions.
+        name: of the version.
+
+    Raises:
+        BundleError: As `find`.
+    """
     return _version(find(root, name), live_name(root))
 
 
 def previous(root: Path) -> Path:
-    """The version that was live before the one that is.
+    """Return the version that was live before the current one.
 
     Raises:
-        BundleError: there is none any more.
+        BundleError: There is none left.
     """
     for name in _lived(root):
         return root / VERSIONS / name
@@ -74,22 +89,22 @@ def previous(root: Path) -> Path:
 
 
 def activate(root: Path, name: str, expected: str | None = None, wait: float = 10.0) -> str:
-    """Make a version the live one. Whoever calls has made sure that it is fit to be served, and has it open.
+    """Make a version live; the caller has verified it and holds it open.
 
     Args:
         root: the folder of versions.
         name: of the version.
-        expected: do so only while this one is live.
+        expected: fail unless this version is live.
         wait: seconds to wait for a publisher to finish.
 
     Returns:
         The name of the version that was live; empty when none was.
 
     Raises:
-        BundleError: as `find`.
-        VersionMovedError: another version is live than was expected.
-        PublishBusyError: a publisher held the lock all the while.
-        PublishError: the file system refused; what was live stays live.
+        BundleError: As `find`.
+        VersionMovedError: Another version is live than was expected.
+        PublishBusyError: A publisher held the lock for the whole wait.
+        PublishError: The file system refused; what was live stays live.
     """
     find(root, name)
     try:
@@ -109,9 +124,9 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
 
 
 def candidates(root: Path) -> list[Path]:
-    """Versions to serve when the live one is not fit to be: those that were live before it, the latest first, then others.
+    """Return versions to fall back to: formerly live ones, latest first, then others.
 
-    One that is newer than the live version is about to become live itself, or somebody has gone back from it.
+    Versions newer than the live one are left out: they are about to become live, or were rolled back.
     """
     live, lived = live_name(root), _lived(root)
     rest = [one.name for one in reversed(versions(root)) if one.name not in lived and one.name != live]

@@ -1,7 +1,7 @@
-"""Item ids whose deletion was compacted into a version: the file `deleted.parquet`, present only if there are any.
+"""Item ids whose deletion was compacted into a version, in `deleted.parquet`.
 
-A change log is pruned once every version contains its changes. This file keeps what is lost with the deletions among them,
-so that a later rebuild can name the deleted ids that its table brings back.
+A change log is pruned once every version contains its changes. This file keeps the deletions among them, so that a later
+rebuild can report deleted ids that its table brings back. It exists only if there are any.
 """
 
 from pathlib import Path
@@ -23,14 +23,14 @@ def no_deletions() -> pl.DataFrame:
 
 
 def write_deletions(folder: Path, deletions: pl.DataFrame) -> None:
-    """Write the deletions of a bundle that is being made; write nothing if there are none.
+    """Write the deletions of a new bundle; nothing if there are none.
 
     Args:
         folder: of the bundle.
         deletions: columns as in `SCHEMA`, each id once.
 
     Raises:
-        PublishError: the file system refused.
+        PublishError: The file system refused.
     """
     if deletions.is_empty():
         return
@@ -42,10 +42,10 @@ def write_deletions(folder: Path, deletions: pl.DataFrame) -> None:
 
 
 def read_deletions(folder: Path) -> pl.DataFrame:
-    """Return the deletions of a bundle with the columns of `SCHEMA`; an empty table if it has no such file.
+    """Return the deletions of a bundle, possibly none, with the columns of `SCHEMA`.
 
     Raises:
-        BundleError: the file cannot be read or has other columns.
+        BundleError: The file cannot be read or has other columns.
     """
     path = folder / files.DELETIONS
     if not path.exists():

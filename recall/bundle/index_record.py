@@ -1,4 +1,4 @@
-"""What a manifest says of the index: how it was chosen, what it finds, and what it is asked at every load."""
+"""The manifest's record of the index: how it was chosen, its recall, its checks."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,7 +8,10 @@ class _RecordPart(BaseModel):
 
 
 class CertificateRecord(_RecordPart):
-    """A lower confidence bound on mean recall, from users who played no part in building or setting the index."""
+    """A lower confidence bound on mean recall, from held-out users.
+
+    They were used neither to build nor to tune the index.
+    """
 
     target: float
     """Share of the exact list that was asked for."""
@@ -23,7 +26,7 @@ class CertificateRecord(_RecordPart):
     confidence: float
     """with this probability, all looks together."""
     looks: int
-    """Settings that were verified until one met the target, each on users of its own."""
+    """Settings that were verified until one reached the target, each on users of its own."""
     met: bool
     """Whether `lower` is at least `target`."""
 
@@ -70,7 +73,7 @@ class ProvenanceRecord(_RecordPart):
 
 
 class ChecksRecord(_RecordPart):
-    """What the index is asked whenever it is loaded; the vectors and the rows expected are in a file of their own."""
+    """Queries that the index must answer at every load; their answers are in a file."""
 
     queries: int = Field(ge=1)
     n: int = Field(ge=1)
@@ -79,7 +82,7 @@ class ChecksRecord(_RecordPart):
 
 
 class IndexRecord(_RecordPart):
-    """The index file, and what it finds of the exact answer on user vectors that played no part in building it."""
+    """The index file, and its recall on held-out user vectors."""
 
     engine: str = Field(pattern="^[a-z][a-z0-9_]{0,31}$")
     """Name of the engine that opens the index, such as "faiss" or "cells"; derived from `kind` in formats 1 to 3."""

@@ -1,10 +1,12 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
-"""The compiled loops behind `ItemIds`. They wait for memory and for little else, and so ask for much of it at a time.
+"""Compiled loops behind `ItemIds`.
+
+They are bound by memory latency, so each step prefetches many lookups.
 
 Arrays:
     texts uint8: ids in UTF-8, one after another
     starts uint32 [items + 1]: where the id of each row begins, and where the last one ends
-    slots int32 [a power of two]: rows, or -1 where a slot is free; an id stands in the first that was free from its hash on
+    slots int32 [a power of two]: rows, or -1 where a slot is free; open addressing with linear probing
 """
 
 import numpy as np
@@ -20,7 +22,12 @@ _ROWS, _SLOTS, _STARTS, _TEXTS = read(int64), read(int32), read(uint32), read(ui
 
 @compiled(_ROWS, int64)
 def placed(hashes, size):
-    """The slots, int32 [size], of ids with these hashes, int64 [items]; there are fewer ids than slots."""
+    """Return a hash table of rows, int32 [size].
+
+    Args:
+        hashes: int64 [items].
+        size: a power of two above the number of items.
+    """
     slots = np.full(size, -1, dtype=np.int32)
     for row in range(len(hashes)):
         slot = hashes[row] & (size - 1)
@@ -32,12 +39,14 @@ def placed(hashes, size):
 
 @compiled(_ROWS, _TEXTS, _SLOTS, _STARTS, _TEXTS)
 def found(hashes, wanted, slots, starts, texts):
-    """Rows of ids: int64 [m], -1 where an id has none.
+    """Return the rows of ids: int64 [m], -1 where an id is unknown.
 
     Args:
-        hashes: int64 [m], of those that are wanted.
+        hashes: int64 [m], of the wanted ids.
         wanted: uint8, these in UTF-8, END after each.
-        slots, starts, texts: of the ids that there are.
+        slots: the hash table.
+        starts: of the known ids.
+        texts: of the known ids.
     """
     last = len(slots) - 1
     rows = np.empty(len(hashes), dtype=np.int64)
@@ -72,7 +81,16 @@ def found(hashes, wanted, slots, starts, texts):
 
 @compiled(_ROWS, _STARTS, _TEXTS)
 def written(rows, starts, texts):
-    """The ids of rows, int64 [m], in UTF-8 with END between them: uint8. Raises IndexError where there is no such row."""
+    """Return the ids of rows in UTF-8 with END between them: uint8.
+
+    Args:
+        rows: int64 [m].
+        starts: of the known ids.
+        texts: of the known ids.
+
+    Raises:
+        IndexError: There is no such row.
+    """
     size = max(len(rows) - 1, 0)
     for row in rows:
         if not 0 <= row < len(starts) - 1:

@@ -1,4 +1,4 @@
-"""External item ids and their rows, both ways, in a fraction of the memory that a dict of strings takes."""
+"""Map between item ids and rows in a fraction of the memory of a dict."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -33,7 +33,11 @@ class ItemIds:
 
     @classmethod
     def of(cls, values: pl.Series) -> "ItemIds":
-        """Ids in the order of their rows. Raises DataError when one is null or occurs twice."""
+        """Return the mapping of ids in the order of their rows.
+
+        Raises:
+            DataError: An id is null or occurs twice.
+        """
         if values.null_count():
             raise DataError(f"{values.null_count()} item ids are null", where=values.name)
         if values.n_unique() < len(values):
@@ -44,7 +48,15 @@ class ItemIds:
 
     @classmethod
     def hashed(cls, values: pl.Series, hashes: Int64) -> "ItemIds":
-        """The same of ids that are known to differ, with their hashes. Raises DataError when they are too long together."""
+        """Return the mapping of distinct ids with known hashes.
+
+        Args:
+            values: String [items].
+            hashes: int64 [items].
+
+        Raises:
+            DataError: The ids are too long together.
+        """
         from recall.bundle import item_id_kernels  # numba takes half a second to import
 
         ends = values.str.len_bytes().to_numpy().cumsum(dtype=np.int64)
@@ -93,7 +105,12 @@ class ItemIds:
         return self.values.arg_sort().to_numpy().astype(np.int64)
 
     def place(self, order: Int64, text: str) -> int:
-        """How many of some rows, which are by rising id, have an id that does not come after a text."""
+        """Return how many rows, sorted by id, have an id up to a text.
+
+        Args:
+            order: int64 [m], rows by rising id.
+            text: to compare with.
+        """
         return bisect_right(order, text, key=self._id)
 
     def _id(self, row: int) -> str:

@@ -1,4 +1,4 @@
-"""The values of a few items, as whoever explains or lists them asks for them again and again."""
+"""Cached random access to the rows of the item table."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from recall.errors import BundleError
 MOST_HELD = 128 << 20
 """Bytes of a table that is held in memory once something of it was asked for; of a larger one that is read each time."""
 _FAR = 1 << 16
-"""Rows that it costs more to read and throw away than to look for the next ones anew."""
+"""Row gap above which two slices are read separately. Chosen, not tuned."""
 
 Found = TypeVar("Found")
 
@@ -37,12 +37,16 @@ class ItemTable:
         self._reading = Lock()
 
     def rows(self, rows: Int64) -> pl.DataFrame:
-        """Some rows, int64 [m], in that order. Raises BundleError."""
+        """Return some rows, int64 [m], in that order.
+
+        Raises:
+            BundleError: The file cannot be read.
+        """
         held = self._whole()
         return held[rows] if held is not None else self._reported(lambda: self._parts(rows))
 
     def _whole(self) -> pl.DataFrame | None:
-        """The whole table, if it is small enough to be held."""
+        """Return the whole table if it is small enough to be cached."""
         if self._held is None and not self._large:
             with self._reading:
                 if self._held is None and not self._large:

@@ -1,6 +1,6 @@
-"""Versions in use: whoever has one open holds a shared lock on its folder, and none is removed under him.
+"""Shared locks that keep open versions from being pruned.
 
-The kernel frees the lock when the process dies, and it holds between containers that share the file system.
+The kernel frees a lock when the process dies, and locks hold between containers that share the file system.
 """
 
 import fcntl
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from recall.errors import BundleError
 
-_WAIT = 10.0  # seconds: whoever publishes a version has its folder locked until he is done
+_WAIT = 10.0  # seconds: a publisher keeps the folder of its version locked until it is done
 _POLL = 0.02  # seconds between two tries
 
 
 class VersionLock:
-    """A shared lock on a folder, until it is closed or nobody knows of it any more."""
+    """A shared lock on a folder, released when closed or garbage-collected."""
 
     def __init__(self, descriptor: int) -> None:
         """Take over an open and locked descriptor."""
@@ -29,10 +29,13 @@ class VersionLock:
 
 
 def acquire(folder: Path) -> VersionLock | None:
-    """Keep a published version from being removed; None where the file system knows no locks, and nothing is removed either.
+    """Lock a published version against removal.
+
+    Returns:
+        None where the file system has no locks; nothing is removed there.
 
     Raises:
-        BundleError: it is being removed, or is not there.
+        BundleError: It is being removed, or does not exist.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -55,17 +58,17 @@ def acquire(folder: Path) -> VersionLock | None:
 
 
 def remove(folder: Path, aside: Path) -> bool:
-    """Remove a version unless somebody holds it.
+    """Remove a version unless a process holds it.
 
     Args:
         folder: the version.
-        aside: a folder of the same file system that it is moved to first, so that it is gone as a whole.
+        aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
 
     Returns:
         Whether it is gone.
 
     Raises:
-        OSError: the file system refused.
+        OSError: The file system refused.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:

@@ -1,7 +1,7 @@
-"""The manifest of a bundle: what the folder holds, where it came from, and what was proved about it.
+"""The manifest of a bundle: contents, provenance, and verified properties.
 
 `manifest.json` is JSON with sorted keys. `checksum` is the SHA-256 of the same JSON without that key, so that a changed
-manifest betrays itself as a changed file does. The format version is read before anything else.
+manifest is detected as a changed file is. The format version is read before anything else.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ ColumnType = Annotated[str, Field(pattern="^(list of )?(text|integer|float32|flo
 
 
 class ColumnTypes(BaseModel):
-    """Type of each column by name. A column that two tables have may have a type in each."""
+    """Type of each column by name, by side: a column of two tables may differ."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,7 +77,7 @@ class Sizes(_Part):
 
 
 class FoldRecord(_Part):
-    """What became of a field-weighted model's weights between user and item fields when vectors were made of them."""
+    """Loss of folding a model's field weights into vectors."""
 
     rank: int = Field(ge=1)
     """Parts of k numbers in a vector."""
@@ -109,7 +109,7 @@ class ModelRecord(_Part):
 
 
 class Parity(_Part):
-    """The proof that what is served equals the model: served score + user offset against the model's own score."""
+    """Proof that serving equals the model, by comparing scores."""
 
     reference: Literal["model", "tables"]
     """The trained model itself, or, after a rebuild, its tables in float64."""
@@ -124,7 +124,7 @@ class Parity(_Part):
 
 
 class GoldenRecord(_Part):
-    """A request to the bundle by itself, and the list that it was answered with when it was published."""
+    """A request and its answer at the time of publication."""
 
     user_id: str | None = None
     history: tuple[str, ...] | None = None
@@ -145,7 +145,7 @@ class UsersElsewhere(_Part):
     location: str = Field(min_length=1)
     """Address or description for error messages; must hold no credentials."""
     identity: str | None = None
-    """Identity of the store, so that a reader can tell it from another one at the same address; None if it has none."""
+    """Identity of the store, so that a reader notices a different one at the same address; None if it has none."""
 
 
 class Manifest(_Part):
@@ -179,7 +179,7 @@ class Manifest(_Part):
     config: dict[str, JsonValue]
     """The run's configuration."""
     golden: tuple[GoldenRecord, ...] | None = None
-    """What the bundle must still answer before it is served; None where nobody wrote that down."""
+    """Answers that the bundle must reproduce before it is served; None where they were not recorded."""
     metrics: dict[str, JsonValue] = {}
     """Whatever training and evaluation had to say."""
     libraries: dict[str, str]
@@ -195,7 +195,7 @@ class Manifest(_Part):
     @model_validator(mode="before")
     @classmethod
     def _name_engine_and_file_of_older_formats(cls, values: Any) -> Any:
-        """Fill in what formats 1 to 3 left to the reader: one index file, whose engine follows from the kind."""
+        """Fill in what formats 1 to 3 imply: one index file, the engine of its kind."""
         if not isinstance(values, dict) or values.get("format_version") not in (1, 2, 3):
             return values
         index = values.get("index")
@@ -228,20 +228,20 @@ class Manifest(_Part):
 
     @property
     def objective(self) -> str:
-        """What the model was trained for, such as 'square' or 'logistic'; empty when the configuration does not say."""
+        """The training objective, such as 'square'; empty when unknown."""
         train = self.config.get("train")
         return str(train.get("objective", "")) if isinstance(train, dict) else ""
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Columns of the items table that items are only filtered by; some of them may be read by a field, too."""
+        """Item columns for filters; fields may read some of them, too."""
         data = self.config.get("data")
         named = data.get("attributes") if isinstance(data, dict) else None
         return tuple(map(str, named)) if isinstance(named, list) else ()
 
     @property
     def boosts(self) -> tuple[str, ...]:
-        """Further coordinates of items that requests may give weights to, as the configuration names them."""
+        """Names of the item coordinates that requests may weight."""
         index = self.config.get("index")
         named = index.get("boosts") if isinstance(index, dict) else None
         return tuple(map(str, named)) if isinstance(named, list) else ()
@@ -249,9 +249,9 @@ class Manifest(_Part):
     def adopted(
         self, folded: int, log: str | None, config: dict[str, JsonValue], fields: tuple[tuple[str, ...], tuple[str, ...]]
     ) -> "Manifest":
-        """Return the manifest of a copy of the bundle for another root, unpublished and without a parent.
+        """Return the manifest of a copy of the bundle for another root, unpublished.
 
-        The files of formats 1 and 2 are not those of the newest format, so a copy of one stays what it is.
+        The files of formats 1 and 2 are not those of the newest format, so a copy of one keeps its format.
 
         Args:
             folded: sequence up to which the root's live changes are contained in its items.
@@ -260,7 +260,7 @@ class Manifest(_Part):
             fields: names of the encoder's user fields and item fields, which format 1 does not record.
 
         Raises:
-            BundleError: its format cannot say that it contains live changes.
+            BundleError: Its format cannot record that it contains live changes.
         """
         if self.format_version >= FORMAT_VERSION - 1:
             model = self.model.model_copy(update={"user_fields": fields[0], "item_fields": fields[1]})
@@ -275,7 +275,11 @@ class Manifest(_Part):
         return self.model_copy(update={"sequence": 0, "parent": None})
 
     def write(self, folder: Path) -> None:
-        """Write `manifest.json` into a folder. Raises PublishError when the file system refuses."""
+        """Write `manifest.json` into a folder.
+
+        Raises:
+            PublishError: The file system refused.
+        """
         try:
             (folder / MANIFEST).write_bytes(_canonical({**self._values(), "checksum": self.checksum}))
         except OSError as error:
@@ -323,7 +327,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, orjson.JSONDecodeError) as error:
         raise BundleError("the manifest cannot be read", where=str(path), why=str(error)) from None
     if not isinstance(values, dict):
-        raise BundleError("the manifest is no JSON object", where=str(path))
+        raise BundleError("the manifest must be a JSON object", where=str(path))
     return values
 
 

@@ -18,22 +18,29 @@ _GROUPS = Path("/sys/fs/cgroup")  # as a container sees its own
 
 
 def check_room(folder: Path, manifest: Manifest) -> None:
-    """Refuse a bundle whose files are larger than the memory that can be had.
+    """Check that the files of a bundle fit into the available memory.
+
+    Args:
+        folder: of the bundle.
+        manifest: with their sizes.
 
     Raises:
-        BundleError: with both figures.
+        BundleError: They do not; gives both figures.
     """
     needed, there = sum(entry.bytes for entry in manifest.files.values()), available()
     if there is not None and needed > there:
         raise BundleError(
-            f"the bundle needs {needed:,} bytes of memory, and {there:,} can be had",
+            f"the bundle needs {needed:,} bytes of memory, and {there:,} are available",
             where=str(folder),
             hint="Serve it on a machine with more memory, or give the process a higher limit",
         )
 
 
 def available() -> int | None:
-    """Bytes that this process may still use, by the least of the limits that it is under; None where nobody tells."""
+    """Return the bytes that this process may still allocate; None where unknown.
+
+    It is the least of the limits of machine, control groups and process.
+    """
     return min((max(limit, 0) for limit in _limits()), default=None)
 
 
@@ -53,7 +60,10 @@ def _limits() -> Iterator[int]:
 
 
 def _cached() -> int:
-    """Bytes of files that count as used and can be taken back: those of the bundle that is served now are among them."""
+    """Return the bytes of the page cache that count as used and can be reclaimed.
+
+    They include the files of the bundle that is served now.
+    """
     lines = (_GROUPS / "memory.stat").read_text(encoding="ascii").splitlines()
     parts = dict(line.split(" ", 1) for line in lines)
     return int(parts["inactive_file"]) + int(parts["active_file"])

@@ -1,4 +1,4 @@
-"""Tables without the rows that are zero: a model learnt with an L1 term has many, and none of them changes a score."""
+"""Store arrays without zero rows, of which an L1 term makes many."""
 
 from collections.abc import Mapping
 
@@ -13,9 +13,10 @@ _SIDES = ("user_", "item_")
 
 
 def kept_rows(arrays: Mapping[str, Float32]) -> dict[str, Int32]:
-    """For each array that is packed, the rows that are not zero, rising; an array of which less than half is zero stays whole.
+    """Return the nonzero rows of each array that is packed.
 
-    A whole array is mapped from its file and shared by all processes, which is worth more than a few rows.
+    An array with less than half zero rows stays whole: it is mapped from its file and shared by all processes, which is worth
+    more than a few rows.
 
     Args:
         arrays: by name; those of features have a row for each.
@@ -30,7 +31,7 @@ def kept_rows(arrays: Mapping[str, Float32]) -> dict[str, Int32]:
 
 
 def packed(arrays: Mapping[str, Float32]) -> dict[str, Float32 | Int32]:
-    """What is stored: the rows of packed arrays that are kept, and their positions beside them."""
+    """Return the nonzero rows of packed arrays, with their positions."""
     kept = kept_rows(arrays)
     stored: dict[str, Float32 | Int32] = {}
     for name, array in arrays.items():
@@ -41,21 +42,25 @@ def packed(arrays: Mapping[str, Float32]) -> dict[str, Float32 | Int32]:
 
 
 def kept_shapes(shapes: Mapping[str, tuple[int, ...]], kept: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the float arrays as they are stored, from those of the whole arrays and how many rows each packed one keeps.
+    """Return the shapes of the float arrays as they are stored.
+
+    Args:
+        shapes: of the whole arrays.
+        kept: number of rows that each packed array keeps.
 
     Raises:
-        BundleError: something is said to be packed that is no array.
+        BundleError: A packed array is unknown.
     """
     strange = [name for name in kept if name not in shapes]
     if strange:
-        raise BundleError(f"{strange[0]!r} was packed and is no array of this model", where="manifest, model.kept")
+        raise BundleError(f"{strange[0]!r} was packed and is not an array of this model", where="manifest, model.kept")
     return {name: (kept[name], *shape[1:]) if name in kept else shape for name, shape in shapes.items()}
 
 
 def unpacked(
     stored: Mapping[str, Float32], rows: Mapping[str, Int32], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Float32]:
-    """The whole arrays; what was not packed is given as it is.
+    """Return the whole arrays.
 
     Args:
         stored: the float arrays.
@@ -63,7 +68,7 @@ def unpacked(
         shapes: of the whole arrays.
 
     Raises:
-        BundleError: a position lies outside its array or does not rise.
+        BundleError: A position lies outside its array or does not rise.
     """
     arrays = dict(stored)
     for key, places in rows.items():

@@ -52,9 +52,10 @@ class Bundle:
     item_table: ItemTable
 
     def items(self) -> pl.DataFrame:
-        """The catalogue as it was encoded: the id column, the columns that item fields read, and the attributes.
+        """Return the catalogue as encoded: id, columns of item fields, attributes.
 
-        Raises BundleError.
+        Raises:
+            BundleError: The file cannot be read.
         """
         return _read_parquet(self.folder / files.ITEMS)
 
@@ -63,17 +64,25 @@ class Bundle:
         return _read_parquet(self.folder / files.ITEMS, [name])[name]
 
     def counts(self) -> Int32 | None:
-        """How many training interactions each item has: int32 [items], mapped from the file; none has any in a bundle that
-        was imported. None of a bundle of format 1 or 2. Raises BundleError.
+        """Return the training interactions of each item, int32 [items], mapped.
+
+        Zero for all in an imported bundle; None of a bundle of format 1 or 2.
+
+        Raises:
+            BundleError: The file cannot be read.
         """
         if self.manifest.format_version < 3:
             return None
         return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
 
     def checks(self) -> tuple[Float32, Int32] | None:
-        """What the index is asked at every load: user vectors float32 [c, dim] and the best rows of each, int32 [c, n].
+        """Return the queries of the index check, and their answers.
 
-        None of a bundle of format 1 or 2. Raises BundleError.
+        Returns:
+            User vectors float32 [c, dim] and the best rows of each, int32 [c, n]; None of a bundle of format 1 or 2.
+
+        Raises:
+            BundleError: The file cannot be read.
         """
         record = self.manifest.index.checks
         if record is None:
@@ -83,7 +92,11 @@ class Bundle:
         return map_tensors(path, queries, rows)["queries"], map_positions(path, rows, queries)["rows"]
 
     def item_types(self) -> Mapping[str, DataType]:
-        """The columns of `items` and their types, in order, read without the rows. Raises BundleError."""
+        """Return the types of the columns of `items`, without reading rows.
+
+        Raises:
+            BundleError: The file cannot be read.
+        """
         path = self.folder / files.ITEMS
         try:
             return pl.read_parquet_schema(path)
@@ -114,11 +127,19 @@ class Bundle:
         return self.folder / name if name is not None else None
 
     def deletions(self) -> pl.DataFrame:
-        """Item ids whose deletion was compacted into this version; see `recall.bundle.deletions`. Raises BundleError."""
+        """Return the item ids whose deletion was compacted into this version.
+
+        Raises:
+            BundleError: The file cannot be read.
+        """
         return read_deletions(self.folder)
 
     def some_items(self, rows: Int64) -> pl.DataFrame:
-        """Some rows of `items`, int64 [m], in that order. Raises BundleError."""
+        """Return some rows of `items`, int64 [m], in that order.
+
+        Raises:
+            BundleError: The file cannot be read.
+        """
         return self.item_table.rows(rows)
 
 

@@ -1,9 +1,9 @@
-"""Putting a finished bundle in place, so that a reader sees the old version or the new one and never a mixture.
+"""Publish bundles atomically: a reader sees the old version or the new one.
 
-    root/versions/000007-5be1c2aa/    a bundle; never changed once it has this name
+    root/versions/000007-5be1c2aa/    a bundle; immutable once it has this name
     root/staging/<random>/            a bundle being written, flocked by the process that writes it
     root/CURRENT                      the name of the live version, replaced by rename
-    root/HISTORY                      the names of those that were live before it, the oldest first, and its own
+    root/HISTORY                      the names of former live versions, the oldest first, and the live one
     root/.lock                        flocked while a publisher takes a number and a name
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
@@ -38,12 +38,12 @@ _POLL = 0.02  # seconds between two tries for the lock
 
 @contextmanager
 def staging(root: Path) -> Iterator[Path]:
-    """An empty folder to write a bundle into, on the file system of `root`; it is gone when the block ends.
+    """Yield an empty folder on the file system of `root`, removed when the block ends.
 
     Folders that dead publishers left behind are removed on the way.
 
     Raises:
-        PublishError: the folder cannot be made.
+        PublishError: The folder cannot be created.
     """
     try:
         make_folder(root)
@@ -72,20 +72,19 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         root: the folder that holds all versions.
         expected: publish only if this sequence is still the live one, for a bundle that was made from it.
         wait: seconds to wait for another publisher to finish.
-        keep: remove all but so many of the newest versions, of those that were live last, and what somebody has open; None
-            removes nothing.
+        keep: keep so many of the newest versions, as many of those that were live last, and open ones; None removes nothing.
 
     Returns:
         The folder of the new version.
 
     Raises:
-        PublishBusyError: another publisher held the lock all the while.
-        PublishError: another version went live meanwhile, or the file system refused; what was live stays live.
+        PublishBusyError: Another publisher held the lock for the whole wait.
+        PublishError: Another version went live meanwhile, or the file system refused; what was live stays live.
     """
     try:
         readable = staged.stat().st_mode & 0o666
         for path in sorted(staged.iterdir()):
-            path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as somebody else
+            path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as another user
             fsync(path)
         with locked(root / LOCK, wait, PUBLISHING):
             live = _sequence(root)
@@ -114,10 +113,10 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
 
 
 def resolve(path: Path) -> Path:
-    """The folder of a bundle: `path` itself if it holds a manifest, else the version that its CURRENT names.
+    """Return the folder of a bundle: `path` itself, or the version in its CURRENT.
 
     Raises:
-        BundleError: it is neither, or CURRENT names no version.
+        BundleError: It is neither, or CURRENT does not name a version.
     """
     if (path / MANIFEST).exists():
         return path
@@ -131,7 +130,7 @@ def resolve(path: Path) -> Path:
             hint=f"Give a folder that holds {MANIFEST} or {CURRENT}",
         ) from None
     if not _VERSION.match(name):
-        raise BundleError(f"{name[:80]!r} is no name of a version", where=str(current))
+        raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(current))
     folder = path / VERSIONS / name
     if folder.is_symlink() or not folder.is_dir():
         raise BundleError(f"version {name} does not exist", where=str(current), hint="Publish again, or name another version")
@@ -157,18 +156,18 @@ def _sequence(root: Path) -> int:
 
 
 def point_at(root: Path, version: str, *, back: bool = False) -> None:
-    """Make a version the live one; the caller holds the root's lock.
+    """Make a version live; the caller holds the root's lock.
 
-    HISTORY is written first, and ends with the live version's name when all is well. What stands there after its name came of
-    somebody who died before he had changed CURRENT, and does not count.
+    HISTORY is written first, and ends with the live version's name in a consistent state. Names after it come from a process
+    that died before it had changed CURRENT, and do not count.
 
     Args:
         root: the folder of versions.
         version: the name of one.
-        back: it is among those that were live before, and what came after it there is forgotten.
+        back: the version was live before, and later entries of HISTORY are dropped.
 
     Raises:
-        OSError: the file system refused; what was live stays live.
+        OSError: The file system refused; what was live stays live.
     """
     before, live = past(root), live_name(root)
     names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
@@ -177,9 +176,9 @@ def point_at(root: Path, version: str, *, back: bool = False) -> None:
 
 
 def past(root: Path) -> list[str]:
-    """Names of the versions that were live before the one that is, the latest last; some may be gone.
+    """Return the names of formerly live versions, the latest last; some may be gone.
 
-    Where nobody has kept them, those with lower numbers.
+    Without a HISTORY, those with lower numbers.
     """
     live = live_name(root)
     try:
@@ -190,17 +189,17 @@ def past(root: Path) -> list[str]:
 
 
 def _end(names: list[str], name: str) -> int:
-    """The position after the last time that a name stands in a list."""
+    """Return the position after the last occurrence of a name."""
     return len(names) - names[::-1].index(name)
 
 
 def number(version: str) -> int:
-    """The sequence in the name of a version."""
+    """Return the sequence in the name of a version."""
     return int(version.partition("-")[0])
 
 
 def live_name(root: Path) -> str:
-    """What CURRENT names; empty when that is no version."""
+    """Return the name in CURRENT; empty when it is not a version."""
     try:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -223,12 +222,12 @@ def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
     """Hold a lock that the kernel frees when the process dies.
 
     Args:
-        path: the lock's file, which is made if it is not there.
+        path: the lock's file, created if missing.
         wait: seconds to wait for it.
-        busy: what to say of whoever holds it all the while.
+        busy: message of the error.
 
     Raises:
-        PublishBusyError: somebody else did.
+        PublishBusyError: Another process held it for the whole wait.
     """
     deadline = time.monotonic() + wait
     with path.open("w") as lock:
@@ -258,7 +257,10 @@ def _clear_leftovers(root: Path) -> None:
 
 
 def _prune(root: Path, keep: int) -> None:
-    """Remove versions; the caller holds the root's lock. One that cannot be removed is left to the next publisher."""
+    """Remove old versions; the caller holds the root's lock.
+
+    One that cannot be removed is left to the next publisher.
+    """
     folders = versions(root)
     kept = {folder.name for folder in folders[-keep:]} | {*[*past(root), live_name(root)][-keep:]}
     for folder in folders:
@@ -268,7 +270,10 @@ def _prune(root: Path, keep: int) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its missing parents. Each new name is fsynced: without it a power failure removes all below it."""
+    """Create a folder and its missing parents, fsyncing each new name.
+
+    Without fsync a power failure may remove all below it.
+    """
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Write bundles: every new one goes through the same steps, whether a trained model or a new catalogue gave rise to it."""
+"""Write bundles: training, rebuilding and importing go through the same steps."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ class Provenance:
 
     @classmethod
     def carried(cls, before: Manifest) -> "Provenance":
-        """Return where a bundle comes from that is made of another one."""
+        """Return the provenance of a bundle made from a previous one."""
         return cls(
             before.name,
             before.sequence,
@@ -66,7 +66,15 @@ class Provenance:
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
-    """Raise ExportError, naming up to five items, unless every item vector is finite and not too large; see `servable`."""
+    """Check that every item vector is `servable`.
+
+    Args:
+        item_vectors: float32 [items, dim].
+        item_ids: String [items], used in the error.
+
+    Raises:
+        ExportError: A vector is not finite, or too large; names up to five items.
+    """
     wrong = np.flatnonzero(~servable(item_vectors))
     if len(wrong):
         raise ExportError(
@@ -77,7 +85,11 @@ def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
 
 
 def check_tables(tables: ServingModel) -> None:
-    """Raise ExportError, naming the array and its first wrong row, unless every parameter is finite."""
+    """Check that every parameter is finite.
+
+    Raises:
+        ExportError: One is not; names the array and its first such row.
+    """
     for name, values in tables.arrays().items():
         wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
         if len(wrong):
@@ -96,7 +108,12 @@ class BundleWriter:
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
-        """See `BundleWriter.open`."""
+        """Create a writer; use `BundleWriter.open`.
+
+        Args:
+            root: the folder of versions.
+            folder: the staged bundle.
+        """
         self.root = root
         self.folder = folder
         """Holds what has been written; nothing reads it until it is published."""
@@ -104,10 +121,10 @@ class BundleWriter:
     @classmethod
     @contextmanager
     def open(cls, root: Path) -> Iterator["BundleWriter"]:
-        """Begin a bundle to be published to `root`; what was written is removed unless it was published.
+        """Begin a bundle for `root`, which is removed unless it is published.
 
         Raises:
-            PublishError: the file system refused.
+            PublishError: The file system refused.
         """
         with staging(root) as folder:
             yield cls(root, folder)
@@ -251,7 +268,7 @@ class BundleWriter:
 
 
 def _columns(encoder: FeatureEncoder) -> ColumnTypes | None:
-    """Types of the columns as the manifest lists them; None when the encoder knows none."""
+    """Return the types of the columns for the manifest; None when unknown."""
     types, schema = encoder.types, encoder.schema
     if types == UNTYPED:
         return None

@@ -1,4 +1,4 @@
-"""`recall versions`, `activate`, `rollback`, `publish` and `backup`."""
+"""`recall versions`, `activate` and `rollback`: which version is live."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,71 +92,3 @@ def _plain(one: "Version") -> dict[str, object]:
             "bytes": one.size,
         }
     return plain
-
-
-def publish_version(
-    version: Annotated[Path, typer.Argument(help="The version to publish, or a root elsewhere, whose live one is taken.")],
-    root: Annotated[Path, typer.Argument(help="The folder of published bundles to publish to.")],
-    as_of: Annotated[
-        int,
-        typer.Option(
-            "--as-of", min=0, metavar="SEQUENCE", help="The version contains all live changes of ROOT up to this one."
-        ),
-    ] = 0,
-    other_data: Annotated[
-        bool, typer.Option("--other-data", help="Publish although ROOT serves a version of another data set.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Verify and publish a version built elsewhere, below the live changes of ROOT."""
-    from recall.publish.adopt import adopt
-
-    with output.stage("verify, ask golden requests, publish"):
-        adopted = adopt(version, root, as_of, other_data=other_data)
-    if adopted.unmatched:
-        output.note(f"warning: {adopted.unmatched}")
-    for line in adopted.standing.lines():
-        output.note(line)
-    if as_json:
-        output.show_json(
-            {
-                "folder": str(adopted.folder),
-                "version": adopted.manifest.version,
-                "source": adopted.source,
-                "live_changes": adopted.standing.counts(),
-            }
-        )
-    else:
-        output.show({"published": adopted.folder, "from": adopted.source, "items": f"{adopted.manifest.sizes.items:,}"})
-
-
-def backup(
-    root: Annotated[Path, typer.Argument(help="The folder of published bundles; may be in use.")],
-    to: Annotated[Path, typer.Argument(help="A folder that does not exist yet; can be served as it is.")],
-    as_json: Json = False,
-) -> None:
-    """Copy a root with its live changes and users at one point in time; verify it."""
-    from recall.publish.backup import backup as copy
-
-    with output.stage("copy, verify"):
-        report = copy(root, to)
-    if as_json:
-        output.show_json(
-            {
-                "folder": str(report.folder),
-                "live": report.live,
-                "versions": report.versions,
-                "linked": report.linked,
-                "changes": report.changes,
-                "users": report.users,
-            }
-        )
-    else:
-        output.show(
-            {
-                "copied to": report.folder,
-                "live": report.live,
-                "versions": f"{report.versions:,}, {report.linked:,} of their files linked",
-                "changes up to": f"{report.changes:,} of items, {report.users:,} of users",
-            }
-        )

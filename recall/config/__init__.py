@@ -1,7 +1,7 @@
-"""One TOML file says everything about a run: where the data are, what the fields mean, how to learn, index and evaluate.
+"""Configuration of a run, one TOML file: data, fields, model, training, index.
 
-Every value is frozen once read; a key that is not known is refused with the nearest name that is. A setting may be
-overridden by its dotted path, such as `train.sweeps=4`.
+Every value is frozen once read. An unknown key is an error that suggests the nearest known one. A setting may be overridden
+by its dotted path, such as `train.sweeps=4`.
 """
 
 from recall.config.data import (

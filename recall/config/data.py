@@ -30,7 +30,10 @@ class ColumnSplit(Section):
 
 
 class LastSplit(Section):
-    """The last `test` interactions of each user are tested on, the `valid` before those validate; needs `data.time`."""
+    """Test on the last `test` interactions of each user, validate on `valid` before.
+
+    Requires `data.time`.
+    """
 
     by: Literal["last"]
     test: int = Field(default=1, ge=0)
@@ -40,7 +43,10 @@ class LastSplit(Section):
 
 
 class TimeSplit(Section):
-    """Interactions at or after `test` are tested on, those at or after `valid` validate; a share of all rows or a time."""
+    """Test on interactions at or after `test`, validate on those at or after `valid`.
+
+    Each is a share of all rows or a time.
+    """
 
     by: Literal["time"]
     test: float = 0.9
@@ -50,7 +56,7 @@ class TimeSplit(Section):
 
 
 class HashSplit(Section):
-    """Shares drawn by a hash of the id and the run's seed, so that new rows leave the part of every known id as it is."""
+    """Shares drawn by a hash of the id and the seed: new rows move no known id."""
 
     test: float = Field(default=0.1, ge=0, lt=1)
     """Share to test on."""
@@ -75,13 +81,16 @@ class UsersSplit(HashSplit):
 
 
 class ItemsSplit(HashSplit):
-    """A share of the items is held out entirely; they stay in the catalogue, known by their features alone."""
+    """Hold out a share of the items; they stay in the catalogue, by features only."""
 
     by: Literal["items"]
 
 
 class RandomSplit(HashSplit):
-    """A share of the (user, item) pairs is held out, for a log without times; all rows of one pair share its part."""
+    """Hold out a share of the (user, item) pairs, for a log without times.
+
+    All rows of a pair are in one part.
+    """
 
     by: Literal["random"]
 
@@ -98,7 +107,7 @@ Split = Annotated[
 
 
 class OutcomeConfig(Section):
-    """How an interaction turned out, such as a rating or the seconds watched: a row below the threshold is no interaction."""
+    """How an interaction turned out, such as a rating; rows below do not count."""
 
     column: str
     """Column of the interactions that holds numbers."""
@@ -111,7 +120,10 @@ class OutcomeConfig(Section):
 
 
 class EventsConfig(Section):
-    """A column that names what happened, such as view, cart or purchase. A name in none of the three lists is an error."""
+    """A column of events, such as view, cart or purchase.
+
+    A name in none of the three lists is an error.
+    """
 
     column: str
     """Column of the interactions that holds the names."""
@@ -132,14 +144,14 @@ class EventsConfig(Section):
 
 
 class DataConfig(Section):
-    """The three tables and the columns that play a part; paths are relative to the data folder."""
+    """The three tables and their columns; paths are relative to the data folder."""
 
     interactions: str = "interactions.parquet"
     """One row for each interaction, `.parquet` or `.csv`."""
     users: str | None = None
     """One row for each user; needed only for user fields that the interactions do not have."""
     items: str | None = None
-    """One row for each item; its rows are the catalogue, with items met only in the interactions added."""
+    """One row for each item; its rows are the catalogue, plus items that only the interactions name."""
     attributes: tuple[str, ...] = ()
     """Columns of the items table that no field reads and that requests may filter by; columns of fields they may anyway."""
     user_id: str = "user_id"
@@ -168,10 +180,10 @@ class DataConfig(Section):
     half_life: float | None = Field(default=None, gt=0)
     """A training interaction weighs half for every so many later ones of its user; all weigh alike when left out."""
     label: str | None = None
-    """Column of 1 and 0; a row of 0 was shown and not taken. It is no interaction; log loss learns from it, and is judged."""
+    """Column of 1 and 0; a row of 0 was shown and not taken, and is a negative of log loss."""
     available_from: str | None = None
     """Column of the items table with the time from which each item is on offer, in the unit of `time`. An item without training
-    interactions is no negative, unless it was on offer before the last of them; needs `time` and `items`."""
+    interactions is not used as a negative, unless it was on offer before the last of them; needs `time` and `items`."""
     outcome: OutcomeConfig | None = None
     events: EventsConfig | None = None
     split: Split = NoSplit()

@@ -1,7 +1,7 @@
-"""Every configuration key with its type, default and meaning, read from the models that check the file.
+"""Document every configuration key with its type, default and meaning.
 
-The README's table, the commented file of `recall init` and `recall config keys` are all made from this, so none of
-them can say something else than the program does.
+The README's table, the commented file of `recall init` and `recall config keys` are generated from the models that check the
+file, so that they cannot disagree with the program.
 """
 
 import json
@@ -37,7 +37,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table of the file. `path` is its TOML header; `variant` is the key and value that choose it among its kind."""
+    """One table of the file.
+
+    Attributes:
+        path: its TOML header.
+        variant: the key and value that select it among alternatives.
+    """
 
     path: str
     variant: str
@@ -47,13 +52,13 @@ class Section:
 
 
 def sections() -> list[Section]:
-    """All sections in the order of the file; the keys above the first header are the section with an empty path."""
+    """Return all sections in file order; top-level keys have an empty path."""
     found = {(section.path, section.variant): section for section in _sections(RunConfig, "", "", default=True)}
     return list(found.values())  # both methods of training have the same stopping section
 
 
 def markdown() -> str:
-    """The reference as Markdown: one heading and one table for each section."""
+    """Return the reference as Markdown: one heading and one table for each section."""
     blocks = []
     for section in sections():
         title = f"`[{section.path}]`" if section.path else "Top of the file"
@@ -73,7 +78,12 @@ def markdown() -> str:
 
 
 def dotted(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every setting of a configuration by its dotted key, those that are None left out."""
+    """Yield every setting that is not None by its dotted key.
+
+    Args:
+        model: a configuration or part of one.
+        prefix: of the keys.
+    """
     for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
@@ -90,7 +100,7 @@ def dotted(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def toml(value: object) -> str:
-    """`value` as TOML would write it on one line; text for None, which TOML lacks, is empty."""
+    """Format a value as TOML on one line; None is empty."""
     match value:
         case None:
             return ""
@@ -127,7 +137,7 @@ def _sections(model: type[BaseModel], path: str, variant: str, default: bool) ->
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a value of this type may be: none for a plain value, several for a tagged union."""
+    """Return the models that a type may be: none, one, or those of a tagged union."""
     if annotation is FieldConfig:
         return list(FIELD_KINDS.values())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -1,4 +1,4 @@
-"""From a TOML file to a run's configuration, or to an error that names every fault."""
+"""Read a configuration from TOML, with an error that names every fault."""
 
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def parse_config(values: dict[str, Any], where: str = "config") -> RunConfig:
-    """A run's configuration from plain values, as a TOML file would give them. Raises ConfigError."""
+    """Validate plain values, as read from a TOML file.
+
+    Args:
+        values: by section.
+        where: names the source in errors.
+
+    Raises:
+        ConfigError: Some keys or values are wrong; names all of them.
+    """
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -45,11 +53,21 @@ def parse_config(values: dict[str, Any], where: str = "config") -> RunConfig:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set one setting of plain values, such as `train.sweeps=4`. Raises ConfigError."""
+    """Set one setting of plain values, such as `train.sweeps=4`.
+
+    Args:
+        values: by section, changed in place.
+        override: the setting.
+
+    Raises:
+        ConfigError: It is not `section.key=value`, or leads through a value.
+    """
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError(f"{override!r} is no setting", where="override", hint="Write it as section.key=value")
+        raise ConfigError(
+            f"a setting must be section.key=value, got {override!r}", where="override", hint="Write it as section.key=value"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -57,7 +75,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     for key in keys[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{path!r} goes through {key!r}, which is a value and no section", where="override")
+            raise ConfigError(f"{path!r} goes through {key!r}, which is a value, not a section", where="override")
     values[keys[-1]] = value
 
 
@@ -79,14 +97,14 @@ def _faults(error: ValidationError, values: dict[str, Any]) -> Iterable[str]:
 def _walk(
     model: type[BaseModel] | None, location: Sequence[int | str], values: Any
 ) -> tuple[type[BaseModel] | None, list[str]]:
-    """Follow a pydantic error location; gives the model reached and the location without the tags of unions."""
+    """Follow a pydantic error location; return the model, and the path without tags."""
     shown: list[str] = []
     here: Any = model
     for part in location:
         members = _members(here)
         tagged = [member for member in members if str(part) in _tags(member)]
         if tagged and not (isinstance(values, dict) and part in values and len(members) == 1):
-            here = tagged[0]  # the tag of a discriminated union, which is no key of the file
+            here = tagged[0]  # the tag of a discriminated union is not a key of the file
             continue
         shown.append(str(part))
         values = values.get(part) if isinstance(values, dict) else None

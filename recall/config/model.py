@@ -20,12 +20,20 @@ class FMConfig(_Factors):
     kind: Literal["fm"] = "fm"
 
     def dim(self, user_fields: int, item_fields: int) -> int:  # noqa: ARG002
-        """Length of a served vector of a model over so many fields of each side."""
+        """Return the length of a served vector.
+
+        Args:
+            user_fields: number of user fields.
+            item_fields: number of item fields.
+        """
         return self.k + 1
 
 
 class FwFMConfig(_Factors):
-    """The field-weighted factorization machine (Pan et al. 2018); vectors of rank k + 1 numbers."""
+    """Field-weighted factorization machine (Pan et al. 2018).
+
+    Vectors have rank k + 1 numbers.
+    """
 
     kind: Literal["fwfm"]
     rank: int | None = Field(default=None, ge=1)
@@ -40,23 +48,36 @@ class FwFMConfig(_Factors):
         return self
 
     def dim(self, user_fields: int, item_fields: int) -> int:
-        """Largest length of a served vector of a model over so many fields of each side."""
+        """Return the maximum length of a served vector.
+
+        Args:
+            user_fields: number of user fields.
+            item_fields: number of item fields.
+        """
         rank = item_fields if self.cosine else min(user_fields, item_fields, self.rank or item_fields)
         return rank * self.k + 1
 
 
 class FFMConfig(_Factors):
-    """The field-aware factorization machine (Juan et al. 2016); vectors of (user fields) (item fields) k + 1 numbers."""
+    """Field-aware factorization machine (Juan et al. 2016).
+
+    Vectors have (user fields) (item fields) k + 1 numbers.
+    """
 
     kind: Literal["ffm"]
 
     def dim(self, user_fields: int, item_fields: int) -> int:
-        """Length of a served vector of a model over so many fields of each side."""
+        """Return the length of a served vector.
+
+        Args:
+            user_fields: number of user fields.
+            item_fields: number of item fields.
+        """
         return user_fields * item_fields * self.k + 1
 
 
 class LRConfig(Section):
-    """Logistic or linear regression: every feature has a weight and nothing else, so that all users get the same list."""
+    """Logistic or linear regression: first-order weights only; all users get one list."""
 
     kind: Literal["lr"]
 
@@ -71,7 +92,12 @@ class LRConfig(Section):
         return False
 
     def dim(self, user_fields: int, item_fields: int) -> int:  # noqa: ARG002
-        """Length of a served vector."""
+        """Return the length of a served vector.
+
+        Args:
+            user_fields: number of user fields.
+            item_fields: number of item fields.
+        """
         return 1
 
 

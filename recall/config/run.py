@@ -41,7 +41,7 @@ class IndexConfig(Section):
 
     @classmethod
     def recorded(cls, values: JsonValue) -> "IndexConfig":
-        """The section as a bundle's manifest records it; a kind that is no longer built becomes 'ivf'."""
+        """Parse the section of a bundle's manifest; kinds no longer built become 'ivf'."""
         old = isinstance(values, dict) and values.get("kind") in _NO_LONGER_BUILT
         return cls.model_validate({**values, "kind": "ivf"} if isinstance(values, dict) and old else values)
 

@@ -23,7 +23,7 @@ class _Base(BaseModel):
 
 
 class FieldConfig(_Base):
-    """Base of all kinds of field. What the program must know of a kind, its class answers here.
+    """Base of all kinds of field, which describes a kind to the program.
 
     Attributes:
         reads_numbers: whether its column holds numbers, which text is parsed to.
@@ -49,11 +49,14 @@ class FieldConfig(_Base):
 
     @property
     def standardized(self) -> bool:
-        """Whether its numbers are divided by their standard deviation, which outliers inflate."""
+        """Whether its numbers are divided by their standard deviation."""
         return False
 
     def columns(self, name: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Columns that a field called `name` reads itself, the one with the values first; none for a cross or a history."""
+        """Return the columns that a field called `name` reads itself, values first.
+
+        A cross or a history reads none.
+        """
         return ()
 
     def separators(self, name: str) -> dict[str, str]:  # noqa: ARG002
@@ -128,7 +131,7 @@ class BagField(ColumnField):
 
 
 class NumericField(ColumnField):
-    """A number. A missing number has a row of its own and is not the same as zero or unknown."""
+    """A number. A missing number has a row of its own, unlike zero."""
 
     reads_numbers = True
 
@@ -163,7 +166,10 @@ class HashedField(ColumnField):
 
 
 class HistoryField(FieldConfig):
-    """The user's previous items, most recent first, cut into ranges of lags; each range is a bag with its own rows."""
+    """The user's previous items, most recent first, cut into ranges of lags.
+
+    Each range is a bag with its own rows.
+    """
 
     kind: Literal["history"]
     side: Literal["user"] = "user"
@@ -212,7 +218,7 @@ FIELD_KINDS: dict[str, type[FieldConfig]] = {
 
 
 def _by_kind(value: object, _: object) -> FieldConfig:
-    """Validate a field by the class of its kind. Raises the errors that pydantic has for a discriminated union."""
+    """Validate a field by the class of its kind, with pydantic's errors for unions."""
     if isinstance(value, FieldConfig):
         return value
     if not isinstance(value, Mapping):
@@ -256,13 +262,17 @@ class Schema(_Base):
             raise ValueError(f"{whole.kind} field '{name}' needs single-valued parts; '{part}' is a {field.kind} field")
 
     def column(self, name: str) -> str:
-        """Column that field `name` reads. Raises KeyError for a history or cross field, which reads none."""
+        """Return the column that a field reads.
+
+        Raises:
+            KeyError: It is a history or cross field, which reads none.
+        """
         for column in self.fields[name].columns(name):
             return column
         raise KeyError(name)
 
     def columns(self, name: str) -> tuple[str, ...]:
-        """Columns that field `name` reads, those of its parts included; none for a history."""
+        """Return the columns that a field and its parts read; none for a history."""
         field = self.fields[name]
         return field.columns(name) + tuple(column for part in field.parts for column in self.columns(part))
 
@@ -271,7 +281,7 @@ class Schema(_Base):
         return {self.column(name) for name, field in self.fields.items() if field.side == side and field.reads_numbers}
 
     def separators(self, side: str) -> dict[str, str]:
-        """Return what cuts the text of columns into values, by column, over the fields of one side."""
+        """Return the separators of the text columns of one side, by column."""
         found: dict[str, str] = {}
         for name, field in self.fields.items():
             found |= field.separators(name) if field.side == side else {}
@@ -297,7 +307,7 @@ class Schema(_Base):
         return max(self.histories.values(), key=lambda field: max(last for _, last in field.lags), default=None)
 
     def difference(self, other: "Schema") -> str:
-        """The first thing that another schema has otherwise, in words; empty when their fingerprints are equal."""
+        """Describe the first difference to another schema; empty if there is none."""
         for column in ("user_id", "item_id"):
             mine, theirs = getattr(self, column), getattr(other, column)
             if mine != theirs:
@@ -314,7 +324,10 @@ class Schema(_Base):
         return ""
 
     def fingerprint(self) -> str:
-        """SHA-256 over the canonical JSON form: equal fingerprints encode equally, given equal vocabularies."""
+        """Return the SHA-256 of the canonical JSON form.
+
+        Schemas with equal fingerprints encode equally, given equal vocabularies.
+        """
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -323,6 +336,6 @@ class Schema(_Base):
 
 
 class Section(BaseModel):
-    """Frozen once read; a key that is not known is refused, and the text under a key is its documentation."""
+    """Base of sections: frozen, unknown keys are errors, docstrings of keys are docs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

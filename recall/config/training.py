@@ -24,7 +24,7 @@ class StoppingConfig(Section):
 
 
 class OpeningConfig(Section):
-    """Square loss over every (context, item) pair, by alternating conjugate gradients, before another objective."""
+    """Warm-up: square loss over all pairs by ALS, before another objective."""
 
     sweeps: int = Field(default=6, ge=1)
     """Times that both sides are solved."""
@@ -67,7 +67,7 @@ class SquareConfig(OpeningConfig):
 
 
 class FTRLConfig(Section):
-    """FTRL-Proximal for the first-order weights, which makes many of them exactly zero."""
+    """FTRL-Proximal for the first-order weights, which makes many exactly zero."""
 
     l1: float = Field(default=0.001, ge=0)
     """Weight of the sum of absolute values; larger makes more weights zero."""
@@ -113,7 +113,7 @@ class GradientConfig(Section):
 
     @property
     def starting_scale(self) -> float:
-        """Standard deviation of a starting vector's length, of the opening where there is one."""
+        """Standard deviation of an initial vector's length."""
         return self.scale if self.opening is None else self.opening.scale
 
 
@@ -138,7 +138,10 @@ class SoftmaxConfig(GradientConfig):
 
 
 class PairwiseConfig(GradientConfig):
-    """An observed item against negatives of its own: BPR, WARP, or log loss, which gives probabilities."""
+    """An observed item against sampled negatives: BPR, WARP, or log loss.
+
+    Log loss gives probabilities.
+    """
 
     objective: Literal["bpr", "warp", "logistic"]
     batch: int = Field(default=4096, ge=1)

@@ -18,14 +18,13 @@ from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of, determined, leaks
 from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
-from recall.data.outcome_values import looks_like_outcome, of_calendar
-from recall.data.outcomes import Outcomes
+from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
-from recall.data.roles import numbers_of
+from recall.data.roles import looks_like_outcome, numbers_of, of_calendar
 from recall.data.sources import find_attributes, find_columns
-from recall.data.split import TEST, TRAIN, VALID, Times, column_parts
+from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
-from recall.data.weights import weight_findings
+from recall.data.times import Times
 from recall.errors import RecallError
 from recall.features.canonical import TEXT, canonical_column, id_type
 from recall.features.encoder import FeatureEncoder

@@ -12,7 +12,7 @@ from recall.config import Split, TimeSplit
 from recall.data.column_names import AMOUNT, RATING, outcome_word, words
 from recall.data.dependence import Codes, codes_of, function_gain
 from recall.data.findings import Finding
-from recall.data.split import Times
+from recall.data.times import Times
 from recall.errors import DataError
 
 _UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}

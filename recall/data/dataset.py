@@ -14,17 +14,15 @@ from recall._arrays import Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
-from recall.data.entities import extended, listed
+from recall.data.entities import Offer, available, extended, listed
 from recall.data.joined import described
-from recall.data.offer import Offer, available
-from recall.data.outcomes import Outcomes, without_left_out
+from recall.data.outcomes import Outcomes, WeightRange, Weights, without_left_out
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
     Parts,
     Places,
-    Times,
     carve,
     carve_last,
     column_parts,
@@ -36,7 +34,7 @@ from recall.data.split import (
     with_given,
 )
 from recall.data.tables import Tables, read_tables
-from recall.data.weights import WeightRange, Weights
+from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.canonical import UNTYPED, CanonicalTypes

@@ -15,8 +15,9 @@ from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
-from recall.data.split import REMEMBERED, Times
+from recall.data.split import REMEMBERED
 from recall.data.tables import Table, Tables, read_tables
+from recall.data.times import Times
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import CanonicalTypes, canonical_column
 from recall.features.values import Distinct

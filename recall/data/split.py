@@ -1,8 +1,6 @@
 """Split the interactions into training, validation and test."""
 
-from calendar import isleap
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +10,7 @@ from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomS
 from recall.errors import ConfigError, DataError
 from recall.features.canonical import named_values
 from recall.features.categorical import stable_hash
-from recall.features.values import Distinct, examples, raise_if_any
+from recall.features.values import examples
 
 GIVEN = -2
 """History of a held-out user, sent with its requests: neither trained nor evaluated on."""
@@ -257,148 +255,3 @@ def _threshold(times: npt.NDArray[np.number], at: float, unit: int) -> float:
         return at * unit
     place = int(at * len(times))
     return float(np.partition(times, place)[place])
-
-
-_DATE = "%Y-%m-%d"
-_CLOCK = "%Y-%m-%dT%H:%M:%S%.f"
-_MICROSECOND = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """One time for each interaction, as a number.
-
-    Attributes:
-        values: Int64 [n] or Float64 [n] without nulls: numbers as they were given, dates in microseconds since 1970.
-        unit: what one unit of the configuration is in `values`: 1 for numbers, 1,000,000 for dates, which the
-            configuration gives in unix seconds.
-        naive: number of ISO 8601 texts without an offset, read as UTC, where others have one; else 0.
-    """
-
-    values: pl.Series
-    unit: int
-    naive: int = 0
-
-    @staticmethod
-    def of(values: pl.Series, where: str) -> "Times":
-        """Read a time column.
-
-        Args:
-            values: [n] of integers, floats, dates, datetimes, or text that holds numbers or ISO 8601 dates and times
-                (UTC unless the text says otherwise).
-            where: names the column in an error.
-
-        Raises:
-            DataError: A time is missing, not finite, or cannot be read.
-        """
-        parsed, naive = _parsed(values, where) if values.dtype == pl.String else (values, 0)
-        unit = 1
-        if parsed.dtype in (pl.Date, pl.Datetime):
-            instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
-            parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes only how an instant is displayed
-        elif parsed.dtype.is_float():
-            parsed = parsed.cast(pl.Float64)
-            raise_if_any(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "not times")
-        elif parsed.dtype.is_integer():
-            parsed = parsed.cast(pl.Int64, strict=False)
-            raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
-        else:
-            hint = "Give numbers, dates or datetimes"
-            raise DataError(f"a time column must hold numbers, dates or text, got {values.dtype}", where=where, hint=hint)
-        if parsed.null_count():
-            raise DataError(
-                f"{parsed.null_count():,} of {len(values):,} rows have no time",
-                where=where,
-                why="without it their position among the user's interactions is unknown",
-                hint="Fill the times in, or leave the rows out",
-                row=int(parsed.is_null().arg_max() or 0) + 1,
-            )
-        return Times(parsed, unit, naive)
-
-
-def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
-    """Parse a column of text as numbers or moments; count texts without an offset.
-
-    The count is 0 where no text has an offset.
-    """
-    for dtype in (pl.Int64, pl.Float64):
-        parsed = values.str.strip_chars().cast(dtype, strict=False)
-        if parsed.null_count() == values.null_count():
-            return parsed, 0
-    found = _moments(values)
-    parsed = found["moment"]
-    unread = parsed.is_null() & values.is_not_null()
-    number = unread & values.cast(pl.Float64, strict=False).is_not_null()
-    raise_if_any(
-        values, unread & ~number, where, "neither numbers nor ISO 8601 times", "Write 2024-01-31T10:05:00Z, or unix seconds"
-    )
-    raise_if_any(values, number, where, "written as numbers among ISO 8601 times")
-    aware = int(found["aware"].sum())
-    return parsed, len(values) - values.null_count() - aware if aware else 0
-
-
-def _moments(values: pl.Series) -> pl.DataFrame:
-    """Return the moment in UTC of each ISO 8601 text, and whether it has an offset.
-
-    The usual forms are parsed column-wise. The rest goes through `datetime.fromisoformat`, once for each different text.
-    A zone written as UTC or GMT, or after a blank, is accepted, as data warehouses export it.
-
-    Returns:
-        `moment` Datetime [n] without a zone, null for other text, and `aware` Boolean [n].
-    """
-    text = pl.col("text")
-    plain = values.str.strip_chars().str.replace(" ", "T", literal=True).alias("text").to_frame()
-    zoned = text.str.to_datetime(_CLOCK + "%#z", strict=False, time_unit="us").dt.replace_time_zone(None)
-    found = plain.select(
-        pl.coalesce(
-            text.str.to_datetime(_CLOCK, strict=False, time_unit="us"),
-            zoned,
-            text.str.to_date(_DATE, strict=False).cast(pl.Datetime("us")),
-        ).alias("moment"),
-        aware=zoned.is_not_null(),
-    )
-    left = found["moment"].is_null() & values.is_not_null()
-    if not left.any():
-        return found
-    texts = values.filter(left)
-    distinct = Distinct.of(texts)
-    read = [_moment(one) for one in texts.gather(distinct.first).to_list()]
-    moments = pl.Series([None if one is None else one[0] for one in read], dtype=pl.Datetime("us"))
-    aware = pl.Series([one is not None and one[1] for one in read], dtype=pl.Boolean)
-    places = left.arg_true()
-    return pl.DataFrame(
-        [
-            found["moment"].scatter(places, moments.gather(distinct.codes)),
-            found["aware"].fill_null(value=False).scatter(places, aware.gather(distinct.codes)),
-        ]
-    )
-
-
-def _moment(text: str) -> tuple[datetime, bool] | None:
-    """Return the moment in UTC, and whether the text has an offset, or None."""
-    plain = text.strip().upper()
-    for zone in (" UTC", " GMT", "UTC", "GMT"):
-        if plain.endswith(zone):
-            plain = plain.removesuffix(zone) + "Z"
-            break
-    head, _, offset = plain.rpartition(" ")
-    if head and offset[:1] in ("+", "-", "Z"):
-        plain = head + offset
-    day, mark, clock = plain.partition("T" if "T" in plain else " ")
-    digits = day.replace("-", "")
-    try:
-        if len(digits) == 7 and digits.isdecimal():  # a day of the year, which fromisoformat does not know
-            year, days = int(digits[:4]), int(digits[4:])
-            if not 1 <= days <= 365 + isleap(year):
-                return None
-            day = (date(year, 1, 1) + timedelta(days=days - 1)).isoformat()
-        elif len(day) == 7 and len(digits) == 6 and not mark:  # a month is its first day
-            day += "-01"
-        midnight = clock.startswith(("24:00", "2400"))  # the end of a day is the start of the next
-        moment = datetime.fromisoformat(day + mark + (clock.replace("24", "00", 1) if midnight else clock))
-        moment += timedelta(days=midnight)
-        if moment.tzinfo is None:
-            return moment, False
-        return moment.astimezone(UTC).replace(tzinfo=None), True
-    except (ValueError, OverflowError):
-        return None

@@ -17,42 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float32, Int64
+from recall.data.synthetic_words import CATEGORIES, COUNTRIES, DAYPARTS, DEVICES, GENDERS, HOURS, TAGS, brand_names
 from recall.errors import ConfigError
-
-CATEGORIES = (
-    "books", "kitchen", "garden", "music", "toys", "sports", "phones", "shoes", "films", "tools", "beauty", "pets",
-    "games", "coffee", "bikes", "art",
-)  # fmt: skip
-TAGS = (
-    "sale", "new", "gift", "classic", "organic", "wireless", "handmade", "vintage", "compact", "waterproof", "kids",
-    "travel", "outdoor", "wool", "steel", "wooden", "refurbished", "limited", "award", "local", "vegan", "quiet",
-    "bright", "soft", "heavy", "light", "digital", "analog", "spare", "set", "starter", "expert", "winter", "summer",
-    "recycled", "imported", "signed", "illustrated", "foldable", "rechargeable",
-)  # fmt: skip
-GENDERS = ("female", "male", "other")
-COUNTRIES = ("DE", "FR", "GB", "ES", "IT", "PL", "NL", "SE", "PT", "DK")
-DEVICES = ("phone", "desktop", "tablet")
-DAYPARTS = ("night", "morning", "afternoon", "evening")
-HOURS = tuple(
-    weight / 100 for weight in (2, 1, 1, 0, 0, 1, 2, 4, 5, 5, 5, 5, 6, 5, 4, 4, 5, 6, 7, 8, 9, 8, 5, 2)
-)  # share of interactions in each hour of the day
-_SYLLABLES = ("ba", "den", "ko", "lu", "mar", "nor", "pi", "ra", "sol", "tem", "va", "zen")
-
-
-def brand_names(n: int) -> pl.Series:
-    """Return n distinct pronounceable names, text [n]."""
-    base = len(_SYLLABLES)
-    names = []
-    for number in range(n):
-        name, rest = "", number + base  # from base on, so that every name has two syllables at least
-        while rest:
-            rest, syllable = divmod(rest, base)
-            name = _SYLLABLES[syllable] + name
-        names.append(name)
-    return pl.Series(names)
-
-
-Floats = npt.NDArray[np.floating]
 
 _FACTORS = 8
 _POPULARITY, _TASTE, _CONTEXT, _SEQUENCE = 0.9, 2.1, 0.9, 1.5  # standard deviations of the parts of the utility
@@ -327,12 +293,10 @@ def _choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth,
                 picked = offered[np.arange(active), _draw(utility, luck[at])]
             chosen[at] = picked
             previous[:active] = picked
-    return chosen if whole else _without_repeats(chosen, events.user)
-
-
-def _without_repeats(chosen: Int64, user: Int64) -> Int64:
-    first = pl.DataFrame({"user": user, "item": chosen}).select(pl.struct("user", "item").is_first_distinct()).to_series()
-    return np.where(first.to_numpy(), chosen, -1)
+    if whole:
+        return chosen
+    pairs = pl.DataFrame({"user": events.user, "item": chosen}).select(pl.struct("user", "item").is_first_distinct())
+    return np.where(pairs.to_series().to_numpy(), chosen, -1)
 
 
 def _draw(utility: Float32, luck: Float32) -> Int64:
@@ -364,7 +328,7 @@ def _standard(values: npt.NDArray[np.generic]) -> Float32:
     return standard
 
 
-def _scaled(vectors: Floats, spread: Floats, deviation: float) -> Float32:
+def _scaled(vectors: Float32, spread: Float32, deviation: float) -> Float32:
     """Scale `vectors` so that their products with styles have this standard deviation.
 
     `spread` is the second moment of the styles.

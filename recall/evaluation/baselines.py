@@ -11,7 +11,8 @@ from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
-from recall.data.synthetic import DAYPARTS, DEVICES, Synthetic
+from recall.data.synthetic import Synthetic
+from recall.data.synthetic_words import DAYPARTS, DEVICES
 from recall.evaluation.exact_topk import rank_metrics, top_of_scores
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import held_out

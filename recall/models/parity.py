@@ -72,7 +72,12 @@ def check_parity(
 
 
 def relative_errors(found: Float64, scores: Float64) -> Float64:
-    """Differences of scores, relative to the user's largest score, or to 1 where that is smaller: [u, i] twice -> [u, i]."""
+    """Return score differences relative to the user's largest score, at least 1.
+
+    Args:
+        found: [u, i].
+        scores: [u, i].
+    """
     return np.asarray(np.abs(found - scores) / _scale(scores)[:, None], dtype=np.float64)
 
 
@@ -81,7 +86,7 @@ def _scale(scores: Float64) -> Float64:
 
 
 def _lists_agree(served: Float64, scores: Float64, top: int, slack: Float64) -> npt.NDArray[np.bool_]:
-    """Whether, place by place, the served item scores as much in the model as the model's own choice, but for `slack`."""
+    """Return whether served items score as the model's own choices, within `slack`."""
     ours = np.take_along_axis(scores, np.argsort(-served, axis=1, kind="stable")[:, :top], axis=1)
     theirs = -np.sort(-scores, axis=1)[:, :top]
     return np.asarray((np.abs(ours - theirs) <= 2 * slack[:, None]).all(axis=1))

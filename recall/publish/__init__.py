@@ -1,1 +1,1 @@
-"""Make and publish bundles: export, rebuild, re-index, compact, adopt, back up, import."""
+"""Produce and publish bundles: export, rebuild, reindex, compact, adopt, import."""

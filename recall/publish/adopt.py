@@ -1,4 +1,4 @@
-"""Taking a version that was made elsewhere into a root: verified, numbered here, and bound to this root's live changes."""
+"""Adopt a version built elsewhere: verify, number, bind to the root's change log."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,7 +56,15 @@ class Likeness:
 
 
 def compare_data(bundle: Bundle, served: Bundle) -> Likeness:
-    """Compare the ids of two bundles, and what a sample of the users of both have taken. Raises BundleError."""
+    """Compare the ids of two bundles, and the history of a sample of shared users.
+
+    Args:
+        bundle: one.
+        served: the other one.
+
+    Raises:
+        BundleError: A file cannot be read.
+    """
     mine, theirs = bundle.encoder.schema, served.encoder.schema
     names = ((mine.user_id, theirs.user_id), (mine.item_id, theirs.item_id))
     smaller, larger = sorted((bundle.item_ids, served.item_ids), key=len)
@@ -69,7 +77,15 @@ def compare_data(bundle: Bundle, served: Bundle) -> Likeness:
 
 
 def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
-    """Raise BundleError when a bundle comes from another data set than the one that is served."""
+    """Check that a bundle comes from the same data set as the one that is served.
+
+    Args:
+        bundle: the new one.
+        served: the one that is served.
+
+    Raises:
+        BundleError: It comes from another data set.
+    """
     likeness = compare_data(bundle, served)
     if likeness.other_data:
         raise BundleError(
@@ -164,12 +180,16 @@ def _open(copy: Path, root: Path) -> None:
 
 
 def _matched(bundle: Bundle, root: Path) -> str:
-    """Compare a version with what a root serves; returns why that was not possible. Raises BundleError if it differs."""
+    """Compare a version with the live one; return why that was not possible.
+
+    Raises:
+        BundleError: They come from different data sets.
+    """
     if not live_name(root):
         return ""
     try:
         served = load_bundle(root, index=False)
-    except BundleError as error:  # which publishing may mend
+    except BundleError as error:  # which publishing may repair
         return f"the version that was served cannot be read, so whether this one is of the same data is not known: {error.what}"
     refuse_other_data(bundle, served)
     return ""

@@ -1,4 +1,4 @@
-"""A copy of a root of published versions, taken at one point while it is served, that can be served as it is."""
+"""Copy a root of published versions at one point in time, while it is served."""
 
 import os
 import secrets
@@ -40,23 +40,24 @@ class BackupReport:
 
 
 def backup(root: Path, to: Path) -> BackupReport:
-    """Copy a root, whoever serves it, publishes to it or changes items and users meanwhile.
+    """Copy a root while other processes serve and change it.
 
     Versions are linked where the file system allows that, else copied. Logs are copied by SQLite, after the versions, so that
     they hold every change that the versions need. The copy appears at its place as a whole, verified.
 
     Args:
         root: the folder of published versions.
-        to: where the copy goes; nothing may be there yet.
+        to: where the copy goes; it must not exist.
 
     Raises:
-        BundleError: the root holds no live version, or the copy is not sound.
-        JournalError, StoreError: the copied log cannot be read.
-        PublishBusyError: a publisher held the root's lock all the while.
-        PublishError: there is something at the place of the copy, or the file system refused.
+        BundleError: The root has no live version, or the copy is not valid.
+        JournalError: The copied log cannot be read.
+        StoreError: The copied user store cannot be read.
+        PublishBusyError: A publisher held the root's lock for the whole wait.
+        PublishError: The target exists, or the file system refused.
     """
     if not live_name(root):
-        raise BundleError("this is no folder of published versions", where=str(root), hint=f"Give one that holds {CURRENT}")
+        raise BundleError("the folder has no published versions", where=str(root), hint=f"Give one that holds {CURRENT}")
     if to.exists():
         raise PublishError("there is something there already", where=str(to), hint="Name a folder that does not exist yet")
     made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
@@ -103,7 +104,7 @@ def _copy_versions(root: Path, made: Path) -> int:
 
 
 def _copy_database(source: Path, to: Path) -> None:
-    """Copy a database with all that was committed to it, whether it is in its `-wal` file or not."""
+    """Copy all committed data of a database, including that of its `-wal` file."""
     if not source.exists():
         return
     read = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
@@ -116,7 +117,11 @@ def _copy_database(source: Path, to: Path) -> None:
 
 
 def _mark(made: Path) -> tuple[int, int]:
-    """Note how far the copied logs reach, beside what the root knows to be lost; gives the sequences of their last changes."""
+    """Note how far the copied logs reach, and what the root knows to be lost.
+
+    Returns:
+        The sequences of their last changes.
+    """
     journal, users = ChangeLog(made / JOURNAL), SqliteLiveUsers(made / USERS_LIVE)
     try:
         state, identity = journal.state(), users.identity()

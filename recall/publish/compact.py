@@ -1,8 +1,8 @@
-"""Publishing a catalogue with its live changes as a version of its own, so that what lies over it stays small.
+"""Compact live changes into a new version, so that the delta segment stays small.
 
-The new version says up to which change it holds them; later ones are read from the journal on top of it, as those before
-were on top of the old one. So it may be killed at any point: either version gives the same answers. The journal keeps what was
-compacted: what is published from tables later gives the same answers whether this has run or not.
+The new version records up to which change it contains them; later ones are replayed from the log on top of it, as those
+before were on top of the old one. So it may be killed at any point: either version gives the same answers. The log keeps
+what was compacted, because a version that is published from tables later may need it.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ _LOCK = ".compacting"
 
 
 def compact(root: Path) -> RebuildReport | None:
-    """Publish the live version's model with the items as they are now, and let the journal forget what no version needs.
+    """Publish the live version's model with the current items, and prune the log.
 
     Args:
         root: the folder of published versions.
@@ -29,9 +29,11 @@ def compact(root: Path) -> RebuildReport | None:
         What was published; None when nothing has changed since the live version.
 
     Raises:
-        PublishBusyError: another process does the same.
-        JournalError: the journal cannot be read, or a change does not fit the live version.
-        BundleError, ExportError, PublishError: as `rebuild`; what was live stays live.
+        PublishBusyError: Another process does the same.
+        JournalError: The log cannot be read, or a change does not fit the live version.
+        BundleError: As `rebuild`; what was live stays live.
+        ExportError: As `rebuild`; what was live stays live.
+        PublishError: As `rebuild`; what was live stays live.
     """
     folder = resolve(root)
     with locked(root / _LOCK, 0.0, "another process is compacting"):
@@ -45,13 +47,13 @@ def compact(root: Path) -> RebuildReport | None:
 
 
 def prune(root: Path) -> int:
-    """Drop what no version can need again from the journal, and give how many changes.
+    """Drop the changes that no version can need from the log; return how many.
 
-    That is what the tables behind every version hold, as whoever trained from them has said. What compaction has put into a
-    version stays in the journal: a version that is trained from older tables needs it.
+    These are the changes that the tables behind every version contain, as stated in training. What compaction has put into a
+    version stays in the log: a version that is trained from older tables needs it.
 
     Raises:
-        JournalError: the journal cannot be read or written.
+        JournalError: The log cannot be read or written.
     """
     journal = ChangeLog(root / JOURNAL)
     try:
@@ -63,7 +65,7 @@ def prune(root: Path) -> int:
             try:
                 held.append(contained(Manifest.read(version), state.identity))
             except BundleError:
-                return 0  # nobody knows what a damaged one would need
+                return 0  # what a damaged version would need is unknown
         lowest = min(held, default=0)
         return journal.prune(lowest) if lowest > state.pruned else 0
     finally:
@@ -86,7 +88,7 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
             f"the last change of item {item_id!r} does not fit version {manifest.version}",
             where=str(root / JOURNAL),
             why=why,
-            hint="Give the item anew, or delete it",
+            hint="Upsert the item again, or delete it",
         )
     items = catalogue.items()
     if items.is_empty():

@@ -1,4 +1,4 @@
-"""From a trained model to a published bundle, with proof that what is served is what was learnt."""
+"""Publish a trained model, after verifying that serving reproduces its scores."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -122,10 +122,17 @@ def export(
 
 
 def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> ServingModel:
-    """The model's parameters as they are served: a field-weighted model's are folded as the configuration says.
+    """Return the parameters of a model for serving.
+
+    Those of a field-weighted model are folded as configured.
+
+    Args:
+        model: the trained model.
+        encoder: of its fields.
+        config: rank and tolerance of the fold.
 
     Raises:
-        ExportError: a parameter of a model that is to be folded is not finite.
+        ExportError: A parameter of a model that is to be folded is not finite.
     """
     tables = model.tables(encoder.user_fields, encoder.item_fields)
     if isinstance(tables, FwFMTables):
@@ -174,7 +181,7 @@ def _parity(
 
 
 def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
-    """What a server would encode for the requests that these interactions answered."""
+    """Encode the requests of some interactions as the server does."""
     events = dataset.events[positions]
     ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()
     field = dataset.schema.history
@@ -196,10 +203,10 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, posit
 
 
 def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> Float64:
-    """A model's score of every pair in float64: [users, items].
+    """Return the model's score of every pair in float64: [users, items].
 
-    By the definition over the whole of x. Where that takes a sum for each field or pair of fields, it is asked for some
-    items of every user, drawn at random, and the others are scored by the split, in float64 too.
+    By the definition over the whole of x. Where that sums over fields or pairs of fields, it is computed for some random items
+    of every user, and the others are scored by the split, in float64, too.
     """
     plain = isinstance(model, FactorizationMachine)
     rng = np.random.default_rng(seed)
@@ -214,7 +221,7 @@ def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> 
 
 
 def _draw(dataset: Dataset, count: int, seed: int) -> Int64:
-    """An interaction of each of `count` users: one that did not train, where enough users have one, and any where not."""
+    """Draw an interaction of each of `count` users, held-out ones where possible."""
     events, rng = dataset.events["user"].to_numpy(), np.random.default_rng(seed)
     held_out = np.flatnonzero(dataset.events["split"].to_numpy() != TRAIN)
     drawn = [rng.permutation(among) for among in (held_out, np.arange(len(events)))]

@@ -1,7 +1,7 @@
-"""Golden requests: what a bundle was shown to answer when it was published, and must still answer before it is served.
+"""Golden requests: answers recorded at publication, checked before serving.
 
-They go the whole way that a request goes, from stored users and the encoder to ids, and so they tell of a fault that no
-checksum can: a library, a processor or a version of this program that makes something else of the same bytes.
+They take the whole path of a request, from stored users and the encoder to ids. So they detect faults that no checksum
+can: a library, a processor or a version of this program that computes something else from the same bytes.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from recall.serving.request import Request
 from recall.store.users.profiles import UserProfiles
 
 USERS, HISTORIES = 16, 8
-"""Requests of stored users, and of nobody with a history made up; there is one more of nobody at all."""
+"""Number of requests of stored users, and of anonymous ones with a synthetic history; one more has no user at all."""
 TOP = 10
 TOLERANCE = 1e-4
 """Largest difference of a score, relative to the largest of its list or to 1: processors add up in other orders."""
@@ -26,11 +26,11 @@ _SLACK = 0.02  # of all items of the lists of an index that is not exact: those 
 
 
 def record(folder: Path) -> Manifest:
-    """Ask a finished bundle that is not published yet, and write its answers into its manifest.
+    """Query a finished bundle and write the answers into its manifest.
 
     Raises:
-        BundleError: it cannot be loaded, or a score is not finite.
-        PublishError: the file system refused.
+        BundleError: It cannot be loaded, or a score is not finite.
+        PublishError: The file system refused.
     """
     recommender = Recommender.load(folder, verify=False)
     try:
@@ -59,12 +59,12 @@ def record(folder: Path) -> Manifest:
 
 
 def check(recommender: Recommender) -> int:
-    """Refuse a bundle that does not answer its golden requests as it did; gives how many there are.
+    """Check that a bundle reproduces its golden answers; return how many there are.
 
-    The bundle is asked by itself, without what lies over it.
+    The bundle is queried without live changes.
 
     Raises:
-        BundleError: an answer is another one, or it has another number of users than its manifest says.
+        BundleError: An answer or the number of users differs.
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()

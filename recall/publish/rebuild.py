@@ -57,8 +57,8 @@ class RebuildReport:
         users: stored users whose lists were compared.
         overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
         standing: which live changes stay on top of the items.
-        unopened: why the source's index could not be opened; another one was made from the vectors. Empty when it could.
-        warnings: what the model can make little of among the items that are added or changed, in sentences.
+        unopened: why the source's index could not be opened; a new one was built from the vectors. Empty when it could.
+        warnings: what is new to the model among added and changed items, in sentences.
     """
 
     folder: Path
@@ -104,7 +104,7 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), a
 
 
 def open_for_another_index(path: Path, users: Literal["own"] | None = "own") -> tuple[Recommender, str]:
-    """Open a bundle whose index is going to be made again, although that index may be damaged or missing.
+    """Open a bundle whose index will be rebuilt, even if it is damaged or missing.
 
     Args:
         path: the folder of a bundle, or a root.
@@ -114,7 +114,7 @@ def open_for_another_index(path: Path, users: Literal["own"] | None = "own") -> 
         The recommender, which searches exactly if the index cannot be opened, and why it cannot; empty if it can.
 
     Raises:
-        BundleError: something else of the bundle is missing or damaged.
+        BundleError: Something else of the bundle is missing or damaged.
     """
     try:
         return Recommender.load(path, users=users), ""
@@ -213,13 +213,18 @@ def _assemble(
 
 
 def with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
-    """Return a run's configuration for other tables, which contain live changes up to a sequence."""
+    """Return a configuration for tables that contain live changes up to a sequence.
+
+    Args:
+        config: of the run.
+        through: the sequence.
+    """
     data = config.get("data")
     return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
 
 
 def trained_on(manifest: Manifest) -> DataConfig:
-    """How the tables of a bundle's run were read: what ids are called, and which texts mean a missing value."""
+    """Return how the tables of a bundle's run were read, such as names of id columns."""
     return DataConfig.model_validate(manifest.config.get("data", {}))
 
 
@@ -229,7 +234,12 @@ def kept(manifest: Manifest) -> int:
 
 
 def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
-    """How many training interactions each of these items has, int32 [items]; one that the bundle does not know has none."""
+    """Return the training interactions of items, int32 [items]; 0 if unknown.
+
+    Args:
+        bundle: with the counts.
+        items: the new catalogue.
+    """
     rows = bundle.item_ids.rows(items[bundle.encoder.schema.item_id].to_list())
     before, counts = bundle.counts(), np.zeros(len(items), dtype=np.int32)
     if before is not None:
@@ -238,12 +248,24 @@ def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
 
 
 def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
-    """Return the deletions compacted into a bundle, but for those of ids that are among these items again."""
+    """Return the deletions of a bundle, without ids that these items contain.
+
+    Args:
+        bundle: with the deletions.
+        items: the new catalogue.
+    """
     return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
 def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
-    """Rows of stored users as requests without context would have them, or of nobody when none is stored."""
+    """Encode stored users as requests without context.
+
+    Args:
+        encoder: of the model.
+        store: of the users; an empty one gives one anonymous user.
+        count: number of users.
+        seed: of the draw.
+    """
     rows = []
     for user_id in store.sample(count, seed):
         record = store.get(user_id)
@@ -254,7 +276,10 @@ def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) 
 
 
 def _parity(bundle: Bundle, writer: BundleWriter, users: SparseRows, items: SparseRows) -> Parity:
-    """Compare served scores with those of the tables in float64: the tables were proved against the model at export."""
+    """Compare served scores with those of the tables in float64.
+
+    The tables were verified against the model at export.
+    """
     config = ExportConfig.model_validate(bundle.manifest.config.get("export", {}))
     users = users.take(np.arange(min(config.users, len(users))))
     rng = np.random.default_rng(bundle.manifest.seed)

@@ -1,4 +1,4 @@
-"""Another index for a published model: everything else is carried over, and nothing is trained or encoded anew."""
+"""Build another index for a published model; everything else is carried over."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from recall.publish.rebuild import STORED, carried_counts, kept, open_for_anothe
 
 @dataclass(frozen=True, slots=True)
 class ReindexReport:
-    """What tuning came to.
+    """Result of tuning.
 
     Attributes:
         before: the index that the source has.
@@ -45,22 +45,22 @@ def reindex(
     changes: Mapping[str, JsonValue],
     tell: Callable[[Trial], None] = lambda _: None,
 ) -> ReindexReport:
-    """Find the fastest index that meets a target over a bundle's items, for the users that are stored with it.
+    """Find the fastest index that reaches a target, for the stored users of a bundle.
 
     Args:
         source: a bundle, or the root whose live version is taken.
         root: where a version with that index is published; None publishes nothing. When it is also the source, its live
             version must not change meanwhile.
-        changes: settings of the index in place of those that the bundle was published with.
+        changes: settings of the index that override those of the bundle.
         tell: called with each candidate when it was tried.
 
     Raises:
-        BundleError: the source is missing or damaged.
-        ConfigError: a setting is not one of an index, or out of range.
-        PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
+        BundleError: The source is missing or damaged.
+        ConfigError: A setting is unknown or out of range.
+        PublishError: The file system refused, or another version went live meanwhile; what was live stays live.
     """
     if root is not None and (root / MANIFEST).exists():
-        raise PublishError("a bundle is no folder to publish to", where=str(root), hint="Give one that holds versions: --out")
+        raise PublishError("a bundle is not a folder to publish to", where=str(root), hint="Give one with versions: --out")
     old, unopened = open_for_another_index(source, users=None)
     try:
         bundle, manifest = old.bundle, old.bundle.manifest

@@ -1,13 +1,13 @@
-"""Write item vectors, their ids and the vectors of users to plain files for use in other systems.
+"""Export vectors of items and users, and their ids, to files for other systems.
 
-What is written is what is served: of a root the live version with its live changes, of a version's folder that version
-alone. The score of an item for a user is the inner product of their vectors, which are not padded.
+What is written is what is served: of a root the live version with its live changes, of a version's folder only that
+version. The score of an item for a user is the inner product of their vectors, which are not padded.
 
     parquet   items.parquet: the id column, and `vector` as a list of float32; users.parquet alike
     npy       item_vectors.npy, float32 [items, dim], and item_ids.json, a list of text; user_vectors.npy, user_ids.json
-    faiss     items.faiss, an IndexFlatIP, and item_ids.json; users as with npy, for they are what it is searched with
+    faiss     items.faiss, an IndexFlatIP, and item_ids.json; users as with npy, because they are the queries
 
-`export.json` says where they come from.
+`export.json` records their source.
 """
 
 import secrets
@@ -120,7 +120,7 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a folder that exists, or that would change a bundle: a published folder holds its own files and no other."""
+    """Reject a folder that exists, or that would change a published bundle."""
     if out.exists() or out.is_symlink():
         raise PublishError("the folder exists already", where=str(out), hint="Remove it, or name a new one with --out")
     for above in out.resolve().parents:

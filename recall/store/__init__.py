@@ -1,1 +1,1 @@
-"""Live changes of items and users: SQLite files that several processes write, and Redis."""
+"""Live changes of items and users: SQLite files with many writers, and Redis."""

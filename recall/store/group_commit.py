@@ -1,4 +1,4 @@
-"""Writing from many threads at once: those that wait share one transaction, and so one fsync."""
+"""Group commit: concurrent writers share one transaction, and so one fsync."""
 
 import sqlite3
 import time
@@ -33,12 +33,12 @@ class Commits(Generic[AnyBatch]):
         insert: Callable[[sqlite3.Connection, AnyBatch], None],
         committed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Nothing is opened yet.
+        """Prepare; no file is opened yet.
 
         Args:
-            file: of which nobody else uses this connection.
+            file: used by this object only.
             insert: writes one batch within a transaction, or leaves an `error` in it and writes nothing.
-            committed: called after each commit, before anyone is told of it.
+            committed: called after each commit, before it is acknowledged.
         """
         self.file = file
         self._insert = insert
@@ -57,7 +57,7 @@ class Commits(Generic[AnyBatch]):
         """
         self._queue.append(batch)
         with self._lock:
-            if not batch.tried:  # else whoever held the lock before has written it too
+            if not batch.tried:  # otherwise the previous holder of the lock has written it
                 waiting = self._queue[:]
                 del self._queue[: len(waiting)]
                 self._write(waiting)
@@ -70,7 +70,11 @@ class Commits(Generic[AnyBatch]):
 
     @contextmanager
     def alone(self) -> Iterator[sqlite3.Connection]:
-        """A transaction of the caller's own. Raises errors of the file's kind."""
+        """Open a transaction of the caller's own.
+
+        Raises:
+            RecallError: An error of the file's kind.
+        """
         with self._lock, self.file.reports("written"):
             connection = self.file.writer()
             with transaction(connection):
@@ -80,7 +84,11 @@ class Commits(Generic[AnyBatch]):
 
     @contextmanager
     def outside(self) -> Iterator[sqlite3.Connection]:
-        """The connection outside of a transaction, for maintenance. Raises errors of the file's kind."""
+        """Yield the connection outside of a transaction, for maintenance.
+
+        Raises:
+            RecallError: An error of the file's kind.
+        """
         with self._lock, self.file.reports("written"):
             yield self.file.writer()
 
@@ -90,7 +98,7 @@ class Commits(Generic[AnyBatch]):
             self.file.close()
 
     def _write(self, batches: Sequence[AnyBatch]) -> None:
-        """Write batches in one transaction; each is told what came of it."""
+        """Write batches in one transaction, and set the result of each."""
         try:
             with self.file.reports("written"):
                 connection = self.file.writer()
@@ -126,7 +134,16 @@ REMEMBERED = 100_000
 
 
 def taken_before(connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
-    """What was answered to a batch of this key, or None. Raises RequestError when the batch was another one."""
+    """Return the answer to an earlier batch of this key, or None.
+
+    Args:
+        connection: in a transaction.
+        key: of the batch.
+        digest: of the batch.
+
+    Raises:
+        RequestError: The key belongs to a different batch.
+    """
     known = connection.execute("SELECT digest, last FROM batches WHERE key = ?", (key,)).fetchone()
     if known is not None and known[0] != digest:
         raise other_changes()
@@ -134,12 +151,20 @@ def taken_before(connection: sqlite3.Connection, key: str, digest: bytes) -> int
 
 
 def remember(connection: sqlite3.Connection, key: str, digest: bytes, last: int, most: int) -> None:
-    """Remember what is answered to a batch, and forget all but the latest `most`."""
+    """Remember the answer to a batch, and forget all but the latest.
+
+    Args:
+        connection: in a transaction.
+        key: of the batch.
+        digest: of the batch.
+        last: sequence that was returned.
+        most: number of batches that are remembered.
+    """
     statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
     number = connection.execute(statement, (key, digest, last)).lastrowid
     connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - most,))
 
 
 def other_changes() -> RequestError:
-    """The error of a key that is used again for something else."""
+    """Return the error for a key that is reused for other changes."""
     return RequestError("the key belongs to other changes", where="/key", hint="Give every batch a key of its own")

@@ -1,12 +1,12 @@
-"""High-water mark: how far a file reached when its last write was acknowledged, kept outside of the file.
+"""High-water mark: how far a file reached at its last acknowledged write.
 
-SQLite keeps the latest writes in a `-wal` file until a checkpoint, so a copy without that file is a valid database that ends
-too early, and nothing inside of it says so. The mark does. It is written after each commit and before the write is
-acknowledged, without an fsync: the commit it speaks of is on disk already, so the mark is never ahead of the file, and a mark
-that a power failure sets back only makes the check weaker.
+It is kept outside of the file. SQLite keeps the latest writes in a `-wal` file until a checkpoint, so a copy without that file
+is a valid database that ends too early, and nothing inside of it shows that. The mark does. It is written after each commit
+and before the write is acknowledged, without an fsync: the commit is on disk already, so the mark is never ahead of the file,
+and a mark that a power failure sets back only makes the check weaker.
 
-The mark is created as a whole and overwritten in place, one sector at a time. So one that cannot be parsed was damaged from
-outside. It is reported until an operator removes it, as nothing else can tell what it said.
+The mark is created atomically and overwritten in place, one sector at a time. So one that cannot be parsed was damaged from
+outside. It is reported until an operator removes it, because its content cannot be recovered.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ _MOST_LOSSES = 6  # that fit into it; the earliest stays, for the first loss is 
 
 
 class Lost(NamedTuple):
-    """Acknowledged writes of a file that are in no file any more: those up to `through` that `identity` counted.
+    """Acknowledged writes of a file that are in no file any more.
 
     Attributes:
         identity: of the file.
@@ -61,12 +61,12 @@ class Marked(NamedTuple):
 
 
 def damage(mark: Marked | None, name: str, noun: str) -> str:
-    """Return what to say of a mark that could not be read, in a sentence; empty where there is nothing to say.
+    """Describe a mark that could not be read, in a sentence; empty if it could.
 
     Args:
         mark: as it was read.
         name: of its file.
-        noun: what the file that it speaks of is called.
+        noun: name for the file that it belongs to.
     """
     if mark is None or not mark.damaged:
         return ""
@@ -84,7 +84,7 @@ class Mark:
         self.path = path
 
     def read(self) -> Marked | None:
-        """Return the mark, or None if there is no file; one that cannot be read is `damaged`."""
+        """Return the mark, or None without a file; an unreadable one is `damaged`."""
         try:
             holder = os.open(self.path, os.O_RDONLY)
         except FileNotFoundError:
@@ -99,7 +99,10 @@ class Mark:
             os.close(holder)
 
     def stamp(self) -> tuple[int, int] | None:
-        """Return a token that changes when the mark is created, removed, replaced or truncated, not when it rises."""
+        """Return a token that changes when the mark is replaced, not when it rises.
+
+        Creation, removal and truncation change it, too.
+        """
         try:
             found = os.stat(self.path)
         except OSError:
@@ -107,12 +110,12 @@ class Mark:
         return found.st_ino, found.st_size
 
     def advance(self, identity: str, sequence: int, covered: Sequence[Lost] = (), lost: Lost | None = None) -> None:
-        """Note that a write was made. A mark that cannot be written is left as it is: it is a lower bound all the same.
+        """Record a write. A mark that cannot be written stays a valid lower bound.
 
         Args:
             identity: of the file that was written.
             sequence: of the write.
-            covered: writes of other files, or of this one, that the file is known to hold.
+            covered: writes of other files, or of this one, that the file is known to contain.
             lost: writes that are known to be missing, because this file ended before them.
         """
         with suppress(OSError):
@@ -123,7 +126,7 @@ class Mark:
                 os.pwrite(holder, _text(_advanced(before, identity, sequence, covered, lost)), 0)
 
     def follow(self, found: Marked | None, identity: str, sequence: int) -> Marked | None:
-        """Raise the mark to a write of the same file that was found there; returns it as it is then.
+        """Raise the mark to a write found in the same file; return the mark.
 
         A process that dies between a commit and its mark leaves a write that is answered from, and may be sent again and then
         acknowledged without being written.
@@ -147,7 +150,11 @@ class Mark:
         self.path.unlink(missing_ok=True)
 
     def _create(self, mark: Marked) -> bool:
-        """Put the first mark in place as a whole; returns False if another process was first. Raises OSError."""
+        """Create the first mark atomically; return False if another process was first.
+
+        Raises:
+            OSError: The file system refused.
+        """
         made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             made.write_bytes(_text(mark))

@@ -1,4 +1,4 @@
-"""One file as SQLite sees it: made as a whole, opened when it is needed, its errors told in words."""
+"""SQLite files: created atomically, opened on demand, with plain errors."""
 
 import fcntl
 import os
@@ -26,19 +26,19 @@ _WRITTEN = "written"
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """What a file holds, and what its errors are.
+    """The purpose of a file, and its errors.
 
     Attributes:
         noun: what it is called in errors, such as "journal".
         holds: what is in it, such as "live changes".
-        application: number in the header of the file, by which it is told from others.
+        application: number in the header of the file, which identifies its kind.
         version: the newest format that is read, and the one that is written.
         create: SQL statements that make the tables.
         hint: what to do about a damaged one.
-        error, busy, full, shut: raised when it cannot be used, when others write all the while, when there is no room, and when
-            nothing may be written there.
+        error, busy, full, shut: raised when it cannot be used, when other processes hold the lock for the whole wait, when the
+            disk is full, and when the file cannot be written.
         upgrade: brings the tables of an older version to the newest one, inside a transaction; None if there is none.
-        wal_bytes: the `-wal` file is cut to this size after a checkpoint.
+        wal_bytes: the `-wal` file is truncated to this size after a checkpoint.
     """
 
     noun: str
@@ -56,7 +56,7 @@ class FileKind:
 
 
 class DurableFile:
-    """One connection to a file, made when it is asked for, and made anew when another file stands in its place."""
+    """One connection to a file, opened on demand and again when it is replaced."""
 
     def __init__(self, path: Path, kind: FileKind, wait: float) -> None:
         """Nothing is opened yet; `wait` is in seconds, for other processes that write."""
@@ -73,7 +73,7 @@ class DurableFile:
         self._frozen: tuple[int, int] | None = None
 
     def writer(self) -> sqlite3.Connection:
-        """The connection, to a file that is created if there is none."""
+        """Return the connection; creates the file if there is none."""
         if not self.path.exists():
             _create(self.path, self.kind)
         connection = self.reader()
@@ -81,20 +81,20 @@ class DurableFile:
         return connection
 
     def reader(self) -> sqlite3.Connection | None:
-        """The connection, or None when there is no file."""
+        """Return the connection, or None when there is no file."""
         file = _number(self._name)
         if self._connection is not None and (file is None or self._file is None or file != self._file):
             # moved away, cut short or overwritten, which pages in memory would hide; or a checkpoint, which is as rare
             self.close()
         if self._connection is not None and self._frozen is not None and _frozen(self.path) != self._frozen:
-            self.close()  # whoever may write here has done so
+            self.close()  # a process with the rights to write has done so
         if self._connection is None and file is not None:
             self._connection, self._file = self._opened(), file
             self.opened += 1
         return self._connection
 
     def check_in_place(self) -> None:
-        """Raise an error of the kind unless the file that is open is still the one at its path."""
+        """Raise an error of the kind unless the open file is still the one at its path."""
         file = _number(self._name)
         if file is None or self._file is None or file[:2] != self._file[:2]:
             raise self.kind.error(
@@ -111,11 +111,16 @@ class DurableFile:
             self._connection = None
 
     def reports(self, what: str) -> "_Reports":
-        """Let the errors of SQLite and of the file system, of a file that cannot be `what`, be errors of its kind."""
+        """Return a block that turns errors of SQLite and the file system into the kind's."""
         return _Reports(self, what)
 
     def reported(self, error: sqlite3.Error | OSError, what: str) -> RecallError:
-        """What to raise for an error of SQLite or of the file system."""
+        """Return what to raise for an error of SQLite or of the file system.
+
+        Args:
+            error: the error.
+            what: the operation, as in "cannot be WHAT".
+        """
         kind, where, why = self.kind, str(self.path), str(error)
         if what == _WRITTEN and (forbids_writing(error) or getattr(error, "sqlite_errorcode", 0) in _SHUT):
             hint = f"Let this process write to the folder, or leave the {kind.noun} as it is"
@@ -132,7 +137,7 @@ class DurableFile:
         return kind.error(f"the {kind.noun} cannot be {what}", where=where, why=why)
 
     def _opened(self) -> sqlite3.Connection:
-        """A connection to a file that there is, also where nothing can be written, not even that somebody reads."""
+        """Open an existing file, even where not even readers may write beside it."""
         address, self._frozen = self.path.absolute().as_uri(), None
         try:
             return self._connect(address)
@@ -149,7 +154,7 @@ class DurableFile:
             application = int(connection.execute("PRAGMA application_id").fetchone()[0])
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if application != kind.application:
-                raise kind.error(f"the file is no {kind.noun} of {kind.holds}", where=str(self.path), hint=kind.hint)
+                raise kind.error(f"the file is not a {kind.noun} of {kind.holds}", where=str(self.path), hint=kind.hint)
             if version > kind.version:
                 raise kind.error(
                     f"the {kind.noun} is of format {version}, newer than the format {kind.version} that this version reads",
@@ -166,7 +171,7 @@ class DurableFile:
         return connection
 
     def _upgraded(self, connection: sqlite3.Connection, version: int) -> int:
-        """Bring a file of an older format to the newest, if it may be written; gives its format then."""
+        """Upgrade a file of an older format if it may be written; return its format."""
         kind = self.kind
         if version == kind.version or kind.upgrade is None:
             return kind.version
@@ -186,7 +191,10 @@ class DurableFile:
 
 
 class _Reports:
-    """The block of `DurableFile.reports`: a class, for every request runs one, and a generator takes three times as long."""
+    """The block of `DurableFile.reports`.
+
+    A class, because every request runs one, and a generator takes three times as long.
+    """
 
     __slots__ = ("_file", "_what")
 
@@ -227,7 +235,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _create(path: Path, kind: FileKind) -> None:
-    """Put an empty file in place as a whole: one that is empty or half made is a damaged one."""
+    """Create an empty file atomically, because a partial one counts as damaged."""
     numbers = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -254,7 +262,7 @@ def _create(path: Path, kind: FileKind) -> None:
 
 
 class _Stamp(NamedTuple):
-    """What the file system says of a file: device, number, bytes, and time of the last change in nanoseconds."""
+    """File system metadata: device, number, bytes, and modification in nanoseconds."""
 
     device: int
     number: int
@@ -271,10 +279,10 @@ def _number(path: str) -> _Stamp | None:
 
 
 def _frozen(path: Path) -> tuple[int, int] | None:
-    """The state of a file that this process cannot change, with nothing beside it; None of any other.
+    """Return the state of a file that this process cannot change, or None.
 
-    SQLite notes beside a file who reads it. Where it cannot, nobody on this side can write either; and as long as there is no
-    log beside the file, nobody on another side does.
+    SQLite notes beside a file who reads it. Where it cannot, no process with the same rights can write either; and as long as
+    there is no log beside the file, no other process does.
     """
     if os.access(path.parent, os.W_OK):
         return None

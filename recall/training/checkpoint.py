@@ -57,7 +57,12 @@ class Position:
 
 
 def checkpoint_path(root: Path, fingerprint: str) -> Path:
-    """The file in `root` of the run with this fingerprint."""
+    """Return the file of a run.
+
+    Args:
+        root: folder of checkpoints.
+        fingerprint: of the run.
+    """
     return root / f"{_PREFIX}{fingerprint[:_DIGITS]}{_SUFFIX}"
 
 
@@ -68,7 +73,7 @@ def other_checkpoints(path: Path) -> list[Path]:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the lock of a checkpoint while its run trains; the kernel frees it when the process dies.
+    """Hold the lock of a checkpoint; the kernel frees it when the process dies.
 
     Raises:
         CheckpointBusyError: Another process holds it.
@@ -89,7 +94,15 @@ def held(path: Path) -> Iterator[None]:
 
 
 def refuse_overwriting(path: Path, fingerprint: str) -> None:
-    """Raise CheckpointExistsError when there is a checkpoint that a new run would overwrite."""
+    """Check that a new run would not overwrite a checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        fingerprint: of the run.
+
+    Raises:
+        CheckpointExistsError: It would.
+    """
     if not path.exists():
         return
     try:
@@ -102,10 +115,10 @@ def refuse_overwriting(path: Path, fingerprint: str) -> None:
 
 
 def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
-    """Write beside the place, fsync, then rename: a checkpoint on disk is always whole, also after a power failure.
+    """Write a checkpoint atomically: write aside, fsync, rename.
 
     Args:
-        path: ends in .safetensors; its folder is made if it is not there.
+        path: ends in .safetensors; its folder is created if missing.
         position: where the run stands.
         tensors: all that the next sweep depends on.
     """
@@ -122,10 +135,14 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
 
 
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, Tensor]]:
-    """Read a checkpoint of the run with this fingerprint.
+    """Read a checkpoint of a run.
+
+    Args:
+        path: of the checkpoint.
+        fingerprint: of the run.
 
     Raises:
-        TrainingError: there is none, it is damaged, or it belongs to another configuration or other data.
+        TrainingError: It is missing or damaged, or belongs to another configuration or other data.
     """
     try:
         with safe_open(path, framework="pt") as file:

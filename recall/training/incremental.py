@@ -1,8 +1,8 @@
-"""A published model that goes on with new data: what it has learnt is kept, and new values are added to it.
+"""Incremental training: continue a published model with new data and new values.
 
-The bundle holds the model, the catalogue, and of each user the features, the latest items and all items seen. It does
-not hold the interactions that it was trained on: with them the run learns from old and new together, without them from
-the new ones alone.
+The bundle has the model, the catalogue, and of each user the features, the latest items and all items seen. It does not have
+the interactions that it was trained on: with them the run learns from old and new together, without them from the new ones
+only.
 """
 
 from collections.abc import Callable, Mapping
@@ -78,7 +78,12 @@ class Ground:
             )
 
     def record(self, trained: TrainResult, retrained: "Retrained | None" = None) -> dict[str, JsonValue]:
-        """What the manifest says of a run that went on from here, beside a full retrain where one was made."""
+        """Return the manifest's record of an incremental run.
+
+        Args:
+            trained: the result.
+            retrained: of a full retrain, where one was made.
+        """
         said: dict[str, JsonValue] = {
             "from": self.source.version,
             "learnt from": "old and new interactions" if self.start.shares is None else "new interactions alone",
@@ -99,11 +104,11 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Retrained:
-    """A run from scratch on the data of one that went on from a bundle.
+    """A run from scratch on the data of an incremental one.
 
     Attributes:
-        trained: what it came to.
-        gap: by metric, its figures on the validation part beside those of the run that went on: higher where it is better.
+        trained: its result.
+        gap: by metric, its validation figures minus those of the incremental run: positive where it is better.
     """
 
     trained: TrainResult
@@ -111,17 +116,18 @@ class Retrained:
 
 
 def retrain(config: RunConfig, ground: Ground, trained: TrainResult, report: Callable[[SweepReport], None]) -> Retrained:
-    """Train from scratch on the data of a run that went on from a bundle, to see what going on has cost.
+    """Train from scratch on the data of an incremental run, to compare.
 
     Args:
         config: of both runs.
         ground: where the other began.
-        trained: what it came to.
-        report: told of every sweep.
+        trained: result of the other.
+        report: called after every sweep.
 
     Raises:
-        ConfigError: no interaction validates.
-        TrainingError, TrainingInterruptedError: as `train`.
+        ConfigError: No interaction validates.
+        TrainingError: As `train`.
+        TrainingInterruptedError: As `train`.
     """
     ground.require_validation()
     encoder = FeatureEncoder.fit(ground.dataset)
@@ -135,20 +141,20 @@ def retrain(config: RunConfig, ground: Ground, trained: TrainResult, report: Cal
 
 
 def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, remember: float = 1.0) -> Ground:
-    """Open a bundle, join its data with what is new, and add the new values to its encoder.
+    """Open a bundle, combine its data with new tables, and extend its encoder.
 
     Args:
         config: of the same fields and the same model as the bundle's.
         source: the bundle, or the root whose live version is taken.
         new: folder of the new tables: interactions, and the users and items that are new or have changed.
-        old: folder of the tables that the bundle was trained on, where they are at hand.
+        old: folder of the tables that the bundle was trained on, where available.
         root: where the result is to be published.
-        remember: without `old`, what an observation that the bundle has learnt from counts beside a new one.
+        remember: without `old`, the weight of an old observation relative to a new one.
 
     Raises:
-        BundleError: the source is missing or damaged.
-        ConfigError: its fields or its model are others than the configuration's.
-        DataError: a table does not hold what the configuration says.
+        BundleError: The source is missing or damaged.
+        ConfigError: Its fields or its model differ from the configuration.
+        DataError: A table does not match the configuration.
     """
     bundle = load_bundle(source)
     _check(config, bundle)
@@ -188,14 +194,14 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             f"the fields are not those of the bundle: {difference}",
             where="fields",
             why=f"bundle {bundle.manifest.version} was trained with others",
-            hint="Go on with the fields that it has, or train anew",
+            hint="Continue with the fields that it has, or train from scratch",
         )
     model = bundle.manifest.model
     if model.kind == "sums":
         raise ConfigError(
             "a model of sums of embeddings can be served, but not trained here",
             where=f"bundle {bundle.manifest.version}",
-            hint="Train a model of another kind anew",
+            hint="Train a model of another kind from scratch",
         )
     learnt = {"kind": model.kind, "k": bundle.manifest.sizes.k, "cosine": model.cosine}
     for key, value in learnt.items():
@@ -204,12 +210,12 @@ def _check(config: RunConfig, bundle: Bundle) -> None:
             raise ConfigError(
                 f"the bundle's model has {key} = {value!r}, the configuration {given!r}",
                 where=f"model.{key}",
-                hint=f"Add --set model.{key}={str(value).lower()}, or train anew",
+                hint=f"Add --set model.{key}={str(value).lower()}, or train from scratch",
             )
 
 
 def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, Dataset]:
-    """The new interactions over the users and the catalogue of a bundle, after what it remembers of its users."""
+    """Return new interactions over a bundle's users and items, with remembered ones."""
     store = SqliteUsers(bundle.users_file)
     try:
         users = _users(bundle, store)
@@ -220,7 +226,7 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, 
 
 
 def _refuse_foreign(dataset: Dataset, bundle: Bundle, all_new: bool) -> None:
-    """Raise DataError when the tables have nothing to do with those that the bundle was trained on."""
+    """Raise DataError when the bundle was trained on unrelated tables."""
     store = SqliteUsers(bundle.users_file)
     try:
         refuse_foreign(dataset, bundle, len(store), store.get, all_new=all_new)
@@ -229,7 +235,7 @@ def _refuse_foreign(dataset: Dataset, bundle: Bundle, all_new: bool) -> None:
 
 
 def _remembered_note(dataset: Dataset) -> str:
-    """Warn when most new interactions are of pairs that the bundle remembers: they may be those that it was trained on."""
+    """Warn when most new interactions are of remembered pairs, perhaps the same ones."""
     old = dataset.events[dataset.select(REMEMBERED)].select("user", "item").unique()
     new = dataset.events.filter(dataset.events["split"] >= TRAIN).select("user", "item")
     again = len(new.join(old, on=["user", "item"], how="semi"))
@@ -242,7 +248,7 @@ def _remembered_note(dataset: Dataset) -> str:
 
 
 def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
-    """Warn when the new interactions are with items that the bundle does not know: they may be those of another data set."""
+    """Warn when new interactions are with unknown items, perhaps of other data."""
     items = dataset.events.filter(dataset.events["split"] >= TRAIN)["item"].unique()
     known = int((bundle.item_ids.rows(dataset.items[dataset.schema.item_id].gather(items).to_list()) >= 0).sum())
     if len(items) < _ENOUGH or known >= _FEW * len(items):
@@ -254,7 +260,7 @@ def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
 
 
 def _users(bundle: Bundle, store: SqliteUsers) -> Table:
-    """All stored users with the columns that user fields read; what is missing of one is null."""
+    """Return all stored users with the columns of user fields, null where missing."""
     schema, encoder = bundle.encoder.schema, bundle.encoder
     columns = [name for name in encoder.users.columns if name != schema.user_id]
     columns += [name for name in encoder.contexts.columns if name not in (*columns, *encoder.context_columns, schema.user_id)]
@@ -264,7 +270,7 @@ def _users(bundle: Bundle, store: SqliteUsers) -> Table:
 
 
 def _figures(config: RunConfig, dataset: Dataset, bundle: Bundle) -> dict[str, float]:
-    """Figures of a bundle as it is on the validation part; an item that it does not hold is missed."""
+    """Evaluate a bundle on the validation part; items that it lacks count as missed."""
     held = validation_requests(config, dataset)
     if held is None:
         return {}

@@ -17,17 +17,17 @@ AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | Labell
 
 
 def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
-    """The learner of a model over observed pairs.
+    """Return the learner of a model over observed pairs.
 
     Args:
-        config: what to make small, and how.
+        config: objective and method.
         model: initialised.
         pairs: of the training part, with their fields.
         seed: of every random choice.
-        warm: the model was learnt before, so that an opening would undo it.
+        warm: the model was trained before, so that a warm-up would undo it.
 
     Raises:
-        TrainingError: an objective cannot be had on these pairs.
+        TrainingError: The objective is impossible on these pairs.
     """
     if isinstance(config, SquareConfig):
         return WholeCatalogueSolver(model, pairs, config, seed=seed, warm=warm)
@@ -44,7 +44,14 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:
-    """The objective of a configuration; `model` is looked at by hard negatives alone."""
+    """Return the objective of a configuration.
+
+    Args:
+        config: of the objective.
+        model: used by hard negatives.
+        pairs: of the training part.
+        seed: of negatives.
+    """
     if isinstance(config, SoftmaxConfig):
         match config.candidates:
             case "all":

@@ -1,4 +1,4 @@
-"""The training loop: sweep, check, look at the validation part, keep the best, stop in time."""
+"""Training loop: sweep, check, validate, keep the best model, stop early."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +15,6 @@ from recall.evaluation.cold_start import fair_figure
 from recall.models.torch.base import Model, side_of
 from recall.training.checkpoint import Position, load_checkpoint, refuse_overwriting, save_checkpoint
 
-# What a way of learning offers to the training loop.
-
 
 class Learner(Protocol):
     """Improves its model in place, sweep by sweep."""
@@ -28,19 +26,19 @@ class Learner(Protocol):
 
     @property
     def note(self) -> str:
-        """What does the work, for whoever reads the report of a run."""
+        """Description of the method, for the report."""
         ...
 
     def sweep(self) -> float:
-        """Go once over the data; returns the loss, for each unit of observed weight."""
+        """Train one epoch; return the loss for each unit of observed weight."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next sweep depends on beside the model's tables."""
+        """Return all that the next sweep depends on besides the model."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` returned."""
         ...
 
 
@@ -52,19 +50,20 @@ class NonFiniteError(TrainingError):
 
 
 class TrainingInterruptedError(RecallError):
-    """Training was stopped by hand; what was learned up to the last whole sweep is kept where a checkpoint was asked for."""
+    """Training was interrupted; a checkpoint has the last complete sweep, if enabled."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What one sweep came to.
+    """Result of one sweep.
 
     Attributes:
-        sweep, sweeps: this one, and how many there are at most.
+        sweep: number of this sweep, from 1.
+        sweeps: maximum number of sweeps.
         loss: for each unit of observed weight.
-        metrics: on the validation part, empty when it was not looked at.
+        metrics: on the validation part, empty when it was not evaluated.
         best: whether the model is the best so far by the chosen metric.
         seconds: since training began.
         remaining: estimate for the sweeps left, in seconds; early stopping may need fewer.
@@ -106,23 +105,23 @@ def run_sweeps(
     checkpointing: Checkpointing | None = None,
     beat: float | None = None,
 ) -> Position:
-    """Train until the sweeps are done or the validation figure no longer rises; the learner's model ends as the best one.
+    """Train until done or until validation stops improving; keep the best model.
 
     Args:
-        learner: holds the model.
+        learner: with the model.
         sweeps: at most this many.
-        stopping: when to look and when to stop.
+        stopping: when to evaluate and when to stop.
         validate: metrics of a model on the validation part; None when there is no such part, and all sweeps are made. What
             must rise is `fair_figure` of the stopping metric.
-        report: told of every sweep.
+        report: called after every sweep.
         blocks: for "user" and "item", the name of the field that a feature row belongs to.
-        checkpointing: where to keep the run after each sweep.
-        beat: the validation figure of the model as it is, where that is one to keep unless a sweep betters it.
+        checkpointing: where to save the run after each sweep.
+        beat: the validation figure of the initial model, if it is kept unless a sweep improves on it.
 
     Raises:
-        NonFiniteError: a number is not finite; names sweep and field.
-        CheckpointExistsError: a checkpoint would be overwritten.
-        TrainingInterruptedError: the keyboard interrupted training; says how to go on.
+        NonFiniteError: A number is not finite; names sweep and field.
+        CheckpointExistsError: A checkpoint would be overwritten.
+        TrainingInterruptedError: The keyboard interrupted training; says how to continue.
     """
     model = learner.model
     position, best = _start(learner, checkpointing, beat)
@@ -212,7 +211,7 @@ def _refuse_non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[st
 
 
 def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> Mapping[str, float]:
-    """Metrics; when finite tables are so large that what is made of them is not, names the field that grew most."""
+    """Return metrics; if they overflow, name the field that grew most."""
     try:
         return validate(model)
     except TrainingError as error:
@@ -236,12 +235,12 @@ def _interrupted(kept: int, checkpointing: Checkpointing | None) -> TrainingInte
 
 # Sweeps of the square loss before another objective takes over.
 #
-# The square loss over all pairs is solved in seconds and ends near what a softmax would come to after many passes; where
+# The square loss over all pairs is solved in seconds and ends near the result of a softmax after many epochs; where
 # its lists are weak, on sparse data without features, a few passes of a softmax from there are enough.
 
 
 class Opened:
-    """A learner whose first sweep is several sweeps of another learner of the same model."""
+    """A warm-up by one learner as the first sweep of another, on the same model."""
 
     def __init__(self, opening: Learner, sweeps: int, then: Learner) -> None:
         self._opening = opening
@@ -251,12 +250,12 @@ class Opened:
 
     @property
     def model(self) -> Model:
-        """See Learner."""
+        """The model that is trained."""
         return self._then.model
 
     @property
     def note(self) -> str:
-        """See Learner."""
+        """Description of both methods."""
         return f"{self._opening.note}, then {self._then.note}"
 
     def sweep(self) -> float:
@@ -267,10 +266,10 @@ class Opened:
         return [self._opening.sweep() for _ in range(self._sweeps)][-1]
 
     def state(self) -> dict[str, Tensor]:
-        """See Learner."""
+        """Return the state of the second learner, and whether the warm-up is done."""
         return {**self._then.state(), "opened": torch.tensor(self._opened)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See Learner."""
+        """Restore what `state` returned."""
         self._opened = bool(state["opened"])
         self._then.restore({name: value for name, value in state.items() if name != "opened"})

@@ -1,8 +1,10 @@
-"""Training rows as they would be of somebody new: they train the rows that stand for unknown and missing values.
+"""Training rows masked as of new users or items.
+
+They train the rows of unknown and missing values.
 
 A row is masked in one of four ways. `NEWCOMER`: the id is unknown, all else is known. `PARTIAL`: each field is masked
 with a probability of one half. `PROFILE`: the id is unknown and there is no history yet, all else is known. `STRANGER`:
-the id is unknown and all else is missing. Rows that become equal are merged, so that with ids alone all rows become one.
+the id is unknown and all else is missing. Rows that become equal are merged, so that with ids only all rows become one.
 """
 
 from dataclasses import dataclass
@@ -24,10 +26,14 @@ UInt64 = npt.NDArray[np.uint64]
 
 
 def uniform(rows: npt.NDArray[np.integer], *salts: int) -> Float64:
-    """A number in [0, 1) for each row, float64 [n], a function of the row's number and the salts alone.
+    """Return a number in [0, 1) for each row, float64 [n], by a hash.
 
-    Any number of processes that share the rows out among them draws alike. The mixing function is the finaliser of
-    SplitMix64 (Steele, Lea and Flood 2014).
+    It depends on the row's number and the salts only, so that processes that share the rows draw alike. The mixing function is
+    the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+
+    Args:
+        rows: integer [n].
+        salts: further inputs of the hash.
     """
     state = rows.astype(np.uint64)
     for salt in salts:
@@ -92,9 +98,12 @@ class Masking:
 
 
 def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
-    """The different rows among n, in order of their first occurrence, and int64 [n], which of them each row is.
+    """Return the distinct rows in order of first occurrence, and which each row is.
 
-    Rows are told apart by 128 bits of hash; entries are in rising order of features, as `SparseRows.from_coo` leaves them.
+    Rows are compared by 128 bits of hash; entries are in rising order of features.
+
+    Returns:
+        m rows, and int64 [n].
     """
     keys = np.zeros((len(rows), 2), dtype=np.uint64)
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))

@@ -1,4 +1,4 @@
-"""Items that a context was not observed with, drawn with a power of their popularity."""
+"""Negative sampling: items not observed with a context, by popularity."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +15,17 @@ from recall.training.pairs import ObservedPairs
 
 
 class Negatives:
-    """Draws items with probability q_j proportional to (observed count of j)^popularity; 0 draws uniformly.
+    """Draws items with probability q_j ~ (observed count of j)^popularity.
 
     Attributes:
-        log_q: float64 [I], logarithm of each item's probability before any is refused.
+        log_q: float64 [I], logarithm of each item's probability before any is rejected.
     """
 
     def __init__(self, pairs: ObservedPairs, popularity: float) -> None:
         self._items = len(pairs.items)
         self._keys = np.sort(pairs.owners * self._items + pairs.observed)
         counts = pairs.item_counts().astype(np.float64)
-        weights = np.maximum(counts, 1.0) ** popularity  # an item that nobody took may still be drawn
+        weights = np.maximum(counts, 1.0) ** popularity  # an item without interactions may still be drawn
         self._cumulative = np.cumsum(weights)
         self.log_q: Float64 = np.log(weights) - np.log(self._cumulative[-1])
         full = np.flatnonzero(np.diff(pairs.indptr) >= self._items)
@@ -41,19 +41,34 @@ class Negatives:
         """Nothing changes from epoch to epoch."""
 
     def observed(self, contexts: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Bool:
-        """Whether each context was observed with each item beside it; the shapes broadcast."""
+        """Return whether each context was observed with each item; shapes broadcast.
+
+        Args:
+            contexts: integer.
+            items: integer.
+        """
         keys = contexts.astype(np.int64) * self._items + items
         return np.asarray(self._keys[np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)] == keys)
 
     def any(self, n: int, rng: np.random.Generator) -> Int64:
-        """n draws from q, observed or not: int64 [n]."""
+        """Draw from q, observed or not: int64 [n].
+
+        Args:
+            n: number of draws.
+            rng: random generator.
+        """
         drawn: Int64 = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
         return drawn.clip(max=self._items - 1)
 
     def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
-        """n draws for each context, none observed with it: int64 [len(contexts), n].
+        """Draw items not observed with each context: int64 [len(contexts), n].
 
-        What was observed is drawn anew, so each draw follows q restricted to what was not.
+        Observed items are drawn again, so each draw follows q restricted to unobserved ones.
+
+        Args:
+            contexts: int64 [m].
+            n: draws for each.
+            rng: random generator.
         """
         owner = np.repeat(contexts, n)
         drawn = self.any(len(owner), rng)
@@ -68,10 +83,10 @@ class Negatives:
 
 
 class MinedNegatives:
-    """A share of the negatives comes from the top of the model's own lists, as they were when an epoch began.
+    """Hard negatives: a share comes from the top of the model's own lists.
 
-    Mined negatives are verified as the others are: what a context was observed with is passed over. A context whose
-    whole list was observed gets ordinary draws instead.
+    The lists are those at the beginning of an epoch. Observed items are skipped, as in other draws.
+    A context whose whole list was observed gets ordinary draws instead.
     """
 
     def __init__(self, model: Model, pairs: ObservedPairs, others: Negatives, share: float, pool: int, seed: int) -> None:
@@ -92,13 +107,28 @@ class MinedNegatives:
         self._index = build_index(items, self._queries(sample), IndexConfig(n=self._pool), self._seed)
 
     def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
-        """int64 [len(contexts), n], none observed with its context."""
+        """Draw items not observed with each context, int64 [len(contexts), n].
+
+        Args:
+            contexts: int64 [m].
+            n: draws for each.
+            rng: random generator.
+        """
         mined = rng.binomial(n, self._share)
         ordinary = self._others.draw(contexts, n - mined, rng)
         return np.concatenate([self.mine(contexts, mined, rng), ordinary], axis=1) if mined else ordinary
 
     def mine(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
-        """n draws for each context, uniform over those of its top list that it was not observed with: int64 [len, n]."""
+        """Draw uniformly from the unobserved items of top lists: int64 [len(contexts), n].
+
+        Args:
+            contexts: int64 [m].
+            n: draws for each.
+            rng: random generator.
+
+        Raises:
+            RuntimeError: The lists were not computed.
+        """
         if self._index is None:
             raise RuntimeError("begin was not called: there is no index to mine")
         distinct, owner = np.unique(contexts, return_inverse=True)

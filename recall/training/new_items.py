@@ -1,4 +1,4 @@
-"""Level new items with trained ones, so that a list holds both in proportion to their numbers.
+"""Level new items with trained ones, so that lists contain both proportionally.
 
 An item without training interactions is scored by its features and by the unknown row of the item id field. Its features
 rank it among other new items, but its score has less variance than that of a trained item, and the top of a list is where
@@ -48,13 +48,13 @@ _MOST = 0.25  # of a catalogue; where more of it has no interactions, most of th
 
 @torch.no_grad()
 def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> str:
-    """Shift the unknown row of the item id field so that new items take their share of the places in lists.
+    """Shift the unknown row of the item id field, so that new items get their places.
 
     Args:
         model: trained; changed in place.
         dataset: gives training users, what they have taken, and the items.
         encoder: of the model.
-        config: `train.new_items` is how often a new item should stand in a list, beside a trained one.
+        config: `train.new_items` is how often a new item should be in a list, relative to a trained one.
 
     Returns:
         One line for the report: what was done, or why nothing was.
@@ -130,7 +130,14 @@ class _Lists:
         return _Lists(encoder, phi, taken, stranger)
 
     def known(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64) -> Float64:
-        """`_entries` of the training users; the rows are those of the catalogue behind the vectors."""
+        """Return `_entries` of the training users; rows are of the catalogue.
+
+        Args:
+            old: vectors of trained items.
+            new: vectors of items scored as new.
+            old_rows: of the catalogue.
+            new_rows: of the catalogue.
+        """
         return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows))
 
     def unknown(self, old: Float32, new: Float32) -> Float64:
@@ -139,7 +146,7 @@ class _Lists:
 
 
 def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> str:
-    """Raise new items to their share of the places, measured on trained ones that are scored as new."""
+    """Raise new items to their share of places, measured on trained ones."""
     trained, encoder = np.flatnonzero(trains), lists.encoder
     pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
     others = np.setdiff1d(trained, pretended)
@@ -167,7 +174,11 @@ def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
 
 
 def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
-    """Lower items without interactions until they take next to no places; returns the shift, and their share of the places."""
+    """Lower items without interactions until they take next to no places.
+
+    Returns:
+        The shift, and their share of the places.
+    """
     trained, dead = np.flatnonzero(trains), np.flatnonzero(~trains)
     looked_at = max(1, len(dead) // _DEAD)  # one in so many
     dead = dead[::looked_at]
@@ -191,7 +202,7 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
 
 
 def _id_block(encoder: FeatureEncoder) -> FeatureBlock | None:
-    """The first block with a row for each item id, and one for unknown ids."""
+    """Return the first block with a row for each item id, and one for unknown ids."""
     for block in id_blocks(encoder, "item"):
         field = encoder.columns[block.field]
         if field.vocabulary is not None and len(field.columns) == 1:
@@ -205,13 +216,14 @@ def _vectors(model: Model, rows: SparseRows, encoder: FeatureEncoder) -> Float32
 
 
 def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new_taken: ItemLists) -> Float64:
-    """Shifts at which the first, second, ... new item enters each list.
+    """Return the shifts at which the first, second, ... new item enters each list.
 
     Args:
         phi: float32 [q, dim].
         old: float32 [n, dim], of trained items.
         new: float32 [m, dim], of items scored as new ones.
-        old_taken, new_taken: q lists of rows of each that cannot be in the list.
+        old_taken: q lists of rows of `old` that cannot be in the list.
+        new_taken: q lists of rows of `new` that cannot be in the list.
 
     Returns:
         float64 [q, min(20, m)], rising along each row: the j-th new item enters a list of 20 where it passes the trained item
@@ -229,7 +241,7 @@ def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new
 
 
 def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
-    """The highest scores, falling, with -inf where items are lacking: float64 [q, min(20, n)]."""
+    """Return the highest scores, falling, -inf where missing: float64 [q, min(20, n)]."""
     rows = top_rows(phi, psi, taken, _LIST)
     scores = np.empty(rows.shape, dtype=np.float64)
     for place in range(rows.shape[1]):
@@ -239,15 +251,18 @@ def _top_scores(phi: Float32, psi: Float32, taken: ItemLists) -> Float64:
 
 
 def _quantile(entries: Float64, share: float) -> float:
-    """The shift at which new items take a share of all places, from the result of `_entries`."""
+    """Return the shift at which new items take a share of all places, by `_entries`."""
     places = round(share * _LIST * len(entries))
     return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
 
 
 def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -> Float64:
-    """What a unit of each factor of one feature adds to an item vector: float64 [factors, dim], averaged over item rows.
+    """Return the mean effect of a feature's factors on item vectors.
 
     An item vector is linear in the factors of one feature that occurs once in it.
+
+    Returns:
+        float64 [factors, dim].
     """
     features = np.unique(rows.indices).astype(np.int64)
     few, fields = _of_items(model, features), encoder.item_fields.narrowed(features)
@@ -274,7 +289,7 @@ def _of_items(model: Model, features: Int64) -> Model:
 
 
 def _solve(known: Float64, unknown: Float64, level: float, level_unknown: float) -> tuple[Float64, float]:
-    """Find factors and a first-order weight that shift the scores of unknown users by one level and those of others by another.
+    """Find factors and a weight that shift known and unknown users by two levels.
 
     Among the factors that do so, those are taken that vary the shift least from one known user to another.
 

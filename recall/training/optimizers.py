@@ -1,4 +1,7 @@
-"""Row-sparse optimizers: SGD, Adagrad, Adam, FTRL. A step touches only the rows that a batch used."""
+"""Row-sparse optimizers: SGD, Adagrad, Adam, FTRL.
+
+A step touches only the rows that a batch used.
+"""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -23,7 +26,7 @@ class RowOptimiser(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """What is remembered, by name."""
+        """Return the optimizer state by name."""
         ...
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -41,12 +44,23 @@ class Memory:
         self._tables = dict(tables)
 
     def read(self, name: str, rows: Tensor | None) -> Tensor:
-        """Rows of one table: a copy, or the table itself for all rows."""
+        """Return rows of one table: a copy, or the table itself for all rows.
+
+        Args:
+            name: of the table.
+            rows: None for all.
+        """
         table = self._tables[name]
         return table if rows is None else table[rows]
 
     def write(self, name: str, rows: Tensor | None, values: Tensor) -> None:
-        """Put rows back; what was read as a whole and changed in place is there already."""
+        """Write rows back; a whole table was changed in place.
+
+        Args:
+            name: of the table.
+            rows: None for all.
+            values: of the rows.
+        """
         table = self._tables[name]
         if rows is not None:
             table[rows] = values
@@ -64,7 +78,13 @@ class Memory:
 
 
 def subtract(table: Tensor, rows: Tensor | None, change: Tensor) -> None:
-    """table[rows] -= change."""
+    """Compute table[rows] -= change.
+
+    Args:
+        table: changed in place.
+        rows: None for all.
+        change: of the rows.
+    """
     if rows is None:
         table.sub_(change)
     else:
@@ -72,7 +92,7 @@ def subtract(table: Tensor, rows: Tensor | None, change: Tensor) -> None:
 
 
 def zeros(table: Tensor) -> Tensor:
-    """A table of zeros beside another one."""
+    """Return a table of zeros of the same shape."""
     return torch.zeros_like(table)
 
 
@@ -93,11 +113,12 @@ class SGD(RowOptimiser):
     def state(self) -> dict[str, Tensor]:
         return {}
 
+    @override
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See RowOptimiser."""
+        """Do nothing: there is no state."""
 
 
-# Steps that shrink with the gradients a number has met.
+# Adagrad: steps shrink with the sum of squared gradients.
 
 
 class Adagrad(RowOptimiser):
@@ -127,7 +148,10 @@ _MEAN, _SQUARES = 0.9, 0.999
 
 
 class Adam(RowOptimiser):
-    """Kingma and Ba 2015, with each row's own count of steps, so that a rare row starts as boldly as a common one."""
+    """Adam (Kingma and Ba 2015) with a step count for each row.
+
+    So a rare row starts with the same step size as a common one.
+    """
 
     def __init__(self, table: Tensor) -> None:
         steps = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
@@ -158,10 +182,10 @@ class Adam(RowOptimiser):
 
 
 class FTRL(RowOptimiser):
-    """FTRL-Proximal (McMahan et al. 2013), as Wide & Deep trains its linear part (Cheng et al. 2016).
+    """FTRL-Proximal (McMahan et al. 2013), as in Wide & Deep (Cheng et al. 2016).
 
     A weight is the minimiser of its past gradients, a pull towards its past values, and an L1 and an L2 term; where
-    the gradients do not outweigh the L1 term it is exactly zero. Its own rate is alpha, and stays as it is; beta is 1.
+    the gradients do not outweigh the L1 term it is exactly zero. Its own rate is alpha, and stays constant; beta is 1.
     """
 
     def __init__(self, table: Tensor, l1: float, l2: float, alpha: float) -> None:

@@ -1,4 +1,4 @@
-"""What a learner is given: contexts, items, and the pairs of them that were observed."""
+"""Input of a learner: contexts, items, and observed pairs."""
 
 from dataclasses import dataclass, replace
 
@@ -34,7 +34,7 @@ class ShownPairs:
 
 @dataclass(frozen=True, slots=True)
 class ObservedPairs:
-    """Feature rows of both sides, and a weight for every observed (context, item) pair.
+    """Feature rows of both sides, and a weight for every observed pair.
 
     Attributes:
         contexts: [C, n_user_features], distinct user-side rows.
@@ -64,9 +64,9 @@ class ObservedPairs:
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
-        """The pairs among some interactions, over the items that were on offer.
+        """Return the pairs among some interactions, over the items that were on offer.
 
-        An item that was not on offer is no negative: it is left out of every objective.
+        An item that was not on offer is left out of every objective, because it could not be taken.
 
         Args:
             dataset: the interactions and the catalogue.
@@ -74,7 +74,7 @@ class ObservedPairs:
             positions: int64 [m], in `dataset.events`; training or remembered interactions.
 
         Raises:
-            DataError: a column does not hold what its field reads.
+            DataError: A column does not hold what its field reads.
         """
         contexts = build_contexts(dataset, encoder, positions)
         features = _without_empty_histories(contexts.features, encoder)
@@ -95,9 +95,16 @@ class ObservedPairs:
         )
 
     def with_shown(self, dataset: Dataset, encoder: FeatureEncoder) -> "ObservedPairs":
-        """The same pairs beside the training rows that the label column marks as not taken, in contexts of their own.
+        """Add the training rows of label 0, in contexts of their own.
 
-        Without a label column, or where it marks none of the training rows, nothing changes. Raises DataError.
+        Without a label column, or where it marks none of the training rows, nothing changes.
+
+        Args:
+            dataset: the interactions.
+            encoder: gives the features.
+
+        Raises:
+            DataError: A column does not hold what its field reads.
         """
         negatives = dataset.negatives
         training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
@@ -117,7 +124,15 @@ class ObservedPairs:
         )
 
     def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
-        """Return the pairs of contexts [first, last) alone, for one of several ranks; roles stay those of the whole."""
+        """Return the pairs of contexts [first, last), for one of several ranks.
+
+        Roles stay those of the whole.
+
+        Args:
+            first: position of the first context.
+            last: position after the last context.
+            ranks: of the process.
+        """
         pairs = slice(self.indptr[first], self.indptr[last])
         return replace(
             self,
@@ -129,7 +144,7 @@ class ObservedPairs:
         )
 
     def item_counts(self) -> npt.NDArray[np.int64]:
-        """Number of contexts that each item was observed with, over all ranks: int64 [I]."""
+        """Count the contexts of each item, over all ranks: int64 [I]."""
         counts = np.bincount(self.observed, minlength=len(self.items))
         self.ranks.add_up(counts)
         return counts
@@ -141,7 +156,7 @@ class ObservedPairs:
 
 
 def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
-    """The place of each item of the catalogue among those that were on offer: int32 [items]."""
+    """Return the place of each item among those on offer: int32 [items]."""
     return np.cumsum(offered, dtype=np.int32) - np.int32(1)
 
 

@@ -1,4 +1,4 @@
-"""Sums over contexts: the one place that changes when several processes train one model together.
+"""Sums over contexts, which an all-reduce completes in distributed training.
 
 Each rank holds some of the contexts with their pairs, and a whole copy of the items and of the model. What is summed over
 contexts is summed over ranks here; all else is done by every rank alike, so that the copies stay equal to the bit.
@@ -27,7 +27,10 @@ class Ranks:
     count: int = 1
 
     def add_up(self, *sums: npt.NDArray[Any]) -> None:
-        """Replace arrays, in place, by their sums over all ranks; each rank gives arrays of the same shapes and types."""
+        """Replace arrays, in place, by their sums over all ranks.
+
+        Each rank passes arrays of the same shapes and types.
+        """
 
     def total(self, value: float) -> float:
         """Return the sum of a number over all ranks."""
@@ -40,11 +43,11 @@ class Ranks:
         return self.total(value) > 0
 
     def once(self, table: Tensor) -> Tensor:
-        """Return what does not depend on contexts as one rank alone adds it to a sum: zeros on all others."""
+        """Return a term that does not depend on contexts, and zeros on all ranks but one."""
         return table if self.rank == 0 else torch.zeros_like(table)
 
     def share(self, count: int) -> tuple[int, int]:
-        """Return the number of the first context, or pair, of this rank, and how many there are on all ranks.
+        """Return the first context, or pair, of this rank, and the total over all ranks.
 
         Args:
             count: how many this rank has.

@@ -34,7 +34,14 @@ class Roles:
 
     @staticmethod
     def of(fields: FeatureLayout, rows: SparseRows, encoder: FeatureEncoder | None = None, side: Side = "user") -> "Roles":
-        """The roles of fields in the training rows of their side; without an encoder no field is an id or a history."""
+        """Return the roles of fields in the training rows of their side.
+
+        Args:
+            fields: of the side.
+            rows: of the side.
+            encoder: identifies ids and histories; without it no field is one.
+            side: "user" or "item".
+        """
         ids, histories, silent = np.zeros((3, len(fields)), dtype=np.bool_)
         if encoder is not None:
             blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
@@ -61,6 +68,6 @@ class Roles:
 
     @property
     def twins(self) -> tuple[Int64, Int64]:
-        """Missing rows of ids that nothing trains, and the unknown rows beside them: no id says as little as an unknown one."""
+        """Missing rows of ids that are never trained, and their unknown rows."""
         offsets = self.fields.offsets[self.ids & self.unmet]
         return offsets + MISSING, offsets + UNKNOWN

@@ -1,7 +1,7 @@
-"""Learning by stochastic gradients: a batch, its vectors, the objective's word on them, and a step of the rows they used.
+"""Mini-batch SGD with row-sparse updates.
 
-Objectives speak of vectors alone. How vectors depend on the tables is the model's own business, which automatic
-differentiation reads off it, so that every objective trains every model.
+Objectives are functions of vectors. How vectors depend on the tables is left to automatic differentiation of the model, so
+that every objective trains every model.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from typing_extensions import override
 
 from recall._arrays import Int64
 from recall.config import PairwiseConfig, SoftmaxConfig
@@ -33,7 +34,7 @@ from recall.training.twins import copy_twins
 
 @dataclass(frozen=True, slots=True)
 class Dropping:
-    """How rows of one side are thinned, anew each time.
+    """Dropout and masking of the rows of one side.
 
     Attributes:
         dropout: share of entries left out; the others weigh 1 / (1 - dropout), so that sums keep their mean
@@ -50,7 +51,14 @@ class Dropping:
 
     @staticmethod
     def of(roles: Roles, side: Side, dropout: float, unknown: float) -> "Dropping":
-        """For rows of one side whose fields have these roles."""
+        """Return the dropout of one side.
+
+        Args:
+            roles: of its fields.
+            side: "user" or "item".
+            dropout: share of entries.
+            unknown: share of rows.
+        """
         return Dropping(dropout, unknown, Masking(roles), ways_of(roles, side))
 
     @property
@@ -59,7 +67,12 @@ class Dropping:
         return self.dropout == 0 and self.unknown == 0
 
     def __call__(self, rows: SparseRows, rng: np.random.Generator) -> SparseRows:
-        """The rows with values left out or replaced."""
+        """Return the rows with values dropped or masked.
+
+        Args:
+            rows: n rows.
+            rng: random generator.
+        """
         if self.unknown:
             fields = len(self.masking.roles.fields)
             way = rng.choice(np.array(list(self.ways), dtype=np.int8), len(rows), p=list(self.ways.values()))
@@ -92,19 +105,24 @@ class StepRule:
         return self.config.batch
 
     def penalty(self, name: str) -> float:
-        """Weight of the squared size of a parameter's rows; FTRL has its own, and what all features share has none."""
+        """Return the L2 weight of a parameter's rows; none for FTRL and shared parameters."""
         own_rule = self.config.first_order is not None and name in _FIRST_ORDER
         return 0.0 if own_rule or side_of(name) is None else self.config.regularisation
 
     def optimiser(self, name: str, table: Tensor) -> RowOptimiser:
-        """The rule for a parameter of this name over its rows [n, ...]."""
+        """Return the optimizer of a parameter.
+
+        Args:
+            name: of the parameter.
+            table: its rows [n, ...].
+        """
         first_order = self.config.first_order
         if first_order is not None and name in _FIRST_ORDER:
             return FTRL(table, first_order.l1, first_order.l2, first_order.learning_rate)
         return _RULES[self.config.optimiser](table)
 
     def rate(self, epoch: float) -> float:
-        """The learning rate after a number of passes, which need not be whole."""
+        """Return the learning rate after a number of epochs, possibly fractional."""
         if self.config.schedule == "constant":
             return self.config.learning_rate
         return self.config.learning_rate * (1 - epoch / self.config.epochs)
@@ -118,8 +136,9 @@ class _Vectors(nn.Module):
         self.model = model
         self._with_offset = with_offset
 
+    @override
     def forward(self, users: SparseBatch, items: SparseBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """User vectors, item vectors and user offsets, which are 0 where nobody looks at them."""
+        """Return user vectors, item vectors and user offsets (zeros if unused)."""
         offset = self.model.user_offset(users) if self._with_offset else users.weights.new_zeros(users.n)
         return self.model.user_vectors(users), self.model.item_vectors(items), offset
 
@@ -166,11 +185,11 @@ class GradientLearner(Generic[BatchT]):
 
     @property
     def note(self) -> str:
-        """See Learner."""
+        """Description of the method, for the report."""
         return f"gradients by torch {torch.__version__}"
 
     def sweep(self) -> float:
-        """Go once over the data in a new order; returns the loss for each unit of observed weight."""
+        """Train one epoch in random order; return the loss for each unit of weight."""
         rng = np.random.default_rng([self._seed, self._epoch])
         size, batch = self._size, self._rule.batch
         order = rng.permutation(size)
@@ -185,7 +204,7 @@ class GradientLearner(Generic[BatchT]):
         return self._pairs.ranks.total(loss) / self._objective.weight
 
     def state(self) -> dict[str, Tensor]:
-        """The optimisers' memories and the number of passes made."""
+        """Return the optimizer states and the number of epochs."""
         memories = {
             f"{name}.{key}": value for name, optimiser in self._optimisers.items() for key, value in optimiser.state().items()
         }
@@ -199,7 +218,11 @@ class GradientLearner(Generic[BatchT]):
         self._epoch = int(state["epoch"])
 
     def _step(self, chosen: Int64, rate: float, rng: np.random.Generator) -> float:
-        """One step on the contexts or pairs at positions `chosen`; returns the summed loss of those on this rank."""
+        """Take one step on contexts or pairs at positions `chosen`.
+
+        Returns:
+            The summed loss of those on this rank.
+        """
         objective, pairs = self._objective, self._pairs
         scale = self._size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
         own = chosen - self._first
@@ -230,7 +253,10 @@ class GradientLearner(Generic[BatchT]):
         return found.loss
 
     def _items(self, wanted: Int64 | None, drop: Dropping, rng: np.random.Generator) -> tuple[SparseBatch, Tensor | None]:
-        """The feature rows of a batch's items, and the features that their tables are cut down to; None for no cut."""
+        """Return the feature rows of a batch's items, and the features of the cut tables.
+
+        None for no cut.
+        """
         if wanted is None:
             rows: SparseRows = self._pairs.items
             return (self._catalogue if drop.idle else SparseBatch.of(drop(rows, rng), fields=self._pairs.item_fields)), None
@@ -246,10 +272,10 @@ class GradientLearner(Generic[BatchT]):
 
 
 def _rows_of(table: Tensor, rows: Tensor | None) -> Tensor:
-    """A leaf of the graph: the rows that a batch uses, or the whole table without copying it."""
+    """Return a leaf of the graph: the rows of a batch, or the whole table uncopied."""
     return (table.detach() if rows is None else table[rows]).requires_grad_()
 
 
 def _as_rows(name: str, table: Tensor) -> Tensor:
-    """A parameter that all features share is one row."""
+    """Return a shared parameter as one row."""
     return table[None] if side_of(name) is None else table

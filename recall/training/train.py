@@ -30,16 +30,16 @@ from recall.training.warm_start import Anchored, WarmStart
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What training came to.
+    """Result of training.
 
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
         sweeps: sweeps or epochs that were made.
-        best_sweep: the one whose model was kept; 0 when none was better than what a warm start began with.
+        best_sweep: the one whose model was kept; 0 when none was better than a warm start.
         metrics: of that model on the validation part; empty when nothing was held out.
-        start: the same of the model that training began with, where it was learnt before.
+        start: the same of the initial model, where it was trained before.
         seconds: spent in training, over all parts of a run that was resumed.
-        note: what did the work.
+        note: description of the method.
         new_items: what was done for items without training interactions.
     """
 
@@ -54,7 +54,7 @@ class TrainResult:
 
     @property
     def zeros(self) -> dict[str, float]:
-        """For "user" and "item", the share of first-order weights that are exactly zero: FTRL makes them so."""
+        """For "user" and "item", the share of first-order weights that FTRL made zero."""
         weights = {"user": self.model.user_weights, "item": self.model.item_weights}
         return {side: float((table == 0).float().mean()) for side, table in weights.items()}
 
@@ -69,7 +69,7 @@ def train(
     start: WarmStart | None = None,
     restart: bool = False,
 ) -> TrainResult:
-    """Learn the model that the configuration describes from the training part of the data.
+    """Train the configured model on the training part of the data.
 
     The same configuration, data, machine and number of threads give the same bits.
 
@@ -77,16 +77,16 @@ def train(
         config: the run.
         dataset: its data.
         encoder: fitted on the training part.
-        report: told of every sweep.
-        checkpoint: file that keeps the run after each sweep; nothing is kept when None.
-        resume: go on from that file.
-        restart: overwrite that file, which is refused otherwise.
-        start: what to begin with in place of chance. Its model stands when no sweep betters it on the validation part.
+        report: called after every sweep.
+        checkpoint: file that saves the run after each sweep; None saves nothing.
+        resume: continue from that file.
+        restart: overwrite that file, which is an error otherwise.
+        start: initial parameters; default random. Its model is kept when no sweep improves on it on the validation part.
 
     Raises:
-        TrainingError: a number is not finite, or the checkpoint does not fit.
-        CheckpointExistsError: there is a checkpoint, and neither `resume` nor `restart` is set.
-        TrainingInterruptedError: the keyboard interrupted training.
+        TrainingError: A number is not finite, or the checkpoint does not fit.
+        CheckpointExistsError: There is a checkpoint, and neither `resume` nor `restart` is set.
+        TrainingInterruptedError: The keyboard interrupted training.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     if config.train.objective == "logistic":  # the only one that has a use for what was not taken
@@ -123,7 +123,7 @@ def train(
 
 
 def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
-    """The same error; where the weights are extreme it names them, as they are the likeliest cause."""
+    """Add extreme weights to the error, as the likeliest cause."""
     spread = dataset.weight_range
     if spread is None or not spread.extreme:
         return error
@@ -133,7 +133,7 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
 
 @torch.no_grad()
 def _clear(model: Model, rows: Mapping[Side, SparseRows], ranks: Ranks) -> None:
-    """Start features that no row has at zero: nothing would ever move them from where chance put them."""
+    """Set features that no row has to zero, because training would never change them."""
     counts = {side: np.bincount(part.indices, minlength=part.n_features) for side, part in rows.items()}
     ranks.add_up(counts["user"])  # every rank has all items
     absent = {side: count == 0 for side, count in counts.items()}
@@ -144,7 +144,13 @@ def _clear(model: Model, rows: Mapping[Side, SparseRows], ranks: Ranks) -> None:
 
 
 def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None = None) -> str:
-    """SHA-256 over the data, all of the configuration that training depends on, and what training began with."""
+    """Return the SHA-256 over data, relevant configuration, and initial parameters.
+
+    Args:
+        config: of the run.
+        dataset: its data.
+        start: initial parameters.
+    """
     parts = config.model_dump(mode="json", include={"seed", "data", "fields", "model", "train"})
     began = "" if start is None else f"{start.source} {start.shares is None}"
     return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Full-catalogue figures on the validation part, straight from the tables, while a model learns."""
+"""Metrics over the whole catalogue on the validation part, during training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from recall.models.torch.batch import SparseBatch
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Requests of the validation part, as `evaluation` in the configuration poses them.
+    """Requests of the validation part, by the protocol in `evaluation`.
 
     Attributes:
         users: one row in the user feature space for each request.
@@ -31,8 +31,8 @@ class Validation:
         asker: int64 [q], the user of each request.
         relevant: what each request should find.
         masked: what is left out of each answer.
-        at: lengths to judge at.
-        unknown: the same requests asked as by an unknown user.
+        at: lengths of the lists.
+        unknown: the same requests as from an unknown user.
         unknown_user: the one row of `unknown` in the user feature space.
     """
 
@@ -47,7 +47,13 @@ class Validation:
 
     @staticmethod
     def of(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> "Validation | None":
-        """The validation requests, at most `stopping.requests` of them; None when no interaction validates."""
+        """Return the validation requests, or None when no interaction validates.
+
+        Args:
+            config: at most `stopping.requests` requests are used.
+            dataset: the interactions.
+            encoder: gives the features.
+        """
         held = validation_requests(config, dataset)
         if held is None:
             return None
@@ -85,9 +91,13 @@ class Validation:
 
 
 def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | None:
-    """What is asked of a model while it learns; None when no interaction validates.
+    """Return the validation requests, or None when no interaction validates.
 
-    Masked is what was known before: what trains, and what is remembered from before the data begin.
+    Training and remembered interactions are masked.
+
+    Args:
+        config: the protocol.
+        dataset: the interactions.
     """
     valid = dataset.select(VALID)
     if len(valid) == 0:

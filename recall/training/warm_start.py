@@ -1,4 +1,4 @@
-"""Training that begins with parameters that were learnt before, and not with chance."""
+"""Warm start: training that begins with previously trained parameters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class WarmStart:
 
 
 class Anchored:
-    """A learner that leaves what the data do not speak of as it was at the start, and draws the rest back to its share.
+    """A proximal learner: keeps untouched rows, pulls others towards the start.
 
     After every sweep a row stands at start + share * (swept - start). Scores do not change when all factors are turned by
     one orthogonal matrix, and a learner may turn them; so the start is first turned to where it is closest to the swept
@@ -88,27 +88,27 @@ class Anchored:
 
     @property
     def model(self) -> Model:
-        """See Learner."""
+        """The model that is trained."""
         return self._learner.model
 
     @property
     def note(self) -> str:
-        """See Learner."""
+        """Description of the method, for the report."""
         return self._learner.note
 
     def sweep(self) -> float:
-        """See Learner."""
+        """Train one epoch, then pull towards the start; return the loss."""
         loss = self._learner.sweep()
         if any(bool((share < 1).any()) for share in self._shares.values()):
             self._draw_back()
         return loss
 
     def state(self) -> dict[str, Tensor]:
-        """See Learner."""
+        """Return the state of the learner."""
         return self._learner.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """See Learner."""
+        """Restore what `state` returned."""
         self._learner.restore(state)
 
     @torch.no_grad()
@@ -122,7 +122,7 @@ class Anchored:
             table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
     def _turn(self, factors: Mapping[str, Tensor]) -> Tensor:
-        """The orthogonal matrix that brings the start closest to the factors: [k, k]."""
+        """Return the orthogonal matrix that brings the start closest to the factors."""
         k = self.model.k
         moment = torch.zeros(k, k, dtype=torch.float64)
         for name, table in factors.items():
@@ -134,7 +134,7 @@ class Anchored:
 
 
 def _reached(rows: SparseRows, roles: Roles | None, ranks: Ranks) -> Bool:
-    """Features that some row has, and those that its masked copies may have: bool [n_features]."""
+    """Return which features some row, or a masked copy of it, has: bool [n_features]."""
     counts = np.bincount(rows.indices, minlength=rows.n_features)
     ranks.add_up(counts)
     met = counts > 0
@@ -144,7 +144,7 @@ def _reached(rows: SparseRows, roles: Roles | None, ranks: Ranks) -> Bool:
 
 
 def _share(start: WarmStart, side: Side, met: Bool | None) -> Tensor:
-    """How far each feature of a side may go, those that are not met not at all: float32 [n_features]."""
+    """Return how far each feature may move, 0 for unused ones: float32 [n_features]."""
     allowed = torch.ones(len(start.parameters[f"{side}_weights"])) if start.shares is None else start.shares[side]
     return allowed if met is None else torch.where(torch.from_numpy(met), allowed, 0.0)
 
@@ -155,16 +155,16 @@ Counts = npt.NDArray[np.float64]
 
 
 def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> dict[Side, Tensor]:
-    """For each feature, new / (new + remember * old): its share of observations that are new.
+    """Return new / (new + remember * old) observations of each feature.
 
-    So two means are joined into the mean of all that they are the means of. What a feature saw before is counted over
-    the remembered interactions. In what context those were is forgotten, and rows for unknown and missing values stand
-    for more than their own observations: these take the share of all interactions that are new.
+    So two means are combined into the mean of all that they are the means of. What a feature saw before is counted over
+    the remembered interactions. Their context is lost, and rows for unknown and missing values stand for more than their
+    own observations: these take the share of all interactions that are new.
 
     Args:
         dataset: with remembered interactions.
         encoder: gives the features.
-        remember: what an old observation counts beside a new one, at least 0.
+        remember: weight of an old observation relative to a new one, at least 0.
 
     Returns:
         For "user" and "item" float32 [n_features], each in [0, 1].
@@ -195,6 +195,6 @@ def _of_items(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Co
 
 
 def _counts(rows: SparseRows, times: npt.NDArray[np.integer]) -> Counts:
-    """How often each feature is met when row r is met `times[r]` times: float64 [n_features]."""
+    """Count the features when row r counts `times[r]` times: float64 [n_features]."""
     weights = np.repeat(times, np.diff(rows.indptr)).astype(np.float64)
     return np.bincount(rows.indices, weights, rows.n_features).astype(np.float64, copy=False)

@@ -1,4 +1,4 @@
-"""The indexes that are compared: this project's, and those of the libraries that people use, each as its documentation says.
+"""The indexes that are compared: this project's and popular libraries'.
 
 A contender is built once over item vectors and has settings from cheap to dear. Those that search by distance or cosine get
 what makes an inner product of it: one more component, sqrt(M^2 - |v|^2) of an item and 0 of a user (Bachrach et al. 2014).
@@ -24,7 +24,7 @@ class Contender(Protocol):
     settings: Sequence[Any]
 
     def search(self, query: Float32, n: int, setting: Any) -> Int64:
-        """Rows of the n best items, int64 [n], for float32 [dim]."""
+        """Return rows of the n best items, int64 [n], for float32 [dim]."""
 
 
 class Cells:
@@ -36,7 +36,7 @@ class Cells:
         self.settings = [index.with_effort(effort) for effort in np.geomspace(1, 12, 40)]
 
     def search(self, query: Float32, n: int, setting: CellIndex) -> Int64:
-        """As `Contender.search` says."""
+        """Return the rows of the n best items."""
         return setting.search(query[None], n).rows[0]
 
 
@@ -56,7 +56,7 @@ class HnswLib:
         self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]
 
     def search(self, query: Float32, n: int, setting: int) -> Int64:
-        """As `Contender.search` says."""
+        """Return the rows of the n best items."""
         self._index.set_ef(max(setting, n))
         return np.asarray(self._index.knn_query(np.append(query, np.float32(0)), k=n)[0][0], dtype=np.int64)
 
@@ -72,7 +72,7 @@ class USearch:
         self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]
 
     def search(self, query: Float32, n: int, setting: int) -> Int64:
-        """As `Contender.search` says."""
+        """Return the rows of the n best items."""
         self._index.expansion_search = setting
         return np.asarray(self._index.search(np.append(query, np.float32(0)), n, threads=1).keys, dtype=np.int64)
 
@@ -88,12 +88,12 @@ class Voyager:
         self.settings = [round(ef) for ef in np.geomspace(100, 6000, 24)]
 
     def search(self, query: Float32, n: int, setting: int) -> Int64:
-        """As `Contender.search` says."""
+        """Return the rows of the n best items."""
         return np.asarray(self._index.query(query, k=n, num_threads=1, query_ef=max(setting, n))[0], dtype=np.int64)
 
 
 class Scann:
-    """ScaNN's tree, asymmetric hashing and reordering, as its own algorithms page advises, over a grid of both widths."""
+    """ScaNN: tree, asymmetric hashing and reordering, over a grid of both widths."""
 
     def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
         self.name = "ScaNN"
@@ -108,7 +108,7 @@ class Scann:
         self.settings = [(max(1, round(leaves * share)), width) for share in shares for width in widths]
 
     def search(self, query: Float32, n: int, setting: tuple[int, int]) -> Int64:
-        """As `Contender.search` says."""
+        """Return the rows of the n best items."""
         found = self._index.search(
             query, final_num_neighbors=n, pre_reorder_num_neighbors=setting[1], leaves_to_search=setting[0]
         )
@@ -129,7 +129,7 @@ class FaissIvf:
         self.settings = sorted({max(1, round(lists * share)) for share in np.geomspace(0.003, 1.0, 24)})
 
     def search(self, query: Float32, n: int, setting: int) -> Int64:
-        """As `Contender.search` says."""
+        """Return the rows of the n best items."""
         self._index.nprobe = setting
         return self._index.search(np.pad(query, (0, -len(query) % 8))[None], n)[1][0]
 
@@ -146,12 +146,16 @@ KINDS: dict[str, tuple[str | None, Callable[[Float32, Float32, int], Contender]]
 
 
 def installed() -> list[str]:
-    """Names of the kinds whose library is there."""
+    """Return names of the kinds whose library is there."""
     return [name for name, (module, _) in KINDS.items() if module is None or find_spec(module) is not None]
 
 
 def augmented(items: Float32) -> Float32:
-    """Items with the component that makes a smaller distance of a larger inner product: float32 [items, dim + 1]."""
+    """Return items with the component that turns inner products into distances.
+
+    Returns:
+        float32 [items, dim + 1].
+    """
     squares = np.einsum("ij,ij->i", items, items, dtype=np.float64)
     return np.column_stack([items, np.sqrt(squares.max() - squares)]).astype(np.float32)
 

@@ -1,4 +1,7 @@
-"""A Faiss IndexFlatIP beside the cells, over few items: microseconds of one query, bytes, and memory of a process."""
+"""A Faiss IndexFlatIP beside the cells, over few items.
+
+Microseconds of one query, bytes, and memory of a process.
+"""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +27,9 @@ _WITHOUT_BAR = 20_000  # a larger `exact_up_to` than this must be searched in 0.
 
 
 def beside_the_cells(world: World, figures: list[Figure]) -> Iterator[str]:
-    """Lines of Markdown; adds the figures of `exact_up_to` items if the default is larger than 20,000.
+    """Yield lines of Markdown.
+
+    Adds the figures of `exact_up_to` items if the default is larger than 20,000.
 
     Args:
         world: catalogue that items are drawn from; sizes beyond it are left out.
@@ -62,7 +67,7 @@ def beside_the_cells(world: World, figures: list[Figure]) -> Iterator[str]:
 def _percentiles(
     indexes: dict[str, ItemIndex], users: Float32, seen: list[npt.NDArray[np.int64]], n: int
 ) -> dict[str, tuple[float, float]]:
-    """The 50th and 95th percentile of microseconds of processor time of one query, the indexes taking turns."""
+    """Return the median and 95th percentile of CPU microseconds of one query."""
     spent: dict[str, list[float]] = {name: [] for name in indexes}
     for number in range(_ROUNDS + 1):
         for user, left_out in zip(users, seen, strict=True):

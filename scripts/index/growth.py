@@ -1,4 +1,7 @@
-"""How the index grows with the catalogue: time to build, bytes, and searches a second at one recall; a table and a plot."""
+"""How the index grows with the catalogue.
+
+Time to build, bytes, and searches a second at one recall; a table and a plot.
+"""
 
 import resource
 import sys
@@ -109,7 +112,7 @@ def _measured(world: World, items: int, n: int, target: float) -> Size:
 
 
 def _catalogue(vectors: Float32, items: int) -> Float32:
-    """So many vectors: some of those given, or all and as many neighbours as are needed."""
+    """Return so many vectors: a sample, or all plus random neighbours."""
     rng = np.random.default_rng(0)
     if items <= len(vectors):
         return np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), items, replace=False))])

@@ -1,4 +1,4 @@
-"""Recall against brute force, the cheapest setting that reaches a target, and times taken in turn.
+"""Recall against brute force, cheapest setting for a target, interleaved timing.
 
 Times are the processor's, of the thread that searches: preemption by other programs does not count, contention for memory
 does. Contenders take turns, so what slows the machine down slows all of them.
@@ -42,7 +42,10 @@ class Truth:
         return cls(users, scores[:, -1] - 1e-5 * np.abs(scores[:, 0]), items, n)
 
     def shares(self, rows: Sequence[Int64]) -> npt.NDArray[np.float64]:
-        """The part of each user's list that was found, float64 [q]; rows of the first users, which ties may exceed."""
+        """Return the part of each user's list that was found, float64 [q].
+
+        Rows of the first users, which ties may exceed.
+        """
         return np.array([
             np.mean(self.items[found[found >= 0]] @ self.users[at] >= self.kth_score[at]) * (found >= 0).sum() / self.n
             for at, found in enumerate(rows)
@@ -51,7 +54,10 @@ class Truth:
 
 @dataclass(frozen=True)
 class Point:
-    """A contender at one setting: recall on the users it was chosen with, and whether that is the target."""
+    """A contender at one setting.
+
+    Recall on the users it was chosen with, and whether that is the target.
+    """
 
     contender: Contender
     setting: Any
@@ -60,15 +66,12 @@ class Point:
 
 
 def recall_of(contender: Contender, setting: Any, truth: Truth, users: int) -> float:
-    """Mean share that is found for the first `users`."""
+    """Return mean share that is found for the first `users`."""
     return float(truth.shares([contender.search(user, truth.n, setting) for user in truth.users[:users]]).mean())
 
 
 def cheapest(contender: Contender, truth: Truth, target: float) -> Point:
-    """The cheapest setting that reaches a target, or the one that finds most where none does.
-
-    A line of settings is bisected; a grid with two widths is gone through, and those that reach the target are timed.
-    """
+    """Return the cheapest setting that reaches a target, or else the best one."""
     settings = contender.settings
 
     def point(setting: Any) -> Point:
@@ -95,7 +98,7 @@ def _search(point: Point, n: int, user: Float32) -> Int64:
 
 
 def seconds_of(search: Callable[[Float32], object], users: Float32) -> float:
-    """Mean processor seconds of a search."""
+    """Return mean processor seconds of a search."""
     began = time.thread_time()
     for user in users:
         search(user)
@@ -103,7 +106,10 @@ def seconds_of(search: Callable[[Float32], object], users: Float32) -> float:
 
 
 def in_turn(searches: Mapping[str, Callable[[Float32], object]], users: Float32, rounds: int = 5) -> dict[str, float]:
-    """Processor seconds of a search, the median of `rounds` in which all take turns. The first turn is not counted."""
+    """Processor seconds of a search, the median of `rounds` in which all take turns.
+
+    The first turn is not counted.
+    """
     spent: dict[str, list[float]] = {name: [] for name in searches}
     part = np.array_split(users, rounds + 1)
     for number in range(rounds + 1):

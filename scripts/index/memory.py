@@ -1,4 +1,4 @@
-"""What a process needs before it can search, and of memory that it does not share: an index that is mapped, not read.
+"""Startup time and private memory of a process with a mapped index.
 
 python scripts/index/memory.py FOLDER        one such process; it prints what it found
 """
@@ -42,7 +42,7 @@ class Memory:
 
 
 def opened_twice(world: World, index: ItemIndex, n: int) -> Memory:
-    """Open an index in two processes that live at the same time, and search it in both."""
+    """Open and search an index in two concurrent processes."""
     with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
         folder = Path(scratch)
         np.save(folder / _VECTORS, world.items)
@@ -59,7 +59,10 @@ def opened_twice(world: World, index: ItemIndex, n: int) -> Memory:
 
 
 def ready_and_shared(world: World, index: CellIndex, n: int) -> list[Figure]:
-    """Seconds until an index can be asked, and memory of a second process, as a share of what the first one maps."""
+    """Return seconds until an index answers, and memory of a second process.
+
+    As a share of what the first one maps.
+    """
     found = opened_twice(world, index, n)
     own, mapped = found.own, found.mapped
     name = f"{len(world.items):,} items"

@@ -1,4 +1,4 @@
-"""What users of the index meet: a certificate that holds on users it never saw, and an item that is served once it is given."""
+"""Certificates on fresh users, and latency of upserts."""
 
 import http.client
 import json
@@ -30,14 +30,7 @@ _BETWEEN = 0.004  # seconds between two requests of the load
 
 @dataclass(frozen=True)
 class Certified:
-    """A tuned index, and what users it never met find with it.
-
-    Attributes:
-        chosen: its name.
-        lower: what its certificate says it finds at least.
-        mean, deviation: what fresh users find, and the standard error of that mean.
-        seconds: that tuning took.
-    """
+    """A tuned index, and its recall on fresh users."""
 
     chosen: str
     lower: float
@@ -60,7 +53,7 @@ def certified(world: World, config: IndexConfig) -> Certified:
 
 
 def upsert_latency(seconds: float) -> Figure:
-    """From an upsert that one process has acknowledged to the first answer of a busy server that holds the item: p99."""
+    """Measure p99 from an acknowledged upsert to the first answer with the item."""
     with tempfile.TemporaryDirectory(prefix="benchmark-index-") as scratch:
         root = build(Path(scratch), _ITEMS, 32, 0)
         writer = Recommender.load(root)
@@ -118,7 +111,7 @@ class Sent:
     count = 0
 
     def __call__(self) -> int:
-        """The number so far."""
+        """Return the number so far."""
         return self.count
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine's memory can be read by one thread: what a scan is measured by."""
+"""Memory bandwidth of one thread, the limit of a scan."""
 
 import numpy as np
 

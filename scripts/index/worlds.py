@@ -1,4 +1,4 @@
-"""Catalogues to search: real splits and made-up shops, every one of them learnt by the pipeline that users run.
+"""Catalogues to search: real splits and synthetic shops, trained by the pipeline.
 
     python scripts/index/worlds.py shop 100000 FOLDER         a made-up shop of so many items
     python scripts/index/worlds.py CONFIG.toml DATA FOLDER     a configuration and its data
@@ -38,14 +38,7 @@ SHOP = {
 
 @dataclass(frozen=True)
 class World:
-    """One catalogue.
-
-    Attributes:
-        name: for tables.
-        items: float32 [items, dim].
-        users: float32 [users, dim], in random order.
-        about: how it came to be, and what its vectors look like.
-    """
+    """One catalogue."""
 
     name: str
     items: Float32
@@ -60,7 +53,7 @@ def open_world(folder: Path) -> World:
 
 
 def make_shop(folder: Path, items: int, k: int = K, seed: int = 0) -> None:
-    """A shop of `items` items and ten interactions for each, learnt for a few sweeps."""
+    """Generate a shop with ten interactions an item, and train it for a few sweeps."""
     from recall.config import parse_config
     from recall.data.synthetic import SyntheticConfig, generate
 
@@ -84,7 +77,7 @@ def make_shop(folder: Path, items: int, k: int = K, seed: int = 0) -> None:
 
 
 def make_split(folder: Path, toml: Path, data: Path) -> None:
-    """One of the examples on its data."""
+    """Return one of the examples on its data."""
     from recall.config import load_config
 
     _learn(folder, load_config(toml, []), data)

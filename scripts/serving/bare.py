@@ -1,4 +1,4 @@
-"""The least that could answer: an ASGI function over the same index, that knows every user's vector beforehand.
+"""A bare ASGI function over the same index, with all users' vectors in memory.
 
     python -m serving.bare BUNDLE PORT USERS N
 
@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 
 def bare(recommender: Recommender, users: list[str], n: int) -> Callable[..., Awaitable[None]]:
-    """The application; it knows these users alone."""
+    """Return the application; it knows these users alone."""
     requests = [Request(user_id=one, n=n) for one in users]
     vectors = recommender.user_vectors(requests)
     catalogue = recommender.items.current()

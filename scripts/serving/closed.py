@@ -1,4 +1,6 @@
-"""A closed load: connections that each send their next request when the last was answered. What a server can do at most.
+"""A closed load: each connection sends its next request after the last answer.
+
+It measures the maximum throughput of a server.
 
 One thread and one epoll: a request takes some fifteen microseconds here, so the server is what is measured.
 """
@@ -21,7 +23,7 @@ class Load:
 
 
 def closed_load(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
-    """Send requests for some seconds, in turn and over again, each connection one at a time."""
+    """Send requests for some seconds, cyclically, each connection one at a time."""
     opened: dict[int, Connection] = {}
     poll = select.epoll()
     statuses: Counter[int] = Counter()

@@ -1,4 +1,7 @@
-"""A connection of a sender that has many of them: what has come of an answer, in as few microseconds as can be."""
+"""A connection of a sender that has many of them.
+
+What has come of an answer, in as few microseconds as can be.
+"""
 
 import socket
 
@@ -16,7 +19,7 @@ class Connection:
     __slots__ = ("_data", "_wanted", "due", "socket")
 
     def __init__(self, port: int) -> None:
-        """Connects. Raises OSError."""
+        """Connect; may raise OSError."""
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
         self.socket.settimeout(None)  # with one, each call would ask the kernel twice
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -25,7 +28,7 @@ class Connection:
         self._wanted = 0  # bytes of the answer, head included; 0 while the head is not whole
 
     def take(self) -> int:
-        """Read what has come: the status when an answer is whole, -1 when it is not yet, 0 when there will be none."""
+        """Read available bytes: the status of a complete answer, -1 before, 0 for none."""
         try:
             part = self.socket.recv(1 << 16)  # more would have the allocator ask the kernel for it each time
         except OSError:

@@ -1,4 +1,4 @@
-"""An open load: requests leave when they are due, whether or not earlier ones were answered.
+"""An open load: requests leave when due, whatever became of earlier ones.
 
 Each latency counts from the moment that its request was due, so a server that stalls is charged for everything that had to
 wait; a sender that waits for answers would hide just that.
@@ -27,7 +27,7 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own
-        """Count the request under way as failed."""
+        """Return count the request under way as failed."""
         if self.answered is not None and not self.answered.done():
             self.answered.set_result(0)
 
@@ -52,7 +52,10 @@ class _Connection(asyncio.Protocol):
 
 
 def open_load(port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int) -> tuple[list[float], list[int]]:
-    """Latencies in seconds and statuses of requests that arrive as a Poisson process of `rate` a second; 0: none came."""
+    """Send requests as a Poisson process; return latencies in seconds and statuses.
+
+    A status of 0 means no answer.
+    """
     drawn = random.Random(seed)
     count = max(1, int(rate * seconds))
     due = np.cumsum([drawn.expovariate(rate) for _ in range(count)]).tolist()

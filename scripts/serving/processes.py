@@ -1,4 +1,7 @@
-"""Servers to be measured, each a process of its own: the service, and the bare application beside it."""
+"""Servers to be measured, each a process of its own.
+
+The service, and the bare application beside it.
+"""
 
 import os
 import socket
@@ -39,7 +42,7 @@ class Served:
 
 @contextmanager
 def service(bundle: Path, *options: str, core: int | None = None) -> Iterator[Served]:
-    """The service over published bundles."""
+    """Run the service over published bundles."""
     port = free_port()
     command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--drain", "0", *options]
     with _running(command, port, "/health/ready", core) as served:
@@ -48,7 +51,7 @@ def service(bundle: Path, *options: str, core: int | None = None) -> Iterator[Se
 
 @contextmanager
 def bare_application(bundle: Path, users: int, n: int, core: int | None = None) -> Iterator[Served]:
-    """The application of `serving.bare`."""
+    """Run the application of `serving.bare`."""
     port = free_port()
     command = [sys.executable, "-m", "serving.bare", str(bundle), str(port), str(users), str(n)]
     with _running(command, port, None, core) as served:
@@ -57,7 +60,7 @@ def bare_application(bundle: Path, users: int, n: int, core: int | None = None) 
 
 @contextmanager
 def pinned(core: int | None) -> Iterator[None]:
-    """This process on one core, for as long as that lasts."""
+    """Pin this process to one core during the block."""
     before = os.sched_getaffinity(0)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -68,7 +71,7 @@ def pinned(core: int | None) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,7 @@
-"""Bundles to be served: a made-up shop, learnt for a little and published as a training run would publish it."""
+"""Bundles to be served.
+
+A made-up shop, learnt for a little and published as a training run would publish it.
+"""
 
 import sys
 from pathlib import Path
@@ -12,7 +15,10 @@ from recall.store.users.bundle_users import SqliteUsers
 
 
 def build(folder: Path, items: int, k: int, seed: int) -> Path:
-    """Make a shop of `items` items, train a model of it for a little, and publish it; gives the root."""
+    """Make a shop of `items` items, train a model of it for a little, and publish it.
+
+    Gives the root.
+    """
     from recall.config import parse_config  # torch and training are needed only here
     from recall.data.dataset import load_dataset
     from recall.data.synthetic import SyntheticConfig, generate
@@ -41,7 +47,7 @@ def build(folder: Path, items: int, k: int, seed: int) -> Path:
 
 
 def users_of(bundle: Path, count: int, seed: int) -> list[str]:
-    """Ids of some known users."""
+    """Return ids of some known users."""
     users = SqliteUsers(resolve(bundle) / files.USERS)
     ids = users.sample(count, seed)
     users.close()
@@ -49,7 +55,7 @@ def users_of(bundle: Path, count: int, seed: int) -> list[str]:
 
 
 def requests_of(users: list[str], n: int) -> list[bytes]:
-    """One request for n items for each user, as it goes over the wire."""
+    """Return one request for n items for each user, as it goes over the wire."""
     bodies = [orjson.dumps({"user_id": user, "n": n}) for user in users]
     head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
     return [head % (len(body), body) for body in bodies]

@@ -1,4 +1,4 @@
-"""How the solver grows with the data, how well it uses the machine, and whether threads change its lists.
+"""Scaling of the solver with data and threads, and determinism of its lists.
 
     python scripts/training/growth.py sweep INTERACTIONS K THREADS      one line of JSON
     python scripts/training/growth.py agree INTERACTIONS K
@@ -45,7 +45,7 @@ def generated(interactions: int) -> ObservedPairs:
 
 
 def _rows(rng: np.random.Generator, n: int, *sizes: int) -> SparseRows:
-    """An id and a value of each further field."""
+    """Return an id and a value of each further field."""
     columns = [np.arange(n)]
     for size in sizes:
         columns.append(rng.integers(0, size, n) + columns[0].max() + 1 + sum(sizes[: len(columns) - 1]))
@@ -55,7 +55,7 @@ def _rows(rng: np.random.Generator, n: int, *sizes: int) -> SparseRows:
 
 
 class WatchedKernels:
-    """Kernels that count their seconds, their arithmetic and the bytes of the rows that they go through."""
+    """Kernels that count seconds, operations, and bytes of the rows they process."""
 
     def __init__(self) -> None:
         self._kernels: Kernels = Kernels()
@@ -84,7 +84,7 @@ class WatchedKernels:
 
 
 def _work(name: str, given: tuple[Any, ...]) -> tuple[float, float]:
-    """Floating-point operations of a call, and bytes of the rows that it reads and writes."""
+    """Return operations of a call, and bytes of the rows that it reads and writes."""
     if name in ("gather", "scatter"):
         entries, d = _entries(given[0]), given[3 if name == "gather" else 2].shape[1]
         return 2.0 * entries * d, 4.0 * d * (entries * (1 if name == "gather" else 2) + given[0].n)
@@ -106,9 +106,9 @@ def _entries(x: Any) -> int:
 
 
 def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
-    """Seconds a sweep, memory, and what the loops made of the machine."""
+    """Return seconds a sweep, memory, and what the loops made of the machine."""
     torch.set_num_threads(threads)
-    _solver(generated(3000), k, Kernels()).sweep()  # loads compiled code, which is no part of what the data need
+    _solver(generated(3000), k, Kernels()).sweep()  # loads compiled code, which must not be timed
     before = _memory("VmRSS")
     pairs = generated(interactions)
     _forget_peak()
@@ -136,7 +136,10 @@ def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
 
 
 def probe(threads: int) -> dict[str, float]:
-    """What the machine can do: a product of matrices, FLOP/s, and a copy of a large array, bytes read and written a second."""
+    """Return what the machine can do.
+
+    A product of matrices, FLOP/s, and a copy of a large array, bytes read and written a second.
+    """
     torch.set_num_threads(threads)
     square, large = torch.rand(2048, 2048), torch.rand(1 << 26)
     target = torch.empty_like(large)
@@ -158,7 +161,7 @@ def _timed(function: Callable[[], Any]) -> float:
 
 
 def agree(interactions: int, k: int) -> dict[str, float]:
-    """The share of places of the users' top lists that are the same at 1 and 2 threads from one seed."""
+    """Return the share of places in top lists that agree at 1 and 2 threads."""
     pairs = generated(interactions)
     asked = np.arange(min(2000, len(pairs.contexts)))
     lists = []
@@ -175,13 +178,16 @@ def agree(interactions: int, k: int) -> dict[str, float]:
 
 
 def _memory(name: str) -> int:
-    """A figure of this process in bytes, as Linux tells it."""
+    """Return a figure of this process in bytes, as Linux tells it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
 def _forget_peak() -> None:
-    """Let the peak of memory be counted from now on: making up the data is not training."""
+    """Let the peak of memory be counted from now on.
+
+    Making up the data is not training.
+    """
     Path("/proc/self/clear_refs").write_text("5")
 
 

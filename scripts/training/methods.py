@@ -1,4 +1,4 @@
-"""The methods that are compared, their settings, and how one is run in an environment of its own."""
+"""The methods that are compared, their settings, and how to run them isolated."""
 
 import json
 import os
@@ -85,13 +85,7 @@ LENGTHS = {"solver": (12, 1), "als": (15, 1), "bpr": (20, 8), "warp": (15, 3)}
 
 @dataclass
 class Run:
-    """What one run of a method came to.
-
-    Attributes:
-        seconds, ndcg: of each step.
-        loading: seconds to load the compiled code, before training.
-        peak, before: memory in bytes at its peak and when training began.
-    """
+    """Result of one run of a method."""
 
     seconds: list[float] = field(default_factory=list)
     ndcg: list[float] = field(default_factory=list)
@@ -105,12 +99,15 @@ class Run:
         return max(self.ndcg)
 
     def reached(self, ndcg: float) -> float | None:
-        """Seconds of training until NDCG was at least this; None when it never was."""
+        """Return seconds of training until NDCG was at least this; None when it never was."""
         return next((seconds for seconds, found in zip(self.seconds, self.ndcg, strict=True) if found >= ndcg), None)
 
 
 def python_of(method: str, peers: Path | None) -> str | None:
-    """The Python that has the method's package: ours, one in the folder of environments, or none."""
+    """Return the Python that has the method's package.
+
+    Ours, one in the folder of environments, or none.
+    """
     if method == "solver":
         return sys.executable
     package = PACKAGES[method]
@@ -164,7 +161,7 @@ def _take(result: Run, told: dict[str, Any], split: Split, folder: Path) -> None
 
 
 def candidates(method: str) -> Iterator[dict[str, Any]]:
-    """All settings of the method's grids."""
+    """Yield all settings of the method's grids."""
     for grid in GRIDS[method]:
         for values in product(*grid.values()):
             yield dict(zip(grid, values, strict=True))

@@ -1,4 +1,6 @@
-"""Train one method on pairs of ids and keep its vectors as it goes; run by the Python that has the method's package.
+"""Train one method on pairs of ids and keep its vectors as it goes.
+
+Run by the Python that has the method's package.
 
     python scripts/training/runner.py METHOD PAIRS.npz OUT SETTINGS
 
@@ -43,7 +45,7 @@ class Clock:
 
 
 def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
-    """The whole-catalogue solver over ids."""
+    """Return the whole-catalogue solver over ids."""
     import torch
 
     from recall.config import SquareConfig

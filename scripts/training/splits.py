@@ -34,7 +34,9 @@ class Split:
 
     @staticmethod
     def read(name: str, folder: Path, tuning: bool, requests: int) -> "Split":
-        """The test part against all the rest; for tuning a validation part of what is not test, against what is left.
+        """Return the test part against all the rest.
+
+        For tuning a validation part of what is not test, against what is left.
 
         Args:
             name: of the data set: ml-1m holds out the last item of each user, gowalla what its own column names.
@@ -60,10 +62,13 @@ class Split:
         return Split(name, train, asked, relevant.take(asked), m)
 
     def write(self, path: Path) -> None:
-        """The training pairs for a runner."""
+        """Return the training pairs for a runner."""
         np.savez(path, indptr=self.train.indptr, indices=self.train.items, items=self.items)
 
     def ndcg(self, users: npt.NDArray[np.float32], items: npt.NDArray[np.float32]) -> float:
-        """NDCG of the whole catalogue's order, the user's training items left out: vectors of all users and items."""
+        """NDCG of the whole catalogue's order, the user's training items left out.
+
+        Vectors of all users and items.
+        """
         at = AT[self.name]
         return rank_metrics(users[self.users], items, self.relevant, self.train.take(self.users), [at])[f"ndcg@{at}"]

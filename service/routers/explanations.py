@@ -15,7 +15,7 @@ BODY = problems(400, 408, 413, 415)
 
 @router.post("/v1/explain", response_model=ExplainResponse, responses=BODY)
 async def explain(request: Request, body: ExplainRequest) -> Response:
-    """What the score of an item comes from, for one user: by pairs of fields and, if wanted, of values."""
+    """Explain the score of an item for a user, by pairs of fields or of values."""
 
     def ask(recommender: Recommender) -> Explanation:
         return recommender.explain(body.request(), body.item_id, values=body.values)
@@ -34,7 +34,7 @@ async def explain(request: Request, body: ExplainRequest) -> Response:
 
 @router.post("/v1/why-not", response_model=WhyNotResponse, responses=BODY)
 async def why_not(request: Request, body: WhyNotRequest) -> Response:
-    """Why an item is not among the recommendations that a request would get: its rank, and what keeps it out."""
+    """Explain why an item is not recommended: its rank, and what excludes it."""
     found = await answered(request, "explain", lambda recommender: recommender.why_not(body.request(), body.item_id))
     content = {
         "item_id": found.item_id,

@@ -1,4 +1,4 @@
-"""Items: reading the catalogue, similar items, and changes that are served without training."""
+"""Items: the catalogue, similar items, and live changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,20 +37,23 @@ BODY = problems(400, 408, 413, 415)
 
 @searches.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses=MISSING)
 async def get_similar_items(request: Request, item_id: PathId, query: CountQuery) -> Response:
-    """The items most like an item."""
+    """Return the items most similar to an item."""
     return await _similar(request, item_id, Asked(n=query.n))
 
 
 @searches.post("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses={**MISSING, **BODY})
 async def find_similar_items(request: Request, item_id: PathId, body: SimilarRequest) -> Response:
-    """The same among the items that a filter or a list leaves."""
+    """Return the most similar items among those that a filter or list allows."""
     allow = None if body.allow is None else tuple(body.allow)
     return await _similar(request, item_id, Asked(n=body.n, exclude=tuple(body.exclude), filter=body.filter, allow=allow))
 
 
 @reads.get("/v1/items", response_model=ItemsResponse)
 async def list_items(request: Request, page: PageQuery) -> Response:
-    """The items of the catalogue in order of their ids. One that is there all the while stands on exactly one page."""
+    """Return the items of the catalogue in order of their ids.
+
+    An item that exists throughout is on exactly one page.
+    """
     found = await answered(request, "read", lambda recommender: recommender.list_items(page.count, page.after))
     items = [{"item_id": one.item_id, "features": one.features} for one in found.items]
     return respond(request, found, {"items": items, "next_page_token": token_after(found.after)})
@@ -58,7 +61,7 @@ async def list_items(request: Request, page: PageQuery) -> Response:
 
 @reads.get("/v1/items/{item_id:path}", response_model=ItemResponse, responses=MISSING)
 async def get_item(request: Request, item_id: PathId) -> Response:
-    """An item of the catalogue, with its live changes."""
+    """Return an item of the catalogue, with its live changes."""
     found = await answered(request, "read", lambda recommender: recommender.item(item_id))
     if not found.items:
         raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.")
@@ -68,7 +71,10 @@ async def get_item(request: Request, item_id: PathId) -> Response:
 
 @changes.post("/v1/items:upsert", responses=BODY)
 async def upsert_items(request: Request, body: ItemsUpsert, key: IdempotencyKey = None) -> Changed:
-    """Add items, or replace them. They are served from the next request on, without training."""
+    """Insert or replace items, without training.
+
+    They are served from the next request on.
+    """
     charge(request, len(body.items))
     items: dict[str, dict[str, Any]] = {}
     for at, one in enumerate(body.items):

@@ -26,8 +26,8 @@ IfMatch = Annotated[
     str | None,
     Header(
         alias="If-Match",
-        description='The ETag of the version that is thought to be live, such as "000001-4f2a90c1"; nothing is changed when '
-        "another one is.",
+        description='The ETag of the version that should be live, such as "000001-4f2a90c1"; nothing is changed when '
+        "a different one is.",
     ),
 ]
 
@@ -40,7 +40,7 @@ def _root(request: Request) -> Path:
 
 
 async def _expected(request: Request, if_match: IfMatch = None) -> str | None:
-    """Return the live version, where the request says that it must be live; None where it says nothing."""
+    """Return the live version that If-Match requires; None without the header."""
     if if_match is None:
         return None
     live = await run_in_threadpool(live_name, _root(request))
@@ -76,7 +76,7 @@ async def get_model(request: Request, version: Version) -> Model:
 
 @changes.post("/v1/models/{version}:activate", responses={**MISSING, **MOVED})
 async def activate(request: Request, response: Response, version: Version, root: Root, expected: Expected) -> Activated:
-    """Make a version the live one: it is verified, asked its golden requests and warmed up first, and then answers."""
+    """Make a version live, after verifying it and warming it up."""
     try:
         await run_in_threadpool(activation.find, root, version)
     except BundleError:
@@ -86,7 +86,7 @@ async def activate(request: Request, response: Response, version: Version, root:
 
 @changes.post("/v1/models:rollback", responses=MOVED)
 async def roll_back(request: Request, response: Response, root: Root, expected: Expected) -> Activated:
-    """Go back to the version that was live before this one; once more goes back further."""
+    """Return to the version that was live before; repeat to go back further."""
     live = await run_in_threadpool(live_name, root)
     try:
         folder = await run_in_threadpool(activation.previous, root)

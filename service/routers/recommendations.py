@@ -55,7 +55,10 @@ BODY = problems(400, 408, 413, 415)
 
 @router.post("/v1/recommend", response_model=RecommendResponse, responses=BODY)
 async def recommend(request: Request, body: RecommendRequest) -> Response:
-    """The best items for a user: known by `user_id`, by what the request says of them, or both."""
+    """Return the top items for a user.
+
+    The user is known by `user_id`, by what the request says of them, or both.
+    """
     start = time.perf_counter()
     large = request.scope["state"]["large"]
     answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
@@ -67,7 +70,10 @@ async def recommend(request: Request, body: RecommendRequest) -> Response:
 
 @router.post("/v1/recommend:batch", response_model=BatchResponse, responses=BODY)
 async def recommend_batch(request: Request, body: BatchRequest) -> Response:
-    """The best items for up to 256 users. The status is 200 also where single requests could not be answered."""
+    """Return the top items for up to 256 users.
+
+    The status is 200 even where single requests could not be answered.
+    """
     charge(request, len(body.requests))
     start = time.perf_counter()
     batch = _Batch(live_of(request), body.requests, request_id_of(request))
@@ -86,7 +92,7 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     },
 )
 async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
-    """The best items for a user who is known by their id alone."""
+    """Return the top items for a user, by id only."""
     start = time.perf_counter()
     content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
     note_time(request, "recommend", time.perf_counter() - start)
@@ -101,7 +107,10 @@ async def get_recommendations(request: Request, user_id: PathId, query: CountQue
 
 @router.post("/v1/score", response_model=ScoreResponse, responses=BODY)
 async def score(request: Request, body: ScoreRequest) -> Response:
-    """The scores of given items for one user, such as candidates that another system has found."""
+    """Return the scores of given items for a user.
+
+    For candidates that another system has found.
+    """
     found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
     likely = found.probabilities or [None] * len(found.items)
     items = [
@@ -113,7 +122,7 @@ async def score(request: Request, body: ScoreRequest) -> Response:
 
 @router.post("/v1/user-vector", response_model=UserVectorResponse, responses=BODY)
 async def get_user_vector(request: Request, body: UserVectorRequest) -> Response:
-    """The vector that a user is searched with, for searches elsewhere."""
+    """Return the query vector of a user, for searches elsewhere."""
     found = await answered(request, "encode", lambda recommender: recommender.user_vector(body.request()))
     return respond(request, found, {"vector": found.vector, **_user(found)})
 
@@ -123,7 +132,7 @@ def _user(found: Scores | UserVector) -> dict[str, object]:
 
 
 class _Batch:
-    """Requests that are parsed, answered and written a few at a time on search threads, from one moment of the items."""
+    """Requests answered a few at a time on search threads, from one snapshot."""
 
     def __init__(self, live: Live, bodies: Sequence[object], request_id: str) -> None:
         self._live, self._bodies, self._request_id = live, bodies, request_id
@@ -132,7 +141,7 @@ class _Batch:
         self._written: list[bytes] = []
 
     def parts(self) -> Iterator[Callable[[Recommender], str]]:
-        """Return what is to be asked, one part after another; each returns the version of the bundle."""
+        """Yield the parts to run; each returns the version of the bundle."""
         part: list[object] = []
         cost = 0.0
         for body in self._bodies:
@@ -165,7 +174,7 @@ class _Batch:
         for one in found:
             outcome = one if isinstance(one, ProblemError) else next(answers)
             if isinstance(outcome, Recommendations):
-                outcome = self._live.told(outcome)
+                outcome = self._live.with_degraded(outcome)
                 self._answers.append(replace(outcome, contributions=()))  # the large part is written below
             self._written.append(orjson.dumps(_outcome(outcome, self._request_id)))
         return recommender.bundle.manifest.version

@@ -1,6 +1,6 @@
-"""What is served, health, metrics, and the same under the names of the Open Inference Protocol (KServe v2).
+"""What is served, health, metrics, and the Open Inference Protocol (KServe v2).
 
-The latter has no `infer`: nothing that is asked here is a tensor.
+The latter has no `infer`, because requests are not tensors.
 """
 
 from fastapi import APIRouter, Request
@@ -35,7 +35,7 @@ STRANGE = problems(422, texts={404: "No model of that name is served."})
 
 @router.get("/v1/info", tags=["service"])
 async def get_info(request: Request) -> Info:
-    """The bundle that is served now: its version, age, sizes, index, and the columns that a request may name."""
+    """Describe the served bundle: version, age, sizes, index, columns of requests."""
     live = live_of(request)
     recommender = live.serving().recommender
     catalogue = recommender.items.current()
@@ -72,7 +72,7 @@ async def get_info(request: Request) -> Info:
     responses={200: {"description": "Every metric.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def get_metrics(request: Request) -> Response:
-    """Every metric of all workers, in the format of Prometheus; never waits for a search."""
+    """Return every metric of all workers in the format of Prometheus."""
     live = live_of(request)
     live.measure()
     body, media_type = await run_in_threadpool(live.meters.exposition, request.headers.get("accept", ""))
@@ -87,7 +87,10 @@ async def is_live() -> Liveness:
 
 @health.get("/health/ready", tags=["service"], responses=UNREADY)
 async def is_ready(request: Request) -> Readiness:
-    """Whether requests should be sent here. A newer bundle that was refused does not make the service unready."""
+    """Return whether requests should be sent here.
+
+    A newer bundle that was refused does not make the service unready.
+    """
     live = live_of(request)
     if live.draining:
         raise ProblemError(Kind.DRAINING, "Send requests elsewhere.")
@@ -101,33 +104,33 @@ async def is_ready(request: Request) -> Readiness:
 
 @router.get("/v2", tags=["kserve"])
 async def get_server_metadata(request: Request) -> ServerMetadata:
-    """What the server is."""
+    """Describe the server."""
     return ServerMetadata(version=str(request.app.version))
 
 
 @health.get("/v2/health/live", tags=["kserve"])
 async def is_server_live() -> ServerLive:
-    """As `/health/live`."""
+    """Return whether the server is live, like `/health/live`."""
     return ServerLive()
 
 
 @health.get("/v2/health/ready", tags=["kserve"], responses=UNREADY)
 async def is_server_ready(request: Request) -> ServerReady:
-    """As `/health/ready`."""
+    """Return whether the server is ready, like `/health/ready`."""
     await is_ready(request)
     return ServerReady()
 
 
 @router.get("/v2/models/{name:path}/ready", tags=["kserve"], responses=STRANGE)
 async def is_model_ready(request: Request, name: PathId) -> ModelReady:
-    """As `/health/ready`, for the model of that name."""
+    """Return whether the model of that name is ready, like `/health/ready`."""
     await is_ready(request)
     return ModelReady(name=_known(request, name))
 
 
 @router.get("/v2/models/{name:path}", tags=["kserve"], responses=STRANGE)
 async def get_model_metadata(request: Request, name: PathId) -> ModelMetadata:
-    """What the model is that is served."""
+    """Describe the served model."""
     return ModelMetadata(
         name=_known(request, name),
         versions=[live_of(request).serving().recommender.bundle.manifest.version],
@@ -143,7 +146,7 @@ async def get_model_metadata(request: Request, name: PathId) -> ModelMetadata:
 
 
 def _known(request: Request, name: str) -> str:
-    """Return the name of the model that is served. Raises ProblemError when it is another one."""
+    """Return the name of the served model; raise ProblemError if another was named."""
     if name != live_of(request).serving().recommender.bundle.manifest.name:
         raise ProblemError(Kind.NO_MODEL, "No model of that name is served.")
     return name

@@ -27,7 +27,10 @@ BODY = problems(400, 408, 413, 415)
 
 @reads.get("/v1/users")
 async def list_users(request: Request, page: PageQuery) -> UsersPage:
-    """The users that are known, in order of their ids. One who is known all the while stands on exactly one page."""
+    """Return the known users in order of their ids.
+
+    A user who is known throughout is on exactly one page.
+    """
     count = page.count
     found, bundle = await live_of(request).ask(
         lambda recommender: (recommender.users.ids(page.after, count + 1), recommender.bundle.manifest.version)
@@ -42,13 +45,13 @@ async def list_users(request: Request, page: PageQuery) -> UsersPage:
 
 @reads.get("/v1/users/{user_id:path}", responses=problems(texts={404: "No such user is known."}))
 async def get_user(request: Request, user_id: PathId) -> KnownUser:
-    """What is known of a user: what the bundle holds, and what was posted since."""
+    """Return what is known of a user, from the bundle and from later changes."""
     live = live_of(request)
     found, bundle = await live.ask(
         lambda recommender: (recommender.users.known([user_id])[user_id], recommender.bundle.manifest.version)
     )
     if found.record is None:
-        if found.error:  # whether there is such a user cannot be told
+        if found.error:  # whether there is such a user is unknown
             raise StoreDownError(found.error)
         raise ProblemError(Kind.NO_USER, "No such user is known.")
     return KnownUser(
@@ -67,7 +70,10 @@ async def get_user(request: Request, user_id: PathId) -> KnownUser:
 
 @changes.post("/v1/users:upsert", responses=BODY)
 async def upsert_users(request: Request, body: UsersUpsert, key: IdempotencyKey = None) -> UsersChanged:
-    """Change parts of users, or make new ones known. The next request finds them so, without training."""
+    """Change parts of users, or make new ones known, without training.
+
+    The next request uses the change.
+    """
     charge(request, len(body.users))
     given = [User(one.user_id, one.features, one.history, one.seen) for one in body.users]
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.upsert(given, key))
@@ -99,7 +105,10 @@ async def delete_user(request: Request, user_id: PathId, key: IdempotencyKey = N
 
 @changes.post("/v1/interactions", responses=BODY)
 async def post_interactions(request: Request, body: Interactions, key: IdempotencyKey = None) -> Taken:
-    """Add interactions to users' histories and seen items; the next request includes them."""
+    """Add interactions to the histories and seen items of users.
+
+    The next request includes them.
+    """
     charge(request, len(body.interactions))
     given = [profiles.Interaction(one.user_id, one.item_id, one.time) for one in body.interactions]
 

@@ -89,7 +89,7 @@ def test_only_the_version_that_was_expected_is_replaced(tmp_path: Path, five: li
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_name_cannot_leave_the_root(tmp_path: Path, five: list[str], name: str) -> None:
-    with pytest.raises(BundleError, match="no name of a version"):
+    with pytest.raises(BundleError, match="invalid name of a version"):
         activation.find(tmp_path, name)
 
 

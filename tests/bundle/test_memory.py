@@ -24,7 +24,7 @@ def test_a_bundle_that_fits_passes_and_one_that_does_not_is_refused(published: P
     there = memory.available()
     assert there is not None
     assert there > 0
-    with pytest.raises(BundleError, match=r"needs [\d,]+ bytes of memory, and [\d,]+ can be had"):
+    with pytest.raises(BundleError, match=r"needs [\d,]+ bytes of memory, and [\d,]+ are available"):
         memory.check_room(folder, larger(manifest, 10 * there + (1 << 40)))
 
 

@@ -64,5 +64,5 @@ def test_a_packed_bundle_answers_as_the_whole_one(published: Path, tmp_path: Pat
         load_bundle(folder)
     strange = model.model_copy(update={"kept": {"weights": 1}})
     manifest.model_copy(update={"files": files.describe(folder), "model": strange}).write(folder)
-    with pytest.raises(BundleError, match="'weights' was packed and is no array"):
+    with pytest.raises(BundleError, match="'weights' was packed and is not an array"):
         load_bundle(folder)

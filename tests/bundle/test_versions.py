@@ -171,7 +171,7 @@ def test_a_place_that_cannot_be_written_is_a_publish_error(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "1-abc", "", "000001-0000000g", "000001-00000000/..", "x" * 300, "\0"])
 def test_current_must_name_a_version(tmp_path: Path, name: str) -> None:
     (tmp_path / "CURRENT").write_text(name)
-    with pytest.raises(BundleError, match="is no name of a version"):
+    with pytest.raises(BundleError, match="is not a name of a version"):
         versions.resolve(tmp_path)
 
 

@@ -76,9 +76,9 @@ def test_settings_are_overridden_by_their_path(file: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.sweeps", "is no setting"),
-        ("=3", "is no setting"),
-        ("train..sweeps=3", "is no setting"),
+        ("train.sweeps", "must be section.key=value"),
+        ("=3", "must be section.key=value"),
+        ("train..sweeps=3", "must be section.key=value"),
         ("name.first=3", "goes through 'name', which is a value"),
         ("train.sweps=3", "train.sweps: this key is not known. Did you mean 'sweeps'?"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from recall.config import LastSplit, Split, TimeSplit
 from recall.data.clock import time_findings
-from recall.data.split import Times
+from recall.data.times import Times
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 LAST = LastSplit(by="last")

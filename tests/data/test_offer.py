@@ -2,9 +2,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.data.offer import Offer, available
-from recall.data.split import Times
+from recall.data.entities import Offer, available
 from recall.data.tables import read_table
+from recall.data.times import Times
 from recall.errors import DataError
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.data.split import Times
+from recall.data.times import Times
 from recall.errors import DataError
 
 SECOND = 1_000_000

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from recall.config import parse_config
 from recall.data.checks import check
 from recall.data.findings import Finding
-from recall.data.weights import Weights, weight_findings
+from recall.data.outcomes import Weights, weight_findings
 from recall.errors import DataError
 
 positive = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20)

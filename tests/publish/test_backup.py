@@ -90,7 +90,7 @@ def test_nothing_is_written_over_and_what_is_no_root_is_said(root: Path, tmp_pat
     (tmp_path / "there").mkdir()
     with pytest.raises(PublishError, match="something there already"):
         backup(root, tmp_path / "there")
-    with pytest.raises(BundleError, match="no folder of published versions"):
+    with pytest.raises(BundleError, match="the folder has no published versions"):
         backup(tmp_path / "there", tmp_path / "copy")
     items = resolve(root) / "items.parquet"
     items.write_bytes(items.read_bytes()[:-1] + b"x")

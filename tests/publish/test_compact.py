@@ -206,7 +206,7 @@ def test_a_version_that_goes_live_meanwhile_is_not_undone(
 
 def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
     ChangeLog(root / JOURNAL).append([Change("i2", {"price": "dear"})])
-    with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Give the item anew"):
+    with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Upsert the item again"):
         compact(root)
     live.items.delete(live.bundle.item_ids.values.to_list())
     with pytest.raises(PublishError, match="every item was deleted"):

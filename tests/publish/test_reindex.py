@@ -192,6 +192,6 @@ def test_a_setting_that_is_none_is_named(root: Path, changes: dict[str, object],
 
 
 def test_a_bundle_is_not_published_into(root: Path) -> None:
-    with pytest.raises(PublishError, match="no folder to publish to"):
+    with pytest.raises(PublishError, match="not a folder to publish to"):
         reindex(resolve(root), resolve(root), {})
     load_bundle(root)

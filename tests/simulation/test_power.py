@@ -110,9 +110,9 @@ def test_a_log_that_is_fsynced_now_and_then_is_found() -> None:
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("files-not-synced", "is no name of a version"),
+        ("files-not-synced", "is not a name of a version"),
         ("current-first", "does not exist"),
-        ("current-in-place", "is no name of a version"),
+        ("current-in-place", "is not a name of a version"),
     ],
 )
 def test_what_else_a_publisher_may_do_wrong_is_found(template: Path, fault: str, told: str) -> None:

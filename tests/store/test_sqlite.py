@@ -90,7 +90,7 @@ def test_errors_are_told_in_the_words_of_the_kind(tmp_path: Path) -> None:
     path = tmp_path / "file"
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     file = DurableFile(path, KIND, 5.0)
-    with pytest.raises(StoreError, match="the file is no notebook of notes") as raised:
+    with pytest.raises(StoreError, match="the file is not a notebook of notes") as raised:
         file.reader()
     assert (raised.value.where, raised.value.hint) == (str(path), "Write it again")
     path.write_bytes(b"no database " * 100)

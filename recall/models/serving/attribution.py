@@ -1,6 +1,6 @@
-"""What each feature of a user and of an item brings to their <user_vector, item_vector>.
+"""Attribute <user_vector, item_vector> to single features.
 
-Every model of the family adds up what pairs of features bring, so rows of a feature or two show it, whatever the model: a user
+Every model sums contributions of pairs of features, so rows of one or two features isolate them, whatever the model: a user
 without features gets an item's own part, which of one feature is its first order.
 """
 
@@ -32,7 +32,13 @@ class EntryParts:
 
 
 def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> EntryParts:
-    """The parts of one user row and one item row."""
+    """Return the contributions of features.
+
+    Args:
+        tables: the model.
+        user: one row.
+        item: one row.
+    """
     if isinstance(tables, CosineTables):
         lengths = tables.lengths(user, item)
         parts = entry_parts(tables.of, user, item)

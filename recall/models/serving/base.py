@@ -22,7 +22,7 @@ Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """How <user_vector, item_vector> of one user row and one item row comes about: all of it adds up to that number.
+    """Contributions of fields that sum to <user_vector, item_vector> of two rows.
 
     Attributes:
         across: second order between a user field and an item field, float64 [user fields, item fields].
@@ -66,38 +66,58 @@ class ServingModel(ABC):
 
     @abstractmethod
     def user_vectors(self, rows: SparseRows) -> Float32:
-        """n user rows -> a new float32 [n, dim]; the first component is what the item's own part counts."""
+        """Return the vectors of n user rows, a new float32 [n, dim].
+
+        The first component multiplies the item's own part.
+        """
 
     @abstractmethod
     def item_vectors(self, rows: SparseRows) -> Float32:
-        """n item rows -> a new float32 [n, dim], on all cores; the first component is the item's own part."""
+        """Return the vectors of n item rows, a new float32 [n, dim], on all cores.
+
+        The first component is the item's own part.
+        """
 
     @abstractmethod
     def user_offset(self, rows: SparseRows) -> Float64:
-        """The part of the score that is the same for every item: n user rows -> float64 [n]."""
+        """Return the part of the score that all items share: n user rows -> float64 [n]."""
 
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
-        """`user_vectors` and `user_offset` of n user rows at once, up to rounding: what one request needs."""
+        """Return `user_vectors` and `user_offset` at once, up to rounding."""
         return self.user_vectors(rows), self.user_offset(rows)
 
     @abstractmethod
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """What the vectors and offsets of n user rows and m item rows come to, in float64 and entry by entry.
+        """Compute offsets and inner products in float64, entry by entry.
 
-        A reference, not a way to serve: memory is taken for every pair.
+        A reference, not a way to serve: memory is proportional to the number of pairs.
+
+        Args:
+            users: n user rows.
+            items: m item rows.
 
         Returns:
             The users' offsets, float64 [n], and the inner products of every pair, float64 [n, m].
         """
 
     def scores(self, users: SparseRows, items: SparseRows) -> Float64:
-        """The model's score of every pair, as `split` has it: n user rows, m item rows -> float64 [n, m]."""
+        """Return the score of every pair by `split`, float64 [n, m].
+
+        Args:
+            users: n user rows.
+            items: m item rows.
+        """
         offset, products = self.split(users, items)
         return np.asarray(offset[:, None] + products, dtype=np.float64)
 
     @abstractmethod
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        """The parts of one user row's and one item row's <user_vector, item_vector>, in float64."""
+        """Attribute the inner product of one user row and one item row, in float64.
+
+        Args:
+            user: one row.
+            item: one row.
+        """
 
     @abstractmethod
     def arrays(self) -> dict[str, Float32]:
@@ -105,11 +125,11 @@ class ServingModel(ABC):
 
 
 def within(gram: Float64, squares: Float64) -> Float64:
-    """Second order by pairs of fields, from products that count every pair twice and every feature with itself once.
+    """Return the second order by pairs of fields, from a symmetric product.
 
     Args:
-        gram: [fields, fields], symmetric.
-        squares: what features with themselves come to, [fields].
+        gram: [fields, fields], which counts every pair twice and every feature with itself once.
+        squares: the products of features with themselves, [fields].
 
     Returns:
         float64 [fields, fields], zero below the diagonal.

@@ -1,4 +1,4 @@
-"""Vectors of unit length over the tables of any model, so that their inner product is a cosine."""
+"""Vectors of unit length over any model, whose inner product is a cosine."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -16,21 +16,24 @@ SMALLEST: Final = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class CosineTables(ServingModel):
-    """The tables of another model, whose vectors are scaled to unit length. What only the user enters is no part of it."""
+    """Another model with vectors scaled to unit length, and without a user offset."""
 
     of: ServingModel
 
     @property
+    @override
     def kind(self) -> Kind:
         """Of the other model."""
         return self.of.kind
 
     @property
+    @override
     def k(self) -> int:
         """Of the other model."""
         return self.of.k
 
     @property
+    @override
     def dim(self) -> int:
         """Of the other model."""
         return self.of.dim
@@ -43,6 +46,7 @@ class CosineTables(ServingModel):
     def item_vectors(self, rows: SparseRows) -> Float32:
         return _scaled(self.of.item_vectors(rows))
 
+    @override
     def user_offset(self, rows: SparseRows) -> Float64:
         """0 for each of n rows."""
         return np.zeros(len(rows))
@@ -58,9 +62,15 @@ class CosineTables(ServingModel):
         return self.of.explain(user, item) * (1 / self.lengths(user, item))
 
     def lengths(self, user: SparseRows, item: SparseRows) -> float:
-        """What the other model's product of one user row and one item row is divided by."""
+        """Return the product of the lengths of both vectors, which divides the score.
+
+        Args:
+            user: one row.
+            item: one row.
+        """
         return float((_lengths(self.of.user_vectors(user)) * _lengths(self.of.item_vectors(item)))[0])
 
+    @override
     def arrays(self) -> dict[str, Float32]:
         """Those of the other model."""
         return self.of.arrays()

@@ -30,7 +30,7 @@ from recall.models.serving.sums import (
 
 @dataclass(frozen=True, slots=True)
 class FFMTables(ServingModel):
-    """The parameters of a field-aware factorization machine; fields are numbered users first.
+    """Parameters of a field-aware factorization machine; user fields come first.
 
     Attributes:
         user_fields, item_fields: how the feature spaces are divided.
@@ -53,15 +53,18 @@ class FFMTables(ServingModel):
         return "ffm"
 
     @property
+    @override
     def k(self) -> int:
         """Number of factors of one embedding."""
         return int(self.user_factors.shape[2])
 
     @property
+    @override
     def dim(self) -> int:
         """|user fields| |item fields| k + 1."""
         return len(self.user_fields) * len(self.item_fields) * self.k + 1
 
+    @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; S_ab for every a and b] of n user rows: float32 [n, dim]."""
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
@@ -70,8 +73,9 @@ class FFMTables(ServingModel):
         vectors[:, 1:] = across.reshape(len(rows), self.dim - 1)
         return vectors
 
+    @override
     def item_vectors(self, rows: SparseRows) -> Float32:
-        """[the item's own first and second order ; T_ba for every a and b] of n item rows: float32 [n, dim]."""
+        """Return [own first and second order ; T_ba for every a and b], float32 [n, dim]."""
         n_user, n_fields = len(self.user_fields), len(self.user_fields) + len(self.item_fields)
         squares = entry_norms(rows, lambda features: _towards_own(self.item_factors, features, self.item_fields, n_user))
 
@@ -128,12 +132,15 @@ class FFMTables(ServingModel):
 
 
 def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: FeatureLayout, first: int) -> Float32:
-    """The embedding that features [m] have for other features of their own field, whose side starts at `first`: [m, k]."""
+    """Return the embeddings of features [m] for their own field: [m, k].
+
+    `first` is the number of the first field of their side.
+    """
     return np.asarray(factors[features, first + fields.of(features)], dtype=np.float32)
 
 
 def _own_part(rows: SparseRows, sums: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64) -> Float64:
-    """First order and pairs of features within every row, in float64, for it is a difference of squares.
+    """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:
         rows: n rows.

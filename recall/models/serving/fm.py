@@ -47,15 +47,18 @@ class FMTables(ServingModel):
         return "fm" if self.k else "lr"
 
     @property
+    @override
     def k(self) -> int:
         """Number of factors."""
         return int(self.user_factors.shape[1])
 
     @property
+    @override
     def dim(self) -> int:
         """k + 1."""
         return self.k + 1
 
+    @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_u v_u x_u] of n user rows: float32 [n, k + 1]."""
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
@@ -63,8 +66,9 @@ class FMTables(ServingModel):
         vectors[:, 1:] = rows.weighted_sum(self.user_factors)
         return vectors
 
+    @override
     def item_vectors(self, rows: SparseRows) -> Float32:
-        """[the item's own first and second order ; sum_t v_t x_t] of n item rows: float32 [n, k + 1]."""
+        """Return [own first and second order ; sum_t v_t x_t], float32 [n, k + 1]."""
         squares = entry_norms(rows, self.item_factors.__getitem__)
 
         def fill(part: SparseRows, target: Float32) -> None:
@@ -80,8 +84,8 @@ class FMTables(ServingModel):
         total = rows.weighted_sum(self.user_factors)
         return self.bias + _own_part(rows, total, self.user_weights[rows.indices], squares)
 
+    @override
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
-        """See Tables. Of one row, both come from one look at its features."""
         if len(rows) != 1:
             return ServingModel.user_parts(self, rows)
         vector, first, pairs = self._parts(rows)
@@ -136,7 +140,7 @@ def _loops() -> ModuleType:
 def _own_part(
     rows: SparseRows, total: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64
 ) -> Float64:
-    """First order and pairs of features within every row, in float64, for it is a difference of squares.
+    """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:
         rows: n rows.

@@ -1,16 +1,16 @@
-"""A field-weighted factorization machine as tables and vectors, its field weights folded.
+"""A field-weighted factorization machine as tables and vectors, weights folded.
 
-With P_a = sum_{u in a} v_u x_u over user field a, and Q_b over item field b, what couples the sides is
+With P_a = sum_{u in a} v_u x_u over user field a, and Q_b over item field b, the term between the sides is
 
     sum_ab R_ab <P_a, Q_b> = sum_r < sum_a A_ar P_a , sum_b B_br Q_b >        for any R = A B'
 
-so that vectors need one part of k numbers for each column of A and B, and no more columns are needed than R has rank:
+so that vectors need one part of k numbers for each column of A and B, and as many columns as the rank of R:
 
     user_vector = [1 ; sum_a A_ar P_a for every r]
     item_vector = [first order + sum over pairs of features within the item ; sum_b B_br Q_b for every r]
 
-A singular value decomposition of R gives A and B; leaving out its smallest values gives shorter vectors, at an error that
-is stated (Eckart and Young 1936: no shorter ones have a smaller error in R).
+A singular value decomposition of R gives A and B; dropping its smallest values gives shorter vectors, at an error that
+is reported (Eckart and Young 1936: no shorter ones have a smaller error in R).
 """
 
 from dataclasses import dataclass, replace
@@ -65,6 +65,7 @@ class FwFMTables(ServingModel):
         return "fwfm"
 
     @property
+    @override
     def k(self) -> int:
         """Number of factors."""
         return int(self.user_factors.shape[1])
@@ -75,23 +76,24 @@ class FwFMTables(ServingModel):
         return int(self.fold_users.shape[1])
 
     @property
+    @override
     def dim(self) -> int:
         """rank k + 1."""
         return self.rank * self.k + 1
 
     @property
     def across(self) -> Float64:
-        """What the vectors hold of the weights between user and item fields, A B': float64 [user fields, item fields]."""
+        """The weights between fields that the vectors retain, A B', float64."""
         return np.asarray(self.fold_users.astype(np.float64) @ self.fold_items.T.astype(np.float64), dtype=np.float64)
 
     @property
     def lost(self) -> float:
-        """The size of what they do not hold beside that of all those weights: a ratio of Frobenius norms."""
+        """The share of the field weights that folding dropped, by Frobenius norms."""
         size = float(np.linalg.norm(self._between))
         return float(np.linalg.norm(self._between - self.across)) / size if size else 0.0
 
     def folded(self, rank: int | None, tolerance: float) -> "FwFMTables":
-        """The same model with shorter vectors.
+        """Return the same model with shorter vectors.
 
         Args:
             rank: keep at most so many singular values of the weights between user and item fields; at least 1.
@@ -103,6 +105,7 @@ class FwFMTables(ServingModel):
         fold_users, fold_items = left[:, :kept] * values[:kept], right[:kept].T
         return replace(self, fold_users=fold_users.astype(np.float32), fold_items=fold_items.astype(np.float32))
 
+    @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_a A_ar P_a for every r] of n user rows: float32 [n, dim]."""
         vectors = np.empty((len(rows), self.dim), dtype=np.float32)
@@ -111,8 +114,9 @@ class FwFMTables(ServingModel):
         vectors[:, 1:] = (self.fold_users.T @ sums).reshape(len(rows), self.dim - 1)
         return vectors
 
+    @override
     def item_vectors(self, rows: SparseRows) -> Float32:
-        """[the item's own first and second order ; sum_b B_br Q_b for every r] of n item rows: float32 [n, dim]."""
+        """Return [own first and second order ; sum_b B_br Q_b for every r] of n rows."""
         squares, pairs = entry_norms(rows, self.item_factors.__getitem__), self._within_items
 
         def fill(part: SparseRows, target: Float32) -> None:
@@ -129,8 +133,9 @@ class FwFMTables(ServingModel):
         entries = self.user_weights[rows.indices], norms(self.user_factors[rows.indices])
         return self.bias + _own_part(rows, self.user_fields, sums, entries, self._within_users)
 
+    @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """See Tables; of the folded model."""
+        """Compute the scores of the folded model."""
         of_users = exact_field_sums(users, self.user_fields, self.user_factors)  # [n, user fields, k]
         of_items = exact_field_sums(items, self.item_fields, self.item_factors)
         entries = self.user_weights[users.indices].astype(np.float64), norms(self.user_factors[users.indices])
@@ -185,7 +190,7 @@ def _own_part(
     entries: tuple[npt.NDArray[np.floating], Float64],
     pairs: Float32,
 ) -> Float64:
-    """First order and pairs of features within every row, in float64, for it is a difference of squares.
+    """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:
         rows: n rows.

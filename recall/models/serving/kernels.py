@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
-"""The compiled loop over the features of one request, for which numpy would be called a dozen times."""
+"""Compiled loop over the features of one request, instead of a dozen numpy calls."""
 
 import numpy as np
 from numba import float32, int32
@@ -9,7 +9,7 @@ from recall._numba import compiled, read
 
 @compiled(read(int32), read(float32), read(float32, 2), read(float32))
 def parts(features, values, factors, weights):
-    """What one user row comes to.
+    """Return the vector and the offset of one user row.
 
     Args:
         features: int32 [nnz].
@@ -21,7 +21,7 @@ def parts(features, values, factors, weights):
         [1 ; sum_u v_u x_u] as float32 [k + 1], and in float64 sum_u w_u x_u and 1/2 (|sum_u v_u x_u|^2 - sum_u x_u^2 |v_u|^2).
 
     Raises:
-        IndexError: a feature lies outside the tables.
+        IndexError: A feature lies outside the tables.
     """
     k = factors.shape[1]
     total, squares = np.zeros(k), np.zeros(k)

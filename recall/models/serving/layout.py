@@ -31,12 +31,17 @@ class Layout:
 
     @staticmethod
     def of(tables: ServingModel) -> "Layout":
-        """The layout of some tables."""
+        """Return the layout of a model."""
         plain = tables.of if isinstance(tables, CosineTables) else tables
         return Layout(tables.kind, tables.k, plain.rank if isinstance(plain, FwFMTables) else None, plain is not tables)
 
     def shapes(self, users: FeatureLayout, items: FeatureLayout) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every array."""
+        """Return the shape of every array by name.
+
+        Args:
+            users: the user fields.
+            items: the item fields.
+        """
         n_fields = len(users) + len(items)
         embedding = (n_fields, self.k) if self.kind == "ffm" else (self.k,)
         shapes: dict[str, tuple[int, ...]] = {
@@ -55,7 +60,13 @@ class Layout:
         return shapes
 
     def tables(self, arrays: Mapping[str, Float32], users: FeatureLayout, items: FeatureLayout) -> ServingModel:
-        """Tables from arrays of these shapes."""
+        """Build a model from arrays of these shapes.
+
+        Args:
+            arrays: by name.
+            users: the user fields.
+            items: the item fields.
+        """
         common = (
             users,
             items,

@@ -21,15 +21,16 @@ from recall.models.serving.sums import exact_field_sums, filled, row_sums
 
 @dataclass(frozen=True, slots=True)
 class SumTables(FMTables):
-    """The parameters of a model that multiplies a user's sum of embeddings with an item's; arrays as of FMTables."""
+    """Parameters of a model that multiplies sums of embeddings; arrays as of FMTables."""
 
     @property
     @override
     def kind(self) -> Kind:
         return "sums"
 
+    @override
     def item_vectors(self, rows: SparseRows) -> Float32:
-        """[the item's first order ; sum_t v_t x_t] of n item rows: float32 [n, k + 1]."""
+        """Return [first order of the item ; sum_t v_t x_t] of n rows: float32 [n, k + 1]."""
 
         def fill(part: SparseRows, target: Float32) -> None:
             target[:, 1:] = part.weighted_sum(self.item_factors)
@@ -55,8 +56,9 @@ class SumTables(FMTables):
         first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)
         return self.user_offset(users), first + of_users @ of_items.T
 
+    @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        """See Tables; an item has no second order of its own."""
+        """Attribute the score; an item has no second order of its own."""
         of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
         of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
         first = exact_field_sums(item, self.item_fields, self.item_weights)[0]

@@ -1,4 +1,4 @@
-"""Sums over the entries of feature rows, apart by field, for one request or for a whole catalogue."""
+"""Sums over the entries of feature rows by field, single or in bulk."""
 
 import os
 from collections.abc import Callable
@@ -45,7 +45,16 @@ def filled(rows: SparseRows, dim: int, width: int, fill: Callable[[SparseRows, F
 
 
 def field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float32:
-    """sum_{j in f} x_j table[j] for every row and field: table float32 [n_features, ...] -> float32 [n, fields, ...]."""
+    """Return sum_{j in f} x_j table[j] for every row and field.
+
+    Args:
+        rows: n rows.
+        fields: of their side.
+        table: float32 [n_features, ...].
+
+    Returns:
+        float32 [n, fields, ...].
+    """
     shape = (len(rows), len(fields), *table.shape[1:])
     width = int(np.prod(table.shape[1:]))
     if len(rows) == 1:  # one request: fewer calls are all that matters
@@ -56,20 +65,43 @@ def field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float
 
 
 def exact_field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) -> Float64:
-    """The same in float64, entry by entry: for a reference or a single pair."""
+    """Return `field_sums` in float64, entry by entry, as a reference.
+
+    Args:
+        rows: n rows.
+        fields: of their side.
+        table: float32 [n_features, ...].
+    """
     values = table[rows.indices]
     return entry_sums(rows, fields, rows.weights.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)) * values)
 
 
 def entry_sums(rows: SparseRows, fields: FeatureLayout, values: Float64) -> Float64:
-    """The sum of the values of every row's entries, apart by field: float64 [nnz, ...] -> [n, fields, ...]."""
+    """Return the sum of the values of each row's entries, by field.
+
+    Args:
+        rows: n rows.
+        fields: of their side.
+        values: float64 [nnz, ...].
+
+    Returns:
+        float64 [n, fields, ...].
+    """
     sums = np.zeros((len(rows), len(fields), *values.shape[1:]))
     np.add.at(sums, (np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), fields.of(rows.indices)), values)
     return sums
 
 
 def row_sums(rows: SparseRows, values: Float64) -> Float64:
-    """The sum of each row's values: float64 [nnz] -> [n]."""
+    """Return the sum of the values of each row's entries.
+
+    Args:
+        rows: n rows.
+        values: float64 [nnz].
+
+    Returns:
+        float64 [n].
+    """
     if len(rows) == 1:
         return np.asarray(values.sum(keepdims=True), dtype=np.float64)
     row = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
@@ -82,7 +114,9 @@ def norms(factors: npt.NDArray[np.floating]) -> Float64:
 
 
 def entry_norms(rows: SparseRows, factors: Callable[[Indices], Float32]) -> Callable[[SparseRows], Float64]:
-    """Gives |v|^2 of every entry of a part of some rows, from all features' at once where the rows use most of them.
+    """Return a function of a part of some rows that gives |v|^2 of each entry.
+
+    It computes the norms of all features at once where the rows use most of them.
 
     Args:
         rows: all rows that there will be parts of.
@@ -98,7 +132,12 @@ def entry_norms(rows: SparseRows, factors: Callable[[Indices], Float32]) -> Call
 
 
 def squares_of(rows: SparseRows, norms_of_entries: Float64) -> Float64:
-    """x_j^2 |v_j|^2 of every entry, from |v_j|^2: float64 [nnz] -> [nnz]."""
+    """Return x_j^2 |v_j|^2 of every entry.
+
+    Args:
+        rows: the entries.
+        norms_of_entries: |v_j|^2 of every entry, float64 [nnz].
+    """
     return np.square(rows.weights, dtype=np.float64) * norms_of_entries
 
 

@@ -1,10 +1,11 @@
-"""What every model of the family offers: the same three functions, and one invariant that all else rests on."""
+"""Interface of every torch model, and the invariant that export rests on."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from recall._arrays import Float32, Int64
 from recall.features.layout import FeatureLayout
@@ -15,7 +16,7 @@ Side = Literal["user", "item"]
 
 
 class Model(nn.Module, ABC):
-    """A score of a user row beside an item row that splits into a user offset and one inner product.
+    """A score that splits into a user offset and one inner product.
 
     The invariant that training, export and serving rest on holds for all rows, to float rounding:
 
@@ -23,7 +24,7 @@ class Model(nn.Module, ABC):
 
     Parameters whose names start with `user_` have one row for each user feature, those with `item_` one for each item
     feature; all others are shared by all features, and small. A learner may therefore call a model on the used rows of
-    its tables alone (`SparseBatch.local`, `torch.func.functional_call`).
+    its tables only (`SparseBatch.local`, `torch.func.functional_call`).
 
     Attributes:
         user_factors, item_factors: v, the embeddings of each feature, float [n_user_features, ..., k] and
@@ -33,7 +34,13 @@ class Model(nn.Module, ABC):
     """
 
     def __init__(self, n_user_features: int, n_item_features: int, embedding: tuple[int, ...]) -> None:
-        """All zero; `embedding` is the shape of what one feature has of v, and ends with k."""
+        """Create a model with all parameters zero.
+
+        Args:
+            n_user_features: size of the user feature space.
+            n_item_features: size of the item feature space.
+            embedding: shape of v of one feature, which ends with k.
+        """
         super().__init__()
         self.user_factors = nn.Parameter(torch.zeros(n_user_features, *embedding))
         self.item_factors = nn.Parameter(torch.zeros(n_item_features, *embedding))
@@ -53,11 +60,21 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def resized(self, n_user_features: int, n_item_features: int) -> Self:
-        """A new model of the same kind, fields and k over other numbers of features, all of it as before training."""
+        """Return an untrained model of the same kind, fields and k.
+
+        Args:
+            n_user_features: size of the new user feature space.
+            n_item_features: size of the new item feature space.
+        """
 
     @torch.no_grad()
     def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """Draw factors so that an embedding has expected squared length scale^2; weights and bias are zero."""
+        """Draw factors of expected squared length scale^2; weights and bias are zero.
+
+        Args:
+            scale: standard deviation of an embedding's length.
+            generator: of random numbers.
+        """
         for factors in (self.user_factors, self.item_factors):
             factors.normal_(0.0, scale / max(self.k, 1) ** 0.5, generator=generator)
         for weights in (self.user_weights, self.item_weights, self.bias):
@@ -65,7 +82,12 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """y of user row r beside item row r, from the definition over the whole of x: n user rows, n item rows -> [n]."""
+        """Return the score of n pairs of rows by definition, [n].
+
+        Args:
+            users: n rows.
+            items: n rows.
+        """
 
     @abstractmethod
     def user_vectors(self, users: SparseBatch) -> Tensor:
@@ -77,24 +99,36 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def user_offset(self, users: SparseBatch) -> Tensor:
-        """The terms that are the same for every item, for n rows -> [n]."""
+        """Return the terms that all items share, for n rows: [n]."""
 
     @abstractmethod
     def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
-        """The parameters as float32 arrays, copied where they are on another device or of another type.
+        """Return the parameters as float32 arrays, copied where necessary.
 
         Args:
-            users, items: the fields of both sides.
+            users: the user fields.
+            items: the item fields.
         """
 
+    @override
     def forward(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """y of each user row against items of its own: n user rows, n * m item rows in their order -> [n, m]."""
+        """Return the scores of n user rows against m items of their own, [n, m].
+
+        Args:
+            users: n rows.
+            items: n * m rows, those of the first user first.
+        """
         phi = self.user_vectors(users)
         psi = self.item_vectors(items).view(len(phi), -1, self.dim)
         return self.user_offset(users)[:, None] + torch.einsum("nd,nmd->nm", phi, psi)
 
     def restricted(self, user_features: Int64, item_features: Int64) -> Self:
-        """The same model in float64 over some features alone: int64 [m] and int64 [m'], in the order given."""
+        """Return the model in float64 over some features, in the order given.
+
+        Args:
+            user_features: int64 [m].
+            item_features: int64 [m'].
+        """
         features = {"user": torch.from_numpy(user_features), "item": torch.from_numpy(item_features)}
         small = self.resized(len(user_features), len(item_features)).double()
         with torch.no_grad():
@@ -105,11 +139,11 @@ class Model(nn.Module, ABC):
 
 
 def array(tensor: Tensor) -> Float32:
-    """A parameter as a float32 array, copied where it is on another device or of another type."""
+    """Return a parameter as a float32 array, copied where necessary."""
     values: Float32 = tensor.detach().to("cpu", torch.float32).numpy()
     return values
 
 
 def side_of(name: str) -> Side | None:
-    """The side whose features are the rows of the parameter of this name; None when all features share it."""
+    """Return the side whose features are the rows of a parameter; None if shared."""
     return "user" if name.startswith("user_") else "item" if name.startswith("item_") else None

@@ -12,14 +12,13 @@ from recall.features.layout import FeatureLayout
 
 
 class SparseBatch(NamedTuple):
-    """`SparseRows` as tensors, with the field of every entry where a model asks for it.
+    """`SparseRows` as tensors, with the field of every entry where required.
 
     Attributes:
         indptr: int64 [n + 1].
         indices: int64 [nnz], rows of the tables. In a local batch these are not the features of the whole model.
         weights: float [nnz].
-        fields: int64 [nnz], the number of the field that each entry belongs to, on its own side; None for a model that
-            makes no use of fields.
+        fields: int64 [nnz], the number of each entry's field on its own side; None for a model without fields.
     """
 
     indptr: Tensor
@@ -29,7 +28,13 @@ class SparseBatch(NamedTuple):
 
     @classmethod
     def of(cls, rows: SparseRows, dtype: torch.dtype = torch.float32, fields: FeatureLayout | None = None) -> "SparseBatch":
-        """The same rows as tensors, weights in `dtype`; `fields` are those of the rows' side."""
+        """Convert rows to tensors.
+
+        Args:
+            rows: n rows.
+            dtype: of the weights.
+            fields: of the rows' side.
+        """
         return cls(
             torch.from_numpy(rows.indptr),
             torch.from_numpy(rows.indices.astype(np.int64)),
@@ -41,9 +46,17 @@ class SparseBatch(NamedTuple):
     def local(
         cls, rows: SparseRows, dtype: torch.dtype = torch.float32, fields: FeatureLayout | None = None
     ) -> tuple["SparseBatch", Tensor]:
-        """The rows over the features that they use alone, and those features: int64 [m], rising.
+        """Renumber rows over the features that they use.
 
         Row r of a table that holds only those features is feature `features[r]` of the whole table.
+
+        Args:
+            rows: n rows.
+            dtype: of the weights.
+            fields: of the rows' side.
+
+        Returns:
+            The rows, and their features, int64 [m], rising.
         """
         features, indices = np.unique(rows.indices, return_inverse=True)
         batch = cls.of(rows, dtype, fields)
@@ -75,7 +88,7 @@ class SparseBatch(NamedTuple):
         return bags.view(shape)
 
     def take(self, rows: Tensor) -> "SparseBatch":
-        """The rows at positions `rows`, int64 [m], in that order; a position may repeat."""
+        """Return the rows at positions `rows`, int64 [m], in that order, with repeats."""
         lengths = self.indptr.diff()[rows]
         indptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         every = torch.arange(int(indptr[-1]), device=rows.device)
@@ -84,22 +97,32 @@ class SparseBatch(NamedTuple):
         return SparseBatch(indptr, self.indices[source], self.weights[source], fields)
 
     def repeated(self, row: int, n: int) -> "SparseBatch":
-        """One row, n times."""
+        """Repeat one row n times.
+
+        Args:
+            row: its position.
+            n: number of rows.
+        """
         return self.take(torch.full((n,), row, device=self.indptr.device))
 
     def squared(self) -> "SparseBatch":
-        """The same rows with every weight squared."""
+        """Return the rows with every weight squared."""
         return self._replace(weights=self.weights.square())
 
     def field_sums(self, table: Tensor, n_fields: int) -> Tensor:
-        """sum_{j in f} x_j table[j] for every row and field: table [n_features, ...] -> [n, n_fields, ...]."""
+        """Return sum_{j in f} x_j table[j] for every row and field: [n, n_fields, ...].
+
+        Args:
+            table: [n_features, ...].
+            n_fields: number of fields.
+        """
         return self.by_field(n_fields).weighted_sum(table).view(self.n, n_fields, *table.shape[1:])
 
     def by_field(self, n_fields: int) -> "SparseBatch":
-        """The entries of every row apart by field: n rows -> n n_fields rows, row r's field f at r n_fields + f.
+        """Split each row by field: row r's field f becomes row r n_fields + f.
 
         Raises:
-            ValueError: the batch was made without fields.
+            ValueError: The batch was made without fields.
         """
         if self.fields is None:
             raise ValueError("a model with field weights or field factors needs a batch that was made with fields")

@@ -1,4 +1,4 @@
-"""Models whose score is the cosine of the vectors that another model of the family has."""
+"""Models whose score is the cosine of another model's vectors."""
 
 from typing import ClassVar
 
@@ -17,9 +17,9 @@ from recall.models.torch.fwfm import FieldWeightedFM
 
 
 class Cosine(Model):
-    """Scales the vectors of another model to unit length; a vector of zeros stays zero.
+    """Scale the vectors of another model to unit length; a zero vector stays zero.
 
-    The terms that only the user enters are no part of a cosine: user_offset is 0.
+    The user offset is 0, because terms of the user only do not affect a cosine.
 
     Attributes:
         of: the class of the other model, a base of this one.
@@ -27,22 +27,26 @@ class Cosine(Model):
 
     of: ClassVar[type[Model]]
 
+    @override
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """<u, i> / |u| |i|, where <u, i> is what the other model's definition says without its user terms."""
+        """Return <u, i> / |u| |i|, where <u, i> is the score without user terms."""
         product = self.of.score(self, users, items) - self.of.user_offset(self, users)
         user_lengths = self.of.user_vectors(self, users).norm(dim=1).clamp_min(SMALLEST)
         item_lengths = self.of.item_vectors(self, items).norm(dim=1).clamp_min(SMALLEST)
         cosines: Tensor = product / user_lengths / item_lengths
         return cosines
 
+    @override
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """Of unit length: n rows -> [n, dim]."""
         return functional.normalize(self.of.user_vectors(self, users), eps=SMALLEST)
 
+    @override
     def item_vectors(self, items: SparseBatch) -> Tensor:
         """Of unit length: n rows -> [n, dim]."""
         return functional.normalize(self.of.item_vectors(self, items), eps=SMALLEST)
 
+    @override
     def user_offset(self, users: SparseBatch) -> Tensor:
         """0 for n rows -> [n]."""
         return self.bias.new_zeros(users.n)
@@ -59,7 +63,7 @@ class CosineFM(Cosine, FactorizationMachine):
 
 
 class CosineFieldWeightedFM(Cosine, FieldWeightedFM):
-    """Cosine of a field-weighted factorization machine's vectors, spread over item fields."""
+    """Cosine of the vectors of a field-weighted factorization machine."""
 
     of = FieldWeightedFM
 

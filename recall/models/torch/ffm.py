@@ -1,4 +1,7 @@
-"""The field-aware factorization machine (Juan et al. 2016): a feature has another embedding for each field it meets."""
+"""Field-aware factorization machine: one embedding for each opposite field.
+
+See Juan et al. 2016.
+"""
 
 import torch
 from torch import Tensor
@@ -28,6 +31,7 @@ class FieldAwareFM(Model):
         self.n_user_fields, self.n_item_fields = n_user_fields, n_item_fields
 
     @property
+    @override
     def dim(self) -> int:
         """n_user_fields n_item_fields k + 1."""
         return self.n_user_fields * self.n_item_fields * self.k + 1
@@ -36,8 +40,9 @@ class FieldAwareFM(Model):
     def resized(self, n_user_features: int, n_item_features: int) -> "FieldAwareFM":
         return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
 
+    @override
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """See Model; the form that sums over pairs of fields, not of features."""
+        """Sum over pairs of fields, not of features."""
         of_users = users.field_sums(self.user_factors, self.n_user_fields)
         of_items = items.field_sums(self.item_factors, self.n_item_fields)
         sums = torch.cat([of_users, of_items], dim=1)  # [n, fields, fields, k]
@@ -45,13 +50,15 @@ class FieldAwareFM(Model):
         first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
         return self.bias + first_order + _pairs(sums, squares)
 
+    @override
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """[1 ; S_ab for every user field a and item field b] for n rows -> [n, dim]."""
         across = users.field_sums(self.user_factors[:, self.n_user_fields :], self.n_user_fields)
         return torch.cat([across.new_ones(len(across), 1), across.flatten(1)], dim=1)
 
+    @override
     def item_vectors(self, items: SparseBatch) -> Tensor:
-        """[the item's own first and second order ; T_ba for every user field a and item field b] for n rows -> [n, dim]."""
+        """Return [own first and second order ; T_ba for all fields a and b]: [n, dim]."""
         sums = items.field_sums(self.item_factors, self.n_item_fields)  # [n, item fields, fields, k]
         within, across = sums[:, :, self.n_user_fields :], sums[:, :, : self.n_user_fields]
         pairs = _pairs(within, _squares(items, self._own_item_factors()))
@@ -65,11 +72,11 @@ class FieldAwareFM(Model):
         return self.bias + users.weighted_sum(self.user_weights) + pairs
 
     def _own_user_factors(self) -> Tensor:
-        """What user features have for user fields."""
+        """Return the embeddings of user features for user fields."""
         return self.user_factors[:, : self.n_user_fields]
 
     def _own_item_factors(self) -> Tensor:
-        """What item features have for item fields."""
+        """Return the embeddings of item features for item fields."""
         return self.item_factors[:, self.n_user_fields :]
 
     @override
@@ -86,11 +93,17 @@ class FieldAwareFM(Model):
 
 
 def _squares(rows: SparseBatch, factors: Tensor) -> Tensor:
-    """sum_j x_j^2 |v_{j,f(j)}|^2 for every row: factors for the fields of the rows' own side, [n_features, f, k] -> [n]."""
+    """Return sum_j x_j^2 |v_{j,f(j)}|^2 of every row, [n].
+
+    `factors` are those for the fields of the rows' own side, [n_features, f, k].
+    """
     norms = factors.square().sum(-1)  # [n_features, f]
     return rows.squared().field_sums(norms, norms.shape[1]).diagonal(dim1=1, dim2=2).sum(-1)
 
 
 def _pairs(sums: Tensor, squares: Tensor) -> Tensor:
-    """sum_{j<l} <v_{j,f(l)}, v_{l,f(j)}> x_j x_l within every row: sums [n, fields, fields, k], squares [n] -> [n]."""
+    """Return sum_{j<l} <v_{j,f(l)}, v_{l,f(j)}> x_j x_l within every row, [n].
+
+    `sums` is [n, fields, fields, k], `squares` [n].
+    """
     return 0.5 * ((sums * sums.transpose(1, 2)).sum((-1, -2, -3)) - squares)

@@ -1,4 +1,4 @@
-"""The factorization machine (Rendle 2010), written so that its score splits into a user offset and one inner product."""
+"""Factorization machine (Rendle 2010), split into user offset and inner product."""
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from recall.models.torch.batch import SparseBatch
 
 
 class FactorizationMachine(Model):
-    """y(x) = w0 + sum_j w_j x_j + sum_{j<l} <v_j, v_l> x_j x_l, with x split into a user part and an item part.
+    """y(x) = w0 + sum_j w_j x_j + sum_{j<l} <v_j, v_l> x_j x_l.
 
-    With k = 0 there are no pairs, and the model is a logistic or linear regression.
+    x is split into a user part and an item part. With k = 0 there are no pairs, and the model is a logistic or linear
+    regression.
 
     Attributes:
         user_factors, item_factors: v, float [n_user_features, k] and [n_item_features, k].
@@ -24,6 +25,7 @@ class FactorizationMachine(Model):
         super().__init__(n_user_features, n_item_features, (k,))
 
     @property
+    @override
     def dim(self) -> int:
         """k + 1."""
         return self.k + 1
@@ -32,20 +34,23 @@ class FactorizationMachine(Model):
     def resized(self, n_user_features: int, n_item_features: int) -> "FactorizationMachine":
         return type(self)(n_user_features, n_item_features, self.k)
 
+    @override
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """See Model; the O(kn) form of the definition."""
+        """Compute the O(kn) form of the definition."""
         total = users.weighted_sum(self.user_factors) + items.weighted_sum(self.item_factors)
         squares = _squares(users, self.user_factors) + _squares(items, self.item_factors)
         first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
         return self.bias + first_order + 0.5 * (total.square().sum(-1) - squares)
 
+    @override
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """[1 ; sum_u v_u x_u] for n rows -> [n, k + 1]."""
         total = users.weighted_sum(self.user_factors)
         return torch.cat([total.new_ones(len(total), 1), total], dim=1)
 
+    @override
     def item_vectors(self, items: SparseBatch) -> Tensor:
-        """[the item's own first and second order ; sum_t v_t x_t] for n rows -> [n, k + 1]."""
+        """Return [own first and second order ; sum_t v_t x_t]: [n, k + 1]."""
         total = items.weighted_sum(self.item_factors)
         own = items.weighted_sum(self.item_weights) + _pairs(items, self.item_factors, total)
         return torch.cat([own[:, None], total], dim=1)
@@ -69,7 +74,10 @@ class FactorizationMachine(Model):
 
 
 def _pairs(rows: SparseBatch, factors: Tensor, total: Tensor) -> Tensor:
-    """sum_{j<l} <v_j, v_l> x_j x_l within every row, given its sum of v_j x_j [n, k]: [n]."""
+    """Return sum_{j<l} <v_j, v_l> x_j x_l of every row, [n].
+
+    `total` is the sum of v_j x_j of every row, [n, k].
+    """
     if rows.single:  # ids alone: nothing to pair, and a whole catalogue of squares saved at every step
         return total.new_zeros(len(total))
     return 0.5 * (total.square().sum(-1) - _squares(rows, factors))

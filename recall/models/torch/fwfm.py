@@ -1,4 +1,7 @@
-"""The field-weighted factorization machine (Pan et al. 2018): one weight for each pair of fields beside the factors."""
+"""Field-weighted factorization machine: one weight for each pair of fields.
+
+See Pan et al. 2018.
+"""
 
 import numpy as np
 import torch
@@ -32,6 +35,7 @@ class FieldWeightedFM(Model):
         self.field_weights = nn.Parameter(torch.ones(n_fields, n_fields).triu())
 
     @property
+    @override
     def dim(self) -> int:
         """n_item_fields k + 1."""
         return self.n_item_fields * self.k + 1
@@ -41,8 +45,9 @@ class FieldWeightedFM(Model):
         return type(self)(n_user_features, n_item_features, self.k, self.n_user_fields, self.n_item_fields)
 
     @torch.no_grad()
+    @override
     def initialise(self, scale: float, generator: torch.Generator) -> None:
-        """See Model; every pair of fields weighs 1, so that training starts from a factorization machine."""
+        """Set every pair of fields to weight 1, as in a factorization machine."""
         super().initialise(scale, generator)
         self.field_weights.copy_(torch.ones_like(self.field_weights).triu())
 
@@ -50,14 +55,16 @@ class FieldWeightedFM(Model):
         """r with r_fg == r_gf: [fields, fields]."""
         return self.field_weights.triu() + self.field_weights.triu(1).t()
 
+    @override
     def score(self, users: SparseBatch, items: SparseBatch) -> Tensor:
-        """See Model; the form that sums over pairs of fields, not of features."""
+        """Sum over pairs of fields, not of features."""
         of_users, user_squares = _sums(users, self.user_factors, self.n_user_fields)
         of_items, item_squares = _sums(items, self.item_factors, self.n_item_fields)
         sums, squares = torch.cat([of_users, of_items], dim=1), torch.cat([user_squares, item_squares], dim=1)
         first_order = users.weighted_sum(self.user_weights) + items.weighted_sum(self.item_weights)
         return self.bias + first_order + _pairs(sums, squares, self.symmetric_weights())
 
+    @override
     def user_vectors(self, users: SparseBatch) -> Tensor:
         """[1 ; sum_a r_ab P_a for every item field b] for n rows -> [n, dim]."""
         sums = users.field_sums(self.user_factors, self.n_user_fields)
@@ -65,8 +72,9 @@ class FieldWeightedFM(Model):
         spread = torch.einsum("nak,ab->nbk", sums, across)
         return torch.cat([sums.new_ones(len(sums), 1), spread.flatten(1)], dim=1)
 
+    @override
     def item_vectors(self, items: SparseBatch) -> Tensor:
-        """[the item's own first and second order ; Q_b for every item field b] for n rows -> [n, dim]."""
+        """Return [own first and second order ; Q_b for every item field b]: [n, dim]."""
         sums, squares = _sums(items, self.item_factors, self.n_item_fields)
         within = self.symmetric_weights()[self.n_user_fields :, self.n_user_fields :]
         own = items.weighted_sum(self.item_weights) + _pairs(sums, squares, within)
@@ -78,8 +86,9 @@ class FieldWeightedFM(Model):
         within = self.symmetric_weights()[: self.n_user_fields, : self.n_user_fields]
         return self.bias + users.weighted_sum(self.user_weights) + _pairs(sums, squares, within)
 
+    @override
     def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
-        """See Model; not folded."""
+        """Return the parameters, not folded."""
         weights = self.symmetric_weights()
         return FwFMTables(
             users,
@@ -96,12 +105,20 @@ class FieldWeightedFM(Model):
 
     @torch.no_grad()
     def replace_across(self, weights: Tensor) -> None:
-        """Set r between user and item fields, [user fields, item fields]: such as to what a fold has kept of it."""
+        """Set the weights between user and item fields, such as to a truncated SVD.
+
+        Args:
+            weights: [user fields, item fields].
+        """
         self.field_weights[: self.n_user_fields, self.n_user_fields :] = weights
 
 
 def _sums(rows: SparseBatch, factors: Tensor, n_fields: int) -> tuple[Tensor, Tensor]:
-    """Of every row and field, sum_j v_j x_j [n, n_fields, k] and sum_j x_j^2 |v_j|^2 [n, n_fields]."""
+    """Return sum_j v_j x_j and sum_j x_j^2 |v_j|^2 of every row and field.
+
+    Returns:
+        [n, n_fields, k] and [n, n_fields].
+    """
     apart = rows.by_field(n_fields)
     sums = apart.weighted_sum(factors).view(rows.n, n_fields, factors.shape[1])
     squares = apart.squared().weighted_sum(factors.square().sum(-1)).view(rows.n, n_fields)

@@ -10,7 +10,13 @@ from recall.models.torch.fwfm import FieldWeightedFM
 
 
 def new_model(config: ModelConfig, users: FeatureLayout, items: FeatureLayout) -> Model:
-    """A model over the features of both sides, before `initialise`."""
+    """Return a model over the features of both sides, before `initialise`.
+
+    Args:
+        config: kind and rank.
+        users: the user fields.
+        items: the item fields.
+    """
     features = (users.n_features, items.n_features)
     fields = (len(users), len(items))
     match config:

@@ -19,7 +19,11 @@ Array = npt.NDArray[np.generic]
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of a file. Raises DataError when it is no .npz, or holds Python objects."""
+    """Return all arrays of a file.
+
+    Raises:
+        DataError: It is not .npz, or holds Python objects.
+    """
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -35,7 +39,17 @@ def read_npz(path: Path) -> dict[str, Array]:
 
 
 def numbers(arrays: Mapping[str, Array], name: str, dimensions: int, path: Path) -> Float64:
-    """One array as float64. Raises DataError when it is not there, not of so many dimensions, or not finite."""
+    """Return one array as float64.
+
+    Args:
+        arrays: by name.
+        name: of the array.
+        dimensions: number of its dimensions.
+        path: of the file, used in the error.
+
+    Raises:
+        DataError: It is missing, has other dimensions, or is not finite.
+    """
     if name not in arrays:
         raise DataError(f"there is no array {name!r}", where=str(path), hint=did_you_mean(name, arrays))
     found = arrays[name]
@@ -54,10 +68,12 @@ def numbers(arrays: Mapping[str, Array], name: str, dimensions: int, path: Path)
 
 
 def read_fm_arrays(path: Path) -> ForeignModel:
-    """Read a factorization machine from the arrays of fastFM (w0_, w_, V_ [k, n]) or myFM (w0, w, V [n, k]).
+    """Read a factorization machine of fastFM (w0_, w_, V_ [k, n]) or myFM (w0, w, V).
+
+    The factors of myFM are [n, k].
 
     Raises:
-        DataError: an array is missing, not finite, or of another shape.
+        DataError: An array is missing, not finite, or of another shape.
     """
     arrays = read_npz(path)
     ending = "_" if "w_" in arrays else ""
@@ -81,7 +97,7 @@ def read_fm_arrays(path: Path) -> ForeignModel:
 #     < sum_u q_u e_u , sum_t p_t e_t > + sum_u q_u b_u + sum_t p_t b_t
 #
 # so that features of one side make no pairs with each other. What a feature is, a mapping says, as for every other model;
-# or the file itself has the matrices that LightFM was given, and then each user and item is told by its id alone:
+# or the file itself has the feature matrices of LightFM, and then each user and item has one feature, its id:
 #
 #     item_ids [items] of text                item_features [items, n_item_features], or in compressed sparse row form
 #                                             item_features_indptr, item_features_indices, item_features_data
@@ -107,13 +123,14 @@ class LightFMFile:
     where: Path
 
     def described(self, user_id: str, item_id: str) -> tuple[Mapped, pl.DataFrame, pl.DataFrame]:
-        """What the features are, and the tables of users and items, from the ids and matrices in the file.
+        """Return the features and the tables of users and items in the file.
 
         Args:
-            user_id, item_id: names for the id columns.
+            user_id: name of the id column of users.
+            item_id: name of the id column of items.
 
         Raises:
-            DataError: ids are missing, or a matrix does not fit.
+            DataError: Ids are missing, or a matrix does not fit.
         """
         users, items = self._table("user", user_id), self._table("item", item_id)
         features: list[Feature] = []
@@ -155,7 +172,7 @@ class LightFMFile:
         return pl.DataFrame([ids, pl.Series(f"{side}_{FEATURES}", names), pl.Series(f"{side}_{WEIGHTS}", weights)])
 
     def _rows(self, side: Side, n_rows: int, n_features: int) -> tuple[list[list[str]], list[list[float]]] | None:
-        """Numbers of the features of each row as text, and their weights; None when the file has no matrix."""
+        """Return the features of each row as text, and their weights, or None."""
         name = f"{side}_features"
         if name in self.arrays:
             dense = numbers(self.arrays, name, 2, self.where)
@@ -170,9 +187,7 @@ class LightFMFile:
             len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(column) == len(weights) and (np.diff(indptr) >= 0).all()
         )
         if not sound or (len(column) and not 0 <= column.min() <= column.max() < n_features):
-            raise DataError(
-                f"'{name}' is no matrix in compressed sparse row form over {n_features} features", where=str(self.where)
-            )
+            raise DataError(f"'{name}' is not a CSR matrix over {n_features} features", where=str(self.where))
         self._fit(name, (len(indptr) - 1, n_features), (n_rows, n_features))
         return _lists(n_rows, np.repeat(np.arange(n_rows), np.diff(indptr)), column, weights)
 

@@ -1,4 +1,4 @@
-"""A model of another program: its parameters by the numbers that it gives to features, and its score by definition."""
+"""A model of another program: parameters by feature number, score by definition."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +66,13 @@ class ForeignModel:
 
     @staticmethod
     def together(kind: Kind, bias: float, parameters: Parameters) -> "ForeignModel":
-        """A model with one numbering for all features."""
+        """Return a model with one numbering for all features.
+
+        Args:
+            kind: of the model.
+            bias: w0.
+            parameters: of the features.
+        """
         return ForeignModel(kind, bias, {"user": parameters, "item": parameters})
 
     @property
@@ -75,7 +81,12 @@ class ForeignModel:
         return int(self.parameters["user"].factors.shape[-1])
 
     def score(self, user: Entries, item: Entries) -> float:
-        """The score by the definition alone: a sum over single features and over pairs of them, in float64."""
+        """Compute the score by definition, in float64.
+
+        Args:
+            user: features of the user.
+            item: features of the item.
+        """
         rows: tuple[tuple[Side, Entries], ...] = (("user", user), ("item", item))
         first_order = sum(float(self.parameters[side].weights[row.features] @ row.values) for side, row in rows)
         v = np.concatenate([self.parameters[side].factors[row.features] for side, row in rows])  # [m, k] or [m, fields, k]

@@ -70,7 +70,7 @@ def read_model(kind: str, path: Path, plain: bool = False) -> ForeignModel:
     """
     if kind == "xlearn" and not plain:
         raise DataError(
-            "xLearn divides scores by |x|^2 of each instance unless it is told not to, and its text does not say",
+            "xLearn divides scores by |x|^2 of each instance by default, and its text does not say whether it did",
             where=str(path),
             why="no inner product of a user's and an item's vector gives such a score",
             hint="Add --no-norm if the model was trained with --no-norm (disableNorm); otherwise train it so",
@@ -163,7 +163,7 @@ def import_model(
 
 
 def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
-    """Users and items without any interaction, and the mapping with its values in canonical form."""
+    """Return users and items without interactions, and the canonical mapping."""
     schema = schema_of(mapped, catalogue.user_id, catalogue.item_id)
     raw: dict[Side, pl.DataFrame | None] = {"user": None, "item": None}
     described: dict[Side, tuple[Table | None, str]] = {
@@ -199,7 +199,7 @@ def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
 def _users(
     mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str], forms_: Columns
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """The users, their columns, and the columns that no table has, which come with a request."""
+    """Return the users, their columns, and the context columns."""
     having = catalogue.users.columns if catalogue.users is not None else []
     own = [name for name in columns if name in having and name != catalogue.user_id]
     context = [name for name in columns if name not in having and name != catalogue.user_id]
@@ -209,7 +209,7 @@ def _users(
 def _listed(
     mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str], forms_: Columns
 ) -> pl.DataFrame:
-    """The rows of a table; without one the ids that the mapping names."""
+    """Return the rows of a table, or else the ids that the mapping names."""
     if table is not None:
         return listed(table, id_column, tuple(columns), numeric, forms_)
     if columns:
@@ -218,7 +218,10 @@ def _listed(
 
 
 def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) -> list[dict[str, object]]:
-    """Plain values of users drawn from the store, each in a context drawn at random; of nobody where none is stored."""
+    """Return users from the store as plain values, each in a random context.
+
+    An anonymous one where none is stored.
+    """
     rng = np.random.default_rng(_SEED)
     users = SqliteUsers(store)
     try:
@@ -236,7 +239,7 @@ def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) 
 
 
 def _context(encoder: FeatureEncoder, mapped: Mapped, rng: np.random.Generator) -> dict[str, object]:
-    """A value of every context field, and none at times."""
+    """Return a random value of every context field, sometimes none."""
     values: dict[str, object] = {}
     for name, members in mapped.fields.items():
         if name not in encoder.context_columns or rng.random() < 0.1:
@@ -258,7 +261,7 @@ def _scores(
     items: pl.DataFrame,
     types: CanonicalTypes,
 ) -> Float64:
-    """The model's score of every pair by its definition: [users, items]."""
+    """Return the score of every pair by definition: [users, items]."""
     of_users, of_items = Reading(mapped, "user", types.users), Reading(mapped, "item", types.items)
     item_entries = [of_items.entries(values) for values in items.iter_rows(named=True)]
     scores = [[model.score(user, item) for item in item_entries] for user in map(of_users.entries, users)]
@@ -286,17 +289,18 @@ def run_import(
     Args:
         kind: one of `recall.publish.importers.importer.FORMATS`.
         file: the model.
-        mapping: what its features are; only a LightFM file may say so itself.
-        items, users: tables; ids that the mapping names, when left out.
+        mapping: the features; optional for a LightFM file only.
+        items: table of items; default: the ids that the mapping names.
+        users: table of users; default: the ids that the mapping names.
         root: where versions are published.
         name: of the bundle.
         ids: id columns of users and of items.
         plain: see `read_model`.
 
     Raises:
-        DataError: a file is not what it should be.
-        ExportError: what would be served is not what the model says; nothing is published.
-        PublishError: the file system refused.
+        DataError: A file is invalid.
+        ExportError: Serving does not reproduce the model's scores; nothing is published.
+        PublishError: The file system refused.
     """
     user_id, item_id = ids
     source: dict[str, JsonValue] = {"format": kind, "model": file.name}

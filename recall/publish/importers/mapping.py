@@ -1,4 +1,4 @@
-"""What the numbered features of a foreign model are: which side, which field, which value."""
+"""Mapping of a foreign model's numbered features to side, field and value."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -85,10 +85,14 @@ class Mapped:
         return {name: tuple(features) for name, features in fields.items()}
 
     def check(self, model: ForeignModel, where: str) -> None:
-        """Hold the mapping against a model.
+        """Check the mapping against a model.
+
+        Args:
+            model: the foreign model.
+            where: names the mapping in the error.
 
         Raises:
-            DataError: it names a feature that the model does not have, or leaves out one with parameters other than
+            DataError: It names a feature that the model does not have, or leaves out one with parameters other than
                 zero, or a field-aware model's field has no number.
         """
         for side in SIDES:
@@ -210,7 +214,13 @@ def _refuse_repeated(features: tuple[Feature, ...], path: Path) -> None:
 
 
 def schema_of(mapped: Mapped, user_id: str, item_id: str) -> Schema:
-    """Each field of a mapping as a field that reads the column of its name."""
+    """Return a schema with a field for each field of a mapping.
+
+    Args:
+        mapped: the mapping.
+        user_id: name of the id column of users.
+        item_id: name of the id column of items.
+    """
     return Schema.model_validate(
         {
             "user_id": user_id,
@@ -230,7 +240,14 @@ def _field(first: Feature) -> dict[str, Any]:
 def encoder_of(
     mapped: Mapped, schema: Schema, context_columns: tuple[str, ...], types: CanonicalTypes = UNTYPED
 ) -> FeatureEncoder:
-    """An encoder that has learnt exactly the values that a mapping names; a number is taken as it is."""
+    """Return an encoder of exactly the values of a mapping; numbers are not scaled.
+
+    Args:
+        mapped: the mapping.
+        schema: from `schema_of`.
+        context_columns: columns that come with a request.
+        types: of the columns.
+    """
     columns: dict[str, ColumnEncoder] = {}
     for name, field in schema.fields.items():
         values = pl.Series("value", [one.value for one in mapped.fields[name]], dtype=pl.String)
@@ -240,7 +257,13 @@ def encoder_of(
 
 
 def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> ServingModel:
-    """The model's parameters, as float32 in the rows that the encoder gives to its features."""
+    """Return the model's parameters as float32, in the encoder's rows.
+
+    Args:
+        model: the foreign model.
+        mapped: the mapping.
+        encoder: from `encoder_of`.
+    """
     blocks = (*encoder.user_blocks, *encoder.item_blocks)
     numbers = [mapped.fields[block.field][0].field_number for block in blocks] if model.kind == "ffm" else None
     user_factors, user_weights = _rows(model, mapped, "user", encoder.user_blocks, numbers)
@@ -260,7 +283,7 @@ def tables_of(model: ForeignModel, mapped: Mapped, encoder: FeatureEncoder) -> S
 def _rows(
     model: ForeignModel, mapped: Mapped, side: Side, blocks: Sequence[FeatureBlock], field_numbers: list[int] | None
 ) -> tuple[Float64, Float64]:
-    """Factors and weights of one side; `field_numbers` orders a field-aware model's embeddings as ours are."""
+    """Return factors and weights of one side, by field number for a field-aware model."""
     parameters = model.parameters[side]
     end = blocks[-1].offset + blocks[-1].size
     place = np.full(end, -1, dtype=np.int64)
@@ -281,7 +304,7 @@ def _rows(
 
 
 class Reading:
-    """What one side's values mean to a foreign model, read from the mapping alone and not through an encoder."""
+    """Features of one side's values by the mapping, independent of an encoder."""
 
     def __init__(self, mapped: Mapped, side: Side, types: Mapping[str, str] | None = None) -> None:
         """Prepare to read rows of one side, whose columns have these types."""
@@ -291,7 +314,7 @@ class Reading:
         }
 
     def entries(self, values: Mapping[str, object]) -> Entries:
-        """The features of one row: values by column; what is missing, or what the mapping does not name, has none."""
+        """Return the features of one row; missing and unmapped values have none."""
         found: list[tuple[Feature, float]] = []
         for name, features in self._fields.items():
             value, first = values.get(name), next(iter(features.values()))
@@ -322,7 +345,7 @@ def _bag(value: object) -> Sequence[object]:
 
 
 def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFrame | None]) -> CanonicalTypes:
-    """Find the type of every column: of the mapping's values and those of its table together.
+    """Find the type of every column, from the mapping's values and its table.
 
     Args:
         mapped: the values by field.
@@ -353,7 +376,15 @@ def find_types(mapped: Mapped, schema: Schema, tables: Mapping[Side, pl.DataFram
 
 
 def canonical_mapping(mapped: Mapped, types: CanonicalTypes) -> Mapped:
-    """Return a mapping whose values are in canonical form. Raises DataError when two features then have one value."""
+    """Return a mapping with values in canonical form.
+
+    Args:
+        mapped: the mapping.
+        types: of the columns.
+
+    Raises:
+        DataError: Two features then have one value.
+    """
     features = []
     for one in mapped.features:
         columns = types.users if one.side == "user" else types.items

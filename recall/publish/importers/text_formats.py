@@ -12,10 +12,14 @@ from recall.publish.importers.foreign_model import ForeignModel, Parameters
 
 
 class Lines:
-    """The lines of a text file, one after another; blank lines count but are passed over."""
+    """The lines of a text file; blank ones are counted and skipped."""
 
     def __init__(self, path: Path) -> None:
-        """Open a file. Raises DataError when it cannot be read or is no text."""
+        """Open a file.
+
+        Raises:
+            DataError: It cannot be read, or is not text.
+        """
         self.path = path
         self.number = 0
         try:
@@ -24,7 +28,10 @@ class Lines:
             raise DataError("no such file", where=str(path), hint="Give the path of the model") from None
         except UnicodeDecodeError as error:
             raise DataError(
-                "this is no text", where=str(path), why=str(error), hint="Save the model as text; a binary one cannot be read"
+                "the file is not text",
+                where=str(path),
+                why=str(error),
+                hint="Save the model as text",
             ) from None
         except OSError as error:
             raise DataError("the file cannot be read", where=str(path), why=str(error)) from None
@@ -34,7 +41,7 @@ class Lines:
             yield line
 
     def next(self) -> str | None:
-        """The next line that is not blank, without the space around it; None at the end."""
+        """Return the next line that is not blank, stripped; None at the end."""
         while self.number < len(self._lines):
             self.number += 1
             line = self._lines[self.number - 1].strip()
@@ -47,12 +54,17 @@ class Lines:
         self.number -= 1
 
     def expected(self, what: str, found: str | None) -> DataError:
-        """The error for a line that is not what it should be."""
+        """Return the error for an unexpected line.
+
+        Args:
+            what: was expected.
+            found: the line; None at the end.
+        """
         shown = "the end of the file" if found is None else repr(found[:60])
         return DataError(f"line {self.number + (found is None)} should hold {what}, found {shown}", where=str(self.path))
 
     def numbers(self, text: str, what: str, count: int | None = None) -> list[float]:
-        """The numbers of a line, finite all of them.
+        """Parse the finite numbers of a line.
 
         Args:
             text: the line, or a part of it.
@@ -60,7 +72,7 @@ class Lines:
             count: how many there must be; any number when None.
 
         Raises:
-            DataError: one is no number or not finite, or there are more or fewer.
+            DataError: One is not a finite number, or there are more or fewer.
         """
         try:
             values = [float(part) for part in text.split()]
@@ -199,16 +211,16 @@ def _header(lines: Lines, name: str) -> int:
 #     v_0: 0.1 0.2          FM: its embedding
 #     v_0_3: 0.1 0.2        FFM: its embedding towards field 3
 #
-# xLearn divides by |x|^2 of each instance unless it was told not to (--no-norm, disableNorm), and the text does not say.
+# xLearn divides by |x|^2 of each instance unless --no-norm (disableNorm) was set, and the text does not say.
 
 _LINE = re.compile(r"^(bias|i_(\d+)|v_(\d+)|v_(\d+)_(\d+))\s*:\s*(.*)$")
 
 
 def read_xlearn(path: Path) -> ForeignModel:
-    """Read a linear model, an FM or an FFM that was trained without normalisation of instances.
+    """Read a linear model, FM or FFM trained without instance normalisation.
 
     Raises:
-        DataError: a line is not what it should be; names it.
+        DataError: A line is invalid; names it.
     """
     lines = Lines(path)
     bias: float | None = None

@@ -1,4 +1,4 @@
-"""What a version that is made from tables holds of a root's live changes, and what stays on top of it.
+"""Which live changes a version built from tables contains, and which stay on top.
 
 One rule, whether changes were compacted or not: live changes lie on top of every version, except for those that its tables
 contain. Tables contain none unless their owner says up to which sequence they do.
@@ -42,7 +42,7 @@ class Standing:
     assumed: int = 0
 
     def lines(self) -> list[str]:
-        """Say all of it in sentences, one line each; nothing where there are no live changes."""
+        """Describe it in sentences, one a line; none without live changes."""
         found = []
         if self.hidden:
             found.append(f"live changes hide the values that this table has of {_named(self.hidden)}")
@@ -65,7 +65,7 @@ class Standing:
 
 
 def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
-    """Hold a table of items against the live changes of the root that it is to be published to.
+    """Compare a table of items with the live changes of the root to publish to.
 
     Args:
         root: the folder of published versions; it may not exist yet.
@@ -73,8 +73,8 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
         as_of: the table contains all changes up to this sequence.
 
     Raises:
-        ConfigError: there is no such change.
-        JournalError: the log cannot be read.
+        ConfigError: There is no such change.
+        JournalError: The log cannot be read.
     """
     journal = ChangeLog(root / JOURNAL)
     try:
@@ -107,7 +107,15 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
 
 
 def deletions(journal: ChangeLog, upto: int) -> pl.DataFrame:
-    """Return the deletions in a log up to a sequence, as a bundle keeps them. Raises JournalError."""
+    """Return the deletions in a log up to a sequence, as a bundle stores them.
+
+    Args:
+        journal: the log.
+        upto: the sequence.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
     state = journal.state()
     rows = [] if state is None else journal.read(None, Base(state.identity or None, state.pruned)).rows
     gone = [(row.item_id, row.sequence) for row in rows if row.features is None and row.sequence <= upto]
@@ -115,7 +123,15 @@ def deletions(journal: ChangeLog, upto: int) -> pl.DataFrame:
 
 
 def contained(manifest: Manifest, identity: str) -> int:
-    """Return the sequence up to which the tables behind a version contain the changes of a log; 0 where they contain none."""
+    """Return the sequence up to which the tables behind a version contain a log.
+
+    Args:
+        manifest: of the version.
+        identity: of the log.
+
+    Returns:
+        0 where they contain no change.
+    """
     data = manifest.config.get("data")
     through = data.get(THROUGH) if isinstance(data, dict) else None
     return through if isinstance(through, int) and manifest.log == identity else 0

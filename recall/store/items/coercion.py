@@ -1,7 +1,7 @@
-"""The values of a changed item, read as the columns of the catalogue hold them.
+"""Convert the values of a changed item to the types of the catalogue's columns.
 
-What a request gives is JSON, and what a CSV file gives is text; a catalogue's columns have types. A value that its column
-cannot hold is refused, for the item would otherwise be another one after the next compaction than it is now.
+A request gives JSON, a CSV file gives text; a catalogue's columns have types. A value that its column cannot hold is
+rejected, because the item would otherwise change at the next compaction.
 """
 
 import datetime
@@ -32,7 +32,13 @@ class ItemColumns:
     """The columns of a catalogue but the id."""
 
     def __init__(self, types: Mapping[str, DataType], schema: Schema, canonical_types: Mapping[str, str] | None = None) -> None:
-        """The columns that a bundle's items have, the id among them, what its fields read, and the types of its text."""
+        """Prepare the conversion.
+
+        Args:
+            types: of the columns of the bundle's items, the id among them.
+            schema: the fields.
+            canonical_types: of the text of the columns.
+        """
         self.id_column = schema.item_id
         self._types = pl.Schema(types)
         cuts, texts = schema.separators("item"), canonical_types or {}
@@ -53,7 +59,7 @@ class ItemColumns:
         return tuple(self._read)
 
     def read(self, item_id: str, features: Mapping[str, object], where: str) -> dict[str, object]:
-        """The values of one item as the columns hold them; what is missing is left out.
+        """Return the values of one item in the types of the columns, without missing ones.
 
         Args:
             item_id: named in errors.
@@ -61,7 +67,7 @@ class ItemColumns:
             where: JSON pointer of `features`, for errors.
 
         Raises:
-            RequestError: a column is not known, or cannot hold its value. Values are not repeated: they may be secret.
+            RequestError: A column is unknown, or cannot hold its value. Values are not repeated: they may be secret.
         """
         values = {}
         for name, value in features.items():
@@ -82,7 +88,12 @@ class ItemColumns:
         return values
 
     def frame(self, ids: Sequence[str], values: Sequence[Mapping[str, object]]) -> pl.DataFrame:
-        """Items from `read` as a table [len(ids)], with the columns and types of the catalogue."""
+        """Return items from `read` as a table with the columns of the catalogue.
+
+        Args:
+            ids: String [m].
+            values: from `read`, [m].
+        """
         columns = [
             pl.Series(name, ids, dtype=pl.String)
             if name == self.id_column
@@ -128,7 +139,7 @@ def _reader(dtype: DataType, separator: str | None, type_: str) -> Read:
 
 
 def _text_reader(type_: str) -> Callable[[object], str]:
-    """Reads text in the canonical form of a column's type; a column of dates or times takes nothing else."""
+    """Return a parser of text of a column's type; dates and times are strict."""
 
     def read(value: object) -> str:
         text = canonical_text(_text(value), type_)
@@ -144,7 +155,7 @@ def _text(value: object) -> str:
     try:
         text = canonical(value)
     except TypeError:
-        raise ValueError("no single value") from None
+        raise ValueError("not a scalar") from None
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -176,7 +187,7 @@ def _list_reader(read: Read, separator: str | None) -> Read:
 
 
 def _bare(part: object) -> object:
-    """A value of a list or bag without the blanks around it, as tables are read."""
+    """Strip a value of a list or bag, as in tables."""
     return part.strip(BLANKS) if isinstance(part, str) else part
 
 
@@ -253,7 +264,7 @@ def _moment_reader(dtype: pl.Datetime) -> Read:
 
 
 def _nanosecond(value: object) -> str:
-    """A moment as text in UTC, with all its digits."""
+    """Format a moment in UTC, with all its digits."""
     text = canonical_as(value, "time") if isinstance(value, str | datetime.datetime) else None
     try:
         seconds, _ = moment(text or "")

@@ -1,9 +1,9 @@
-"""Tables of the change log: the last change of each item, in the order in which the changes were made.
+"""Tables of the change log: the last change of each item, in order of sequence.
 
-    log      one row: identity, sequence of the last change, and what was dropped or taken over
+    log      one row: identity, sequence of the last change, and what was dropped or written back
     entries  the last change of each item; a later change of the same item replaces the earlier one
     blocks   number and checksum sum of the entries of each 256 sequences: gaps are normal, and a lost entry is still noticed
-    heads    hash over all changes up to a commit, for the latest commits: tells whether a reader's past is this file's past
+    heads    hash over all changes up to a commit, for the latest commits: shows whether a reader's past is this file's past
 
 Every function runs inside a transaction of the caller.
 """
@@ -63,7 +63,10 @@ class State(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One change as it is stored; `features` is JSON, or None for a deletion, and `at` microseconds since 1970."""
+    """One stored change.
+
+    `features` is JSON, or None for a deletion, and `at` microseconds since 1970.
+    """
 
     sequence: int
     item_id: str
@@ -81,13 +84,18 @@ def read_state(connection: sqlite3.Connection) -> State:
 
 
 def write_state(connection: sqlite3.Connection, state: State) -> None:
-    """Put what the log says of itself in place of what it said."""
+    """Replace the state of the log.
+
+    Args:
+        connection: in a transaction.
+        state: the new one.
+    """
     connection.execute("DELETE FROM log")
     connection.execute("INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", state)
 
 
 def taken_over(state: State, identity: str, held: int, through: int) -> State:
-    """Return the state of a log that gets the changes of another one, or those that it has lost itself.
+    """Return the state of a log that gets back changes of its own or an earlier log.
 
     Args:
         state: before.
@@ -112,12 +120,14 @@ def taken_over(state: State, identity: str, held: int, through: int) -> State:
 
 
 def lacking(state: State, log: str | None, folded: int) -> int:
-    """Return up to which sequence changes are missing from both a log that was begun again after a loss and a version.
+    """Return up to which sequence changes are missing from both log and version.
+
+    This happens to a log that was begun again after a loss.
 
     Args:
         state: of the log.
-        log: identity of the one whose changes the version holds, None if not recorded.
-        folded: the version holds them up to this sequence.
+        log: identity of the one whose changes the version contains, None if not recorded.
+        folded: the version contains them up to this sequence.
 
     Returns:
         Sequence in the earlier log; 0 when nothing is missing.
@@ -129,7 +139,7 @@ def lacking(state: State, log: str | None, folded: int) -> int:
 
 
 def add(connection: sqlite3.Connection, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-    """Append a batch of changes as one commit, and drop the earlier changes of the same items.
+    """Append a batch as one commit, and drop earlier changes of the same items.
 
     Args:
         connection: in a transaction.
@@ -163,7 +173,12 @@ def add(connection: sqlite3.Connection, state: State, rows: Sequence[tuple[str, 
 
 
 def restore(connection: sqlite3.Connection, rows: Iterable[Row]) -> tuple[int, int]:
-    """Write entries under the sequences that they had; gives their number and the sum of their checksums."""
+    """Write entries under their old sequences; return number and sum of checksums.
+
+    Args:
+        connection: in a transaction.
+        rows: the entries.
+    """
     changes: dict[int, list[int]] = {}
     count = total = 0
     for row in rows:
@@ -176,7 +191,12 @@ def restore(connection: sqlite3.Connection, rows: Iterable[Row]) -> tuple[int, i
 
 
 def drop(connection: sqlite3.Connection, upto: int) -> int:
-    """Drop all entries up to a sequence; gives how many there were."""
+    """Drop all entries up to a sequence; return how many there were.
+
+    Args:
+        connection: in a transaction.
+        upto: the sequence.
+    """
     state = read_state(connection)
     changes: dict[int, list[int]] = {}
     count, total = state.number, state.digest
@@ -190,13 +210,25 @@ def drop(connection: sqlite3.Connection, upto: int) -> int:
 
 
 def keep_head(connection: sqlite3.Connection, sequence: int, head: bytes) -> None:
-    """Remember the head after a commit, and forget the oldest."""
+    """Remember the head after a commit, and forget the oldest.
+
+    Args:
+        connection: in a transaction.
+        sequence: of the last change.
+        head: hash over all changes.
+    """
     number = connection.execute("INSERT OR REPLACE INTO heads (sequence, head) VALUES (?, ?)", (sequence, head)).lastrowid
     connection.execute("DELETE FROM heads WHERE number <= ?", ((number or 0) - KEPT_HEADS,))
 
 
 def has_passed(connection: sqlite3.Connection, sequence: int, head: bytes) -> bool:
-    """Return whether the log once ended with this sequence and head, as far as it remembers."""
+    """Return whether the log once ended with a sequence and head, if remembered.
+
+    Args:
+        connection: in a transaction.
+        sequence: of a change.
+        head: hash over all changes up to it.
+    """
     if sequence == 0:
         return True
     return connection.execute("SELECT head FROM heads WHERE sequence = ?", (sequence,)).fetchall() == [(head,)]
@@ -240,7 +272,13 @@ def rows_after(connection: sqlite3.Connection, sequence: int, *, whole: bool = F
 
 
 def checksum(sequence: int, item_id: str, features: bytes | None) -> int:
-    """Return the checksum of one entry."""
+    """Return the checksum of one entry.
+
+    Args:
+        sequence: of the entry.
+        item_id: of the entry.
+        features: JSON, or None for a deletion.
+    """
     parts = (str(sequence).encode(), item_id.encode(), b"deleted" if features is None else b"given", features or b"")
     return zlib.crc32(b"\0".join(parts))
 
@@ -267,14 +305,19 @@ def upgrade(connection: sqlite3.Connection) -> None:
 
 
 def state_of_format_1(connection: sqlite3.Connection) -> State:
-    """As `read_state`, of a file of format 1 that nobody may write to."""
+    """Return `read_state` of a read-only file of format 1."""
     pruned = int(connection.execute("SELECT pruned FROM state").fetchone()[0])
     last = int(connection.execute("SELECT coalesce(max(sequence), 0) FROM changes").fetchone()[0])
     return State("", max(last, pruned), pruned, b"", 0, 0, 0, 1, None, 0, 0)
 
 
 def rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> list[Row]:
-    """As `rows_after`, of a file of format 1."""
+    """Return `rows_after` of a file of format 1.
+
+    Args:
+        connection: in a transaction.
+        sequence: after which rows are returned.
+    """
     return sorted(_rows_of_format_1(connection, sequence)[0].values())
 
 

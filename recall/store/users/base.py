@@ -7,11 +7,11 @@ from recall.store.users.changes import UserChange
 from recall.store.users.record import LiveUser
 
 READ_SECONDS = 0.02
-"""Budget of a read that goes to another machine, unless told otherwise."""
+"""Default budget of a read that goes to another machine."""
 
 
 class LiveUsers(Protocol):
-    """What is known of users besides what bundles hold; may be asked from several threads and processes at once."""
+    """Changes of users since the bundle was built; safe for threads and processes."""
 
     @property
     def remote(self) -> bool:
@@ -19,31 +19,31 @@ class LiveUsers(Protocol):
         ...
 
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
-        """Those of some users of whom something is stored, with all that was acknowledged to anybody.
+        """Return the stored users, with all acknowledged changes.
 
         Raises:
-            StoreError: the store cannot be read, or does not answer in time.
+            StoreError: The store cannot be read, or does not answer in time.
         """
         ...
 
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        """Carry out changes, in order, all of them or none; they are stored when this returns.
+        """Apply changes in order, all or none; they are stored when this returns.
 
         Args:
             changes: at least one.
-            key: the caller's own name for the batch. A batch with a key that the store remembers is not carried out again.
+            key: idempotency key. A batch with a key that the store remembers is not applied again.
 
         Returns:
-            The sequence of the last change, which is larger than that of every earlier one; of a batch that was carried out
+            The sequence of the last change, which is larger than that of every earlier one; of a batch that was applied
             before, what was returned then.
 
         Raises:
-            RequestError: the key belongs to other changes.
-            StoreBusyError: others wrote all the while.
-            StoreFullError: there is no room.
-            StoreReadOnlyError: nothing can be written there.
-            StoreError: the store cannot be written, or does not answer in time. Then nothing was acknowledged: the batch may
-                be there after all, or not, and can be sent again with the same key.
+            RequestError: The key belongs to other changes.
+            StoreBusyError: Other processes wrote for the whole wait.
+            StoreFullError: The store is full.
+            StoreReadOnlyError: The store cannot be written.
+            StoreError: The store does not answer in time. Then nothing was acknowledged: the batch may
+                have been written or not, and can be sent again with the same key.
         """
         ...
 
@@ -60,19 +60,31 @@ class LiveUsers(Protocol):
         ...
 
     def sequence(self) -> int:
-        """The sequence of the latest change; 0 before the first. Raises StoreError."""
+        """Return the sequence of the latest change; 0 before the first.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
         ...
 
     def error(self) -> str:
-        """Return how acknowledged changes were lost, in a sentence; empty while none are known to be. Raises StoreError."""
+        """Describe lost acknowledged changes, in a sentence; empty if none are known.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
         ...
 
     def checkpoint(self) -> None:
-        """Make a plain copy of what is stored as whole as it can be; called when nothing has been written for a while."""
+        """Make a plain copy of the store as complete as possible; called when idle."""
         ...
 
     def durability_warning(self) -> str:
-        """Why what is acknowledged may be lost after all, in a sentence; empty where it may not. Raises StoreError."""
+        """Explain why acknowledged changes may be lost, in a sentence; else empty.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
         ...
 
     def close(self) -> None:

@@ -17,7 +17,10 @@ _BATCH = 10_000
 
 
 class SqliteUsers(UserStore):
-    """The store of a bundle. Whoever asks borrows a connection, so there are as many as were ever asked at once."""
+    """The users of a bundle, with a pool of connections.
+
+    There are as many connections as there were concurrent readers.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open a file that `write_user_store` wrote. Raises BundleError when it is none."""
@@ -44,8 +47,14 @@ class SqliteUsers(UserStore):
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
 
+    @override
     def ids(self, after: str | None, count: int) -> list[str]:
-        """At most so many ids in order of their UTF-8, of all or of those after one."""
+        """Return the first ids in order of their UTF-8.
+
+        Args:
+            after: only ids after this one; None for all.
+            count: maximum number.
+        """
         statement = "SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"
         return [row[0] for row in self._ask(statement, (after or "", count))]  # no id is empty
 
@@ -57,8 +66,9 @@ class SqliteUsers(UserStore):
                 features, history, seen = map(orjson.loads, parts)
                 yield user_id, UserRecord(features, tuple(history), tuple(seen))
 
+    @override
     def close(self) -> None:
-        """As `UserStore.close` promises; a connection that is lent out is closed when it comes back."""
+        """Close the pool; a connection in use is closed when it is returned."""
         self._closed = True
         with suppress(IndexError):
             while True:

@@ -14,7 +14,7 @@ GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
 
 @dataclass(frozen=True, slots=True)
 class UserPut:
-    """The user, whole: what is left out is not known any more, whatever a bundle holds."""
+    """Replace a user completely; what is left out becomes unknown."""
 
     user_id: str
     features: Mapping[str, object]
@@ -22,7 +22,7 @@ class UserPut:
     seen: tuple[str, ...]
 
     def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
-        """The user after the change."""
+        """Return the user after the change."""
         features = {name: value for name, value in self.features.items() if value is not None}
         history, seen = self.history[:MOST_HISTORY], latest((*self.history[MOST_HISTORY:], *self.seen), MOST_SEEN)
         return LiveUser(features=features, whole=True, history=history, seen=seen, all_seen=True)
@@ -30,7 +30,7 @@ class UserPut:
 
 @dataclass(frozen=True, slots=True)
 class UserUpsert:
-    """Parts of a user. Features change column by column; a history or seen items that are given replace those before."""
+    """Change parts of a user: features by column, history and seen items as a whole."""
 
     user_id: str
     features: Mapping[str, object]
@@ -38,7 +38,7 @@ class UserUpsert:
     seen: tuple[str, ...] | None
 
     def after(self, before: LiveUser | None, _now: float) -> LiveUser:
-        """The user after the change."""
+        """Return the user after the change."""
         user = replace(before or LiveUser(), known=True)
         user = replace(user, features={**user.features, **self.features})
         if self.history is not None:
@@ -52,7 +52,7 @@ class UserUpsert:
 
 @dataclass(frozen=True, slots=True)
 class InteractionEvent:
-    """An interaction. Without a time it is the user's latest; with one it goes where its time puts it.
+    """An interaction: the user's latest, or in order of its time.
 
     Attributes:
         time: in seconds since 1970, or None.
@@ -65,7 +65,12 @@ class InteractionEvent:
     data: str
 
     def after(self, before: LiveUser | None, now: float) -> LiveUser:
-        """The user after the change; `now` is in seconds since 1970."""
+        """Return the user after the change.
+
+        Args:
+            before: the user, or None.
+            now: in seconds since 1970.
+        """
         user = replace(before or LiveUser(), known=True)
         times = user.times
         # a clock that was set back does not make the latest interaction an earlier one
@@ -84,12 +89,12 @@ class InteractionEvent:
 
 @dataclass(frozen=True, slots=True)
 class UserDelete:
-    """The user is not known any more, whatever a bundle holds; an interaction or another change makes a new one."""
+    """Forget a user, including that of the bundle; a later change creates a new one."""
 
     user_id: str
 
     def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
-        """The user after the change."""
+        """Return the user after the change."""
         return GONE
 
 
@@ -111,6 +116,6 @@ def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...
 
 
 def digest_of(changes: tuple[UserChange, ...]) -> bytes:
-    """Something that tells batches of changes apart by what was said, whatever bundle is served when it is said again."""
+    """Return a digest of a batch of changes, independent of the served bundle."""
     said = [[type(one).__name__, *(getattr(one, part.name) for part in fields(one) if part.name != "data")] for one in changes]
     return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()

@@ -13,7 +13,7 @@ from recall.features.values import canonical
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """One known user. Items are named by their external ids, for their rows change when the catalogue does.
+    """One known user. Items are external ids, because rows change with the catalogue.
 
     Attributes:
         features: by column name; a missing value is absent.
@@ -30,16 +30,26 @@ class UserStore(Protocol):
     """Known users by external id; may be asked from several threads at once."""
 
     def __len__(self) -> int:
-        """Number of known users."""
+        """Return the number of known users."""
 
     def get(self, user_id: str) -> UserRecord | None:
-        """What is known of a user, or None."""
+        """Return the record of a user, or None."""
 
     def ids(self, after: str | None, count: int) -> list[str]:
-        """Ids of at most so many users in order of their UTF-8: of all, or of those after one."""
+        """Return the first ids in order of their UTF-8.
+
+        Args:
+            after: only ids after this one; None for all.
+            count: maximum number.
+        """
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """Ids of at most `count` different users, drawn at random."""
+        """Return ids of distinct users, drawn at random.
+
+        Args:
+            count: maximum number.
+            seed: of the draw.
+        """
 
     def close(self) -> None:
         """Free what the store holds; it answers no more."""
@@ -56,18 +66,18 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class LiveUser:
-    """What is known of one user besides what a bundle holds.
+    """Changes of one user on top of a bundle.
 
     Attributes:
-        known: whether there is such a user; False when they were deleted, whatever a bundle holds.
-        features: by column; None where a value is missing, whatever a bundle holds.
+        known: whether there is such a user; False when they were deleted, whatever a bundle contains.
+        features: by column; None where a value is missing, whatever a bundle contains.
         whole: whether these are all features, and none of a bundle's counts.
         history: items before those that were `taken`, latest first; None for those of the bundle.
         taken: items that the user took since, latest first.
-        times: of each of them, in seconds since 1970; they only order what is later and what earlier.
-        data: at each of them, hash of the data behind the bundle that was served, by which a later bundle is told that may
-            hold it too.
-        seen: items that the user had, besides the history, latest first.
+        times: of each of them, in seconds since 1970; they only order them.
+        data: at each of them, hash of the data behind the bundle that was served, by which a later bundle that may contain
+            it, too, is recognised.
+        seen: items besides the history, latest first.
         all_seen: whether these are all, and none of a bundle's counts.
     """
 
@@ -82,7 +92,7 @@ class LiveUser:
     all_seen: bool = False
 
     def over(self, stored: UserRecord | None, data: str) -> UserRecord | None:
-        """The user as they are now; None when they were deleted.
+        """Return the current user; None when deleted.
 
         Args:
             stored: the bundle's record, if it has one.
@@ -120,7 +130,11 @@ class LiveUser:
         return len(taken)
 
     def to_json(self) -> bytes:
-        """The form in which stores keep it. Raises TypeError when a feature has none."""
+        """Return the stored form.
+
+        Raises:
+            TypeError: A feature has none.
+        """
         return orjson.dumps(
             {
                 "format": _FORMAT,
@@ -140,7 +154,11 @@ class LiveUser:
 
     @staticmethod
     def from_json(raw: bytes) -> "LiveUser":
-        """What `to_json` wrote. Raises StoreError."""
+        """Parse what `to_json` wrote.
+
+        Raises:
+            StoreError: It is damaged.
+        """
         try:
             read: dict[str, Any] = orjson.loads(raw)
             if read["format"] > _FORMAT:
@@ -168,10 +186,15 @@ class LiveUser:
 
 
 def latest(items: Iterable[str], most: int) -> tuple[str, ...]:
-    """The first `most` different items."""
+    """Return the first distinct items.
+
+    Args:
+        items: in order.
+        most: maximum number.
+    """
     return tuple(islice(dict.fromkeys(items), most))
 
 
 def _plain(value: object) -> object:
-    """What orjson does not know by itself."""
+    """Convert what orjson does not support."""
     return list(value) if isinstance(value, tuple) else canonical(value)

@@ -1,8 +1,7 @@
-"""Users that change, in Redis: for services on several machines.
+"""User changes in Redis, shared by services on several machines.
 
-Redis is another machine that may not answer. A read has a budget after which it is given up, and whoever fails a few times
-in a row is left alone for a moment. What was acknowledged is as durable as that Redis is: with `appendonly yes` and
-`appendfsync always` it is on its disk.
+Redis may not answer. A read has a budget of time, and a circuit breaker pauses calls after a few failures in a row. What was
+acknowledged is as durable as that Redis is: with `appendonly yes` and `appendfsync always` it is on its disk.
 """
 
 import secrets
@@ -25,22 +24,22 @@ from recall.store.users.base import READ_SECONDS, LiveUsers
 from recall.store.users.changes import UserChange, changed, digest_of
 from recall.store.users.record import LiveUser
 
-# Leaving alone for a moment what does not answer, so that nobody waits for it in vain.
+# Circuit breaker: requests do not wait for a Redis that does not answer.
 
 
 class Breaker:
-    """Closed while calls succeed; open after some failures in a row; half-open when it lets one call through to see.
+    """Circuit breaker: closed, open after failures, half-open to try one call.
 
-    Time is that of a clock that never jumps. May be used from several threads at once.
+    It uses a monotonic clock. Thread-safe.
     """
 
     def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """A closed one.
+        """Create a closed breaker.
 
         Args:
             failures: so many in a row open it.
             pause: seconds from there to the next call that is let through, and from one such call to another.
-            clock: gives seconds.
+            clock: returns seconds.
         """
         self._failures, self._pause, self._clock = failures, pause, clock
         self._lock = Lock()
@@ -65,13 +64,13 @@ class Breaker:
             return True
 
     def succeeded(self) -> None:
-        """A call was answered."""
+        """Record a call that was answered."""
         if self._failed:
             with self._lock:
                 self._failed, self._broken, self._trying = 0, False, False
 
     def failed(self) -> None:
-        """A call was not answered, or too late."""
+        """Record a call that was not answered in time."""
         with self._lock:
             self._failed += 1
             if self._failed >= self._failures:
@@ -79,7 +78,7 @@ class Breaker:
 
 
 WRITE_SECONDS = 1.0
-"""Budget of a write, unless told otherwise."""
+"""Default budget of a write."""
 SCHEMES = ("redis://", "rediss://", "unix://")
 """What the address of a Redis begins with."""
 
@@ -107,7 +106,7 @@ end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2] .. sequence, 'EX', ARGV[3]) end
 return sequence
 """
-# All or nothing, unless somebody changed one of the users since they were read, whose digests are given.
+# All or nothing, and nothing if a user has changed since it was read, by its digest.
 
 
 class RedisLiveUsers(LiveUsers):
@@ -189,13 +188,15 @@ class RedisLiveUsers(LiveUsers):
     def durability_warning(self) -> str:
         return "; ".join(_weaknesses(_fields(self._read("INFO", "persistence")), _fields(self._read("INFO", "memory"))))
 
+    @override
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         self._reader.disconnect()
         self._writer.disconnect()
 
+    @override
     def error(self) -> str:
-        """As `LiveUsers.error` promises: by what the mark says, and without one by what this process has seen."""
+        """Describe lost changes by the mark, or by what this process has seen."""
         if self.breaker.state != "closed":  # requests find out when it answers again
             raise StoreDownError(_DOWN)
         mark = None if self._mark is None else self._mark.read()  # before Redis, which others write meanwhile
@@ -214,7 +215,7 @@ class RedisLiveUsers(LiveUsers):
         return f"{_set_back(seen[1], sequence)}; to go on without them, restart the service"
 
     def _state(self) -> tuple[str, int]:
-        """Identity of what Redis holds, which is given to it where it has none, and the number of changes in it."""
+        """Return the identity of the data, created if missing, and the number of changes."""
         names = (self._prefix + b"identity", self._prefix + b"sequence")
         identity, raw = self._read("MGET", *names)
         if identity is None:
@@ -223,11 +224,12 @@ class RedisLiveUsers(LiveUsers):
             identity, raw = self._read("MGET", *names)
         return bytes(identity or b"").decode(), int(raw or 0)
 
+    @override
     def checkpoint(self) -> None:
-        """As `LiveUsers.checkpoint` promises: Redis keeps its own files."""
+        """Do nothing: Redis keeps its own files."""
 
     def _try_to_write(self, batch: tuple[UserChange, ...], key: str | None, digest: bytes) -> int | None:
-        """The sequence of the last change, or None when somebody else changed one of the users meanwhile."""
+        """Return the sequence of the last change, or None after a conflict."""
         ids = list(dict.fromkeys(change.user_id for change in batch))
         named = [self._user(user_id) for user_id in ids]
         remembered = self._prefix + b"batch:" + (key or "").encode()
@@ -256,7 +258,7 @@ class RedisLiveUsers(LiveUsers):
 
     @contextmanager
     def _calling(self, what: str, seconds: float) -> Iterator[None]:
-        """Ask the breaker, and tell it what came of the call; one that takes longer counts as failed, and is used."""
+        """Report a call to the breaker; a late answer counts as failed, and is used."""
         if not self.breaker.admits():
             raise StoreDownError(_DOWN, why="it did not answer lately, and is left alone for a moment")
         start = time.monotonic()
@@ -283,7 +285,7 @@ class RedisLiveUsers(LiveUsers):
 
 
 def _lost(mark: Marked | None, identity: str, sequence: int) -> str:
-    """What a mark says that Redis lacks, in a sentence; empty where nothing is missing."""
+    """Describe what Redis lacks by a mark, in a sentence; empty if nothing."""
     if mark is None:
         return ""
     reached = mark.lost.through if mark.lost is not None else 0
@@ -296,21 +298,21 @@ def _lost(mark: Marked | None, identity: str, sequence: int) -> str:
 
 def _set_back(reached: int, sequence: int) -> str:
     return (
-        f"Redis was emptied, set back, or replaced by another one: {reached} changes of users were acknowledged, and it holds "
-        f"{sequence}. Restore it from its own backup, or make those changes again"
+        f"Redis was emptied, set back, or replaced by a different one: {reached} changes of users were acknowledged, "
+        f"and it holds {sequence}. Restore it from its own backup, or make those changes again"
     )
 
 
 def _fields(info: bytes) -> dict[str, str]:
-    """The fields of an answer to INFO by name."""
+    """Parse the answer to INFO."""
     pairs = (line.partition(":") for line in info.decode().splitlines() if not line.startswith("#"))
     return {name: value.strip() for name, _, value in pairs}
 
 
 def _weaknesses(persistence: Mapping[str, str], memory: Mapping[str, str]) -> Iterator[str]:
-    """Ways in which a Redis with these settings may lose what it has acknowledged, in sentences.
+    """Yield ways in which such a Redis may lose acknowledged writes, in sentences.
 
-    `appendfsync` is not among them: managed Redis services refuse the command that would tell it.
+    `appendfsync` is not among them: managed Redis services refuse the command that would read it.
     """
     if persistence.get("aof_enabled") != "1":
         yield "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
@@ -322,7 +324,7 @@ def _weaknesses(persistence: Mapping[str, str], memory: Mapping[str, str]) -> It
 
 def _pool(url: str, seconds: float) -> ConnectionPool:
     if not url.startswith(SCHEMES):
-        raise ConfigError("this is no address of a Redis", where="users", hint=f"Begin it with one of {', '.join(SCHEMES)}")
+        raise ConfigError("invalid address of a Redis", where="users", hint=f"Begin it with one of {', '.join(SCHEMES)}")
     try:
         return ConnectionPool.from_url(
             url,
@@ -334,11 +336,11 @@ def _pool(url: str, seconds: float) -> ConnectionPool:
             driver_info=None,
         )
     except ValueError as error:
-        raise ConfigError("this is no address of a Redis", where="users", why=str(error)) from None
+        raise ConfigError("invalid address of a Redis", where="users", why=str(error)) from None
 
 
 def _ask(pool: ConnectionPool, seconds: float, *command: bytes | str | int) -> Any:
-    """The answer to a command; connecting and waiting for it to begin have one budget in seconds."""
+    """Return the answer to a command; connecting and waiting share one budget."""
     until = time.monotonic() + seconds
     connection: Any = pool.get_connection()
     try:

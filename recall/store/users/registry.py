@@ -11,16 +11,16 @@ SQLITE = "sqlite"
 
 
 def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_SECONDS) -> LiveUsers | None:
-    """The store that a setting names.
+    """Open the store of user changes that a setting names.
 
     Args:
         setting: "sqlite" for a file in the root of published versions, or the address of a Redis.
-        root: of published versions; without one there is no place for the file, and nothing is kept. With a Redis it holds a
+        root: of published versions; without one there is no place for the file, and nothing is stored. With a Redis it has a
             file that remembers how far that had come.
         read_seconds: budget of a read that goes to another machine.
 
     Raises:
-        ConfigError: the setting is neither, or what it needs is not installed.
+        ConfigError: The setting is neither, or what it needs is not installed.
     """
     if setting == SQLITE:
         return None if root is None else SqliteLiveUsers(root / USERS_LIVE)

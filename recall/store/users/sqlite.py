@@ -59,7 +59,7 @@ _ACCEPT = (
     "Put the whole file back from a backup, its -wal file included, or make those changes again; "
     f"to go on without them, remove {USERS_MARK}"
 )
-_READ_WAIT = 0.05  # seconds: reading waits for nobody but a process that repairs the file after another one died
+_READ_WAIT = 0.05  # seconds: reading waits only for a process that recovers the file after a crash
 _TURN = 32  # users that are read before others may: a request for one does not wait for a thousand
 
 _Row = tuple[bytes, int]
@@ -79,7 +79,7 @@ class _Batch(Batch):
 
 
 class SqliteLiveUsers(LiveUsers):
-    """One root's users that change; `LiveUsers` has the contract. There need not be a file before the first change."""
+    """User changes of one root, in SQLite; no file is needed before the first change."""
 
     remote = False
 
@@ -112,8 +112,8 @@ class SqliteLiveUsers(LiveUsers):
                 read += [(user_id, _rows(connection, user_id)) for user_id in user_ids[start : start + _TURN]]
         return {user_id: user for user_id, rows in read if (user := self._user(user_id, rows)) is not None}
 
+    @override
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        """As `LiveUsers.write` promises; what was acknowledged is on the disk."""
         batch = _Batch(tuple(changes), key)
         self._commits.write(batch)
         return batch.last
@@ -132,7 +132,11 @@ class SqliteLiveUsers(LiveUsers):
             return 0 if connection is None else _sequence(connection)
 
     def identity(self) -> str:
-        """Return the file's identity, random and given when it was created; empty where there is none. Raises StoreError."""
+        """Return the random identity of the file; empty where there is none.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return "" if connection is None else self._state(connection)[1]
@@ -158,8 +162,8 @@ class SqliteLiveUsers(LiveUsers):
             return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
         return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"
 
+    @override
     def checkpoint(self) -> None:
-        """Move what was written from the `-wal` file into the file itself, as far as readers let it. Raises StoreError."""
         if self.path.exists():
             with self._commits.outside() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -168,6 +172,7 @@ class SqliteLiveUsers(LiveUsers):
     def durability_warning(self) -> str:
         return ""
 
+    @override
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
         self._commits.close()

@@ -1,1 +1,1 @@
-"""Implicit ALS: square loss over all (context, item) pairs, by alternating conjugate gradients."""
+"""Implicit ALS: square loss over all pairs, by alternating conjugate gradients."""

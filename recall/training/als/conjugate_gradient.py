@@ -77,7 +77,14 @@ _PIECE = 2048  # rows multiplied at a time: the cut, and so the sum, is the same
 
 
 def bordered_gram(weights: Float32, rows: Float32, kernels: Kernels, workers: Workers) -> npt.NDArray[np.float64]:
-    """[1 ; rows]' diag(weights) [1 ; rows]: [n] and [n, d] -> float64 [d + 1, d + 1]."""
+    """Return [1 ; rows]' diag(weights) [1 ; rows], float64 [d + 1, d + 1].
+
+    Args:
+        weights: float32 [n].
+        rows: float32 [n, d].
+        kernels: do the sums.
+        workers: share them.
+    """
     d = rows.shape[1]
 
     def piece(first: int) -> tuple[Float32, Float32]:

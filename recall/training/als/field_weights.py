@@ -1,7 +1,7 @@
-"""The field weights of a field-weighted factorization machine, for factors that are given.
+"""Solve for the field weights of a field-weighted model, for given factors.
 
 phi is linear in the weights between user and item fields, and an item's own part in those between item fields. Each set
-is drawn to 1, as strongly as a feature that every row has is drawn to 0, or else the weights could grow while the
+is regularised towards 1, as strongly as a feature that every row has is towards 0, or else the weights could grow while the
 factors that they multiply shrink.
 """
 
@@ -23,7 +23,7 @@ def solve_across(
     penalty: float,
     descend: Descend,
 ) -> None:
-    """Some steps of the weights between user and item fields.
+    """Take conjugate-gradient steps on the weights between user and item fields.
 
     Args:
         form: the model.
@@ -32,7 +32,7 @@ def solve_across(
         sees: what each user feature sees, [n_user_features, 2].
         curvature: of the loss by a vector for what `sees` counts, [2, dim].
         penalty: of the squared distance from 1.
-        descend: some steps of conjugate gradients from an operator, a target and a diagonal.
+        descend: takes conjugate-gradient steps from an operator, a target and a diagonal.
     """
     weights = form.across
     spread = torch.einsum("fk,fn,nbk->fb", form.user_table().square(), sees, curvature.view(2, form.item_groups, -1))
@@ -45,7 +45,7 @@ def solve_across(
 def solve_among_items(
     form: FwFMForm, sums: Tensor, squares: Tensor, pulled: Tensor, curvature: Tensor, penalty: float
 ) -> float:
-    """The weights between item fields, exactly.
+    """Solve for the weights between item fields exactly.
 
     Args:
         form: the model.

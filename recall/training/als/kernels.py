@@ -17,7 +17,9 @@ STRIDE = 64
 
 
 class Entries(NamedTuple):
-    """Rows of weighted entries. Row r holds positions `indptr[r]:indptr[r + 1]` of the arrays beside it.
+    """Rows of weighted entries in CSR form.
+
+    Row r has positions `indptr[r]:indptr[r + 1]` of the other arrays.
 
     Attributes:
         indptr: int64 [n + 1]; need not start at 0.
@@ -35,11 +37,16 @@ class Entries(NamedTuple):
         return len(self.indptr) - 1
 
     def rows(self, first: int, last: int) -> "Entries":
-        """Rows [first, last), without a copy."""
+        """Return rows [first, last), without a copy.
+
+        Args:
+            first: position of the first row.
+            last: position after the last row.
+        """
         return self._replace(indptr=self.indptr[first : last + 1])
 
     def followed(self, others: "Sequence[Entries]") -> "Entries":
-        """These rows, and then those of others; `indptr` of each starts at 0."""
+        """Append other rows; `indptr` of each starts at 0."""
         if not others:
             return self
         parts = (self, *others)
@@ -103,26 +110,26 @@ _compiling = Lock()
 
 
 class Kernels:
-    """Sparse products on float32 tables that lie row after row, compiled by numba. No call allocates what it returns.
+    """Compiled sparse products on row-major float32 tables, into allocated results.
 
-    Each call runs on one thread and leaves Python to others meanwhile.
+    Each call runs on one thread and releases the interpreter's lock.
     """
 
     name = f"numba {numba.__version__}"
 
     @property
     def threads(self) -> int:
-        """Calls that are worth making at the same time; 1 when a call uses several threads itself."""
+        """Number of calls that are worth making concurrently."""
         return torch.get_num_threads()
 
     def differences(self, x: Entries, columns: int) -> tuple[Entries, UInt8]:
-        """The same rows, some as what sets them apart from the row before, where that is shorter.
+        """Delta-encode rows against the row before, where that is shorter.
 
         Contexts of one user follow one another, and share most of their features.
 
         Args:
-            x: n rows, indptr from 0, indices in [0, columns); no row holds an index twice.
-            columns: how many there may be.
+            x: n rows, indptr from 0, indices in [0, columns); no row has an index twice.
+            columns: exclusive upper bound of the indices.
 
         Returns:
             n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row stands by itself.
@@ -135,11 +142,13 @@ class Kernels:
         return Entries(indptr, indices[: indptr[-1]].copy(), weights[: indptr[-1]].copy()), follows
 
     def gather(self, x: Entries, follows: UInt8, features: Int32, table: Float32, out: Float32) -> None:
-        """out[r] = sum over entries e of row r of weights[e] table[features[indices[e]]], and out[r - 1] where r follows.
+        """Compute out[r] = sum over entries e of weights[e] table[features[indices[e]]].
+
+        out[r - 1] is added where row r follows.
 
         Args:
             x: n rows, whose indices point into `features`.
-            follows: uint8 [n], as `differences` gives it; the first is 0.
+            follows: uint8 [n], as `differences` returns it; the first is 0.
             features: int32 [m], rows of the table.
             table: float32 [F, d].
             out: float32 [n, d], overwritten.
@@ -147,12 +156,12 @@ class Kernels:
         _compiled(_gather)(*x, follows, features, table, out)
 
     def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
-        """The transpose of `gather`: out[indices[e]] += weights[e] rows[r] for all entries e of every row r.
+        """Add weights[e] rows[r] to out[indices[e]]: the transpose of `gather`.
 
         Args:
             x: n rows, whose indices point into `out`.
             follows: uint8 [n]; a row that follows first adds its own part of `rows` to that of the row before.
-            rows: float32 [n, d]; of rows that are followed, what is in it afterwards means nothing.
+            rows: float32 [n, d]; rows that are followed are undefined afterwards.
             out: float32 [m, d], added to.
         """
         _compiled(_scatter)(*x, follows, rows, out)
@@ -166,7 +175,7 @@ class Kernels:
         right: tuple[Float32, Float32],
         out: tuple[Float32, Float32],
     ) -> float:
-        """Scores of observed pairs and what they pull at.
+        """Accumulate the residuals of observed pairs into their owners.
 
         With s = left_own[o] + right_own[i] + <left[o], right[i]> for the pair of weight w of owner o and partner i, and
         e = constant + slope s:  out_own[o] += w e,  out[o] += w e right[i].
@@ -175,7 +184,8 @@ class Kernels:
             pairs: n rows of pairs; indices are partners.
             owners: int32 [n], the row of `left` and `out` that a row of pairs belongs to.
             signs: constant and slope: (1, -1) gives the residual 1 - s, (0, 1) the score itself.
-            left, right: own parts float32 [L] and [R], vectors float32 [L, d] and [R, d].
+            left: own parts float32 [L], and vectors float32 [L, d].
+            right: own parts float32 [R], and vectors float32 [R, d].
             out: float32 [L] and [L, d], added to.
 
         Returns:
@@ -184,11 +194,12 @@ class Kernels:
         return float(_compiled(_fit)(*pairs, owners, *signs, *left, *right, *out))
 
     def shade(self, scale: Float32, base: Float32, spectrum: Float32, rows: Float32, out: Float32) -> None:
-        """out[r] = scale[r] (base + spectrum o rows[r]).
+        """Compute out[r] = scale[r] (base + spectrum o rows[r]).
 
         Args:
             scale: float32 [n].
-            base, spectrum: float32 [d].
+            base: float32 [d].
+            spectrum: float32 [d].
             rows: float32 [n, d].
             out: float32 [n, d], overwritten.
         """
@@ -228,9 +239,10 @@ class Kernels:
         _compiled(_gram)(weights, rows, border, out)
 
     def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
-        """Conjugate gradients for rows that no other row has a part in, each in turn while what it reads is in the cache.
+        """Solve independent least-squares problems by conjugate gradients, row by row.
 
-        Row r of the tables, o = owners[r] with u = own[o] and v = table[o], is moved towards the least
+        Each row is solved while what it reads is in the cache. Row r of the tables, o = owners[r] with u = own[o] and
+        v = table[o], is moved towards the minimum of
 
             sum over its pairs w (1 - u - others_own[i] - <v, others[i]>)^2
             + share[r] (corner u^2 + 2 u <border, v> + 2 <base, v> + <v, spectrum o v>) + own_penalty[o] u^2 + penalty[o] <v, v>
@@ -248,17 +260,25 @@ class Kernels:
         return float(_compiled(_solve)(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
 
     def dot(self, left: Float32, right: Float32) -> float:
-        """The sum of all products of two tables, float32 [n, d] each."""
+        """Return the sum of all products of two tables.
+
+        Args:
+            left: float32 [n, d].
+            right: float32 [n, d].
+        """
         return float(_compiled(_dot)(left, right))
 
     def advance(
         self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
     ) -> float:
-        """solution += length direction;  residual -= length product.
+        """Take a step: solution += length direction;  residual -= length product.
 
         Args:
-            solution, residual: float32 [n, d], changed in place.
-            direction, product, diagonal: float32 [n, d].
+            solution: float32 [n, d], changed in place.
+            residual: float32 [n, d], changed in place.
+            direction: float32 [n, d].
+            product: float32 [n, d].
+            diagonal: float32 [n, d].
             length: of the step.
 
         Returns:
@@ -267,7 +287,14 @@ class Kernels:
         return float(_compiled(_advance)(solution, residual, direction, product, diagonal, length))
 
     def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
-        """direction = residual / diagonal + ratio direction, float32 [n, d] each, in place."""
+        """Compute direction = residual / diagonal + ratio direction, in place.
+
+        Args:
+            direction: float32 [n, d].
+            residual: float32 [n, d].
+            diagonal: float32 [n, d].
+            ratio: of the old direction.
+        """
         _compiled(_redirect)(direction, residual, diagonal, ratio)
 
 
@@ -364,7 +391,11 @@ def _scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-u
 
 @numba.njit(nogil=True, error_model="numpy", fastmath=_FAST)
 def _pull(indices, weights, first, last, constant, slope, base, a, right_own, right, row):  # type: ignore[no-untyped-def]
-    """One row of `fit`: adds to row [d]; returns what the own part is pulled at, and the energy."""
+    """Process one row of `fit`; adds to row [d].
+
+    Returns:
+        The sum for the own part, and the energy.
+    """
     d = len(a)
     energy, pull = 0.0, np.float32(0.0)
     e = first

@@ -1,7 +1,9 @@
-"""Every row of one side once more, as it would be of somebody new, at a small weight.
+"""Masked copies of the rows of one side, as of new users or items.
 
-Where masked rows merge into few, all of them are there in every sweep. Where a history or other columns keep them
-apart, a share of the rows is drawn anew for each sweep and weighs the more for it.
+They have a small weight.
+
+Where masked rows merge into few, all of them are in every sweep. Where a history or other columns keep them distinct, a share
+of the rows is drawn for each sweep, at a larger weight.
 """
 
 from collections.abc import Callable
@@ -49,16 +51,16 @@ class Masked:
     weight: float
 
     def summed(self, values: Float32) -> Float32:
-        """Weighted sums over the sources of each masked row of what all rows of the side have: [N] -> float32 [m]."""
+        """Return weighted sums over the sources of each masked row: [N] -> float32 [m]."""
         sums = np.bincount(self.code, values[self.sources], len(self.rows))
         return (sums * self.weight).astype(np.float32)
 
     def pairs(self, pairs: Entries, columns: int) -> Entries:
-        """The pairs of the masked rows.
+        """Return the pairs of the masked rows.
 
         Args:
             pairs: of all N rows of the side; indices are in [0, columns).
-            columns: how many there may be.
+            columns: exclusive upper bound of the indices.
 
         Returns:
             m rows.
@@ -70,7 +72,7 @@ class Masked:
         )
 
     def columns(self, pairs: Entries, n: int) -> Entries:
-        """The pairs of the other side's rows with the masked rows.
+        """Return the pairs of the other side's rows with the masked rows.
 
         Args:
             pairs: of the other side's rows with the n rows of this one.
@@ -89,12 +91,12 @@ class Masked:
 
 
 def ways_of(roles: Roles, side: str, square: bool = False) -> dict[int, float]:
-    """The ways in which rows of a side are masked, each with its share of all masked rows.
+    """Return the ways of masking the rows of a side, with their shares.
 
     Args:
         roles: of the side's fields.
         side: "user" or "item".
-        square: whether the square loss is what masks them; gradient objectives otherwise.
+        square: whether for the square loss; gradient objectives otherwise.
     """
     ways = (_SQUARE_WAYS if square else _WAYS)[side]
     if roles.ids.all():
@@ -129,7 +131,7 @@ class Newcomers:
         self._alike = not roles.histories.any()
 
     def fixed(self, few: Callable[[Masked], bool]) -> list[Masked]:
-        """Take out the ways of masking whose rows merge into so few that every sweep can see all of them.
+        """Take out the ways whose rows merge into so few that every sweep can see all.
 
         Args:
             few: whether they are.
@@ -154,7 +156,7 @@ class Newcomers:
         return len(self._masking.roles.fields) == 1
 
     def drawn(self, sweep: int) -> Masked | None:
-        """The rows that one sweep sees masked beside the fixed ones; None where those are all."""
+        """Return the random masked rows of one sweep, besides the fixed ones; or None."""
         if not self._ways:
             return None
         chosen = np.flatnonzero(uniform(self._first + np.arange(len(self._rows)), self._seed, sweep, 0) < self._share)

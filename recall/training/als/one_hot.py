@@ -1,4 +1,4 @@
-"""A side whose rows have one feature each, as one with ids alone: every feature is then solved for by itself."""
+"""Fast path for one-hot sides: each feature is a least-squares problem of its own."""
 
 import copy
 from collections.abc import Iterable
@@ -38,12 +38,12 @@ class FeaturesApart:
 
     @staticmethod
     def of(rows: SparseRows, pairs: Entries, partners: int) -> "FeaturesApart | None":
-        """The features of `rows` with their pairs; None where a row has not exactly one feature with a weight of 1.
+        """Return the features of `rows` with their pairs; None unless rows are one-hot.
 
         Args:
             rows: n rows of one side.
             pairs: n rows; indices are in [0, partners).
-            partners: how many there may be.
+            partners: exclusive upper bound of the indices.
         """
         if not FeaturesApart.fits(rows):
             return None
@@ -60,7 +60,15 @@ class FeaturesApart:
         return np.bincount(self.feature_of, values)[self.features].astype(np.float32)
 
     def solve(self, rows: Rows, others: tuple[Float32, Float32], steps: int, kernels: Kernels, workers: Workers) -> float:
-        """`Kernels.solve` for all features: `owners` and `share` of `rows` have one entry for each of them."""
+        """Run `Kernels.solve` for all features.
+
+        Args:
+            rows: `owners` and `share` have one entry for each feature.
+            others: as for `Kernels.solve`.
+            steps: of conjugate gradients.
+            kernels: do the work.
+            workers: share it.
+        """
 
         def solved(part: tuple[int, int]) -> float:
             first, last = part
@@ -91,10 +99,10 @@ class ItemSide:
         self._self = form.alone(table[:, 1:])
 
     def narrowed(self, items: FeatureMatrix, features: Int64) -> "ItemSide":
-        """Return the side as it moves with some features alone: what `push` and `pull` take has their rows.
+        """Restrict the side to changes of some features.
 
         Args:
-            items: the same items with these features alone, numbered from 0.
+            items: the same items with these features only, numbered from 0.
             features: rising.
         """
         side = copy.copy(self)
@@ -107,13 +115,13 @@ class ItemSide:
         return torch.cat([(self._first_order + 0.5 * pairs)[:, None], self._form.item_vectors(self.sums)], dim=1)
 
     def push(self, change: Tensor) -> Tensor:
-        """The Jacobian of psi times a change of the table: [n_item_features, 1 + width] -> [I, 1 + dim]."""
+        """Apply the Jacobian of psi: [n_item_features, 1 + width] -> [I, 1 + dim]."""
         sums, own = self._summed(change)
         own = own + (sums * self._met).sum((1, 2)) - self._squares(change[:, 1:])
         return torch.cat([own[:, None], self._form.item_vectors(sums)], dim=1)
 
     def pull(self, rows: Tensor) -> Tensor:
-        """The transposed Jacobian: [I, 1 + dim] -> [n_item_features, 1 + width]."""
+        """Apply the transposed Jacobian: [I, 1 + dim] -> [n_item_features, 1 + width]."""
         own = rows[:, :1]
         sums = own[:, :, None] * self._met + self._form.item_sums(rows[:, 1:])
         groups = self._items.groups
@@ -136,7 +144,7 @@ class ItemSide:
         by_group = self._form.item_sums(vectors)  # [2, groups, width]
         groups = self._items.groups
         weighted = through[:, None, None]
-        # a factor v of a feature of weight x moves the own part by x (met - x alone(v))
+        # a factor v of a feature of weight x moves the own part by x (total - x alone(v))
         found = self._transposed(weighted * self._met.square(), power=2)
         found -= 2 * self._self * self._transposed(weighted * self._met, power=3)
         found += self._self.square() * self._transposed(weighted.expand(-1, groups, 1), power=4)
@@ -148,7 +156,7 @@ class ItemSide:
         return torch.from_numpy(self._items.times(norms.numpy(), power=2)).view(self._items.n, self._items.groups)
 
     def _summed(self, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums [I, groups, width] of the factors of a table, and of its weights [I]."""
+        """Return sums [I, groups, width] of the factors of a table, and of its weights."""
         both = torch.from_numpy(self._items.times(table.contiguous().numpy()))
         both = both.view(self._items.n, self._items.groups, table.shape[1])
         return both[:, :, 1:].contiguous(), both[:, :, 0].sum(1)

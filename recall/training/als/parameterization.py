@@ -1,4 +1,4 @@
-"""How each model of the family stands in the square loss: linear maps, and Jacobians where it is not linear."""
+"""Each model in the square loss: linear maps, and Jacobians elsewhere."""
 
 from abc import ABC, abstractmethod
 
@@ -44,7 +44,7 @@ class Form(ABC):
 
     @abstractmethod
     def user_table(self) -> Tensor:
-        """The user factors that meet items, float32 [n_user_features, width], contiguous."""
+        """Return the user factors that interact with items, float32 [n_features, width]."""
 
     @abstractmethod
     def item_table(self) -> Tensor:
@@ -59,19 +59,29 @@ class Form(ABC):
         """Write what `item_table` gave, changed."""
 
     def split_users(self, rows: SparseRows) -> SparseRows:
-        """The rows apart by group: n rows -> n user_groups rows."""
+        """Split each row by group: n rows -> n user_groups rows."""
         return rows
 
     def split_items(self, rows: SparseRows) -> SparseRows:
-        """The rows apart by group: n rows -> n item_groups rows."""
+        """Split each row by group: n rows -> n item_groups rows."""
         return rows
 
     def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:  # noqa: ARG002
-        """[n user_groups, width] -> [n, dim]."""
+        """Map sums to vectors: [n user_groups, width] -> [n, dim].
+
+        Args:
+            sums: float32.
+            kernels: do the products.
+        """
         return sums.reshape(len(sums) // self.user_groups, self.dim)
 
     def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:  # noqa: ARG002
-        """The transpose of `user_vectors`: [n, dim] -> [n user_groups, width]."""
+        """Apply the transpose of `user_vectors`: [n, dim] -> [n user_groups, width].
+
+        Args:
+            vectors: float32.
+            kernels: do the products.
+        """
         return vectors.reshape(len(vectors) * self.user_groups, self.dim // self.user_groups)
 
     def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
@@ -91,11 +101,19 @@ class Form(ABC):
         return sums.reshape(len(sums), self.dim)
 
     def item_sums(self, vectors: Tensor) -> Tensor:
-        """The transpose of `item_vectors`: [n, dim] -> [n, item_groups, width]."""
+        """Apply the transpose of `item_vectors`: [n, dim] -> [n, item_groups, width]."""
         return vectors.reshape(len(vectors), self.item_groups, self.dim // self.item_groups)
 
     def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        """For every feature, what it sees of the diagonals of its group: [n, 2] and [2, groups, width] -> [n, width]."""
+        """Return what each feature sees of the diagonals of its group.
+
+        Args:
+            sees: [n, 2].
+            diagonal: [2, groups, width].
+
+        Returns:
+            [n, width].
+        """
         return sees @ diagonal[:, 0]
 
     def within(self, sums: Tensor) -> Tensor:
@@ -103,32 +121,39 @@ class Form(ABC):
         return sums
 
     def alone(self, table: Tensor) -> Tensor:
-        """How a feature of an item would meet itself: [n_item_features, width] -> the same shape."""
+        """Return the product of each item feature with itself: same shape as the table."""
         return table
 
     def axes(self, gram: Float64) -> Float64 | None:  # noqa: ARG002
-        """An orthogonal matrix that the factors of both sides may be turned by, fit for a Gram matrix of either side.
+        """Return an orthogonal matrix that may turn the factors of both sides.
+
+        It is chosen for a Gram matrix of either side.
 
         Args:
             gram: float64 [dim, dim].
 
         Returns:
-            float64 [dim, dim], one axis in each column; None where the model is to stay as it is.
+            float64 [dim, dim], one axis in each column; None where the model must not be turned.
         """
         return None
 
     def turn(self, axes: Tensor) -> None:
-        """Turn the factors of both sides by what `axes` gave, or its transpose: float32 [dim, dim]."""
+        """Turn the factors of both sides by an orthogonal matrix, float32 [dim, dim]."""
         raise AssertionError(f"{type(self).__name__} gives no axes, and is not turned by {tuple(axes.shape)}")
 
 
 def field_of(fields: FeatureLayout) -> Tensor:
-    """The number of the field of every feature: int64 [n_features]."""
+    """Return the field of every feature: int64 [n_features]."""
     return torch.from_numpy(fields.of(np.arange(fields.n_features)))
 
 
 def apart_by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
-    """Row r's entries of field f as row r len(fields) + f."""
+    """Split row r's entries of field f into row r len(fields) + f.
+
+    Args:
+        rows: n rows.
+        fields: of their side.
+    """
     place = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)) * len(fields) + fields.of(rows.indices)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(fields)))])
     order = np.argsort(place, kind="stable")
@@ -136,7 +161,13 @@ def apart_by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
 
 
 def mixed(rows: Float32, weights: Tensor, kernels: Kernels) -> Float32:
-    """rows float32 [n a, k], weights [a, b] -> [n b, k]."""
+    """Mix groups by weights: [n a, k] -> [n b, k].
+
+    Args:
+        rows: float32 [n a, k].
+        weights: [a, b].
+        kernels: do the products.
+    """
     before, after = weights.shape
     out = np.empty((len(rows) // before * after, rows.shape[1]), dtype=np.float32)
     kernels.mix(weights.contiguous().numpy(), rows, out)
@@ -172,8 +203,8 @@ class FMForm(Form):
     def set_item_table(self, table: Tensor) -> None:
         self._model.item_factors.copy_(table)
 
+    @override
     def axes(self, gram: Float64) -> Float64:
-        """The principal axes of the Gram matrix."""
         axes: Float64 = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
         return axes
 
@@ -187,9 +218,9 @@ class FMForm(Form):
 
 
 class FFMForm(Form):
-    """A group for each field; vectors have a part for each pair of a user field and an item field.
+    """One group for each field; vectors have a part for each user-item field pair.
 
-    User factors that meet user fields take no part in a ranking. They are set to zero.
+    User factors for user fields do not affect a ranking. They are set to zero.
     """
 
     def __init__(self, model: FieldAwareFM, users: FeatureLayout, items: FeatureLayout) -> None:
@@ -245,8 +276,9 @@ class FFMForm(Form):
     def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
         return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
 
+    @override
     def within(self, sums: Tensor) -> Tensor:
-        """See Form: field b meets field b' by what each has for the other."""
+        """Combine fields b and b' by the embeddings that each has for the other."""
         met = self._by_field(sums)[:, :, self.user_groups :].transpose(1, 2)
         return functional.pad(met, (0, 0, self.user_groups, 0)).flatten(2)
 
@@ -262,7 +294,10 @@ class FFMForm(Form):
 
 
 class FwFMForm(Form):
-    """A group for each field; a vector has a part for each item field, into which the user fields are weighed."""
+    """One group for each field; vectors have a part for each item field.
+
+    The user fields are weighted into it.
+    """
 
     def __init__(self, model: FieldWeightedFM, users: FeatureLayout, items: FeatureLayout) -> None:
         self._model = model
@@ -297,7 +332,7 @@ class FwFMForm(Form):
         return self._model.symmetric_weights().detach()[self.user_groups :, self.user_groups :]
 
     def user_fields(self) -> Tensor:
-        """The field of every user feature: int64 [n_user_features]."""
+        """Return the field of every user feature: int64 [n_user_features]."""
         return field_of(self._users)
 
     def set_across(self, weights: Tensor) -> None:
@@ -341,8 +376,9 @@ class FwFMForm(Form):
     def alone(self, table: Tensor) -> Tensor:
         return table * self.among_items.diagonal()[field_of(self._items), None]
 
+    @override
     def axes(self, gram: Float64) -> Float64:
-        """The principal axes of the parts of all item fields together; every field is turned alike."""
+        """Return principal axes over the parts of all item fields; all are turned alike."""
         k = self._model.k
         parts = gram.reshape(self.item_groups, k, self.item_groups, k)
         return np.kron(np.eye(self.item_groups), torch.linalg.eigh(torch.from_numpy(np.einsum("bkbl->kl", parts)))[1].numpy())
@@ -358,10 +394,15 @@ class FwFMForm(Form):
 
 
 def form_of(model: Model, users: FeatureLayout | None, items: FeatureLayout | None) -> Form:
-    """How `model` stands in the square loss; the fields of both sides may be left out for a model without fields.
+    """Return the parameterization of a model.
+
+    Args:
+        model: any of the family.
+        users: the user fields; None for a model without fields.
+        items: the item fields; None for a model without fields.
 
     Raises:
-        TypeError: no form is known for this kind of model, or its fields are left out.
+        TypeError: The kind of model is unknown, or its fields are missing.
     """
     if isinstance(model, FactorizationMachine):
         return FMForm(model)

@@ -27,9 +27,9 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """Maps a function over parts, several at a time, and gives the results in the order of the parts.
+    """Thread pool that maps a function over parts, with results in order.
 
-    How the work is cut never depends on the number of threads, so neither do the bits of what is added up from it.
+    The partition never depends on the number of threads, so neither do the bits of sums over it.
     """
 
     def __init__(self, threads: int) -> None:
@@ -37,7 +37,12 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="solver") if threads > 1 else None
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-        """function(part) for every part, in their order."""
+        """Yield function(part) for every part, in order.
+
+        Args:
+            function: runs on a thread.
+            parts: the parts.
+        """
         if self._pool is None:
             yield from map(function, parts)
             return
@@ -50,7 +55,12 @@ class Workers:
             yield waiting.popleft().result()
 
     def run(self, function: Callable[[Part], None], parts: Sequence[Part]) -> None:
-        """function(part) for every part."""
+        """Run function(part) for every part.
+
+        Args:
+            function: runs on a thread.
+            parts: the parts.
+        """
         for _ in self.map(function, parts):
             pass
 
@@ -83,21 +93,26 @@ class Shard:
     groups: int
 
     def blocks(self, d: int) -> Iterator[tuple[int, int]]:
-        """Ranges of the shard's own rows, counted from `first`, whose vectors of d components stay in the cache."""
+        """Yield ranges of rows, from `first`, whose vectors of d components fit the cache."""
         rows = max(1, _BLOCK_VALUES // max(d, 1) // STRIDE) * STRIDE
         for first in range(0, self.last - self.first, rows):
             yield first, min(first + rows, self.last - self.first)
 
     def rows(self, first: int, last: int) -> tuple[Entries, UInt8]:
-        """Entries and follows of the shard's own rows [first, last)."""
+        """Return entries and follows of the shard's own rows [first, last).
+
+        Args:
+            first: position of the first row.
+            last: position after the last row.
+        """
         part = slice(first * self.groups, last * self.groups)
         return self.x.rows(part.start, part.stop), self.follows[part]
 
 
 class FeatureMatrix:
-    """X of one side, [n, n_features]. No row may hold a feature twice, or its square would be wrong.
+    """X of one side, [n, n_features], in shards. Features of a row must be distinct.
 
-    The entries of a row may lie in groups, each of which is then summed by itself.
+    The entries of a row may be in groups, each of which is then summed by itself.
 
     Attributes:
         n, n_features, groups: rows, features and groups of a row.
@@ -113,22 +128,22 @@ class FeatureMatrix:
         workers: Workers,
         abridged: bool = False,
     ) -> None:
-        """Cut rows where their `work` (integer [n], entries that pass through each) is shared out evenly.
+        """Cut rows into shards of about equal work.
 
         Args:
             rows: n groups rows, those of one row of X after one another.
-            groups: how many.
-            work: see above.
+            groups: of each row.
+            work: integer [n], entries that pass through each row.
             kernels: do the sums.
             workers: share them.
-            abridged: rows may be kept as differences from the row before; powers and transposes are then not at hand.
+            abridged: rows may be delta-encoded; powers and transposes are then unavailable.
         """
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
         self._kernels, self._workers = kernels, workers
         self.shards = tuple(self._cut(rows, work, abridged and groups == 1))
 
     def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
-        """The rows of this matrix and then those of another one of the same features; entries are shared, not copied."""
+        """Append the rows of another matrix of the same features, without a copy."""
         both = copy.copy(self)
         both.n = self.n + other.n
         moved = (replace(shard, first=shard.first + self.n, last=shard.last + self.n) for shard in other.shards)
@@ -136,13 +151,25 @@ class FeatureMatrix:
         return both
 
     def times(self, table: Float32, power: int = 1) -> Float32:
-        """X table, the entries of X raised to a power: [n_features, d] -> [n groups, d]."""
+        """Return X table, [n groups, d].
+
+        Args:
+            table: [n_features, d].
+            power: to which the entries of X are raised.
+        """
         out = np.empty((self.n * self.groups, table.shape[1]), dtype=np.float32)
         self.fill(self.shards, table, out, power)
         return out
 
     def fill(self, shards: Sequence[Shard], table: Float32, out: Float32, power: int = 1) -> None:
-        """X table for the rows of consecutive shards: [n_features, d] -> out [rows groups, d]."""
+        """Compute X table for the rows of consecutive shards.
+
+        Args:
+            shards: of the rows.
+            table: [n_features, d].
+            out: [rows groups, d].
+            power: to which the entries of X are raised.
+        """
         start = shards[0].first
 
         def gathered(shard: Shard) -> None:
@@ -152,7 +179,12 @@ class FeatureMatrix:
         self._workers.run(gathered, shards)
 
     def transposed_times(self, rows: Float32, power: int = 1) -> Float32:
-        """X' rows, the entries of X raised to a power: [n groups, d] -> [n_features, d]."""
+        """Return X' rows, [n_features, d].
+
+        Args:
+            rows: [n groups, d].
+            power: to which the entries of X are raised.
+        """
 
         def scattered(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
@@ -163,13 +195,23 @@ class FeatureMatrix:
         return self.summed(scattered, rows.shape[1])
 
     def summed(self, function: Callable[[Shard], Float32], d: int) -> Float32:
-        """The sum of what each shard adds to its own features: function(shard) [m, d] -> [n_features, d]."""
+        """Sum the contributions of shards to their own features: [n_features, d].
+
+        Args:
+            function: gives [m, d] for a shard.
+            d: number of components.
+        """
         total = np.zeros((self.n_features, d), dtype=np.float32)
         self.add(function, total)
         return total
 
     def add(self, function: Callable[[Shard], Float32], total: Float32) -> None:
-        """Add what each shard adds to its own features, function(shard) [m, d], to a table [n_features, d]."""
+        """Add what each shard contributes to its own features.
+
+        Args:
+            function: gives [m, d] for a shard.
+            total: [n_features, d], added to.
+        """
         for shard, part in zip(self.shards, self.mapped(function), strict=True):
             m = len(shard.features)
             home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
@@ -197,7 +239,12 @@ class FeatureMatrix:
 
 
 def squared_sums(rows: SparseRows, values: Float32) -> Float32:
-    """(X o X)' values: [n, d] -> [n_features, d]."""
+    """Return (X o X)' values: [n_features, d].
+
+    Args:
+        rows: X.
+        values: [n, d].
+    """
     total = np.zeros((rows.n_features, values.shape[1]))
     for first in range(0, len(rows), _ROWS):
         last = min(first + _ROWS, len(rows))
@@ -245,7 +292,12 @@ class Chunk:
     ranges: tuple[ItemRange, ...]
 
     def beside(self, other: "Chunk", items: int) -> "Chunk":
-        """This chunk with the pairs of another one of the same contexts, whose items count from `items` on."""
+        """Add the pairs of another chunk of the same contexts.
+
+        Args:
+            other: its items count from `items` on.
+            items: number of items of this chunk.
+        """
         moved = tuple(replace(part, items=part.items + np.int32(items)) for part in other.ranges)
         return Chunk(self.shards, self.ranges + moved)
 
@@ -261,13 +313,15 @@ class Chunk:
 
 
 def by_item(pairs: Entries, columns: int, shards: Sequence[Shard], k: int) -> Iterator[Chunk]:
-    """The pairs in chunks whose context vectors of k components are held at once, each sorted by item, then context.
+    """Yield the pairs in chunks, each sorted by item, then context.
+
+    The context vectors of a chunk, of k components, are in memory at once.
 
     Args:
         pairs: a row for each context; indices are items in [0, columns).
-        columns: how many items there may be.
-        shards: of the contexts' feature matrix; they and k alone decide on the chunks.
-        k: see above.
+        columns: number of items.
+        shards: of the contexts' feature matrix; they and k determine the chunks.
+        k: number of components.
     """
     rows = max(1, _CHUNK_VALUES // max(k, 1))
     taken: list[Shard] = []
@@ -293,7 +347,12 @@ def _chunk(pairs: Entries, columns: int, shards: tuple[Shard, ...]) -> Chunk:
 
 
 def transposed(pairs: Entries, columns: int) -> Entries:
-    """The same pairs as one row for each column, its entries in the order of the rows they come from."""
+    """Return the same pairs as one row for each column, in order of rows.
+
+    Args:
+        pairs: the pairs.
+        columns: number of columns.
+    """
     start, stop = pairs.indptr[0], pairs.indptr[-1]
     order = stable_order(pairs.indices[start:stop], columns)
     rows = np.repeat(np.arange(pairs.n, dtype=np.int32), np.diff(pairs.indptr))
@@ -302,7 +361,12 @@ def transposed(pairs: Entries, columns: int) -> Entries:
 
 
 def shared_out(indptr: Int64, parts: int) -> list[tuple[int, int]]:
-    """Ranges of rows with about equally many entries each, at most `parts` of them."""
+    """Return at most `parts` ranges of rows with about equally many entries.
+
+    Args:
+        indptr: int64 [n + 1].
+        parts: maximum number.
+    """
     inner = np.searchsorted(indptr, indptr[0] + np.arange(1, parts) * ((indptr[-1] - indptr[0]) / parts))
     bounds = np.unique(np.concatenate([[0], inner, [len(indptr) - 1]]))
     return [(int(low), int(high)) for low, high in pairwise(bounds)]

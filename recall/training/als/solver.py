@@ -1,4 +1,4 @@
-"""Square loss over every (context, item) pair, by alternating conjugate gradients.
+"""Implicit ALS: square loss over all pairs, by alternating conjugate gradients.
 
 With contexts c, items i, observed pairs S of weight s, row and column weights a and b, phi = user_vectors and
 psi = item_vectors, the loss is
@@ -114,12 +114,16 @@ class WholeCatalogueSolver:
 
     @property
     def note(self) -> str:
-        """See Learner."""
+        """Description of the method, for the report."""
         return f"square loss with inner loops by {self._kernels.name}"
 
     @torch.no_grad()
     def sweep(self) -> float:
-        """One step of each side. Returns the loss after it, regulariser included, for each unit of observed weight."""
+        """Take one step of each side.
+
+        Returns:
+            The loss after it, regulariser included, for each unit of observed weight.
+        """
         with _one_thread(self._kernels.threads > 1):
             if self._form.dim:
                 if not self._reserved:
@@ -176,14 +180,14 @@ class WholeCatalogueSolver:
             self._clear_reserved()
 
     def _clear_reserved(self) -> None:
-        """Set the reserved factor to what it is by definition: turns leave rounding errors on it."""
+        """Reset the reserved factor, from which turns leave rounding errors."""
         table = self._form.user_table()
         table[:, -1] = 0.0
         table[self._carriers, -1] = _LENGTH / len(self._carriers)
         self._form.set_user_table(table)
 
     def _seen_by_users(self) -> ItemsSeen:
-        """What the user side sees of the items, after a turn of the factors to the axes of their Gram matrix."""
+        """Turn the factors to the axes of the items' Gram matrix; return what users see."""
         vectors = self._psi()[:, 1:].contiguous()
         found = bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers)
         gram = self._turn(found, but_last=self._reserved)[0][1:, 1:].contiguous()
@@ -203,7 +207,7 @@ class WholeCatalogueSolver:
         )
 
     def _move_users(self, parts: list[ContextRows], seen: Seen) -> None:
-        """Step of the user table, and of the weights between fields, on the loss of some contexts.
+        """Step the user table and field weights on the loss of some contexts.
 
         Args:
             parts: the contexts.
@@ -252,7 +256,7 @@ class WholeCatalogueSolver:
         self._form.set_user_table(table)
 
     def _item_step(self) -> float:
-        """One Gauss-Newton step of the item table; returns the loss without the user's penalty."""
+        """Take a Gauss-Newton step of the item table; return loss without user penalty."""
         rows = self._rows
         if rows.users_apart is not None and rows.items_apart is not None:
             return self._items_one_by_one(rows.users_apart, rows.items_apart)
@@ -342,7 +346,7 @@ class WholeCatalogueSolver:
         return after
 
     def _among_items(self, form: FwFMForm, items: ItemRows, seen: ContextsSeen) -> float:
-        """Solve for the weights between item fields; returns what the loss changes by, their penalty included."""
+        """Solve for the weights between item fields; return the change of the loss."""
         side = ItemSide(form, items.matrix, self._item_table())
         psi, alpha_b, gram = side.vectors(), torch.from_numpy(items.alpha_b), seen.gram
         residual, _ = self._item_pull(seen.chunks, seen.phi, RESIDUAL, psi)
@@ -353,7 +357,7 @@ class WholeCatalogueSolver:
         return before - fall
 
     def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
-        """Returns the loss without the user's penalty."""
+        """Solve one-hot items; return the loss without the user's penalty."""
         a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
         gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
@@ -376,9 +380,12 @@ class WholeCatalogueSolver:
         psi: Tensor,
         gram: Float64 | None = None,
     ) -> tuple[Tensor, float]:
-        """What observed pairs pull every item vector at, [I, 1 + dim], and their weighted squared errors.
+        """Return the pull of observed pairs on item vectors, and weighted squared errors.
 
         Where `gram` is given, zeros [1 + dim, 1 + dim] in float64, [1 ; phi]' diag(a) [1 ; phi] is added to it.
+
+        Returns:
+            [I, 1 + dim], and the errors.
         """
         items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
         out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
@@ -400,7 +407,7 @@ class WholeCatalogueSolver:
     def _move_items(
         self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, seen: ContextsSeen, before: float
     ) -> float:
-        """Take the step, or the largest half of it that lowers the loss: psi is not linear in the table."""
+        """Take the step, halved until it lowers the loss: psi is not linear in the table."""
         for _ in range(_HALVINGS):
             moved = table + step
             psi = ItemSide(self._form, items.matrix, moved).vectors()
@@ -416,7 +423,7 @@ class WholeCatalogueSolver:
         return Phi(self._form, self._rows.contexts.matrix, items.chunks, self._kernels)
 
     def _first_order(self, weight: Tensor, width: int) -> Tensor:
-        """The regularisation of a table [n_item_features, width] whose first column are first-order weights."""
+        """Return the penalty of a table whose first column are first-order weights."""
         weights = weight.repeat(1, width)
         weights[:, 0] *= self._config.first_order
         return weights
@@ -439,10 +446,10 @@ class WholeCatalogueSolver:
         self._form.set_item_table(table[:, 1:])
 
     def _turn(self, gram: Float64, but_last: bool = False) -> tuple[Tensor, Tensor]:
-        """Turn all factors, or all but the last, to the axes of a Gram matrix of vectors.
+        """Turn all factors, or all but the last, to the axes of a Gram matrix.
 
         Returns:
-            The matrix as it is then, and what turns a vector, both float32 [1 + dim, 1 + dim], as the matrix is.
+            The turned matrix, and what turns a vector, both float32 [1 + dim, 1 + dim].
         """
         whole = np.eye(len(gram))
         axes = None
@@ -474,7 +481,10 @@ class WholeCatalogueSolver:
 
 @contextmanager
 def _one_thread(where: bool) -> Iterator[None]:
-    """Leave torch one thread while the loops have their own: sums then have the same bits, and none waits for another."""
+    """Limit torch to one thread while the kernels have their own.
+
+    Sums then have the same bits, and threads do not compete.
+    """
     threads = torch.get_num_threads()
     try:
         if where:
@@ -485,5 +495,5 @@ def _one_thread(where: bool) -> Iterator[None]:
 
 
 def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
-    """The loss over all pairs, from item vectors [n, 1 + dim] and the contexts' Gram matrix."""
+    """Return the loss over all pairs, from item vectors and the contexts' Gram matrix."""
     return float((torch.from_numpy(items.alpha_b)[:, None] * (psi @ gram) * psi).double().sum())

@@ -1,7 +1,8 @@
-"""Features that only masked rows have, such as that of an unknown id: few rows that stand for everybody.
+"""Features of masked rows only, such as that of an unknown id.
 
-They enter no score of an observed pair, so that they are solved for by themselves, all other features held fixed. What
-they see is compact: masked contexts differ little in them, and are merged by the features that may move.
+These few rows stand for all unknown users. They are in no score of an observed pair, so that they are solved for separately,
+with all other features fixed. What they see is compact: masked contexts differ little in them, and are merged by the features
+that may move.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from recall.training.masking import merged
 from recall.training.ranks import Ranks
 
 STEPS = 10  # of conjugate gradients; more changed no figure on ml-100k and toys
-_PENALTY = 0.01  # times the regularisation: these rows stand for everybody; on ml-100k 1 halves NDCG without history
+_PENALTY = 0.01  # times the regularisation: these rows stand for all users; on ml-100k 1 halves NDCG without history
 _HELD_VALUES = 1 << 23  # vector components of contexts that are held, 32 MB
 
 
@@ -84,7 +85,7 @@ def move_users(
 def _merged(
     form: Form, part: MaskedContexts, features: Int64, n_items: int, alpha: np.float32, kernels: Kernels, workers: Workers
 ) -> UserSide:
-    """Contexts of which only some features move: those that share them are one context with their pairs added up."""
+    """Merge contexts that share the features that move; their pairs are added up."""
     rows, code = merged(part.rows.narrowed(features))
     pairs = summed_pairs(part.pairs, code, len(rows), n_items)
     a = (alpha * np.bincount(code, part.a, len(rows))).astype(np.float32)
@@ -112,9 +113,17 @@ class HeldPhi:
 
 
 def reached(items: ItemRows, phi: Phi | HeldPhi, dim: int) -> tuple[tuple[Chunk, ...], Phi | HeldPhi]:
-    """Return the chunks of some items with the contexts alone that have pairs with them, and their vectors.
+    """Return the chunks of some items with the contexts of their pairs only.
 
-    Both are as they were where there are too many such contexts to hold.
+    Unchanged where there are too many such contexts to hold in memory.
+
+    Args:
+        items: the items.
+        phi: vectors of all contexts.
+        dim: of the vectors.
+
+    Returns:
+        The chunks, and the vectors of their contexts.
     """
     contexts = [_contexts_of(chunk) for chunk in items.chunks]
     if sum(map(len, contexts)) * dim > _HELD_VALUES:
@@ -144,5 +153,5 @@ def _indexed(pairs: Entries, number: Int32) -> Entries:
 
 
 def positive(diagonal: Tensor) -> Tensor:
-    """Return a diagonal to divide by: a feature that sees nothing has nothing to move it, and stays where it is."""
+    """Make a diagonal divisible: a feature that sees nothing stays where it is."""
     return torch.where(diagonal > 0, diagonal, 1.0)

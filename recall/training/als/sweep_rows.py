@@ -1,7 +1,7 @@
-"""The rows that a sweep of the whole-catalogue solver sees: contexts and items as they are, and masked ones beside them.
+"""The rows of a sweep: contexts and items as they are, plus masked ones.
 
-Masked contexts train the user side alone, and masked items the item side alone: a step of one side sees the other as
-it is. Only where both sides have one field each are merged masked contexts contexts like others.
+Masked contexts train only the user side, and masked items only the item side: a step of one side sees the other as
+it is. Only where both sides have one field each are merged masked contexts treated like others.
 """
 
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class ItemRows:
     rows: SparseRows
 
     def beside(self, other: "ItemRows") -> "ItemRows":
-        """The rows of both."""
+        """Return the rows of both."""
         n = len(self.of_item)
         return ItemRows(
             self.matrix.followed(other.matrix),
@@ -145,21 +145,21 @@ class SweepRows:
         return MaskedContexts(self._context_rows(masked.rows, pairs, a).matrix, pairs, a, masked.rows)
 
     def of_users(self, sweep: int) -> tuple[list[MaskedContexts], Seen]:
-        """Masked contexts of one sweep of the user side, and what its features see of them and of `contexts`."""
+        """Return the masked contexts of one sweep of the user side, and what features see."""
         drawn = None if self._users is None else self._users.drawn(sweep)
         if drawn is None:
             return [], self.user_sees
         return [self._masked_contexts(drawn)], self.user_sees.beside(self._shown(drawn))
 
     def _shown(self, masked: Masked) -> Float32:
-        """What each user feature sees of masked contexts, float32 [n_user_features, 2]."""
+        """Return what user features see of masked contexts, float32 [n_user_features, 2]."""
         values = [masked.summed(self.weights.of_context), self._alpha * masked.summed(self.weights.a)]
         shown = squared_sums(masked.rows, np.stack(values, axis=1))
         self._ranks.add_up(shown)
         return shown
 
     def of_items(self, sweep: int) -> tuple[ItemRows, ItemRows | None]:
-        """The items of one sweep of the item side as they are, and the masked ones."""
+        """Return the items of one sweep of the item side, and the masked ones."""
         drawn = None if self._items is None else self._items.drawn(sweep)
         masked = self._items_always_masked
         if drawn is not None:
@@ -216,12 +216,17 @@ class SweepRows:
         return tuple(by_item(pairs, items, self.contexts.matrix.shards, self._form.dim))
 
     def user_matrix(self, rows: SparseRows) -> FeatureMatrix:
-        """Some contexts, ready to be multiplied by a table."""
+        """Return the feature matrix of some contexts."""
         split = self._form.split_users(rows)
         return FeatureMatrix(split, self._form.user_groups, np.diff(rows.indptr), self._kernels, self._workers)
 
     def item_matrix(self, rows: SparseRows, features: Int64 | None = None) -> FeatureMatrix:
-        """Some items, ready to be multiplied by a table: of all features, or of some, rising, that are numbered from 0."""
+        """Return the feature matrix of some items.
+
+        Args:
+            rows: of the items.
+            features: only these; default all.
+        """
         split = self._form.split_items(rows)
         if features is not None:
             split = split.narrowed(features)

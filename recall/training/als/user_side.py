@@ -1,4 +1,4 @@
-"""The user side of the whole-catalogue square loss: sums over contexts that are never all held at once."""
+"""User side of the square loss: sums over contexts, in chunks that bound memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ SCORE = (0.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """What the unobserved part of the loss pulls a context of weight alpha a_c at: scale alpha a_c (base + gram phi_c).
+    """Unobserved part of the loss: a pull of alpha a_c scale (base + gram phi_c).
 
     Attributes:
         scale: 1 or -1.
         base: float32 [dim].
-        gram: float32 [dim, dim], or its diagonal [dim] where there is nothing beside it.
-        coupling: float32 [dim], what the last component has beside that diagonal, 0 at the end; None for nothing.
+        gram: float32 [dim, dim], or its diagonal [dim] where it is diagonal.
+        coupling: float32 [dim], off-diagonal entries of the last component, 0 at the end; None for none.
     """
 
     scale: float
@@ -62,12 +62,12 @@ class ItemsSeen:
 
     @property
     def score(self) -> "Pull":
-        """What it needs for a change of the user table, which has no part along a reserved factor."""
+        """The pull of a change of the user table, without a reserved factor."""
         everything = Everything(1.0, torch.zeros_like(self.base), self.gram)
         return SCORE, everything, (torch.zeros_like(self.own), self.vectors)
 
     def but_reserved(self, change: Tensor) -> Tensor:
-        """Clear the reserved factor, if there is one, in a change of the user table [n, width], in place."""
+        """Clear the reserved factor, if any, in a change of the user table, in place."""
         if self.coupling is not None:
             change[:, -1] = 0.0
         return change
@@ -78,7 +78,7 @@ Pull = tuple[tuple[float, float], Everything, tuple[Tensor, Tensor]]
 
 
 class _Block(NamedTuple):
-    """Contexts that are worked on together: entries, follows, sums by group [n groups, width], and which they are."""
+    """A block of contexts: entries, follows, sums by group [n groups, width], range."""
 
     x: Entries
     follows: UInt8
@@ -87,7 +87,7 @@ class _Block(NamedTuple):
 
 
 class UserSide:
-    """phi = [1 ; X table, as the form spreads it] for the contexts, and what they are pulled at."""
+    """Contexts: phi = [1 ; X table, mapped by the form], and their gradients."""
 
     def __init__(self, form: Form, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels) -> None:
         self._form, self._contexts, self._pairs, self._alpha_a, self._kernels = form, contexts, pairs, alpha_a, kernels
@@ -95,10 +95,10 @@ class UserSide:
     def pull(
         self, total: Tensor, table: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
     ) -> None:
-        """Add the transpose of table -> phi, times what each context is pulled at by its pairs and by everything.
+        """Add the transpose of table -> phi times the pulls on contexts.
 
         Args:
-            total: [n_user_features, width], contiguous; is added to.
+            total: [n_user_features, width], added to.
             table: [n_user_features, width].
             signs: see `Kernels.fit`.
             everything: the unobserved part.
@@ -118,11 +118,13 @@ class UserSide:
     def pull_weights(
         self, weights: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """The same for phi_b = sum_a weights_ab S_a with the form's own table, which is linear in the weights.
+        """Return the same for phi_b = sum_a weights_ab S_a, linear in the weights.
 
         Args:
             weights: [user fields, item fields].
-            signs, everything, psi: as for `pull`.
+            signs: as for `pull`.
+            everything: as for `pull`.
+            psi: as for `pull`.
 
         Returns:
             [user fields, item fields].
@@ -153,7 +155,7 @@ class UserSide:
     def _pulls(
         self, block: _Block, phi: Float32, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
     ) -> Float32:
-        """What contexts with vectors phi are pulled at: [n, dim] -> [n, dim]."""
+        """Return the pulls on contexts with vectors phi: [n, dim] -> [n, dim]."""
         rows, pulls = block.rows, np.empty_like(phi)
         draw = self._kernels.shade if everything.gram.dim() == 1 else self._kernels.blend
         scale = np.float32(everything.scale) * self._alpha_a[rows]
@@ -170,7 +172,7 @@ class UserSide:
 
 
 class Phi:
-    """Vectors of contexts, a chunk at a time; worked out again for each chunk unless there is only one."""
+    """Vectors of contexts by chunk, recomputed for each unless there is only one."""
 
     def __init__(self, form: Form, contexts: FeatureMatrix, chunks: Sequence[Chunk], kernels: Kernels) -> None:
         self._form, self._contexts, self._kernels = form, contexts, kernels
@@ -180,7 +182,7 @@ class Phi:
         self._held: tuple[Chunk, Float32] | None = None
 
     def of(self, chunk: Chunk) -> Float32:
-        """phi without its first component, float32 [last - first, dim], good until the next call."""
+        """Return phi without its first component, float32, valid until the next call."""
         if self._held is None or self._held[0] is not chunk:
             sums = self._sums[: (chunk.last - chunk.first) * self._contexts.groups]
             self._contexts.fill(chunk.shards, self._table, sums)

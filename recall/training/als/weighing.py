@@ -35,7 +35,12 @@ class Weights:
 
     @staticmethod
     def of(pairs: ObservedPairs, config: OpeningConfig) -> "Weights":
-        """The weights that a configuration gives to observed pairs."""
+        """Return the weights of observed pairs by a configuration.
+
+        Args:
+            pairs: observed pairs.
+            config: exponents and factors.
+        """
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         by_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items))
         pairs.ranks.add_up(by_item)
@@ -97,7 +102,10 @@ def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:
 
 
 def _power(counts: Float32, power: float, observation: float, ranks: Ranks) -> Float32:
-    """counts^power [n], scaled to a mean of 1; less than one observation weighs as one, also where it has decayed."""
+    """Return counts^power [n], scaled to a mean of 1.
+
+    Less than one observation weighs as one, even after decay.
+    """
     weights = np.maximum(counts, np.float32(observation)) ** np.float32(power)
     mean = np.float64(ranks.total(weights.sum(dtype=np.float64))) / ranks.total(len(weights))
     return np.asarray(weights / mean, dtype=np.float32)

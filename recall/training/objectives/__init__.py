@@ -1,1 +1,1 @@
-"""What gradient learning makes small. An objective sees vectors and knows nothing of the model that gave them."""
+"""Objectives of gradient learning, functions of vectors only."""

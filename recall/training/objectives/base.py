@@ -52,12 +52,12 @@ class Objective(Protocol[BatchT]):
 
     @property
     def with_offset(self) -> bool:
-        """Whether user offsets have a part in the loss; they have none where only the order of items counts."""
+        """Whether the loss uses user offsets, unlike losses of the order of items."""
         ...
 
     @property
     def weight(self) -> float:
-        """Observed weight of one pass: the loss is told for each unit of it."""
+        """Observed weight of one epoch, which the loss is divided by."""
         ...
 
     def begin(self, epoch: int) -> None:
@@ -65,11 +65,16 @@ class Objective(Protocol[BatchT]):
         ...
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> BatchT:
-        """The batch of the contexts or pairs at positions `chosen`, int64 [m], with what is drawn to go with them."""
+        """Return the batch of contexts or pairs, with random draws.
+
+        Args:
+            chosen: int64 [m], positions of contexts or pairs.
+            rng: random generator.
+        """
         ...
 
     def gradients(self, batch: BatchT, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
-        """The loss of a batch whose contexts and items have these vectors.
+        """Return the loss of a batch, and its gradients by the vectors.
 
         Args:
             batch: drawn by this objective.

@@ -30,13 +30,19 @@ class NegativeSource(Protocol):
         ...
 
     def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
-        """int64 [len(contexts), n]."""
+        """Draw negatives, int64 [len(contexts), n].
+
+        Args:
+            contexts: int64 [m].
+            n: draws for each.
+            rng: random generator.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RivalBatch(Batch):
-    """Observed pairs, each with negatives of its own. `contexts` holds no context twice.
+    """Observed pairs, each with its own negatives; contexts are distinct.
 
     Attributes:
         owner: int64 [P], the context of each pair as a place in `contexts`.
@@ -56,7 +62,7 @@ Loss = Callable[[Tensor, RivalBatch], Tensor]
 
 
 class Pairwise:
-    """See the module; an `Objective` over pairs."""
+    """Objective over pairs with sampled negatives."""
 
     def __init__(self, pairs: ObservedPairs, source: NegativeSource, negatives: int, loss: Loss, with_offset: bool) -> None:
         self._pairs = pairs
@@ -69,11 +75,16 @@ class Pairwise:
         self.weight = pairs.ranks.total(pairs.weights.sum())
 
     def begin(self, epoch: int) -> None:
-        """See Objective."""
+        """Refresh the source of negatives."""
         self._source.begin(epoch)
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> RivalBatch:
-        """See Objective."""
+        """Draw negatives for the pairs.
+
+        Args:
+            chosen: int64 [m], positions of pairs.
+            rng: random generator.
+        """
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
         negatives = self._source.draw(self._owners[chosen], self._negatives, rng)
         items, place = np.unique(
@@ -90,7 +101,14 @@ class Pairwise:
         )
 
     def gradients(self, batch: RivalBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
-        """See Objective."""
+        """Return the loss and its gradients.
+
+        Args:
+            batch: drawn by this objective.
+            phi: [B, dim], user vectors.
+            psi: [M, dim], item vectors.
+            offset: [B], user offsets.
+        """
         users, items = phi[batch.owner], psi[batch.place]  # [P, dim] and [P, 1 + n, dim]
         scores = torch.einsum("pd,pnd->pn", users, items)
         if self.with_offset:
@@ -107,17 +125,27 @@ class Pairwise:
 
 
 def bpr(scores: Tensor, batch: RivalBatch) -> Tensor:  # noqa: ARG001 - one of several losses
-    """See the module."""
+    """Return the BPR loss.
+
+    Args:
+        scores: [P, 1 + n], what was observed first.
+        batch: the pairs.
+    """
     return functional.softplus(scores[:, 1:] - scores[:, :1]).mean(1)
 
 
 def logistic(scores: Tensor, batch: RivalBatch) -> Tensor:  # noqa: ARG001 - one of several losses
-    """See the module."""
+    """Return the log loss.
+
+    Args:
+        scores: [P, 1 + n], what was observed first.
+        batch: the pairs.
+    """
     return functional.softplus(-scores[:, 0]) + functional.softplus(scores[:, 1:]).mean(1)
 
 
 def warp(margin: float) -> Loss:
-    """See the module."""
+    """Return the WARP loss of a margin."""
 
     def loss(scores: Tensor, batch: RivalBatch) -> Tensor:
         hinges = margin - scores[:, :1] + scores[:, 1:]  # [P, n]
@@ -157,7 +185,7 @@ class LabelledBatch(Batch):
 
 
 class LabelledLogLoss:
-    """See the module; an `Objective` over rows, those that were taken first."""
+    """Log loss over rows of label 1 and 0; the taken ones come first."""
 
     def __init__(self, pairs: ObservedPairs, shown: ShownPairs) -> None:
         self._owners = np.concatenate([pairs.owners, shown.contexts])
@@ -169,10 +197,15 @@ class LabelledLogLoss:
         self.weight = pairs.ranks.total(self._weights.sum(dtype=np.float64))
 
     def begin(self, epoch: int) -> None:
-        """See Objective; every pass is alike."""
+        """Do nothing: all epochs are alike."""
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> LabelledBatch:  # noqa: ARG002 - nothing is drawn
-        """See Objective."""
+        """Return the rows.
+
+        Args:
+            chosen: int64 [m], positions of rows.
+            rng: unused.
+        """
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
         items, place = np.unique(self._items[chosen], return_inverse=True)
         return LabelledBatch(
@@ -185,7 +218,14 @@ class LabelledLogLoss:
         )
 
     def gradients(self, batch: LabelledBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
-        """See Objective."""
+        """Return the loss and its gradients.
+
+        Args:
+            batch: drawn by this objective.
+            phi: [B, dim], user vectors.
+            psi: [M, dim], item vectors.
+            offset: [B], user offsets.
+        """
         users, items = phi[batch.owner], psi[batch.place]
         scores = (users * items).sum(1) + offset[batch.owner]
         loss = functional.binary_cross_entropy_with_logits(scores, batch.taken, batch.weights, reduction="sum")

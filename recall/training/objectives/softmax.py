@@ -4,7 +4,7 @@ For every context c with observed items S_c of weights s, and all items j of the
 
     L_c = sum_{i in S_c} s_ci (log sum_j exp(y_cj / t) - y_ci / t),      y_cj = <phi_c, psi_j>
 
-A context is met once however many items it was observed with, so that a pass costs contexts x items products, not
+A context is processed once however many items it was observed with, so that an epoch costs contexts x items products, not
 interactions x items (Jean et al. 2015 and Blanc and Rendle 2018 sample to avoid it; a catalogue that fits need not).
 """
 
@@ -42,7 +42,10 @@ class ContextBatch(Batch):
 
 
 class ContextWeights:
-    """What each context and its observed pairs weigh: observed weight to the power of an activity, shared among its pairs."""
+    """Weights of contexts and their pairs.
+
+    Observed weight to the power of an activity, shared among the pairs of a context.
+    """
 
     def __init__(self, pairs: ObservedPairs, activity: float) -> None:
         self._pairs = pairs
@@ -53,7 +56,11 @@ class ContextWeights:
         self._factors = (factors * (self.total / total((sums * factors).sum()))).astype(np.float32)
 
     def batch(self, contexts: Int64) -> tuple[Int64, Int64, Tensor]:
-        """Index pointers, observed items and weights of some contexts: int64 [B + 1], int64 [nnz], float [nnz]."""
+        """Return index pointers, observed items and weights of some contexts.
+
+        Returns:
+            int64 [B + 1], int64 [nnz], float [nnz].
+        """
         pairs = self._pairs
         lengths = np.diff(pairs.indptr)[contexts]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
@@ -63,7 +70,7 @@ class ContextWeights:
 
 
 class FullSoftmax:
-    """See the module; an `Objective` over contexts."""
+    """Softmax over the whole catalogue."""
 
     def __init__(self, pairs: ObservedPairs, temperature: float, activity: float) -> None:
         self._weights = ContextWeights(pairs, activity)
@@ -73,14 +80,26 @@ class FullSoftmax:
         self.weight = self._weights.total
 
     def begin(self, epoch: int) -> None:
-        """See Objective; every pass is alike."""
+        """Do nothing: all epochs are alike."""
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> ContextBatch:  # noqa: ARG002 - nothing is left to chance
-        """See Objective."""
+        """Return the contexts.
+
+        Args:
+            chosen: int64 [m], positions of contexts.
+            rng: unused.
+        """
         return ContextBatch(chosen, None, *self._weights.batch(chosen))
 
     def gradients(self, batch: ContextBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
-        """See Objective."""
+        """Return the loss and its gradients.
+
+        Args:
+            batch: drawn by this objective.
+            phi: [B, dim], user vectors.
+            psi: [M, dim], item vectors.
+            offset: unused.
+        """
         queries = phi / self._temperature
         shift_needed = float(queries.norm(dim=1).max() * psi.norm(dim=1).max()) > _SAFE
         by_phi, by_psi = torch.empty_like(phi), torch.zeros_like(psi)
@@ -104,7 +123,7 @@ def _piece(
     by_phi: Tensor,
     by_psi: Tensor,
 ) -> float:
-    """The loss of a few contexts; writes its gradient by phi and adds that by psi.
+    """Return the loss of a few contexts; write its gradient by phi, add that by psi.
 
     Args:
         phi: [r, dim].
@@ -160,7 +179,9 @@ def _pieces(table: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class SharedBatch(ContextBatch):
-    """Contexts, what they were observed with (`observed` holds places in `items`), and the draws they share.
+    """Contexts, their observed items, and the draws that they share.
+
+    `observed` has places in `items`.
 
     Attributes:
         drawn: int64 [m], places in `items`.
@@ -174,7 +195,7 @@ class SharedBatch(ContextBatch):
 
 
 class SampledSoftmax:
-    """See the module; an `Objective` over contexts."""
+    """Softmax over sampled items, with a correction by their probability."""
 
     def __init__(self, pairs: ObservedPairs, temperature: float, activity: float, samples: int, popularity: float) -> None:
         self._weights = ContextWeights(pairs, activity)
@@ -186,10 +207,15 @@ class SampledSoftmax:
         self.weight = self._weights.total
 
     def begin(self, epoch: int) -> None:
-        """See Objective; every pass is alike."""
+        """Do nothing: all epochs are alike."""
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> SharedBatch:
-        """See Objective."""
+        """Draw the items that the contexts share.
+
+        Args:
+            chosen: int64 [m], positions of contexts.
+            rng: random generator.
+        """
         indptr, observed, weights = self._weights.batch(chosen)
         drawn = self._negatives.any(self._samples, rng)
         items, place = np.unique(np.concatenate([observed, drawn]), return_inverse=True)
@@ -199,7 +225,14 @@ class SampledSoftmax:
         return SharedBatch(chosen, items, indptr, own, weights, shared, correction, hits)
 
     def gradients(self, batch: SharedBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
-        """See Objective."""
+        """Return the loss and its gradients.
+
+        Args:
+            batch: drawn by this objective.
+            phi: [B, dim], user vectors.
+            psi: [M, dim], item vectors.
+            offset: unused.
+        """
         queries = phi / self._temperature
         owner = torch.from_numpy(np.repeat(np.arange(len(phi)), np.diff(batch.indptr)))
         observed, drawn = torch.from_numpy(batch.observed), torch.from_numpy(batch.drawn)
@@ -252,7 +285,7 @@ class PairBatch(Batch):
 
 
 class InBatchSoftmax:
-    """See the module; an `Objective` over pairs."""
+    """Softmax over the items of a batch."""
 
     def __init__(self, pairs: ObservedPairs, temperature: float, correct: bool) -> None:
         self._pairs = pairs
@@ -267,10 +300,15 @@ class InBatchSoftmax:
         self.weight = pairs.ranks.total(pairs.weights.sum())
 
     def begin(self, epoch: int) -> None:
-        """See Objective; every pass is alike."""
+        """Do nothing: all epochs are alike."""
 
     def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:  # noqa: ARG002 - the batch is its own sample
-        """See Objective."""
+        """Return the pairs, which are each other's negatives.
+
+        Args:
+            chosen: int64 [m], positions of pairs.
+            rng: unused.
+        """
         contexts, observed = self._owners[chosen], self._pairs.observed[chosen].astype(np.int64)
         items, place = np.unique(observed, return_inverse=True)
         hits = self._negatives.observed(contexts[:, None], observed[None, :])
@@ -290,7 +328,14 @@ class InBatchSoftmax:
         return (self._log_q[observed] + log(max(len(observed) - 1, 1))).astype(np.float32)
 
     def gradients(self, batch: PairBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
-        """See Objective."""
+        """Return the loss and its gradients.
+
+        Args:
+            batch: drawn by this objective.
+            phi: [B, dim], user vectors.
+            psi: [M, dim], item vectors.
+            offset: unused.
+        """
         queries, place = phi / self._temperature, torch.from_numpy(batch.place)
         items = psi[place]
         logits = (queries @ items.t()).sub_(batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, B]

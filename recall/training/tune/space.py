@@ -23,27 +23,46 @@ class Trial(Protocol):
     """What proposes values; optuna's trials are such."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number between two bounds."""
+        """Suggest a number.
+
+        Args:
+            name: of the setting.
+            low: lower bound.
+            high: upper bound.
+            log: on a logarithmic scale.
+        """
         ...
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """A whole number between two bounds, both included."""
+        """Suggest an integer.
+
+        Args:
+            name: of the setting.
+            low: lower bound, included.
+            high: upper bound, included.
+            log: on a logarithmic scale.
+        """
         ...
 
     def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        """One of some names."""
+        """Suggest one of some names.
+
+        Args:
+            name: of the setting.
+            choices: the names.
+        """
         ...
 
 
 def settings(trial: Trial, config: RunConfig, objectives: list[Objective], most_k: int, pairs: int) -> Values:
-    """A proposal, as sections and keys that replace those of the configuration.
+    """Suggest sections and keys that override those of the configuration.
 
     Args:
-        trial: proposes.
-        config: what was configured; decides what there is to change.
+        trial: suggests.
+        config: what was configured; decides what can be changed.
         objectives: to choose among.
         most_k: the largest number of factors.
-        pairs: contexts times items, which decides whether a softmax goes over the whole catalogue.
+        pairs: contexts times items, which decides whether a softmax covers the whole catalogue.
     """
     objective = _one_of(trial, "objective", [*objectives])
     sizes = [str(k) for k in (8, 16, 32, 64, 128, 256, 512) if k < most_k and 4 * k >= most_k] + [str(most_k)]

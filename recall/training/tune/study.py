@@ -1,8 +1,8 @@
-"""A search for settings: proposals are trained on a part of the training data and judged on the rest of it.
+"""Hyperparameter search on a part of the training data, validated on the rest.
 
-The test part is never looked at. Proposals come from optuna's tree-structured Parzen estimator (Akiba et al. 2019;
-Bergstra et al. 2011), which learns from the trials that were made. Every finished trial is in a journal on disk, so
-that a search can be interrupted, gone on with, and shared among processes.
+The test part is not used. Proposals come from optuna's tree-structured Parzen estimator (Akiba et al. 2019; Bergstra et al.
+2011), which learns from the finished trials. Every finished trial is in a journal on disk, so that a search can be
+interrupted, continued, and shared among processes.
 """
 
 import hashlib
@@ -46,11 +46,11 @@ MARGIN = "margin"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a search may go.
+    """Limits of a search.
 
     Attributes:
         seconds: for the whole search; the trial that is under way then is cut short.
-        trial_seconds: for one trial; what it came to until then counts.
+        trial_seconds: for one trial; its result until then counts.
         most_k: largest number of factors.
         objectives: to choose among.
     """
@@ -63,16 +63,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class TrialReport:
-    """What one trial came to.
+    """Result of one trial.
 
     Attributes:
         number: from 0; the first is of the settings as they were given.
-        values: sections and keys that replaced those of the configuration.
-        figure: on the validation part; None when nothing came of it.
-        fault: why nothing did.
+        values: sections and keys that override those of the configuration.
+        figure: on the validation part; None when the trial failed.
+        fault: why it failed.
         seconds: it took.
         best: whether no trial before was better, as `better` compares them.
-        unknown: the same figure when every request is asked as by an unknown user.
+        unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
     """
 
@@ -88,19 +88,19 @@ class TrialReport:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to.
+    """Result of a search.
 
     Attributes:
-        values: of the best trial: sections and keys that replace those of the configuration; the number of sweeps or
-            epochs is that after which the best model was met.
+        values: of the best trial: sections and keys that override those of the configuration; the number of sweeps or
+            epochs is that of the best model.
         figure: of the best trial, on the validation part.
-        configured: of the settings as they were given; None when nothing came of them.
-        metric: what the figures are of, such as "ndcg@10".
-        trials: that were finished, over all parts of a search that was gone on with.
+        configured: of the settings as they were given; None when that trial failed.
+        metric: of the figures, such as "ndcg@10".
+        trials: that were finished, over all parts of a search that was continued.
         seconds: spent on them.
         data_hash: of the data, split as they were for the search.
-        validation: interactions that were judged by.
-        unknown: of the best trial, the same figure when every request is asked as by an unknown user.
+        validation: number of validation interactions.
+        unknown: of the best trial, the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity. Below 0 only when every trial
             serves unknown users worse than popularity does.
     """
@@ -118,12 +118,13 @@ class Found:
 
 
 class Judged(NamedTuple):
-    """What the model of a trial's best sweep comes to on the validation part.
+    """Validation result of a trial's best sweep.
 
     Attributes:
         figure: of the metric that the search is for.
-        sweeps: after which it was met.
-        unknown, margin: as in `TrialReport`.
+        sweeps: number of sweeps of the best model.
+        unknown: as in `TrialReport`.
+        margin: as in `TrialReport`.
     """
 
     figure: float
@@ -133,14 +134,16 @@ class Judged(NamedTuple):
 
 
 def better(figure: float, margin: float | None, than: float, other: float | None) -> bool:
-    """Whether one trial beats another.
+    """Return whether one trial beats another.
 
-    A trial with `margin` below 0 serves unknown users worse than popularity does, beyond chance. It never beats one that does
+    A trial with `margin` below 0 serves unknown users significantly worse than popularity does. It never beats one that does
     not, whatever it gains on known users. Otherwise the figure decides.
 
     Args:
-        figure, margin: of the one.
-        than, other: figure and margin of the other.
+        figure: of the one.
+        margin: of the one.
+        than: figure of the other.
+        other: margin of the other.
     """
     return _standing(figure, margin) > _standing(than, other)
 
@@ -150,7 +153,7 @@ def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
 
 
 def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
-    """The finished trial that no other beats, the earliest of equals; there is at least one."""
+    """Return the finished trial that no other beats, the earliest of equals."""
     return max(done, key=lambda one: (*_standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
 
 
@@ -159,20 +162,20 @@ class _OutOfTimeError(Exception):
 
 
 def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: Callable[[TrialReport], None]) -> Found:
-    """Search until the time is over or the keyboard interrupts, and give the best that was found.
+    """Search until the time is over or the keyboard interrupts; return the best.
 
     Args:
-        config: where the search starts; its validation part judges, and where it has none, the last training interaction
-            of every user does, or a tenth of them all when they have no order.
+        config: where the search starts. Without a validation part, the last training interaction of every user validates, or
+            a tenth of them all when they have no order.
         data: folder of the tables.
-        journal: file of finished trials, made when there is none; trials of other data or settings in it are left alone.
+        journal: file of finished trials, created if missing; trials of other data or settings in it are ignored.
         limits: of the search.
-        report: told of every trial.
+        report: called after every trial.
 
     Raises:
-        ConfigError: there is nothing to judge by.
-        DataError: the journal is damaged.
-        TrainingError: no trial came to anything.
+        ConfigError: There is nothing to validate on.
+        DataError: The journal is damaged.
+        TrainingError: All trials failed.
     """
     deadline = time.monotonic() + limits.seconds
     config, dataset = _with_validation(config, load_dataset(config, data), data)
@@ -200,7 +203,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
 
 
 class _Bench:
-    """Trains proposals on one data set, which is read again only for settings that change what is read."""
+    """Trains proposals on one data set, reloaded only for settings that require it."""
 
     def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: Limits) -> None:
         self.config = config
@@ -276,7 +279,7 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
 
 
 def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[RunConfig, Dataset]:
-    """The configuration and data with a part to judge by."""
+    """Return the configuration and data with a validation part."""
     if len(dataset.select(VALID)):
         return config, dataset
     carve: dict[str, float] = {"carve_last": 1} if config.data.time is not None else {"carve": 0.1}
@@ -288,7 +291,12 @@ def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[R
 
 
 def merged(config: RunConfig, values: Values) -> RunConfig:
-    """The configuration with other sections and keys: `model` and `train` whole, `data` and fields key by key."""
+    """Override sections and keys: `model` and `train` whole, `data` and fields by key.
+
+    Args:
+        config: of the run.
+        values: overrides.
+    """
     plain = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     for section, keys in values.items():
         if section in ("model", "train"):
@@ -301,7 +309,7 @@ def merged(config: RunConfig, values: Values) -> RunConfig:
 
 
 def _name(config: RunConfig, dataset: Dataset) -> str:
-    """Trials may be compared when they were of the same data, split and fields, and judged alike."""
+    """Return the name of a study: trials of equal data, split, fields and metric."""
     parts = config.model_dump(mode="json", include={"seed", "data", "fields", "evaluation"})
     judged = config.train.stopping.model_dump(mode="json", include={"metric", "at", "requests"})
     text = json.dumps([parts, judged], sort_keys=True) + dataset.fingerprint()
@@ -309,7 +317,7 @@ def _name(config: RunConfig, dataset: Dataset) -> str:
 
 
 def _sections(config: RunConfig) -> Values:
-    """The sections that a search replaces, as they were given."""
+    """Return the sections that a search overrides, as they were given."""
     sections: Values = {name: getattr(config, name).model_dump(mode="json", exclude_unset=True) for name in ("model", "train")}
     return sections
 
@@ -319,9 +327,9 @@ def _given(config: RunConfig) -> str:
 
 
 def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
-    """Whether a trial is of the settings as they are given, or of the same kind of model and within the limits.
+    """Return whether a trial is of the given settings, or within the limits.
 
-    The search may have had others before.
+    An earlier part of the search may have had other limits.
     """
     values = cast(Values, trial.user_attrs["values"])
     if not values:
@@ -338,7 +346,7 @@ def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
 
 
 def _values(best: FrozenTrial, config: RunConfig) -> Values:
-    """What the best trial replaces of the configuration."""
+    """Return the overrides of the best trial."""
     values = cast(Values, best.user_attrs["values"])
     if values:
         return _with_sweeps(values, int(best.user_attrs["sweeps"]))
@@ -370,7 +378,7 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Lim
 
 
 def _with_sweeps(values: Values, sweeps: int) -> Values:
-    """The values with as many sweeps as were made until the best model was met."""
+    """Return the values with the number of sweeps of the best model."""
     if "train" not in values:
         return values
     train = dict(cast(Values, values["train"]))
@@ -388,17 +396,17 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
 
 
 def write_config(source: Path, found: Found, out: Path, minutes: float, overrides: Sequence[str] = ()) -> None:
-    """Write `out`: the configuration as it stands in `source`, comments and all, with what was found.
+    """Write the configuration in `source`, comments included, with what was found.
 
     Args:
         source: the configuration that the search started from.
-        found: what it came to.
+        found: its result.
         out: replaced when it exists.
-        minutes: that the search was given.
-        overrides: settings that the search had in place of those of `source`, as `load_config` takes them.
+        minutes: duration of the search.
+        overrides: settings of the command line, as section.key=value.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: The file cannot be written.
     """
     document = tomlkit.parse(source.read_text(encoding="utf-8"))
     for override in overrides:
@@ -418,7 +426,7 @@ def write_config(source: Path, found: Found, out: Path, minutes: float, override
 
 
 def _update(document: TOMLDocument, section: str, values: Mapping[str, JsonValue]) -> None:
-    """Replace single keys of a section, and keys of the tables in it; a value of None takes the key away."""
+    """Update keys of a section and of its tables; None removes a key."""
     target = cast(Table, document.setdefault(section, tomlkit.table()))
     for key, value in values.items():
         if isinstance(value, dict):
@@ -453,7 +461,7 @@ def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[
         " ".join(f"--set {' '.join(one.split())}" for one in overrides),
         f"{found.trials} trials in {found.seconds / 60:.0f} minutes (--minutes {minutes:g}), the best with {found.metric}",
         f"{found.figure:.4f} on {found.validation:,} interactions held out of training.",
-        "" if found.configured is None else f"The settings of {source.name} came to {found.configured:.4f}.",
+        "" if found.configured is None else f"The settings of {source.name} reach {found.configured:.4f}.",
         "" if found.unknown is None else _unknown(found),
         f"The test part was not looked at. Data, SHA-256: {found.data_hash[:16]}.",
     ]
@@ -463,4 +471,4 @@ def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[
 def _unknown(found: Found) -> str:
     worse = found.margin is not None and found.margin < 0
     beside = "worse than popularity, as in every trial" if worse else "not below popularity"
-    return f"Asked as by unknown users the same requests come to {found.unknown:.4f}, which is {beside}."
+    return f"Asked as by unknown users the same requests reach {found.unknown:.4f}, which is {beside}."

@@ -130,7 +130,7 @@ def test_xlearn_must_be_said_to_leave_instances_as_they_are() -> None:
 
 def test_a_binary_file_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"\x00\xff\x01")
-    with pytest.raises(DataError, match="this is no text"):
+    with pytest.raises(DataError, match="the file is not text"):
         read_libffm(tmp_path / "model.bin")
     with pytest.raises(DataError, match="no such file"):
         read_libfm(tmp_path / "other.txt")

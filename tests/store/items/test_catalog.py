@@ -207,7 +207,7 @@ def test_a_batch_sent_again_under_its_key_changes_nothing(live: Recommender) -> 
         ({"tags": {"t1": 1}}, "/items/1/features/tags", "no list"),
         ({"tags": ["t1"], "tag_weights": [float("inf")]}, "/items/1/features/tag_weights", "finite"),
         ({"tags": ["t1"], "tag_weights": [1e300]}, "/items/1/features/tag_weights", "item 'b': .*too large"),
-        ({"category": ["c1"]}, "/items/1/features/category", "no single value"),
+        ({"category": ["c1"]}, "/items/1/features/category", "not a scalar"),
         ({"category": float("-inf")}, "/items/1/features/category", "finite"),
         ({"category": "\ud800"}, "/items/1/features/category", "Unicode"),
     ],

@@ -102,7 +102,7 @@ def test_values_are_read_as_their_columns_hold_them(columns: ItemColumns, column
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("text", ["a"], "no single value"),
+        ("text", ["a"], "not a scalar"),
         ("text", float("nan"), "finite"),
         ("cut", ["a|b"], "inside a part"),
         ("whole", 128, "not an integer from -128 to 127"),

@@ -241,7 +241,7 @@ def test_damage_is_named(path: Path) -> None:
     cases = [
         (damaged, "change 1235 was damaged"),
         (whole[: len(whole) // 2], "the journal is damaged"),
-        (b"", "no journal of live changes"),
+        (b"", "not a journal of live changes"),
         (b"not a database at all" * 1000, "the journal is damaged"),
         (whole[:8192] + b"\0" * 4096 + whole[12288:], "damaged|missing"),
     ]
@@ -283,7 +283,7 @@ def test_an_error_that_ends_the_transaction_of_a_reader_is_told_and_the_next_loo
 def test_another_database_and_a_newer_journal_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     for use in (lambda: ChangeLog(path).since(0), lambda: ChangeLog(path).append(changes("a"))):
-        with pytest.raises(JournalError, match="no journal of live changes"):
+        with pytest.raises(JournalError, match="not a journal of live changes"):
             use()
     path.unlink()
     ChangeLog(path).append(changes("a"))

@@ -337,7 +337,7 @@ def test_a_redis_that_was_emptied_while_nothing_ran_is_noticed_until_that_is_acc
     assert opened().error() == ""
     emptied(other)
     started = opened()
-    assert started.error().startswith("Redis was emptied, set back, or replaced by another one: 3 changes of users were")
+    assert started.error().startswith("Redis was emptied, set back, or replaced by a different one: 3 changes of users were")
     assert started.error().endswith("to go on without them, remove users.redis.mark")
     started.write(took("i4"))
     for one in (started, opened()):

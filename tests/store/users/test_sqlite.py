@@ -184,7 +184,7 @@ def test_damage_is_named(path: Path) -> None:
     cases = [
         (whole[:place] + b'"item 987"' + whole[place + 10 :], "user 'user 789' was damaged"),
         (whole[: len(whole) // 2], "file of users is damaged"),
-        (b"", "no file of users"),
+        (b"", "not a file of users"),
         (b"not a database at all" * 1000, "file of users is damaged"),
     ]
     for content, message in cases:
@@ -216,7 +216,7 @@ def test_a_file_that_was_taken_away_is_begun_anew(path: Path) -> None:
 def test_another_database_and_a_newer_one_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     for use in (lambda: SqliteLiveUsers(path).get(["u"]), lambda: SqliteLiveUsers(path).write(took("i"))):
-        with pytest.raises(StoreError, match="no file of users"):
+        with pytest.raises(StoreError, match="not a file of users"):
             use()
     path.unlink()
     SqliteLiveUsers(path).write(took("i"))
