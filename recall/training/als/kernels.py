@@ -1,4 +1,4 @@
-"""Sparse products and small solves on float32 tables: what the solver asks of the compiled loops."""
+"""Sparse products and small solves on float32 tables, by compiled loops."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from recall._arrays import Float32, Int32, Int64, UInt8
-from recall.training.als import loops
 from recall.training.als.loops import compiled_loop
 
 
@@ -107,7 +106,7 @@ class Kernels:
         """
         indptr, follows = np.zeros_like(x.indptr), np.zeros(x.n, dtype=np.uint8)
         indices, weights = np.empty_like(x.indices), np.empty_like(x.weights)
-        compiled_loop(loops.differences)(
+        compiled_loop("differences")(
             *x, np.full(columns, -1), np.empty(columns, dtype=np.float32), follows, indptr, indices, weights
         )
         return Entries(indptr, indices[: indptr[-1]].copy(), weights[: indptr[-1]].copy()), follows
@@ -124,7 +123,7 @@ class Kernels:
             table: float32 [F, d].
             out: float32 [n, d], overwritten.
         """
-        compiled_loop(loops.gather)(*x, follows, features, table, out)
+        compiled_loop("gather")(*x, follows, features, table, out)
 
     def scatter(self, x: Entries, follows: UInt8, rows: Float32, out: Float32) -> None:
         """Add weights[e] rows[r] to out[indices[e]]: the transpose of `gather`.
@@ -135,7 +134,7 @@ class Kernels:
             rows: float32 [n, d]; rows that are followed are undefined afterwards.
             out: float32 [m, d], added to.
         """
-        compiled_loop(loops.scatter)(*x, follows, rows, out)
+        compiled_loop("scatter")(*x, follows, rows, out)
 
     def fit(
         self,
@@ -162,7 +161,7 @@ class Kernels:
         Returns:
             Sum over the pairs of w e^2.
         """
-        return float(compiled_loop(loops.fit)(*pairs, owners, *signs, *left, *right, *out))
+        return float(compiled_loop("fit")(*pairs, owners, *signs, *left, *right, *out))
 
     def shade(self, scale: Float32, base: Float32, spectrum: Float32, rows: Float32, out: Float32) -> None:
         """Compute out[r] = scale[r] (base + spectrum o rows[r]).
@@ -174,7 +173,7 @@ class Kernels:
             rows: float32 [n, d].
             out: float32 [n, d], overwritten.
         """
-        compiled_loop(loops.shade)(scale, base, spectrum, rows, out)
+        compiled_loop("shade")(scale, base, spectrum, rows, out)
 
     def blend(self, scale: Float32, base: Float32, gram: Float32, rows: Float32, out: Float32) -> None:
         """out[r] = scale[r] (base + gram rows[r]).
@@ -186,7 +185,7 @@ class Kernels:
             rows: float32 [n, d].
             out: float32 [n, d], overwritten.
         """
-        compiled_loop(loops.blend)(scale, base, gram, rows, out)
+        compiled_loop("blend")(scale, base, gram, rows, out)
 
     def mix(self, weights: Float32, rows: Float32, out: Float32) -> None:
         """out[r b + j] = sum_i weights[i, j] rows[r a + i].
@@ -196,7 +195,7 @@ class Kernels:
             rows: float32 [n a, d].
             out: float32 [n b, d], overwritten.
         """
-        compiled_loop(loops.mix)(weights, rows, out)
+        compiled_loop("mix")(weights, rows, out)
 
     def gram(self, weights: Float32, rows: Float32, border: Float32, out: Float32) -> None:
         """border += sum_r weights[r] rows[r];  out += sum_r weights[r] rows[r] rows[r]'.
@@ -207,7 +206,7 @@ class Kernels:
             border: float32 [d], added to.
             out: float32 [d, d], added to on and below the diagonal; what is above it means nothing.
         """
-        compiled_loop(loops.gram)(weights, rows, border, out)
+        compiled_loop("gram")(weights, rows, border, out)
 
     def solve(self, pairs: Entries, rows: Rows, others: tuple[Float32, Float32], steps: int) -> float:
         """Solve independent least-squares problems by conjugate gradients, row by row.
@@ -228,7 +227,7 @@ class Kernels:
             The sum of all of that after the steps.
         """
         *arrays, corner = rows
-        return float(compiled_loop(loops.solve)(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
+        return float(compiled_loop("solve")(*pairs, *arrays, corner or 0.0, corner is not None, *others, steps))
 
     def dot(self, left: Float32, right: Float32) -> float:
         """Return the sum of all products of two tables.
@@ -237,7 +236,7 @@ class Kernels:
             left: float32 [n, d].
             right: float32 [n, d].
         """
-        return float(compiled_loop(loops.dot)(left, right))
+        return float(compiled_loop("dot")(left, right))
 
     def advance(
         self, solution: Float32, residual: Float32, direction: Float32, product: Float32, diagonal: Float32, length: float
@@ -255,7 +254,7 @@ class Kernels:
         Returns:
             The sum of residual^2 / diagonal after it.
         """
-        return float(compiled_loop(loops.advance)(solution, residual, direction, product, diagonal, length))
+        return float(compiled_loop("advance")(solution, residual, direction, product, diagonal, length))
 
     def redirect(self, direction: Float32, residual: Float32, diagonal: Float32, ratio: float) -> None:
         """Compute direction = residual / diagonal + ratio direction, in place.
@@ -266,4 +265,4 @@ class Kernels:
             diagonal: float32 [n, d].
             ratio: of the old direction.
         """
-        compiled_loop(loops.redirect)(direction, residual, diagonal, ratio)
+        compiled_loop("redirect")(direction, residual, diagonal, ratio)

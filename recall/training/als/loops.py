@@ -38,18 +38,17 @@ _compiling = Lock()
 
 
 @cache
-def compiled_loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code for the one signature of a loop."""
-    signature = _SIGNATURES[function.__name__]
+def compiled_loop(name: str) -> Callable[..., Any]:
+    """Return the loop of a method of `Kernels`, compiled for its one signature."""
+    function, signature = _LOOPS[f"_{name}"], _SIGNATURES[name]
     with _compiling:
         made: Callable[..., Any] = compiled(signature, fastmath=_FAST)(function)
         return made
 
 
-def differences(  # type: ignore[no-untyped-def]
+def _differences(  # type: ignore[no-untyped-def]
     indptr, indices, weights, met_by, met, follows, out_indptr, out_indices, out_weights
 ):
-    """Loop of `Kernels.differences`."""
     filled = 0
     for r in range(len(indptr) - 1):
         start, first, last = filled, indptr[r], indptr[r + 1]
@@ -89,8 +88,7 @@ def differences(  # type: ignore[no-untyped-def]
         out_indptr[r + 1] = filled
 
 
-def gather(indptr, indices, weights, follows, features, table, out):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.gather`."""
+def _gather(indptr, indices, weights, follows, features, table, out):  # type: ignore[no-untyped-def]
     d = table.shape[1]
     for r in range(len(indptr) - 1):
         row = out[r]
@@ -116,8 +114,7 @@ def gather(indptr, indices, weights, follows, features, table, out):  # type: ig
             e += 1
 
 
-def scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.scatter`."""
+def _scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
     for r in range(len(indptr) - 2, -1, -1):
         row = rows[r]
@@ -172,10 +169,9 @@ def _pull(indices, weights, first, last, constant, slope, base, a, right_own, ri
     return pull, energy
 
 
-def fit(  # type: ignore[no-untyped-def]
+def _fit(  # type: ignore[no-untyped-def]
     indptr, indices, weights, owners, constant, slope, left_own, left, right_own, right, out_own, out
 ):
-    """Loop of `Kernels.fit`."""
     total = 0.0
     for r in range(len(indptr) - 1):
         o = owners[r]
@@ -187,11 +183,10 @@ def fit(  # type: ignore[no-untyped-def]
     return total
 
 
-def solve(  # type: ignore[no-untyped-def]
+def _solve(  # type: ignore[no-untyped-def]
     indptr, indices, weights, owners, own, table, own_penalty, penalty, share, base, border, spectrum, mean,
     corner, bordered, right_own, right, steps,
 ):  # fmt: skip
-    """Loop of `Kernels.solve`."""
     d = table.shape[1]
     one, zero = np.float32(1.0), np.float32(0.0)
     nothing = np.zeros(len(right_own), dtype=np.float32)
@@ -256,8 +251,7 @@ def solve(  # type: ignore[no-untyped-def]
     return total
 
 
-def shade(scale, base, spectrum, rows, out):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.shade`."""
+def _shade(scale, base, spectrum, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
     for r in range(len(scale)):
         s, row, target = scale[r], rows[r], out[r]
@@ -265,8 +259,7 @@ def shade(scale, base, spectrum, rows, out):  # type: ignore[no-untyped-def]
             target[j] = s * (base[j] + spectrum[j] * row[j])
 
 
-def gram(weights, rows, border, out):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.gram`."""
+def _gram(weights, rows, border, out):  # type: ignore[no-untyped-def]
     n, d = rows.shape
     r = 0
     while r + 4 <= n:
@@ -288,8 +281,7 @@ def gram(weights, rows, border, out):  # type: ignore[no-untyped-def]
         r += 1
 
 
-def blend(scale, base, gram, rows, out):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.blend`."""
+def _blend(scale, base, gram, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
     for r in range(len(scale)):
         s, row, target = scale[r], rows[r], out[r]
@@ -309,8 +301,7 @@ def blend(scale, base, gram, rows, out):  # type: ignore[no-untyped-def]
             i += 1
 
 
-def mix(weights, rows, out):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.mix`."""
+def _mix(weights, rows, out):  # type: ignore[no-untyped-def]
     a, b = weights.shape
     d = rows.shape[1]
     for r in range(len(rows) // a):
@@ -324,8 +315,7 @@ def mix(weights, rows, out):  # type: ignore[no-untyped-def]
                     target[m] += w * row[m]
 
 
-def dot(left, right):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.dot`."""
+def _dot(left, right):  # type: ignore[no-untyped-def]
     n, d = left.shape
     total = 0.0
     for r in range(n):
@@ -337,8 +327,7 @@ def dot(left, right):  # type: ignore[no-untyped-def]
     return total
 
 
-def advance(solution, residual, direction, product, diagonal, length):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.advance`."""
+def _advance(solution, residual, direction, product, diagonal, length):  # type: ignore[no-untyped-def]
     n, d = solution.shape
     total = 0.0
     for r in range(n):
@@ -353,10 +342,28 @@ def advance(solution, residual, direction, product, diagonal, length):  # type: 
     return total
 
 
-def redirect(direction, residual, diagonal, ratio):  # type: ignore[no-untyped-def]
-    """Loop of `Kernels.redirect`."""
+def _redirect(direction, residual, diagonal, ratio):  # type: ignore[no-untyped-def]
     n, d = direction.shape
     for r in range(n):
         along, left, below = direction[r], residual[r], diagonal[r]
         for j in range(d):
             along[j] = left[j] / below[j] + ratio * along[j]
+
+
+_LOOPS: dict[str, Callable[..., Any]] = {
+    loop.__name__: loop
+    for loop in (
+        _differences,
+        _gather,
+        _scatter,
+        _fit,
+        _solve,
+        _shade,
+        _gram,
+        _blend,
+        _mix,
+        _dot,
+        _advance,
+        _redirect,
+    )
+}

@@ -1,4 +1,4 @@
-"""Write the settings that a search has found into a copy of its configuration file."""
+"""Write found settings into a copy of the configuration file."""
 
 import os
 from collections.abc import Mapping, Sequence
