@@ -15,9 +15,9 @@ from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import Attribution
 from recall.serving.query import Query
 from recall.serving.request import Request
-from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.response import Contribution, Explanation, FeatureValue, ValueContribution
+from recall.serving.scoring import Ranking
 from recall.store.items.snapshot import CatalogSnapshot
 
 # A number for each pair of fields, which add up to the score of an item.

@@ -19,7 +19,6 @@ from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Explainer
 from recall.serving.filters.resolve import MANY, FilterResolver
-from recall.serving.listing import Listing
 from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
 from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
@@ -59,7 +58,6 @@ class Recommender:
         self._absences = Absences(self._query_builder, self.eligibility, self._columns, self._explainer)
         self._scorer = Scorer(bundle, self._query_builder, self._columns)
         self._similarity = Similarity(bundle, self._query_builder, self.eligibility)
-        self._listing = Listing(bundle)
         self._version = bundle.manifest.version
         self._held: VersionLock | None = None
 
@@ -241,7 +239,8 @@ class Recommender:
             BundleError: The items cannot be read.
         """
         check_id(item_id, "/item_id")
-        return self._listing.one(self.items.current(), item_id)
+        catalogue = self.items.current()
+        return Page.of(catalogue, [item_id] if catalogue.rows([item_id])[0] >= 0 else [])
 
     def list_items(self, count: int = 100, after: str | None = None) -> Page:
         """Return the first items of the catalogue in order of their ids.
@@ -253,7 +252,9 @@ class Recommender:
         Raises:
             BundleError: The items cannot be read.
         """
-        return self._listing.page(self.items.current(), count, after)
+        catalogue = self.items.current()
+        found = catalogue.ids_after(after, count + 1)
+        return Page.of(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
         """Score given pairs, for ranking them or for their probabilities.

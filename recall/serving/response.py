@@ -1,11 +1,12 @@
 """What a request is answered with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal, NamedTuple
 
 from recall.serving.rerank.fusion import Source
+from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.items.snapshot import Degraded as Degraded
 
 
@@ -272,3 +273,25 @@ class Page(Basis):
 
     items: tuple[CatalogueItem, ...]
     after: str | None
+
+    @classmethod
+    def of(cls, catalogue: CatalogSnapshot, ids: Sequence[str], after: str | None = None) -> "Page":
+        """Return some items of a catalogue.
+
+        Args:
+            catalogue: as it is now.
+            ids: of the items, which are in the catalogue.
+            after: with which the next page is asked for; None if there is none.
+        """
+        manifest = catalogue.bundle.manifest
+        key = manifest.schema_.item_id
+        return cls(
+            items=tuple(
+                CatalogueItem(values.pop(key), {name: value for name, value in values.items() if value is not None})
+                for values in (catalogue.table(catalogue.rows(ids)).to_dicts() if ids else ())
+            ),
+            after=after,
+            bundle=manifest.version,
+            sequence=catalogue.sequence,
+            degraded=catalogue.degraded,
+        )

@@ -11,10 +11,10 @@ from recall.serving.explain import Explainer, difference
 from recall.serving.filters.resolve import FilterResolver
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request
-from recall.serving.rerank.exact import Ranking
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import rerank
 from recall.serving.response import Absence, Reason, ScoredItem
+from recall.serving.scoring import Ranking
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 
 

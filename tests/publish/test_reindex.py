@@ -17,7 +17,7 @@ from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, IndexFileError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.index.coarse import InvertedLists
-from recall.index.ivf import IvfIndex
+from recall.index.faiss_engine import IvfIndex
 from recall.index.tuning.trials import Trial
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export

@@ -1,4 +1,4 @@
-"""Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
+"""Current users: those of a bundle, overlaid with what has changed since."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
@@ -27,16 +27,16 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 
 def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
-    """Ids of at most so many users, those of a bundle and those that came since, less those that were deleted.
+    """Return ids of users, of a bundle and new ones, without deleted ones.
 
     Args:
         stored: the bundle's.
         live: what has changed since, if anything may.
         after: those after this id; None from the first.
-        count: at least 1.
+        count: maximum number, at least 1.
 
     Raises:
-        StoreError: what has changed cannot be read: then nobody knows who was deleted.
+        StoreError: The changes cannot be read, so that deleted users are unknown.
     """
     if live is None:
         return stored.ids(after, count)
@@ -100,7 +100,13 @@ class UserReceipt(_UserReceipt):
     warnings: tuple[str, ...]
 
     def __new__(cls, sequence: int, known: int, warnings: tuple[str, ...] = ()) -> "UserReceipt":
-        """Make one; `warnings` is no part of the tuple, which has two members as ever."""
+        """Create a receipt, a tuple of two members with further attributes.
+
+        Args:
+            sequence: of the last change.
+            known: number of users that existed before.
+            warnings: in sentences.
+        """
         made = super().__new__(cls, sequence, known)
         made.warnings = warnings
         return made
@@ -140,7 +146,15 @@ class UserProfiles:
         encoder: FeatureEncoder,
         data_hash: str,
     ) -> "UserProfiles":
-        """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
+        """Return the users of a bundle with their changes.
+
+        Args:
+            stored: the bundle's file.
+            live: the store of changes; "own" is the file in a root, if there is one.
+            root: of the versions.
+            encoder: of the model.
+            data_hash: of the data behind the bundle.
+        """
         if live == "own":
             own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
             return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
@@ -160,47 +174,61 @@ class UserProfiles:
         return self._live is not None and self._live.remote
 
     def get(self, user_id: str) -> UserRecord | None:
-        """What is known of a user now, or None. Raises StoreError when what has changed cannot be read."""
+        """Return the current record of a user, or None.
+
+        Raises:
+            StoreError: The changes cannot be read.
+        """
         known = self.one(user_id)
         if known.error:
             raise StoreError(known.error)
         return known.record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
-        """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
+        """Return the current records of users, or those of the bundle with the reason."""
         named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
         live, error = self._changes(list(dict.fromkeys(named.values())))
         return {given: Lookup(self._record(user_id, live.get(user_id)), error) for given, user_id in named.items()}
 
     def one(self, user_id: str) -> Lookup:
-        """As `known`, of one user."""
+        """Return `known` of one user."""
         if not self._ids_are_text:
             user_id = self._encoder.user_id(user_id)
         live, error = self._changes((user_id,))
         return Lookup(self._record(user_id, live.get(user_id)), error)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Ids of at most so many users who are known, in order of their UTF-8: of all, or of those after one.
+        """Return ids of users in order of their UTF-8.
 
-        Raises StoreError when what has changed cannot be read.
+        Args:
+            after: only ids after this one; None for all.
+            count: maximum number.
+
+        Raises:
+            StoreError: The changes cannot be read.
         """
         return page(self._stored, self._live, after, count)
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """As `UserStore.sample`: ids of users of the bundle."""
+        """Return ids of random users of the bundle.
+
+        Args:
+            count: maximum number.
+            seed: of the draw.
+        """
         return self._stored.sample(count, seed)
 
     def put(self, user: User, key: str | None = None) -> UserReceipt:
-        """Put a user in place, whole: what is None or left out is not known any more.
+        """Replace a user completely: what is None or left out becomes unknown.
 
         Args:
             user: values by column, items latest first; items of the history count as seen.
-            key: a name for this change. Whoever got no answer sends it again under the same key, and it is not taken twice.
+            key: idempotency key: a change that is sent again under the same key is applied once.
 
         Raises:
-            RequestError: an id is none, a column is not known, or its field cannot read the value; nothing is changed. Or
+            RequestError: An id is invalid, a column is unknown, or its field cannot read the value; nothing is changed. Or
                 the key belongs to another change.
-            StoreError: the change could not be stored, and is not acknowledged; see `LiveUsers.write`.
+            StoreError: The change could not be stored, and is not acknowledged; see `LiveUsers.write`.
         """
         features = self._features(user, "")
         history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
@@ -208,10 +236,18 @@ class UserProfiles:
         return self._warned(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
-        """Change users, or make those known who are not: all of them or none.
+        """Insert or change users, all or none.
 
-        Features change column by column, and None is a missing value; a history or seen items that are given replace those
-        before. Of two that name one user the later comes on top. Otherwise as `put`.
+        Features change column by column, and None is a missing value; history and seen items that are given replace the former.
+        Of two that name one user the later one is applied last.
+
+        Args:
+            users: changes.
+            key: as for `put`.
+
+        Raises:
+            RequestError: As for `put`.
+            StoreError: As for `put`.
         """
         changes = []
         for place, (user_id, _, history, seen) in enumerate(users):
@@ -221,9 +257,17 @@ class UserProfiles:
         return self._warned(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
-        """Add interactions to the users' histories and seen items, in order: all of them or none.
+        """Add interactions to histories and seen items in order, all or none.
 
-        An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
+        An item need not be in the catalogue. An unknown user becomes known.
+
+        Args:
+            interactions: in order.
+            key: as for `put`.
+
+        Raises:
+            RequestError: As for `put`.
+            StoreError: As for `put`.
         """
         for place, (user_id, item_id, time) in enumerate(interactions):
             check_id(user_id, f"/interactions/{place}/user_id")
@@ -243,12 +287,25 @@ class UserProfiles:
     took = log_interactions  # its name until the next minor version
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
-        """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""
+        """Forget users, including those of the bundle; unknown ones stay unknown.
+
+        Args:
+            user_ids: of the users.
+            key: as for `put`.
+
+        Raises:
+            RequestError: As for `put`.
+            StoreError: As for `put`.
+        """
         check_ids(user_ids, "/user_ids")
         return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
 
     def fits(self, features: Mapping[str, object]) -> None:
-        """Raise RequestError unless the model's fields read these values; `where` is a pointer into `{"features": ...}`."""
+        """Check that the model's fields can read the features of a user.
+
+        Raises:
+            RequestError: They cannot; `where` is a pointer into `{"features": ...}`.
+        """
         self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
 
     def close(self) -> None:
@@ -273,12 +330,12 @@ class UserProfiles:
         return UserReceipt(self._live.write(changes, key), known)
 
     def _warned(self, receipt: UserReceipt, users: Sequence[User]) -> UserReceipt:
-        """The receipt with what the model can make little of; a user without features may have a history instead."""
+        """Add warnings about values new to the model, unless a user has only a history."""
         given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
         return UserReceipt(*receipt, novelties(self._encoder, "user", filter(None, given)))
 
     def _features(self, user: User, where: str) -> dict[str, object]:
-        """The features of a user as they are stored."""
+        """Return the features of a user as they are stored."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):
             if isinstance(items, str):
@@ -300,7 +357,7 @@ class UserProfiles:
         return read
 
     def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser], str]:
-        """What has changed of some users, or why that is not known."""
+        """Return the changes of users, or why they are unknown."""
         if self._live is None or not user_ids:
             return {}, ""
         try:
@@ -309,7 +366,7 @@ class UserProfiles:
             return {}, f"changes of users since the bundle are not known: {error.what}"
 
     def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
-        """A user of the bundle, with what has changed of them: the very same record for one who asked lately and has not."""
+        """Return a user of the bundle with changes; unchanged users are cached."""
         record = self._recent.get(user_id)
         if record is None:
             record = self._stored.get(user_id)
@@ -318,7 +375,7 @@ class UserProfiles:
         return record if user is None else self._readable(user.over(record, self._data))
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
-        """Without columns that this bundle's model does not read: they were given to another."""
+        """Drop columns of other bundles that this model does not read."""
         if record is None or record.features.keys() <= set(self.columns):
             return record
         features = {name: value for name, value in record.features.items() if name in self.columns}

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.index.coarse import InvertedLists
+from recall.index.faiss_engine import Effort, IvfIndex
 from recall.index.flat import ExactIndex
-from recall.index.ivf import Effort, IvfIndex
 from recall.index.tuning.recall import bisect, certify
 from tests.index.test_base import brute_force, users_like_a_model, vectors_like_a_model
 
