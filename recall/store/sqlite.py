@@ -37,7 +37,7 @@ class FileKind:
         hint: what to do about a damaged one.
         error, busy, full, shut: raised when it cannot be used, when other processes hold the lock for the whole wait, when the
             disk is full, and when the file cannot be written.
-        damaged: raised when the file is damaged or another one; `error` when None.
+        damaged: raised when the file is damaged or not of this kind; `error` when None.
         upgrade: brings the tables of an older version to the newest one, inside a transaction; None if there is none.
         wal_bytes: the `-wal` file is truncated to this size after a checkpoint.
     """
@@ -239,7 +239,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from putting files in place meanwhile; the folder is fsynced at the end."""
+    """Keep other processes from putting files in place; fsync the folder at the end."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
