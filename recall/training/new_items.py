@@ -32,8 +32,7 @@ from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.cosine import Cosine
-from recall.training.masking import NEWCOMER, Masking, uniform
-from recall.training.roles import Roles
+from recall.training.masking import NEWCOMER, Masking, Roles, uniform
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import torch
 
 from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
@@ -13,8 +14,9 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING
+from recall.models.torch.base import Model, side_of
+from recall.training.masking import Roles
 from recall.training.ranks import Ranks
-from recall.training.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,3 +172,15 @@ def _without_empty_histories(contexts: SparseRows, encoder: FeatureEncoder) -> S
     kept = ~np.isin(contexts.indices, [block.offset + MISSING for block in blocks])
     indptr = np.concatenate([[0], np.cumsum(kept)])[contexts.indptr]
     return SparseRows(indptr, contexts.indices[kept], contexts.weights[kept], contexts.n_features)
+
+
+@torch.no_grad()
+def copy_twins(model: Model, pairs: ObservedPairs) -> None:
+    """Let no id mean what an unknown id means, where no training row is without one."""
+    roles = {"user": pairs.user_roles, "item": pairs.item_roles}
+    for name, table in model.named_parameters():
+        side = side_of(name)
+        of_side = None if side is None else roles[side]
+        if of_side is not None:
+            missing, unknown = (torch.from_numpy(rows) for rows in of_side.twins)
+            table[missing] = table[unknown]

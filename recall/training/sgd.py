@@ -22,12 +22,10 @@ from recall.features.csr import SparseRows
 from recall.models.torch.base import Model, side_of
 from recall.models.torch.batch import SparseBatch
 from recall.training.als.newcomers import ways_of
-from recall.training.masking import PARTIAL, Masking
+from recall.training.masking import PARTIAL, Masking, Roles
 from recall.training.objectives.base import BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
-from recall.training.pairs import ObservedPairs
-from recall.training.roles import Roles
-from recall.training.twins import copy_twins
+from recall.training.pairs import ObservedPairs, copy_twins
 
 # Values that a batch does not get to see: against overfitting, and so that the unknown rows learn to stand for values.
 

@@ -17,9 +17,9 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
 from recall.training.loop import Learner
+from recall.training.masking import Roles
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
-from recall.training.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.roles import Roles
+from recall.training.masking import Roles
 from recall.training.sgd import Dropping
 
 FIELDS = FeatureLayout.of_sizes([("a", 6), ("b", 8)])

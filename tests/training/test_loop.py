@@ -7,8 +7,8 @@ from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfi
 from recall.errors import TrainingError
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.checkpoint import CheckpointExistsError, load_checkpoint
-from recall.training.learners import new_learner
 from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
+from recall.training.train import new_learner
 from tests.training.worlds import random_pairs
 
 NAMES = {"user": lambda row: f"u{row}", "item": lambda row: f"i{row}"}

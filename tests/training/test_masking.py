@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
-from recall.training.roles import Roles
+from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, Roles, merged, uniform
 
 FIELDS = FeatureLayout.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
 TAGS, LAST = 6, 14

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from recall.config import SoftmaxConfig, SquareConfig
-from recall.training.learners import new_learner
+from recall.training.masking import Roles
 from recall.training.negatives import Negatives
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
-from recall.training.roles import Roles
+from recall.training.train import new_learner
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import random_pairs
 

@@ -6,7 +6,7 @@ from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareCo
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.cosine import CosineFM
 from recall.models.torch.fm import FactorizationMachine
-from recall.training.learners import new_learner
+from recall.training.train import new_learner
 from tests.training.worlds import random_pairs, two_blocks
 
 CONFIGS = {

@@ -16,9 +16,8 @@ import numpy.typing as npt
 from recall._arrays import Float32, Int64
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries
-from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, merged, uniform
+from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, Roles, merged, uniform
 from recall.training.ranks import Ranks
-from recall.training.roles import Roles
 
 # Shares and weights were chosen on held-out users and items of ml-100k and toys: less than these makes the figures of one
 # seed differ from those of another, more costs time.

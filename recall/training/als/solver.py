@@ -42,8 +42,7 @@ from recall.training.als.stand_ins import STEPS, HeldPhi, move_users, only_maske
 from recall.training.als.sweep_rows import ContextRows, ItemRows, MaskedContexts, SweepRows
 from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide
 from recall.training.als.weighing import Seen, penalty
-from recall.training.pairs import ObservedPairs
-from recall.training.twins import copy_twins
+from recall.training.pairs import ObservedPairs, copy_twins
 
 _HALVINGS = 6
 _LENGTH = 10.0  # on the reserved axis; 3 serves unknown users of ml-100k worse than popularity, 5 and 7 a little worse than 10

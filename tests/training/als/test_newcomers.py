@@ -7,7 +7,7 @@ from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
 from recall.training.als.kernels import Entries
 from recall.training.als.newcomers import Newcomers
-from recall.training.roles import Roles
+from recall.training.masking import Roles
 from tests.training.worlds import one_field, one_hot, random_pairs, random_rows
 
 

@@ -14,7 +14,7 @@ from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.als import shards
 from recall.training.als.solver import ImplicitALS
-from recall.training.roles import Roles
+from recall.training.masking import Roles
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
 
