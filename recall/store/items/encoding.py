@@ -71,8 +71,12 @@ class ItemReader:
             raise
 
     def fitting(self, items: Values) -> tuple[EncodedItems | None, dict[str, str]]:
-        """As `read` and `given`, for items that were read for some bundle, perhaps another: those that fit, and by id why
-        the others do not. Columns that this bundle lacks are passed over.
+        """Encode items that may have been read for a different bundle.
+
+        Columns that this bundle lacks are ignored.
+
+        Returns:
+            The items that fit, if any, and by id why the others do not.
         """
         values: dict[str, dict[str, object]] = {}
         refused: dict[str, str] = {}
@@ -95,7 +99,7 @@ class ItemReader:
         return None, refused
 
     def _encoded(self, items: Values) -> EncodedItems:
-        """Raises DataError or RequestError."""
+        """Encode items. Raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
         rows = self._encoded_singly(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
@@ -109,7 +113,10 @@ class ItemReader:
         return EncodedItems(ids, frame, vectors)
 
     def _encoded_singly(self, items: Values) -> SparseRows:
-        """As the encoder's `encode_items`, without its fixed costs, and in the order that it gives features in."""
+        """Encode items one by one, without the fixed costs of a table.
+
+        Features are in the order of `FeatureEncoder.encode_items`.
+        """
         encoder, schema = self._bundle.encoder, self._bundle.encoder.schema
         parts = []
         for item_id, values in items.items():

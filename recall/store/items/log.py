@@ -102,7 +102,7 @@ class ChangeLog:
             JournalBusyError: another process wrote all the while.
             JournalFullError: there is no room on the disk.
             JournalReadOnlyError: nothing can be written there.
-            JournalError: the file system refused, or the file is no journal. Then nothing was acknowledged: the batch may
+            JournalError: the file system refused, or the file is not a log. Then nothing was acknowledged: the batch may
                 be there after all, or not, and can be sent again with the same key.
         """
         rows = [(one, None if values is None else to_json(values)) for one, values in changes]
@@ -111,7 +111,7 @@ class ChangeLog:
         return batch.last
 
     def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
-        """Write acknowledged changes that the file lacks, as it was replaced, cut short or removed.
+        """Write acknowledged changes back that the file has lost.
 
         Args:
             rows: of which those count that are later than what the file holds of the same item.
@@ -149,7 +149,7 @@ class ChangeLog:
         return len(written)
 
     def read(self, position: State | None, base: Base) -> Reading:
-        """Return what was written since a reader looked, or everything if the log does not go on from there.
+        """Return what was written since a position, or everything if it is unknown.
 
         Args:
             position: of the reader; None for one that starts.
@@ -185,18 +185,18 @@ class ChangeLog:
         return [Entry(row.sequence, row.item_id, values_of(row)) for row in found]
 
     def state(self) -> State | None:
-        """Return what the log says of itself, or None when there is no file. Raises JournalError."""
+        """Return the state of the log, or None without a file. Raises JournalError."""
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return None if connection is None else self._state(connection)
 
     def last(self) -> int:
-        """Return the sequence of the latest change; 0 when there is none. Raises JournalError."""
+        """Return the sequence of the latest change, or 0. Raises JournalError."""
         state = self.state()
         return 0 if state is None else state.last
 
     def version(self) -> tuple[int, int]:
-        """Return a token that changes after every committed write: cheap to ask for. Raises JournalError."""
+        """Return a token that changes with every committed write. Raises JournalError."""
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             if connection is None:
@@ -204,7 +204,7 @@ class ChangeLog:
             return self._reader.opened, int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def prune(self, upto: int) -> int:
-        """Drop all changes up to a sequence, which no version can need again; gives how many. Raises JournalError."""
+        """Drop all changes up to a sequence and return how many. Raises JournalError."""
         if not self.path.exists():
             return 0
         with self._commits.alone() as connection:
@@ -214,7 +214,7 @@ class ChangeLog:
         return count
 
     def checkpoint(self) -> None:
-        """Move what was written from the `-wal` file into the file itself, as far as readers let it. Raises JournalError."""
+        """Checkpoint: move the `-wal` file into the file itself. Raises JournalError."""
         if self.path.exists():
             with self._commits.outside() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -256,7 +256,7 @@ class ChangeLog:
         self._written = state, (), lost
 
     def _numbered(self, state: State, batch: _Batch) -> tuple[State, Lost | None]:
-        """The state with its last sequence where the next one must not be an old one again, and what is missing by then."""
+        """Return the state after sequences that were given out before, and what is lost."""
         mark, base, lost = self.mark.read(), batch.base, None
         if mark is not None and mark.identity == state.identity and mark.sequence > state.last:
             lost = Lost(mark.identity, mark.sequence)
@@ -297,7 +297,7 @@ class ChangeLog:
             raise JournalError(str(error), where=str(self.path), hint=_MEND) from None
 
     def _start(self, state: State, base: Base) -> tuple[int, int]:
-        """The sequence up to which a version holds the changes of this log, and the one after which it needs entries.
+        """Return up to where a version holds this log, and from where it needs entries.
 
         Raises:
             JournalError: neither the version nor the log holds some.
@@ -349,4 +349,4 @@ KIND = FileKind(
     upgrade=_upgrade,
     wal_bytes=_WAL_BYTES,
 )
-"""What SQLite is told of the file."""
+"""How the file is created and opened."""

@@ -24,7 +24,7 @@ _MEND = (
 
 
 class MovedError(Exception):
-    """The log is not the one that the writer has read, or no longer is: read it again, then write."""
+    """The log is not the one that the writer has read: read it again, then write."""
 
 
 class Change(NamedTuple):
@@ -44,7 +44,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What a version holds of a log: the changes up to a sequence; `log` is the log's identity, None if not recorded."""
+    """What a version holds of a log.
+
+    Attributes:
+        log: identity of the log, None if not recorded.
+        folded: the version holds the changes up to this sequence.
+    """
 
     log: str | None = None
     folded: int = 0
@@ -79,7 +84,12 @@ def values_of(row: Row) -> Mapping[str, object] | None:
 
 
 def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
-    """Return the rows of a batch of changes, of which the last one has this sequence."""
+    """Return the rows of a batch of changes.
+
+    Args:
+        changes: in order.
+        last: sequence of the last of them.
+    """
     now = int(time.time() * 1e6)
     first = last - len(changes) + 1
     return [Row(first + at, one, None if values is None else to_json(values), now) for at, (one, values) in enumerate(changes)]
@@ -140,7 +150,7 @@ class Past:
         return reading.rows if began else None
 
     def ensure(self, rows: list[Row]) -> list[Row]:
-        """Keep changes that were just acknowledged, if the log went before they were read from it; gives those."""
+        """Keep acknowledged changes that were lost before they were read; return those."""
         missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
         if self.lost is None:
             return []
@@ -150,7 +160,12 @@ class Past:
         return missed
 
     def knows(self, identity: str, sequence: int) -> bool:
-        """Return whether a change of a log is a change of this one, or was taken over by it."""
+        """Return whether this log has a change, or has taken it over.
+
+        Args:
+            identity: of the log that acknowledged it.
+            sequence: of the change.
+        """
         states = [one for one in (self.state, self.lost) if one is not None]
         return any(one.identity == identity or (one.base == identity and sequence <= one.base_through) for one in states)
 
@@ -187,11 +202,11 @@ class Past:
         if state is None:
             return f"the journal is gone, and acknowledged changes up to {reached} with it. {_MEND}"
         if mark is not None and mark.identity not in ("", state.identity):
-            return f"the journal was replaced by another one: it lacks changes up to {reached} of the earlier one. {_MEND}"
+            return f"the journal was replaced by a different one: it lacks changes up to {reached} of the earlier one. {_MEND}"
         return f"the journal ends at change {state.last}, and {reached} was acknowledged. {_MEND}"
 
     def _covers(self, mark: Marked, base: Base) -> bool:
-        """Whether all that the mark speaks of is in the log, or in the version and what was read of a log that is gone."""
+        """Return whether all that the mark covers is in a log or in the version."""
         states = [one for one in (self.state, self.lost) if one is not None]
         logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
         return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
@@ -210,5 +225,7 @@ def read_token(token: str) -> tuple[str, int]:
     """Return the identity of a log and a sequence. Raises TokenError."""
     identity, _, sequence = token.rpartition(".")
     if not (identity.isalnum() and identity.isascii() and sequence.isascii() and sequence.isdigit() and len(token) <= 100):
-        raise TokenError("this is no token of a change", where="/token", hint="Send it as it was given")
+        raise TokenError(
+            "the token must be one that a change was acknowledged with", where="/token", hint="Send it as it was given"
+        )
     return identity, int(sequence)

@@ -1,4 +1,4 @@
-"""Users as they are known now: what a bundle holds of them, and what has changed since lying over it."""
+"""Users of a bundle with their live changes applied."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
@@ -27,7 +27,7 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 
 def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
-    """Ids of at most so many users, those of a bundle and those that came since, less those that were deleted.
+    """Return ids of users: those of a bundle and new ones, without deleted ones.
 
     Args:
         stored: the bundle's.
@@ -36,7 +36,7 @@ def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: in
         count: at least 1.
 
     Raises:
-        StoreError: what has changed cannot be read: then nobody knows who was deleted.
+        StoreError: The changes cannot be read, so that deleted users are not known.
     """
     if live is None:
         return stored.ids(after, count)
@@ -100,7 +100,7 @@ class UserReceipt(_UserReceipt):
     warnings: tuple[str, ...]
 
     def __new__(cls, sequence: int, known: int, warnings: tuple[str, ...] = ()) -> "UserReceipt":
-        """Make one; `warnings` is no part of the tuple, which has two members as ever."""
+        """Make a tuple of two members, with `warnings` as an attribute."""
         made = super().__new__(cls, sequence, known)
         made.warnings = warnings
         return made
@@ -140,7 +140,15 @@ class UserProfiles:
         encoder: FeatureEncoder,
         data_hash: str,
     ) -> "UserProfiles":
-        """The users of a bundle's file, and what changes of them; "own" is the file in a root, if there is one."""
+        """Open the users of a bundle.
+
+        Args:
+            stored: file of the bundle's users.
+            live: store of changes; "own" for the file in the root, if there is a root.
+            root: of published versions.
+            encoder: reads the features.
+            data_hash: of the data behind the bundle.
+        """
         if live == "own":
             own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
             return cls(SqliteUsers(stored), own, encoder, data_hash, owned=True)
@@ -160,34 +168,50 @@ class UserProfiles:
         return self._live is not None and self._live.remote
 
     def get(self, user_id: str) -> UserRecord | None:
-        """What is known of a user now, or None. Raises StoreError when what has changed cannot be read."""
+        """Return what is known of a user, or None.
+
+        Raises:
+            StoreError: The changes of users cannot be read.
+        """
         known = self.one(user_id)
         if known.error:
             raise StoreError(known.error)
         return known.record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
-        """What is known of some users; where what has changed cannot be read it is what the bundle holds, and says so."""
+        """Look users up.
+
+        If changes cannot be read, the result is what the bundle holds, with the error.
+        """
         named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
         live, error = self._changes(list(dict.fromkeys(named.values())))
         return {given: Lookup(self._record(user_id, live.get(user_id)), error) for given, user_id in named.items()}
 
     def one(self, user_id: str) -> Lookup:
-        """As `known`, of one user."""
+        """Look one user up, as `known` does."""
         if not self._ids_are_text:
             user_id = self._encoder.user_id(user_id)
         live, error = self._changes((user_id,))
         return Lookup(self._record(user_id, live.get(user_id)), error)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Ids of at most so many users who are known, in order of their UTF-8: of all, or of those after one.
+        """Return ids of known users in order of their UTF-8.
+
+        Args:
+            after: only ids after this one; None for all.
+            count: ids wanted.
 
         Raises StoreError when what has changed cannot be read.
         """
         return page(self._stored, self._live, after, count)
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """As `UserStore.sample`: ids of users of the bundle."""
+        """Draw ids of users of the bundle at random.
+
+        Args:
+            count: ids wanted.
+            seed: of the draw.
+        """
         return self._stored.sample(count, seed)
 
     def put(self, user: User, key: str | None = None) -> UserReceipt:
@@ -195,7 +219,7 @@ class UserProfiles:
 
         Args:
             user: values by column, items latest first; items of the history count as seen.
-            key: a name for this change. Whoever got no answer sends it again under the same key, and it is not taken twice.
+            key: idempotency key: after a lost answer, the same change under the same key is not applied twice.
 
         Raises:
             RequestError: an id is none, a column is not known, or its field cannot read the value; nothing is changed. Or
@@ -211,7 +235,15 @@ class UserProfiles:
         """Change users, or make those known who are not: all of them or none.
 
         Features change column by column, and None is a missing value; a history or seen items that are given replace those
-        before. Of two that name one user the later comes on top. Otherwise as `put`.
+        before. Of two that name one user the later comes on top.
+
+        Args:
+            users: values by column, items latest first.
+            key: idempotency key, as for `put`.
+
+        Raises:
+            RequestError: An id, a column or a value is invalid; nothing is changed. Or the key belongs to another change.
+            StoreError: The change could not be stored, and is not acknowledged.
         """
         changes = []
         for place, (user_id, _, history, seen) in enumerate(users):
@@ -221,9 +253,17 @@ class UserProfiles:
         return self._warned(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
-        """Add interactions to the users' histories and seen items, in order: all of them or none.
+        """Append interactions to users' histories and seen items, all or none.
 
-        An item need not be in the catalogue. A user of whom nothing is known becomes known. Otherwise as `put`.
+        An item need not be in the catalogue. A user who is not known becomes known.
+
+        Args:
+            interactions: in order.
+            key: idempotency key, as for `put`.
+
+        Raises:
+            RequestError: An id, a column or a value is invalid; nothing is changed. Or the key belongs to another change.
+            StoreError: The change could not be stored, and is not acknowledged.
         """
         for place, (user_id, item_id, time) in enumerate(interactions):
             check_id(user_id, f"/interactions/{place}/user_id")
@@ -243,12 +283,21 @@ class UserProfiles:
     took = log_interactions  # its name until the next minor version
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
-        """Forget users, those of the bundle too; one that is not known stays so. Otherwise as `put`."""
+        """Delete users, those of the bundle too. Otherwise as `put`.
+
+        Args:
+            user_ids: of users, who need not be known.
+            key: idempotency key.
+        """
         check_ids(user_ids, "/user_ids")
         return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
 
     def fits(self, features: Mapping[str, object]) -> None:
-        """Raise RequestError unless the model's fields read these values; `where` is a pointer into `{"features": ...}`."""
+        """Check that the model's fields can read values of users.
+
+        Raises:
+            RequestError: A field cannot; the pointer is into `{"features": ...}`.
+        """
         self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
 
     def close(self) -> None:
@@ -273,12 +322,12 @@ class UserProfiles:
         return UserReceipt(self._live.write(changes, key), known)
 
     def _warned(self, receipt: UserReceipt, users: Sequence[User]) -> UserReceipt:
-        """The receipt with what the model can make little of; a user without features may have a history instead."""
+        """Add warnings about values that the model has not learnt to a receipt."""
         given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
         return UserReceipt(*receipt, novelties(self._encoder, "user", filter(None, given)))
 
     def _features(self, user: User, where: str) -> dict[str, object]:
-        """The features of a user as they are stored."""
+        """Return the features of a user as they are stored."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):
             if isinstance(items, str):
@@ -300,7 +349,7 @@ class UserProfiles:
         return read
 
     def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser], str]:
-        """What has changed of some users, or why that is not known."""
+        """Return what has changed of some users, or why that is not known."""
         if self._live is None or not user_ids:
             return {}, ""
         try:
@@ -309,7 +358,7 @@ class UserProfiles:
             return {}, f"changes of users since the bundle are not known: {error.what}"
 
     def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
-        """A user of the bundle, with what has changed of them: the very same record for one who asked lately and has not."""
+        """Return a user with changes applied, the same object while there are none."""
         record = self._recent.get(user_id)
         if record is None:
             record = self._stored.get(user_id)
@@ -318,7 +367,7 @@ class UserProfiles:
         return record if user is None else self._readable(user.over(record, self._data))
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
-        """Without columns that this bundle's model does not read: they were given to another."""
+        """Drop columns that this bundle's model does not read."""
         if record is None or record.features.keys() <= set(self.columns):
             return record
         features = {name: value for name, value in record.features.items() if name in self.columns}
