@@ -5,10 +5,12 @@ The real server answers known users over HTTP.
     python scripts/benchmark_service.py --folder FOLDER --check
     python scripts/benchmark_service.py --folder FOLDER --quick --check
     python scripts/benchmark_service.py --bundle bundles --rate 100 --seconds 20
+    python scripts/benchmark_service.py --bundle bundles --nginx --against ../older
 
 Bundles of made-up shops of 100,000 and 1 million items are kept in FOLDER, and made when they are not there; `--quick` takes
 the large one only where it is there. `--check` exits with 1 when a figure is missed, and names it. With `--bundle`, one
-bundle is put under one open load, and its report printed as JSON.
+bundle is put under one open load, and its report printed as JSON. With `--nginx`, the processor time of a request is printed
+where nginx with its default settings is in front, of this checkout and of others in turn; all must be able to read the bundle.
 
 The service and a bare ASGI application, which calls the same index and writes the same bytes, take turns on one core; the
 sender has another. Latencies count from the moment that a request was due.
@@ -22,7 +24,8 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +34,7 @@ import numpy as np
 from figures import Figure, table
 from report_sections import replace_section
 from serving.closed import closed_load
+from serving.nginx import DEFAULTS, nginx
 from serving.open import open_load
 from serving.processes import Served, bare_application, pinned, service
 from serving.shop import build, requests_of, users_of
@@ -73,6 +77,9 @@ class Report:
 def main() -> int:
     """Run from the command line; returns the exit code."""
     given = _arguments()
+    if given.bundle and given.nginx:
+        behind_nginx(given.bundle, [Path(__file__).absolute().parents[1], *given.against], given.seconds / 10, given.n)
+        return 0
     if given.bundle:
         report = measure(given.bundle, given.rate, given.seconds, given.n, given.seed)
         print(json.dumps(asdict(report), indent=2))
@@ -218,6 +225,31 @@ def measure(bundle: Path, rate: float, seconds: float, n: int, seed: int) -> Rep
     return Report(sizes, index, n, round(rate, 1), achieved, len(statuses), failed, p50, p95, p99, worst, cpu, round(peak, 1))
 
 
+def behind_nginx(bundle: Path, trees: Sequence[Path], seconds: float, n: int, rounds: int = 10) -> None:
+    """Print the processor time of a request behind nginx with its defaults.
+
+    Args:
+        bundle: published bundles.
+        trees: checkouts that take turns, on one core; the others' figures are also given relative to the last one's.
+        seconds: that each is asked for in each round.
+        n: results a request.
+        rounds: that count.
+    """
+    requests = requests_of(users_of(bundle, _USERS, 0), n)
+    with ExitStack() as stack:
+        loads = {}
+        for tree in trees:
+            served = stack.enter_context(service(bundle, core=_SERVER, tree=tree.absolute()))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-nginx-")))
+            folder.chmod(0o755)
+            front = stack.enter_context(nginx(folder, DEFAULTS, served.port))
+            loads[str(tree)] = (replace(served, port=front.port), requests)
+        _, costs = _in_turn(loads, seconds, rounds)
+    for name, one in costs.items():
+        relative = _ratio(one, costs[str(trees[-1])])
+        print(f"{name}: {median(one):.0f} us of processor a request behind nginx, {relative:.2f} of {trees[-1]}")
+
+
 def _encoding(root: Path) -> Figure:
     """Return what comes before the search.
 
@@ -256,6 +288,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
     parser.add_argument("--docs", type=Path, help="Markdown file whose section on the service is rewritten")
     parser.add_argument("--bundle", type=Path, help="put this bundle under one open load")
+    parser.add_argument("--nginx", action="store_true", help="with --bundle: processor time behind nginx with its defaults")
+    parser.add_argument(
+        "--against", type=Path, action="append", default=[], metavar="TREE", help="with --nginx: another checkout"
+    )
     parser.add_argument("--rate", type=float, default=100.0, help="with --bundle: requests a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="with --bundle")
     parser.add_argument("--n", type=int, default=N, help="with --bundle: results a request")

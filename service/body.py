@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable
 
 import orjson
-from fastapi import Request
 from starlette.types import Receive
 
 from service.errors import Fault, Kind, ProblemError, pointer
@@ -21,21 +20,6 @@ LARGE = 1 << 15
 """Bytes of a body from which on it is parsed on a thread: parsing a megabyte would hold up every other request."""
 
 _CLOSE = {"Connection": "close"}
-
-
-async def read_json(request: Request, limit: int, seconds: float) -> object:
-    """Return the body as plain values.
-
-    Args:
-        request: as for `read_body`.
-        limit: as for `read_body`.
-        seconds: as for `read_body`.
-
-    Raises:
-        ProblemError: As `read_body`, or it is not strict JSON.
-    """
-    body = await read_body(request.scope["headers"], request.receive, limit, seconds)
-    return await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
 
 
 async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, limit: int, seconds: float) -> bytes:

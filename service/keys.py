@@ -110,9 +110,6 @@ class KeyRing:
         return self._known.get(sha256(secret).digest())
 
 
-NO_KEYS = KeyRing(())
-
-
 def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
     """Yield the keys of the environment.
 

@@ -165,8 +165,6 @@ _WAITING_THREADS = 4  # times as many search threads where some of them wait for
 
 Answer = TypeVar("Answer")
 
-log = logging.getLogger("service")
-
 
 class Live(Exchange):
     """Answers requests, and takes changes, with the bundle that is served.

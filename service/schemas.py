@@ -243,29 +243,40 @@ class Degradation(BaseModel):
     reason: str = Field(examples=["later changes of items are not known"])
 
 
-class RecommendResponse(BaseModel):
-    """The best items, best first, and what they rest on."""
+class Answer(BaseModel):
+    """What an answer rests on."""
 
-    items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
+    bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
+    sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
+    exact: bool = Field(description="Whether it is provably right, or rests on an approximate search.")
+    degraded: list[Degradation] = Field(
+        description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
+    )
+    request_id: str = Field(description="The same as the X-Request-ID header.")
+
+
+class CallerAnswer(Answer):
+    """An answer that speaks of a user."""
+
     user: Literal["known", "unknown", "anonymous"] = Field(
         description="Whether user_id is known; 'anonymous' when none was sent. "
         "An unknown user is answered from the rest of the request."
     )
-    bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
+    unknown: list[str] = Field(description="Columns whose value the model has never seen.")
+    warnings: list[str] = Field(description="Parts of the request that had no effect.")
+    user_offset: float = Field(
+        description="Add it to a score, asked with popularity 1, for the model's full score; the same for all items."
+    )
+
+
+class RecommendResponse(CallerAnswer):
+    """The best items, best first, and what they rest on."""
+
+    items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
     exact: bool = Field(
         description="Whether these are provably the best items, or those of an approximate search. "
         "With rules and channels: whether the model's ranking that they were given is exact."
     )
-    unknown: list[str] = Field(description="Columns whose value the model has never seen.")
-    warnings: list[str] = Field(description="Parts of the request that had no effect.")
-    degraded: list[Degradation] = Field(
-        description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
-    )
-    user_offset: float = Field(
-        description="Add it to a score, asked with popularity 1, for the model's full score; the same for all."
-    )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 def parse_request(body: object) -> Request:
@@ -326,27 +337,6 @@ def _explained_items(answer: Recommendations) -> list[dict[str, object]]:
     for document, parts in zip(items, answer.contributions, strict=False):
         document["contributions"] = contributions_of(parts)
     return items
-
-
-class Answer(BaseModel):
-    """What an answer rests on."""
-
-    bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
-    exact: bool = Field(description="Whether it is provably right, or rests on an approximate search.")
-    degraded: list[Degradation] = Field(
-        description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
-    )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
-
-
-class CallerAnswer(Answer):
-    """An answer that speaks of a user."""
-
-    user: Literal["known", "unknown", "anonymous"] = Field(description="As in an answer of recommendations.")
-    unknown: list[str] = Field(description="Columns whose value the model has never seen.")
-    warnings: list[str] = Field(description="Parts of the request that had no effect.")
-    user_offset: float = Field(description="Add it to a score for the model's full score; the same for all items.")
 
 
 MOST_REQUESTS = 256

@@ -23,3 +23,8 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (FOLDER / link).exists()] == []
+
+
+def test_the_first_page_links_all_others() -> None:
+    first = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES if page.name != "README.md" and f"]({page.name})" not in first] == []

@@ -1,4 +1,4 @@
-"""The files of a bundle: their names, their checksums, and the refusal of any folder that does not hold exactly them."""
+"""The files of a bundle: their names and checksums; other files are rejected."""
 
 import hashlib
 import re
@@ -29,7 +29,7 @@ _OTHER = "Copy the bundle again, or export it again; a published folder is never
 
 
 def expected_names(manifest: Manifest) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names that a manifest must list, and those that it may list beside them."""
+    """Return the required and the optional names of a bundle's files."""
     required = _ALWAYS if manifest.format_version < 3 else _ALWAYS | _SINCE_3
     if manifest.index.file is not None:
         required |= {manifest.index.file}
@@ -39,7 +39,12 @@ def expected_names(manifest: Manifest) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def describe(folder: Path, among: Iterable[str] | None = None) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file of a bundle but the manifest, or of those named."""
+    """Return size and SHA-256 of the files of a bundle, without the manifest.
+
+    Args:
+        folder: of the bundle.
+        among: names of files; default all.
+    """
     names = sorted({one.name for one in folder.iterdir()} - {MANIFEST} if among is None else among)
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter lock
         digests = pool.map(_sha256, (folder / name for name in names))
@@ -64,7 +69,7 @@ def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozense
     names = set(manifest.files)
     for name in sorted(names):
         if not _PLAIN.match(name):
-            raise BundleError(f"the manifest lists {name[:80]!r}, which is no plain file name", where=str(folder / MANIFEST))
+            raise BundleError(f"the manifest lists {name[:80]!r}, which is not a plain file name", where=str(folder / MANIFEST))
     required, optional = expected_names(manifest)
     if not required <= names <= required | optional:
         raise BundleError(
@@ -90,10 +95,15 @@ def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozense
 
 
 def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) -> None:
-    """Compare every file with the manifest: sizes first, and then, unless `digests` is off, SHA-256.
+    """Compare every file with the manifest: sizes, then SHA-256.
+
+    Args:
+        folder: of the bundle.
+        files: entries of the manifest.
+        digests: False skips SHA-256.
 
     Raises:
-        BundleError: naming the file, what was expected and what was found.
+        BundleError: They differ; names the file, what was expected and what was found.
     """
     for name, entry in sorted(files.items()):
         size = (folder / name).stat().st_size

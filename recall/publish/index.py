@@ -50,21 +50,21 @@ def write_index(
     *,
     always: bool = False,
 ) -> IndexRecord:
-    """Choose, write and open again the index over item vectors, with the checks of every later load.
+    """Choose, write and reopen the index over item vectors, with its load checks.
 
     Args:
         folder: of the bundle that is being written.
         vectors: float32 [items, dim].
         asked: the users.
-        config: the index to build; of kind 'auto' or 'faiss' and with many items, the fastest that meets the target.
-        before: the index of a bundle like this one: where a kind is chosen, another of its make is taken if it meets the
-            target, and only if it does not are all candidates tried.
+        config: the index to build; of kind 'auto' or 'faiss' and with many items, the fastest that reaches the target.
+        before: the index of a similar bundle: where a kind is chosen, its settings are tried first, and other candidates only
+            if they miss the target.
         tell: called with each candidate when it was tried.
         always: try candidates however few the items are.
 
     Raises:
-        ExportError: an index that is to be exact is not.
-        IndexFileError: the file cannot be written or read.
+        ExportError: An index that is to be exact is not.
+        IndexFileError: The file cannot be written or read.
     """
     users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
@@ -98,7 +98,7 @@ def write_index(
 def _tuned(
     vectors: Float32, users: QuerySplit, config: IndexConfig, before: IndexRecord | None, tell: Callable[[Trial], None]
 ) -> Tuning:
-    """The fastest index that meets the target, one like that of before if it does."""
+    """Return the fastest index that reaches the target; settings of `before` first."""
     threads = os.cpu_count() or 1
     alike = like(before.kind, before.params) if before is not None and _may_be(before.engine, config) else []
     if alike:
@@ -114,7 +114,7 @@ def _may_be(engine: str, config: IndexConfig) -> bool:
 
 
 def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Bound, Certificate]:
-    """What an index that was not tuned finds, on users that it was not built with where there are any."""
+    """Measure the recall of an index without tuning, on held-out users where possible."""
     fresh = users.test_rounds[0] if len(users.verification) else users.fitting
     n = min(config.n, len(vectors))
     if opened.exact:

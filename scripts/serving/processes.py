@@ -41,11 +41,11 @@ class Served:
 
 
 @contextmanager
-def service(bundle: Path, *options: str, core: int | None = None) -> Iterator[Served]:
-    """Run the service over published bundles."""
+def service(bundle: Path, *options: str, core: int | None = None, tree: Path = SCRIPTS.parent) -> Iterator[Served]:
+    """Run the service of a checkout, this one by default, over published bundles."""
     port = free_port()
     command = [sys.executable, "-m", "service", str(bundle), "--port", str(port), "--drain", "0", *options]
-    with _running(command, port, "/health/ready", core) as served:
+    with _running(command, port, "/health/ready", core, tree) as served:
         yield served
 
 
@@ -79,10 +79,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, ready: str | None, core: int | None) -> Iterator[Served]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (SCRIPTS, SCRIPTS.parent)))}
+def _running(
+    command: Sequence[str], port: int, ready: str | None, core: int | None, tree: Path = SCRIPTS.parent
+) -> Iterator[Served]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (tree / "scripts", tree)))}
     with pinned(core):  # a process begins where the one that begins it is
-        process = subprocess.Popen(command, env=environment)
+        process = subprocess.Popen(command, env=environment, cwd=tree)
     try:
         deadline = time.monotonic() + 300
         while not _answers(port, ready):

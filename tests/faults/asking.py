@@ -39,12 +39,13 @@ class Asking:
         rate: float = 100,
         n: int = 20,
         threads: int = 4,
+        prefix: str = "",
         **headers: str,
     ) -> None:
-        """Nothing is asked yet; `port` may be a function where servers come and go."""
+        """Nothing is asked yet; `port` may be a function where servers come and go, `prefix` is that of a proxy."""
         self.asked: list[Asked] = []
         self._port = port if callable(port) else lambda: port
-        self._raw = [(user, post("/v1/recommend", {"user_id": user, "n": n}, **headers)) for user in users]
+        self._raw = [(user, post(f"{prefix}/v1/recommend", {"user_id": user, "n": n}, **headers)) for user in users]
         self._n, self._rate = n, rate
         self._stop = threading.Event()
         self._lock = threading.Lock()

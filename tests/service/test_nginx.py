@@ -4,22 +4,17 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from serving.nginx import DEFAULTS, GUIDE
+from serving.nginx import nginx as proxied_by
 
 from tests.service.publishing import Shop
-from tests.service.serving import Answer, Server, free_port, receive, request, serving
+from tests.service.serving import Answer, Server, receive, request, serving
 
-GUIDE = Path(__file__).parents[2] / "docs" / "nginx.conf"
-DEFAULTS = """
-events {}
-http { server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } } }
-"""
 CUTTING = """
 events {}
 http { server { listen 80; location /recall/ { proxy_pass http://127.0.0.1:8000/; } } }
@@ -41,34 +36,16 @@ def behind(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 @contextmanager
 def nginx(folder: Path, text: str, server: Server) -> Iterator[Server]:
     """nginx in front of a server, with everything that it writes in one folder."""
-    port = free_port()
-    text = text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("127.0.0.1:8000", f"127.0.0.1:{server.port}")
-    paths = "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    text = text.replace("http {", f"http {{ access_log off;\n{paths}", 1)
-    (folder / "nginx.conf").write_text(f"daemon off; pid {folder}/pid; error_log {folder}/error.log;\n{text}")
-    process = subprocess.Popen(["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.PIPE)
-    proxy = Server(port, process, folder / "error.log")
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                proxy.connect().close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None, process.communicate()[1]
-                assert time.monotonic() < deadline
-        yield proxy
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
+    with proxied_by(folder, text, server.port) as begun:
+        yield Server(begun.port, begun.process, begun.log)
 
 
 @pytest.fixture(params=["defaults", "cutting", "guide"])
 def proxied(behind: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
     """A proxy and the prefix below which it serves."""
     text = {"defaults": DEFAULTS, "cutting": CUTTING, "guide": GUIDE.read_text(encoding="utf-8")}[request.param]
-    with nginx(tmp_path, text, behind) as proxy:
-        yield proxy, "" if request.param == "defaults" else "/recall"
+    with nginx(tmp_path, text, behind) as front:
+        yield front, "" if request.param == "defaults" else "/recall"
 
 
 def recommended(server: Server, path: str, **headers: str) -> Answer:
@@ -76,14 +53,14 @@ def recommended(server: Server, path: str, **headers: str) -> Answer:
 
 
 def test_everything_is_answered_as_without_a_proxy(behind: Server, proxied: tuple[Server, str]) -> None:
-    proxy, prefix = proxied
+    front, prefix = proxied
     expected = recommended(behind, "/v1/recommend").json
     for path in ("/v1/recommend", "/v1/recommend?x=1"):
-        answer = recommended(proxy, prefix + path)
+        answer = recommended(front, prefix + path)
         assert answer.status == 200
         assert {**answer.json, "request_id": ""} == {**expected, "request_id": ""}
-    assert proxy.ask("POST", f"{prefix}/v1/recommend", b"{", **JSON).status == 400
-    assert proxy.ask("POST", f"{prefix}/v1/recommend", b'{"n": 0}', **JSON).status == 422
+    assert front.ask("POST", f"{prefix}/v1/recommend", b"{", **JSON).status == 400
+    assert front.ask("POST", f"{prefix}/v1/recommend", b'{"n": 0}', **JSON).status == 422
     for path in (
         "/v1/items/12",
         "/v1/items/a%2Fb",
@@ -92,28 +69,28 @@ def test_everything_is_answered_as_without_a_proxy(behind: Server, proxied: tupl
         "/page/main.js",
         "/health/ready",
     ):
-        assert proxy.ask("GET", prefix + path).status == 200, path
-    with proxy.connect() as connection:
+        assert front.ask("GET", prefix + path).status == 200, path
+    with front.connect() as connection:
         connection.sendall(request("HEAD", f"{prefix}/health/live", connection="close"))
         assert connection.recv(12) == b"HTTP/1.1 200"
 
 
 def test_the_documentation_finds_its_files(proxied: tuple[Server, str]) -> None:
-    proxy, prefix = proxied
-    page = proxy.ask("GET", f"{prefix}/docs").body.decode()
+    front, prefix = proxied
+    page = front.ask("GET", f"{prefix}/docs").body.decode()
     links = re.findall(r"(?:src|href)=\"([^\"]+)\"|url: '([^']+)'", page)
     for first, second in links:
-        assert proxy.ask("GET", f"{prefix}/{first or second}").status == 200
+        assert front.ask("GET", f"{prefix}/{first or second}").status == 200
 
 
 def test_the_guide_bounds_what_the_server_does_not(behind: Server, tmp_path: Path) -> None:
     text = GUIDE.read_text(encoding="utf-8").replace("timeout 10s", "timeout 1s")
-    with nginx(tmp_path, text, behind) as proxy:
-        with proxy.connect() as slow:
+    with nginx(tmp_path, text, behind) as front:
+        with front.connect() as slow:
             slow.sendall(b"GET /recall/health/live HTTP/1.1\r\nhost: localhost\r\n")
             slow.settimeout(10)
             assert b"408" in slow.recv(100) or slow.recv(1) == b""
-        with proxy.connect() as endless:
+        with front.connect() as endless:
             try:
                 endless.sendall(b"GET /recall/health/live HTTP/1.1\r\nhost: localhost\r\n" + b"x-filler: 1\r\n" * 10_000)
                 assert receive(endless).status in (400, 431)
@@ -121,8 +98,8 @@ def test_the_guide_bounds_what_the_server_does_not(behind: Server, tmp_path: Pat
                 pass  # closed while more was sent
         with socket.socket() as greedy:
             greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            greedy.connect(("127.0.0.1", proxy.port))
+            greedy.connect(("127.0.0.1", front.port))
             body = b'{"requests": [' + b",".join([b'{"n": 1000}'] * 100) + b"]}"
             greedy.sendall(request("POST", "/recall/v1/recommend:batch", body, **JSON))
-            assert proxy.ask("GET", "/recall/health/live").status == 200
-        assert proxy.ask("POST", "/recall/v1/recommend", b" " * (2 << 20), **JSON).status == 413
+            assert front.ask("GET", "/recall/health/live").status == 200
+        assert front.ask("POST", "/recall/v1/recommend", b" " * (2 << 20), **JSON).status == 413

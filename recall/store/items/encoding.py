@@ -1,4 +1,4 @@
-"""Encode items given by their features: a row of values, and a vector."""
+"""Encode changed items as a bundle's catalogue stores them: values and a vector."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -34,11 +34,11 @@ class ItemReader:
         return ItemColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
 
     def read(self, items: Values) -> dict[str, dict[str, object]]:
-        """Return the values of items as the catalogue's columns hold them.
+        """Return the values of items in the types of the catalogue's columns.
 
         Raises:
-            RequestError: an id is none or there twice, a column is not known or cannot hold its value; `where` is a JSON
-                pointer that counts the items from 0.
+            RequestError: An id is invalid or repeated, a column is unknown or cannot hold its value; `where` is a JSON pointer
+                that counts the items from 0.
         """
         read = {}
         for position, (item_id, features) in enumerate(items.items()):
@@ -71,12 +71,12 @@ class ItemReader:
             raise
 
     def fitting(self, items: Values) -> tuple[EncodedItems | None, dict[str, str]]:
-        """Encode items that may have been read for a different bundle.
+        """Encode items that were read for some bundle, perhaps not this one.
 
         Columns that this bundle lacks are ignored.
 
         Returns:
-            The items that fit, if any, and by id why the others do not.
+            The items that fit, and by id why the others do not.
         """
         values: dict[str, dict[str, object]] = {}
         refused: dict[str, str] = {}
@@ -99,7 +99,7 @@ class ItemReader:
         return None, refused
 
     def _encoded(self, items: Values) -> EncodedItems:
-        """Encode items. Raises DataError or RequestError."""
+        """Encode items; raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
         rows = self._encoded_singly(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
@@ -113,10 +113,7 @@ class ItemReader:
         return EncodedItems(ids, frame, vectors)
 
     def _encoded_singly(self, items: Values) -> SparseRows:
-        """Encode items one by one, without the fixed costs of a table.
-
-        Features are in the order of `FeatureEncoder.encode_items`.
-        """
+        """Encode items without the fixed costs of `encode_items`, features in its order."""
         encoder, schema = self._bundle.encoder, self._bundle.encoder.schema
         parts = []
         for item_id, values in items.items():

@@ -1,13 +1,13 @@
-"""Write-ahead log of live changes: the last change of each item.
+"""Change log: the last change of each item, on disk before it is acknowledged.
 
 One SQLite file in a root of published versions, in WAL mode and fsynced at every commit. A change has a sequence: 1, 2, 3
-and so on, whichever process wrote it. A batch is one transaction. SQLite lets one process write at a time and any number
-read meanwhile; threads of one process that want to write at once share one transaction, and so one fsync.
+and so on over all processes. A batch is one transaction. SQLite lets one process write at a time and any number read
+meanwhile; concurrent writers of one process share one transaction, and so one fsync.
 
-A later change of an item replaces the earlier one, so the file is as large as what it says, and a reader that starts needs no
-more. Changes stay in the log when a version holds them: a version that is trained from older tables needs them again.
+A later change of an item replaces the earlier one, so the file does not grow with history, and a reader that starts needs no
+more. Changes stay in the log when a version contains them: a version that is trained from older tables needs them again.
 
-The log has an identity, so that a version, a reader or a token can tell it from a different one in its place. How far it
+The log has an identity, which distinguishes it from a different log in its place, for versions, readers and tokens. How far it
 reached is noted outside of it as well; see `recall.store.high_water_mark`.
 """
 
@@ -55,7 +55,7 @@ class _Batch(Batch):
 
 
 class ChangeLog:
-    """The log of one root; its file is created by the first change. Thread-safe."""
+    """The log of one root; no file is needed before the first change. Thread-safe."""
 
     def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
         """Open nothing yet.
@@ -88,22 +88,22 @@ class ChangeLog:
 
         Args:
             changes: in order; of two that name one item the later counts.
-            key: the caller's own name for the batch. A batch with a key that the journal remembers is not written again.
+            key: idempotency key. A batch with a key that the log remembers is not written again.
             after: sequences that must lie before this batch, whatever the file says.
-            base: what the version that is served holds of the log, so that a new file does not number it again.
-            expected: where the caller has read to. The batch is written only if the log still goes on from there.
+            base: what the served version contains of the log, so that a new file does not number it again.
+            expected: where the caller has read to. The batch is written only if the log still continues from there.
 
         Returns:
             The sequence of the last change; of a batch that was written before, what was returned then.
 
         Raises:
-            MovedError: the log does not go on from `expected`.
-            RequestError: the key belongs to other changes.
-            JournalBusyError: another process wrote all the while.
-            JournalFullError: there is no room on the disk.
-            JournalReadOnlyError: nothing can be written there.
-            JournalError: the file system refused, or the file is not a log. Then nothing was acknowledged: the batch may
-                be there after all, or not, and can be sent again with the same key.
+            MovedError: The log does not continue from `expected`.
+            RequestError: The key belongs to other changes.
+            JournalBusyError: Another process held the lock for the whole wait.
+            JournalFullError: The disk is full.
+            JournalReadOnlyError: The file cannot be written.
+            JournalError: The file system refused, or the file is not a log. Then nothing was acknowledged: the batch may
+                have been written or not, and can be sent again with the same key.
         """
         rows = [(one, None if values is None else to_json(values)) for one, values in changes]
         batch = _Batch(rows, key, after, base, expected)
@@ -111,18 +111,18 @@ class ChangeLog:
         return batch.last
 
     def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
-        """Write acknowledged changes back that the file has lost.
+        """Write back acknowledged changes that the file has lost.
 
         Args:
-            rows: of which those count that are later than what the file holds of the same item.
+            rows: changes; only those later than what the file has of the same item count.
             known: the log that they are from, as it was when the caller had read all of it.
-            held: the caller's version holds its changes up to this sequence, and `rows` are all later ones.
+            held: the caller's version contains its changes up to this sequence, and `rows` are all later ones.
 
         Returns:
             How many were written.
 
         Raises:
-            JournalError: as `append`.
+            JournalError: As `append`.
         """
         with self._commits.alone() as connection:
             state, mark, lost = log_tables.read_state(connection), self.mark.read(), None
@@ -149,14 +149,14 @@ class ChangeLog:
         return len(written)
 
     def read(self, position: State | None, base: Base) -> Reading:
-        """Return what was written since a position, or everything if it is unknown.
+        """Return what was written since a position, or everything if the log was replaced.
 
         Args:
             position: of the reader; None for one that starts.
-            base: what its version holds of the log.
+            base: what its version contains of the log.
 
         Raises:
-            JournalError: the file cannot be read, is damaged, or no longer holds what the version lacks.
+            JournalError: The file cannot be read, is damaged, or no longer has what the version lacks.
         """
         with self._reading, self._reader.reports("read"):
             mark = self.mark.read()  # before the log, which others write meanwhile
@@ -185,18 +185,30 @@ class ChangeLog:
         return [Entry(row.sequence, row.item_id, values_of(row)) for row in found]
 
     def state(self) -> State | None:
-        """Return the state of the log, or None without a file. Raises JournalError."""
+        """Return the state of the log, or None when there is no file.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             return None if connection is None else self._state(connection)
 
     def last(self) -> int:
-        """Return the sequence of the latest change, or 0. Raises JournalError."""
+        """Return the sequence of the latest change; 0 when there is none.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         state = self.state()
         return 0 if state is None else state.last
 
     def version(self) -> tuple[int, int]:
-        """Return a token that changes with every committed write. Raises JournalError."""
+        """Return a cheap token that changes after every committed write.
+
+        Raises:
+            JournalError: The file cannot be read.
+        """
         with self._reading, self._reader.reports("read"):
             connection = self._reader.reader()
             if connection is None:
@@ -204,7 +216,11 @@ class ChangeLog:
             return self._reader.opened, int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def prune(self, upto: int) -> int:
-        """Drop all changes up to a sequence and return how many. Raises JournalError."""
+        """Drop the changes up to a sequence that no version needs; return how many.
+
+        Raises:
+            JournalError: The file cannot be written.
+        """
         if not self.path.exists():
             return 0
         with self._commits.alone() as connection:
@@ -214,7 +230,11 @@ class ChangeLog:
         return count
 
     def checkpoint(self) -> None:
-        """Checkpoint: move the `-wal` file into the file itself. Raises JournalError."""
+        """Move what was written from the `-wal` file into the main file.
+
+        Raises:
+            JournalError: The file cannot be written.
+        """
         if self.path.exists():
             with self._commits.outside() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -256,7 +276,7 @@ class ChangeLog:
         self._written = state, (), lost
 
     def _numbered(self, state: State, batch: _Batch) -> tuple[State, Lost | None]:
-        """Return the state after sequences that were given out before, and what is lost."""
+        """Return the state to number the next batch from, and what is missing by then."""
         mark, base, lost = self.mark.read(), batch.base, None
         if mark is not None and mark.identity == state.identity and mark.sequence > state.last:
             lost = Lost(mark.identity, mark.sequence)
@@ -297,10 +317,10 @@ class ChangeLog:
             raise JournalError(str(error), where=str(self.path), hint=_MEND) from None
 
     def _start(self, state: State, base: Base) -> tuple[int, int]:
-        """Return up to where a version holds this log, and from where it needs entries.
+        """Return the last sequence in the version, and after which it needs entries.
 
         Raises:
-            JournalError: neither the version nor the log holds some.
+            JournalError: Neither the version nor the log has some of the changes.
         """
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
         taken_over = base.log is not None and base.log == state.base
@@ -349,4 +369,4 @@ KIND = FileKind(
     upgrade=_upgrade,
     wal_bytes=_WAL_BYTES,
 )
-"""How the file is created and opened."""
+"""How SQLite creates and recognises the file."""

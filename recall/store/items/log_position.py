@@ -1,4 +1,4 @@
-"""Records of the log of live changes, and the position of a reader in it.
+"""Records of the change log, and the position of a reader in it.
 
 A reader notices when the file is no longer the log that it has read, and then loses nothing.
 """
@@ -24,7 +24,7 @@ _MEND = (
 
 
 class MovedError(Exception):
-    """The log is not the one that the writer has read: read it again, then write."""
+    """The log is not the one that the writer has read: read again, then write."""
 
 
 class Change(NamedTuple):
@@ -44,11 +44,9 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What a version holds of a log.
+    """What a version contains of a log: the changes up to a sequence.
 
-    Attributes:
-        log: identity of the log, None if not recorded.
-        folded: the version holds the changes up to this sequence.
+    `log` is the log's identity, None if not recorded.
     """
 
     log: str | None = None
@@ -88,7 +86,7 @@ def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
 
     Args:
         changes: in order.
-        last: sequence of the last of them.
+        last: sequence of the last one.
     """
     now = int(time.time() * 1e6)
     first = last - len(changes) + 1
@@ -150,7 +148,7 @@ class Past:
         return reading.rows if began else None
 
     def ensure(self, rows: list[Row]) -> list[Row]:
-        """Keep acknowledged changes that were lost before they were read; return those."""
+        """Keep changes that were acknowledged if the log vanished before they were read."""
         missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
         if self.lost is None:
             return []
@@ -160,10 +158,10 @@ class Past:
         return missed
 
     def knows(self, identity: str, sequence: int) -> bool:
-        """Return whether this log has a change, or has taken it over.
+        """Return whether a change of a log is in this one, or was written back to it.
 
         Args:
-            identity: of the log that acknowledged it.
+            identity: of the log.
             sequence: of the change.
         """
         states = [one for one in (self.state, self.lost) if one is not None]
@@ -206,7 +204,7 @@ class Past:
         return f"the journal ends at change {state.last}, and {reached} was acknowledged. {_MEND}"
 
     def _covers(self, mark: Marked, base: Base) -> bool:
-        """Return whether all that the mark covers is in a log or in the version."""
+        """Return whether all that the mark covers is in the log, the version, or memory."""
         states = [one for one in (self.state, self.lost) if one is not None]
         logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
         return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
@@ -225,7 +223,5 @@ def read_token(token: str) -> tuple[str, int]:
     """Return the identity of a log and a sequence. Raises TokenError."""
     identity, _, sequence = token.rpartition(".")
     if not (identity.isalnum() and identity.isascii() and sequence.isascii() and sequence.isdigit() and len(token) <= 100):
-        raise TokenError(
-            "the token must be one that a change was acknowledged with", where="/token", hint="Send it as it was given"
-        )
+        raise TokenError("invalid token of a change", where="/token", hint="Send it as it was received")
     return identity, int(sequence)

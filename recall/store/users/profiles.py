@@ -1,4 +1,4 @@
-"""Users of a bundle with their live changes applied."""
+"""Current users: those of a bundle, overlaid with what has changed since."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
@@ -27,16 +27,16 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 
 def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
-    """Return ids of users: those of a bundle and new ones, without deleted ones.
+    """Return ids of users, of a bundle and new ones, without deleted ones.
 
     Args:
         stored: the bundle's.
         live: what has changed since, if anything may.
         after: those after this id; None from the first.
-        count: at least 1.
+        count: maximum number, at least 1.
 
     Raises:
-        StoreError: The changes cannot be read, so that deleted users are not known.
+        StoreError: The changes cannot be read, so that deleted users are unknown.
     """
     if live is None:
         return stored.ids(after, count)
@@ -100,7 +100,13 @@ class UserReceipt(_UserReceipt):
     warnings: tuple[str, ...]
 
     def __new__(cls, sequence: int, known: int, warnings: tuple[str, ...] = ()) -> "UserReceipt":
-        """Make a tuple of two members, with `warnings` as an attribute."""
+        """Create a receipt, a tuple of two members with further attributes.
+
+        Args:
+            sequence: of the last change.
+            known: number of users that existed before.
+            warnings: in sentences.
+        """
         made = super().__new__(cls, sequence, known)
         made.warnings = warnings
         return made
@@ -140,13 +146,13 @@ class UserProfiles:
         encoder: FeatureEncoder,
         data_hash: str,
     ) -> "UserProfiles":
-        """Open the users of a bundle.
+        """Return the users of a bundle with their changes.
 
         Args:
-            stored: file of the bundle's users.
-            live: store of changes; "own" for the file in the root, if there is a root.
-            root: of published versions.
-            encoder: reads the features.
+            stored: the bundle's file.
+            live: the store of changes; "own" is the file in a root, if there is one.
+            root: of the versions.
+            encoder: of the model.
             data_hash: of the data behind the bundle.
         """
         if live == "own":
@@ -168,10 +174,10 @@ class UserProfiles:
         return self._live is not None and self._live.remote
 
     def get(self, user_id: str) -> UserRecord | None:
-        """Return what is known of a user, or None.
+        """Return the current record of a user, or None.
 
         Raises:
-            StoreError: The changes of users cannot be read.
+            StoreError: The changes cannot be read.
         """
         known = self.one(user_id)
         if known.error:
@@ -179,52 +185,50 @@ class UserProfiles:
         return known.record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
-        """Look users up.
-
-        If changes cannot be read, the result is what the bundle holds, with the error.
-        """
+        """Return the current records of users, or those of the bundle with the reason."""
         named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
         live, error = self._changes(list(dict.fromkeys(named.values())))
         return {given: Lookup(self._record(user_id, live.get(user_id)), error) for given, user_id in named.items()}
 
     def one(self, user_id: str) -> Lookup:
-        """Look one user up, as `known` does."""
+        """Return `known` of one user."""
         if not self._ids_are_text:
             user_id = self._encoder.user_id(user_id)
         live, error = self._changes((user_id,))
         return Lookup(self._record(user_id, live.get(user_id)), error)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Return ids of known users in order of their UTF-8.
+        """Return ids of users in order of their UTF-8.
 
         Args:
             after: only ids after this one; None for all.
-            count: ids wanted.
+            count: maximum number.
 
-        Raises StoreError when what has changed cannot be read.
+        Raises:
+            StoreError: The changes cannot be read.
         """
         return page(self._stored, self._live, after, count)
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """Draw ids of users of the bundle at random.
+        """Return ids of random users of the bundle.
 
         Args:
-            count: ids wanted.
+            count: maximum number.
             seed: of the draw.
         """
         return self._stored.sample(count, seed)
 
     def put(self, user: User, key: str | None = None) -> UserReceipt:
-        """Put a user in place, whole: what is None or left out is not known any more.
+        """Replace a user completely: what is None or left out becomes unknown.
 
         Args:
             user: values by column, items latest first; items of the history count as seen.
-            key: idempotency key: after a lost answer, the same change under the same key is not applied twice.
+            key: idempotency key: a change that is sent again under the same key is applied once.
 
         Raises:
-            RequestError: an id is none, a column is not known, or its field cannot read the value; nothing is changed. Or
+            RequestError: An id is invalid, a column is unknown, or its field cannot read the value; nothing is changed. Or
                 the key belongs to another change.
-            StoreError: the change could not be stored, and is not acknowledged; see `LiveUsers.write`.
+            StoreError: The change could not be stored, and is not acknowledged; see `LiveUsers.write`.
         """
         features = self._features(user, "")
         history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
@@ -232,18 +236,18 @@ class UserProfiles:
         return self._warned(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
-        """Change users, or make those known who are not: all of them or none.
+        """Insert or change users, all or none.
 
-        Features change column by column, and None is a missing value; a history or seen items that are given replace those
-        before. Of two that name one user the later comes on top.
+        Features change column by column, and None is a missing value; history and seen items that are given replace the former.
+        Of two that name one user the later one is applied last.
 
         Args:
-            users: values by column, items latest first.
-            key: idempotency key, as for `put`.
+            users: changes.
+            key: as for `put`.
 
         Raises:
-            RequestError: An id, a column or a value is invalid; nothing is changed. Or the key belongs to another change.
-            StoreError: The change could not be stored, and is not acknowledged.
+            RequestError: As for `put`.
+            StoreError: As for `put`.
         """
         changes = []
         for place, (user_id, _, history, seen) in enumerate(users):
@@ -253,17 +257,17 @@ class UserProfiles:
         return self._warned(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
-        """Append interactions to users' histories and seen items, all or none.
+        """Add interactions to histories and seen items in order, all or none.
 
-        An item need not be in the catalogue. A user who is not known becomes known.
+        An item need not be in the catalogue. An unknown user becomes known.
 
         Args:
             interactions: in order.
-            key: idempotency key, as for `put`.
+            key: as for `put`.
 
         Raises:
-            RequestError: An id, a column or a value is invalid; nothing is changed. Or the key belongs to another change.
-            StoreError: The change could not be stored, and is not acknowledged.
+            RequestError: As for `put`.
+            StoreError: As for `put`.
         """
         for place, (user_id, item_id, time) in enumerate(interactions):
             check_id(user_id, f"/interactions/{place}/user_id")
@@ -283,20 +287,24 @@ class UserProfiles:
     took = log_interactions  # its name until the next minor version
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
-        """Delete users, those of the bundle too. Otherwise as `put`.
+        """Forget users, including those of the bundle; unknown ones stay unknown.
 
         Args:
-            user_ids: of users, who need not be known.
-            key: idempotency key.
+            user_ids: of the users.
+            key: as for `put`.
+
+        Raises:
+            RequestError: As for `put`.
+            StoreError: As for `put`.
         """
         check_ids(user_ids, "/user_ids")
         return self._write([UserDelete(one) for one in dict.fromkeys(map(self._encoder.user_id, user_ids))], key)
 
     def fits(self, features: Mapping[str, object]) -> None:
-        """Check that the model's fields can read values of users.
+        """Check that the model's fields can read the features of a user.
 
         Raises:
-            RequestError: A field cannot; the pointer is into `{"features": ...}`.
+            RequestError: They cannot; `where` is a pointer into `{"features": ...}`.
         """
         self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
 
@@ -322,7 +330,7 @@ class UserProfiles:
         return UserReceipt(self._live.write(changes, key), known)
 
     def _warned(self, receipt: UserReceipt, users: Sequence[User]) -> UserReceipt:
-        """Add warnings about values that the model has not learnt to a receipt."""
+        """Add warnings about values new to the model, unless a user has only a history."""
         given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
         return UserReceipt(*receipt, novelties(self._encoder, "user", filter(None, given)))
 
@@ -349,7 +357,7 @@ class UserProfiles:
         return read
 
     def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser], str]:
-        """Return what has changed of some users, or why that is not known."""
+        """Return the changes of users, or why they are unknown."""
         if self._live is None or not user_ids:
             return {}, ""
         try:
@@ -358,7 +366,7 @@ class UserProfiles:
             return {}, f"changes of users since the bundle are not known: {error.what}"
 
     def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
-        """Return a user with changes applied, the same object while there are none."""
+        """Return a user of the bundle with changes; unchanged users are cached."""
         record = self._recent.get(user_id)
         if record is None:
             record = self._stored.get(user_id)
@@ -367,7 +375,7 @@ class UserProfiles:
         return record if user is None else self._readable(user.over(record, self._data))
 
     def _readable(self, record: UserRecord | None) -> UserRecord | None:
-        """Drop columns that this bundle's model does not read."""
+        """Drop columns of other bundles that this model does not read."""
         if record is None or record.features.keys() <= set(self.columns):
             return record
         features = {name: value for name, value in record.features.items() if name in self.columns}

@@ -201,7 +201,7 @@ def test_lightfm_with_a_mapping(tmp_path: Path) -> None:
                 "item_features_indices": np.array([9]),
                 "item_features_data": np.array([1.0]),
             },
-            "no matrix in compressed sparse row form over 7 features",
+            "not a CSR matrix over 7 features",
         ),
     ],
 )
