@@ -14,6 +14,7 @@
     |   `-- VersionMovedError  another version is live than was expected
     |-- JournalError     a live change was not written, or the log cannot be read
     |   |-- JournalBusyError  another process is writing
+    |   |-- JournalDamagedError  the file of the log is damaged, or another file
     |   |-- JournalFullError  the disk is full
     |   `-- JournalReadOnlyError  the log cannot be written
     `-- StoreError       a change of users was not stored, or the store cannot be read
@@ -169,6 +170,10 @@ class JournalBusyError(JournalError):
     """Another process is writing to the log; retry later."""
 
     exit_code = 75
+
+
+class JournalDamagedError(JournalError):
+    """The file of the log is damaged, or something else stands in its place."""
 
 
 class JournalFullError(JournalError):

@@ -28,7 +28,7 @@ from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, RecallError
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
-from recall.training.incremental import Ground, Retrained, open_ground, retrain
+from recall.training.incremental import Ground, Retrained, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, train
 
@@ -72,10 +72,10 @@ def run(config: RunConfig, data: Path, share: float, scratch: Path) -> Result:
     dataset = load_dataset(config, old)
     encoder = FeatureEncoder.fit(dataset)
     export(train(config, dataset, encoder, _say).model, encoder, dataset, config, root)
-    both = open_ground(config, root, new, old, root)
+    both = prepare_warm_start(config, root, new, old, root)
     went_on = train(config, both.dataset, both.encoder, _say, start=both.start)
     retrained = retrain(config, both, went_on, _say)
-    alone = open_ground(config, root, new, None, root)
+    alone = prepare_warm_start(config, root, new, None, root)
     return Result((both, went_on), retrained, (alone, train(config, alone.dataset, alone.encoder, _say, start=alone.start)))
 
 

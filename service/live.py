@@ -15,7 +15,7 @@ from typing import TypeVar
 from typing_extensions import override
 
 from recall.bundle.manifest import MANIFEST
-from recall.errors import JournalError, StoreError, TokenError
+from recall.errors import JournalDamagedError, JournalError, StoreError, TokenError
 from recall.serving.query import needs_reranking
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -91,7 +91,8 @@ class Follower:
         with snapshot.held():
             try:
                 if items.has_changes():
-                    await self._run(items)
+                    with suppress(JournalDamagedError):  # the catalogue tells of it, and what is served is written back
+                        await self._run(items)
                 trouble = " ".join(one.reason for one in items.current().degraded)
                 self._meters.in_step()
                 await self._mend(items)
@@ -110,7 +111,8 @@ class Follower:
         items = snapshot.recommender.items
         with snapshot.held(), suppress(JournalError):
             if items.unsaved or items.has_changes():
-                await self._run(items)
+                with suppress(JournalDamagedError):
+                    await self._run(items)
             if items.unsaved:
                 await asyncio.get_running_loop().run_in_executor(self._pool, items.repair)
 

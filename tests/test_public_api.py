@@ -19,7 +19,7 @@ PUBLIC = [
     *("Explanation", "ExportError"),
     *("FeatureValue",),
     *("IndexFileError", "Interaction"),
-    *("JournalBusyError", "JournalError", "JournalFullError", "JournalReadOnlyError"),
+    *("JournalBusyError", "JournalDamagedError", "JournalError", "JournalFullError", "JournalReadOnlyError"),
     *("LatestChannel", "ListChannel"),
     *("ModelChannel",),
     *("Page", "Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),

@@ -23,7 +23,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
-from recall.training.incremental import Ground, Retrained, open_ground, retrain
+from recall.training.incremental import Retrained, WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.train import TrainResult, run_fingerprint, train
 
@@ -252,7 +252,7 @@ def grow(
     """
     with keeping() as kept:
         with output.stage("open the bundle, load the tables"):
-            ground = open_ground(config, source, new, old, root, remember)
+            ground = prepare_warm_start(config, source, new, old, root, remember)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
             output.note(f"warning: {ground.overlap}")
@@ -275,13 +275,13 @@ def grow(
     return Run(ground.dataset, trained, exported)
 
 
-def new_values(ground: Ground) -> str:
+def new_values(ground: WarmStartRun) -> str:
     """Describe how many new values each field has, on one line."""
     named = ", ".join(f"{count:,} of {name}" for name, count in ground.values.items() if count)
     return f"new values: {named or 'none'}"
 
 
-def _retrained(config: RunConfig, ground: Ground, trained: TrainResult) -> Retrained:
+def _retrained(config: RunConfig, ground: WarmStartRun, trained: TrainResult) -> Retrained:
     output.note("from scratch, to compare:")
     with output.bar("train from scratch") as move:
         return retrain(config, ground, trained, reporter(move))

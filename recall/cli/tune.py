@@ -48,7 +48,8 @@ def tune(
     loaded = load_config(config, settings or ())
     from recall.cli.errors import terminable
     from recall.training.tune.space import OBJECTIVES
-    from recall.training.tune.study import Limits, tune, write_config
+    from recall.training.tune.study import Limits, tune
+    from recall.training.tune.writing import write_config
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)

@@ -11,7 +11,8 @@ from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
 from recall.errors import DataError
 from recall.features.csr import SparseRows
-from recall.features.encoder import FeatureEncoder, context_frame
+from recall.features.encoder import FeatureEncoder
+from recall.features.fitting import context_frame
 from recall.features.history import History
 from recall.features.values import Distinct
 

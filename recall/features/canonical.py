@@ -12,13 +12,13 @@ import datetime
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final
 
 import polars as pl
 from polars.datatypes import DataType
 
 from recall.errors import DataError
+from recall.features.moments import CLOCK, DATE, EPOCH, TIME, clock_text, moment, time_of_day
 from recall.features.values import canonical, canonical_series, examples
 
 TEXT: Final = "text"
@@ -35,18 +35,13 @@ BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *rang
 _WHOLE = r"-?(?:0|[1-9][0-9]*)(?:\.0+)?"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{1,3})?"  # as programs write floats; 1e5 is not written so
 _TRUTH = r"true|false|True|False|TRUE|FALSE"
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
-_TIME = rf"{_DATE}(?:[Tt ]{_CLOCK}(?: ?(?:[Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?"
-_PATTERNS: Final = {"integer": _WHOLE, "float64": _NUMBER, "boolean": _TRUTH, "date": _DATE, "time": _TIME, "clock": _CLOCK}
+_PATTERNS: Final = {"integer": _WHOLE, "float64": _NUMBER, "boolean": _TRUTH, "date": DATE, "time": TIME, "clock": CLOCK}
 _SAMPLE = 1000
 """Values that are tried first: one of these shows that most text columns hold neither numbers nor dates nor booleans."""
 
 _BLANK_AROUND = f"^[{BLANKS}]|[{BLANKS}]$"
 
 _number = re.compile(_NUMBER)
-_time = re.compile(rf"({_DATE})(?:[Tt ]({_CLOCK})(?: ?([Zz]|[+-][0-9]{{2}}(?::?[0-9]{{2}})?))?)?")
-_clock = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?")
 
 _EXAMPLES: Final = {
     "date": "a date, such as 2026-01-31",
@@ -275,74 +270,15 @@ def _written(text: str, type_: str) -> str | None:
     """Return a date or time in canonical form, or None if it is not of that type."""
     try:
         if type_ == "clock":
-            found = _clock.fullmatch(text)
-            return None if found is None else clock_text(*_clock_parts(found))
+            return clock_text(*time_of_day(text))
         seconds, nanoseconds = moment(text)
         day, rest = divmod(seconds, 86_400)
         if type_ == "date" and not rest and not nanoseconds:
-            return (_EPOCH + datetime.timedelta(days=day)).isoformat()
-        written = f"{(_EPOCH + datetime.timedelta(days=day)).isoformat()}T{clock_text(rest, nanoseconds)}"
+            return (EPOCH + datetime.timedelta(days=day)).isoformat()
+        written = f"{(EPOCH + datetime.timedelta(days=day)).isoformat()}T{clock_text(rest, nanoseconds)}"
         return written if type_ == "time" else None
     except (ValueError, OverflowError):
         return None
-
-
-_EPOCH = datetime.date(1970, 1, 1)
-
-
-def moment(text: str) -> tuple[int, int]:
-    """Read an ISO 8601 date or time, in UTC unless it says otherwise.
-
-    Returns:
-        Seconds since 1970, and nanoseconds from 0 to 999,999,999 after them.
-
-    Raises:
-        ValueError: The text is not a date or time.
-    """
-    found = _time.fullmatch(text)
-    if found is None:
-        raise ValueError("not an ISO 8601 date or time")
-    day, clock, zone = found.groups()
-    seconds = (datetime.date.fromisoformat(day) - _EPOCH).days * 86_400
-    if clock is None:
-        return seconds, 0
-    parts = _clock.fullmatch(clock)
-    assert parts is not None  # the pattern of a time holds that of a clock
-    of_day, nanoseconds = _clock_parts(parts)
-    return seconds + of_day - _offset(zone), nanoseconds
-
-
-def _clock_parts(found: re.Match[str]) -> tuple[int, int]:
-    """Return seconds since midnight, and nanoseconds; ValueError for other texts."""
-    hours, minutes, seconds = (int(part or 0) for part in found.groups()[:3])
-    if hours > 23 or minutes > 59 or seconds > 59:
-        raise ValueError("no such time of day")
-    return (hours * 60 + minutes) * 60 + seconds, int((found[4] or "").ljust(9, "0"))
-
-
-@cache
-def _offset(zone: str | None) -> int:
-    """Return the seconds that a zone is ahead of UTC; ValueError if impossible."""
-    if zone is None or zone in "Zz":
-        return 0
-    digits = zone[1:].replace(":", "").ljust(4, "0")
-    hours, minutes = int(digits[:2]), int(digits[2:])
-    if hours > 23 or minutes > 59:
-        raise ValueError("no such offset")
-    return (hours * 60 + minutes) * 60 * (-1 if zone[0] == "-" else 1)
-
-
-def clock_text(seconds: int, nanoseconds: int) -> str:
-    """Format a time of day, with 6 or 9 decimals where needed.
-
-    Args:
-        seconds: since midnight.
-        nanoseconds: after them.
-    """
-    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    if not nanoseconds:
-        return clock
-    return f"{clock}.{nanoseconds:09}" if nanoseconds % 1000 else f"{clock}.{nanoseconds // 1000:06}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,21 @@ The result is rows of two feature spaces. Bulk and single requests take differen
 there, and give the same rows and weights.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall.config.schema import FieldConfig, Schema, Side
+from recall.config.schema import Schema, Side
 from recall.errors import DataError, RequestError, did_you_mean, pointer
-from recall.features.canonical import LIST, TEXT, UNTYPED, CanonicalTypes, canonical_text
-from recall.features.column import ColumnEncoder, FieldGroup, FieldSource, SingleEncoder, WeightedRows
+from recall.features.canonical import TEXT, UNTYPED, CanonicalTypes, canonical_text
+from recall.features.column import ColumnEncoder, FieldGroup, WeightedRows
 from recall.features.csr import SparseRows
+from recall.features.fitting import TrainingData, fit_fields, parts_first, source_of_field
 from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.registry import ENCODERS
@@ -27,27 +27,6 @@ from recall.features.vocabulary import UNKNOWN, Vocabulary
 # of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array
 _STARTS, _INDICES, _WEIGHTS = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
 _VOCABULARIES = {"field": pl.String(), "value": pl.String()}
-
-
-class TrainingData(Protocol):
-    """What an encoder learns from, such as `recall.data.dataset.Dataset`."""
-
-    @property
-    def schema(self) -> Schema: ...  # noqa: D102
-    @property
-    def events(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def users(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def items(self) -> pl.DataFrame: ...  # noqa: D102
-    @property
-    def context_columns(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
-    @property
-    def offered(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
-    @property
-    def types(self) -> CanonicalTypes: ...  # noqa: D102
 
 
 class EncodedUser(NamedTuple):
@@ -87,7 +66,8 @@ class FeatureEncoder:
         Raises:
             DataError: A column does not hold what its field reads.
         """
-        return _fitted(dataset, None)
+        fitted = fit_fields(dataset, dataset.schema, dataset.types)
+        return FeatureEncoder(dataset.schema, dataset.context_columns, *fitted, dataset.types)
 
     def grown(self, dataset: TrainingData) -> "FeatureEncoder":
         """Return this encoder with the new values of the data's training part.
@@ -110,7 +90,9 @@ class FeatureEncoder:
                 why="the model has learnt it from the other one",
                 hint="Keep each column in the table that it was in",
             )
-        return _fitted(dataset, self)
+        # the schemas are equal, but for the order of fields
+        grown = fit_fields(dataset, self.schema, self.types, self.columns, self.histories)
+        return FeatureEncoder(self.schema, dataset.context_columns, *grown, self.types)
 
     def learnt_beyond(self, other: "FeatureEncoder") -> dict[str, int]:
         """Return how many values of each field the encoder that this one grew from lacked."""
@@ -291,7 +273,7 @@ class FeatureEncoder:
         types = CanonicalTypes.from_state(values.get("types"))
         for name, history in schema.histories.items():
             histories[name] = HistoryEncoder(history, learnt.get(name, nothing), name in values.get("empty_histories", ()))
-        for name, field in _parts_first(schema):
+        for name, field in parts_first(schema):
             source = source_of_field(schema, types, name, columns)
             columns[name] = ENCODERS[field.kind].restore(field, source, values["fields"][name], learnt.get(name, nothing))
         return FeatureEncoder(schema, tuple(values["context_columns"]), columns, histories, types)
@@ -328,82 +310,6 @@ class FeatureEncoder:
     def _histories(self) -> tuple[tuple[int, HistoryEncoder], ...]:
         starts = {block.field: block.offset for block in reversed(self.user_blocks)}
         return tuple((starts[name], encoder) for name, encoder in self.histories.items())
-
-
-def _fitted(dataset: TrainingData, known: FeatureEncoder | None) -> FeatureEncoder:
-    """Learn an encoder, on top of a known one where given."""
-    schema = dataset.schema if known is None else known.schema  # they may differ in the order of fields
-    events = dataset.events[dataset.training]
-    user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
-    item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
-    # an item that was on offer and never taken is learnt from, by its own id, and not by the row of unknown ones
-    catalogue_counts = np.maximum(item_counts, dataset.offered)
-    columns: dict[str, ColumnEncoder] = {}
-    histories: dict[str, HistoryEncoder] = {}
-    types = dataset.types if known is None else known.types
-    for name, history_field in schema.histories.items():
-        history = HistoryEncoder.fit(history_field, dataset.items[schema.item_id], item_counts)
-        histories[name] = history if known is None else known.histories[name].grown(history)
-    for name, field in _parts_first(schema):
-        read = schema.columns(name)
-        if any(column in dataset.context_columns for column in read):
-            frame = context_frame(read, events, dataset.users)
-            counts = np.ones(len(events), dtype=np.int64)
-        elif field.side == "user":
-            frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
-        else:
-            frame, counts = dataset.items, _counts(catalogue_counts, by_event=schema.item_id in read)
-        source, kind = source_of_field(schema, types, name, columns), ENCODERS[field.kind]
-        try:
-            fitted = kind.fit(field, source, frame, counts)
-        except DataError as error:
-            raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, hint=error.hint) from None
-        before = fitted if known is None else known.columns[name]
-        if known is not None and before.vocabulary is not None and fitted.vocabulary is not None:
-            before = kind.restore(field, source, before.state(), before.vocabulary.grown(fitted.vocabulary))
-        columns[name] = before
-    return FeatureEncoder(schema, dataset.context_columns, columns, histories, types)
-
-
-def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: Mapping[str, ColumnEncoder]) -> FieldSource:
-    """Return what a field of the schema reads.
-
-    Args:
-        schema: the fields.
-        types: of the columns; a list has the type of its values.
-        name: of the field.
-        encoders: by field name, those of its parts among them.
-    """
-    field = schema.fields[name]
-    column = schema.columns(name)[0]
-    type_ = (types.users if field.side == "user" else types.items).get(column, TEXT).removeprefix(LIST)
-    parts = tuple(cast(SingleEncoder, encoders[part]) for part in field.parts)  # the schema has checked that they are
-    return FieldSource(column, type_, parts)
-
-
-def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
-    """Return what `encode_context` reads, for some interactions.
-
-    Args:
-        columns: those wanted, of `users` or else of `events`.
-        events: [n] interactions with their `user` rows.
-        users: all users.
-
-    Returns:
-        [n] with those columns.
-    """
-    return pl.DataFrame([users[name].gather(events["user"]) if name in users.columns else events[name] for name in columns])
-
-
-def _parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
-    """Return the fields that read columns, in topological order."""
-    fields = [(name, field) for name, field in schema.fields.items() if name not in schema.histories]
-    return sorted(fields, key=lambda item: bool(item[1].parts))
-
-
-def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.int64]:
-    """Return how often each row counts: once for each interaction, or once."""
-    return events if by_event else (events > 0).astype(np.int64)
 
 
 def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ class FileKind:
         hint: what to do about a damaged one.
         error, busy, full, shut: raised when it cannot be used, when other processes hold the lock for the whole wait, when the
             disk is full, and when the file cannot be written.
+        damaged: raised when the file is damaged or not of this kind; `error` when None.
         upgrade: brings the tables of an older version to the newest one, inside a transaction; None if there is none.
         wal_bytes: the `-wal` file is truncated to this size after a checkpoint.
     """
@@ -51,6 +52,7 @@ class FileKind:
     busy: type[RecallError]
     full: type[RecallError]
     shut: type[RecallError]
+    damaged: type[RecallError] | None = None
     upgrade: Callable[[sqlite3.Connection], None] | None = None
     wal_bytes: int = -1
 
@@ -133,7 +135,7 @@ class DurableFile:
                 said = f"there is no room for the {kind.noun}"
                 return kind.full(said, where=where, why=why, hint="Free some space, and send the change again")
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-                return kind.error(f"the {kind.noun} is damaged", where=where, why=why, hint=kind.hint)
+                return (kind.damaged or kind.error)(f"the {kind.noun} is damaged", where=where, why=why, hint=kind.hint)
         return kind.error(f"the {kind.noun} cannot be {what}", where=where, why=why)
 
     def _opened(self) -> sqlite3.Connection:
@@ -154,7 +156,8 @@ class DurableFile:
             application = int(connection.execute("PRAGMA application_id").fetchone()[0])
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if application != kind.application:
-                raise kind.error(f"the file is not a {kind.noun} of {kind.holds}", where=str(self.path), hint=kind.hint)
+                said = f"the file is not a {kind.noun} of {kind.holds}"
+                raise (kind.damaged or kind.error)(said, where=str(self.path), hint=kind.hint)
             if version > kind.version:
                 raise kind.error(
                     f"the {kind.noun} is of format {version}, newer than the format {kind.version} that this version reads",
@@ -234,6 +237,18 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from putting files in place; fsync the folder at the end."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _create(path: Path, kind: FileKind) -> None:
     """Create an empty file atomically, because a partial one counts as damaged."""
     numbers = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
@@ -246,16 +261,11 @@ def _create(path: Path, kind: FileKind) -> None:
             connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
         finally:
             connection.close()  # moves everything from the WAL into the file, and removes the WAL
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        with folder_lock(path.parent):
             if not path.exists():  # else another process was first
                 for rest in ("-wal", "-shm"):  # of a file that was moved away: SQLite would take it for the new one's
                     path.with_name(path.name + rest).unlink(missing_ok=True)
                 os.link(made, path)
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     finally:
         for rest in ("", "-wal", "-shm"):
             made.with_name(made.name + rest).unlink(missing_ok=True)

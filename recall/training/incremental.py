@@ -43,7 +43,7 @@ _FEW, _ENOUGH = 0.05, 10  # share of the items of new interactions; fewer items 
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class WarmStartRun:
     """Where a run begins that goes on from a published bundle.
 
     Attributes:
@@ -115,7 +115,7 @@ class Retrained:
     gap: Mapping[str, Comparison]
 
 
-def retrain(config: RunConfig, ground: Ground, trained: TrainResult, report: Callable[[SweepReport], None]) -> Retrained:
+def retrain(config: RunConfig, ground: WarmStartRun, trained: TrainResult, report: Callable[[SweepReport], None]) -> Retrained:
     """Train from scratch on the data of an incremental run, to compare.
 
     Args:
@@ -140,7 +140,9 @@ def retrain(config: RunConfig, ground: Ground, trained: TrainResult, report: Cal
     return Retrained(full, compare(judged[0], judged[1], config.evaluation.intervals, config.seed))
 
 
-def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, remember: float = 1.0) -> Ground:
+def prepare_warm_start(
+    config: RunConfig, source: Path, new: Path, old: Path | None, root: Path, remember: float = 1.0
+) -> WarmStartRun:
     """Open a bundle, combine its data with new tables, and extend its encoder.
 
     Args:
@@ -174,7 +176,7 @@ def open_ground(config: RunConfig, source: Path, new: Path, old: Path | None, ro
     learnt = {name: array for name, array in bundle.tables.arrays().items() if not name.endswith("_fold")}  # made at export
     start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
     live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-    return Ground(
+    return WarmStartRun(
         source=bundle.manifest,
         tables=tables,
         dataset=dataset,

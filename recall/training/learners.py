@@ -4,8 +4,8 @@ from typing import Any
 
 from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig, Train
 from recall.models.torch.base import Model
-from recall.training.als.solver import WholeCatalogueSolver
-from recall.training.loop import Learner, Opened
+from recall.training.als.solver import ImplicitALS
+from recall.training.loop import Learner, WarmupThen
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
@@ -30,7 +30,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
         TrainingError: The objective is impossible on these pairs.
     """
     if isinstance(config, SquareConfig):
-        return WholeCatalogueSolver(model, pairs, config, seed=seed, warm=warm)
+        return ImplicitALS(model, pairs, config, seed=seed, warm=warm)
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
     dropping = (
@@ -40,7 +40,7 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
     learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
     if config.opening is None or warm:
         return learner
-    return Opened(WholeCatalogueSolver(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
+    return WarmupThen(ImplicitALS(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
 
 
 def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:

@@ -239,7 +239,7 @@ def _interrupted(kept: int, checkpointing: Checkpointing | None) -> TrainingInte
 # its lists are weak, on sparse data without features, a few passes of a softmax from there are enough.
 
 
-class Opened:
+class WarmupThen:
     """A warm-up by one learner as the first sweep of another, on the same model."""
 
     def __init__(self, opening: Learner, sweeps: int, then: Learner) -> None:

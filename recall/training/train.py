@@ -25,7 +25,7 @@ from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 from recall.training.twins import copy_twins
 from recall.training.validation import Validation
-from recall.training.warm_start import Anchored, WarmStart
+from recall.training.warm_start import ProximalLearner, WarmStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,9 @@ def train(
         start.give(model)
     learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
     if start is not None:
-        learner = Anchored(learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.train.drop > 0)
+        learner = ProximalLearner(
+            learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.train.drop > 0
+        )
     validation = Validation.of(config, dataset, encoder)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     try:

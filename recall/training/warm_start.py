@@ -60,7 +60,7 @@ class WarmStart:
             parameter.copy_(self.parameters[name].view_as(parameter))
 
 
-class Anchored:
+class ProximalLearner:
     """A proximal learner: keeps untouched rows, pulls others towards the start.
 
     After every sweep a row stands at start + share * (swept - start). Scores do not change when all factors are turned by

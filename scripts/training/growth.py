@@ -24,7 +24,7 @@ from recall.features.csr import SparseRows
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.als.kernels import Kernels
-from recall.training.als.solver import WholeCatalogueSolver
+from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
 
 CONFIG = SquareConfig(steps=3, unobserved=20, popularity=0.25, regularisation=0.002)
@@ -148,10 +148,10 @@ def probe(threads: int) -> dict[str, float]:
     return {"peak_flops": 2 * 2048**3 / product, "peak_bytes": 2 * 4 * len(large) / copy}
 
 
-def _solver(pairs: ObservedPairs, k: int, kernels: Kernels) -> WholeCatalogueSolver:
+def _solver(pairs: ObservedPairs, k: int, kernels: Kernels) -> ImplicitALS:
     model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, k)
     model.initialise(0.1, torch.Generator().manual_seed(0))
-    return WholeCatalogueSolver(model, pairs, CONFIG, kernels)
+    return ImplicitALS(model, pairs, CONFIG, kernels)
 
 
 def _timed(function: Callable[[], Any]) -> float:

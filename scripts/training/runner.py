@@ -51,7 +51,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     from recall.config import SquareConfig
     from recall.features.csr import SparseRows
     from recall.models.torch.fm import FactorizationMachine
-    from recall.training.als.solver import WholeCatalogueSolver
+    from recall.training.als.solver import ImplicitALS
     from recall.training.pairs import ObservedPairs
 
     torch.set_num_threads(settings["threads"])
@@ -59,12 +59,12 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     config = SquareConfig(steps=settings["cg_steps"], **own)
     users, items = len(data["indptr"]) - 1, int(data["items"])
 
-    def learner(indptr: np.ndarray, indices: np.ndarray, n: int) -> WholeCatalogueSolver:
+    def learner(indptr: np.ndarray, indices: np.ndarray, n: int) -> ImplicitALS:
         ids = [SparseRows.one_hot(np.arange(count, dtype=np.int32), count) for count in (n, items)]
         pairs = ObservedPairs(*ids, indptr, indices, np.ones(len(indices), dtype=np.float32))
         model = FactorizationMachine(n, items, settings["k"])
         model.initialise(0.1, torch.Generator().manual_seed(0))
-        return WholeCatalogueSolver(model, pairs, config)
+        return ImplicitALS(model, pairs, config)
 
     loading = time.perf_counter()
     learner(np.array([0, 1]), data["indices"][:1], 1).sweep()

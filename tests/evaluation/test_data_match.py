@@ -10,7 +10,7 @@ from recall.errors import DataError
 from recall.evaluation.data_match import match_data
 from recall.evaluation.evaluate import evaluate
 from recall.serving.recommender import Recommender
-from recall.training.incremental import open_ground
+from recall.training.incremental import prepare_warm_start
 
 
 def changed(folder: Path, config: RunConfig, **columns: pl.Expr) -> Dataset:
@@ -57,6 +57,6 @@ def test_a_run_goes_on_with_data_that_have_something_in_common(
     frame = pl.read_parquet(path)
     frame.with_columns(user_id="x" + pl.col("user_id"), item_id="x" + pl.col("item_id")).write_parquet(path)
     with pytest.raises(DataError, match=r"other data than these tables \(it knows 0\.0% of the items, 0\.0% of the users"):
-        open_ground(config, published, tiny_additions, None, published)
+        prepare_warm_start(config, published, tiny_additions, None, published)
     frame.with_columns(user_id="x" + pl.col("user_id")).write_parquet(path)
-    assert len(open_ground(config, published, tiny_additions, None, published).dataset.training)
+    assert len(prepare_warm_start(config, published, tiny_additions, None, published).dataset.training)

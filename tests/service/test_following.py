@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from recall.serving.recommender import Recommender
+from recall.store.items.log import JOURNAL
 from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop
@@ -112,6 +113,21 @@ def test_a_token_is_waited_for_within_the_deadline(own_shop: Shop, tmp_path: Pat
         assert (other.status, other.json["type"]) == (412, "urn:fm-recall:problem:other-log")
         wrong = recommend(server, **{"X-Recall-Token": "x"})
         assert (wrong.status, wrong.json["type"]) == (422, "urn:fm-recall:problem:invalid-request")
+
+
+def test_a_damaged_log_is_set_aside_and_what_was_acknowledged_written_anew(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    with serving(own_shop.root, tmp_path / "log", "--poll", "0.1", "--write-back", "0.2") as server:
+        server.wait()
+        upsert(server, "a")
+        (own_shop.root / JOURNAL).write_bytes(b"")
+        wait_for(lambda: list(own_shop.root.glob(f"{JOURNAL}.damaged-*")))
+        wait_for(lambda: not degraded(server))
+        upsert(server, "b")
+    started = Recommender.load(own_shop.root)
+    assert not started.items.current().degraded
+    assert (started.items.current().rows(["a", "b"]) >= 0).all()
+    started.close()
 
 
 def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:

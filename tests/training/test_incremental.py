@@ -18,7 +18,7 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
 from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request
-from recall.training.incremental import Ground, open_ground, retrain
+from recall.training.incremental import WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.train import TrainResult, train
 from recall.training.warm_start import shares
@@ -43,21 +43,23 @@ def root(config: RunConfig, tiny_folder: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["old and new", "new alone"])
-def ground(request: pytest.FixtureRequest, config: RunConfig, root: Path, tiny_folder: Path, tiny_additions: Path) -> Ground:
-    return open_ground(config, root, tiny_additions, tiny_folder if request.param == "old and new" else None, root)
+def ground(
+    request: pytest.FixtureRequest, config: RunConfig, root: Path, tiny_folder: Path, tiny_additions: Path
+) -> WarmStartRun:
+    return prepare_warm_start(config, root, tiny_additions, tiny_folder if request.param == "old and new" else None, root)
 
 
-def trained_from(ground: Ground, config: RunConfig) -> TrainResult:
+def trained_from(ground: WarmStartRun, config: RunConfig) -> TrainResult:
     return train(config, ground.dataset, ground.encoder, lambda report: None, start=ground.start)
 
 
-def begun(ground: Ground, config: RunConfig) -> FactorizationMachine:
+def begun(ground: WarmStartRun, config: RunConfig) -> FactorizationMachine:
     model = FactorizationMachine(ground.encoder.n_user_features, ground.encoder.n_item_features, config.model.k)
     ground.start.give(model)
     return model
 
 
-def test_known_items_and_users_keep_their_vectors_before_training(ground: Ground, config: RunConfig, root: Path) -> None:
+def test_known_items_and_users_keep_their_vectors_before_training(ground: WarmStartRun, config: RunConfig, root: Path) -> None:
     bundle = load_bundle(root)
     model = begun(ground, config)
     catalogue = bundle.items()
@@ -69,7 +71,7 @@ def test_known_items_and_users_keep_their_vectors_before_training(ground: Ground
     assert np.allclose(users, before, atol=1e-5)  # a new user's begins as that of any stranger
 
 
-def test_every_new_value_begins_as_a_stranger(ground: Ground, root: Path) -> None:
+def test_every_new_value_begins_as_a_stranger(ground: WarmStartRun, root: Path) -> None:
     bundle = load_bundle(root)
     assert ground.encoder.n_item_features > bundle.encoder.n_item_features
     assert ground.values["item_id"] == 2
@@ -81,7 +83,7 @@ def test_every_new_value_begins_as_a_stranger(ground: Ground, root: Path) -> Non
     assert torch.equal(table[new], torch.from_numpy(bundle.tables.item_factors[0].copy()))
 
 
-def test_the_next_version_serves_what_is_new_and_knows_its_parent(ground: Ground, config: RunConfig, root: Path) -> None:
+def test_the_next_version_serves_what_is_new_and_knows_its_parent(ground: WarmStartRun, config: RunConfig, root: Path) -> None:
     trained = trained_from(ground, config)
     metrics = {"growth": ground.record(trained, None)}
     done = export(trained.model, ground.encoder, ground.dataset, config, root, metrics, ground.source.sequence, ground.expected)
@@ -100,7 +102,7 @@ def test_users_are_remembered_without_the_old_interactions(
     """What is known of a user is the same whether the old tables are there or the bundle alone remembers them."""
     stores = []
     for old in (tiny_folder, None):
-        ground = open_ground(config, root, tiny_additions, old, root)
+        ground = prepare_warm_start(config, root, tiny_additions, old, root)
         trained = trained_from(ground, config)
         done = export(trained.model, ground.encoder, ground.dataset, config, root.parent / f"{old is None}")
         recommender = Recommender.load(done.folder)
@@ -109,7 +111,7 @@ def test_users_are_remembered_without_the_old_interactions(
     assert stores[0] == stores[1]
 
 
-def test_figures_before_after_and_from_scratch_are_recorded(ground: Ground, config: RunConfig) -> None:
+def test_figures_before_after_and_from_scratch_are_recorded(ground: WarmStartRun, config: RunConfig) -> None:
     trained = trained_from(ground, config)
     retrained = retrain(config, ground, trained, lambda report: None)
     full = train(config, ground.dataset, FeatureEncoder.fit(ground.dataset), lambda report: None)
@@ -124,13 +126,13 @@ def test_figures_before_after_and_from_scratch_are_recorded(ground: Ground, conf
     assert record["new values"]["device"] == 1
 
 
-def test_the_same_run_gives_the_same_bits(ground: Ground, config: RunConfig) -> None:
+def test_the_same_run_gives_the_same_bits(ground: WarmStartRun, config: RunConfig) -> None:
     first, second = (trained_from(ground, config).model for _ in range(2))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(ground: Ground, config: RunConfig, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_bits(ground: WarmStartRun, config: RunConfig, tmp_path: Path) -> None:
     whole = trained_from(ground, config)
     checkpoint = tmp_path / "checkpoint.safetensors"
 
@@ -152,7 +154,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(ground: Ground, config: Run
 def test_the_share_that_gives_way_is_the_share_that_is_new(
     remember: float, config: RunConfig, root: Path, tiny_additions: Path
 ) -> None:
-    ground = open_ground(config, root, tiny_additions, None, root)
+    ground = prepare_warm_start(config, root, tiny_additions, None, root)
     found = shares(ground.dataset, ground.encoder, remember)
     block = ground.encoder.user_blocks[0]
     events = ground.dataset.events
@@ -182,7 +184,7 @@ def test_every_kind_of_model_goes_on(
     root = tmp_path / "bundles"
     export(trained.model, encoder, dataset, config, root)
     bundle = load_bundle(root)
-    ground = open_ground(config, root, tiny_additions, None if alone else tiny_folder, root)
+    ground = prepare_warm_start(config, root, tiny_additions, None if alone else tiny_folder, root)
     started = new_model(config.model, ground.encoder.user_fields, ground.encoder.item_fields)
     ground.start.give(started)
     tables = started.tables(ground.encoder.user_fields, ground.encoder.item_fields)
@@ -207,4 +209,4 @@ def test_every_kind_of_model_goes_on(
 )
 def test_another_model_is_refused(change, what: str, root: Path, tiny_additions: Path) -> None:
     with pytest.raises(ConfigError, match=what):
-        open_ground(parse_config({**CONFIG, **change}), root, tiny_additions, None, root)
+        prepare_warm_start(parse_config({**CONFIG, **change}), root, tiny_additions, None, root)

@@ -12,7 +12,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.registry import new_model
-from recall.training.als.solver import WholeCatalogueSolver
+from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
 from recall.training.train import train
 
@@ -103,7 +103,7 @@ def test_a_model_that_was_learnt_before_keeps_its_axes(world):
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     model.initialise(1.0, torch.Generator().manual_seed(0))
     before = model.user_factors[:, -1].detach().clone()
-    WholeCatalogueSolver(model, pairs, config.train, warm=True).sweep()
+    ImplicitALS(model, pairs, config.train, warm=True).sweep()
     assert (model.user_factors[:, -1] != 0).float().mean() > 0.5
     assert (before != 0).all()
 
@@ -117,12 +117,12 @@ def test_a_run_goes_on_with_the_axis_that_it_has_reserved(world):
         model.initialise(0.1, torch.Generator().manual_seed(0))
         return model
 
-    whole = WholeCatalogueSolver(started(), pairs, config.train)
+    whole = ImplicitALS(started(), pairs, config.train)
     for _ in range(3):
         whole.sweep()
-    first = WholeCatalogueSolver(started(), pairs, config.train)
+    first = ImplicitALS(started(), pairs, config.train)
     first.sweep()
-    second = WholeCatalogueSolver(first.model, pairs, config.train)
+    second = ImplicitALS(first.model, pairs, config.train)
     second.restore(first.state())
     for _ in range(2):
         second.sweep()

@@ -5,10 +5,10 @@ import torch
 from recall.config import SquareConfig, StoppingConfig
 from recall.features.csr import SparseRows
 from recall.models.torch.fm import FactorizationMachine
-from recall.training.als.solver import WholeCatalogueSolver
+from recall.training.als.solver import ImplicitALS
 from recall.training.loop import run_sweeps
 from recall.training.pairs import ObservedPairs
-from recall.training.warm_start import Anchored, WarmStart
+from recall.training.warm_start import ProximalLearner, WarmStart
 from tests.training.test_loop import NAMES
 from tests.training.worlds import random_pairs
 
@@ -74,7 +74,7 @@ def test_what_the_data_do_not_speak_of_stays_however_factors_are_turned(shares):
     model = drawn(pairs)
     before, weights = products(model), model.item_weights.detach().clone()
     share = None if shares is None else {"user": torch.full((14,), shares), "item": torch.full((11,), shares)}
-    learner = Anchored(Turning(model, lost=2), start_of(model, share), pairs)
+    learner = ProximalLearner(Turning(model, lost=2), start_of(model, share), pairs)
     for _ in range(2):
         learner.sweep()
     assert torch.allclose(products(model), before, atol=1e-5)
@@ -86,9 +86,9 @@ def test_what_the_data_do_not_speak_of_stays_however_factors_are_turned(shares):
 def test_a_share_of_one_is_the_learners_own_to_the_bit():
     pairs = random_pairs(1)
     free, bound = drawn(pairs), drawn(pairs)
-    WholeCatalogueSolver(free, pairs, SquareConfig()).sweep()
+    ImplicitALS(free, pairs, SquareConfig()).sweep()
     ones = {"user": torch.ones(12), "item": torch.ones(9)}
-    Anchored(WholeCatalogueSolver(bound, pairs, SquareConfig()), start_of(bound, ones), pairs).sweep()
+    ProximalLearner(ImplicitALS(bound, pairs, SquareConfig()), start_of(bound, ones), pairs).sweep()
     for one, other in zip(bound.parameters(), free.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -97,7 +97,7 @@ def test_the_solver_forgets_nothing_that_it_does_not_meet():
     pairs = wider(random_pairs(3), 2)
     model = drawn(pairs)
     start = start_of(model)
-    learner = Anchored(WholeCatalogueSolver(model, pairs, SquareConfig(regularisation=0.5)), start, pairs)
+    learner = ProximalLearner(ImplicitALS(model, pairs, SquareConfig(regularisation=0.5)), start, pairs)
     learner.sweep()
     assert float(model.user_factors[-2:].detach().norm()) == pytest.approx(
         float(start.parameters["user_factors"][-2:].norm()), rel=1e-4
@@ -110,7 +110,7 @@ def test_a_start_that_no_sweep_betters_stands():
     model = drawn(pairs)
     before = start_of(model).parameters
     figures = iter([0.4, 0.3, 0.2])
-    learner = WholeCatalogueSolver(model, pairs, SquareConfig())
+    learner = ImplicitALS(model, pairs, SquareConfig())
     position = run_sweeps(
         learner, 9, StoppingConfig(), lambda _: {"ndcg@10": next(figures)}, lambda report: None, NAMES, beat=0.5
     )

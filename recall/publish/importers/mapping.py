@@ -27,7 +27,8 @@ from recall.features.canonical import (
     type_of,
 )
 from recall.features.column import ColumnEncoder
-from recall.features.encoder import FeatureEncoder, source_of_field
+from recall.features.encoder import FeatureEncoder
+from recall.features.fitting import source_of_field
 from recall.features.layout import FeatureBlock
 from recall.features.registry import ENCODERS
 from recall.features.values import canonical_series

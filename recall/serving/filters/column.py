@@ -20,7 +20,8 @@ from polars.datatypes import DataType
 
 from recall._arrays import Int64
 from recall.errors import DataError
-from recall.features.canonical import LIST, TEXT, moment
+from recall.features.canonical import LIST, TEXT
+from recall.features.moments import moment
 from recall.features.values import as_requested, canonical_series, number_column
 from recall.index.bitmap import RowBitmap
 

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from recall._ids import check_id, check_text
 from recall.bundle.reader import Bundle
-from recall.errors import JournalBusyError, JournalError, RequestError, TokenError
+from recall.errors import JournalBusyError, JournalDamagedError, JournalError, RequestError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
 from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log import ChangeLog
-from recall.store.items.log_position import Base, Change, MovedError, Past, read_token, rows_of, values_of
+from recall.store.items.log_position import Base, Change, MovedError, Past, Reading, read_token, rows_of, values_of
 from recall.store.items.log_tables import Row
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
@@ -205,7 +205,10 @@ class Catalog:
         """
         if self._journal is None or self._changing.locked():
             return False
-        moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
+        try:
+            moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
+        except JournalDamagedError:
+            return True  # `refresh` tells of it
         return moved or bool(self._catalogue.error)
 
     def behind(self) -> bool:
@@ -240,6 +243,7 @@ class Catalog:
     def repair(self) -> int:
         """Write acknowledged changes back that the log has lost, and give how many.
 
+        A file that is damaged is kept under another name, `journal.sqlite.damaged-...`, and a new one begun.
         Every change that is written does so first. A process that serves for long calls this as well, some seconds after
         `unsaved` has become larger than 0: the file may still be in the course of being replaced.
 
@@ -249,6 +253,7 @@ class Catalog:
         past = self._past
         if self._journal is None or not past.unsaved or past.lost is None:
             return 0
+        self._journal.set_aside_damaged()
         written = self._journal.write_back(list(past.unsaved.values()), past.lost, past.lost_held)
         self.refresh()
         return written
@@ -329,10 +334,14 @@ class Catalog:
 
     def _catch_up(self, journal: ChangeLog) -> None:
         """Take in what is new; the caller holds the lock."""
-        version, stamp = journal.version(), journal.mark.stamp()
+        version, stamp = self._looked_at(journal)
         if version == self._version and stamp == self._stamp and not self._catalogue.error:
             return
-        reading = journal.read(self._past.state, self._base)
+        try:
+            reading = journal.read(self._past.state, self._base)
+        except JournalDamagedError:
+            self._past.take(Reading(None, [], 0, False, None))  # as good as gone: what is served of it is in no file now
+            raise
         rows = self._past.take(reading)
         delta = self._delta
         if rows is None:
@@ -342,6 +351,12 @@ class Catalog:
             delta = self._after(delta, rows, sequence)
         self._show(delta, self._past.error(reading.mark, self._base))
         self._version, self._stamp = version, stamp
+
+    def _looked_at(self, journal: ChangeLog) -> tuple[tuple[int, int], tuple[int, int] | None]:
+        try:
+            return journal.version(), journal.mark.stamp()
+        except JournalDamagedError:  # reading will raise it again
+            return (-1, -1), None
 
     def _show(self, delta: Delta, error: str) -> None:
         """Make a delta part of the snapshot; the caller holds the lock."""

@@ -16,7 +16,8 @@ from polars.datatypes import DataType
 
 from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean, pointer
-from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, moment, refuse_other
+from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, refuse_other
+from recall.features.moments import moment
 from recall.features.values import canonical
 
 Read = Callable[[object], object]

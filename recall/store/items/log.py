@@ -11,6 +11,7 @@ The log has an identity, which distinguishes it from a different log in its plac
 reached is noted outside of it as well; see `recall.store.high_water_mark`.
 """
 
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,13 +23,20 @@ from threading import Lock
 
 import orjson
 
-from recall.errors import JournalBusyError, JournalError, JournalFullError, JournalReadOnlyError, RequestError
+from recall.errors import (
+    JournalBusyError,
+    JournalDamagedError,
+    JournalError,
+    JournalFullError,
+    JournalReadOnlyError,
+    RequestError,
+)
 from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, taken_before
 from recall.store.high_water_mark import Lost, Mark
 from recall.store.items import log_tables
 from recall.store.items.log_position import MARK, Base, Change, Entry, MovedError, Reading, to_json, values_of
 from recall.store.items.log_tables import DamagedError, Row, State
-from recall.store.sqlite import DurableFile, FileKind, snapshot
+from recall.store.sqlite import DurableFile, FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
@@ -239,6 +247,36 @@ class ChangeLog:
             with self._commits.outside() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def set_aside_damaged(self) -> Path | None:
+        """Move a damaged file away, so that the next change begins a new one.
+
+        Returns:
+            Where it is now; None where there is no file, or one that can be read.
+
+        Raises:
+            JournalError: it cannot be moved.
+        """
+        with self._reading, self._reader.reports("moved away"), folder_lock(self.path.parent):
+            if not self._damaged():
+                return None
+            self._reader.close()
+            name = f"{self.path.name}.damaged-{secrets.token_hex(4)}"
+            for rest in ("-shm", "-wal", ""):  # the file itself last: without it, what is beside it counts for nothing
+                with suppress(FileNotFoundError):
+                    self.path.with_name(self.path.name + rest).rename(self.path.with_name(name + rest))
+            return self.path.with_name(name)
+
+    def _damaged(self) -> bool:
+        try:
+            with self._reader.reports("read"):
+                connection = self._reader.reader()
+                if connection is None:
+                    return False
+                self._rows(connection, 0, whole=True)
+                return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        except JournalDamagedError:
+            return True
+
     def size(self) -> int:
         """Return the bytes of its files."""
         found = 0
@@ -314,7 +352,7 @@ class ChangeLog:
                 return log_tables.rows_of_format_1(connection, sequence)
             return log_tables.rows_after(connection, sequence, whole=whole)
         except DamagedError as error:
-            raise JournalError(str(error), where=str(self.path), hint=_MEND) from None
+            raise JournalDamagedError(str(error), where=str(self.path), hint=_MEND) from None
 
     def _start(self, state: State, base: Base) -> tuple[int, int]:
         """Return the last sequence in the version, and after which it needs entries.
@@ -343,7 +381,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     try:
         log_tables.upgrade(connection)
     except DamagedError as error:
-        raise JournalError(str(error), where=JOURNAL, hint=_MEND) from None
+        raise JournalDamagedError(str(error), where=JOURNAL, hint=_MEND) from None
 
 
 def _time(row: Row) -> int:
@@ -363,6 +401,7 @@ KIND = FileKind(
     create=log_tables.ALL,
     hint=_MEND,
     error=JournalError,
+    damaged=JournalDamagedError,
     busy=JournalBusyError,
     full=JournalFullError,
     shut=JournalReadOnlyError,

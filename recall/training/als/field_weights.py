@@ -10,13 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recall.training.als.parameterization import FwFMForm
+from recall.training.als.parameterization import FwFMParameterization
 
 Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], tuple[Tensor, float]]
 
 
 def solve_across(
-    form: FwFMForm,
+    form: FwFMParameterization,
     pull: Callable[[Tensor, bool], Tensor],
     sees: Tensor,
     curvature: Tensor,
@@ -43,7 +43,7 @@ def solve_across(
 
 
 def solve_among_items(
-    form: FwFMForm, sums: Tensor, squares: Tensor, pulled: Tensor, curvature: Tensor, penalty: float
+    form: FwFMParameterization, sums: Tensor, squares: Tensor, pulled: Tensor, curvature: Tensor, penalty: float
 ) -> float:
     """Solve for the weights between item fields exactly.
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from recall._arrays import Float32, Int32, Int64
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels, Rows
-from recall.training.als.parameterization import Form
+from recall.training.als.parameterization import Parameterization
 from recall.training.als.shards import FeatureMatrix, Workers, shared_out
 
 _RANGES = 64  # of features that may be solved for at the same time
 
 
 @dataclass(frozen=True, slots=True)
-class FeaturesApart:
+class OneHotSide:
     """The features of one side with the pairs of all rows that have them.
 
     Attributes:
@@ -37,7 +37,7 @@ class FeaturesApart:
         return len(rows) > 0 and bool((np.diff(rows.indptr) == 1).all() and (rows.weights == 1).all())
 
     @staticmethod
-    def of(rows: SparseRows, pairs: Entries, partners: int) -> "FeaturesApart | None":
+    def of(rows: SparseRows, pairs: Entries, partners: int) -> "OneHotSide | None":
         """Return the features of `rows` with their pairs; None unless rows are one-hot.
 
         Args:
@@ -45,15 +45,15 @@ class FeaturesApart:
             pairs: n rows; indices are in [0, partners).
             partners: exclusive upper bound of the indices.
         """
-        if not FeaturesApart.fits(rows):
+        if not OneHotSide.fits(rows):
             return None
         if (np.diff(rows.indices) > 0).all():  # a row for each feature, in their order
-            return FeaturesApart(rows.indices, pairs, rows.indices)
+            return OneHotSide(rows.indices, pairs, rows.indices)
         features, row = np.unique(rows.indices, return_inverse=True)
         owners = np.repeat(row, np.diff(pairs.indptr))
         # a pair that several rows of a feature have is one pair with their weights added
         merged = SparseRows.from_coo(owners, pairs.indices, pairs.weights, len(features), partners)
-        return FeaturesApart(features, Entries(merged.indptr, merged.indices, merged.weights), rows.indices)
+        return OneHotSide(features, Entries(merged.indptr, merged.indices, merged.weights), rows.indices)
 
     def summed(self, values: Float32) -> Float32:
         """Values of rows [n], summed for each feature [m]."""
@@ -91,7 +91,7 @@ class ItemSide:
         sums: of the factors of every item, [I, groups, width].
     """
 
-    def __init__(self, form: Form, items: FeatureMatrix, table: Tensor) -> None:
+    def __init__(self, form: Parameterization, items: FeatureMatrix, table: Tensor) -> None:
         self._form, self._items = form, items
         self._table = table
         self.sums, self._first_order = self._summed(table)

@@ -28,7 +28,7 @@ from recall.training.als.kernels import Kernels
 # moves phi by the same linear map, and psi by a Jacobian that the solver writes from them.
 
 
-class Form(ABC):
+class Parameterization(ABC):
     """A model as linear maps.
 
     Attributes:
@@ -177,7 +177,7 @@ def mixed(rows: Float32, weights: Tensor, kernels: Kernels) -> Float32:
 # The factorization machine as linear maps; with k = 0 only the item weights are left.
 
 
-class FMForm(Form):
+class FMParameterization(Parameterization):
     """All entries of a row are summed together, and the sum is the vector."""
 
     user_groups = item_groups = 1
@@ -217,7 +217,7 @@ class FMForm(Form):
 # The field-aware factorization machine as linear maps.
 
 
-class FFMForm(Form):
+class FFMParameterization(Parameterization):
     """One group for each field; vectors have a part for each user-item field pair.
 
     User factors for user fields do not affect a ranking. They are set to zero.
@@ -293,7 +293,7 @@ class FFMForm(Form):
 # The field-weighted factorization machine as linear maps, for field weights that are given.
 
 
-class FwFMForm(Form):
+class FwFMParameterization(Parameterization):
     """One group for each field; vectors have a part for each item field.
 
     The user fields are weighted into it.
@@ -393,7 +393,7 @@ class FwFMForm(Form):
 # The form of a model.
 
 
-def form_of(model: Model, users: FeatureLayout | None, items: FeatureLayout | None) -> Form:
+def parameterization_of(model: Model, users: FeatureLayout | None, items: FeatureLayout | None) -> Parameterization:
     """Return the parameterization of a model.
 
     Args:
@@ -405,10 +405,10 @@ def form_of(model: Model, users: FeatureLayout | None, items: FeatureLayout | No
         TypeError: The kind of model is unknown, or its fields are missing.
     """
     if isinstance(model, FactorizationMachine):
-        return FMForm(model)
+        return FMParameterization(model)
     if users is not None and items is not None:
         if isinstance(model, FieldWeightedFM):
-            return FwFMForm(model, users, items)
+            return FwFMParameterization(model, users, items)
         if isinstance(model, FieldAwareFM):
-            return FFMForm(model, users, items)
+            return FFMParameterization(model, users, items)
     raise TypeError(f"the square loss has no form for {type(model).__name__} with fields {users} and {items}")

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from recall._arrays import Float32, Int32, Int64, UInt8
 from recall.features.csr import SparseRows, stable_order
-from recall.training.als.kernels import STRIDE, Entries, Kernels
+from recall.training.als.kernels import Entries, Kernels
+from recall.training.als.loops import STRIDE
 
 # Threads that share out the parts of a sum.
 

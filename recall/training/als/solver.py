@@ -35,8 +35,8 @@ from recall.models.torch.base import Model
 from recall.training.als.conjugate_gradient import bordered_gram, conjugate_gradients
 from recall.training.als.field_weights import solve_across, solve_among_items
 from recall.training.als.kernels import Kernels, Rows
-from recall.training.als.one_hot import FeaturesApart, ItemSide
-from recall.training.als.parameterization import FMForm, FwFMForm, form_of
+from recall.training.als.one_hot import ItemSide, OneHotSide
+from recall.training.als.parameterization import FMParameterization, FwFMParameterization, parameterization_of
 from recall.training.als.shards import Chunk, ItemRange, Workers
 from recall.training.als.stand_ins import STEPS, HeldPhi, move_users, only_masked, positive, reached
 from recall.training.als.sweep_rows import ContextRows, ItemRows, MaskedContexts, SweepRows
@@ -65,7 +65,7 @@ class ContextsSeen:
     gram: Tensor
 
 
-class WholeCatalogueSolver:
+class ImplicitALS:
     """Improves a model in place, one sweep over both sides at a time.
 
     Attributes:
@@ -94,7 +94,7 @@ class WholeCatalogueSolver:
         """
         self.model = model
         self._config, self._steps, self._sweep = config, config.steps, 0
-        self._form = form_of(model, pairs.user_fields, pairs.item_fields)
+        self._form = parameterization_of(model, pairs.user_fields, pairs.item_fields)
         self._kernels = kernels or Kernels()
         self._workers = Workers(self._kernels.threads)
         self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
@@ -133,7 +133,7 @@ class WholeCatalogueSolver:
             self._sweep += 1
             norms = self._form.user_table().square().sum(1)
             loss += float((self._user_penalty[:, 0] * norms).double().sum())
-            if isinstance(self._form, FwFMForm):
+            if isinstance(self._form, FwFMParameterization):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
             self._move_user_stand_ins()
@@ -150,8 +150,8 @@ class WholeCatalogueSolver:
         self._sweep = int(state["sweep"])
 
     def _user_step(self) -> None:
-        if self._rows.users_apart is not None:
-            self._users_one_by_one(self._rows.users_apart, self._seen_by_users())
+        if self._rows.users_one_hot is not None:
+            self._users_one_by_one(self._rows.users_one_hot, self._seen_by_users())
             return
         masked, seen = self._masked_users = self._rows.of_users(self._sweep)
         self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
@@ -165,7 +165,12 @@ class WholeCatalogueSolver:
         share, popularity would have to be a combination of their tastes. A longer row leaves less to the items' regularisation.
         """
         rows, roles = self._rows, self._given.user_roles
-        if rows.users_apart is not None or not rows.strangers or not isinstance(self._form, FMForm) or roles is None:
+        if (
+            rows.users_one_hot is not None
+            or not rows.strangers
+            or not isinstance(self._form, FMParameterization)
+            or roles is None
+        ):
             return
         carriers = roles.empty_histories
         if len(carriers) == 0:
@@ -235,7 +240,7 @@ class WholeCatalogueSolver:
 
         step, _ = self._descend(operator, target, diagonal)
         form.set_user_table(step.add_(table))
-        if isinstance(form, FwFMForm):
+        if isinstance(form, FwFMParameterization):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
                 found = [side.pull_weights(weights, *(score if change else items.residual)) for side in sides]
@@ -245,7 +250,7 @@ class WholeCatalogueSolver:
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
-    def _users_one_by_one(self, apart: FeaturesApart, items: ItemsSeen) -> None:
+    def _users_one_by_one(self, apart: OneHotSide, items: ItemsSeen) -> None:
         table = self._form.user_table()
         none = torch.zeros(self._form.dim)
         axes = (items.base.numpy(), none.numpy(), items.curvature[1].numpy(), items.curvature[0].numpy())
@@ -258,8 +263,8 @@ class WholeCatalogueSolver:
     def _item_step(self) -> float:
         """Take a Gauss-Newton step of the item table; return loss without user penalty."""
         rows = self._rows
-        if rows.users_apart is not None and rows.items_apart is not None:
-            return self._items_one_by_one(rows.users_apart, rows.items_apart)
+        if rows.users_one_hot is not None and rows.items_one_hot is not None:
+            return self._items_one_by_one(rows.users_one_hot, rows.items_one_hot)
         plain, masked = rows.of_items(self._sweep)
         items = plain if masked is None else plain.beside(masked)
         phi, gram = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
@@ -341,11 +346,11 @@ class WholeCatalogueSolver:
             after = before - decrease
         else:
             after = self._move_items(items, weight, table, step, seen, before)
-        if features is None and isinstance(self._form, FwFMForm):
+        if features is None and isinstance(self._form, FwFMParameterization):
             after += self._among_items(self._form, items, seen)
         return after
 
-    def _among_items(self, form: FwFMForm, items: ItemRows, seen: ContextsSeen) -> float:
+    def _among_items(self, form: FwFMParameterization, items: ItemRows, seen: ContextsSeen) -> float:
         """Solve for the weights between item fields; return the change of the loss."""
         side = ItemSide(form, items.matrix, self._item_table())
         psi, alpha_b, gram = side.vectors(), torch.from_numpy(items.alpha_b), seen.gram
@@ -356,7 +361,7 @@ class WholeCatalogueSolver:
         fall = solve_among_items(form, side.sums, side.squares(), pulled, curvature, self._weights_penalty)
         return before - fall
 
-    def _items_one_by_one(self, users: FeaturesApart, items: FeaturesApart) -> float:
+    def _items_one_by_one(self, users: OneHotSide, items: OneHotSide) -> float:
         """Solve one-hot items; return the loss without the user's penalty."""
         a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
         gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()

@@ -16,7 +16,7 @@ from recall.features.csr import SparseRows
 from recall.training.als.conjugate_gradient import conjugate_gradients
 from recall.training.als.kernels import Entries, Kernels
 from recall.training.als.newcomers import summed_pairs
-from recall.training.als.parameterization import Form
+from recall.training.als.parameterization import Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, ItemRange, Workers
 from recall.training.als.sweep_rows import ItemRows, MaskedContexts
 from recall.training.als.user_side import ItemsSeen, Phi, UserSide
@@ -35,7 +35,7 @@ def only_masked(sees: Seen) -> Int64:
 
 
 def move_users(
-    form: Form,
+    form: Parameterization,
     parts: list[MaskedContexts],
     features: Int64,
     penalty: Tensor,
@@ -83,7 +83,13 @@ def move_users(
 
 
 def _merged(
-    form: Form, part: MaskedContexts, features: Int64, n_items: int, alpha: np.float32, kernels: Kernels, workers: Workers
+    form: Parameterization,
+    part: MaskedContexts,
+    features: Int64,
+    n_items: int,
+    alpha: np.float32,
+    kernels: Kernels,
+    workers: Workers,
 ) -> UserSide:
     """Merge contexts that share the features that move; their pairs are added up."""
     rows, code = merged(part.rows.narrowed(features))

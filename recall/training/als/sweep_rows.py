@@ -14,8 +14,8 @@ from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels
 from recall.training.als.newcomers import Masked, Newcomers
-from recall.training.als.one_hot import FeaturesApart
-from recall.training.als.parameterization import FMForm, Form
+from recall.training.als.one_hot import OneHotSide
+from recall.training.als.parameterization import FMParameterization, Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
 from recall.training.als.weighing import Seen, Weights
 from recall.training.pairs import ObservedPairs
@@ -90,14 +90,14 @@ class SweepRows:
         weights: of what was observed.
         contexts: those that both sides see.
         items: matrix of the items as they are.
-        users_apart, items_apart: the sides by feature, where each row of both has one feature; the second only with the
+        users_one_hot, items_one_hot: the sides by feature, where each row of both has one feature; the second only with the
             first.
-        apart_b: float32 [n], weight of all pairs of each row behind `items_apart`.
+        apart_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
         user_sees, item_sees: what each feature sees in every sweep.
     """
 
     def __init__(
-        self, form: Form, pairs: ObservedPairs, config: OpeningConfig, kernels: Kernels, workers: Workers, seed: int
+        self, form: Parameterization, pairs: ObservedPairs, config: OpeningConfig, kernels: Kernels, workers: Workers, seed: int
     ) -> None:
         self._form, self._kernels, self._workers = form, kernels, workers
         self.weights = weights = Weights.of(pairs, config)
@@ -115,9 +115,9 @@ class SweepRows:
         ranks.add_up(plain)
         self.user_sees = Seen(plain, sum((self._shown(one) for one in masked), np.zeros_like(plain)))
         # a feature is solved for by itself only where all of its contexts are
-        alone = ranks.count == 1 and isinstance(form, FMForm) and (self._users is None or self._users.settled)
+        alone = ranks.count == 1 and isinstance(form, FMParameterization) and (self._users is None or self._users.settled)
         together = observed.followed([one.pairs(observed, self._n_items) for one in masked])
-        self.users_apart = FeaturesApart.of(rows, together, self._n_items) if alone else None
+        self.users_one_hot = OneHotSide.of(rows, together, self._n_items) if alone else None
         a = np.concatenate([weights.a, *(one.summed(weights.a) for one in masked)])
         # every merged way of masking, by itself
         self.contexts, self.strangers = self._context_rows(rows, together, a), [self._masked_contexts(one) for one in masked]
@@ -172,7 +172,7 @@ class SweepRows:
         of_item, alpha_b = weights.of_item, self._alpha * weights.b
         plain = squared_sums(items, np.stack([of_item, alpha_b], axis=1))
         sees = Seen(plain, np.zeros_like(plain))
-        alone = self.users_apart is not None and (self._items is None or self._items.lonely) and FeaturesApart.fits(items)
+        alone = self.users_one_hot is not None and (self._items is None or self._items.lonely) and OneHotSide.fits(items)
         total = self._ranks.total
         few = _FEW_PAIRS * total(len(pairs.indices))
         masked = []
@@ -180,19 +180,19 @@ class SweepRows:
             masked = self._items.fixed(
                 lambda one: alone or (len(one.rows) == 1 and total(len(one.columns(pairs, n).indices)) <= few)
             )
-        self.items_apart: FeaturesApart | None = None
+        self.items_one_hot: OneHotSide | None = None
         chunks: tuple[Chunk, ...] = ()
         self.apart_b = np.concatenate([alpha_b, *(self._alpha * one.summed(weights.b) for one in masked)])
-        if alone and self.users_apart is not None:
+        if alone and self.users_one_hot is not None:
             # user features are the partners of item features: phi is a row of the table
             turned = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
-            turned = turned._replace(indices=self.users_apart.feature_of[turned.indices])
-            self.items_apart = FeaturesApart.of(_below(items, [one.rows for one in masked]), turned, n_user_features)
+            turned = turned._replace(indices=self.users_one_hot.feature_of[turned.indices])
+            self.items_one_hot = OneHotSide.of(_below(items, [one.rows for one in masked]), turned, n_user_features)
         else:
             chunks = self._chunks(pairs, n)
         self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees, items)
         always: ItemRows | None = None
-        if self.items_apart is None:
+        if self.items_one_hot is None:
             for one in masked:
                 fresh = self._masked_items(one)
                 always = fresh if always is None else always.beside(fresh)

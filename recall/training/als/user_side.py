@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recall._arrays import Float32, Float64, UInt8
 from recall.training.als.kernels import Entries, Kernels
-from recall.training.als.parameterization import Form, mixed
+from recall.training.als.parameterization import Parameterization, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard
 
 RESIDUAL = (1.0, -1.0)
@@ -19,7 +19,7 @@ SCORE = (0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Everything:
+class AllPairsTerm:
     """Unobserved part of the loss: a pull of alpha a_c scale (base + gram phi_c).
 
     Attributes:
@@ -43,7 +43,7 @@ class ItemsSeen:
         own: float32 [I], first components of the items.
         vectors: float32 [I, dim], the others.
         base: float32 [dim], sum_i b_i own_i vector_i.
-        gram, coupling: as in `Everything`; a coupling means that the last factor is reserved.
+        gram, coupling: as in `AllPairsTerm`; a coupling means that the last factor is reserved.
         curvature: float32 [2, dim], of the loss by a context's vector: mean of squared vectors over observed pairs, and the
             diagonal of the Gram matrix.
     """
@@ -58,13 +58,13 @@ class ItemsSeen:
     @property
     def residual(self) -> "Pull":
         """What `UserSide.pull` needs for the residuals of contexts."""
-        return RESIDUAL, Everything(-1.0, self.base, self.gram, self.coupling), (self.own, self.vectors)
+        return RESIDUAL, AllPairsTerm(-1.0, self.base, self.gram, self.coupling), (self.own, self.vectors)
 
     @property
     def score(self) -> "Pull":
         """The pull of a change of the user table, without a reserved factor."""
-        everything = Everything(1.0, torch.zeros_like(self.base), self.gram)
-        return SCORE, everything, (torch.zeros_like(self.own), self.vectors)
+        all_pairs = AllPairsTerm(1.0, torch.zeros_like(self.base), self.gram)
+        return SCORE, all_pairs, (torch.zeros_like(self.own), self.vectors)
 
     def but_reserved(self, change: Tensor) -> Tensor:
         """Clear the reserved factor, if any, in a change of the user table, in place."""
@@ -73,7 +73,7 @@ class ItemsSeen:
         return change
 
 
-Pull = tuple[tuple[float, float], Everything, tuple[Tensor, Tensor]]
+Pull = tuple[tuple[float, float], AllPairsTerm, tuple[Tensor, Tensor]]
 """Arguments of `UserSide.pull` beside the table."""
 
 
@@ -89,11 +89,13 @@ class _Block(NamedTuple):
 class UserSide:
     """Contexts: phi = [1 ; X table, mapped by the form], and their gradients."""
 
-    def __init__(self, form: Form, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels) -> None:
+    def __init__(
+        self, form: Parameterization, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels
+    ) -> None:
         self._form, self._contexts, self._pairs, self._alpha_a, self._kernels = form, contexts, pairs, alpha_a, kernels
 
     def pull(
-        self, total: Tensor, table: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
+        self, total: Tensor, table: Tensor, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]
     ) -> None:
         """Add the transpose of table -> phi times the pulls on contexts.
 
@@ -101,7 +103,7 @@ class UserSide:
             total: [n_user_features, width], added to.
             table: [n_user_features, width].
             signs: see `Kernels.fit`.
-            everything: the unobserved part.
+            all_pairs: the unobserved part.
             psi: own parts [I] and vectors [I, dim].
         """
         width = table.shape[1]
@@ -109,21 +111,21 @@ class UserSide:
         def pulled(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), width), dtype=np.float32)
             for block in self._blocks(shard, table.numpy()):
-                pulls = self._pulls(block, self._form.user_vectors(block.sums, self._kernels), signs, everything, psi)
+                pulls = self._pulls(block, self._form.user_vectors(block.sums, self._kernels), signs, all_pairs, psi)
                 self._kernels.scatter(block.x, block.follows, self._form.user_sums(pulls, self._kernels), part)
             return part
 
         self._contexts.add(pulled, total.numpy())
 
     def pull_weights(
-        self, weights: Tensor, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
+        self, weights: Tensor, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]
     ) -> Tensor:
         """Return the same for phi_b = sum_a weights_ab S_a, linear in the weights.
 
         Args:
             weights: [user fields, item fields].
             signs: as for `pull`.
-            everything: as for `pull`.
+            all_pairs: as for `pull`.
             psi: as for `pull`.
 
         Returns:
@@ -137,7 +139,7 @@ class UserSide:
             part = np.zeros((a, b))
             for block in self._blocks(shard, table):
                 n = block.rows.stop - block.rows.start
-                pulls = self._pulls(block, mixed(block.sums, weights, self._kernels).reshape(n, b * k), signs, everything, psi)
+                pulls = self._pulls(block, mixed(block.sums, weights, self._kernels).reshape(n, b * k), signs, all_pairs, psi)
                 sums = block.sums.reshape(n, a, k)
                 for field in range(a):
                     part[field] += (sums[:, field, None] * pulls.reshape(n, b, k)).sum((0, 2), dtype=np.float64)
@@ -153,16 +155,16 @@ class UserSide:
             yield _Block(x, follows, sums, slice(shard.first + first, shard.first + last))
 
     def _pulls(
-        self, block: _Block, phi: Float32, signs: tuple[float, float], everything: Everything, psi: tuple[Tensor, Tensor]
+        self, block: _Block, phi: Float32, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]
     ) -> Float32:
         """Return the pulls on contexts with vectors phi: [n, dim] -> [n, dim]."""
         rows, pulls = block.rows, np.empty_like(phi)
-        draw = self._kernels.shade if everything.gram.dim() == 1 else self._kernels.blend
-        scale = np.float32(everything.scale) * self._alpha_a[rows]
-        draw(scale, everything.base.numpy(), everything.gram.numpy(), phi, pulls)
-        if everything.coupling is not None:
+        draw = self._kernels.shade if all_pairs.gram.dim() == 1 else self._kernels.blend
+        scale = np.float32(all_pairs.scale) * self._alpha_a[rows]
+        draw(scale, all_pairs.base.numpy(), all_pairs.gram.numpy(), phi, pulls)
+        if all_pairs.coupling is not None:
             along = np.flatnonzero(phi[:, -1])
-            pulls[along] += (scale[along] * phi[along, -1])[:, None] * everything.coupling.numpy()
+            pulls[along] += (scale[along] * phi[along, -1])[:, None] * all_pairs.coupling.numpy()
             # what they are pulled at along it would be needed for no change: the factor is reserved
         beside, owners = np.zeros((2, len(phi)), dtype=np.float32), np.arange(len(phi), dtype=np.int32)
         items = psi[0].numpy(), psi[1].numpy()
@@ -174,7 +176,7 @@ class UserSide:
 class Phi:
     """Vectors of contexts by chunk, recomputed for each unless there is only one."""
 
-    def __init__(self, form: Form, contexts: FeatureMatrix, chunks: Sequence[Chunk], kernels: Kernels) -> None:
+    def __init__(self, form: Parameterization, contexts: FeatureMatrix, chunks: Sequence[Chunk], kernels: Kernels) -> None:
         self._form, self._contexts, self._kernels = form, contexts, kernels
         self._table = form.user_table().numpy()
         longest = max((chunk.last - chunk.first for chunk in chunks), default=0)

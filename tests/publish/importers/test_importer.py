@@ -16,7 +16,7 @@ from recall.publish.importers.importer import read_model, run_import
 from recall.publish.importers.mapping import Reading, read_mapping
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender, Request
-from recall.training.incremental import open_ground
+from recall.training.incremental import prepare_warm_start
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = [
@@ -153,7 +153,7 @@ def test_sums_of_embeddings_are_served_and_not_trained(tmp_path: Path, tiny_addi
     schema = load_bundle(tmp_path / "root").encoder.schema
     config = parse_config({"fields": {name: field.model_dump() for name, field in schema.fields.items()}})
     with pytest.raises(ConfigError, match="can be served, but not trained"):
-        open_ground(config, tmp_path / "root", tiny_additions, None, tmp_path / "root")
+        prepare_warm_start(config, tmp_path / "root", tiny_additions, None, tmp_path / "root")
 
 
 def test_lightfm_without_matrices_has_a_feature_for_each_row(tmp_path: Path) -> None:

@@ -91,6 +91,30 @@ def test_a_removed_log_is_written_back_when_asked(root: Path, live: Recommender)
     assert live.items.current().sequence == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, None], ids=["emptied", "overwritten", "torn"])
+def test_a_damaged_log_is_set_aside_and_what_is_served_of_it_written_anew(
+    root: Path, live: Recommender, content: bytes | None
+) -> None:
+    live.items.upsert({"a": {}, "b": {}})
+    live.items.delete(["i1"])
+    live.items.settle()
+    served, log = ids(live), root / JOURNAL
+    damaged = log.read_bytes()[:5000] if content is None else content
+    log.write_bytes(damaged)
+    with pytest.raises(JournalError):
+        live.items.refresh()
+    assert live.recommend(EVERYTHING).degraded
+    assert live.items.unsaved == 3
+    assert ids(live) == served
+    assert live.items.repair() == 3
+    assert not live.recommend(EVERYTHING).degraded
+    assert fresh(root) == ids(live) == served
+    (kept,) = (one for one in root.glob(f"{JOURNAL}.damaged-*") if not one.name.endswith(("-wal", "-shm")))
+    assert kept.read_bytes() == damaged
+    assert live.items.upsert({"late": {}}).sequence == 4
+    assert fresh(root) == served | {"late"}
+
+
 def test_what_others_began_in_place_of_a_removed_log_is_followed_and_kept(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}, "i2": {"price": 1.0}, "i3": {}})
     old = live.items.token(3)

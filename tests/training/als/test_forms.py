@@ -9,7 +9,7 @@ from recall.features.layout import FeatureLayout
 from recall.models.torch.batch import SparseBatch
 from recall.training.als.kernels import Kernels
 from recall.training.als.one_hot import ItemSide
-from recall.training.als.parameterization import form_of
+from recall.training.als.parameterization import parameterization_of
 from recall.training.als.shards import FeatureMatrix, Workers
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
@@ -31,7 +31,7 @@ def world(kind):
     model = fresh(pairs, k=3, kind=kind)
     with torch.no_grad():
         model.item_weights.normal_(generator=torch.Generator().manual_seed(1))
-    form = form_of(model, USERS, ITEMS)
+    form = parameterization_of(model, USERS, ITEMS)
     return pairs, model, form
 
 
@@ -116,4 +116,4 @@ def test_turning_the_factors_changes_no_score(kind):
 def test_a_model_with_fields_asks_for_them():
     model = fresh(random_pairs(9), kind="ffm")
     with pytest.raises(TypeError, match="FieldAwareFM"):
-        form_of(model, None, FeatureLayout.of_sizes([("what", 9)]))
+        parameterization_of(model, None, FeatureLayout.of_sizes([("what", 9)]))

@@ -13,7 +13,7 @@ from recall.features.vocabulary import FIRST, UNKNOWN
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.als import shards
-from recall.training.als.solver import WholeCatalogueSolver
+from recall.training.als.solver import ImplicitALS
 from recall.training.roles import Roles
 from tests.training.kinds import KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs, two_blocks
@@ -80,7 +80,7 @@ def world(request):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_model_goes_down_to_where_the_gradient_vanishes(kind):
     pairs = with_fields(random_pairs(8))
-    solver = WholeCatalogueSolver(fresh(pairs, k=3, kind=kind), pairs, CONFIGS[0].model_copy(update={"steps": 10}))
+    solver = ImplicitALS(fresh(pairs, k=3, kind=kind), pairs, CONFIGS[0].model_copy(update={"steps": 10}))
     start, start_tables = loss_by_definition(solver.model, pairs, CONFIGS[0])
     losses = []
     for _ in range(60):
@@ -100,7 +100,7 @@ def test_every_kind_of_model_goes_down_to_where_the_gradient_vanishes(kind):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_reported_loss_is_the_definition(config, world):
     pairs = world(1)
-    solver = WholeCatalogueSolver(fresh(pairs), pairs, config)
+    solver = ImplicitALS(fresh(pairs), pairs, config)
     for _ in range(3):
         reported = solver.sweep()
         assert reported == pytest.approx(float(loss_by_definition(solver.model, pairs, config)[0].detach()), rel=1e-4)
@@ -109,7 +109,7 @@ def test_reported_loss_is_the_definition(config, world):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_loss_never_rises_and_ends_where_the_gradient_vanishes(config, world):
     pairs = world(2)
-    solver = WholeCatalogueSolver(fresh(pairs), pairs, config.model_copy(update={"steps": 10}))
+    solver = ImplicitALS(fresh(pairs), pairs, config.model_copy(update={"steps": 10}))
     losses = [solver.sweep() for _ in range(100)]
     assert all(after <= before * (1 + 1e-5) for before, after in itertools.pairwise(losses))
     start, start_tables = loss_by_definition(fresh(pairs), pairs, config)
@@ -122,9 +122,9 @@ def test_loss_never_rises_and_ends_where_the_gradient_vanishes(config, world):
 
 def test_blocks_of_contexts_change_nothing(monkeypatch):
     pairs = random_pairs(3, contexts=700)
-    whole = WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[0])
+    whole = ImplicitALS(fresh(pairs), pairs, CONFIGS[0])
     monkeypatch.setattr(shards, "_BLOCK_VALUES", 1)
-    cut = WholeCatalogueSolver(fresh(pairs), pairs, CONFIGS[0])
+    cut = ImplicitALS(fresh(pairs), pairs, CONFIGS[0])
     for _ in range(3):
         assert whole.sweep() == pytest.approx(cut.sweep(), rel=1e-4)
     torch.testing.assert_close(scores(whole.model, pairs), scores(cut.model, pairs), rtol=1e-3, atol=1e-3)
@@ -134,7 +134,7 @@ def test_same_seed_gives_the_same_bits():
     pairs = random_pairs(4, contexts=900)
     models = []
     for _ in range(2):
-        solver = WholeCatalogueSolver(fresh(pairs, k=8), pairs, CONFIGS[1])
+        solver = ImplicitALS(fresh(pairs, k=8), pairs, CONFIGS[1])
         for _ in range(3):
             solver.sweep()
         models.append(solver.model)
@@ -148,7 +148,7 @@ def test_the_number_of_threads_changes_no_bit():
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            solver = WholeCatalogueSolver(fresh(pairs, k=16), pairs, CONFIGS[0])
+            solver = ImplicitALS(fresh(pairs, k=16), pairs, CONFIGS[0])
             for _ in range(3):
                 solver.sweep()
             models.append(solver.model)
@@ -161,7 +161,7 @@ def test_the_number_of_threads_changes_no_bit():
 
 def test_learns_what_is_known_to_be_right():
     pairs, seen, held_out = two_blocks(np.random.default_rng(5))
-    solver = WholeCatalogueSolver(fresh(pairs, k=2), pairs, SquareConfig(unobserved=2.0, regularisation=0.02))
+    solver = ImplicitALS(fresh(pairs, k=2), pairs, SquareConfig(unobserved=2.0, regularisation=0.02))
     for _ in range(10):
         solver.sweep()
     found = scores(solver.model, pairs).numpy()
@@ -192,7 +192,7 @@ def test_masked_rows_train_unknown_rows_and_threads_change_no_bit():
             model = fresh(pairs, k=4)
             for table in (model.user_factors, model.item_factors):
                 table.data[UNKNOWN] = 0.0
-            solver = WholeCatalogueSolver(model, pairs, SquareConfig(drop=0.2), seed=3)
+            solver = ImplicitALS(model, pairs, SquareConfig(drop=0.2), seed=3)
             for _ in range(3):
                 solver.sweep()
             models.append(solver.model)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from recall.training.als.kernels import STRIDE, Entries, Kernels, Rows
+from recall.training.als.kernels import Entries, Kernels, Rows
+from recall.training.als.loops import STRIDE
 
 ALONE = np.zeros(100, dtype=np.uint8)
 

@@ -1,0 +1,133 @@
+"""Learn the encoders of a schema's fields from training data."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall.config.schema import FieldConfig, Schema
+from recall.errors import DataError
+from recall.features.canonical import LIST, TEXT, CanonicalTypes
+from recall.features.column import ColumnEncoder, FieldSource, SingleEncoder
+from recall.features.history import HistoryEncoder
+from recall.features.registry import ENCODERS
+
+
+class TrainingData(Protocol):
+    """What an encoder learns from, such as `recall.data.dataset.Dataset`."""
+
+    @property
+    def schema(self) -> Schema: ...  # noqa: D102
+    @property
+    def events(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def users(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def items(self) -> pl.DataFrame: ...  # noqa: D102
+    @property
+    def context_columns(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def offered(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
+    @property
+    def types(self) -> CanonicalTypes: ...  # noqa: D102
+
+
+def fit_fields(
+    dataset: TrainingData,
+    schema: Schema,
+    types: CanonicalTypes,
+    known_columns: Mapping[str, ColumnEncoder] = MappingProxyType({}),
+    known_histories: Mapping[str, HistoryEncoder] = MappingProxyType({}),
+) -> tuple[dict[str, ColumnEncoder], dict[str, HistoryEncoder]]:
+    """Learn the encoders of all fields from the training interactions.
+
+    Args:
+        dataset: gives the interactions, users and items.
+        schema: the fields.
+        types: of the columns.
+        known_columns: encoders to grow, by field name; values that they have learnt keep their rows.
+        known_histories: those of history fields.
+
+    Returns:
+        Encoders of the fields that read columns and of the history fields, by field name.
+
+    Raises:
+        DataError: A column does not hold what its field reads.
+    """
+    events = dataset.events[dataset.training]
+    user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
+    item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
+    # an item that was on offer and never taken is learnt from, by its own id, and not by the row of unknown ones
+    catalogue_counts = np.maximum(item_counts, dataset.offered)
+    columns: dict[str, ColumnEncoder] = {}
+    histories: dict[str, HistoryEncoder] = {}
+    for name, history_field in schema.histories.items():
+        history = HistoryEncoder.fit(history_field, dataset.items[schema.item_id], item_counts)
+        histories[name] = known_histories[name].grown(history) if name in known_histories else history
+    for name, field in parts_first(schema):
+        read = schema.columns(name)
+        if any(column in dataset.context_columns for column in read):
+            frame = context_frame(read, events, dataset.users)
+            counts = np.ones(len(events), dtype=np.int64)
+        elif field.side == "user":
+            frame, counts = dataset.users, _counts(user_counts, by_event=schema.user_id in read)
+        else:
+            frame, counts = dataset.items, _counts(catalogue_counts, by_event=schema.item_id in read)
+        source, kind = source_of_field(schema, types, name, columns), ENCODERS[field.kind]
+        try:
+            fitted = kind.fit(field, source, frame, counts)
+        except DataError as error:
+            raise DataError(error.what, where=f"fields.{name}, {error.where}", why=error.why, hint=error.hint) from None
+        known = known_columns.get(name)
+        if known is not None and known.vocabulary is not None and fitted.vocabulary is not None:
+            fitted = kind.restore(field, source, known.state(), known.vocabulary.grown(fitted.vocabulary))
+        elif known is not None:
+            fitted = known  # scales, buckets and hashes stay as they are
+        columns[name] = fitted
+    return columns, histories
+
+
+def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: Mapping[str, ColumnEncoder]) -> FieldSource:
+    """Return what a field of the schema reads.
+
+    Args:
+        schema: the fields.
+        types: of the columns; a list has the type of its values.
+        name: of the field.
+        encoders: by field name, those of its parts among them.
+    """
+    field = schema.fields[name]
+    column = schema.columns(name)[0]
+    type_ = (types.users if field.side == "user" else types.items).get(column, TEXT).removeprefix(LIST)
+    parts = tuple(cast(SingleEncoder, encoders[part]) for part in field.parts)  # the schema has checked that they are
+    return FieldSource(column, type_, parts)
+
+
+def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
+    """Return what `encode_context` reads, for some interactions.
+
+    Args:
+        columns: those wanted, of `users` or else of `events`.
+        events: [n] interactions with their `user` rows.
+        users: all users.
+
+    Returns:
+        [n] with those columns.
+    """
+    return pl.DataFrame([users[name].gather(events["user"]) if name in users.columns else events[name] for name in columns])
+
+
+def parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
+    """Return the fields that read columns, in topological order."""
+    fields = [(name, field) for name, field in schema.fields.items() if name not in schema.histories]
+    return sorted(fields, key=lambda item: bool(item[1].parts))
+
+
+def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.int64]:
+    """Return how often each row counts: once for each interaction, or once."""
+    return events if by_event else (events > 0).astype(np.int64)
