@@ -5,8 +5,9 @@ import pytest
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
-from recall.evaluation.calibration import auc, discriminate, draw_untaken, labelled
+from recall.evaluation.calibration import discriminate, draw_untaken, labelled
 from recall.evaluation.evaluate import evaluate
+from recall.evaluation.metrics import auc
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.evaluation.calibration import BINS, auc, bins, calibration_error, log_losses, user_aucs
+from recall.evaluation.metrics import BINS, auc, bins, calibration_error, log_losses, user_aucs
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2), st.booleans()), min_size=1, max_size=30)
 

@@ -139,12 +139,7 @@ class UserProfiles:
 
     @classmethod
     def of(
-        cls,
-        stored: Path,
-        live: LiveUsers | Literal["own"] | None,
-        root: Path | None,
-        encoder: FeatureEncoder,
-        data_hash: str,
+        cls, stored: Path, live: LiveUsers | Literal["own"] | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
     ) -> "UserProfiles":
         """Return the users of a bundle with their changes.
 
