@@ -26,10 +26,12 @@ def main() -> int:
     parser.add_argument("items", type=Path, help="all items: .parquet or .csv")
     parser.add_argument("--root", type=Path, help="folder to publish into; the source when left out")
     parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="column that no field reads")
+    parser.add_argument("--other-data", action="store_true", help="publish although no item of the source is in the table")
     parser.add_argument("--json", type=Path, help="also write the report here, with all ids")
     arguments = parser.parse_args()
     try:
-        report = rebuild(arguments.source, arguments.items, arguments.root or arguments.source, arguments.ignore)
+        root = arguments.root or arguments.source
+        report = rebuild(arguments.source, arguments.items, root, arguments.ignore, other_data=arguments.other_data)
     except RecallError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

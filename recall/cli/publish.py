@@ -89,6 +89,9 @@ def rebuild(
     as_of: Annotated[
         int, typer.Option("--as-of", min=0, metavar="SEQUENCE", help="The table contains all live changes up to this one.")
     ] = 0,
+    other_data: Annotated[
+        bool, typer.Option("--other-data", help="Publish although no item of BUNDLE is in the table.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Publish a trained model with a new catalogue, without training.
@@ -98,7 +101,8 @@ def rebuild(
     from recall.publish.rebuild import rebuild as publish_catalogue
 
     with output.stage("encode, index, compare, publish"):
-        report = publish_catalogue(bundle, items, out if out is not None else bundle, ignore or (), as_of)
+        root = out if out is not None else bundle
+        report = publish_catalogue(bundle, items, root, ignore or (), as_of, other_data=other_data)
     if report.unopened:
         output.note(f"the index of the source could not be opened, and a new one was built: {report.unopened}")
     for line in report.standing.lines():

@@ -74,7 +74,9 @@ class RebuildReport:
     warnings: tuple[str, ...] = ()
 
 
-def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0) -> RebuildReport:
+def rebuild(
+    source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0, *, other_data: bool = False
+) -> RebuildReport:
     """Publish a bundle with a model as it is and items as they are now.
 
     Args:
@@ -84,11 +86,13 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), a
         root: where the new version is published. When it is also the source, its live version must not change meanwhile.
         ignore: columns of the table that no field reads and that are there on purpose.
         as_of: the table contains all live changes of the root up to this sequence; later ones stay on top of it.
+        other_data: publish although no item of the source is in the table.
 
     Raises:
         BundleError: the source is missing or damaged.
         ConfigError: there is no live change of that sequence.
-        DataError: the table lacks a column, has one that no field reads, or repeats an id; nothing is published.
+        DataError: the table lacks a column, has one that no field reads, repeats an id, or holds no item of the source;
+            nothing is published.
         ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
     """
@@ -96,7 +100,15 @@ def rebuild(source: Path, table: Path, root: Path, ignore: Sequence[str] = (), a
     try:
         items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-        standing = stand(root, items[old.bundle.encoder.schema.item_id].to_list(), as_of)
+        ids = items[old.bundle.encoder.schema.item_id].to_list()
+        if not other_data and not (old.bundle.item_ids.rows(ids) >= 0).any():
+            raise DataError(
+                f"none of the {len(old.bundle.item_ids):,} items of {old.bundle.manifest.version} is in the table",
+                where=f"{table}, column {old.bundle.encoder.schema.item_id!r}",
+                why="it is most likely the table of another catalogue, or its ids are written in another way",
+                hint="Give the items of the data that the bundle was trained on; add --other-data if all items are new",
+            )
+        standing = stand(root, ids, as_of)
         report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
         return replace(report, unopened=unopened)
     finally:
@@ -314,8 +326,6 @@ def _report(
     gone[before[known]] = False
     fresh = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
     warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
-    if not len(known):
-        warnings = (f"none of the {len(gone):,} items before is left: is this the table of another catalogue?", *warnings)
     return RebuildReport(
         *published,
         added=tuple(ids.gather(np.flatnonzero(before < 0))),

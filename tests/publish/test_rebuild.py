@@ -115,6 +115,7 @@ def test_items_keep_their_row_as_a_live_user_keeps_the_list(root: Path, items: p
         (lambda items: items.with_columns(pl.lit("dear").alias("price")), "no number.*'dear'"),
         (lambda items: items.with_columns(pl.lit(float("inf")).alias("price")), "infinite"),
         (lambda items: items[:0], "has no items"),
+        (lambda items: items.with_columns(item_id="new-" + pl.col("item_id")), "none of the .* items of .* is in the table"),
         (lambda items: items.with_columns(a=1, b=2), "reads column 'a', nor 1 others"),
     ],
 )
@@ -126,6 +127,15 @@ def test_a_table_that_does_not_fit_loses_nothing(
         rebuild(root, as_file(change(items), tmp_path), root)  # type: ignore[operator]
     assert sorted(path for path in root.rglob("*")) == before
     assert load_bundle(root).manifest.sequence == 1
+
+
+def test_a_catalogue_of_new_items_alone_is_published_when_asked(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+    others = as_file(items.with_columns(item_id="new-" + pl.col("item_id")), tmp_path)
+    report = rebuild(root, others, root, other_data=True)
+    assert (len(report.added), len(report.removed), report.kept) == (len(items), len(items), 0)
+    told = run_script(root, as_file(items, tmp_path))
+    assert (told.returncode, "add --other-data" in told.stderr) == (DataError.exit_code, True)
+    assert run_script(root, as_file(items, tmp_path), "--other-data").returncode == 0
 
 
 def test_columns_may_be_ignored_by_name(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:

@@ -356,7 +356,7 @@ class Catalog:
         try:
             return journal.version(), journal.mark.stamp()
         except JournalDamagedError:  # reading will raise it again
-            return (-1, -1), None
+            return (-2, -2), None
 
     def _show(self, delta: Delta, error: str) -> None:
         """Make a delta part of the snapshot; the caller holds the lock."""
