@@ -28,7 +28,7 @@ from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, RecallError
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
-from recall.training.incremental import Ground, Retrained, prepare_warm_start, retrain
+from recall.training.incremental import Retrained, WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, train
 
@@ -43,9 +43,9 @@ class Result:
     Incremental training with both parts or with the new part only, beside a run from scratch.
     """
 
-    both: tuple[Ground, TrainResult]
+    both: tuple[WarmStartRun, TrainResult]
     retrained: Retrained
-    alone: tuple[Ground, TrainResult]
+    alone: tuple[WarmStartRun, TrainResult]
 
 
 def main() -> int:

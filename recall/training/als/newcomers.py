@@ -29,7 +29,8 @@ _WAYS = {
 # columns and costs unknown ones; with less of STRANGER, toys serves unknown users worse than popularity does.
 _SQUARE_WAYS = {**_WAYS, "user": {NEWCOMER: 0.03, PARTIAL: 0.02, PROFILE: 0.5, STRANGER: 0.45}}
 _ALONE = Ranks()
-_SHARE = {"user": 0.1, "item": 0.2}
+_SHARE = {"user": 0.1, "item": 0.1}
+_BLOCK = 1 << 16  # rows masked at a time: their entries are copied several times over
 _AT_LEAST = {"user": 2000, "item": 500}  # rows drawn, where there are so many
 
 
@@ -169,9 +170,21 @@ class Newcomers:
 
     def _masked(self, sources: Int64, patterns: npt.NDArray[np.int8], weight: float, sweep: int) -> Masked:
         fields = len(self._masking.roles.fields)
-        tossed = np.stack([uniform(self._first + sources, self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
-        rows, code = merged(self._masking(self._rows.take(sources), patterns, tossed))
-        return Masked(rows, sources, code, weight)
+        parts: list[SparseRows] = []
+        codes: list[Int64] = []
+        n = 0
+        for first in range(0, max(len(sources), 1), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            some = self._first + sources[block]
+            tossed = np.stack([uniform(some, self._seed, sweep, 2 + field) for field in range(fields)], axis=1)
+            rows, code = merged(self._masking(self._rows.take(sources[block]), patterns[block], tossed))
+            parts.append(rows)
+            codes.append(code + n)
+            n += len(rows)
+        if len(parts) == 1:
+            return Masked(parts[0], sources, codes[0], weight)
+        rows, code = merged(SparseRows.vstack(parts))
+        return Masked(rows, sources, code[np.concatenate(codes)], weight)
 
 
 def summed_pairs(pairs: Entries, code: Int64, n: int, columns: int) -> Entries:

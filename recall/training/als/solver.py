@@ -136,7 +136,6 @@ class ImplicitALS:
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
             self._move_user_stand_ins()
-            self._turn_back()
             copy_twins(self.model, self._given)
         return loss / self._rows.weights.total
 
@@ -150,7 +149,7 @@ class ImplicitALS:
 
     def _user_step(self) -> None:
         if self._rows.users_one_hot is not None:
-            self._users_one_by_one(self._rows.users_one_hot, self._seen_by_users())
+            self._users_one_by_one(self._rows.users_one_hot, self._turn_to_items())
             return
         masked, seen = self._masked_users = self._rows.of_users(self._sweep)
         self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
@@ -190,23 +189,33 @@ class ImplicitALS:
         table[self._carriers, -1] = _LENGTH / len(self._carriers)
         self._form.set_user_table(table)
 
-    def _seen_by_users(self) -> ItemsSeen:
+    def _turn_to_items(self) -> ItemsSeen:
         """Turn the factors to the axes of the items' Gram matrix; return what users see."""
         vectors = self._psi()[:, 1:].contiguous()
         found = bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers)
         gram = self._turn(found, but_last=self._reserved)[0][1:, 1:].contiguous()
-        psi = self._psi()
+        return self._seen_by_users(self._psi(), gram, turned=self._form.diagonal)
+
+    def _seen_by_users(self, psi: Tensor, gram: Tensor, turned: bool) -> ItemsSeen:
+        """Return what users see of item vectors.
+
+        Args:
+            psi: float32 [I, 1 + dim].
+            gram: float32 [dim, dim], contiguous.
+            turned: nothing of the matrix is beside its diagonal but what concerns a reserved factor.
+        """
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         coupling = None
-        if self._reserved:
+        if self._reserved and turned:
             coupling = gram[-1].clone()
             coupling[-1] = 0.0
         return ItemsSeen(
             own=own,
             vectors=vectors,
             base=torch.from_numpy(self._b) * own @ vectors,
-            gram=gram.diagonal().contiguous() if self._form.diagonal else gram,
+            gram=gram.diagonal().contiguous() if turned else gram,
             coupling=coupling,
+            reserved=self._reserved,
             curvature=torch.stack([self._of_item @ vectors.square() / self._of_item.sum(), gram.diagonal()]),
         )
 
@@ -217,7 +226,7 @@ class ImplicitALS:
             parts: the contexts.
             seen: what features see of them.
         """
-        form, items = self._form, self._seen_by_users()
+        form, items = self._form, self._turn_to_items()
         score = items.score
         sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
         curvature, sees = items.curvature, torch.from_numpy(seen.together)
@@ -280,7 +289,10 @@ class ImplicitALS:
         masked, sees = self._masked_users
         parts, features = [*self._rows.strangers, *masked], only_masked(sees)
         if self._form.dim and parts and len(features):
-            items = self._seen_by_users()
+            psi = self._psi()
+            gram = bordered_gram(self._b, psi[:, 1:].contiguous().numpy(), self._kernels, self._workers)[1:, 1:]
+            # a turn of whole tables would take longer than more steps for these few rows
+            items = self._seen_by_users(psi, torch.from_numpy(gram).float().contiguous(), turned=False)
             curvature = self._form.user_diagonal(torch.from_numpy(sees.together), items.curvature)
             penalty = self._user_penalty
             move_users(

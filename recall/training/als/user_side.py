@@ -43,7 +43,8 @@ class ItemsSeen:
         own: float32 [I], first components of the items.
         vectors: float32 [I, dim], the others.
         base: float32 [dim], sum_i b_i own_i vector_i.
-        gram, coupling: as in `AllPairsTerm`; a coupling means that the last factor is reserved.
+        gram, coupling: as in `AllPairsTerm`.
+        reserved: whether the last factor is reserved.
         curvature: float32 [2, dim], of the loss by a context's vector: mean of squared vectors over observed pairs, and the
             diagonal of the Gram matrix.
     """
@@ -53,6 +54,7 @@ class ItemsSeen:
     base: Tensor
     gram: Tensor
     coupling: Tensor | None
+    reserved: bool
     curvature: Tensor
 
     @property
@@ -68,7 +70,7 @@ class ItemsSeen:
 
     def but_reserved(self, change: Tensor) -> Tensor:
         """Clear the reserved factor, if any, in a change of the user table, in place."""
-        if self.coupling is not None:
+        if self.reserved:
             change[:, -1] = 0.0
         return change
 
