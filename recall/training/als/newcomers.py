@@ -29,7 +29,7 @@ _WAYS = {
 # columns and costs unknown ones; with less of STRANGER, toys serves unknown users worse than popularity does.
 _SQUARE_WAYS = {**_WAYS, "user": {NEWCOMER: 0.03, PARTIAL: 0.02, PROFILE: 0.5, STRANGER: 0.45}}
 _ALONE = Ranks()
-_SHARE = {"user": 0.1, "item": 0.1}
+_SHARE = {"user": 0.1, "item": 0.2}
 _BLOCK = 1 << 16  # rows masked at a time: their entries are copied several times over
 _AT_LEAST = {"user": 2000, "item": 500}  # rows drawn, where there are so many
 

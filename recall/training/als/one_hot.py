@@ -1,6 +1,5 @@
 """Fast path for one-hot sides: each feature is a least-squares problem of its own."""
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Float32, Int32
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels, Rows
 from recall.training.als.parameterization import Parameterization
@@ -97,17 +96,6 @@ class ItemSide:
         self.sums, self._first_order = self._summed(table)
         self._met = form.within(self.sums)
         self._self = form.alone(table[:, 1:])
-
-    def narrowed(self, items: FeatureMatrix, features: Int64) -> "ItemSide":
-        """Restrict the side to changes of some features.
-
-        Args:
-            items: the same items with these features only, numbered from 0.
-            features: rising.
-        """
-        side = copy.copy(self)
-        side._items, side._self = items, self._self[torch.from_numpy(features)]
-        return side
 
     def vectors(self) -> Tensor:
         """psi, [I, 1 + dim]."""

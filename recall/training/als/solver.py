@@ -10,7 +10,7 @@ and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that 
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
 loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
 proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
-Features that only masked rows have enter no other score. At the end of a sweep they are solved for once more with all
+User features that only masked rows have enter no other score. At the end of a sweep they are solved for once more with all
 else held fixed (`recall.training.als.stand_ins`), which converges fast whatever masked rows weigh.
 The terms that only the user enters do not rank and are left at zero.
 
@@ -22,13 +22,12 @@ reserved factor (`_reserve_factor`) alone, turns the others to the axes of the r
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Float64, Int64
+from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
@@ -37,8 +36,8 @@ from recall.training.als.field_weights import solve_across, solve_among_items
 from recall.training.als.kernels import Kernels, Rows
 from recall.training.als.one_hot import ItemSide, OneHotSide
 from recall.training.als.parameterization import FMParameterization, FwFMParameterization, parameterization_of
-from recall.training.als.shards import Chunk, ItemRange, Workers
-from recall.training.als.stand_ins import STEPS, HeldPhi, move_users, only_masked, positive, reached
+from recall.training.als.shards import ItemRange, Workers
+from recall.training.als.stand_ins import move_users, only_masked, positive
 from recall.training.als.sweep_rows import ContextRows, ItemRows, MaskedContexts, SweepRows
 from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide
 from recall.training.als.weighing import Seen, penalty
@@ -47,21 +46,6 @@ from recall.training.pairs import ObservedPairs, copy_twins
 _HALVINGS = 6
 _LENGTH = 10.0  # on the reserved axis; 3 serves unknown users of ml-100k worse than popularity, 5 and 7 a little worse than 10
 _LEAST_FACTORS = 8  # with fewer, one of them is too much to give away
-
-
-@dataclass(frozen=True, slots=True)
-class ContextsSeen:
-    """What the item side sees of contexts.
-
-    Attributes:
-        chunks: their pairs with the items.
-        phi: their vectors.
-        gram: float32 [1 + dim, 1 + dim], [1 ; phi]' diag(a) [1 ; phi] of all contexts.
-    """
-
-    chunks: tuple[Chunk, ...]
-    phi: Phi | HeldPhi
-    gram: Tensor
 
 
 class ImplicitALS:
@@ -275,14 +259,33 @@ class ImplicitALS:
             return self._items_one_by_one(rows.users_one_hot, rows.items_one_hot)
         plain, masked = rows.of_items(self._sweep)
         items = plain if masked is None else plain.beside(masked)
-        phi, gram = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
-        residual, observed = self._item_pull(items.chunks, phi, RESIDUAL, self._psi(items), gram)
-        turned, whole = self._turn(gram)
-        seen = ContextsSeen(items.chunks, self._phi(items), turned)
-        loss = self._move_items_by(items, seen, residual @ whole, observed)
-        if masked is not None:
-            self._move_item_stand_ins(masked, Seen(rows.item_sees.plain, masked.sees.masked), seen)
-        return loss
+        phi, found = self._phi(items), np.zeros((self._form.dim + 1, self._form.dim + 1))
+        residual, observed = self._item_pull(items, phi, RESIDUAL, self._psi(items), found)
+        gram, whole = self._turn(found)
+        phi, table = self._phi(items), self._item_table()
+        weight = self._first_order(penalty(items.sees, rows.weights.total_a, self._config), table.shape[1])
+        side = ItemSide(self._form, items.matrix, table)
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
+        before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
+        target = side.pull(residual @ whole - alpha_b * (psi @ gram)).sub_(weight * table)
+
+        def operator(change: Tensor) -> Tensor:
+            moved = side.push(change)
+            pulled, _ = self._item_pull(items, phi, SCORE, moved)
+            return side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change)
+
+        mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
+        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
+        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
+        step, decrease = self._descend(operator, target, positive(diagonal.add_(weight)))
+        if self._linear:  # the loss is a parabola along the step
+            self._set_item_table(table + step)
+            after = before - decrease
+        else:
+            after = self._move_items(items, weight, table, step, phi, gram, before)
+        if isinstance(self._form, FwFMParameterization):
+            after += self._among_items(self._form, items, phi, gram)
+        return after
 
     def _move_user_stand_ins(self) -> None:
         """Solve for the user features that only masked contexts have."""
@@ -308,64 +311,11 @@ class ImplicitALS:
                 self._given.ranks,
             )
 
-    def _move_item_stand_ins(self, masked: ItemRows, sees: Seen, seen: ContextsSeen) -> None:
-        """Solve for the item features that only masked items have."""
-        features = only_masked(sees)
-        if len(features) == 0:
-            return
-        chunks, phi = reached(masked, seen.phi, self._form.dim)
-        residual, observed = self._item_pull(chunks, phi, RESIDUAL, self._psi(masked))
-        self._move_items_by(masked, ContextsSeen(chunks, phi, seen.gram), residual, observed, features)
-
-    def _move_items_by(
-        self, items: ItemRows, seen: ContextsSeen, residual: Tensor, observed: float, features: Int64 | None = None
-    ) -> float:
-        """Step of the item table on the loss of some items.
-
-        Args:
-            items: the items.
-            seen: contexts that they meet.
-            residual: float32 [I, 1 + dim], what observed pairs pull the items at.
-            observed: weighted squared errors of these pairs.
-            features: rising, those that move alone; None for all, and the weights between item fields.
-        """
-        phi, gram, table = seen.phi, seen.gram, self._item_table()
-        weight = self._first_order(penalty(items.sees, self._rows.weights.total_a, self._config), table.shape[1])
-        side = ItemSide(self._form, items.matrix, table)
-        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
-        before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
-        mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
-        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
-        diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
-        free = slice(None) if features is None else torch.from_numpy(features)
-        own_weight, steps = weight[free], self._steps
-        if features is not None:
-            steps = STEPS
-            side = side.narrowed(self._rows.item_matrix(items.rows, features), features)
-        target = side.pull(residual - alpha_b * (psi @ gram)).sub_(own_weight * table[free])
-
-        def operator(change: Tensor) -> Tensor:
-            moved = side.push(change)
-            pulled, _ = self._item_pull(seen.chunks, phi, SCORE, moved)
-            return side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(own_weight, change)
-
-        found, decrease = self._descend(operator, target, positive(diagonal[free].add_(own_weight)), steps)
-        step = torch.zeros_like(table)
-        step[free] = found
-        if self._linear:  # the loss is a parabola along the step
-            self._set_item_table(table + step)
-            after = before - decrease
-        else:
-            after = self._move_items(items, weight, table, step, seen, before)
-        if features is None and isinstance(self._form, FwFMParameterization):
-            after += self._among_items(self._form, items, seen)
-        return after
-
-    def _among_items(self, form: FwFMParameterization, items: ItemRows, seen: ContextsSeen) -> float:
+    def _among_items(self, form: FwFMParameterization, items: ItemRows, phi: Phi, gram: Tensor) -> float:
         """Solve for the weights between item fields; return the change of the loss."""
         side = ItemSide(form, items.matrix, self._item_table())
-        psi, alpha_b, gram = side.vectors(), torch.from_numpy(items.alpha_b), seen.gram
-        residual, _ = self._item_pull(seen.chunks, seen.phi, RESIDUAL, psi)
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
+        residual, _ = self._item_pull(items, phi, RESIDUAL, psi)
         pulled = residual[:, 0] - alpha_b * (psi @ gram[:, 0])
         before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
         curvature = torch.from_numpy(items.of_item) + alpha_b * gram[0, 0]
@@ -389,12 +339,7 @@ class ImplicitALS:
         return loss
 
     def _item_pull(
-        self,
-        chunks: tuple[Chunk, ...],
-        phi: Phi | HeldPhi,
-        signs: tuple[float, float],
-        psi: Tensor,
-        gram: Float64 | None = None,
+        self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
     ) -> tuple[Tensor, float]:
         """Return the pull of observed pairs on item vectors, and weighted squared errors.
 
@@ -406,9 +351,8 @@ class ImplicitALS:
         items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
         out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
         observed = 0.0
-        for chunk in chunks:
-            vectors = phi.of(chunk)
-            users = np.zeros(len(vectors), dtype=np.float32), vectors
+        for chunk in rows.chunks:
+            users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
 
             def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
                 return self._kernels.fit(part.pairs, part.items, signs, items, users, out)
@@ -421,14 +365,14 @@ class ImplicitALS:
         return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), ranks.total(observed)
 
     def _move_items(
-        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, seen: ContextsSeen, before: float
+        self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
     ) -> float:
         """Take the step, halved until it lowers the loss: psi is not linear in the table."""
         for _ in range(_HALVINGS):
             moved = table + step
             psi = ItemSide(self._form, items.matrix, moved).vectors()
-            _, observed = self._item_pull(seen.chunks, seen.phi, RESIDUAL, psi)
-            after = observed + _unobserved(items, psi, seen.gram) + float((weight * moved.square()).double().sum())
+            _, observed = self._item_pull(items, phi, RESIDUAL, psi)
+            after = observed + _unobserved(items, psi, gram) + float((weight * moved.square()).double().sum())
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
@@ -444,10 +388,8 @@ class ImplicitALS:
         weights[:, 0] *= self._config.first_order
         return weights
 
-    def _descend(
-        self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, steps: int | None = None
-    ) -> tuple[Tensor, float]:
-        return conjugate_gradients(operator, target, diagonal, steps or self._steps, self._kernels, self._workers)
+    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
+        return conjugate_gradients(operator, target, diagonal, self._steps, self._kernels, self._workers)
 
     def _psi(self, rows: ItemRows | None = None) -> Tensor:
         """Vectors of some rows, or of the items as they are."""

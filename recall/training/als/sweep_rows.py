@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels
@@ -60,7 +60,6 @@ class ItemRows:
         of_item: float32 [n], observed weight.
         alpha_b: float32 [n], weight of a row's pairs with all contexts.
         sees: what each feature sees of the two.
-        rows: the same features as `matrix`.
     """
 
     matrix: FeatureMatrix
@@ -68,7 +67,6 @@ class ItemRows:
     of_item: Float32
     alpha_b: Float32
     sees: Seen
-    rows: SparseRows
 
     def beside(self, other: "ItemRows") -> "ItemRows":
         """Return the rows of both."""
@@ -79,7 +77,6 @@ class ItemRows:
             np.concatenate([self.of_item, other.of_item]),
             np.concatenate([self.alpha_b, other.alpha_b]),
             Seen(self.sees.plain + other.sees.plain, self.sees.masked + other.sees.masked),
-            SparseRows.vstack([self.rows, other.rows]),
         )
 
 
@@ -190,7 +187,7 @@ class SweepRows:
             self.items_one_hot = OneHotSide.of(_below(items, [one.rows for one in masked]), turned, n_user_features)
         else:
             chunks = self._chunks(pairs, n)
-        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees, items)
+        self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees)
         always: ItemRows | None = None
         if self.items_one_hot is None:
             for one in masked:
@@ -206,7 +203,7 @@ class SweepRows:
         of_item, alpha_b = masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)
         chunks = self._chunks(pairs, len(masked.rows))
         shown = self._sees(masked)
-        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown), masked.rows)
+        return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown))
 
     def _sees(self, masked: Masked) -> Float32:
         values = [masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)]
@@ -220,16 +217,9 @@ class SweepRows:
         split = self._form.split_users(rows)
         return FeatureMatrix(split, self._form.user_groups, np.diff(rows.indptr), self._kernels, self._workers)
 
-    def item_matrix(self, rows: SparseRows, features: Int64 | None = None) -> FeatureMatrix:
-        """Return the feature matrix of some items.
-
-        Args:
-            rows: of the items.
-            features: only these; default all.
-        """
+    def item_matrix(self, rows: SparseRows) -> FeatureMatrix:
+        """Return the feature matrix of some items."""
         split = self._form.split_items(rows)
-        if features is not None:
-            split = split.narrowed(features)
         return FeatureMatrix(split, self._form.item_groups, np.diff(rows.indptr), self._kernels, self._workers)
 
 
