@@ -18,7 +18,9 @@ from recall.index.registry import ENGINES, engine_of, open_index, register
 from tests.hypotheses import examples
 from tests.index.remote_engine import RemoteEngine, running_server
 
-KINDS = ("cells", "exact", "ivf", "toy_remote")
+FILED = ("cells", "exact", "ivf")
+"""Those with a file."""
+KINDS = (*FILED, "toy_remote")
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 
@@ -79,12 +81,6 @@ def remote() -> Iterator[None]:
         register(RemoteEngine(url))
         yield
         del ENGINES["toy"]
-
-
-def needs_a_file(index: ItemIndex) -> None:
-    """Skip what is about the local file of an index that has none."""
-    if engine_of(index.kind).file is None:
-        pytest.skip("it has no local file")
 
 
 def brute_force(vectors: np.ndarray, query: np.ndarray, n: int, excluded: np.ndarray | None = None) -> np.ndarray:
@@ -340,8 +336,8 @@ def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
     opened.close()
 
 
+@pytest.mark.parametrize("index", FILED, indirect=True)
 def test_a_file_that_is_no_index_is_refused(index: ItemIndex, tmp_path: Path) -> None:
-    needs_a_file(index)
     path = tmp_path / "index.faiss"
     path.write_bytes(b"not an index")
     with pytest.raises(IndexFileError, match="cannot be read"):
@@ -356,16 +352,16 @@ def test_an_index_over_other_vectors_is_refused(index: ItemIndex, tmp_path: Path
         open_index(path, engine_of(index.kind).name, index.kind, index.params, model_vectors()[:-1])
 
 
+@pytest.mark.parametrize("index", FILED, indirect=True)
 def test_writing_where_nothing_can_be_written_is_an_error(index: ItemIndex, tmp_path: Path) -> None:
-    needs_a_file(index)
     with pytest.raises(IndexFileError, match="could not be written"):
         index.write(tmp_path / "no such folder" / "index.faiss")
 
 
+@pytest.mark.parametrize("build", FILED, indirect=True)
 def test_the_same_seed_builds_the_same_bytes(build: Build, tmp_path: Path) -> None:
     for name in ("one", "two"):
         index = build(model_vectors())
-        needs_a_file(index)
         index.write(tmp_path / name)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
