@@ -87,7 +87,7 @@ def test_requests_live_items_filters_and_rebuilds_keep_to_it(served: Recommender
         assert set(found.ids) == ids, filter_
     root = shutil.copytree(tmp_path / "root", tmp_path / "rebuilt")
     (tmp_path / "new.csv").write_text("item_id,code,parts,label\n7,1.50,1.0,x\n8,1.5,1,y\n")
-    rebuild(root, tmp_path / "new.csv", root)
+    rebuild(root, tmp_path / "new.csv", root, other_data=True)
     after = Recommender.load(root)
     assert after.bundle.item_column("code").to_list() == ["1.50", "1.5"]
     after.close()
