@@ -7,6 +7,7 @@ wait; a sender that waits for answers would hide just that.
 import asyncio
 import gc
 import random
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,19 +70,18 @@ def open_load(port: int, requests: Sequence[bytes], rate: float, seconds: float,
 async def _send(port: int, requests: Sequence[bytes], due: Sequence[float]) -> tuple[list[float], list[int]]:
     loop = asyncio.get_running_loop()
     idle: list[_Connection] = []
-    start = loop.time() + 0.1
+    start = time.monotonic() + 0.1  # the loop's own clock counts whole milliseconds
 
     async def one(raw: bytes, at: float) -> tuple[float, int]:
         connection = idle.pop() if idle else (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
         status = await connection.ask(raw)
         if status:
             idle.append(connection)
-        return loop.time() - at, status
+        return time.monotonic() - at, status
 
     tasks = []
     for raw, offset in zip(requests, due, strict=True):
-        pause = start + offset - loop.time()
-        if pause > 0:
+        while (pause := start + offset - time.monotonic()) > 0:  # the loop's timers may come a little early
             await asyncio.sleep(pause)
         tasks.append(asyncio.create_task(one(raw, start + offset)))
     results = await asyncio.gather(*tasks)
