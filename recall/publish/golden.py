@@ -94,13 +94,13 @@ def check(recommender: Recommender) -> int:
 def _requests(recommender: Recommender) -> list[Request]:
     bundle = recommender.bundle
     rng = np.random.default_rng(bundle.manifest.seed)
-    nobody = Request(n=TOP)
+    anonymous = Request(n=TOP)
     size = bundle.manifest.sizes.items
     drawn = [rng.choice(size, min(size, 3), replace=False).astype(np.int64) for _ in range(HISTORIES)]
     return [
-        nobody,
-        *(replace(nobody, user_id=user_id) for user_id in recommender.users.sample(USERS, bundle.manifest.seed)),
-        *(replace(nobody, history=tuple(bundle.item_ids.ids(rows))) for rows in drawn),
+        anonymous,
+        *(replace(anonymous, user_id=user_id) for user_id in recommender.users.sample(USERS, bundle.manifest.seed)),
+        *(replace(anonymous, history=tuple(bundle.item_ids.ids(rows))) for rows in drawn),
     ]
 
 

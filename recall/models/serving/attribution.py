@@ -45,14 +45,14 @@ def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> Ent
         return EntryParts(parts.across / lengths, parts.first / lengths, parts.second / lengths)
     if not item.nnz:
         return EntryParts(np.zeros((user.nnz, 0)), np.zeros(0), np.zeros((0, 0)))
-    nobody = SparseRows.empty(1, user.n_features)
-    _, products = tables.split(SparseRows.vstack([_apart(user), nobody]), _apart(item))
+    absent = SparseRows.empty(1, user.n_features)
+    _, products = tables.split(SparseRows.vstack([_apart(user), absent]), _apart(item))
     first = products[-1]
     second = np.zeros((item.nnz, item.nnz))
     one, other = np.triu_indices(item.nnz, 1)
     for start in range(0, len(one), _AT_ONCE):
         left, right = one[start : start + _AT_ONCE], other[start : start + _AT_ONCE]
-        _, own = tables.split(nobody, _pairs(item, left, right))
+        _, own = tables.split(absent, _pairs(item, left, right))
         second[left, right] = own[0] - first[left] - first[right]
     return EntryParts(products[:-1] - first, first, second)
 
