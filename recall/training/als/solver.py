@@ -39,7 +39,7 @@ from recall.training.als.parameterization import FMParameterization, FwFMParamet
 from recall.training.als.shards import ItemRange, Workers
 from recall.training.als.stand_ins import move_users, only_masked, positive
 from recall.training.als.sweep_rows import ContextRows, ItemRows, MaskedContexts, SweepRows
-from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide
+from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide, user_operator
 from recall.training.als.weighing import Seen, penalty
 from recall.training.pairs import ObservedPairs, copy_twins
 
@@ -211,7 +211,6 @@ class ImplicitALS:
             seen: what features see of them.
         """
         form, items = self._form, self._turn_to_items()
-        score = items.score
         sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
         curvature, sees = items.curvature, torch.from_numpy(seen.together)
         table, weight = form.user_table(), self._user_penalty
@@ -223,19 +222,12 @@ class ImplicitALS:
         items.but_reserved(target)
         diagonal = positive(form.user_diagonal(sees, curvature).add_(weight))
 
-        def operator(change: Tensor) -> Tensor:
-            total = ranks.once(weight * change)
-            for side in sides:
-                side.pull(total, change, *score)
-            ranks.add_up(total.numpy())
-            return items.but_reserved(total)
-
-        step, _ = self._descend(operator, target, diagonal)
+        step, _ = self._descend(user_operator(sides, weight, items, ranks), target, diagonal)
         form.set_user_table(step.add_(table))
         if isinstance(form, FwFMParameterization):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
-                found = [side.pull_weights(weights, *(score if change else items.residual)) for side in sides]
+                found = [side.pull_weights(weights, *(items.score if change else items.residual)) for side in sides]
                 total = torch.stack(found).sum(0)
                 ranks.add_up(total.numpy())
                 return total

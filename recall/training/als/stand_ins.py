@@ -17,7 +17,7 @@ from recall.training.als.newcomers import summed_pairs
 from recall.training.als.parameterization import Parameterization
 from recall.training.als.shards import FeatureMatrix, Workers
 from recall.training.als.sweep_rows import MaskedContexts
-from recall.training.als.user_side import ItemsSeen, UserSide
+from recall.training.als.user_side import ItemsSeen, UserSide, user_operator
 from recall.training.als.weighing import Seen
 from recall.training.masking import merged
 from recall.training.ranks import Ranks
@@ -61,20 +61,14 @@ def move_users(
     table, weight = form.user_table(), penalty[free] * _PENALTY
     sides = [_merged(form, part, features, len(items.own), alpha, kernels, workers) for part in parts]
     full = [UserSide(form, part.matrix, part.pairs, alpha * part.a, kernels) for part in parts]
-    pulled, score = torch.zeros_like(table), items.score
+    pulled = torch.zeros_like(table)
     for side in full:
         side.pull(pulled, table, *items.residual)
     ranks.add_up(pulled.numpy())
     target = items.but_reserved(pulled[free] - weight * table[free])
     diagonal = positive(curvature[free].add_(weight))
 
-    def operator(change: Tensor) -> Tensor:
-        total = ranks.once(weight * change)
-        for side in sides:
-            side.pull(total, change, *score)
-        ranks.add_up(total.numpy())
-        return items.but_reserved(total)
-
+    operator = user_operator(sides, weight, items, ranks)
     step, _ = conjugate_gradients(operator, target, diagonal, _STEPS, kernels, workers)
     form.set_user_table(table.index_add(0, free, step))
 

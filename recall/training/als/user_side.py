@@ -1,6 +1,6 @@
 """User side of the square loss: sums over contexts, in chunks that bound memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from recall._arrays import Float32, Float64, UInt8
 from recall.training.als.kernels import Entries, Kernels
 from recall.training.als.parameterization import Parameterization, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard
+from recall.training.ranks import Ranks
 
 RESIDUAL = (1.0, -1.0)
 SCORE = (0.0, 1.0)
@@ -173,6 +174,30 @@ class UserSide:
         pairs = self._pairs.rows(rows.start, rows.stop)
         self._kernels.fit(pairs, owners, signs, (beside[0], phi), items, (beside[1], pulls))
         return pulls
+
+
+def user_operator(sides: Sequence[UserSide], weight: Tensor, items: ItemsSeen, ranks: Ranks) -> Callable[[Tensor], Tensor]:
+    """Return the linear operator of a step of the user table.
+
+    Args:
+        sides: contexts whose loss counts, over the same features.
+        weight: float32 [n, 1], regularisation of each feature.
+        items: what the contexts meet.
+        ranks: hold the contexts.
+
+    Returns:
+        A function of a change of the table, float32 [n, width], to the same shape.
+    """
+    score = items.score
+
+    def operator(change: Tensor) -> Tensor:
+        total = ranks.once(weight * change)
+        for side in sides:
+            side.pull(total, change, *score)
+        ranks.add_up(total.numpy())
+        return items.but_reserved(total)
+
+    return operator
 
 
 class Phi:
