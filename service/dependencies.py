@@ -3,13 +3,13 @@
 import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -27,7 +27,7 @@ from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
 from service.middleware import has_disconnected
-from service.schemas import MOST_RESULTS, Id
+from service.schemas import MOST_RESULTS, Id, to_json
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
 _LONGEST_TOKEN = 8192
@@ -309,19 +309,21 @@ async def answered(request: Request, part: str, act: Callable[[Recommender], Fou
     return found
 
 
-def respond(request: Request, basis: Basis, content: dict[str, Any], *, exact: bool = True) -> Response:
+def respond(request: Request, found: Basis, content: Mapping[str, object] | None = None, *, exact: bool = True) -> Response:
     """Return an answer as JSON.
 
     Args:
         request: in progress.
-        basis: the versions and changes that it rests on.
-        content: of the answer.
+        found: the answer, with the versions and changes that it rests on.
+        content: of the document; None for all fields of the answer.
         exact: whether it is exact.
     """
-    return json_response({**content, **basis_of(request, basis.bundle, basis.sequence, basis.degraded, exact=exact)})
+    if content is None:
+        content = {field.name: getattr(found, field.name) for field in fields(found)}
+    return json_response({**content, **basis_of(request, found.bundle, found.sequence, found.degraded, exact=exact)})
 
 
-def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, Any]:
+def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, object]:
     """Return the fields of `Answer`, with the degradations of the service itself.
 
     Args:
@@ -335,18 +337,16 @@ def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[De
         "bundle": bundle,
         "sequence": sequence,
         "exact": exact,
-        "degraded": [
-            {"part": one.part, "reason": one.reason} for one in dict.fromkeys((*degraded, *live_of(request).degraded))
-        ],
+        "degraded": tuple(dict.fromkeys((*degraded, *live_of(request).degraded))),
         "request_id": request_id_of(request),
     }
 
 
-def json_response(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON document; values of item columns unknown to JSON become text.
+def json_response(content: Mapping[str, object], headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON document.
 
     Args:
         content: of the document.
         headers: further ones.
     """
-    return Response(orjson.dumps(content, default=str), media_type="application/json", headers=headers)
+    return Response(to_json(content), media_type="application/json", headers=headers)

@@ -1,24 +1,25 @@
 """Models of what goes over the wire."""
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypeAliasType, override
+from typing_extensions import TypeAliasType
 
 from recall.serving.request import LARGEST_POPULARITY, Request
 from recall.serving.rerank.channels import Channels
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
-from recall.serving.response import Contribution, Recommendations
+from recall.serving.response import Recommendations, ScoredItem
 from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000
 LONGEST_ID = 1024
 _USUAL = {"user_id", "n"}
+_REQUEST_FIELDS = {field.name for field in fields(Request)}
 Scalar = str | int | float | bool | None
 
 
@@ -84,7 +85,40 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Caller(Body):
+class Query(Body):
+    """A body that asks the recommender something."""
+
+    def request(self) -> Request:
+        """Return the request to the recommender, made of the fields that both have."""
+        given: dict[str, Any] = {}
+        for name in self.model_fields_set & _REQUEST_FIELDS:
+            value = getattr(self, name)
+            given[name] = tuple(value) if isinstance(value, list) else value
+        return Request(**given)
+
+
+class Selection(Query):
+    """Number of items, and which may be returned."""
+
+    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        default=[], description="Items to leave out.", examples=[["3"]]
+    )
+    filter: Filter | None = Field(
+        default=None,
+        description="What the items' columns must say: a condition for each column, such as a value, "
+        '{"in": [...]}, {"gte": 10, "lt": 50}, {"any": [...]} or {"all": [...]} of a list, {"missing": true}; '
+        'and "all", "any" and "not" of further filters, "available": {"from": column, "until": column, "at": "now"}, and '
+        '"columns": {...} for columns that are called like one of these words. `/v1/info` lists the columns. '
+        "The best of the items that match are returned, `n` of them if there are as many.",
+        examples=[{"genre": {"in": ["noir", "drama"]}, "not": {"genre": "noir"}}],
+    )
+    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
+        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
+    )
+
+
+class Caller(Query):
     """Who asks, and what is known of them now."""
 
     user_id: Id | None = Field(default=None, description="A known user; their features, history and seen items are then known.")
@@ -100,10 +134,6 @@ class Caller(Body):
         examples=[["7", "12"]],
     )
 
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return Request(self.user_id, self.features, self.context, None if self.history is None else tuple(self.history))
-
 
 class Scoring(Caller):
     """A caller, and what scores are made of besides the model."""
@@ -116,32 +146,11 @@ class Scoring(Caller):
         examples=[{"margin": 0.2, "genre=noir": 0.5}],
     )
 
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return replace(super().request(), popularity=self.popularity, boosts=self.boosts)
 
-
-class Ranking(Scoring):
+class Ranking(Selection, Scoring):
     """A caller, and which items they want in what order."""
 
-    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
-    exclude_seen: bool = Field(default=True, description="Leave out what the user had already.")
-    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        default=[], description="Items to leave out besides.", examples=[["3"]]
-    )
-    filter: Filter | None = Field(
-        default=None,
-        description="What the items' columns must say: a condition for each column, such as a value, "
-        '{"in": [...]}, {"gte": 10, "lt": 50}, {"any": [...]} or {"all": [...]} of a list, {"missing": true}; '
-        'and "all", "any" and "not" of further filters, "available": {"from": column, "until": column, "at": "now"}, and '
-        '"columns": {...} for columns that are called like one of these words. `/v1/info` lists the columns. '
-        "The best of the items that match are returned, `n` of them if there are as many.",
-        examples=[{"genre": {"in": ["noir", "drama"]}, "not": {"genre": "noir"}}],
-    )
-    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
-        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
-    )
+    exclude_seen: bool = Field(default=True, description="Leave out the items that the user has had.")
     rules: Annotated[list[TaggedRule], Field(max_length=MOST_RULES)] = Field(
         default=[],
         description="Quotas, duplicates, diversity and pins, one after another in this order. As many candidates are looked at "
@@ -153,25 +162,6 @@ class Ranking(Scoring):
         description="Lists that are merged with the model's, before any rule; each item then says its `sources`.",
         examples=[{"lists": [{"kind": "model"}, {"kind": "list", "name": "editors", "items": ["12", "7"]}]}],
     )
-
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return Request(
-            user_id=self.user_id,
-            features=self.features,
-            context=self.context,
-            history=None if self.history is None else tuple(self.history),
-            n=self.n,
-            exclude_seen=self.exclude_seen,
-            exclude=tuple(self.exclude),
-            popularity=self.popularity,
-            filter=self.filter,
-            allow=None if self.allow is None else tuple(self.allow),
-            rules=tuple(self.rules),
-            channels=self.channels,
-            boosts=self.boosts,
-        )
 
 
 class RecommendRequest(Ranking):
@@ -190,12 +180,6 @@ class RecommendRequest(Ranking):
     explain: bool = Field(
         default=False, description="Say of every item what its score comes from, field by field; for an `n` of at most 100."
     )
-
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        asked = super().request()
-        return replace(asked, explain=True) if self.explain else asked
 
 
 class ItemSource(BaseModel):
@@ -243,7 +227,13 @@ class Degradation(BaseModel):
     reason: str = Field(examples=["later changes of items are not known"])
 
 
-class Answer(BaseModel):
+class Reply(BaseModel):
+    """The body of an answer with status 200."""
+
+    request_id: str = Field(description="The same as the X-Request-ID header.")
+
+
+class Answer(Reply):
     """What an answer rests on."""
 
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
@@ -252,7 +242,6 @@ class Answer(BaseModel):
     degraded: list[Degradation] = Field(
         description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
     )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 class CallerAnswer(Answer):
@@ -292,6 +281,17 @@ def parse_request(body: object) -> Request:
     return parsed(RecommendRequest, body).request()
 
 
+def to_json(content: Mapping[str, object]) -> bytes:
+    """Return a JSON document; values unknown to JSON, such as dates in item columns, become text."""
+    return orjson.dumps(content, default=_plain)
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, ScoredItem):
+        return {"item_id": value.item_id, "score": value.score}
+    return value._asdict() if hasattr(value, "_asdict") else str(value)
+
+
 def render_answer(answer: Recommendations, request_id: str) -> bytes:
     """Return the JSON of RecommendResponse, straight from the recommender's answer.
 
@@ -301,42 +301,32 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     """
     document = recommendations_of(answer)
     document["request_id"] = request_id
-    return orjson.dumps(document)
+    return to_json(document)
 
 
 def recommendations_of(answer: Recommendations) -> dict[str, object]:
-    """Return an answer as plain values, without the request's id.
+    """Return an answer as values for `to_json`, without the request's id.
 
     orjson writes dicts several times faster than dataclasses.
     """
+    items: list[dict[str, object]] = [
+        {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
+    ]
+    for item, sources in zip(items, answer.sources or (), strict=False):
+        item["sources"] = sources
+    for item, parts in zip(items, answer.contributions, strict=False):
+        item["contributions"] = parts
     return {
-        "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
-        if answer.sources is None and not answer.contributions
-        else _explained_items(answer),
+        "items": items,
         "user": answer.user,
         "bundle": answer.bundle,
         "sequence": answer.sequence,
         "exact": answer.exact,
         "unknown": answer.unknown,
         "warnings": answer.warnings,
-        "degraded": [{"part": one.part, "reason": one.reason} for one in answer.degraded],
+        "degraded": answer.degraded,
         "user_offset": answer.user_offset,
     }
-
-
-def contributions_of(parts: Sequence[Contribution]) -> list[dict[str, object]]:
-    """Return the contributions of fields as plain values."""
-    return [{"user_field": user, "item_fields": items, "value": value} for user, items, value in parts]
-
-
-def _explained_items(answer: Recommendations) -> list[dict[str, object]]:
-    """Items with their sources and what their scores come from, where they have any."""
-    items: list[dict[str, object]] = [{"item_id": item.item_id, "score": item.score} for item in answer.items]
-    for document, sources in zip(items, answer.sources or (), strict=False):
-        document["sources"] = [{"channel": source.channel, "rank": source.rank} for source in sources]
-    for document, parts in zip(items, answer.contributions, strict=False):
-        document["contributions"] = contributions_of(parts)
-    return items
 
 
 MOST_REQUESTS = 256
@@ -528,7 +518,7 @@ class IndexCertificate(BaseModel):
     met: bool = Field(description="Whether `lower` is at least `target`.")
 
 
-class Info(BaseModel):
+class Info(Reply):
     """The bundle that is served."""
 
     name: str = Field(description="Name that the run was given in its configuration.")
@@ -541,7 +531,6 @@ class Info(BaseModel):
     columns: Columns
     changes: int = Field(description="The last live change of items that is served; answers call it their `sequence`.")
     degraded: list[Degradation] = Field(description="What answers have to do without now, and why; empty when all is well.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 MOST_INTERACTIONS = 1000
@@ -600,14 +589,13 @@ class Interactions(Body):
     interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_INTERACTIONS)]
 
 
-class Taken(BaseModel):
+class Taken(Reply):
     """The interactions are stored, and the next request includes them."""
 
     change: int = Field(description="Number of the last one among all changes of users, counted apart from those of items.")
     known: int = Field(description="How many of the users were known before.")
     unknown: list[str] = Field(description="Items that the catalogue lacks; they are kept, and count once it has them.")
     bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 MOST_ITEMS = 1000
@@ -638,7 +626,7 @@ class ItemsDelete(Body):
     item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
-class Changed(BaseModel):
+class Changed(Reply):
     """The change is on disk, and in every later answer of any worker."""
 
     sequence: int = Field(description="Answers of this sequence or a later one have seen the change.")
@@ -649,7 +637,6 @@ class Changed(BaseModel):
     warnings: list[str] = Field(
         default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
     )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 class ServerLive(BaseModel):
@@ -719,21 +706,19 @@ class Model(BaseModel):
     fault: str | None = Field(default=None, description="Why its manifest cannot be read; null when it can.")
 
 
-class Models(BaseModel):
+class Models(Reply):
     """All published versions."""
 
     models: list[Model] = Field(description="The newest first.")
     live: str | None = Field(description="The version that should be served; null when none is named.")
     served: str | None = Field(description="The version that this process answers from; null before the first.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
-class Activated(BaseModel):
+class Activated(Reply):
     """Another version is live and answers here; other processes follow at once."""
 
     version: str = Field(description="The version that is live now.", examples=[_VERSION_EXAMPLE])
     previous: str | None = Field(description="The version that was; null when none was.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 class ScoreRequest(Scoring):
@@ -771,11 +756,6 @@ class UserVectorRequest(Caller):
 
     popularity: Dial = 1.0
 
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return replace(super().request(), popularity=self.popularity)
-
 
 class UserVectorResponse(CallerAnswer):
     """What a request is searched with."""
@@ -783,21 +763,10 @@ class UserVectorResponse(CallerAnswer):
     vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
 
 
-class SimilarRequest(Body):
+class SimilarRequest(Selection):
     """The number of items, and which may be returned. All parts are optional."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]})
-
-    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
-    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        default=[], description="Items to leave out.", examples=[["3"]]
-    )
-    filter: Filter | None = Field(
-        default=None, description="What the items' columns must say, as in `/v1/recommend`.", examples=[{"genre": "noir"}]
-    )
-    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
-        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
-    )
 
 
 class SimilarItem(BaseModel):
@@ -870,7 +839,7 @@ class UsersDelete(Body):
     user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_USERS)]
 
 
-class UsersChanged(BaseModel):
+class UsersChanged(Reply):
     """The change is stored, and in every answer that follows."""
 
     change: int = Field(description="Its number among all changes of users, which are counted apart from those of items.")
@@ -878,10 +847,9 @@ class UsersChanged(BaseModel):
     warnings: list[str] = Field(
         default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
     )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
-class KnownUser(BaseModel):
+class KnownUser(Reply):
     """What is known of a user now."""
 
     user_id: str
@@ -890,7 +858,6 @@ class KnownUser(BaseModel):
     seen: list[str] = Field(description="Every different item that the user had, latest first.", examples=[["12", "7", "3"]])
     bundle: str = Field(description="Version of the bundle over which the changes lie.", examples=["000001-4f2a90c1"])
     degraded: list[Degradation] = Field(description="That later changes are not known, and why; empty when all is well.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 class UserEntry(BaseModel):
@@ -899,10 +866,9 @@ class UserEntry(BaseModel):
     user_id: str
 
 
-class UsersPage(BaseModel):
+class UsersPage(Reply):
     """One page of the users that are known, in order of the ids."""
 
     users: list[UserEntry]
     next_page_token: str = Field(description="Give it as `page_token` for the page that follows; empty on the last one.")
     bundle: str = Field(description="Version of the bundle over which the changes lie.", examples=["000001-4f2a90c1"])
-    request_id: str = Field(description="The same as the X-Request-ID header.")

@@ -44,8 +44,7 @@ async def get_similar_items(request: Request, item_id: PathId, query: CountQuery
 @searches.post("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses={**MISSING, **BODY})
 async def find_similar_items(request: Request, item_id: PathId, body: SimilarRequest) -> Response:
     """Return the most similar items among those that a filter or list allows."""
-    allow = None if body.allow is None else tuple(body.allow)
-    return await _similar(request, item_id, Asked(n=body.n, exclude=tuple(body.exclude), filter=body.filter, allow=allow))
+    return await _similar(request, item_id, body.request())
 
 
 @reads.get("/v1/items", response_model=ItemsResponse)
@@ -55,8 +54,7 @@ async def list_items(request: Request, page: PageQuery) -> Response:
     An item that exists throughout is on exactly one page.
     """
     found = await answered(request, "read", lambda recommender: recommender.list_items(page.count, page.after))
-    items = [{"item_id": one.item_id, "features": one.features} for one in found.items]
-    return respond(request, found, {"items": items, "next_page_token": token_after(found.after)})
+    return respond(request, found, {"items": found.items, "next_page_token": token_after(found.after)})
 
 
 @reads.get("/v1/items/{item_id:path}", response_model=ItemResponse, responses=MISSING)
@@ -65,8 +63,7 @@ async def get_item(request: Request, item_id: PathId) -> Response:
     found = await answered(request, "read", lambda recommender: recommender.item(item_id))
     if not found.items:
         raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.")
-    (item,) = found.items
-    return respond(request, found, {"item_id": item.item_id, "features": item.features})
+    return respond(request, found, found.items[0]._asdict())
 
 
 @changes.post("/v1/items:upsert", responses=BODY)
@@ -113,6 +110,4 @@ async def _similar(request: Request, item_id: str, asked: Asked) -> Response:
                 raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.") from None
             raise
 
-    found = await answered(request, "search", ask)
-    items = [{"item_id": one.item_id, "score": one.score} for one in found.items]
-    return respond(request, found, {"item_id": found.item_id, "items": items, "warnings": found.warnings})
+    return respond(request, await answered(request, "search", ask))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 
-import orjson
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
@@ -14,7 +13,7 @@ from fastapi.responses import Response
 from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request as Asked
-from recall.serving.response import Recommendations, Scores, UserVector
+from recall.serving.response import Recommendations
 from recall.store.items.snapshot import CatalogSnapshot
 from service.dependencies import (
     SEARCH,
@@ -44,6 +43,7 @@ from service.schemas import (
     parse_request,
     recommendations_of,
     render_answer,
+    to_json,
 )
 
 COST = 16
@@ -97,7 +97,7 @@ async def get_recommendations(request: Request, user_id: PathId, query: CountQue
     content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
     note_time(request, "recommend", time.perf_counter() - start)
     # of the whole answer: it changes with the user's history as well as with the items, and not with every change of either
-    tag = f'W/"{blake2b(orjson.dumps(content), digest_size=16).hexdigest()}"'
+    tag = f'W/"{blake2b(to_json(content), digest_size=16).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     known = [one.strip() for given in request.headers.getlist("if-none-match") for one in given.split(",")]
     if "*" in known or tag.removeprefix("W/") in [one.removeprefix("W/") for one in known]:
@@ -113,22 +113,25 @@ async def score(request: Request, body: ScoreRequest) -> Response:
     """
     found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
     likely = found.probabilities or [None] * len(found.items)
-    items = [
-        {"item_id": one.item_id, "score": one.score, "probability": probability}
-        for one, probability in zip(found.items, likely, strict=True)
-    ]
-    return respond(request, found, {"items": items, "missing": found.missing, **_user(found)})
+    content = {
+        "items": [
+            {"item_id": one.item_id, "score": one.score, "probability": probability}
+            for one, probability in zip(found.items, likely, strict=True)
+        ],
+        "missing": found.missing,
+        "user": found.user,
+        "unknown": found.unknown,
+        "warnings": found.warnings,
+        "user_offset": found.user_offset,
+    }
+    return respond(request, found, content)
 
 
 @router.post("/v1/user-vector", response_model=UserVectorResponse, responses=BODY)
 async def get_user_vector(request: Request, body: UserVectorRequest) -> Response:
     """Return the query vector of a user, for searches elsewhere."""
     found = await answered(request, "encode", lambda recommender: recommender.user_vector(body.request()))
-    return respond(request, found, {"vector": found.vector, **_user(found)})
-
-
-def _user(found: Scores | UserVector) -> dict[str, object]:
-    return {"user": found.user, "unknown": found.unknown, "warnings": found.warnings, "user_offset": found.user_offset}
+    return respond(request, found)
 
 
 class _Batch:
@@ -163,7 +166,7 @@ class _Batch:
         assert self._catalogue is not None  # there is at least one part
         degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
         exact = all(answer.exact for answer in self._answers)
-        basis = orjson.dumps(basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact))
+        basis = to_json(basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact))
         return Response(b"".join([b'{"answers":[', b",".join(self._written), b"],", basis[1:]]), media_type="application/json")
 
     def _answer(self, bodies: Sequence[object], recommender: Recommender) -> str:
@@ -176,7 +179,7 @@ class _Batch:
             if isinstance(outcome, Recommendations):
                 outcome = self._live.with_degraded(outcome)
                 self._answers.append(replace(outcome, contributions=()))  # the large part is written below
-            self._written.append(orjson.dumps(_outcome(outcome, self._request_id)))
+            self._written.append(to_json(_outcome(outcome, self._request_id)))
         return recommender.bundle.manifest.version
 
 
