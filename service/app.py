@@ -16,7 +16,7 @@ from recall.errors import BundleError
 from service.auth import Guard, Hosts, RateLimits, check_binding, is_loopback
 from service.config import ANY, Settings
 from service.errors import MEDIA_TYPE, handle_problems
-from service.keys import KeyRing, KnownKeys, Renewal
+from service.keys import KeyRing
 from service.live import Live
 from service.metrics import FOLDER
 from service.middleware import RequestContext
@@ -46,19 +46,23 @@ def create_app(
         BundleError: There is no such folder.
     """
     settings = settings or Settings()  # type: ignore[call-arg]  # of the environment
-    known = prepare(settings) if keys is None else KnownKeys(None, keys.keys)
+    known = prepare(settings) if keys is None else keys
     if traces is None and settings.otel:
         traces = open_tracing()
     live = Live(settings)
-    limits = RateLimits(known.ring.keys, settings.rate, settings.workers)
-    guard = Guard(known.ring, limits, _hosts(settings), strict=bool(settings.hosts), origins=settings.cors_origins)
-    renewal = Renewal(known, guard.know, live.meters)
+    limits = RateLimits(settings.rate, settings.workers)
+    guard = Guard(known, limits, _hosts(settings), strict=bool(settings.hosts), origins=settings.cors_origins)
     live.refused = guard.refused
+
+    def count_keys() -> None:
+        live.meters.set(keys=len(known), keys_degraded=bool(known.error))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            live.tasks += map(asyncio.create_task, (live.watch(), live.follow(), renewal.follow(settings.poll), settle(live)))
+            live.tasks += map(
+                asyncio.create_task, (live.watch(), live.follow(), known.follow(settings.poll, count_keys), settle(live))
+            )
             try:
                 await wait_for_bundle(live)
                 yield
@@ -88,7 +92,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
         telemetry=telemetry,
     )
-    app.state.routers, app.state.renewal = ROUTERS, renewal
+    app.state.routers, app.state.keys = ROUTERS, known
     for router in ROUTERS:
         app.include_router(router)
     add_pages(app, page=settings.page, docs=settings.docs)
@@ -103,7 +107,7 @@ def create_app(
     return app
 
 
-def prepare(settings: Settings) -> KnownKeys:
+def prepare(settings: Settings) -> KeyRing:
     """Check what is checked before anything is opened, and return the keys.
 
     Raises:
@@ -115,8 +119,8 @@ def prepare(settings: Settings) -> KnownKeys:
             "there is no such folder", where=str(settings.bundle), hint="Give the folder that bundles are published to"
         )
     folder = os.environ.get(FOLDER)
-    keys = KnownKeys.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)
-    check_binding("127.0.0.1" if settings.uds else settings.host, bool(keys.ring), settings.insecure)
+    keys = KeyRing.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)
+    check_binding("127.0.0.1" if settings.uds else settings.host, bool(keys), settings.insecure)
     return keys
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import cast
 from urllib.parse import urlsplit
@@ -141,52 +142,44 @@ _LONGEST_WINDOW = 4
 
 
 class RateLimits:
-    """A limit for each key, and one for all who send none.
+    """A limit for each key, and one for all requests without a key."""
 
-    Attributes:
-        limited: whether anyone's requests are limited.
-    """
-
-    def __init__(self, keys: Sequence[Key], rate: float | None, workers: int = 1) -> None:
+    def __init__(self, rate: float | None, workers: int = 1) -> None:
         """Grant everything that the rates allow.
 
         Args:
-            keys: those that are known; `know` changes them.
             rate: requests a second of a key without a rate of its own, and of all without a key; None does not limit.
             workers: processes among which each rate is shared.
         """
         self._rate, self._workers = rate, workers
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self.know(keys)
-
-    def know(self, keys: Sequence[Key]) -> None:
-        """Count the requests of these keys from now on, and of no others."""
-        rates = {key.digest: self._rate if key.rate is None else key.rate for key in keys} | {b"": self._rate}
-        self._items = {digest: self._item(rate) for digest, rate in rates.items() if rate is not None}
-        self.limited = bool(self._items)
 
     def take(self, key: Key | None, count: int = 1) -> float:
         """Count requests of a key.
 
         Args:
-            key: None for who asks without one.
+            key: None for a request without one.
             count: requests; more than the limit count as many as that.
 
         Returns:
-            0.0 when they may be sent; else none was counted, and so many seconds must pass before it is worth asking again.
+            0.0 when they may be sent; otherwise the seconds after which to ask again, and none was counted.
         """
-        digest = b"" if key is None else key.digest
-        item = self._items.get(digest)
-        if item is None or self._limiter.hit(item, digest.hex(), cost=min(count, item.amount)):
+        rate = self._rate if key is None or key.rate is None else key.rate
+        if rate is None:
             return 0.0
-        return max(0.001, self._limiter.get_window_stats(item, digest.hex()).reset_time - time.time())
+        name, item = "" if key is None else key.digest.hex(), _window(rate / self._workers)
+        if self._limiter.hit(item, name, cost=min(count, item.amount)):
+            return 0.0
+        return max(0.001, self._limiter.get_window_stats(item, name).reset_time - time.time())
 
-    def _item(self, rate: float) -> RateLimitItem:
-        share = rate / self._workers
-        if share < 1:
-            return RateLimitItemPerSecond(1, math.ceil(1 / share))
-        whole = Fraction(share).limit_denominator(_LONGEST_WINDOW)
-        return RateLimitItemPerSecond(whole.numerator, whole.denominator)
+
+@lru_cache
+def _window(rate: float) -> RateLimitItem:
+    """Return a number of requests and of seconds, in whole numbers, for a rate."""
+    if rate < 1:
+        return RateLimitItemPerSecond(1, math.ceil(1 / rate))
+    whole = Fraction(rate).limit_denominator(_LONGEST_WINDOW)
+    return RateLimitItemPerSecond(whole.numerator, whole.denominator)
 
 
 def whole_seconds(wait: float) -> str:
@@ -232,11 +225,6 @@ class Guard:
         self._keys = keys
         self._limits = limits
 
-    def know(self, keys: KeyRing) -> None:
-        """Let these keys in from now on, and no others."""
-        self._limits.know(keys.keys)
-        self._keys = keys
-
     def admit(self, scope: Scope, role: Role, *, searches: bool) -> None:
         """Admit a request, and note in its state who waits for the answer, and until when.
 
@@ -255,9 +243,8 @@ class Guard:
             if not self._keys and scope["method"] not in SAFE_METHODS and self._is_strange(fetch_site, origin, host):
                 raise ProblemError(Kind.CROSS_SITE, _STRANGE_PAGE)
             key = self._identify(secrets, role) if self._keys else None
-            if self._limits.limited:
-                self._count(self._limits.take(key), key)
-                scope["state"]["key"] = key
+            scope["state"]["key"] = key
+            self._count(self._limits.take(key), key)
             if searches or token:
                 state = scope["state"]
                 state["caller"] = Caller(_deadline(timeout), token.decode("latin-1"))
@@ -275,8 +262,8 @@ class Guard:
         Raises:
             ProblemError: its key may not send so many now.
         """
-        if self._limits.limited and count > 1:
-            key = cast("Key | None", scope["state"].get("key"))
+        if count > 1:
+            key = cast("Key | None", scope["state"]["key"])
             try:
                 self._count(self._limits.take(key, count - 1), key)
             except ProblemError as problem:

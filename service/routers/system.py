@@ -9,7 +9,6 @@ from fastapi.responses import Response
 
 from service.dependencies import READ, PathId, live_of, request_id_of
 from service.errors import Kind, ProblemError, problems
-from service.keys import degraded_keys
 from service.schemas import (
     Columns,
     Degradation,
@@ -42,7 +41,7 @@ async def get_info(request: Request) -> Info:
     manifest, encoder = recommender.bundle.manifest, recommender.bundle.encoder
     certificate = manifest.index.certificate
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
-    degraded = (*live.lacking(), *degraded_keys(request))
+    degraded = (*live.lacking(), *request.app.state.keys.degraded)
     return Info(
         name=manifest.name,
         bundle=manifest.version,
@@ -98,7 +97,7 @@ async def is_ready(request: Request) -> Readiness:
     return Readiness(
         bundle=live.serving().recommender.bundle.manifest.version,
         refused=RefusedBundle(bundle=refusal.folder.name, reason=refusal.reason) if refusal else None,
-        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.lacking(), *degraded_keys(request))],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.lacking(), *request.app.state.keys.degraded)],
     )
 
 

@@ -23,7 +23,7 @@ def granted(limits: RateLimits, key: Key | None, times: int) -> int:
 
 def test_a_rate_is_granted_again_after_a_second() -> None:
     (key,) = keys(20.0)
-    limits = RateLimits([key], None)
+    limits = RateLimits(None)
     assert granted(limits, key, 30) == 20
     assert 0 < limits.take(key) <= 1
     start, more = time.monotonic(), 0
@@ -35,45 +35,33 @@ def test_a_rate_is_granted_again_after_a_second() -> None:
 
 def test_a_rate_below_one_a_second_grants_one_at_a_time() -> None:
     (key,) = keys(0.1)
-    limits = RateLimits([key], None)
+    limits = RateLimits(None)
     assert granted(limits, key, 3) == 1
     assert 0 < limits.take(key) <= 10
 
 
 def test_each_key_is_counted_alone_and_some_not_at_all() -> None:
     first, second, free = keys(2.0, 3.0, None)
-    limits = RateLimits([first, second, free], None)
-    assert limits.limited
+    limits = RateLimits(None)
     assert (granted(limits, first, 10), granted(limits, second, 10)) == (2, 3)
     assert granted(limits, free, 1000) == 1000
     assert granted(limits, None, 1000) == 1000
-    assert not RateLimits([free], None).limited
-    shared = RateLimits([first, second, free], 5.0)
+    shared = RateLimits(5.0)
     assert (granted(shared, first, 10), granted(shared, free, 10), granted(shared, None, 10)) == (2, 5, 5)
 
 
 def test_a_request_that_holds_many_counts_as_many() -> None:
     (key,) = keys(10.0)
-    limits = RateLimits([key], None)
+    limits = RateLimits(None)
     assert limits.take(key) == 0
     assert limits.take(key, 9) == 0
     assert limits.take(key) > 0
-    assert RateLimits([key], None).take(key, 30) == 0  # more than a second grants count as that
+    assert RateLimits(None).take(key, 30) == 0  # more than a second grants count as that
 
 
 def test_workers_share_a_rate() -> None:
     (key,) = keys(48.0)
-    assert granted(RateLimits([key], None, workers=4), key, 50) == 12
-
-
-def test_counts_stay_with_their_keys_when_others_come_and_go() -> None:
-    first, second, third = keys(0.01, 0.01, 0.01)
-    limits = RateLimits([first, second], None)
-    assert limits.take(first) == 0
-    limits.know([third, first])
-    assert limits.take(first) > 0
-    assert limits.take(third) == 0
-    assert limits.take(second) == 0  # a key that is not known is not counted
+    assert granted(RateLimits(None, workers=4), key, 50) == 12
 
 
 @pytest.mark.parametrize(("wait", "said"), [(0.001, "1"), (1.0, "1"), (1.2, "2"), (90.0, "90")])
