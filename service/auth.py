@@ -4,11 +4,10 @@ import math
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import cast
 from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -55,11 +54,12 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found)
 
 
-_MOST_REMEMBERED = 256
-
-
 class Hosts:
-    """Names of this machine itself, and allowed further ones."""
+    """Names of this machine itself, and allowed further ones.
+
+    Attributes:
+        allow: returns whether a Host header names one of them, on any port.
+    """
 
     def __init__(self, names: Iterable[str] = (), *, network: bool = False) -> None:
         """Accept the names of this machine for itself, and others.
@@ -72,41 +72,25 @@ class Hosts:
         """
         self._names = {_host_name(name.strip().encode()) for name in names}
         self._network = network
-        self._met: set[bytes] = set()
+        self.allow = lru_cache(256)(self._allow)
 
-    def hold(self, host: bytes) -> bool:
-        """Whether a Host header names one of them, on whatever port."""
-        if host in self._met:
-            return True
+    def _allow(self, host: bytes) -> bool:
+        """Return whether a Host header names one of them, on any port."""
         name = _host_name(host)
-        if name not in self._names and not _is_loopback(name) and not (self._network and _is_local(name)):
-            return False
-        if len(self._met) < _MOST_REMEMBERED:
-            self._met.add(host)
-        return True
+        try:
+            address = ip_address(name.strip(b"[]").decode("ascii"))
+        except ValueError:
+            own = name == b"localhost" or name.endswith(b".localhost")
+            local = b"." not in name and name.isascii() and name.replace(b"-", b"").replace(b"_", b"").isalnum()
+        else:
+            own, local = address.is_loopback, True
+        return own or name in self._names or (self._network and local)
 
 
 def _host_name(host: bytes) -> bytes:
-    """Without a port, in small letters."""
+    """Return a Host header in lower case, without the port."""
     name = host[: host.find(b"]") + 1] if host.startswith(b"[") else host.partition(b":")[0]
     return name.lower().removesuffix(b".")
-
-
-def _is_loopback(name: bytes) -> bool:
-    if name == b"localhost" or name.endswith(b".localhost"):
-        return True
-    try:
-        return ip_address(name.strip(b"[]").decode("ascii")).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_local(name: bytes) -> bool:
-    try:
-        ip_address(name.strip(b"[]").decode("ascii"))
-    except ValueError:
-        return bool(name) and b"." not in name and name.isascii() and name.replace(b"-", b"").replace(b"_", b"").isalnum()
-    return True
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -122,7 +106,7 @@ def is_cross_site(fetch_site: bytes | None, origin: bytes | None, host: bytes | 
     own page too.
 
     Args:
-        fetch_site: the `Sec-Fetch-Site` header; None without one, b"" if there are several.
+        fetch_site: the `Sec-Fetch-Site` header; None without one, b"?" if there are several.
         origin: the `Origin` header, in the same form.
         host: the `Host` header, in the same form.
     """
@@ -193,17 +177,17 @@ LONGEST_TIMEOUT = 600_000
 _AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
 _TOKEN = b"x-recall-token"
 _ORIGIN, _FETCH_SITE = b"origin", b"sec-fetch-site"
-_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
+_ADMITTED_BY = frozenset({_TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
-_STRANGE_PAGE = "A browser says that a page of another site sent this; without a key that may only be a GET."
+_FOREIGN_PAGE = "A browser says that a page of another site sent this; without a key that may only be a GET."
 
 
 class Guard:
-    """Lets requests through, or says why not.
+    """Admits requests, or raises the problem that refuses them.
 
     Attributes:
-        refused: requests that were not let through, by slug of the problem.
+        refused: number of refused requests, by slug of the problem.
     """
 
     def __init__(
@@ -215,7 +199,7 @@ class Guard:
             keys: the known ones; without any, no key is required.
             limits: requests a second of each key.
             hosts: allowed names in the Host header; None for any.
-            strict: whether hosts are checked for requests with a key, too, which no foreign page has.
+            strict: whether hosts are also checked for requests with a key, which no page of another site has.
             origins: of other pages that may send requests.
         """
         self.refused: Counter[str] = Counter()
@@ -234,102 +218,81 @@ class Guard:
             searches: whether it may have a deadline.
 
         Raises:
-            ProblemError: it may not be answered.
+            ProblemError: It may not be answered.
         """
-        secrets, timeout, host, origin, fetch_site, token = _read(scope["headers"])
-        try:
-            if self._hosts is not None and host is not None and (self._strict or not self._keys):
-                self._check_host(host)
-            if not self._keys and scope["method"] not in SAFE_METHODS and self._is_strange(fetch_site, origin, host):
-                raise ProblemError(Kind.CROSS_SITE, _STRANGE_PAGE)
-            key = self._identify(secrets, role) if self._keys else None
-            scope["state"]["key"] = key
-            self._count(self._limits.take(key), key)
-            if searches or token:
-                state = scope["state"]
-                state["caller"] = Caller(_deadline(timeout), token.decode("latin-1"))
-        except ProblemError as problem:
-            self.refused[problem.kind.slug] += 1
-            raise
+        secrets, found = _read(scope["headers"])
+        host, token = found.get(_HOST), found.get(_TOKEN, b"")
+        if self._hosts is not None and host is not None and (self._strict or not self._keys) and not self._hosts.allow(host):
+            raise self._refuse(Kind.HOST, "Ask for localhost or 127.0.0.1; other names are given to the service as --hosts.")
+        if not self._keys and scope["method"] not in SAFE_METHODS and self._is_foreign(found):
+            raise self._refuse(Kind.CROSS_SITE, _FOREIGN_PAGE)
+        key = scope["state"]["key"] = self._identify(secrets, role) if self._keys else None
+        self._count(key)
+        if searches or token:
+            scope["state"]["caller"] = Caller(self._deadline(found.get(_TIMEOUT)), token.decode("latin-1"))
 
     def charge(self, scope: Scope, count: int) -> None:
-        """Count a request that was let in as so many.
+        """Count an admitted request as several.
 
         Args:
             scope: of the request.
             count: how many it holds.
 
         Raises:
-            ProblemError: its key may not send so many now.
+            ProblemError: Its key may not send so many now.
         """
         if count > 1:
-            key = cast("Key | None", scope["state"]["key"])
-            try:
-                self._count(self._limits.take(key, count - 1), key)
-            except ProblemError as problem:
-                self.refused[problem.kind.slug] += 1
-                raise
+            self._count(scope["state"]["key"], count - 1)
 
-    def _is_strange(self, fetch_site: bytes | None, origin: bytes | None, host: bytes | None) -> bool:
-        return origin not in self._origins and b"*" not in self._origins and is_cross_site(fetch_site, origin, host)
-
-    def _check_host(self, host: bytes) -> None:
-        if self._hosts is not None and not self._hosts.hold(host):
-            detail = "Ask for localhost or 127.0.0.1; other names are given to the service as --hosts."
-            raise ProblemError(Kind.HOST, detail)
+    def _is_foreign(self, found: Mapping[bytes, bytes]) -> bool:
+        origin = found.get(_ORIGIN)
+        allowed = origin in self._origins or b"*" in self._origins
+        return not allowed and is_cross_site(found.get(_FETCH_SITE), origin, found.get(_HOST))
 
     def _identify(self, secrets: list[bytes], role: Role) -> Key:
         if len(secrets) != 1:
             detail = "Send one key only." if secrets else "Send a key as Authorization: Bearer, or as X-API-Key."
-            raise ProblemError(Kind.NO_KEY, detail, headers={"WWW-Authenticate": _CHALLENGE})
+            raise self._refuse(Kind.NO_KEY, detail, {"WWW-Authenticate": _CHALLENGE})
         key = self._keys.find(secrets[0])
         if key is None:
             challenge = f'{_CHALLENGE}, error="invalid_token"'
-            raise ProblemError(Kind.NO_KEY, "This key is not known here.", headers={"WWW-Authenticate": challenge})
+            raise self._refuse(Kind.NO_KEY, "This key is not known here.", {"WWW-Authenticate": challenge})
         if key.role < role:
             challenge = f'{_CHALLENGE}, error="insufficient_scope"'
-            raise ProblemError(Kind.FORBIDDEN, "This takes an admin key.", headers={"WWW-Authenticate": challenge})
+            raise self._refuse(Kind.FORBIDDEN, "This takes an admin key.", {"WWW-Authenticate": challenge})
         return key
 
-    def _count(self, wait: float, key: Key | None) -> None:
+    def _count(self, key: Key | None, count: int = 1) -> None:
+        wait = self._limits.take(key, count)
         if wait:
             detail = "This key sends more requests than it may." if key else "More requests are sent than may be."
-            raise ProblemError(Kind.LIMITED, detail, headers={"Retry-After": whole_seconds(wait)})
+            raise self._refuse(Kind.LIMITED, detail, {"Retry-After": whole_seconds(wait)})
+
+    def _deadline(self, timeout: bytes | None) -> float | None:
+        if timeout is None:
+            return None
+        milliseconds = int(timeout) if timeout.isdigit() and len(timeout) <= len(str(LONGEST_TIMEOUT)) else 0
+        if not 0 < milliseconds <= LONGEST_TIMEOUT:
+            raise self._refuse(Kind.INVALID, f"X-Request-Timeout-Ms is a whole number from 1 to {LONGEST_TIMEOUT}.")
+        return time.monotonic() + milliseconds / 1000
+
+    def _refuse(self, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:
+        self.refused[kind.slug] += 1
+        return ProblemError(kind, detail, headers=headers)
 
 
-def _read(
-    headers: list[tuple[bytes, bytes]],
-) -> tuple[list[bytes], bytes | None, bytes | None, bytes | None, bytes | None, bytes]:
-    """Parse keys, timeout, host, origin, `Sec-Fetch-Site` and token of a request.
+def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """Return the keys of a request, and its headers that admission depends on.
 
-    A repeated header is read as b"".
+    A repeated header is read as b"?", which none of them allows.
     """
     secrets: list[bytes] = []
-    token = b""
-    timeout = host = origin = fetch_site = None
+    found: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _LOOKED_AT:
-            if name == _HOST:
-                host = value if host is None else b""
-            elif name == _TOKEN:
-                token = value if not token else b"?"
-            elif name == _TIMEOUT:
-                timeout = value if timeout is None else b""
-            elif name == _ORIGIN:
-                origin = value if origin is None else b""
-            elif name == _FETCH_SITE:
-                fetch_site = value if fetch_site is None else b""
-            elif name == _KEY:
-                secrets.append(value)
-            else:  # other schemes carry no key
-                secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, timeout, host, origin, fetch_site, token
-
-
-def _deadline(timeout: bytes | None) -> float | None:
-    if timeout is None:
-        return None
-    milliseconds = int(timeout) if timeout.isdigit() and len(timeout) <= len(str(LONGEST_TIMEOUT)) else 0
-    if not 0 < milliseconds <= LONGEST_TIMEOUT:
-        raise ProblemError(Kind.INVALID, f"X-Request-Timeout-Ms is a whole number from 1 to {LONGEST_TIMEOUT}.")
-    return time.monotonic() + milliseconds / 1000
+        if name in _ADMITTED_BY:
+            found[name] = b"?" if name in found else value
+        elif name == _KEY:
+            secrets.append(value)
+        elif name == _AUTHORISATION:  # other schemes carry no key
+            secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
+    return secrets, found

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 from recall.bundle import activation
 from recall.bundle.manifest import Manifest
@@ -22,6 +22,7 @@ from recall.store.users.base import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.logs import without_paths
+from service.metrics import Metrics
 
 INLINE_SECONDS = 0.002
 """A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and
@@ -70,15 +71,14 @@ class Snapshot:
         """Whether searches are short enough for the event loop."""
         return self.search_seconds <= INLINE_SECONDS
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the bundle open for the length of a request."""
+    def __enter__(self) -> Self:
+        """Keep the bundle open until the `with` block ends."""
         self._holders += 1
-        try:
-            yield
-        finally:
-            self._holders -= 1
-            self._close_when_free()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._holders -= 1
+        self._close_when_free()
 
     @property
     def retired(self) -> bool:
@@ -126,7 +126,7 @@ class Exchange:
     Attributes:
         snapshot: what is served; None before the first bundle.
         refusal: of the live bundle, while it is not the one that is served.
-        degraded: what every answer says meanwhile.
+        meters: all metrics of the application.
     """
 
     def __init__(self, settings: Settings, users: LiveUsers | None = None) -> None:
@@ -138,11 +138,19 @@ class Exchange:
         """
         self.snapshot: Snapshot | None = None
         self.refusal: Refusal | None = None
-        self.degraded: tuple[Degraded, ...] = ()
+        self.meters = Metrics()
         self._settings = settings
         self._users = users
         self._taking = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What every answer says while a bundle other than the live one is served."""
+        if self.snapshot is None or self.refusal is None:
+            return ()
+        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
+        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)
 
     def serving(self) -> Snapshot:
         """Return what is served now.
@@ -170,7 +178,6 @@ class Exchange:
                 await self._fall_back(now)
             else:
                 await self._take(folder, now)
-            self.degraded = self._degraded()
 
     async def activate(self, name: str, expected: str | None = None) -> str:
         """Make a version of the root live: here when this returns, elsewhere soon.
@@ -216,9 +223,6 @@ class Exchange:
     def _exchanged(self, snapshot: Snapshot) -> None:
         """Handle that another bundle is served."""
 
-    def _swapped(self, result: str) -> None:
-        """Handle the result of a swap: "served", "refused", or "fell_back"."""
-
     async def _take(self, folder: Path, now: float) -> None:
         if self.snapshot is not None and self.snapshot.folder == folder:
             self.refusal = None
@@ -233,7 +237,6 @@ class Exchange:
     def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
         """Answer from this bundle; the last request that uses the previous one closes it."""
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, instead_of
-        self.degraded = self._degraded()
         if previous is snapshot:
             return
         items = snapshot.recommender.items
@@ -242,7 +245,7 @@ class Exchange:
         for item_id, why in items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
         self._exchanged(snapshot)
-        self._swapped("fell_back" if instead_of is not None else "served")
+        self.meters.swaps["fell_back" if instead_of is not None else "served"].inc()
         log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
         if previous is not None:
             previous.retire()
@@ -280,13 +283,6 @@ class Exchange:
         if known is None or known.reason != reason:
             expected = isinstance(error, RecallError | OSError)
             log.error("bundle %s is refused: %s", folder.name, text, exc_info=None if expected else error)
-        self._swapped("refused")
+        self.meters.swaps["refused"].inc()
         self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
         return refusal
-
-    def _degraded(self) -> tuple[Degraded, ...]:
-        """Return what answers say while a bundle other than the live one is served."""
-        if self.snapshot is None or self.refusal is None:
-            return ()
-        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
-        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)

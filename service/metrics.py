@@ -3,17 +3,11 @@
 With several workers, PROMETHEUS_MULTIPROC_DIR names the folder in which all count (the multiprocess mode of prometheus_client):
 counters and histograms are summed, gauges carry the worker's `pid`."""
 
-import asyncio
-import math
 import os
-import random
 import re
-import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import nan, sqrt
 from pathlib import Path
@@ -23,11 +17,9 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from recall.serving.query import needs_reranking
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
 from recall.serving.response import Recommendations
-from service.bundles import Snapshot
+from recall.store.items.catalog import Catalog
 from service.errors import Kind
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -239,9 +231,9 @@ class Metrics:
         lower, upper = wilson(mean, self._samples)
         self.set(samples=self._samples, recall=mean, recall_lower=lower, recall_upper=upper)
 
-    def serve_bundle(self, snapshot: Snapshot) -> None:
+    def serve_bundle(self, recommender: Recommender, search_seconds: float) -> None:
         """Set the gauges of another bundle."""
-        manifest = snapshot.recommender.bundle.manifest
+        manifest = recommender.bundle.manifest
         if self._version:
             self.info.labels(self._version).set(0)
         self._version, self._created = manifest.version, _seconds_of(manifest.created)
@@ -250,14 +242,13 @@ class Metrics:
         self.set(
             bundle_items=manifest.sizes.items,
             bundle_users=manifest.sizes.users,
-            search_seconds=snapshot.search_seconds,
-            promised=1.0 if snapshot.recommender.index.exact else certificate.lower if certificate is not None else 0.0,
+            search_seconds=search_seconds,
+            promised=1.0 if recommender.index.exact else certificate.lower if certificate is not None else 0.0,
         )
         self.begin_sampling()
 
-    def measure(self, snapshot: Snapshot) -> None:
+    def measure(self, items: Catalog) -> None:
         """Set the gauges of what changes while a bundle is served."""
-        items = snapshot.recommender.items
         catalogue = items.current()
         self.set(
             age=max(0.0, time.time() - self._created),
@@ -315,82 +306,3 @@ def _seconds_of(created: str) -> float:
         return datetime.fromisoformat(created).timestamp()
     except ValueError:
         return 0.0
-
-
-_PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
-
-
-class Shadow:
-    """Draws requests, and compares."""
-
-    def __init__(self, meters: Metrics, share: float, busy: Callable[[], bool]) -> None:
-        """Nothing is started.
-
-        Args:
-            meters: to count with.
-            share: of the requests that are compared, 0 to 1.
-            busy: whether there is more to do than can be done.
-        """
-        self._busy = busy
-        self._meters = meters
-        self._share = share
-        self._random = random.Random()  # noqa: S311 - sampling needs no secrecy
-        self._left = self._gap()
-        self._task: asyncio.Task[None] | None = None
-        self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
-
-    def offer(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> None:
-        """Sample an answer, without blocking the event loop.
-
-        Args:
-            request: of the answer.
-            answer: of the recommender.
-            snapshot: that answered.
-        """
-        self._left -= 1
-        if self._left >= 0:
-            return
-        self._left = self._gap()
-        if answer.exact or needs_reranking(request):
-            return
-        if self._task is not None or self._busy():
-            self._meters.compared["dropped"].inc()
-            return
-        held = ExitStack()
-        held.enter_context(snapshot.held())  # from now on: the task begins later
-        self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
-
-    def close(self) -> None:
-        """Wait for the request that is being compared."""
-        self._pool.shutdown(cancel_futures=True)
-
-    async def _compare(self, request: Request, snapshot: Snapshot, held: ExitStack) -> None:
-        try:
-            with held:
-                loop = asyncio.get_running_loop()
-                share = await loop.run_in_executor(self._pool, _share, snapshot.recommender, request)
-            if not snapshot.retired:
-                self._meters.sampled(share)
-            self._meters.compared["compared"].inc()
-        except Exception:  # the answer is sent already
-            self._meters.compared["failed"].inc()
-        finally:
-            self._task = None
-
-    def _gap(self) -> int:
-        """Return how many requests to skip before the next sample, uniformly."""
-        if self._share <= 0:
-            return 1 << 62
-        if self._share >= 1:
-            return 0
-        return int(math.log(1.0 - self._random.random()) / math.log1p(-self._share))
-
-
-def _share(recommender: Recommender, request: Request) -> float:
-    found = set(recommender.recommend(request).ids)
-    exact = recommender.recommend(request, exact=True).ids
-    return len(found.intersection(exact)) / len(exact) if exact else 1.0
-
-
-def _yield_to_others() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PATIENT)

@@ -96,7 +96,7 @@ async def delete_item(request: Request, item_id: PathId, key: IdempotencyKey = N
 
 
 async def _changed(request: Request, act: Callable[[Catalog], Receipt]) -> Changed:
-    receipt = await live_of(request).change(act)
+    receipt = await live_of(request).change_items(act)
     warnings = list(receipt.warnings)
     return Changed(**receipt._asdict(), token=receipt.token, warnings=warnings, request_id=request_id_of(request))
 

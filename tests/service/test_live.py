@@ -232,8 +232,8 @@ def test_a_long_search_runs_on_threads_and_too_many_are_turned_away(shop: Shop) 
 
 def test_a_bundle_is_closed_by_the_last_request_that_holds_it(shop: Shop) -> None:
     snapshot = Snapshot.load(resolve(shop.root))
-    with snapshot.held():
-        with snapshot.held():
+    with snapshot:
+        with snapshot:
             snapshot.retire()
         assert snapshot.recommender.recommend(Request(user_id="3")).user == "known"
     with pytest.raises(BundleError, match="closed"):

@@ -17,7 +17,8 @@ from recall.serving.recommender import Recommender, Request
 from service.bundles import Snapshot
 from service.config import Settings
 from service.live import Live
-from service.metrics import STAGES, Metrics, Shadow
+from service.metrics import STAGES, Metrics
+from service.shadow import Shadow
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
 from tests.service.test_live import damage, served_within
