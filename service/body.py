@@ -70,54 +70,37 @@ def parse_json(body: bytes) -> object:
         raise _not_json("the body is empty", "")
     try:
         value: object = orjson.loads(body)
-        # of two equal keys one is lost: where there are as many as colons, and one object, none was
+        # an object that holds no other and has as many keys as the body has colons lost none
         flat = isinstance(value, dict) and body.count(b":") == len(value) and body.count(b"{") == 1
-        repeated = None if flat else _repeated(json.loads(body, object_pairs_hook=_Object), ())
+        if not flat or body.count(b"[") >= DEPTH:
+            _check_nested(json.loads(body, object_pairs_hook=tuple), ())
     except orjson.JSONDecodeError as error:
         raise _not_json(str(error), "") from None
     except RecursionError:
         raise _not_json("nested too deeply", "") from None
-    if body.count(b"{") + body.count(b"[") > DEPTH and _deeper(value, DEPTH):
-        raise ProblemError(Kind.INVALID, "The body is too deep.", [Fault("", f"Objects and lists may be {DEPTH} deep")])
-    if repeated is not None:
-        raise _not_json("the same key stands twice in one object", pointer(repeated))
     return value
 
 
-class _Object(dict[str, object]):
-    """A JSON object that remembers a key that stood in it twice."""
+def _check_nested(value: object, path: tuple[str | int, ...]) -> None:
+    """Raise ProblemError for a key that an object has twice, and for deep nesting.
 
-    def __init__(self, pairs: list[tuple[str, object]]) -> None:
-        super().__init__(pairs)
-        self.twice: str | None = None
-        if len(self) < len(pairs):
-            keys = Counter(key for key, _ in pairs)
-            self.twice = next(key for key, count in keys.items() if count > 1)
-
-
-def _repeated(value: object, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
-    """Path of a key that stands twice in its object, or None."""
-    if isinstance(value, _Object):
-        if value.twice is not None:
-            return (*path, value.twice)
-        children: Iterable[tuple[str | int, object]] = value.items()
+    Args:
+        value: a list, an object as a tuple of pairs, or a scalar.
+        path: that leads to it.
+    """
+    if len(path) >= DEPTH:
+        raise ProblemError(Kind.INVALID, "The body is too deep.", [Fault("", f"Objects and lists may be {DEPTH} deep")])
+    children: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, tuple):
+        children, keys = value, [key for key, _ in value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise _not_json("the same key stands twice in one object", pointer((*path, twice)))
     elif isinstance(value, list):
         children = enumerate(value)
-    else:
-        return None
-    found = (_repeated(child, (*path, key)) for key, child in children if isinstance(child, _Object | list))
-    return next((place for place in found if place is not None), None)
-
-
-def _deeper(value: object, depth: int) -> bool:
-    """Whether objects and lists lie more than `depth` within each other."""
-    level = [value]
-    for _ in range(depth):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [child for children in inner for child in children if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
+    for step, child in children:
+        if isinstance(child, list | tuple):
+            _check_nested(child, (*path, step))
 
 
 def check_content(media: str, encoding: str) -> None:
