@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import orjson
 from starlette.types import Receive
 
-from service.errors import Fault, Kind, ProblemError, pointer
+from service.errors import FaultDocument, Kind, ProblemError, pointer
 
 DEPTH = 64
 """Objects and lists within each other that a body may hold."""
@@ -89,7 +89,7 @@ def _check_nested(value: object, path: tuple[str | int, ...]) -> None:
         path: that leads to it.
     """
     if len(path) >= DEPTH:
-        raise ProblemError(Kind.INVALID, "The body is too deep.", [Fault("", f"Objects and lists may be {DEPTH} deep")])
+        raise ProblemError(Kind.INVALID, "The body is too deep.", [FaultDocument("", f"Objects and lists may be {DEPTH} deep")])
     children: Iterable[tuple[str | int, object]] = ()
     if isinstance(value, tuple):
         children, keys = value, [key for key, _ in value]
@@ -129,13 +129,13 @@ def too_slow(seconds: float) -> ProblemError:
 
 
 def _content(detail: str) -> ProblemError:
-    return ProblemError(Kind.CONTENT, detail, [Fault("", detail)], {"Accept": "application/json"})
+    return ProblemError(Kind.CONTENT, detail, [FaultDocument("", detail)], {"Accept": "application/json"})
 
 
 def _too_large(limit: int) -> ProblemError:
     detail = f"A body may hold {limit} bytes."
-    return ProblemError(Kind.TOO_LARGE, detail, [Fault("", detail)], _CLOSE)
+    return ProblemError(Kind.TOO_LARGE, detail, [FaultDocument("", detail)], _CLOSE)
 
 
 def _not_json(message: str, where: str) -> ProblemError:
-    return ProblemError(Kind.NOT_JSON, "Send one JSON object, encoded as UTF-8.", [Fault(where, message)])
+    return ProblemError(Kind.NOT_JSON, "Send one JSON object, encoded as UTF-8.", [FaultDocument(where, message)])

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import orjson
 from fastapi import FastAPI, Request
@@ -34,7 +34,6 @@ MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
 """Faults named in one document; a body can hold many thousands."""
 
-_LATER = {"Retry-After": "1"}
 _AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
 NOT_WRITABLE = "The service may not write to the folder of versions, where changes are kept. Nothing was changed."
 """Where storage is read-only, by a mount or by rights."""
@@ -99,33 +98,15 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault of a body.
-
-    `pointer` is a JSON pointer (RFC 6901), empty for the whole body.
-    """
-
-    pointer: str
-    message: str
-
-
-class ProblemError(HTTPException):
-    """Ends a request with a problem document."""
-
-    def __init__(self, kind: Kind, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(kind.status, detail, headers)
-        self.kind, self.message, self.faults = kind, detail, faults
-
-    def document(self, request_id: str) -> bytes:
-        """Return the problem document as JSON."""
-        return render(self.kind, self.message, self.faults, request_id)
-
-
-class FaultDocument(BaseModel):
+class FaultDocument:
     """One thing that is wrong with the body."""
 
-    pointer: str = Field(description="JSON pointer to the value that is wrong; empty for the whole body.", examples=["/n"])
-    message: str = Field(description="What is wrong with it.", examples=["Input should be less than or equal to 1000"])
+    pointer: Annotated[
+        str, Field(description="JSON pointer to the value that is wrong; empty for the whole body.", examples=["/n"])
+    ]
+    message: Annotated[
+        str, Field(description="What is wrong with it.", examples=["Input should be less than or equal to 1000"])
+    ]
 
 
 class ProblemDocument(BaseModel):
@@ -139,31 +120,32 @@ class ProblemDocument(BaseModel):
     errors: list[FaultDocument] = Field(default=[], description="What is wrong with the body, at most 20 entries.")
 
 
-def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
-    """Return a problem document as JSON.
+class ProblemError(HTTPException):
+    """Ends a request with a problem document."""
 
-    Args:
-        kind: of the problem.
-        detail: a sentence.
-        faults: of the body.
-        request_id: of the request.
-    """
-    return orjson.dumps(document(kind, detail, faults, request_id))
+    def __init__(
+        self, kind: Kind, detail: str, faults: Sequence[FaultDocument] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.kind, self.message, self.faults = kind, detail, faults
 
+    def document(self, request_id: str | None) -> dict[str, object]:
+        """Return the fields of `ProblemDocument`, for orjson.
 
-def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
-    """Return a problem document as plain values.
-
-    Args:
-        kind: of the problem.
-        detail: a sentence.
-        faults: of the body.
-        request_id: of the request.
-    """
-    if len(faults) > MOST_FAULTS:
-        detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
-    parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
-    return {**parts, "errors": faults[:MOST_FAULTS]}
+        Args:
+            request_id: of the request; None where it is not known.
+        """
+        detail = self.message
+        if len(self.faults) > MOST_FAULTS:
+            detail = f"{detail} The first {MOST_FAULTS} of {len(self.faults)} faults are named."
+        return {
+            "type": self.kind.type,
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": detail,
+            "request_id": request_id,
+            "errors": self.faults[:MOST_FAULTS],
+        }
 
 
 def as_problem(error: RequestError) -> ProblemError:
@@ -171,7 +153,21 @@ def as_problem(error: RequestError) -> ProblemError:
     message = f"{error.what} ({error.why})" if error.why else error.what
     message = f"{message}. {error.hint}" if error.hint else message
     where = error.where if error.where.startswith("/") else ""
-    return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
+    return ProblemError(Kind.INVALID, "One value is wrong.", [FaultDocument(where, message)])
+
+
+_STORAGE: dict[type[Exception], tuple[Kind, str]] = {
+    JournalBusyError: (Kind.BUSY, "Another process is changing items."),
+    StoreBusyError: (Kind.BUSY, "Others are changing the same users."),
+    StoreDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
+    JournalReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
+    StoreReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
+    JournalFullError: (Kind.FULL, _NO_ROOM),
+    StoreFullError: (Kind.FULL, _NO_ROOM),
+    JournalError: (Kind.NOT_STORED, _AGAIN),
+    StoreError: (Kind.NOT_STORED, _AGAIN),
+}
+"""Problems of errors of the stores of items and users; of two that fit, the first."""
 
 
 def problem_of(error: Exception) -> ProblemError | None:
@@ -180,23 +176,11 @@ def problem_of(error: Exception) -> ProblemError | None:
         return error
     if isinstance(error, RequestError):
         return as_problem(error)
-    if isinstance(error, JournalError):
-        log.error("a change was not stored: %s", error)
-    elif isinstance(error, StoreError):
-        log.error("users: %s", error)
-    else:
-        return None
-    if isinstance(error, JournalBusyError):
-        return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
-    if isinstance(error, StoreBusyError):
-        return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
-    if isinstance(error, StoreDownError):
-        return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
-    if isinstance(error, JournalReadOnlyError | StoreReadOnlyError):
-        return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
-    if isinstance(error, JournalFullError | StoreFullError):
-        return ProblemError(Kind.FULL, _NO_ROOM)
-    return ProblemError(Kind.NOT_STORED, _AGAIN)
+    for error_type, (kind, detail) in _STORAGE.items():
+        if isinstance(error, error_type):
+            log.error("%s: %s", "users" if isinstance(error, StoreError) else "a change was not stored", error)
+            return ProblemError(kind, detail, headers={"Retry-After": "1"} if kind.status == 503 else None)
+    return None
 
 
 def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:
@@ -227,7 +211,7 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def _respond(request: Request, problem: ProblemError) -> Response:
-    body = render(problem.kind, problem.message, problem.faults, getattr(request.state, "request_id", None))
+    body = orjson.dumps(problem.document(getattr(request.state, "request_id", None)))
     return Response(body, problem.kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
@@ -263,7 +247,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
             faults.append(fault_of({**entry, "loc": tuple(path)}, field.field_info.annotation))
         else:
             text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
-            faults.append(Fault("", f"{path[-1] if path else place}: {text}"))
+            faults.append(FaultDocument("", f"{path[-1] if path else place}: {text}"))
     return _respond(request, invalid(faults))
 
 
@@ -275,7 +259,7 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
 _LONGEST = 256  # characters of a name that are compared with those known
 
 
-def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
+def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
     """One entry of a validation error, made with its context.
 
     Args:
@@ -289,20 +273,20 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
         path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
     match entry["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return Fault(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
+            return FaultDocument(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
         case "union_tag_invalid":
             kinds = [tag.strip(" '") for tag in entry["ctx"]["expected_tags"].split(",")]
             near = did_you_mean(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
-            return Fault(pointer((*path, "kind")), f"This kind is not known. {near}")
+            return FaultDocument(pointer((*path, "kind")), f"This kind is not known. {near}")
         case "union_tag_not_found":
-            return Fault(pointer(path), "An object is wanted that says its 'kind'")
+            return FaultDocument(pointer(path), "An object is wanted that says its 'kind'")
         case "model_type" | "model_attributes_type" | "missing" if not path:
-            return Fault("", "The body is a JSON object")
+            return FaultDocument("", "The body is a JSON object")
         case "dataclass_type" | "model_type" | "model_attributes_type":
-            return Fault(pointer(path), "An object is wanted here")
+            return FaultDocument(pointer(path), "An object is wanted here")
     if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
-        return Fault(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
-    return Fault(pointer(path), entry["msg"])
+        return FaultDocument(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
+    return FaultDocument(pointer(path), entry["msg"])
 
 
 def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
@@ -347,7 +331,7 @@ def parsed(model: type[Body], body: object) -> Body:
         raise invalid([fault_of(entry, model) for entry in error.errors(include_url=False, include_input=False)]) from None
 
 
-def invalid(faults: Sequence[Fault]) -> ProblemError:
+def invalid(faults: Sequence[FaultDocument]) -> ProblemError:
     """Return the problem of a request with wrong values."""
     return ProblemError(Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults)
 

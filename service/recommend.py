@@ -8,6 +8,7 @@ import asyncio
 import time
 from functools import partial
 
+import orjson
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
@@ -69,7 +70,7 @@ class RecommendEndpoint:
         error that is raised, and no stages.
         """
         start, request_id = time.perf_counter(), request_id_among(given)
-        body = self._live.queue.full().document(request_id)
+        body = orjson.dumps(self._live.queue.full().document(request_id))
         headers = [*_REJECTED, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
         headers.append((b"server-timing", timing_of({"total": time.perf_counter() - start})))
         await send({"type": "http.response.start", "status": Kind.BUSY.status, "headers": headers})
@@ -122,7 +123,7 @@ def _problem_parts(error: Exception, request_id: str) -> tuple[int, bytes, Heade
     """
     problem = problem_of(error) or unforeseen(error, request_id, trace=True)
     headers = [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
-    return problem.kind.status, MEDIA_TYPE.encode(), headers, problem.document(request_id)
+    return problem.kind.status, MEDIA_TYPE.encode(), headers, orjson.dumps(problem.document(request_id))
 
 
 def _parsed(body: bytes) -> Request:

@@ -26,7 +26,7 @@ from service.dependencies import (
     respond,
     token_after,
 )
-from service.errors import Fault, Kind, ProblemError, problems
+from service.errors import FaultDocument, Kind, ProblemError, problems
 from service.schemas import Changed, ItemResponse, ItemsDelete, ItemsResponse, ItemsUpsert, SimilarRequest, SimilarResponse
 
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
@@ -76,7 +76,7 @@ async def upsert_items(request: Request, body: ItemsUpsert, key: IdempotencyKey 
     items: dict[str, dict[str, Any]] = {}
     for at, one in enumerate(body.items):
         if one.item_id in items:
-            fault = Fault(f"/items/{at}/item_id", "Give each item once")
+            fault = FaultDocument(f"/items/{at}/item_id", "Give each item once")
             raise ProblemError(Kind.INVALID, "An item is there twice.", [fault])
         items[one.item_id] = one.features
     return await _changed(request, lambda live: live.upsert(items, key))

@@ -14,7 +14,7 @@ from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.dependencies import CHANGE, READ, live_of, request_id_of, settings_of
-from service.errors import NOT_WRITABLE, Fault, Kind, ProblemError, problems
+from service.errors import NOT_WRITABLE, FaultDocument, Kind, ProblemError, problems
 from service.schemas import Activated, Model, Models
 
 reads, changes = APIRouter(tags=["models"], **READ), APIRouter(tags=["models"], **CHANGE)
@@ -116,7 +116,7 @@ def _problems(root: Path) -> Iterator[None]:
         raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
     except RecallError as error:
         reason = str(error).replace(f"{root}/", "")
-        raise ProblemError(Kind.UNFIT, "What was live stays live.", [Fault("", reason)]) from None
+        raise ProblemError(Kind.UNFIT, "What was live stays live.", [FaultDocument("", reason)]) from None
 
 
 def _versions(root: Path) -> tuple[list[activation.Version], str]:

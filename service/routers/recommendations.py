@@ -29,7 +29,7 @@ from service.dependencies import (
     request_id_of,
     respond,
 )
-from service.errors import ProblemError, as_problem, document, problems
+from service.errors import ProblemError, as_problem, problems
 from service.live import Live
 from service.schemas import (
     BatchRequest,
@@ -202,5 +202,4 @@ def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str
     if isinstance(one, Recommendations):
         return {"status": 200, "answer": {**recommendations_of(one), "request_id": request_id}}
     problem = as_problem(one) if isinstance(one, RequestError) else one
-    content = document(problem.kind, problem.message, problem.faults, request_id)
-    return {"status": problem.kind.status, "problem": content}
+    return {"status": problem.kind.status, "problem": problem.document(request_id)}
