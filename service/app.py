@@ -50,9 +50,14 @@ def create_app(
     if traces is None and settings.otel:
         traces = open_tracing()
     live = Live(settings)
-    limits = RateLimits(settings.rate, settings.workers)
-    guard = Guard(known, limits, _hosts(settings), strict=bool(settings.hosts), origins=settings.cors_origins)
-    live.refused = guard.refused
+    guard = Guard(
+        known,
+        RateLimits(settings.rate, settings.workers),
+        _hosts(settings),
+        lambda slug: live.meters.refused[slug].inc(),
+        strict=bool(settings.hosts),
+        origins=settings.cors_origins,
+    )
 
     def count_keys() -> None:
         live.meters.set(keys=len(known), keys_degraded=bool(known.error))

@@ -3,8 +3,7 @@
 import math
 import socket
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from ipaddress import ip_address
@@ -184,14 +183,17 @@ _FOREIGN_PAGE = "A browser says that a page of another site sent this; without a
 
 
 class Guard:
-    """Admits requests, or raises the problem that refuses them.
-
-    Attributes:
-        refused: number of refused requests, by slug of the problem.
-    """
+    """Admits requests, or raises the problem that refuses them."""
 
     def __init__(
-        self, keys: KeyRing, limits: RateLimits, hosts: Hosts | None = None, strict: bool = True, origins: Sequence[str] = ()
+        self,
+        keys: KeyRing,
+        limits: RateLimits,
+        hosts: Hosts | None,
+        on_refuse: Callable[[str], None],
+        *,
+        strict: bool,
+        origins: Sequence[str],
     ) -> None:
         """Create a guard.
 
@@ -199,15 +201,16 @@ class Guard:
             keys: the known ones; without any, no key is required.
             limits: requests a second of each key.
             hosts: allowed names in the Host header; None for any.
+            on_refuse: called with the slug of the problem for which a request is refused.
             strict: whether hosts are also checked for requests with a key, which no page of another site has.
             origins: of other pages that may send requests.
         """
-        self.refused: Counter[str] = Counter()
         self._hosts = hosts
         self._strict = strict
         self._origins = {one.encode() for one in origins}
         self._keys = keys
         self._limits = limits
+        self._on_refuse = on_refuse
 
     def admit(self, scope: Scope, role: Role, *, searches: bool) -> None:
         """Admit a request, and note in its state who waits for the answer, and until when.
@@ -277,7 +280,7 @@ class Guard:
         return time.monotonic() + milliseconds / 1000
 
     def _refuse(self, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:
-        self.refused[kind.slug] += 1
+        self._on_refuse(kind.slug)
         return ProblemError(kind, detail, headers=headers)
 
 

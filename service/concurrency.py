@@ -13,7 +13,7 @@ All of this runs on the event loop's thread; only work given to `in_thread` runs
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -123,7 +123,8 @@ class SearchQueue:
     Attributes:
         inline: whether most searches are short enough for the event loop.
         on_wait: called with the seconds that a search has waited, when its turn comes.
-        shed: searches that were not started, by reason: "full" and "old" queues, "late" for their deadline, "gone" clients.
+        on_shed: called with the reason why a search is not started: "full" or "old" queue, "late" for its deadline, "gone"
+            client.
     """
 
     def __init__(self, threads: int, waiting: int, standing: int, age: float) -> None:
@@ -136,8 +137,8 @@ class SearchQueue:
             age: seconds that a caller may wait.
         """
         self.inline = True
-        self.shed: Counter[str] = Counter()
         self.on_wait: Callable[[float], None] = _ignore
+        self.on_shed: Callable[[str], None] = _ignore
         self._age = age
         self._threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
@@ -215,7 +216,7 @@ class SearchQueue:
 
     def full(self) -> ProblemError:
         """Count a rejected search; returns its problem."""
-        self.shed["full"] += 1
+        self.on_shed("full")
         return _busy()
 
     def dismiss(self) -> None:
@@ -244,7 +245,7 @@ class SearchQueue:
             await turn
             self._check(caller)  # the loop may have been busy beyond the deadline
             if caller.gone is not None and caller.gone():
-                self.shed["gone"] += 1
+                self.on_shed("gone")
                 raise ProblemError(Kind.GONE, "The client has disconnected.")
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
@@ -262,7 +263,7 @@ class SearchQueue:
         if caller.deadline is not None and time.monotonic() >= caller.deadline:
             turn.set_exception(self._late())
         else:
-            self.shed["old"] += 1
+            self.on_shed("old")
             turn.set_exception(_busy())
 
     def _pass_on(self, queue: _Queue) -> None:
@@ -297,7 +298,7 @@ class SearchQueue:
             raise self._late()
 
     def _late(self) -> ProblemError:
-        self.shed["late"] += 1
+        self.on_shed("late")
         return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or ask when less is asked.")
 
 
@@ -310,5 +311,5 @@ def _busy() -> ProblemError:
     return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
 
 
-def _ignore(_seconds: float) -> None:
-    """Default of `on_wait`."""
+def _ignore(_observed: object) -> None:
+    """Default of `on_wait` and `on_shed`."""

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
 from hashlib import blake2b
@@ -73,42 +74,17 @@ def caller_of(request: Request) -> Caller:
     return cast(Caller, request.scope["state"].get("caller", ANYBODY))._replace(gone=partial(has_disconnected, request.receive))
 
 
-def note_time(request: Request, name: str, seconds: float) -> None:
-    """Add a part to the Server-Timing header.
+@contextmanager
+def timed(request: Request, stage: str) -> Iterator[None]:
+    """Add the time of a `with` block to the Server-Timing header.
 
     Args:
         request: in progress.
-        name: a bare word.
-        seconds: that the part took.
+        stage: its name there, one of `service.metrics.STAGES`.
     """
-    request.scope["state"]["timings"][name] = seconds
-
-
-class Admission:
-    """Dependency that admits a request by host, key, rate, and room for a search."""
-
-    def __init__(self, role: Role, *, searches: bool = False) -> None:
-        """Require a key of a role.
-
-        Args:
-            role: that the key must allow.
-            searches: whether there must be room in the search queue.
-        """
-        self._role, self._searches = role, searches
-
-    def __call__(self, request: Request) -> None:
-        """Admit a request; further calls for one request do nothing.
-
-        Raises:
-            ProblemError: It is not admitted.
-        """
-        state = request.scope["state"]
-        if not state.get("admitted"):
-            cast(Guard, state["guard"]).admit(request.scope, self._role, searches=self._searches)
-            queue = live_of(request).queue
-            if self._searches and not queue.has_room(short=False):
-                raise queue.full()
-            state["admitted"] = True
+    start = time.perf_counter()
+    yield
+    request.scope["state"]["timings"][stage] = time.perf_counter() - start
 
 
 class JsonRequest(Request):
@@ -129,32 +105,57 @@ class JsonRequest(Request):
     @override
     async def json(self) -> object:
         """Return the body's plain values. Raises ProblemError."""
-        start = time.perf_counter()
-        body = await self.body()
-        self.scope["state"]["large"] = len(body) > LARGE
-        value = await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
-        note_time(self, "parse", time.perf_counter() - start)
-        return value
+        with timed(self, "parse"):
+            body = await self.body()
+            self.scope["state"]["large"] = len(body) > LARGE
+            return await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
 
 
 class Route(APIRoute):
-    """A route whose requests are admitted before their bodies are read."""
+    """A route whose requests are admitted before their bodies are read.
+
+    Attributes:
+        role: that the key of a request must allow.
+        searches: whether there must be room in the search queue.
+    """
+
+    role: Role
+    searches = False
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
         handler = super().get_route_handler()
-        admissions = [one.dependency for one in self.dependencies if isinstance(one.dependency, Admission)]
 
         async def handle(request: Request) -> Response:
-            for admission in admissions:
-                admission(request)
+            cast(Guard, request.scope["state"]["guard"]).admit(request.scope, self.role, searches=self.searches)
+            queue = live_of(request).queue
+            if self.searches and not queue.has_room(short=False):
+                raise queue.full()
             names = [name for name, _ in request.query_params.multi_items()]
             if len(names) > len(set(names)):
                 raise ProblemError(Kind.INVALID, "A query parameter is there twice.")
             return await handler(JsonRequest(request.scope, request.receive))
 
         return handle
+
+
+class ReadRoute(Route):
+    """A route that a read key opens."""
+
+    role = Role.READ
+
+
+class SearchRoute(ReadRoute):
+    """A route that searches, and so waits for a turn."""
+
+    searches = True
+
+
+class AdminRoute(Route):
+    """A route that an admin key opens."""
+
+    role = Role.ADMIN
 
 
 def _search_headers(x_request_timeout_ms: _Timeout = None, x_recall_token: _Token = None) -> None:
@@ -165,32 +166,21 @@ def _token_header(x_recall_token: _Token = None) -> None:
     """Declare the header that admission reads."""
 
 
-def _routes(role: Role, *further: Any, searches: bool = False, **texts: str) -> dict[str, Any]:
-    statuses = {401: "No key was sent, or one that is not known.", 421: "The Host header names another host; see --hosts."}
-    statuses[403] = "The key does not allow this, or a browser says that a page of another site sent the request."
-    statuses[429] = "The key sends more requests than it may; Retry-After says when to come back."
-    if searches:
-        statuses[412] = "X-Recall-Token names a change of another log of changes."
-        statuses[504] = "The time that X-Request-Timeout-Ms gave has passed."
-    answers = problems(422, 503, texts={**statuses, **{int(name[1:]): text for name, text in texts.items()}})
-    dependencies = [_BEARER, _API_KEY, Depends(Admission(role, searches=searches)), *further]
-    return {"route_class": Route, "dependencies": dependencies, "responses": answers}
+def _routes(route_class: type[Route], *statuses: int, headers: Callable[..., None] | None = None) -> dict[str, Any]:
+    dependencies = [_BEARER, _API_KEY, *([] if headers is None else [Depends(headers)])]
+    answers = problems(401, 403, 421, 422, 429, 503, *statuses)
+    return {"route_class": route_class, "dependencies": dependencies, "responses": answers}
 
 
-READ = _routes(Role.READ)
+READ = _routes(ReadRoute)
 """Arguments of routers that a read key opens."""
-READ_CHANGES = _routes(Role.READ, Depends(_token_header), s412="X-Recall-Token names a change of another log of changes.")
+READ_CHANGES = _routes(ReadRoute, 412, headers=_token_header)
 """The same where an answer waits for the change that a token names."""
-SEARCH = _routes(Role.READ, Depends(_search_headers), searches=True)
+SEARCH = _routes(SearchRoute, 412, 504, headers=_search_headers)
 """The same for routes that search, and so wait for a turn."""
-ADMIN = _routes(Role.ADMIN)
+ADMIN = _routes(AdminRoute)
 """Arguments of routers that an admin key opens."""
-CHANGE = _routes(
-    Role.ADMIN,
-    s409="One bundle is served by itself, or nothing can be written there; nothing can be changed.",
-    s500="The change could not be stored, and was not acknowledged.",
-    s507="There is no room to store the change.",
-)
+CHANGE = _routes(AdminRoute, 409, 500, 507)
 """The same for routes that change items or users."""
 
 
@@ -295,18 +285,16 @@ def charge(request: Request, count: int) -> None:
 Found = TypeVar("Found")
 
 
-async def answered(request: Request, part: str, act: Callable[[Recommender], Found]) -> Found:
+async def answered(request: Request, stage: str, act: Callable[[Recommender], Found]) -> Found:
     """Ask the bundle that is served, on a search thread and in turn.
 
     Args:
         request: who waits for it.
-        part: name of the time that it takes in Server-Timing, a bare word.
+        stage: as for `timed`.
         act: asks the recommender; what it raises is raised here.
     """
-    start = time.perf_counter()
-    found = await live_of(request).ask(act, caller_of(request))
-    note_time(request, part, time.perf_counter() - start)
-    return found
+    with timed(request, stage):
+        return await live_of(request).ask(act, caller_of(request))
 
 
 def respond(request: Request, found: Basis, content: Mapping[str, object] | None = None, *, exact: bool = True) -> Response:

@@ -41,11 +41,20 @@ _NO_ROOM = "Nothing was changed. Send the change again when there is room."
 
 _TEXTS = {
     400: "The body is not JSON.",
+    401: "No key was sent, or one that is not known.",
+    403: "The key does not allow this, or a browser says that a page of another site sent the request.",
     408: "The body did not arrive in time.",
+    409: "One bundle is served by itself, or nothing can be written there; nothing can be changed.",
+    412: "X-Recall-Token names a change of another log of changes.",
     413: "The body is too large.",
     415: "The body is not plain application/json.",
+    421: "The Host header names another host; see --hosts.",
     422: "A value is wrong; `errors` names it.",
+    429: "The key sends more requests than it may; Retry-After says when to come back.",
+    500: "The change could not be stored, and was not acknowledged.",
     503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+    504: "The time that X-Request-Timeout-Ms gave has passed.",
+    507: "There is no room to store the change.",
 }
 
 log = logging.getLogger("service")

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -52,13 +51,13 @@ class Live(Exchange):
         self.draining = False
         self.tasks: list[asyncio.Task[None]] = []
         self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
-        self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
             users.on_commit(self.meters.commits["users"].observe)
         self._asks_far = users is not None and users.remote
         threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
         self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
         self.queue.on_wait = self.meters.stages["queue"].observe
+        self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
         self._search = self.meters.stages["search"]
         self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
@@ -266,7 +265,6 @@ class Live(Exchange):
     def measure(self) -> None:
         """Set the gauges."""
         meters = self.meters
-        meters.count_since(self.queue.shed, self.refused)
         degraded = any(one.part == "bundle" for one in self.degraded)
         ready = self.snapshot is not None and not self.draining
         meters.set(waiting=self.queue.waiting, ready=ready, bundle_degraded=degraded)

@@ -6,7 +6,6 @@ counters and histograms are summed, gauges carry the worker's `pid`."""
 import os
 import re
 import time
-from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import nan, sqrt
@@ -92,7 +91,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._shares = self._samples = 0.0
-        self._seen = {"shed": Tally[str](), "refused": Tally[str]()}
         self._durations = self._histogram(
             "recall_http_request_duration_seconds",
             "Time from the headers of a request to the end of its answer.",
@@ -196,18 +194,6 @@ class Metrics:
         found[1].inc()
         for name, spent in timings.items():
             self.stages.get(name, self.stages[OTHER]).observe(spent)
-
-    def count_since(self, shed: "Tally[str]", refused: "Tally[str]") -> None:
-        """Add the counts of the queues and the guard.
-
-        Args:
-            shed: rejected searches by reason.
-            refused: rejected requests by reason.
-        """
-        for name, counters, tally in (("shed", self.shed, shed), ("refused", self.refused, refused)):
-            for reason, count in tally.items():
-                counters[reason].inc(count - self._seen[name][reason])
-                self._seen[name][reason] = count
 
     def in_step(self) -> None:
         """Note that answers have seen every change of items that is known."""

@@ -1,6 +1,5 @@
 """Recommendations: for one user, for many, to be cached; scores and vectors."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,9 +24,9 @@ from service.dependencies import (
     charge,
     json_response,
     live_of,
-    note_time,
     request_id_of,
     respond,
+    timed,
 )
 from service.errors import ProblemError, as_problem, problems
 from service.live import Live
@@ -59,12 +58,11 @@ async def recommend(request: Request, body: RecommendRequest) -> Response:
 
     The user is known by `user_id`, by what the request says of them, or both.
     """
-    start = time.perf_counter()
-    large = request.scope["state"]["large"]
-    answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
-    write = partial(render_answer, answer, request_id_of(request))
-    content = await run_in_threadpool(write) if answer.contributions else write()
-    note_time(request, "recommend", time.perf_counter() - start)
+    with timed(request, "recommend"):
+        large = request.scope["state"]["large"]
+        answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
+        write = partial(render_answer, answer, request_id_of(request))
+        content = await run_in_threadpool(write) if answer.contributions else write()
     return Response(content, media_type="application/json")
 
 
@@ -75,10 +73,9 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     The status is 200 even where single requests could not be answered.
     """
     charge(request, len(body.requests))
-    start = time.perf_counter()
-    batch = _Batch(live_of(request), body.requests, request_id_of(request))
-    bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
-    note_time(request, "recommend", time.perf_counter() - start)
+    with timed(request, "recommend"):
+        batch = _Batch(live_of(request), body.requests, request_id_of(request))
+        bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
     batch.count()
     return await run_in_threadpool(batch.response, request, bundle)
 
@@ -93,9 +90,8 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
 )
 async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
     """Return the top items for a user, by id only."""
-    start = time.perf_counter()
-    content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
-    note_time(request, "recommend", time.perf_counter() - start)
+    with timed(request, "recommend"):
+        content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
     # of the whole answer: it changes with the user's history as well as with the items, and not with every change of either
     tag = f'W/"{blake2b(to_json(content), digest_size=16).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

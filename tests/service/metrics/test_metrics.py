@@ -85,7 +85,7 @@ def test_every_stage_that_a_path_times_has_a_name() -> None:
     named = set()
     for path in (Path(__file__).parents[3] / "service").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("note_time", "answered"):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("timed", "answered"):
                 named |= {one.value for one in node.args if isinstance(one, ast.Constant)}
     assert {"parse", "recommend", "explain"} <= named <= set(STAGES)
 
