@@ -182,6 +182,8 @@ ADMIN = _routes(AdminRoute)
 """Arguments of routers that an admin key opens."""
 CHANGE = _routes(AdminRoute, 409, 500, 507)
 """The same for routes that change items or users."""
+BODY = problems(400, 408, 413, 415)
+"""Further responses of a route that reads a body."""
 
 
 def _decoded(encoded: object) -> object:

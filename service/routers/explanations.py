@@ -5,12 +5,10 @@ from fastapi.responses import Response
 
 from recall.serving.recommender import Recommender
 from recall.serving.response import Explanation
-from service.dependencies import SEARCH, answered, respond
-from service.errors import problems
+from service.dependencies import BODY, SEARCH, answered, respond
 from service.schemas import ExplainRequest, ExplainResponse, WhyNotRequest, WhyNotResponse
 
 router = APIRouter(tags=["explanations"], **SEARCH)
-BODY = problems(400, 408, 413, 415)
 
 
 @router.post("/v1/explain", response_model=ExplainResponse, responses=BODY)

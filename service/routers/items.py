@@ -12,6 +12,7 @@ from recall.serving.request import Request as Asked
 from recall.serving.response import Similar
 from recall.store.items.catalog import Catalog, Receipt
 from service.dependencies import (
+    BODY,
     CHANGE,
     READ_CHANGES,
     SEARCH,
@@ -32,7 +33,6 @@ from service.schemas import Changed, ItemResponse, ItemsDelete, ItemsResponse, I
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
 changes = APIRouter(tags=["items"], **CHANGE)
 MISSING: dict[int | str, dict[str, Any]] = problems(texts={404: "The catalogue lacks the item."})
-BODY = problems(400, 408, 413, 415)
 
 
 @searches.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses=MISSING)

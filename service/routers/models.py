@@ -1,7 +1,5 @@
 """Published versions: which there are, and which one is live."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,21 +54,18 @@ Expected = Annotated[str | None, Depends(_expected)]
 @reads.get("/v1/models")
 async def list_models(request: Request, response: Response) -> Models:
     """All versions. The ETag is of the live one, for If-Match."""
-    found, live = await run_in_threadpool(_versions, settings_of(request).bundle)
-    served = _served(request)
-    if live:
-        response.headers["ETag"] = f'"{live}"'
-    models = [_model(one, served) for one in found]
-    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
+    models = await _models(request)
+    if models.live:
+        response.headers["ETag"] = f'"{models.live}"'
+    return models
 
 
 @reads.get("/v1/models/{version}", responses=MISSING)
 async def get_model(request: Request, version: Version) -> Model:
     """One version."""
-    found, _ = await run_in_threadpool(_versions, settings_of(request).bundle)
-    for one in found:
-        if one.folder.name == version:
-            return _model(one, _served(request))
+    for model in (await _models(request)).models:
+        if model.version == version:
+            return model
     raise _no_version()
 
 
@@ -96,16 +91,8 @@ async def roll_back(request: Request, response: Response, root: Root, expected: 
 
 
 async def _activate(request: Request, response: Response, name: str, expected: str | None) -> Activated:
-    with _problems(settings_of(request).bundle):
-        previous = await live_of(request).activate(name, expected)
-    response.headers["ETag"] = f'"{name}"'
-    return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
-
-
-@contextmanager
-def _problems(root: Path) -> Iterator[None]:
     try:
-        yield
+        previous = await live_of(request).activate(name, expected)
     except VersionMovedError as error:
         raise ProblemError(Kind.MOVED, f"{error.what[:1].upper()}{error.what[1:]}.") from None
     except PublishBusyError:
@@ -115,8 +102,18 @@ def _problems(root: Path) -> Iterator[None]:
             raise ProblemError(Kind.READ_ONLY, NOT_WRITABLE) from None
         raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
     except RecallError as error:
-        reason = str(error).replace(f"{root}/", "")
+        reason = str(error).replace(f"{settings_of(request).bundle}/", "")
         raise ProblemError(Kind.UNFIT, "What was live stays live.", [FaultDocument("", reason)]) from None
+    response.headers["ETag"] = f'"{name}"'
+    return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
+
+
+async def _models(request: Request) -> Models:
+    found, live = await run_in_threadpool(_versions, settings_of(request).bundle)
+    snapshot = live_of(request).snapshot
+    served = snapshot.folder.name if snapshot is not None else None
+    models = [_model(one, served) for one in found]
+    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
 
 
 def _versions(root: Path) -> tuple[list[activation.Version], str]:
@@ -146,11 +143,6 @@ def _model(version: activation.Version, served: str | None) -> Model:
             "bytes": version.size,
         }
     return Model(version=name, live=version.live, served=name == served, **known)
-
-
-def _served(request: Request) -> str | None:
-    snapshot = live_of(request).snapshot
-    return snapshot.folder.name if snapshot is not None else None
 
 
 def _no_version() -> ProblemError:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
@@ -15,6 +16,7 @@ from recall.serving.request import Request as Asked
 from recall.serving.response import Recommendations
 from recall.store.items.snapshot import CatalogSnapshot
 from service.dependencies import (
+    BODY,
     SEARCH,
     CountQuery,
     PathId,
@@ -28,7 +30,7 @@ from service.dependencies import (
     respond,
     timed,
 )
-from service.errors import ProblemError, as_problem, problems
+from service.errors import ProblemError, as_problem
 from service.live import Live
 from service.schemas import (
     BatchRequest,
@@ -49,7 +51,6 @@ COST = 16
 """Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of one."""
 
 router = APIRouter(tags=["recommendations"], **SEARCH)
-BODY = problems(400, 408, 413, 415)
 
 
 @router.post("/v1/recommend", response_model=RecommendResponse, responses=BODY)
@@ -137,7 +138,7 @@ class _Batch:
         self._live, self._bodies, self._request_id = live, bodies, request_id
         self._catalogue: CatalogSnapshot | None = None
         self._answers: list[Recommendations] = []
-        self._written: list[bytes] = []
+        self._written: list[orjson.Fragment] = []
 
     def parts(self) -> Iterator[Callable[[Recommender], str]]:
         """Yield the parts to run; each returns the version of the bundle."""
@@ -162,8 +163,8 @@ class _Batch:
         assert self._catalogue is not None  # there is at least one part
         degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
         exact = all(answer.exact for answer in self._answers)
-        basis = to_json(basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact))
-        return Response(b"".join([b'{"answers":[', b",".join(self._written), b"],", basis[1:]]), media_type="application/json")
+        basis = basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact)
+        return json_response({"answers": self._written, **basis})
 
     def _answer(self, bodies: Sequence[object], recommender: Recommender) -> str:
         if self._catalogue is None:
@@ -175,7 +176,12 @@ class _Batch:
             if isinstance(outcome, Recommendations):
                 outcome = self._live.with_degraded(outcome)
                 self._answers.append(replace(outcome, contributions=()))  # the large part is written below
-            self._written.append(to_json(_outcome(outcome, self._request_id)))
+                answer = {**recommendations_of(outcome), "request_id": self._request_id}
+                written = to_json({"status": 200, "answer": answer})
+            else:
+                problem = as_problem(outcome) if isinstance(outcome, RequestError) else outcome
+                written = to_json({"status": problem.kind.status, "problem": problem.document(self._request_id)})
+            self._written.append(orjson.Fragment(written))
         return recommender.bundle.manifest.version
 
 
@@ -192,10 +198,3 @@ def _cost(body: object) -> float:
         return 1.0
     count = body.get("n", 10)
     return 1.0 + (min(count, 100) / 10 if isinstance(count, int) else 0.0)
-
-
-def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:
-    if isinstance(one, Recommendations):
-        return {"status": 200, "answer": {**recommendations_of(one), "request_id": request_id}}
-    problem = as_problem(one) if isinstance(one, RequestError) else one
-    return {"status": problem.kind.status, "problem": problem.document(request_id)}

@@ -6,7 +6,18 @@ from recall.errors import StoreDownError
 from recall.serving.recommender import Recommender
 from recall.store.users import profiles
 from recall.store.users.profiles import User, UserReceipt
-from service.dependencies import ADMIN, CHANGE, IdempotencyKey, PageQuery, PathId, charge, live_of, request_id_of, token_after
+from service.dependencies import (
+    ADMIN,
+    BODY,
+    CHANGE,
+    IdempotencyKey,
+    PageQuery,
+    PathId,
+    charge,
+    live_of,
+    request_id_of,
+    token_after,
+)
 from service.errors import Kind, ProblemError, problems
 from service.schemas import (
     Degradation,
@@ -22,7 +33,6 @@ from service.schemas import (
 )
 
 reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], **CHANGE)
-BODY = problems(400, 408, 413, 415)
 
 
 @reads.get("/v1/users")
