@@ -175,9 +175,14 @@ class Exchange:
                 folder = await asyncio.to_thread(resolve, root)
             except Exception as error:  # a watch that ends would miss every later bundle
                 self.refusal = self._refuse(root, error, now)
-                await self._fall_back(now)
             else:
-                await self._take(folder, now)
+                if self.snapshot is not None and self.snapshot.folder == folder:
+                    self.refusal = None
+                    return
+                if await self._try(folder, now):
+                    return
+                self.refusal = self._unfit.get(folder)
+            await self._fall_back(now)
 
     async def activate(self, name: str, expected: str | None = None) -> str:
         """Make a version of the root live: here when this returns, elsewhere soon.
@@ -223,16 +228,20 @@ class Exchange:
     def _exchanged(self, snapshot: Snapshot) -> None:
         """Handle that another bundle is served."""
 
-    async def _take(self, folder: Path, now: float) -> None:
-        if self.snapshot is not None and self.snapshot.folder == folder:
-            self.refusal = None
-            return
-        snapshot = await self._load(folder, now) if self._due(folder, now) else None
-        if snapshot is not None:
-            self._serve(snapshot)
-        else:
-            self.refusal = self._unfit.get(folder)
-            await self._fall_back(now)
+    async def _try(self, folder: Path, now: float, instead_of: Refusal | None = None) -> bool:
+        """Serve a version, unless it cannot be served or was just refused; return whether it is served."""
+        known = self._unfit.get(folder)
+        if known is not None and known.again > now:
+            return False
+        root = self._settings.bundle if folder != self._settings.bundle else None
+        try:
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
+        except Exception as error:  # whatever is wrong with a new bundle, the old one is served
+            self._refuse(folder, error, now)
+            return False
+        self._unfit.pop(folder, None)
+        self._serve(snapshot, instead_of)
+        return True
 
     def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
         """Answer from this bundle; the last request that uses the previous one closes it."""
@@ -255,25 +264,9 @@ class Exchange:
         if self.snapshot is not None:
             return
         for folder in await asyncio.to_thread(activation.candidates, self._settings.bundle):
-            if self._due(folder, now) and (snapshot := await self._load(folder, now)) is not None:
-                self._serve(snapshot, instead_of=self.refusal)
+            if await self._try(folder, now, instead_of=self.refusal):
                 log.error("bundle %s is served in place of the live one, which is refused", folder.name)
                 return
-
-    async def _load(self, folder: Path, now: float) -> Snapshot | None:
-        """Return a bundle ready to be served, or None after noting why not."""
-        try:
-            root = self._settings.bundle if folder != self._settings.bundle else None
-            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
-        except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
-            self._refuse(folder, error, now)
-            return None
-        self._unfit.pop(folder, None)
-        return snapshot
-
-    def _due(self, folder: Path, now: float) -> bool:
-        known = self._unfit.get(folder)
-        return known is None or known.again <= now
 
     def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
         known = self._unfit.get(folder)

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +25,8 @@ class TextFormatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         """One record; the lines of a trace follow it."""
-        fields = {**_fields(record), **_request()}
         parts = [_time(record), record.levelname, _plain(record.getMessage())]
-        parts += [f"{name}={_plain(str(value))}" for name, value in fields.items()]
+        parts += [f"{name}={_plain(str(value))}" for name, value in _fields(record).items()]
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n".join([" ".join(parts), *(_SET_OFF + _plain(line) for line in trace.splitlines())])
 
@@ -44,7 +42,6 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_request(),
             **_fields(record),
         }
         if record.exc_info:
@@ -76,14 +73,11 @@ def log_request(method: str, route: str, status: int, seconds: float) -> None:
     log.info("request", extra={"fields": fields})
 
 
-def _fields(record: logging.LogRecord) -> Mapping[str, object]:
-    fields = getattr(record, "fields", None)
-    return fields if isinstance(fields, dict) else {}
-
-
-def _request() -> dict[str, str]:
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    """Return the further fields of a record, the request's id among them."""
+    fields: dict[str, object] = getattr(record, "fields", {})
     request_id = REQUEST_ID.get()
-    return {"request_id": request_id} if request_id else {}
+    return {**fields, "request_id": request_id} if request_id else fields
 
 
 def _time(record: logging.LogRecord) -> str:
