@@ -26,17 +26,17 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
     Args:
         host: name or address to listen on.
         keyed: whether any key is known.
-        insecure: whether to listen all the same.
+        insecure: whether to listen anyway.
 
     Raises:
         ConfigError: Other machines could send requests without a key.
     """
     if not keyed and not insecure and not is_loopback(host):
         raise ConfigError(
-            "others than this machine could ask and change what is served, and no key is set",
+            "other machines could send requests and change what is served, and no key is set",
             where=f"--host {host}",
             hint="Set a key in RECALL_ADMIN_KEY or with --keys (recall key new makes one), listen on 127.0.0.1, "
-            "or say --insecure where something in front of the service asks for a key",
+            "or add --insecure where a proxy in front of the service checks keys",
         )
 
 
@@ -49,7 +49,7 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
-        return False  # whatever it is, binding will say so
+        return False  # binding reports the error
     return bool(found) and all(ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found)
 
 
@@ -65,9 +65,9 @@ class Hosts:
 
         Args:
             names: further names, with or without a port.
-            network: also accept every IP address and every name without a dot, for a service that other machines reach. A
-                page's owner can let neither stand for this machine: an address is not looked up, and names without a dot
-                (such as those of containers) are resolved by the local network alone.
+            network: also accept every IP address and every name without a dot, for a service that other machines reach. No
+                owner of a web page can point these at this machine: addresses are not looked up, and names without a dot
+                (such as those of containers) are resolved by the local network only.
         """
         self._names = {_host_name(name.strip().encode()) for name in names}
         self._network = network
@@ -93,16 +93,16 @@ def _host_name(host: bytes) -> bytes:
 
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing here, and whose answers a browser keeps from a page of another origin."""
+"""Methods that change nothing, and whose answers a browser hides from pages of another origin."""
 
-_OWN = (b"same-origin", b"none")  # "none": typed into the address bar, or a bookmark
+_OWN = (b"same-origin", b"none")  # "none": from the address bar, or a bookmark
 
 
 def is_cross_site(fetch_site: bytes | None, origin: bytes | None, host: bytes | None) -> bool:
-    """Whether a browser says that a request comes from a page of another origin.
+    """Return whether a browser names a page of another origin as the sender.
 
-    `Sec-Fetch-Site` decides where it is sent: a proxy may change `Host`, so that `Origin` differs from it on the service's
-    own page too.
+    `Sec-Fetch-Site` decides where it is sent: a proxy may change `Host`, so that `Origin` differs from it even on the service's
+    own page.
 
     Args:
         fetch_site: the `Sec-Fetch-Site` header; None without one, b"?" if there are several.
@@ -121,17 +121,17 @@ def is_cross_site(fetch_site: bytes | None, origin: bytes | None, host: bytes | 
 
 
 _LONGEST_WINDOW = 4
-"""Seconds in which a broken rate is counted: a shorter window rounds more, a longer one allows longer bursts."""
+"""Longest window for a rate that is not a whole number: a shorter one rounds more, a longer one allows longer bursts."""
 
 
 class RateLimits:
     """A limit for each key, and one for all requests without a key."""
 
     def __init__(self, rate: float | None, workers: int = 1) -> None:
-        """Grant everything that the rates allow.
+        """Create the limits.
 
         Args:
-            rate: requests a second of a key without a rate of its own, and of all without a key; None does not limit.
+            rate: requests a second of a key without a rate of its own, and of all requests without a key; None for no limit.
             workers: processes among which each rate is shared.
         """
         self._rate, self._workers = rate, workers
@@ -142,7 +142,7 @@ class RateLimits:
 
         Args:
             key: None for a request without one.
-            count: requests; more than the limit count as many as that.
+            count: requests; at most the limit is counted.
 
         Returns:
             0.0 when they may be sent; otherwise the seconds after which to ask again, and none was counted.
@@ -158,7 +158,7 @@ class RateLimits:
 
 @lru_cache
 def _window(rate: float) -> RateLimitItem:
-    """Return a number of requests and of seconds, in whole numbers, for a rate."""
+    """Return a limit of whole requests in whole seconds for a rate."""
     if rate < 1:
         return RateLimitItemPerSecond(1, math.ceil(1 / rate))
     whole = Fraction(rate).limit_denominator(_LONGEST_WINDOW)
@@ -166,12 +166,12 @@ def _window(rate: float) -> RateLimitItem:
 
 
 def whole_seconds(wait: float) -> str:
-    """Return what Retry-After says for a wait in seconds."""
+    """Return the value of Retry-After for a wait in seconds."""
     return str(max(1, math.ceil(wait)))
 
 
 LONGEST_TIMEOUT = 600_000
-"""Milliseconds that X-Request-Timeout-Ms may give."""
+"""Largest number of milliseconds in X-Request-Timeout-Ms."""
 
 _AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
 _TOKEN = b"x-recall-token"
@@ -179,7 +179,7 @@ _ORIGIN, _FETCH_SITE = b"origin", b"sec-fetch-site"
 _ADMITTED_BY = frozenset({_TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
-_FOREIGN_PAGE = "A browser says that a page of another site sent this; without a key that may only be a GET."
+_FOREIGN_PAGE = "A browser says that a page of another site sent this; without a key, only GET is allowed then."
 
 
 class Guard:
@@ -226,7 +226,7 @@ class Guard:
         secrets, found = _read(scope["headers"])
         host, token = found.get(_HOST), found.get(_TOKEN, b"")
         if self._hosts is not None and host is not None and (self._strict or not self._keys) and not self._hosts.allow(host):
-            raise self._refuse(Kind.HOST, "Ask for localhost or 127.0.0.1; other names are given to the service as --hosts.")
+            raise self._refuse(Kind.HOST, "Send it to localhost or 127.0.0.1; other names are set with --hosts.")
         if not self._keys and scope["method"] not in SAFE_METHODS and self._is_foreign(found):
             raise self._refuse(Kind.CROSS_SITE, _FOREIGN_PAGE)
         key = scope["state"]["key"] = self._identify(secrets, role) if self._keys else None
@@ -262,13 +262,13 @@ class Guard:
             raise self._refuse(Kind.NO_KEY, "This key is not known here.", {"WWW-Authenticate": challenge})
         if key.role < role:
             challenge = f'{_CHALLENGE}, error="insufficient_scope"'
-            raise self._refuse(Kind.FORBIDDEN, "This takes an admin key.", {"WWW-Authenticate": challenge})
+            raise self._refuse(Kind.FORBIDDEN, "This needs an admin key.", {"WWW-Authenticate": challenge})
         return key
 
     def _count(self, key: Key | None, count: int = 1) -> None:
         wait = self._limits.take(key, count)
         if wait:
-            detail = "This key sends more requests than it may." if key else "More requests are sent than may be."
+            detail = "This key sends more requests than it may." if key else "Too many requests are sent."
             raise self._refuse(Kind.LIMITED, detail, {"Retry-After": whole_seconds(wait)})
 
     def _deadline(self, timeout: bytes | None) -> float | None:

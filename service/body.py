@@ -1,7 +1,7 @@
-"""Read the body of a request: bounded in size and time, and strict JSON.
+"""Read the body of a request: strict JSON, bounded in size and time.
 
-orjson refuses NaN, numbers beyond a double, lone surrogates, bad UTF-8 and deep nesting. It lets the last of two equal
-keys win, so a second pass refuses those: two readers of one document must not see two different requests.
+orjson refuses NaN, numbers beyond a double, lone surrogates, invalid UTF-8 and very deep nesting. It keeps the last of two
+equal keys; a second pass refuses those, because other parsers would read another request from the same document.
 """
 
 import asyncio
@@ -15,15 +15,15 @@ from starlette.types import Receive
 from service.errors import FaultDocument, Kind, ProblemError, pointer
 
 DEPTH = 64
-"""Objects and lists within each other that a body may hold."""
+"""Deepest nesting of objects and lists in a body."""
 LARGE = 1 << 15
-"""Bytes of a body from which on it is parsed on a thread: parsing a megabyte would hold up every other request."""
+"""Bytes of a body above which it is parsed on a thread: parsing a megabyte would block all other requests."""
 
 _CLOSE = {"Connection": "close"}
 
 
 async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, limit: int, seconds: float) -> bytes:
-    """Read a body that is announced as JSON.
+    """Read a body whose headers declare JSON.
 
     Args:
         headers: of the request; names in lower case.
@@ -53,7 +53,7 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ProblemError(Kind.GONE, "The client left before all of the body had come.")
+                    raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
                 parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
                 size += len(parts[-1])
@@ -65,12 +65,12 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
 
 
 def parse_json(body: bytes) -> object:
-    """Plain values of a JSON document. Raises ProblemError."""
+    """Return the values in a JSON document. Raises ProblemError."""
     if not body:
         raise _not_json("the body is empty", "")
     try:
         value: object = orjson.loads(body)
-        # an object that holds no other and has as many keys as the body has colons lost none
+        # an object without inner objects that has as many keys as the body has colons lost none
         flat = isinstance(value, dict) and body.count(b":") == len(value) and body.count(b"{") == 1
         if not flat or body.count(b"[") >= DEPTH:
             _check_nested(json.loads(body, object_pairs_hook=tuple), ())
@@ -95,7 +95,7 @@ def _check_nested(value: object, path: tuple[str | int, ...]) -> None:
         children, keys = value, [key for key, _ in value]
         if len(set(keys)) < len(keys):
             twice = next(key for key, count in Counter(keys).items() if count > 1)
-            raise _not_json("the same key stands twice in one object", pointer((*path, twice)))
+            raise _not_json("the same key is twice in one object", pointer((*path, twice)))
     elif isinstance(value, list):
         children = enumerate(value)
     for step, child in children:
@@ -104,7 +104,7 @@ def _check_nested(value: object, path: tuple[str | int, ...]) -> None:
 
 
 def check_content(media: str, encoding: str) -> None:
-    """Check that Content-Type and Content-Encoding announce plain JSON.
+    """Check that Content-Type and Content-Encoding declare plain JSON.
 
     Args:
         media: the Content-Type.

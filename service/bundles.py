@@ -1,4 +1,4 @@
-"""The served bundle, and its exchange for a new one without failing requests."""
+"""The served bundle, and its replacement by a new one without failing requests."""
 
 import asyncio
 import logging
@@ -26,11 +26,11 @@ from service.metrics import Metrics
 
 INLINE_SECONDS = 0.002
 """A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and
-back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
+back takes about as much CPU time again. A longer one would block all other connections, including health checks."""
 
 
 class Snapshot:
-    """One loaded bundle, and the requests that hold it.
+    """One loaded bundle, kept open while requests use it.
 
     Attributes:
         recommender: answers requests from the bundle.
@@ -47,7 +47,7 @@ class Snapshot:
 
     @classmethod
     def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
-        """Verify, load, check golden requests, and warm up; live changes are included.
+        """Verify and load a version, check its golden requests, and warm it up.
 
         Args:
             folder: of the version.
@@ -86,7 +86,7 @@ class Snapshot:
         return self._retired
 
     def retire(self) -> None:
-        """Close the bundle as soon as no request holds it."""
+        """Close the bundle as soon as no request uses it."""
         self._retired = True
         self._close_when_free()
 
@@ -96,16 +96,16 @@ class Snapshot:
 
 
 def _warmed(recommender: Recommender) -> float:
-    """Median CPU seconds of some requests."""
+    """Return the median CPU seconds of some requests."""
     seconds = []
     for user_id in (None, *recommender.users.sample(20, seed=0)):
-        start = time.thread_time()  # what the loop would be held up for, however busy the machine is now
+        start = time.thread_time()  # the time that it would block the event loop, however busy the machine is now
         recommender.recommend(Request(user_id=user_id, n=100))
         seconds.append(time.thread_time() - start)
     return median(seconds)
 
 
-_LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+_LONGEST_PAUSE = 300.0  # seconds between two tries of a refused bundle: each reads all of it
 
 log = logging.getLogger("service")
 
@@ -125,7 +125,7 @@ class Exchange:
 
     Attributes:
         snapshot: what is served; None before the first bundle.
-        refusal: of the live bundle, while it is not the one that is served.
+        refusal: of the live bundle, while a different one is served or none.
         meters: all metrics of the application.
     """
 
@@ -164,16 +164,16 @@ class Exchange:
         return self.snapshot
 
     async def look(self) -> None:
-        """Read CURRENT once, and take its bundle unless it is served or was just refused.
+        """Read CURRENT once, and serve its bundle unless it was just refused.
 
-        When nothing is served and that bundle cannot be, the last good one is served instead.
+        Where nothing is served and that bundle is refused, the last good one is served instead.
         """
         async with self._taking:
             now = asyncio.get_running_loop().time()
             root = self._settings.bundle
             try:
                 folder = await asyncio.to_thread(resolve, root)
-            except Exception as error:  # a watch that ends would miss every later bundle
+            except Exception as error:  # the watch must go on, for later bundles
                 self.refusal = self._refuse(root, error, now)
             else:
                 if self.snapshot is not None and self.snapshot.folder == folder:
@@ -218,7 +218,7 @@ class Exchange:
             return before
 
     def close(self) -> None:
-        """Let go of the bundle."""
+        """Close the bundle and the store of users."""
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
@@ -226,10 +226,14 @@ class Exchange:
             self._users.close()
 
     def _exchanged(self, snapshot: Snapshot) -> None:
-        """Handle that another bundle is served."""
+        """React to another bundle being served."""
 
     async def _try(self, folder: Path, now: float, instead_of: Refusal | None = None) -> bool:
-        """Serve a version, unless it cannot be served or was just refused; return whether it is served."""
+        """Serve a version unless it is refused now, or was just before.
+
+        Returns:
+            Whether it is served.
+        """
         known = self._unfit.get(folder)
         if known is not None and known.again > now:
             return False
@@ -244,13 +248,13 @@ class Exchange:
         return True
 
     def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
-        """Answer from this bundle; the last request that uses the previous one closes it."""
+        """Answer from this bundle; the previous one closes after its last request."""
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, instead_of
         if previous is snapshot:
             return
         items = snapshot.recommender.items
-        with suppress(JournalError):  # answers tell of it
-            items.refresh()  # what was acknowledged while it was being loaded
+        with suppress(JournalError):  # answers say so
+            items.refresh()  # changes that were acknowledged while it was being loaded
         for item_id, why in items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
         self._exchanged(snapshot)

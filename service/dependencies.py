@@ -1,4 +1,4 @@
-"""Dependencies of routes: admission, and parameters of paths, queries and headers."""
+"""Routes that admit requests, their parameters, and answers in JSON."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ from service.schemas import MOST_RESULTS, Id, to_json
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
 _LONGEST_TOKEN = 8192
-_CHECK = 4  # bytes of a page token that tell it from one that was mangled
+_CHECK = 4  # bytes of the checksum of a page token
 
 _BEARER = Security(HTTPBearer(scheme_name="bearer", auto_error=False))
 _API_KEY = Security(APIKeyHeader(scheme_name="header", name="X-API-Key", auto_error=False))
@@ -40,7 +40,7 @@ _Timeout = Annotated[
     str | None,
     Header(
         alias="X-Request-Timeout-Ms",
-        description="Milliseconds after which the answer is of no use: it is answered 504 by then.",
+        description="Milliseconds after which the answer is useless; 504 is answered then.",
     ),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT}),
 ]
@@ -88,7 +88,7 @@ def timed(request: Request, stage: str) -> Iterator[None]:
 
 
 class JsonRequest(Request):
-    """A request whose body is JSON in the strict sense, bounded in size and time."""
+    """A request whose body is strict JSON, bounded in size and time."""
 
     _read: bytes | None = None
 
@@ -104,7 +104,7 @@ class JsonRequest(Request):
 
     @override
     async def json(self) -> object:
-        """Return the body's plain values. Raises ProblemError."""
+        """Return the values in the body. Raises ProblemError."""
         with timed(self, "parse"):
             body = await self.body()
             self.scope["state"]["large"] = len(body) > LARGE
@@ -124,7 +124,7 @@ class Route(APIRoute):
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the function that answers a request."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -134,26 +134,26 @@ class Route(APIRoute):
                 raise queue.full()
             names = [name for name, _ in request.query_params.multi_items()]
             if len(names) > len(set(names)):
-                raise ProblemError(Kind.INVALID, "A query parameter is there twice.")
+                raise ProblemError(Kind.INVALID, "A query parameter is given twice.")
             return await handler(JsonRequest(request.scope, request.receive))
 
         return handle
 
 
 class ReadRoute(Route):
-    """A route that a read key opens."""
+    """A route that needs a read key."""
 
     role = Role.READ
 
 
 class SearchRoute(ReadRoute):
-    """A route that searches, and so waits for a turn."""
+    """A route whose requests wait for a turn to search."""
 
     searches = True
 
 
 class AdminRoute(Route):
-    """A route that an admin key opens."""
+    """A route that needs an admin key."""
 
     role = Role.ADMIN
 
@@ -173,13 +173,13 @@ def _routes(route_class: type[Route], *statuses: int, headers: Callable[..., Non
 
 
 READ = _routes(ReadRoute)
-"""Arguments of routers that a read key opens."""
+"""Arguments of routers that need a read key."""
 READ_CHANGES = _routes(ReadRoute, 412, headers=_token_header)
-"""The same where an answer waits for the change that a token names."""
+"""The same where answers wait for the change that a token names."""
 SEARCH = _routes(SearchRoute, 412, 504, headers=_search_headers)
-"""The same for routes that search, and so wait for a turn."""
+"""The same for routes that search."""
 ADMIN = _routes(AdminRoute)
-"""Arguments of routers that an admin key opens."""
+"""Arguments of routers that need an admin key."""
 CHANGE = _routes(AdminRoute, 409, 500, 507)
 """The same for routes that change items or users."""
 BODY = problems(400, 408, 413, 415)
@@ -187,7 +187,7 @@ BODY = problems(400, 408, 413, 415)
 
 
 def _decoded(encoded: object) -> object:
-    """Decode a path part, which is matched encoded: an id may contain a slash as %2F."""
+    """Decode a part of a path, which is matched encoded: an id may contain %2F."""
     try:
         return unquote_to_bytes(str(encoded).encode("latin-1")).decode()
     except UnicodeError:
@@ -203,7 +203,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern="^[A-Za-z0-9._:-]+$",
-        description="A name for this change: sent again with the same key, it is not applied twice.",
+        description="Name of this change: one that is sent again with the same key is not applied twice.",
     ),
 ]
 
@@ -234,16 +234,16 @@ def _after(token: str) -> str:
     except ValueError:
         after = ""
     if token_after(after) != token:
-        raise PydanticCustomError("page_token", "page_token is not one that this service gave")
+        raise PydanticCustomError("page_token", "page_token is not from this service")
     return after
 
 
 class Page(BaseModel):
-    """Query of a list that is given page by page, as in Google's AIP-158."""
+    """Query of a list in pages, as in Google's AIP-158."""
 
     model_config = ConfigDict(extra="forbid")
 
-    page_size: Whole = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page; 0 for 100, at most 1000.")
+    page_size: Whole = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page, at most 1000; 0 for 100.")
     page_token: Annotated[str, AfterValidator(_after)] = Field(
         default="", max_length=_LONGEST_TOKEN, description="The `next_page_token` of the page before."
     )
@@ -264,7 +264,7 @@ CountQuery = Annotated[Count, Query()]
 
 
 def token_after(last: str | None) -> str:
-    """Return an opaque token with a checksum for the page after an id; or empty."""
+    """Return an opaque token with a checksum for the page after an id; empty for None."""
     if last is None:
         return ""
     encoded = last.encode()
@@ -288,12 +288,12 @@ Found = TypeVar("Found")
 
 
 async def answered(request: Request, stage: str, act: Callable[[Recommender], Found]) -> Found:
-    """Ask the bundle that is served, on a search thread and in turn.
+    """Run a query of the served bundle on a search thread, when it is its turn.
 
     Args:
-        request: who waits for it.
+        request: that waits for it.
         stage: as for `timed`.
-        act: asks the recommender; what it raises is raised here.
+        act: queries the recommender; what it raises is raised here.
     """
     with timed(request, stage):
         return await live_of(request).ask(act, caller_of(request))

@@ -32,9 +32,9 @@ from recall.serving.rerank.rules import AnyRule
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
-"""Faults named in one document; a body can hold many thousands."""
+"""Faults listed in one document; a body can have thousands."""
 
-_AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
+_AGAIN = "Send a change again with the same Idempotency-Key: it is not applied twice."
 NOT_WRITABLE = "The service may not write to the folder of versions, where changes are kept. Nothing was changed."
 """Where storage is read-only, by a mount or by rights."""
 _NO_ROOM = "Nothing was changed. Send the change again when there is room."
@@ -44,15 +44,15 @@ _TEXTS = {
     401: "No key was sent, or one that is not known.",
     403: "The key does not allow this, or a browser says that a page of another site sent the request.",
     408: "The body did not arrive in time.",
-    409: "One bundle is served by itself, or nothing can be written there; nothing can be changed.",
+    409: "Nothing can be changed: a single bundle is served, or its folder cannot be written.",
     412: "X-Recall-Token names a change of another log of changes.",
     413: "The body is too large.",
     415: "The body is not plain application/json.",
     421: "The Host header names another host; see --hosts.",
     422: "A value is wrong; `errors` names it.",
-    429: "The key sends more requests than it may; Retry-After says when to come back.",
+    429: "The key sends more requests than it may; Retry-After says when to send the next.",
     500: "The change could not be stored, and was not acknowledged.",
-    503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+    503: "No bundle is served, or too many requests wait; Retry-After says when to try again.",
     504: "The time that X-Request-Timeout-Ms gave has passed.",
     507: "There is no room to store the change.",
 }
@@ -62,7 +62,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Kind(Enum):
-    """Each kind of problem: its name in `type`, its status, and its title."""
+    """A kind of problem: its name in `type`, its status, and its title."""
 
     NOT_JSON = ("not-json", 400, "The body is not a JSON document")
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
@@ -130,7 +130,7 @@ class ProblemDocument(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """Ends a request with a problem document."""
+    """Answers a request with a problem document."""
 
     def __init__(
         self, kind: Kind, detail: str, faults: Sequence[FaultDocument] = (), headers: Mapping[str, str] | None = None
@@ -211,7 +211,7 @@ def pointer(path: Sequence[str | int]) -> str:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Let every error of `app` end as a problem document."""
+    """Answer every error of an application with a problem document."""
     for kind in (ProblemError, RequestError, JournalError, StoreError):
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(HTTPException, _http)
@@ -233,14 +233,14 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
-    detail = "See /docs or /openapi.json for the paths and methods that are answered."
+    detail = "See /docs or /openapi.json for the paths and their methods."
     if kind is not Kind.METHOD:
         return _respond(request, ProblemError(kind, detail, headers=error.headers))
     routes = (route for router in request.app.state.routers for route in router.routes)
     methods = {one for route in routes if route.matches(request.scope)[0] is not Match.NONE for one in route.methods}
     if "GET" in methods:
         methods.add("HEAD")
-    headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))} if methods else error.headers  # a mounted part names its own
+    headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))} if methods else error.headers  # of a mounted application
     if methods and request.method == "OPTIONS":
         return Response(status_code=204, headers=headers)
     return _respond(request, ProblemError(kind, detail, headers=headers))
@@ -261,18 +261,18 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    # This handler answers from outside the middleware that names requests, so it names the request itself.
+    # This handler runs outside the middleware that sets X-Request-ID, and so sets it itself.
     return _respond(request, unforeseen(error, getattr(request.state, "request_id", "")))
 
 
-_LONGEST = 256  # characters of a name that are compared with those known
+_LONGEST = 256  # characters of an unknown name that are compared with the known ones
 
 
 def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
-    """One entry of a validation error, made with its context.
+    """Return the fault of one entry of a validation error.
 
     Args:
-        entry: as pydantic gives it.
+        entry: of `errors()` of the exception.
         model: of the body.
     """
     path: tuple[str | int, ...] = entry["loc"]
@@ -288,18 +288,18 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
             near = did_you_mean(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
             return FaultDocument(pointer((*path, "kind")), f"This kind is not known. {near}")
         case "union_tag_not_found":
-            return FaultDocument(pointer(path), "An object is wanted that says its 'kind'")
+            return FaultDocument(pointer(path), "An object with a 'kind' is needed here")
         case "model_type" | "model_attributes_type" | "missing" if not path:
             return FaultDocument("", "The body is a JSON object")
         case "dataclass_type" | "model_type" | "model_attributes_type":
-            return FaultDocument(pointer(path), "An object is wanted here")
-    if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
+            return FaultDocument(pointer(path), "An object is needed here")
+    if path and path[-1] == "[key]":  # an invalid key is not repeated
         return FaultDocument(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
     return FaultDocument(pointer(path), entry["msg"])
 
 
 def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
-    """Keys of the object that a path leads into."""
+    """Return the valid keys of the object that a path leads into."""
     if path[:1] not in (("rules",), ("channels",)):
         for step in path[:-1]:
             field = model.model_fields.get(step) if isinstance(step, str) else None
@@ -313,7 +313,7 @@ def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
 
 
 def _models(of: Any) -> Iterator[type[BaseModel]]:
-    """Models that a type speaks of, such as of a list of them."""
+    """Yield the models in a type, such as that of a list."""
     if isinstance(of, type) and issubclass(of, BaseModel):
         yield of
     for part in get_args(of):
@@ -349,8 +349,8 @@ def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int
     """Return the responses of a route that are problem documents.
 
     Args:
-        statuses: those that mean the same everywhere.
-        texts: meaning of further ones, by status.
+        statuses: those with a usual meaning.
+        texts: descriptions of further ones, by status.
     """
     described = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
     return {status: {"model": ProblemDocument, "description": described[status]} for status in sorted(described)}

@@ -1,4 +1,4 @@
-"""Keep the served items in step with their log, which other processes write to as well."""
+"""Keep the served items in step with their log, which other processes write."""
 
 import asyncio
 import logging
@@ -15,31 +15,31 @@ from service.concurrency import Caller
 from service.errors import Kind, ProblemError
 from service.metrics import Metrics
 
-IDLE = 1.0
-"""Seconds without a change after which the -wal file is moved into the log's file: a copy of that file alone is whole then."""
-_LONGEST_WAIT = 1.0  # seconds for a token, where the request says nothing of how long an answer is of use
-_PAUSE = 0.005  # seconds between two looks for a token
+_IDLE = 1.0
+"""Seconds without a change after which the -wal file is moved into the log's file, so that a copy of that file is complete."""
+_LONGEST_WAIT = 1.0  # seconds to wait for a token, where the request has no timeout
+_PAUSE = 0.005  # seconds between two checks for a token
 
 log = logging.getLogger("service")
 Result = TypeVar("Result")
 
 
 class Follower:
-    """Reads what other processes change, and writes back what a log has lost."""
+    """Reads changes of other processes, and writes back those that the log has lost."""
 
     def __init__(self, meters: Metrics, patience: float) -> None:
-        """Begin with nothing.
+        """Start before the first change.
 
         Args:
             meters: to count with.
-            patience: seconds that a log must be without changes that are served before they are written back.
+            patience: seconds for which the log must lack served changes before they are written back.
         """
         self._meters = meters
         self._patience = patience
         self._pool = ThreadPoolExecutor(1, "following")
-        self._trouble = ""
-        self._mend_at: float | None = None
-        self._gone = False
+        self._error = ""
+        self._repair_at: float | None = None
+        self._missing = False
         self._changed_at = time.monotonic()
         self._sequence = -1
         self._settled = False
@@ -66,34 +66,34 @@ class Follower:
         items = snapshot.recommender.items
         with snapshot:
             if items.behind():
-                with suppress(JournalError):  # answers tell of it
+                with suppress(JournalError):  # answers say so
                     await self._run(items.refresh)
             if caller.token:
                 await self._wait_for(items, caller.token, caller.deadline)
 
     async def look(self, snapshot: Snapshot) -> None:
-        """Read what is new; write back what is lost, and tell the log about it."""
+        """Read new changes, write back lost ones, and log any error."""
         items = snapshot.recommender.items
         with snapshot:
             try:
                 if items.has_changes():
-                    with suppress(JournalDamagedError):  # the catalogue tells of it, and what is served is written back
+                    with suppress(JournalDamagedError):  # the catalogue says so, and served changes are written back
                         await self._run(items.refresh)
-                trouble = " ".join(one.reason for one in items.current().degraded)
+                reason = " ".join(one.reason for one in items.current().degraded)
                 self._meters.in_step()
-                await self._mend(items)
+                await self._repair(items)
                 await self._settle(items)
             except Exception as error:  # answers go on, and say so
-                trouble = str(error)
-            if trouble != self._trouble:
-                if trouble:
-                    log.error("live changes: %s", trouble)
+                reason = str(error)
+            if reason != self._error:
+                if reason:
+                    log.error("live changes: %s", reason)
                 else:
-                    log.info("live changes are as they should be again")
-                self._trouble = trouble
+                    log.info("live changes are in order again")
+                self._error = reason
 
     async def finish(self, snapshot: Snapshot) -> None:
-        """Write back what is lost before the process that knows it ends."""
+        """Write back lost changes before this process, which holds them, ends."""
         items = snapshot.recommender.items
         with snapshot, suppress(JournalError):
             if items.unsaved or items.has_changes():
@@ -109,17 +109,17 @@ class Follower:
     async def _run(self, act: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, act)
 
-    async def _mend(self, items: Catalog) -> None:
+    async def _repair(self, items: Catalog) -> None:
         if not items.unsaved:
-            self._mend_at = None
+            self._repair_at = None
             return
         now = time.monotonic()
-        if self._mend_at is None or self._gone != (not items.logs):
+        if self._repair_at is None or self._missing != (not items.logs):
             # an existing file has most likely been replaced completely; a missing one may still be restored
-            self._gone = not items.logs
-            self._mend_at = now + (self._patience if self._gone else self._patience / 5)
-        elif now >= self._mend_at:
-            self._mend_at = now + self._patience
+            self._missing = not items.logs
+            self._repair_at = now + (self._patience if self._missing else self._patience / 5)
+        elif now >= self._repair_at:
+            self._repair_at = now + self._patience
             written = await self._run(items.repair)
             self._meters.written_back.inc(float(written))
             log.warning("%d acknowledged changes that the journal had lost were written back to it", written)
@@ -128,9 +128,9 @@ class Follower:
         now, sequence = time.monotonic(), items.current().sequence
         if sequence != self._sequence:
             self._sequence, self._changed_at, self._settled = sequence, now, False
-        elif not self._settled and now - self._changed_at >= IDLE and items.writable:
+        elif not self._settled and now - self._changed_at >= _IDLE and items.writable:
             self._settled = True
-            with suppress(JournalError):  # where it may not be written, or others write
+            with suppress(JournalError):  # it may not be written, or others are writing
                 await self._run(items.settle)
 
     async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:

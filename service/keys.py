@@ -5,10 +5,9 @@ Keys come from the environment, in the clear:
     RECALL_READ_KEY    RECALL_READ_KEYS     one, or several separated by commas, for queries
     RECALL_ADMIN_KEY   RECALL_ADMIN_KEYS    the same for changes as well
 
-or from a file of hashes, a line each, with a public name and requests a second if they differ from those of the service's
-settings. `recall key new` prints a key and its line. The file may change while the service runs. One that cannot be read, or
-has an invalid line, changes nothing: the keys before it stay valid. Nor may a change remove the last key, because then no key
-would be required.
+or from a file of hashes, one a line, with an optional name and an optional rate in requests a second. `recall key new` prints
+a key and its line. The file may change while the service runs. A file that cannot be read, or has an invalid line, changes
+nothing: the previous keys stay valid. A change may not remove the last key, because then no key would be required.
 
     read sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae shop-front rate=50
 """
@@ -29,11 +28,11 @@ from recall.errors import ConfigError, did_you_mean
 from recall.serving.response import Degraded
 
 SHORTEST = 16
-"""Characters that a key has at least: shorter ones can be found by trying."""
+"""Fewest characters of a key: shorter ones can be guessed."""
 
 
 class Role(IntEnum):
-    """What a key allows; a higher one allows all that a lower one does."""
+    """What a key allows; a higher role includes the lower ones."""
 
     READ = 1
     ADMIN = 2
@@ -43,20 +42,20 @@ _ROLES = {"read": Role.READ, "admin": Role.ADMIN}
 _HASH = "sha256:"
 _RATE = "rate="
 _MAKE = "Make one with: recall key new"
-_DEGRADED = "the file of keys is not as it should be, and the keys from before it hold; the log says why"
+_DEGRADED = "the file of keys cannot be read, and the previous keys stay valid; the log says why"
 
 log = logging.getLogger("service")
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is known.
+    """A known key.
 
     Attributes:
         digest: SHA-256 of the key's bytes.
         role: what it allows.
-        name: what it is called in messages; never the key.
-        rate: requests a second that it may send; None: as many as the settings say.
+        name: for messages; never the key itself.
+        rate: requests a second that it may send; None for the rate of the settings.
     """
 
     digest: bytes
@@ -66,11 +65,11 @@ class Key:
 
 
 class KeyRing:
-    """All known keys; false without any, and then no key is required.
+    """All known keys; false if there is none, and then no key is required.
 
     Attributes:
         keys: the keys.
-        file: that holds some of them; None without one.
+        file: the file of hashes; None for none.
         error: why the file cannot be read any more; empty when it can.
     """
 
@@ -90,8 +89,8 @@ class KeyRing:
         Args:
             file: of hashes, if any.
             environment: variables.
-            copy: where workers keep the last valid content of the file: one that is restarted while the file has an error knows
-                the keys that the others know.
+            copy: where workers keep the last valid content of the file, for a worker that is restarted while the file has an
+                error.
 
         Raises:
             ConfigError: The file cannot be read or a line of it is wrong, or a key of the environment is too short. No
@@ -121,7 +120,7 @@ class KeyRing:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What is said while the file cannot be read."""
+        """What answers report while the file cannot be read."""
         return (Degraded("keys", _DEGRADED),) if self.error else ()
 
     def find(self, secret: bytes) -> Key | None:
@@ -145,7 +144,7 @@ class KeyRing:
             if _stamp(self.file) != stamp:
                 return False  # it is being written
             if before and not (listed or self._fixed):
-                raise ConfigError("no key would be left, and none would be required", where=str(self.file))
+                raise ConfigError("no key would be left, and then none would be required", where=str(self.file))
         except ConfigError as error:
             self._stamp = stamp
             self._note_error(str(error))
@@ -176,7 +175,7 @@ class KeyRing:
             signalled.clear()
 
     def _set(self, listed: Iterable[Key]) -> None:
-        """Know the fixed keys and those of the file."""
+        """Replace the keys of the file; of a repeated key the higher role counts."""
         by_role = sorted((*self._fixed, *listed), key=lambda key: key.role)
         self._known = {key.digest: key for key in by_role}
         self.keys = tuple(self._known.values())
@@ -189,7 +188,7 @@ class KeyRing:
 
     def _note_error(self, reason: str) -> None:
         if reason != self.error:
-            log.error("the keys from before hold: %s", reason)
+            log.error("the previous keys stay valid: %s", reason)
         self.error = reason
 
 
@@ -230,7 +229,7 @@ def from_file(file: Path) -> Iterator[Key]:
 def _parsed(words: list[str], where: str) -> Key:
     role = _ROLES.get(words[0])
     if role is None:
-        raise ConfigError("a line begins with what the key allows", where=where, hint=did_you_mean(words[0][:10], _ROLES))
+        raise ConfigError("a line begins with the role of the key", where=where, hint=did_you_mean(words[0][:10], _ROLES))
     hashed = words[1] if len(words) > 1 else ""
     try:
         digest = bytes.fromhex(hashed.removeprefix(_HASH))

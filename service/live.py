@@ -28,23 +28,23 @@ from service.errors import Kind, ProblemError
 from service.follower import Follower
 from service.shadow import Shadow
 
-_WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
+_REMOTE_FACTOR = 4  # times as many search threads where some of them wait for another machine
 
 log = logging.getLogger("service")
 Answer = TypeVar("Answer")
 
 
 class Live(Exchange):
-    """Answers requests, and takes changes, with the bundle that is served.
+    """Answers requests from the served bundle, and changes its items and users.
 
     Attributes:
         draining: whether the process is about to stop.
         queue: runs searches in turn.
-        tasks: run for as long as the application.
+        tasks: background tasks of the application.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is opened yet."""
+        """Prepare; nothing is opened yet."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
@@ -53,8 +53,8 @@ class Live(Exchange):
         self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
         if isinstance(users, SqliteLiveUsers):
             users.on_commit(self.meters.commits["users"].observe)
-        self._asks_far = users is not None and users.remote
-        threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
+        self._remote_users = users is not None and users.remote
+        threads = _threads(settings) * (_REMOTE_FACTOR if self._remote_users else 1)
         self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
         self.queue.on_wait = self.meters.stages["queue"].observe
         self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
@@ -70,7 +70,7 @@ class Live(Exchange):
     @property
     @override
     def degraded(self) -> tuple[Degraded, ...]:
-        """What every answer has to do without."""
+        """What every answer lacks, or has only in part."""
         users = (Degraded("users", self._users_error),) if self._users_error else ()
         return super().degraded + users
 
@@ -84,7 +84,7 @@ class Live(Exchange):
 
         Raises:
             RequestError: The request names something that the bundle does not know.
-            ProblemError: No bundle is served yet, too many requests wait, or the caller waits no longer.
+            ProblemError: No bundle is served yet, too many requests wait, or the caller no longer waits.
         """
         snapshot = self.serving()
         quick = not large and self._quick(snapshot, request)
@@ -102,7 +102,7 @@ class Live(Exchange):
         return answer
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
-        """Let the served bundle answer on a search thread, from one snapshot.
+        """Run a query of the served bundle on a search thread, on one snapshot.
 
         Args:
             act: queries the recommender; what it raises is raised here.
@@ -142,7 +142,7 @@ class Live(Exchange):
         if not snapshot.recommender.items.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
         receipt = await self._change(snapshot, lambda recommender: act(recommender.items))
-        if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
+        if self.snapshot is not None and self.snapshot is not snapshot:  # another bundle is served by now
             with self.snapshot as current:
                 await asyncio.to_thread(current.recommender.items.refresh)
         return receipt
@@ -164,14 +164,14 @@ class Live(Exchange):
         return await self._change(snapshot, act)
 
     async def follow(self) -> None:
-        """Take in for ever what other processes change."""
+        """Read the changes of other processes, forever."""
         while True:
             await asyncio.sleep(self._settings.follow)
             if self.snapshot is not None:
-                await self._follower.look(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
+                await self._follower.look(self.snapshot)  # no variable of this loop may keep an old bundle open
 
     async def watch(self) -> None:
-        """Follow CURRENT forever: take each new bundle, or remember why it was refused."""
+        """Follow CURRENT forever: serve each new bundle, or note why it was refused."""
         await self._warn()
         while True:
             await self.look()
@@ -183,7 +183,7 @@ class Live(Exchange):
             await asyncio.sleep(self._settings.poll)
 
     async def settled(self) -> None:
-        """Wait until the present bundles have been tried, or the process shuts down."""
+        """Wait until loading the live bundle was tried, or the process shuts down."""
         while not (self._looked or self.draining):
             await asyncio.sleep(0.02)
 
@@ -241,15 +241,15 @@ class Live(Exchange):
         self._users_error = error
 
     async def _warn(self) -> None:
-        """Tell the log what the store of users does not promise."""
+        """Log what the store of users does not guarantee."""
         if self._users is None:
             return
         try:
-            caution = await asyncio.to_thread(self._users.durability_warning)
+            warning = await asyncio.to_thread(self._users.durability_warning)
         except StoreError as error:
-            caution = str(error)
-        if caution:
-            log.warning("users: %s", caution)
+            warning = str(error)
+        if warning:
+            log.warning("users: %s", warning)
 
     def with_degraded(self, answer: Recommendations) -> Recommendations:
         """Add the degradations of the service to an answer."""
@@ -272,14 +272,14 @@ class Live(Exchange):
             meters.measure(self.snapshot.recommender.items)
 
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
-        """Whether the event loop may answer a request itself."""
-        far = self._asks_far and request.user_id is not None
-        quick = snapshot.inline and not (far or needs_reranking(request) or request.explain)
+        """Return whether the event loop may answer a request itself."""
+        remote = self._remote_users and request.user_id is not None
+        quick = snapshot.inline and not (remote or needs_reranking(request) or request.explain)
         return quick and snapshot.recommender.eligibility.ready_for(request)
 
     @override
     def _exchanged(self, snapshot: Snapshot) -> None:
-        self.queue.inline = snapshot.inline and not self._asks_far
+        self.queue.inline = snapshot.inline and not self._remote_users
         snapshot.recommender.items.on_commit(self.meters.commits["items"].observe)
         self.meters.serve_bundle(snapshot.recommender, snapshot.search_seconds)
 
@@ -290,5 +290,5 @@ def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations,
 
 
 def _threads(settings: Settings) -> int:
-    """Return the number of search threads; a container may have fewer cores."""
+    """Return the number of search threads, by the cores that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) // settings.workers)

@@ -1,7 +1,7 @@
-"""Everything that the service counts and times, as Prometheus reads it.
+"""All metrics of the service, in the format of Prometheus.
 
-With several workers, PROMETHEUS_MULTIPROC_DIR names the folder in which all count (the multiprocess mode of prometheus_client):
-counters and histograms are summed, gauges carry the worker's `pid`."""
+With several workers, PROMETHEUS_MULTIPROC_DIR names the folder that all of them count in (the multiprocess mode of
+prometheus_client): counters and histograms are summed, gauges carry the worker's `pid`."""
 
 import os
 import re
@@ -23,11 +23,11 @@ from service.errors import Kind
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"
-"""Label value for everything that has none of its own."""
+"""Label for values that have no label of their own."""
 STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
-"""Parts of an answer's time, as its Server-Timing header names them; a search may wait in a queue before."""
+"""Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
 PARTS = ("items", "users", "bundle", OTHER)
-"""Parts of the service that an answer may have to do without."""
+"""Parts of the service that may be degraded."""
 SWAPS = ("served", "refused", "fell_back")
 SHED = ("full", "old", "late", "gone")
 REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
@@ -65,7 +65,7 @@ _GAUGES = {
     "overlay_hidden": ("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since."),
     "overlay_sequence": ("recall_overlay_sequence", "Last live change of items that answers have seen."),
     "overlay_refused": ("recall_overlay_refused_items", "Items whose last change does not fit the bundle."),
-    "lag": ("recall_overlay_lag_seconds", "Time since every live change of items was known to be served."),
+    "lag": ("recall_overlay_lag_seconds", "Time since all live changes of items were last known to be served."),
     "age": ("recall_bundle_age_seconds", "Time since the served version was made."),
     "bundle_items": ("recall_bundle_items", "Items of the served bundle."),
     "bundle_users": ("recall_bundle_users", "Users of the served bundle."),
@@ -107,13 +107,13 @@ class Metrics:
         self.fallback = self._counter("recall_fallback", "Recommendations for an unknown user, from the rest of the request.")
         self.unknown = self._counter("recall_unknown_values", "Recommendations with a value that the model has never seen.")
         self.degraded = self._counters(
-            "recall_degraded", "Recommendations that had to do without a part of the service.", "part", PARTS
+            "recall_degraded", "Recommendations while a part of the service was degraded.", "part", PARTS
         )
         self.shed = self._counters(
             "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
         )
         self.refused = self._counters("recall_refused", "Requests that were not admitted.", "reason", REFUSED)
-        self.swaps = self._counters("recall_swap", "Versions that were to be served, by outcome.", "result", SWAPS)
+        self.swaps = self._counters("recall_swap", "Attempts to serve another version, by outcome.", "result", SWAPS)
         commits = self._histogram(
             "recall_journal_fsync_seconds", "Time of a write to a journal, its fsync included.", _COMMITS, "journal"
         )
@@ -196,7 +196,7 @@ class Metrics:
             self.stages.get(name, self.stages[OTHER]).observe(spent)
 
     def in_step(self) -> None:
-        """Note that answers have seen every change of items that is known."""
+        """Note that answers include every known change of items."""
         self._synced = time.monotonic()
 
     def set(self, **values: float) -> None:
@@ -205,12 +205,12 @@ class Metrics:
             self._gauges[key].set(value)
 
     def begin_sampling(self) -> None:
-        """Forget the samples of another version."""
+        """Discard the samples of another version."""
         self._shares = self._samples = 0.0
         self.set(samples=0, recall=nan, recall_lower=nan, recall_upper=nan)
 
     def sampled(self, share: float) -> None:
-        """Take in the share of an exact list that an answer held."""
+        """Count a sampled answer by its share of the exact list."""
         self._shares += share
         self._samples += 1.0
         mean = self._shares / self._samples
@@ -218,7 +218,12 @@ class Metrics:
         self.set(samples=self._samples, recall=mean, recall_lower=lower, recall_upper=upper)
 
     def serve_bundle(self, recommender: Recommender, search_seconds: float) -> None:
-        """Set the gauges of another bundle."""
+        """Set the gauges of another bundle.
+
+        Args:
+            recommender: that answers from it.
+            search_seconds: of one search, measured at loading.
+        """
         manifest = recommender.bundle.manifest
         if self._version:
             self.info.labels(self._version).set(0)
@@ -269,8 +274,7 @@ class Metrics:
 def wilson(mean: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a mean share after Wilson (1927).
 
-    For shares between 0 and 1 it is conservative: of all variables with one mean within these bounds, one that is 0 or 1 varies
-    most.
+    It is conservative for shares between 0 and 1: of all variables with one mean in these bounds, one of 0 and 1 varies most.
 
     Args:
         mean: of the shares.
@@ -287,7 +291,7 @@ def _process() -> list[Metric]:
 
 
 def _seconds_of(created: str) -> float:
-    """Return the seconds since 1970 of a moment in ISO 8601; 0 where it is none."""
+    """Return the seconds since 1970 of a time in ISO 8601; 0 if it is not one."""
     try:
         return datetime.fromisoformat(created).timestamp()
     except ValueError:

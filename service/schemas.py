@@ -282,7 +282,10 @@ def parse_request(body: object) -> Request:
 
 
 def to_json(content: Mapping[str, object]) -> bytes:
-    """Return a JSON document; values unknown to JSON, such as dates in item columns, become text."""
+    """Return a JSON document.
+
+    Named tuples become objects; values unknown to JSON, such as dates of item columns, become text.
+    """
     return orjson.dumps(content, default=_plain)
 
 

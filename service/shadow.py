@@ -16,7 +16,7 @@ from recall.serving.response import Recommendations
 from service.bundles import Snapshot
 from service.metrics import Metrics
 
-_PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
+_NICENESS = 5  # with a greater one, it might get no processor while it holds the interpreter's lock
 
 
 class Shadow:
@@ -56,11 +56,11 @@ class Shadow:
             self._meters.compared["dropped"].inc()
             return
         held = ExitStack()
-        held.enter_context(snapshot)  # from now on: the task begins later
+        held.enter_context(snapshot)  # from now on, since the task starts later
         self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
 
     def close(self) -> None:
-        """Wait for the request that is being compared."""
+        """Wait for the comparison in progress."""
         self._pool.shutdown(cancel_futures=True)
 
     async def _compare(self, request: Request, snapshot: Snapshot, held: ExitStack) -> None:
@@ -92,4 +92,4 @@ def _share(recommender: Recommender, request: Request) -> float:
 
 
 def _yield_to_others() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PATIENT)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -80,7 +80,7 @@ def test_a_key_is_asked_for_and_kept_in_memory(browser: Browser, guarded: Server
         page.keyboard.type(READ)
         visit.recommend("3")
         assert len(visit.listed()) == 10
-        assert "This takes an admin key." in visit.text("#known")  # what is stored of a user
+        assert "This needs an admin key." in visit.text("#known")  # what is stored of a user
         assert visit.text("#serving").startswith("shop 000001-")
 
         page.click("nav a:has-text('Items')")  # which this key may not change
