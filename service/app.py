@@ -37,12 +37,12 @@ def create_app(
 
     Args:
         settings: None for those of the environment, which `uvicorn --factory service.app:create_app` takes.
-        keys: those that open it; None for those of the settings and of the environment.
-        traces: makes a span of each request; None for what the settings say.
+        keys: that are accepted; None for those of the settings and of the environment.
+        traces: makes a span of each request; None for the setting `otel`.
         fast: answer recommendations before they are routed; see `service.recommend`.
 
     Raises:
-        ConfigError: The keys cannot be read, or others than this machine could ask without one.
+        ConfigError: The keys cannot be read, or other machines could send requests without one.
         BundleError: There is no such folder.
     """
     settings = settings or Settings()  # type: ignore[call-arg]  # of the environment
@@ -79,7 +79,7 @@ def create_app(
                 await asyncio.gather(*live.tasks, return_exceptions=True)
                 live.close()
                 if traces is not None:
-                    await asyncio.to_thread(traces.shutdown)  # sends what is left
+                    await asyncio.to_thread(traces.shutdown)  # sends the remaining spans
 
     telemetry: TelemetryConfig = {"tracing": traces is not None, "metrics": False, "logs": False, "operation_spans": False}
     if traces is not None:
@@ -104,7 +104,7 @@ def create_app(
     handle_problems(app)
     generate = app.openapi
     app.openapi = lambda: app.openapi_schema or _described(generate(), keyed=known.asked_for)  # type: ignore[method-assign]  # as FastAPI documents
-    if fast and traces is None and not settings.cors_origins:  # spans and CORS are made on the way through the application
+    if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
         app.recommend = RecommendEndpoint(live, guard, settings)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
@@ -113,11 +113,11 @@ def create_app(
 
 
 def prepare(settings: Settings) -> KeyRing:
-    """Check what is checked before anything is opened, and return the keys.
+    """Check the settings before anything is opened, and return the keys.
 
     Raises:
-        BundleError: There is no such folder. One that holds no bundle yet is waited for.
-        ConfigError: The keys cannot be read, or others than this machine could ask without one.
+        BundleError: There is no such folder. It may be empty: bundles may be published later.
+        ConfigError: The keys cannot be read, or other machines could send requests without one.
     """
     if not settings.bundle.is_dir():
         raise BundleError(
@@ -130,10 +130,10 @@ def prepare(settings: Settings) -> KeyRing:
 
 
 def _hosts(settings: Settings) -> Hosts | None:
-    """Return the names that requests may be sent to; None for any.
+    """Return the host names that requests may be sent to; None for any.
 
-    Where other machines reach the service and no names are set, addresses and names without a dot are accepted, which the owner
-    of no web page can let stand for this machine.
+    Where other machines reach the service and no names are set, addresses and names without a dot are accepted: no owner of a
+    web page can point these at this machine.
     """
     if ANY in settings.hosts:
         return None
