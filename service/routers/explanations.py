@@ -1,4 +1,4 @@
-"""Explanations: what a score comes from, and why an item is not in a list."""
+"""Explanations of scores, and of why an item is not in a list."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response

@@ -76,22 +76,22 @@ async def upsert_items(request: Request, body: ItemsUpsert, key: IdempotencyKey 
     items: dict[str, dict[str, Any]] = {}
     for at, one in enumerate(body.items):
         if one.item_id in items:
-            fault = FaultDocument(f"/items/{at}/item_id", "Give each item once")
-            raise ProblemError(Kind.INVALID, "An item is there twice.", [fault])
+            fault = FaultDocument(f"/items/{at}/item_id", "Give each item only once")
+            raise ProblemError(Kind.INVALID, "An item is given twice.", [fault])
         items[one.item_id] = one.features
     return await _changed(request, lambda live: live.upsert(items, key))
 
 
 @changes.post("/v1/items:delete", responses=BODY)
 async def delete_items(request: Request, body: ItemsDelete, key: IdempotencyKey = None) -> Changed:
-    """Delete items; those that are not there stay deleted."""
+    """Delete items; missing ones are ignored."""
     charge(request, len(body.item_ids))
     return await _changed(request, lambda live: live.delete(body.item_ids, key))
 
 
 @changes.delete("/v1/items/{item_id:path}")
 async def delete_item(request: Request, item_id: PathId, key: IdempotencyKey = None) -> Changed:
-    """Delete an item; one that is not there stays deleted."""
+    """Delete an item; a missing one is ignored."""
     return await _changed(request, lambda live: live.delete([item_id], key))
 
 
@@ -106,7 +106,7 @@ async def _similar(request: Request, item_id: str, asked: Asked) -> Response:
         try:
             return recommender.similar(item_id, asked)
         except RequestError as error:
-            if error.where == "/item_id":  # which is in the path
+            if error.where == "/item_id":  # it is in the path
                 raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.") from None
             raise
 

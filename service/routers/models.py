@@ -1,4 +1,4 @@
-"""Published versions: which there are, and which one is live."""
+"""Published versions, and which one is live."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from service.schemas import Activated, Model, Models
 
 reads, changes = APIRouter(tags=["models"], **READ), APIRouter(tags=["models"], **CHANGE)
 MISSING = problems(texts={404: "There is no such version."})
-MOVED = problems(texts={412: "Another version is live than If-Match says."})
+MOVED = problems(texts={412: "The live version is not the one in If-Match."})
 
 Version = Annotated[str, PathParameter(pattern=f"^{activation.NAME.pattern}$", description="Name of a version.")]
 IfMatch = Annotated[
@@ -53,7 +53,7 @@ Expected = Annotated[str | None, Depends(_expected)]
 
 @reads.get("/v1/models")
 async def list_models(request: Request, response: Response) -> Models:
-    """All versions. The ETag is of the live one, for If-Match."""
+    """Return all versions. The ETag is that of the live one, for If-Match."""
     models = await _models(request)
     if models.live:
         response.headers["ETag"] = f'"{models.live}"'
@@ -62,7 +62,7 @@ async def list_models(request: Request, response: Response) -> Models:
 
 @reads.get("/v1/models/{version}", responses=MISSING)
 async def get_model(request: Request, version: Version) -> Model:
-    """One version."""
+    """Return one version."""
     for model in (await _models(request)).models:
         if model.version == version:
             return model
@@ -86,7 +86,7 @@ async def roll_back(request: Request, response: Response, root: Root, expected: 
     try:
         folder = await run_in_threadpool(activation.previous, root)
     except BundleError:
-        raise ProblemError(Kind.NO_WAY_BACK, "Activate a version by its name: GET /v1/models lists them.") from None
+        raise ProblemError(Kind.NO_WAY_BACK, "Activate a version by its name; GET /v1/models lists them.") from None
     return await _activate(request, response, folder.name, live if expected is None else expected)
 
 
@@ -103,7 +103,7 @@ async def _activate(request: Request, response: Response, name: str, expected: s
         raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
     except RecallError as error:
         reason = str(error).replace(f"{settings_of(request).bundle}/", "")
-        raise ProblemError(Kind.UNFIT, "What was live stays live.", [FaultDocument("", reason)]) from None
+        raise ProblemError(Kind.UNFIT, "The live version stays live.", [FaultDocument("", reason)]) from None
     response.headers["ETag"] = f'"{name}"'
     return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
 
@@ -117,7 +117,7 @@ async def _models(request: Request) -> Models:
 
 
 def _versions(root: Path) -> tuple[list[activation.Version], str]:
-    """Return all versions of a root, or the one bundle, and the name of the live one."""
+    """Return all versions of a root or the only bundle, and the live one's name."""
     if not (root / MANIFEST).exists():
         return activation.listed(root), live_name(root)
     try:
@@ -146,4 +146,4 @@ def _model(version: activation.Version, served: str | None) -> Model:
 
 
 def _no_version() -> ProblemError:
-    return ProblemError(Kind.NO_VERSION, "GET /v1/models lists those that there are.")
+    return ProblemError(Kind.NO_VERSION, "GET /v1/models lists the versions.")

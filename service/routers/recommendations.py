@@ -1,4 +1,4 @@
-"""Recommendations: for one user, for many, to be cached; scores and vectors."""
+"""Recommendations for one user or many; scores and query vectors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -48,7 +48,7 @@ from service.schemas import (
 )
 
 COST = 16
-"""Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of one."""
+"""Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of a request."""
 
 router = APIRouter(tags=["recommendations"], **SEARCH)
 
@@ -57,7 +57,7 @@ router = APIRouter(tags=["recommendations"], **SEARCH)
 async def recommend(request: Request, body: RecommendRequest) -> Response:
     """Return the top items for a user.
 
-    The user is known by `user_id`, by what the request says of them, or both.
+    The user is described by `user_id`, by the features in the request, or both.
     """
     with timed(request, "recommend"):
         large = request.scope["state"]["large"]
@@ -71,7 +71,7 @@ async def recommend(request: Request, body: RecommendRequest) -> Response:
 async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     """Return the top items for up to 256 users.
 
-    The status is 200 even where single requests could not be answered.
+    The status is 200 even if single requests could not be answered.
     """
     charge(request, len(body.requests))
     with timed(request, "recommend"):
@@ -85,15 +85,15 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     "/v1/users/{user_id:path}/recommendations",
     response_model=RecommendResponse,
     responses={
-        200: {"headers": {"ETag": {"description": "Names this answer.", "schema": {"type": "string"}}}},
-        304: {"description": "The answer that If-None-Match names is still right."},
+        200: {"headers": {"ETag": {"description": "Identifies this answer.", "schema": {"type": "string"}}}},
+        304: {"description": "The answer that If-None-Match names has not changed."},
     },
 )
 async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
     """Return the top items for a user, by id only."""
     with timed(request, "recommend"):
         content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
-    # of the whole answer: it changes with the user's history as well as with the items, and not with every change of either
+    # a hash of the answer: it changes with the user's history and with the items, but not with every change of either
     tag = f'W/"{blake2b(to_json(content), digest_size=16).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     known = [one.strip() for given in request.headers.getlist("if-none-match") for one in given.split(",")]
@@ -106,7 +106,7 @@ async def get_recommendations(request: Request, user_id: PathId, query: CountQue
 async def score(request: Request, body: ScoreRequest) -> Response:
     """Return the scores of given items for a user.
 
-    For candidates that another system has found.
+    These may be candidates of another system.
     """
     found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
     likely = found.probabilities or [None] * len(found.items)
@@ -126,7 +126,7 @@ async def score(request: Request, body: ScoreRequest) -> Response:
 
 @router.post("/v1/user-vector", response_model=UserVectorResponse, responses=BODY)
 async def get_user_vector(request: Request, body: UserVectorRequest) -> Response:
-    """Return the query vector of a user, for searches elsewhere."""
+    """Return the query vector of a user, for searches in another system."""
     found = await answered(request, "encode", lambda recommender: recommender.user_vector(body.request()))
     return respond(request, found)
 
@@ -154,12 +154,12 @@ class _Batch:
             yield partial(self._answer, part)
 
     def count(self) -> None:
-        """Count what was answered."""
+        """Count the answers in the metrics."""
         for answer in self._answers:
             self._live.meters.answered(answer)
 
     def response(self, request: Request, bundle: str) -> Response:
-        """Return the JSON form of BatchResponse, once all parts were asked."""
+        """Return the JSON form of BatchResponse, after all parts have run."""
         assert self._catalogue is not None  # there is at least one part
         degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
         exact = all(answer.exact for answer in self._answers)

@@ -1,6 +1,6 @@
-"""What is served, health, metrics, and the Open Inference Protocol (KServe v2).
+"""Information, health, metrics, and the Open Inference Protocol (KServe v2).
 
-The latter has no `infer`, because requests are not tensors.
+The protocol's `infer` is not offered, because requests are not tensors.
 """
 
 from fastapi import APIRouter, Request
@@ -80,7 +80,7 @@ async def get_metrics(request: Request) -> Response:
 
 @health.get("/health/live", tags=["service"])
 async def is_live() -> Liveness:
-    """Whether the process runs. Restart it when this fails."""
+    """Return whether the process is running. Restart it if this fails."""
     return Liveness()
 
 
@@ -88,7 +88,7 @@ async def is_live() -> Liveness:
 async def is_ready(request: Request) -> Readiness:
     """Return whether requests should be sent here.
 
-    A newer bundle that was refused does not make the service unready.
+    It stays ready if a newer bundle was refused.
     """
     live = live_of(request)
     if live.draining:
@@ -145,7 +145,7 @@ async def get_model_metadata(request: Request, name: PathId) -> ModelMetadata:
 
 
 def _known(request: Request, name: str) -> str:
-    """Return the name of the served model; raise ProblemError if another was named."""
+    """Return the name of the served model; raise ProblemError for another."""
     if name != live_of(request).serving().recommender.bundle.manifest.name:
         raise ProblemError(Kind.NO_MODEL, "No model of that name is served.")
     return name
