@@ -71,6 +71,8 @@ class Live(Exchange):
     @override
     def degraded(self) -> tuple[Degraded, ...]:
         """What every answer lacks, or has only in part."""
+        if self.refusal is None and not self._users_error:  # as for nearly all answers
+            return ()
         users = (Degraded("users", self._users_error),) if self._users_error else ()
         return super().degraded + users
 

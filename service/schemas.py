@@ -316,10 +316,12 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
     ]
-    for item, sources in zip(items, answer.sources or (), strict=False):
-        item["sources"] = sources
-    for item, parts in zip(items, answer.contributions, strict=False):
-        item["contributions"] = parts
+    if answer.sources is not None:
+        for item, sources in zip(items, answer.sources, strict=True):
+            item["sources"] = sources
+    if answer.contributions:
+        for item, parts in zip(items, answer.contributions, strict=True):
+            item["contributions"] = parts
     return {
         "items": items,
         "user": answer.user,
