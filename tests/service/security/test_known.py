@@ -1,4 +1,4 @@
-"""Keys that change in their file while they are known."""
+"""Changes of the file of keys while the service runs."""
 
 import os
 from hashlib import sha256
@@ -36,7 +36,7 @@ def test_a_file_that_did_not_change_is_not_read_again(file: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["in place", "another file", "same size and time"])
-def test_a_change_is_taken_up_however_it_was_made(file: Path, way: str) -> None:
+def test_any_kind_of_change_is_detected(file: Path, way: str) -> None:
     keys = KeyRing.read(file, {"RECALL_READ_KEY": ALWAYS})
     if way == "in place":
         file.write_text(line(SECOND, "named"))
@@ -54,7 +54,7 @@ def test_a_change_is_taken_up_however_it_was_made(file: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("broken", ["read sha256:abc\n", "wright " + line(SECOND), None])
-def test_a_broken_file_keeps_the_keys_from_before_and_says_so_once(
+def test_a_broken_file_keeps_the_previous_keys_and_is_logged_once(
     file: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = KeyRing.read(file, {})
@@ -74,7 +74,7 @@ def test_a_broken_file_keeps_the_keys_from_before_and_says_so_once(
     assert not keys.error
 
 
-def test_the_last_key_is_not_lost_for_then_nobody_would_be_asked_for_one(file: Path) -> None:
+def test_the_last_key_stays_because_without_keys_none_is_required(file: Path) -> None:
     keys = KeyRing.read(file, {})
     file.write_text("")
     assert not keys.reload()
@@ -89,7 +89,7 @@ def test_the_last_key_is_not_lost_for_then_nobody_would_be_asked_for_one(file: P
     assert not held.error
 
 
-def test_a_worker_that_starts_beside_a_broken_file_knows_the_keys_from_before(file: Path) -> None:
+def test_a_worker_that_starts_with_a_broken_file_knows_the_previous_keys(file: Path) -> None:
     copy = file.with_name("copy")
     KeyRing.read(file, {}, copy)
     file.write_text("?")
@@ -99,7 +99,7 @@ def test_a_worker_that_starts_beside_a_broken_file_knows_the_keys_from_before(fi
     assert keys.error
 
 
-def test_keys_may_come_to_a_file_that_had_none(file: Path) -> None:
+def test_keys_may_be_added_to_an_empty_file(file: Path) -> None:
     file.write_text("")
     keys = KeyRing.read(file, {})
     assert keys.asked_for
