@@ -9,15 +9,12 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
+from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
 from recall.bundle.manifest import Manifest
 from recall.bundle.memory import check_room
 from recall.bundle.versions import live_name, resolve
-from recall.errors import JournalError, RecallError, VersionMovedError
 from recall.publish import golden
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Degraded
 from recall.store.users.base import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError

@@ -11,12 +11,9 @@ from typing import TypeVar
 
 from typing_extensions import override
 
+from recall import Degraded, Recommendations, Recommender, Request, StoreError
 from recall.bundle.manifest import MANIFEST
-from recall.errors import StoreError
 from recall.serving.query import needs_reranking
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Degraded, Recommendations
 from recall.store.items.catalog import Catalog, Receipt
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers

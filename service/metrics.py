@@ -16,8 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from recall.serving.recommender import Recommender
-from recall.serving.response import Recommendations
+from recall import Recommendations, Recommender
 from recall.store.items.catalog import Catalog
 from service.errors import Kind
 

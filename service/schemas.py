@@ -10,10 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from recall.serving.request import LARGEST_POPULARITY, Request
-from recall.serving.rerank.channels import Channels
+from recall import Channels, Recommendations, Request, ScoredItem
+from recall.serving.request import LARGEST_POPULARITY
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
-from recall.serving.response import Recommendations, ScoredItem
 from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from recall import Recommendations, Recommender, Request
 from recall.serving.query import needs_reranking
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Recommendations
 from service.bundles import Snapshot
 from service.metrics import Metrics
 

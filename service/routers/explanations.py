@@ -3,8 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from recall.serving.recommender import Recommender
-from recall.serving.response import Explanation
+from recall import Explanation, Recommender
 from service.dependencies import BODY, SEARCH, answered, respond
 from service.schemas import ExplainRequest, ExplainResponse, WhyNotRequest, WhyNotResponse
 

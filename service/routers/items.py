@@ -6,10 +6,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from recall.errors import RequestError
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request as Asked
-from recall.serving.response import Similar
+from recall import Recommender, RequestError, Similar
+from recall import Request as Asked
 from recall.store.items.catalog import Catalog, Receipt
 from service.dependencies import (
     BODY,

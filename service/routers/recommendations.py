@@ -10,10 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from recall.errors import RequestError
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request as Asked
-from recall.serving.response import Recommendations
+from recall import Recommendations, Recommender, RequestError
+from recall import Request as Asked
 from recall.store.items.snapshot import CatalogSnapshot
 from service.dependencies import (
     BODY,

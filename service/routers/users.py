@@ -2,10 +2,9 @@
 
 from fastapi import APIRouter, Request
 
-from recall.errors import StoreDownError
-from recall.serving.recommender import Recommender
+from recall import Recommender, StoreDownError, User
 from recall.store.users import profiles
-from recall.store.users.profiles import User, UserReceipt
+from recall.store.users.profiles import UserReceipt
 from service.dependencies import (
     ADMIN,
     BODY,
