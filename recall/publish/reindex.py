@@ -62,7 +62,7 @@ def reindex(
     if root is not None and (root / MANIFEST).exists():
         raise PublishError("a bundle is not a folder to publish to", where=str(root), hint="Give one with versions: --out")
     old, unopened = open_for_another_index(source, users=None)
-    try:
+    with old:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
         users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
@@ -83,8 +83,6 @@ def reindex(
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
             published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))
         return ReindexReport(manifest.index, index, published, after.version, unopened)
-    finally:
-        old.close()
 
 
 def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:
