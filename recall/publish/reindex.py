@@ -8,13 +8,12 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from recall.bundle.deletions import write_deletions
-from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import CURRENT
 from recall.bundle.writer import BundleWriter, Provenance
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
-from recall.index.tuning.trials import Trial
+from recall.index.record import IndexRecord, Trial
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
