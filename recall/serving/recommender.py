@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 
@@ -120,6 +120,12 @@ class Recommender:
         self.index.close()
         if self._held is not None:
             self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def recommend(self, request: Request, *, exact: bool = False, surely: bool = False) -> Recommendations:
         """Answer one request.
