@@ -40,7 +40,11 @@ def with_table(text: str) -> str:
 
 
 def run(page: Path, folder: Path) -> int:
-    """Run the blocks of a page in a folder; return the exit code of the first that fails, or 0."""
+    """Run the blocks of a page in a folder.
+
+    Returns:
+        The exit code of the first block that fails, or 0.
+    """
     for language, code in blocks(page.read_text(encoding="utf-8")):
         print(f"--- {page.name}, {language}\n{code}", flush=True)
         prefix = "set -euo pipefail\n. .venv/bin/activate\n"
