@@ -11,6 +11,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
+from recall.store import group_commit
 from recall.store.group_commit import DurableLog
 from recall.store.items import log
 from recall.store.items.log import JOURNAL, ChangeLog
@@ -82,7 +83,7 @@ def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
 
 
 def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "REMEMBERED", 2)
+    monkeypatch.setattr(group_commit, "MOST_KEYS", 2)
     written = ChangeLog(path)
     for key in "abc":
         written.append(changes(key), key=key)
