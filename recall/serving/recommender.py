@@ -24,8 +24,7 @@ from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
-from recall.serving.scoring import Scorer
-from recall.serving.similar import Similarity
+from recall.serving.scoring import Scorer, Similarity
 from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
