@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,11 +171,8 @@ def _parity(
     positions = np.sort(rng.choice(len(dataset.events), count, replace=False))
     items = np.sort(rng.choice(len(item_rows), min(config.export.items, len(item_rows)), replace=False))
     contexts = build_contexts(dataset, encoder, positions)
-    users = SqliteUsers(writer.folder / files.USERS)
-    try:
+    with closing(SqliteUsers(writer.folder / files.USERS)) as users:
         served = SparseRows.vstack(_requests(encoder, dataset, users, contexts.event))
-    finally:
-        users.close()
     user_batch, user_features = SparseBatch.local(contexts.features, torch.float64, encoder.user_fields)
     item_batch, item_features = SparseBatch.local(item_rows.take(items), torch.float64, encoder.item_fields)
     exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge

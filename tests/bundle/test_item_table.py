@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from recall.bundle import item_table
-from recall.bundle.item_table import ItemTable
+from recall.bundle import reader
+from recall.bundle.reader import ItemTable
 from recall.errors import BundleError
 
 ASKED = ([3], [999, 0, 999, 5], [], list(range(1000)), list(range(999, -1, -7)))
@@ -38,7 +38,7 @@ def path(items: pl.DataFrame, tmp_path: Path) -> Path:
 def test_rows_come_as_they_stand_in_the_table(
     items: pl.DataFrame, path: Path, held: bool, far: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(item_table, "_FAR", far)
+    monkeypatch.setattr(reader, "_FAR", far)
     table = ItemTable(path, 1 << 30 if held else 0)
     for asked in ASKED:
         rows = np.array(asked, dtype=np.int64)

@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 
 from recall.config import parse_config
-from recall.data.bag_text import bag_findings, separator_of
 from recall.data.checks import check
-from recall.data.findings import Finding
+from recall.data.findings import Finding, bag_findings, separator_of
 
 GENRES = [("Crime", "Drama"), ("Drama",), ("Comedy", "Drama"), ("Crime",)] * 5
 

@@ -11,7 +11,7 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST, VALID
 from recall.errors import ConfigError, DataError
-from recall.evaluation import online
+from recall.evaluation import evaluate as evaluation
 from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.protocol import held_out
@@ -174,7 +174,7 @@ def test_at_most_so_many_requests_are_asked_again(judged):
 
 def test_pieces_change_nothing(judged, monkeypatch):
     config, dataset, _, _, recommender, report = judged
-    monkeypatch.setattr(online, "_AT_ONCE", 5)
+    monkeypatch.setattr(evaluation, "_AT_ONCE", 5)
     again = evaluate(recommender, dataset, config)
     assert timeless(again) == timeless(report)
 

@@ -6,10 +6,9 @@ from rich.console import Console
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.calibration import Bin, Calibration, Discrimination
 from recall.evaluation.cold_start import ColdStart, Masked
-from recall.evaluation.evaluate import EvaluationReport, Rival
+from recall.evaluation.evaluate import EvaluationReport, ListFigures, Rival
 from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
 from recall.evaluation.offline import Dial, DialPoint
-from recall.evaluation.online import ListFigures
 from recall.evaluation.report import render
 
 BARE = {"recall@10": Estimate(value=0.5, low=0.45, high=0.6)}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from recall.bundle import files
-from recall.bundle.index_record import IndexRecord
 from recall.bundle.reader import load_bundle
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
+from recall.index.record import IndexRecord
 from recall.index.registry import ENGINES, candidates, open_index, register
 from recall.index.tuning.recall import QuerySplit
 from recall.index.tuning.tuner import tune
@@ -49,9 +49,16 @@ def test_the_tuner_finds_it_and_times_it_by_the_clock_on_the_wall(far: str) -> N
     assert collections(far) == {}  # what was not chosen is not left behind
 
 
+def test_a_configuration_may_name_the_engine_for_the_fastest_of_its_kinds(far: str, tmp_path: Path) -> None:
+    vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(1500, 9, 3)
+    config = IndexConfig(n=10, kind="toy", target=0.9, exact_up_to=0)
+    record = write_index(tmp_path, vectors, QuerySample(users, "random", 0), config)
+    assert [one.name for one in record.candidates] == ["exact", "toy remote"]
+
+
 def test_a_bundle_names_it_without_a_file(far: str, tmp_path: Path) -> None:
     vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(50, 9, 3)
-    config = IndexConfig(n=10).model_copy(update={"kind": "toy_remote"})
+    config = IndexConfig(n=10, kind="toy_remote")
     record = write_index(tmp_path, vectors, QuerySample(users, "random", 0), config)
     read = IndexRecord.model_validate_json(record.model_dump_json())
     assert (read.engine, read.kind, read.file, read.recall) == ("toy", "toy_remote", None, 1.0)

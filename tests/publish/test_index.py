@@ -9,9 +9,9 @@ import pytest
 
 from recall._tensors import map_positions, map_tensors
 from recall.bundle import files
-from recall.bundle.index_record import IndexRecord
 from recall.config import IndexConfig
 from recall.index.base import Candidate
+from recall.index.record import IndexRecord
 from recall.index.registry import ENGINES, candidates, engine_of, open_index
 from recall.index.tuning.tuner import Tuning, tune
 from recall.publish import index as certificate

@@ -18,7 +18,7 @@ from recall.errors import ConfigError, IndexFileError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.index.coarse import InvertedLists
 from recall.index.faiss_engine import IvfIndex
-from recall.index.tuning.trials import Trial
+from recall.index.record import Trial
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export
 from recall.publish.reindex import reindex

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.serving.similar import Similarity
+from recall.serving.scoring import Similarity
 from tests.hypotheses import examples
 from tests.serving.conftest import shaped_root, shop
 

@@ -11,9 +11,10 @@ from recall.config import IndexConfig
 from recall.index.base import Hits, TunableIndex
 from recall.index.cells.index import CellCodes, CellIndex, cells_for
 from recall.index.faiss_engine import InvertedFile
+from recall.index.record import Trial
 from recall.index.registry import candidates, like
 from recall.index.tuning.recall import GroundTruth, QuerySplit
-from recall.index.tuning.trials import EXACT, IndexTuner, Trial
+from recall.index.tuning.trials import EXACT, IndexTuner
 from recall.index.tuning.tuner import Tuning, tune
 from tests.index.test_base import vectors_like_a_model
 
@@ -72,12 +73,12 @@ def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning
 
 
 def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
-    assert tuning.bound.met
+    assert tuning.certificate.met
     shares = GroundTruth.of(model_vectors(), other_users(), N).recalls(tuning.index)
-    assert shares.mean() >= tuning.bound.lower
+    assert shares.mean() >= tuning.certificate.lower
     if tuning.name != EXACT:
-        assert CONFIG.target <= tuning.bound.lower <= tuning.bound.recall
-        assert tuning.bound.queries > 1000
+        assert CONFIG.target <= tuning.certificate.lower <= tuning.certificate.recall
+        assert tuning.certificate.queries > 1000
         assert not tuning.index.exact
 
 
@@ -145,8 +146,8 @@ def test_the_fastest_that_finds_enough_wins() -> None:
         FakeCandidate("good", lambda effort, user: 0 if effort > 1 else 2),
         FakeCandidate("poor", lambda effort, user: 3),
     )
-    assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("good", 1, 1500)
-    assert tuning.bound.lower >= 0.95
+    assert (tuning.name, tuning.certificate.looks, tuning.certificate.queries) == ("good", 1, 1500)
+    assert tuning.certificate.lower >= 0.95
     assert isinstance(tuning.index, Fake)
     assert tuning.index.effort == 2.0
     assert "fastest of 4" in tuning.why
@@ -158,7 +159,7 @@ def test_exact_search_is_taken_where_nothing_is_faster() -> None:
     assert tuning.name == EXACT
     assert tuning.index.exact
     assert tuning.why.startswith("exact search: no candidate")
-    assert (tuning.bound.lower, tuning.bound.met) == (1.0, True)
+    assert (tuning.certificate.lower, tuning.certificate.met) == (1.0, True)
 
 
 def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
@@ -211,7 +212,7 @@ def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_othe
         return 0 if effort > 1 else 1 if user.tobytes() in tuning_users() else 2
 
     tuning = tuned_with(FakeCandidate("deceiving", lost), target=0.9)
-    assert (tuning.name, tuning.bound.looks, tuning.bound.queries) == ("deceiving", 2, 750)
+    assert (tuning.name, tuning.certificate.looks, tuning.certificate.queries) == ("deceiving", 2, 750)
     assert len(looked[1.0]) == 1500
     assert len(looked[2.0]) == 750
     assert not looked[1.0] & looked[2.0]

@@ -2,7 +2,7 @@ import numpy as np
 
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.columns import selection_cache
-from recall.serving.filters.plan import CodeRanges
+from recall.serving.filters.compile import CodeRanges
 
 
 def some(rows: int, size: int = 80_000) -> RowBitmap:

@@ -11,7 +11,8 @@ from threading import Barrier
 import pytest
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
-from recall.store.group_commit import Commits
+from recall.store import group_commit
+from recall.store.group_commit import DurableLog
 from recall.store.items import log
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import Base, Change, Entry
@@ -82,7 +83,7 @@ def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
 
 
 def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "REMEMBERED", 2)
+    monkeypatch.setattr(group_commit, "MOST_KEYS", 2)
     written = ChangeLog(path)
     for key in "abc":
         written.append(changes(key), key=key)
@@ -102,8 +103,8 @@ def test_the_version_changes_with_every_batch_of_anybody(path: Path) -> None:
 
 def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written, start, commits = ChangeLog(path), Barrier(8), []
-    inner = Commits._write
-    monkeypatch.setattr(Commits, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
+    inner = DurableLog._write
+    monkeypatch.setattr(DurableLog, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
 
     def write(thread: int) -> list[int]:
         start.wait()
@@ -121,8 +122,8 @@ def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyP
 def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a"), key="one")
-    good, bad = (log._Batch([("b", b"{}")], key, 0, Base(), None) for key in ("two", "one"))
-    written._commits._write([bad, good])
+    good, bad = (log._Batch(rows=[("b", b"{}")], key=key, after=0, base=Base(), expected=None) for key in ("two", "one"))
+    written._write([bad, good])
     assert isinstance(bad.error, RequestError)
     assert (good.error, good.last) == (None, 2)
 
@@ -195,7 +196,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) 
 def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a"))
-    connection = written._commits.file.writer()
+    connection = written._file.writer()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalFullError, match="no room for the journal"):

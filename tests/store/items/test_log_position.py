@@ -289,7 +289,7 @@ def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
         monkeypatch.undo()
         remove(root)
 
-    monkeypatch.setattr(live.items._journal._commits, "_insert", insert.__get__(live.items._journal))
+    monkeypatch.setattr(live.items._journal, "_insert", insert.__get__(live.items._journal))
     with pytest.raises(JournalError, match="was moved away while it was written"):
         live.items.upsert({"b": {}})
     live.items.upsert({"c": {}})

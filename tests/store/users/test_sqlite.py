@@ -12,7 +12,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError, StoreBusyError, StoreError, StoreFullError
-from recall.store.group_commit import Commits
+from recall.store.group_commit import DurableLog
 from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.straced import acknowledged, every_error
@@ -57,7 +57,7 @@ def test_without_a_change_there_is_no_file(path: Path) -> None:
 def test_it_is_written_ahead_and_fsynced(path: Path) -> None:
     store = SqliteLiveUsers(path)
     store.write(took("i"))
-    connection = store._commits.file.writer()
+    connection = store._file.writer()
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert store.durability_warning() == ""
@@ -107,7 +107,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) 
 def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
     store = SqliteLiveUsers(path)
     store.write(took("i1"))
-    connection = store._commits.file.writer()
+    connection = store._file.writer()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     large = [UserUpsert("u", {"text": "x" * 100_000}, None, None)]
@@ -146,8 +146,8 @@ def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error
 
 def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, start, commits = SqliteLiveUsers(path), Barrier(8), []
-    inner = Commits._write
-    monkeypatch.setattr(Commits, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
+    inner = DurableLog._write
+    monkeypatch.setattr(DurableLog, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
 
     def write(thread: int) -> None:
         start.wait()
@@ -167,8 +167,8 @@ def test_one_bad_batch_does_not_spoil_those_beside_it(path: Path) -> None:
 
     store = SqliteLiveUsers(path)
     store.write(took("i1"), "one")
-    good, bad = _Batch(tuple(took("i2")), "two"), _Batch(tuple(took("i3")), "one")
-    store._commits._write([bad, good])
+    good, bad = _Batch(changes=tuple(took("i2")), key="two"), _Batch(changes=tuple(took("i3")), key="one")
+    store._write([bad, good])
     assert isinstance(bad.error, RequestError)
     assert (good.error, good.last) == (None, 2)
     assert items_of(store) == ["i2", "i1"]
