@@ -27,7 +27,7 @@ def entries(masked, row):
     return dict(zip(masked.indices[part].tolist(), masked.weights[part].tolist(), strict=True))
 
 
-def test_each_way_of_masking():
+def test_every_kind_of_masking():
     patterns = np.array([NEWCOMER, PROFILE, STRANGER, PARTIAL, PARTIAL], dtype=np.int8)
     tossed = np.full((5, 3), 0.9)
     tossed[4] = [0.4, 0.4, 0.1]
@@ -40,13 +40,13 @@ def test_each_way_of_masking():
     assert entries(masked, 4) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0, LAST + MISSING: 1.0}
 
 
-def test_a_silent_field_has_no_feature_when_nothing_is_known():
+def test_a_field_without_a_missing_row_has_no_feature_when_masked():
     roles = Roles(FIELDS, ROLES.ids, ROLES.histories, ROLES.histories, ROLES.unmet)
     masked = Masking(roles)(rows(1), np.array([PROFILE], dtype=np.int8), np.full((1, 3), 0.9))
     assert entries(masked, 0) == {UNKNOWN: 1.0, TAGS + 3: 0.5, TAGS + 4: 0.5}
 
 
-def test_a_missing_row_that_the_data_train_is_left_to_them():
+def test_a_missing_row_trained_by_the_data_is_not_masked_in():
     roles = Roles(FIELDS, ROLES.ids, ROLES.histories, ROLES.silent, np.array([True, False, True]))
     tossed = np.full((1, 3), 0.1)
     masked = Masking(roles)(rows(1), np.array([PARTIAL], dtype=np.int8), tossed)
@@ -54,7 +54,7 @@ def test_a_missing_row_that_the_data_train_is_left_to_them():
 
 
 @given(st.integers(0, 2**31), st.integers(0, 50), st.lists(st.integers(1, 400), max_size=3))
-def test_a_draw_does_not_depend_on_how_rows_are_shared_out(seed, sweep, cuts):
+def test_draws_are_independent_of_the_distribution_of_rows(seed, sweep, cuts):
     every = np.arange(1000)
     parts = np.split(every, np.sort(cuts))
     assert np.array_equal(uniform(every, seed, sweep), np.concatenate([uniform(part, seed, sweep) for part in parts]))

@@ -73,7 +73,7 @@ def test_only_an_empty_history_is_on_the_reserved_axis(world, model):
     assert model.item_factors[:, -1].abs().max() > 1e-3
 
 
-def test_without_a_history_the_unknown_id_is_on_it(folder):
+def test_without_a_history_the_unknown_id_is_on_the_reserved_axis(folder):
     fields = {name: field for name, field in CONFIG["fields"].items() if name != "previous"}
     config = parse_config({**CONFIG, "fields": fields})
     encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
@@ -91,13 +91,13 @@ def test_an_unknown_user_gets_popular_items(world, model):
     assert counts[found].mean() > 0.9 * np.sort(counts)[-20:].mean()
 
 
-def test_an_empty_history_in_the_data_trains_no_row_of_its_own(world):
+def test_an_empty_history_in_the_data_trains_no_separate_row(world):
     _, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     assert offsets(encoder)["previous[1]"] + MISSING not in pairs.contexts.indices
 
 
-def test_a_model_that_was_learnt_before_keeps_its_axes(world):
+def test_a_continued_model_keeps_its_axes(world):
     config, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
@@ -108,7 +108,7 @@ def test_a_model_that_was_learnt_before_keeps_its_axes(world):
     assert (before != 0).all()
 
 
-def test_a_run_goes_on_with_the_axis_that_it_has_reserved(world):
+def test_a_resumed_run_keeps_its_reserved_axis(world):
     config, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
 

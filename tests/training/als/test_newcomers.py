@@ -23,7 +23,7 @@ def loss(phi, psi, pairs, a, b):
 
 
 @pytest.mark.parametrize("drop", [0.05, 0.5])
-def test_merged_ids_have_the_loss_of_every_context_once_more(drop):
+def test_merged_masked_ids_have_the_loss_of_all_contexts(drop):
     pairs = replace(random_pairs(1), contexts=one_hot(40))
     newcomers = Newcomers(pairs.contexts, Roles.of(one_field("user", 40), pairs.contexts), drop, "user", seed=3)
     (masked,) = newcomers.fixed(lambda one: len(one.rows) == 1)
@@ -39,7 +39,7 @@ def test_merged_ids_have_the_loss_of_every_context_once_more(drop):
     assert masked.rows.indices.tolist() == [0]
 
 
-def test_what_is_drawn_weighs_as_much_as_all_rows_would():
+def test_sampled_masked_rows_weigh_as_much_as_all_rows():
     fields = FeatureLayout.of_sizes([("id", 3002), ("age", 40)])
     rng = np.random.default_rng(0)
     indices = np.stack([np.arange(2, 3002), 3002 + rng.integers(2, 40, 3000)], axis=1).astype(np.int32)
@@ -60,7 +60,7 @@ def test_what_is_drawn_weighs_as_much_as_all_rows_would():
     assert len(set(weight)) == 5
 
 
-def test_pairs_of_masked_items_are_those_of_their_sources():
+def test_masked_items_have_the_pairs_of_their_sources():
     pairs = random_pairs(4)
     roles = Roles(one_field("item", 9), np.array([False]), np.array([False]), np.array([False]), np.array([True]))
     newcomers = Newcomers(pairs.items, roles, 0.5, "item", seed=1)
@@ -77,7 +77,7 @@ def test_pairs_of_masked_items_are_those_of_their_sources():
     assert result == pytest.approx(expected, rel=1e-5)
 
 
-def test_pairs_of_masked_contexts_are_those_of_their_sources():
+def test_masked_contexts_have_the_pairs_of_their_sources():
     pairs = random_pairs(5)
     rows = random_rows(np.random.default_rng(2), 40, 12, 1)
     roles = Roles(
