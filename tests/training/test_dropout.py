@@ -15,7 +15,7 @@ def rows(n=4000):
     return SparseRows(np.arange(n + 1) * 3, indices, np.full(3 * n, 0.5, dtype=np.float32), 14)
 
 
-def test_dropout_keeps_the_mean_of_sums():
+def test_dropout_preserves_expected_sums():
     full = rows()
     thinned = Dropping(0.3)(full, np.random.default_rng(0))
     assert np.array_equal(thinned.indices, full.indices)
@@ -24,7 +24,7 @@ def test_dropout_keeps_the_mean_of_sums():
     assert np.unique(thinned.weights).tolist() == pytest.approx([0.0, 0.5 / 0.7])
 
 
-def test_a_share_of_rows_is_masked_anew_each_time():
+def test_a_new_share_of_rows_is_masked_each_time():
     full, rng = rows(), np.random.default_rng(0)
     roles = Roles(FIELDS, np.array([True, False]), np.ones(2, dtype=bool))
     dropping = Dropping(0.0, 0.4, Masking(roles))
@@ -36,7 +36,7 @@ def test_a_share_of_rows_is_masked_anew_each_time():
         assert not (dropped.indices == MISSING).any()
 
 
-def test_nothing_to_drop_changes_nothing():
+def test_dropout_0_changes_nothing():
     full = rows(10)
     dropping = Dropping(0.0)
     assert dropping.idle

@@ -43,7 +43,7 @@ def test_a_missing_row_that_the_data_train_is_left_to_them():
 
 
 @given(st.integers(0, 2**31), st.integers(0, 50), st.lists(st.integers(1, 400), max_size=3))
-def test_a_draw_does_not_depend_on_how_rows_are_shared_out(seed, sweep, cuts):
+def test_draws_are_independent_of_the_distribution_of_rows(seed, sweep, cuts):
     every = np.arange(1000)
     parts = np.split(every, np.sort(cuts))
     assert np.array_equal(uniform(every, seed, sweep), np.concatenate([uniform(part, seed, sweep) for part in parts]))

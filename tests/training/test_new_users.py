@@ -104,7 +104,7 @@ def test_an_unknown_user_gets_popular_items(world, trained):
     assert counts[found].mean() > 0.9 * np.sort(counts)[-20:].mean()
 
 
-def test_an_empty_history_in_the_data_trains_no_row_of_its_own(world):
+def test_an_empty_history_in_the_data_trains_no_separate_row(world):
     _, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     assert offsets(encoder)["previous[1]"] + MISSING not in pairs.contexts.indices

@@ -32,7 +32,7 @@ def config_with(train_section, **evaluation):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(objective, tiny_dataset, tiny_encoder):
+def test_every_kind_of_field_trains_deterministically(objective, tiny_dataset, tiny_encoder):
     reports = []
     results = [train(config_with(objective), tiny_dataset, tiny_encoder, reports.append) for _ in range(2)]
     assert len(reports) == 6
@@ -56,7 +56,7 @@ def test_every_kind_of_model_trains(kind, cosine, tiny_dataset, tiny_encoder):
         assert model.field_weights.triu().ne(torch.ones_like(model.field_weights).triu()).any()
 
 
-def test_without_factors_the_list_is_the_same_for_all(tiny_dataset, tiny_encoder):
+def test_without_factors_all_users_get_the_same_list(tiny_dataset, tiny_encoder):
     values = {"model": {"kind": "lr"}, "train": {"objective": "logistic", "epochs": 3, "batch": 32}}
     model = train(parse_config({**TINY, **values}), tiny_dataset, tiny_encoder, lambda report: None).model
     assert model.dim == 1
@@ -93,7 +93,7 @@ def test_an_unknown_user_has_the_mean_of_the_interactions(objective, tiny_datase
 
 @pytest.mark.parametrize("mask", ["none", "context", "user"])
 @pytest.mark.parametrize("request_", ["row", "context"])
-def test_validation_ranks_the_whole_catalogue_as_the_model_scores_it(mask, request_, tiny_folder):
+def test_validation_ranks_the_whole_catalogue_by_model_scores(mask, request_, tiny_folder):
     values = {**TINY, "fields": {name: field for name, field in TINY["fields"].items() if name not in ("history", "hour")}}
     config = parse_config({**values, "evaluation": {"mask": mask, "request": request_}, "train": {"stopping": {"at": 3}}})
     dataset = load_dataset(config, tiny_folder)
@@ -121,7 +121,7 @@ def test_validation_ranks_the_whole_catalogue_as_the_model_scores_it(mask, reque
     assert validation(model)["recall@3"] == pytest.approx(np.mean(figures))
 
 
-def test_at_most_so_many_requests_are_looked_at(tiny_dataset, tiny_encoder):
+def test_the_number_of_validation_requests_is_limited(tiny_dataset, tiny_encoder):
     config = config_with({"stopping": {"requests": 5}})
     assert len(Validation.of(config, tiny_dataset, tiny_encoder).relevant) == 5
 
@@ -165,7 +165,7 @@ def test_huge_weights_train_the_same_model_as_ones(tiny_folder):
         assert all(torch.equal(tables[0], table) for table in tables)
 
 
-def test_training_that_one_weight_breaks_names_column_and_row(tiny_folder):
+def test_a_weight_that_breaks_training_names_column_and_row(tiny_folder):
     events = pl.read_parquet(tiny_folder / "interactions.parquet")
     row = int(events["time"].arg_min())  # the first interaction of its user trains
     heavy = pl.Series("strength", [1e35 if place == row else 1.0 for place in range(len(events))])
@@ -176,7 +176,7 @@ def test_training_that_one_weight_breaks_names_column_and_row(tiny_folder):
         train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None)
 
 
-def test_validation_also_asks_as_an_unknown_user_would(tiny_dataset, tiny_encoder):
+def test_validation_includes_unknown_users(tiny_dataset, tiny_encoder):
     config = config_with({"sweeps": 1})
     model = train(config, tiny_dataset, tiny_encoder, lambda report: None).model
     validation = Validation.of(config, tiny_dataset, tiny_encoder)

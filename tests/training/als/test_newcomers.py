@@ -38,7 +38,7 @@ def test_merged_ids_have_the_loss_of_every_item_once_more(drop):
     assert masked.rows.indices.tolist() == [0]
 
 
-def test_what_is_drawn_weighs_as_much_as_all_rows_would():
+def test_sampled_masked_rows_weigh_as_much_as_all_rows():
     fields = FeatureLayout.of_sizes([("id", 3002), ("age", 40)])
     rng = np.random.default_rng(0)
     indices = np.stack([np.arange(2, 3002), 3002 + rng.integers(2, 40, 3000)], axis=1).astype(np.int32)
@@ -59,7 +59,7 @@ def test_what_is_drawn_weighs_as_much_as_all_rows_would():
     assert len(set(weight)) == 5
 
 
-def test_pairs_of_masked_items_are_those_of_their_sources():
+def test_masked_items_have_the_pairs_of_their_sources():
     pairs = random_pairs(4)
     roles = Roles(one_field("item", 9), np.array([False]), np.array([True]))
     newcomers = Newcomers(pairs.items, roles, 0.5, seed=1)
