@@ -1,4 +1,4 @@
-"""The fault scoreboard under its old name: `python -m tests.faults`."""
+"""Run the fault cases under an old name; prefer `python -m tests.faults`."""
 
 import runpy
 import sys

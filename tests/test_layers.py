@@ -15,7 +15,8 @@ LAYERS = (
     {"config"},  # the schema and the configuration of a run
     {"features"},  # columns -> sparse feature rows
     {"data", "models"},  # tables -> a data set; models for serving (numpy) and for training (torch)
-    {"index", "bundle"},  # the search for the best items; the published folder and its versions
+    {"index"},  # the search for the best items
+    {"bundle"},  # the published folder and its versions
     {"store"},  # live changes of items and users
     {"serving"},  # the recommender: requests, filters, re-ranking, explanations
     {"evaluation", "publish"},  # metrics and protocols; export, rebuild, import

@@ -1,45 +1,66 @@
+"""The README and the pages in docs/: examples that parse, links that resolve, and a configuration reference that is current."""
+
+import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from recall.config import parse_config
-from scripts.run_readme import blocks, with_table
+from scripts.run_readme import CONFIGURATION, README, ROOT, blocks, pages, with_table
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_keys_is_that_of_the_program():
-    assert with_table(README) == README, "run: python scripts/run_readme.py --write"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_configuration_that_is_shown_is_one():
-    shown = README.split("```toml\n")[1].split("```")[0]
+def _toml(page: Path) -> list[str]:
+    return [part.split("```")[0] for part in page.read_text(encoding="utf-8").split("```toml\n")[1:]]
+
+
+def test_the_configuration_reference_is_current() -> None:
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    assert with_table(text) == text, "run: python scripts/run_readme.py --write"
+
+
+def test_the_example_configuration_of_the_readme_is_valid() -> None:
+    (shown,) = _toml(README)
     config = parse_config(tomllib.loads(shown))
     assert (config.name, config.data.time, len(config.fields)) == ("films", "when", 7)
 
 
-def test_the_tour_is_marked_to_be_run():
-    assert [language for language, _ in blocks(README)] == [
-        "bash",
-        "bash",
-        "bash",
-        "bash",
-        "python",
-        "bash",
-        "python",
-        "python",
-        "python",
-        "python",
-        "bash",
-        "bash",
-        "python",
-        "python",
-    ]
-    assert "recall train" in blocks(README)[0][1]
+def test_examples_are_marked_to_be_run() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [language for language, _ in blocks(text)] == ["bash", "bash", "python"]
+    assert "recall train" in blocks(text)[0][1]
+    languages = {page.stem: [language for language, _ in blocks(page.read_text(encoding="utf-8"))] for page in pages()}
+    assert languages == {
+        "http-api": ["bash"],
+        "live-changes": ["bash", "python", "python"],
+        "recommendations": ["python", "python", "python", "bash"],
+        "search-index": ["bash", "bash", "python"],
+    }
 
 
-def test_the_pieces_of_data_that_are_shown_are_read():
-    pieces = [block.split("```")[0] for block in README.split("```toml\n")[2:4]]
+def test_the_data_settings_shown_are_valid() -> None:
     fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
-    first, second = (parse_config({"data": tomllib.loads(piece), "fields": fields}).data for piece in pieces)
-    assert (first.label, first.weight, first.events.left_out) == ("clicked", "plays", ("refund",))
-    assert (second.item_columns, second.nulls, second.text) == (("title", "price"), ("NA", "NULL"), ("code",))
+    pieces = [parse_config({"data": tomllib.loads(text), "fields": fields}).data for text in _toml(ROOT / "docs" / "data.md")]
+    columns, outcomes = pieces
+    assert (outcomes.label, outcomes.weight, outcomes.events.left_out) == ("clicked", "plays", ("refund",))
+    assert (columns.item_columns, columns.nulls, columns.text) == (("title", "price"), ("NA", "NULL"), ("code",))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if ":" in link:
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}, link
+
+
+def test_the_readme_links_every_page() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [page.name for page in PAGES[1:] if f"](docs/{page.name})" not in text] == []

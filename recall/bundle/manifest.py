@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from recall.bundle.index_record import IndexRecord
-from recall.config.schema import Schema
+from recall.config.schema import Record, Schema
 from recall.errors import BundleError, PublishError
+from recall.index.record import IndexRecord
 from recall.models.serving.base import Kind
 
 # Types of the columns that a bundle reads, as its manifest records them.
@@ -54,18 +54,14 @@ _NOT_IN: Final[dict[int, dict[str, Any]]] = {
 """Keys that a format version does not have; its checksums do not cover them."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FileEntry(_Part):
+class FileEntry(Record):
     """One file of the bundle."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class Sizes(_Part):
+class Sizes(Record):
     """How many of everything."""
 
     users: int = Field(ge=0)
@@ -76,7 +72,7 @@ class Sizes(_Part):
     dim: int = Field(ge=1)
 
 
-class FoldRecord(_Part):
+class FoldRecord(Record):
     """Loss of folding a model's field weights into vectors."""
 
     rank: int = Field(ge=1)
@@ -87,16 +83,18 @@ class FoldRecord(_Part):
     """Largest difference that dropping it made to a score of the sample of the proof, relative as errors are there."""
 
 
-class ModelRecord(_Part):
+class ModelRecord(Record):
     """What kind of model it is; k and the length of its vectors stand among the sizes."""
 
     kind: Kind
     cosine: bool = False
     """Whether vectors are scaled to unit length."""
+    popularity: bool = False
+    """Whether vectors have one more component, the popularity factor."""
     user_fields: tuple[str, ...]
     """Names of the fields as the model numbers them; none are given in format 1."""
     item_fields: tuple[str, ...]
-    kept: dict[str, int] = {}
+    kept: dict[str, int] = Field(default={})
     """Rows kept of the arrays that were stored without those that are zero, by name."""
     fold: FoldRecord | None = None
     """Only of a field-weighted model. The proof is against the folded model: what the fold itself changed stands here."""
@@ -108,7 +106,7 @@ class ModelRecord(_Part):
         return self
 
 
-class Parity(_Part):
+class Parity(Record):
     """Proof that serving equals the model, by comparing scores."""
 
     reference: Literal["model", "tables"]
@@ -123,7 +121,7 @@ class Parity(_Part):
     """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
 
 
-class GoldenRecord(_Part):
+class GoldenRecord(Record):
     """A request and its answer at the time of publication."""
 
     user_id: str | None = None
@@ -139,7 +137,7 @@ class GoldenRecord(_Part):
         return self
 
 
-class UsersElsewhere(_Part):
+class UsersElsewhere(Record):
     """Location of the users of a bundle that holds no users file."""
 
     location: str = Field(min_length=1)
@@ -148,7 +146,7 @@ class UsersElsewhere(_Part):
     """Identity of the store, so that a reader notices a different one at the same address; None if it has none."""
 
 
-class Manifest(_Part):
+class Manifest(Record):
     """Everything about a bundle but its arrays."""
 
     format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
@@ -180,7 +178,7 @@ class Manifest(_Part):
     """The run's configuration."""
     golden: tuple[GoldenRecord, ...] | None = None
     """Answers that the bundle must reproduce before it is served; None where they were not recorded."""
-    metrics: dict[str, JsonValue] = {}
+    metrics: dict[str, JsonValue] = Field(default={})
     """Whatever training and evaluation had to say."""
     libraries: dict[str, str]
     """Versions of what wrote the bundle."""
@@ -310,6 +308,8 @@ class Manifest(_Part):
         unknown: dict[str, Any] = _NOT_IN.get(self.format_version, {})
         if self.golden is None:  # bundles are out there whose checksum does not know of it
             unknown = {**unknown, "golden": True}
+        if not self.model.popularity and "model" not in unknown:  # nor of this
+            unknown = {**unknown, "model": {"popularity": True}}
         # one of an older format was read from a file, and keys that came later within that format are not in its checksum
         older = self.format_version < FORMAT_VERSION
         return self.model_dump(mode="json", by_alias=True, exclude=unknown, exclude_unset=older)

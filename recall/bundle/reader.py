@@ -1,10 +1,13 @@
 """A bundle in memory: arrays are mapped from their files, the rest is read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import TypeVar
 
+import numpy as np
 import orjson
 import polars as pl
 from polars.datatypes import DataType
@@ -15,7 +18,6 @@ from recall._tensors import check_finite, check_vectors, map_positions, map_tens
 from recall.bundle import files
 from recall.bundle.deletions import read_deletions
 from recall.bundle.item_ids import ItemIds
-from recall.bundle.item_table import ItemTable
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.packing import SUFFIX, kept_shapes, unpacked
 from recall.bundle.versions import resolve
@@ -23,6 +25,72 @@ from recall.errors import BundleError, DataError
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
+
+MOST_HELD = 128 << 20
+"""Bytes of a table that is held in memory once something of it was asked for; of a larger one that is read each time."""
+_FAR = 1 << 16
+"""Row gap above which two slices are read separately. Chosen, not tuned."""
+
+Found = TypeVar("Found")
+
+
+class ItemTable:
+    """Reads rows of a table of items. Threads share it."""
+
+    def __init__(self, path: Path, most: int = MOST_HELD) -> None:
+        """Nothing is read before rows are asked for.
+
+        Args:
+            path: a Parquet file, which never changes.
+            most: bytes that are held at most.
+        """
+        self._path = path
+        self._most = most
+        self._held: pl.DataFrame | None = None
+        self._large = False
+        self._reading = Lock()
+
+    def rows(self, rows: Int64) -> pl.DataFrame:
+        """Return some rows, int64 [m], in that order.
+
+        Raises:
+            BundleError: The file cannot be read.
+        """
+        held = self._whole()
+        return held[rows] if held is not None else self._reported(lambda: self._parts(rows))
+
+    def _whole(self) -> pl.DataFrame | None:
+        """Return the whole table if it is small enough to be cached."""
+        if self._held is None and not self._large:
+            with self._reading:
+                if self._held is None and not self._large:
+                    self._held = self._reported(self._read)
+                    self._large = self._held is None
+        return self._held
+
+    def _read(self) -> pl.DataFrame | None:
+        if self._path.stat().st_size > self._most:  # it takes no less in memory
+            return None
+        found = pl.read_parquet(self._path)
+        return found if found.estimated_size() <= self._most else None
+
+    def _parts(self, rows: Int64) -> pl.DataFrame:
+        """Read without what lies far from the rows."""
+        wanted = np.unique(rows)
+        table = pl.scan_parquet(self._path)
+        parts = [
+            table.slice(int(near[0]), int(near[-1] - near[0]) + 1).collect()[near - near[0]]
+            for near in np.split(wanted, np.flatnonzero(np.diff(wanted) > _FAR) + 1)
+            if len(near)
+        ]
+        return (pl.concat(parts) if parts else table.head(0).collect())[np.searchsorted(wanted, rows)]
+
+    def _reported(self, read: Callable[[], Found]) -> Found:
+        try:
+            return read()
+        except (PolarsError, OSError) as error:
+            raise BundleError("the table cannot be read", where=str(self._path), why=str(error)) from None
+
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
 """What reading an encoder's state may give rise to when something else wrote it."""
@@ -183,7 +251,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
 def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> ServingModel:
     model, sizes = manifest.model, manifest.sizes
     users, items = encoder.user_fields, encoder.item_fields
-    layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine)
+    layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine, model.popularity)
     shapes = layout.shapes(users, items)
     stored, rows = kept_shapes(shapes, model.kept), {name + SUFFIX: (count,) for name, count in model.kept.items()}
     positions = map_positions(folder / files.TABLES, rows, stored)
@@ -201,14 +269,7 @@ def _read_encoder(folder: Path) -> FeatureEncoder:
     path = folder / files.ENCODER
     try:
         return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), _read_parquet(folder / files.VOCABULARIES))
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        PolarsError,
-        DataError,
-    ) as error:  # whatever a state of another make gives rise to
+    except _STRANGE_STATE as error:
         raise BundleError("the encoder cannot be read", where=str(path), why=f"{type(error).__name__}: {error}") from None
 
 

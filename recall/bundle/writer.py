@@ -20,7 +20,6 @@ from safetensors import SafetensorError
 from recall._arrays import Float32, Float64, Int32
 from recall._tensors import servable, write_tensors
 from recall.bundle import files
-from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Sizes
 from recall.bundle.packing import kept_rows, packed
 from recall.bundle.versions import publish, staging
@@ -28,6 +27,7 @@ from recall.errors import ExportError, PublishError
 from recall.features.canonical import UNTYPED
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.index.record import IndexRecord
 from recall.models.parity import check_parity
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
@@ -230,6 +230,7 @@ class BundleWriter:
             model=ModelRecord(
                 kind=tables.kind,
                 cosine=Layout.of(tables).cosine,
+                popularity=Layout.of(tables).popularity,
                 user_fields=encoder.user_fields.names,
                 item_fields=encoder.item_fields.names,
                 kept={name: len(rows) for name, rows in kept_rows(tables.arrays()).items()},

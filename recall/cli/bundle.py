@@ -68,7 +68,7 @@ def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
 
     with output.stage("verify"):
         recommender = Recommender.load(bundle, verify=True)
-    try:
+    with recommender:
         manifest = recommender.bundle.manifest
         asked = golden.check(recommender)
         files, size = len(manifest.files), sum(entry.bytes for entry in manifest.files.values())
@@ -77,8 +77,6 @@ def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         else:
             counted = f"{files} files, {size:,} bytes, {manifest.sizes.items:,} items, {asked} golden requests"
             typer.echo(f"{manifest.version} is sound: {counted}")
-    finally:
-        recommender.close()
 
 
 def export_bundle(

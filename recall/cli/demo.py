@@ -91,13 +91,9 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
     if part is None:
         output.note("nothing was held out, so there is nothing to evaluate on; data.split decides what is held out")
         return
-    recommender = Recommender.load(finished.exported.folder)
-    try:
-        with output.stage("evaluate"):
-            report = evaluate(recommender, dataset, config, part)
-            truth = oracle(shop, dataset, config.evaluation, part) if shop is not None else {}
-    finally:
-        recommender.close()
+    with Recommender.load(finished.exported.folder) as recommender, output.stage("evaluate"):
+        report = evaluate(recommender, dataset, config, part)
+        truth = oracle(shop, dataset, config.evaluation, part) if shop is not None else {}
     (out / "evaluation.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _show(report, truth)
 

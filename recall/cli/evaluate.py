@@ -1,7 +1,7 @@
 """`recall evaluate`."""
 
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,11 +52,11 @@ def evaluate(
     loaded = load_config(config, settings or ())
     threads = os.cpu_count() or 1
     with ExitStack() as opened:
-        recommender = opened.enter_context(closing(Recommender.load(bundle, threads=threads, users=None)))
+        recommender = opened.enter_context(Recommender.load(bundle, threads=threads, users=None))
         with output.stage("load the tables"):
             types, folder = recommender.bundle.encoder.types, data if data is not None else config.parent
             dataset = load_dataset(loaded, folder, types)
-        others = [opened.enter_context(closing(Recommender.load(one, threads=threads, users=None))) for one in against or ()]
+        others = [opened.enter_context(Recommender.load(one, threads=threads, users=None)) for one in against or ()]
         with output.stage("evaluate"):
             split = TEST if part is Part.TEST else VALID
             for one in (recommender, *others):

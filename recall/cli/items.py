@@ -28,15 +28,12 @@ def upsert_items(
     from recall.publish.rebuild import trained_on
     from recall.serving.recommender import Recommender
 
-    recommender = Recommender.load(root, verify=False)
-    try:
+    with Recommender.load(root, verify=False) as recommender:
         column = recommender.bundle.encoder.schema.item_id
         read = read_items(trained_on(recommender.bundle.manifest), table)
         items = as_requested(listed(read, column, tuple(name for name in read.columns if name != column), set()))
         receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
         _show(receipt, {"added": len(items) - receipt.known, "replaced": receipt.known}, as_json)
-    finally:
-        recommender.close()
 
 
 def delete_items(
@@ -49,15 +46,12 @@ def delete_items(
     from recall.features.canonical import TEXT, canonical_text
     from recall.serving.recommender import Recommender
 
-    recommender = Recommender.load(root, verify=False)
-    try:
+    with Recommender.load(root, verify=False) as recommender:
         receipt = recommender.items.delete(ids, key)
         encoder = recommender.bundle.encoder
         type_ = encoder.types.items.get(encoder.schema.item_id, TEXT)
         unknown = len({canonical_text(one, type_) for one in ids}) - receipt.known
         _show(receipt, {"deleted": receipt.known, "not there": unknown}, as_json)
-    finally:
-        recommender.close()
 
 
 def compact(root: Root, as_json: Json = False) -> None:

@@ -41,8 +41,7 @@ def predict(
     from recall.publish.rebuild import trained_on
     from recall.serving.recommender import Recommender
 
-    recommender = Recommender.load(bundle)
-    try:
+    with Recommender.load(bundle) as recommender:
         objective = recommender.bundle.manifest.objective
         if objective != "logistic" and not scores:
             raise BundleError(
@@ -63,8 +62,6 @@ def predict(
             pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
             predicted = [one for piece in pieces for one in _predict(recommender, piece)]
         unknown = _unknown(recommender, asked)
-    finally:
-        recommender.close()
     columns = [pl.Series("score", [one.score for one in predicted], dtype=pl.Float64)]
     if not scores:
         columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))

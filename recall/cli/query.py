@@ -67,8 +67,7 @@ def query(
     from recall.serving.request import Request
 
     given = None if request is None else _read(request)
-    recommender = Recommender.load(bundle)
-    try:
+    with Recommender.load(bundle) as recommender:
         types = recommender.bundle.encoder.types.users
         asked = (
             given
@@ -98,8 +97,6 @@ def query(
             output.show_json(_plain(answer))
         else:
             _show(recommender, answer)
-    finally:
-        recommender.close()
 
 
 def _values(settings: Sequence[str] | None, option: str, types: Mapping[str, str]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import typer
 from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.bundle.index_record import IndexRecord
+    from recall.index.record import IndexRecord
     from recall.training.tune.study import TrialReport
 
 

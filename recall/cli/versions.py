@@ -56,15 +56,10 @@ def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> 
     from recall.publish import golden
     from recall.serving.recommender import Recommender
 
-    with output.stage("verify, ask golden requests"):
-        recommender = Recommender.load(
-            folder, root=root
-        )  # verified as the service does; its lock keeps it from being pruned meanwhile
-        try:
-            golden.check(recommender)
-            before = activate(root, folder.name, expected)
-        finally:
-            recommender.close()
+    # verified as the service does; its lock keeps it from being pruned meanwhile
+    with output.stage("verify, ask golden requests"), Recommender.load(folder, root=root) as recommender:
+        golden.check(recommender)
+        before = activate(root, folder.name, expected)
     if as_json:
         output.show_json({"version": folder.name, "previous": before or None})
     else:

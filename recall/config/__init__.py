@@ -20,7 +20,7 @@ from recall.config.data import (
 )
 from recall.config.loading import load_config, parse_config
 from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
-from recall.config.run import CHOOSING, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.run import INDEX_KINDS, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
     FTRLConfig,
     GradientConfig,
@@ -33,7 +33,7 @@ from recall.config.training import (
 )
 
 __all__ = [
-    "CHOOSING",
+    "INDEX_KINDS",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",

@@ -10,9 +10,8 @@ from recall.config.schema import AnyField, Schema, Section
 from recall.config.training import SquareConfig, Train
 from recall.errors import did_you_mean
 
-CHOOSING = frozenset({"auto", "faiss"})
-"""Kinds of index that stand for a choice among others."""
-
+INDEX_KINDS = {"auto": True, "faiss": True, "cells": False, "exact": False, "ivf": False}
+"""Whether each kind of index stands for a choice among others; `recall.index.registry.register` adds those of an engine."""
 
 _NO_LONGER_BUILT = ("ivf_int8", "pq")
 
@@ -20,10 +19,10 @@ _NO_LONGER_BUILT = ("ivf_int8", "pq")
 class IndexConfig(Section):
     """How item vectors are searched."""
 
-    kind: Literal["auto", "faiss", "cells", "exact", "ivf"] = "auto"
+    kind: str = "auto"
     """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with codes of 16 bits. 'cells': this
     project's own 8-bit codes in cells, no Faiss file. 'auto': 'exact' for few items, and for more the fastest of all that are
-    shown to reach the target. 'faiss': the same among the Faiss kinds."""
+    shown to reach the target. 'faiss': the same among the Faiss kinds. An engine that a program registers adds its own."""
     exact_up_to: int = Field(default=20_000, ge=0)
     """With kind 'auto' or 'faiss': write a Faiss IndexFlatIP up to this many items, and try no other kind."""
     target: float = Field(default=0.99, gt=0, le=1)
@@ -41,15 +40,27 @@ class IndexConfig(Section):
 
     @classmethod
     def recorded(cls, values: JsonValue) -> "IndexConfig":
-        """Parse the section of a bundle's manifest; kinds no longer built become 'ivf'."""
-        old = isinstance(values, dict) and values.get("kind") in _NO_LONGER_BUILT
-        return cls.model_validate({**values, "kind": "ivf"} if isinstance(values, dict) and old else values)
+        """Parse the section of a bundle's manifest.
 
-    @field_validator("kind", mode="before")
+        Kinds that are no longer built become 'ivf', those of an engine that is not registered here 'auto'.
+        """
+        kind = values.get("kind", "auto") if isinstance(values, dict) else None
+        if isinstance(values, dict) and kind not in INDEX_KINDS:
+            values = {**values, "kind": "ivf" if kind in _NO_LONGER_BUILT else "auto"}
+        return cls.model_validate(values)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the kind stands for a choice among others."""
+        return INDEX_KINDS[self.kind]
+
+    @field_validator("kind")
     @classmethod
-    def _refuse_kinds_of_before(cls, kind: object) -> object:
+    def _kind_is_known(cls, kind: str) -> str:
         if kind in _NO_LONGER_BUILT:
             raise ValueError(f"{kind!r} is no longer built, for it was never the fastest: write 'cells', 'ivf' or 'auto'")
+        if kind not in INDEX_KINDS:
+            raise ValueError(f"no index of kind {kind!r} is known. {did_you_mean(kind, INDEX_KINDS)}")
         return kind
 
 

@@ -22,6 +22,12 @@ class _Base(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", str_min_length=1, use_attribute_docstrings=True)
 
 
+class Record(BaseModel):
+    """Base of what a manifest records: frozen, and every number is finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
 class FieldConfig(_Base):
     """Base of all kinds of field, which describes a kind to the program.
 

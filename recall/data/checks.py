@@ -11,13 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
-from recall.data.bag_text import bag_findings
 from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of, determined, leaks
-from recall.data.findings import Finding, Level, missing, positions, spelling, spread, variety
+from recall.data.findings import Finding, Level, bag_findings, missing, positions, spelling, spread, variety
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.roles import looks_like_outcome, numbers_of, of_calendar

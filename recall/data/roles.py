@@ -48,7 +48,7 @@ YES = frozenset(pair.split()[0] for pair in _PAIRS)
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale
 _CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
-_HOUR, _WEEK = 3_600, 7 * 24
+_HOUR = 3_600
 
 
 def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from recall._arrays import Float32, Int32
-from recall.config import CHOOSING, IndexConfig
+from recall.config import INDEX_KINDS, IndexConfig
 from recall.errors import IndexFileError, did_you_mean
 from recall.index.base import Candidate, Engine, ItemIndex, Params
 from recall.index.cells.index import CellsEngine
@@ -25,8 +25,12 @@ ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), 
 
 
 def register(engine: Engine) -> None:
-    """Add an engine for this process; kind 'auto' then tries its candidates too."""
+    """Add an engine for this process.
+
+    Kind 'auto' then tries its candidates too. A configuration may name one of its kinds, or the engine for the fastest of them.
+    """
     ENGINES[engine.name] = engine
+    INDEX_KINDS.update({engine.name: True} | dict.fromkeys(engine.kinds, False))
 
 
 def engine_of(kind: str) -> Engine:
@@ -43,7 +47,7 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
     Args:
         vectors: float32 [items, dim].
         queries: float32 [q, dim], vectors of real users, at least one; an approximate index is fitted to them.
-        config: kind, threshold and target; 'auto' and 'faiss' are exact up to the threshold and an inverted file above.
+        config: kind, threshold and target; one that chooses is exact up to the threshold and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
         threads: threads to build with; all cores if None. A search uses one.
 
@@ -51,8 +55,8 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
-    kind: str = config.kind
-    if config.kind in CHOOSING:
+    kind = config.kind
+    if config.chooses:
         kind = "exact" if len(vectors) <= config.exact_up_to else "ivf"
     return engine_of(kind).build(kind, vectors, queries, config, seed, threads or os.cpu_count() or 1)
 

@@ -1,6 +1,7 @@
 """Adopt a version built elsewhere: verify, number, bind to the root's change log."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +101,7 @@ def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
 def _pairs(bundle: Bundle, served: Bundle) -> float | None:
     if bundle.manifest.users_elsewhere is not None or served.manifest.users_elsewhere is not None:
         return None
-    mine, theirs = SqliteUsers(bundle.users_file), SqliteUsers(served.users_file)
-    try:
+    with closing(SqliteUsers(bundle.users_file)) as mine, closing(SqliteUsers(served.users_file)) as theirs:
         both = found = known = 0
         for user in theirs.sample(_SAMPLE, 0):
             ours, other = mine.get(user), theirs.get(user)
@@ -111,9 +111,6 @@ def _pairs(bundle: Bundle, served: Bundle) -> float | None:
                 known += len(other.seen)
         least = min(found, known)
         return both / least if least >= _ENOUGH else None
-    finally:
-        mine.close()
-        theirs.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +153,7 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
         PublishError: the file system refused; what was live stays live.
     """
     folder = resolve(version)
-    recommender = Recommender.load(folder, users=None)
-    try:
+    with Recommender.load(folder, users=None) as recommender:
         golden.check(recommender)
         bundle = recommender.bundle
         unmatched = "" if other_data else _matched(bundle, root)
@@ -169,8 +165,6 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
                 writer.copy(folder / name)
             bundle.manifest.adopted(base.folded, base.log, config, names).write(writer.folder)
             published, manifest = writer.publish(lambda copy: _open(copy, root), keep=kept(bundle.manifest))
-    finally:
-        recommender.close()
     return Adopted(published, manifest, folder.name, standing, unmatched)
 
 

@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,13 +107,9 @@ def _copy_database(source: Path, to: Path) -> None:
     """Copy all committed data of a database, including that of its `-wal` file."""
     if not source.exists():
         return
-    read = sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)
-    written = sqlite3.connect(to)
-    try:
+    address = f"{source.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as read, closing(sqlite3.connect(to)) as written:
         read.backup(written)
-    finally:
-        written.close()
-        read.close()
 
 
 def _mark(made: Path) -> tuple[int, int]:
@@ -122,13 +118,8 @@ def _mark(made: Path) -> tuple[int, int]:
     Returns:
         The sequences of their last changes.
     """
-    journal, users = ChangeLog(made / JOURNAL), SqliteLiveUsers(made / USERS_LIVE)
-    try:
-        state, identity = journal.state(), users.identity()
-        last = users.sequence()
-    finally:
-        journal.close()
-        users.close()
+    with closing(ChangeLog(made / JOURNAL)) as journal, closing(SqliteLiveUsers(made / USERS_LIVE)) as users:
+        state, identity, last = journal.state(), users.identity(), users.sequence()
     if state is not None and state.last:
         Mark(made / MARK).advance(
             state.identity, state.last, () if state.base is None else [Lost(state.base, state.base_through)]

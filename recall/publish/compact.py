@@ -5,6 +5,7 @@ before were on top of the old one. So it may be killed at any point: either vers
 what was compacted, because a version that is published from tables later may need it.
 """
 
+from contextlib import closing
 from pathlib import Path
 
 from recall.bundle.manifest import Manifest
@@ -37,11 +38,8 @@ def compact(root: Path) -> RebuildReport | None:
     """
     folder = resolve(root)
     with locked(root / _LOCK, 0.0, "another process is compacting"):
-        now = Recommender.load(folder, root=root, pause=None, users=None)  # the catalogue at one moment
-        try:
+        with Recommender.load(folder, root=root, pause=None, users=None) as now:  # the catalogue at one moment
             report = _published(now, root)
-        finally:
-            now.close()
         prune(root)
         return report
 
@@ -55,8 +53,7 @@ def prune(root: Path) -> int:
     Raises:
         JournalError: The log cannot be read or written.
     """
-    journal = ChangeLog(root / JOURNAL)
-    try:
+    with closing(ChangeLog(root / JOURNAL)) as journal:
         state = journal.state()
         if state is None:
             return 0
@@ -68,8 +65,6 @@ def prune(root: Path) -> int:
                 return 0  # what a damaged version would need is unknown
         lowest = min(held, default=0)
         return journal.prune(lowest) if lowest > state.pruned else 0
-    finally:
-        journal.close()
 
 
 def _published(now: Recommender, root: Path) -> RebuildReport | None:
@@ -93,10 +88,7 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     items = catalogue.items()
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
-    journal = ChangeLog(root / JOURNAL)
-    try:
+    with closing(ChangeLog(root / JOURNAL)) as journal:
         gone = deletions(journal, catalogue.sequence)
-    finally:
-        journal.close()
     standing = Standing(Base(now.items.identity or None, catalogue.sequence))
     return publish_items(now, items, root, manifest.sequence, standing, gone)

@@ -4,6 +4,7 @@ They take the whole path of a request, from stored users and the encoder to ids.
 can: a library, a processor or a version of this program that computes something else from the same bytes.
 """
 
+from contextlib import closing
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -32,8 +33,7 @@ def record(folder: Path) -> Manifest:
         BundleError: It cannot be loaded, or a score is not finite.
         PublishError: The file system refused.
     """
-    recommender = Recommender.load(folder, verify=False)
-    try:
+    with Recommender.load(folder, verify=False) as recommender:
         requests = _requests(recommender)
         answers = recommender.recommend_batch(requests)
         if not all(isfinite(score) for answer in answers for score in answer.scores):
@@ -51,8 +51,6 @@ def record(folder: Path) -> Manifest:
             )
             for request, answer in zip(requests, answers, strict=True)
         )
-    finally:
-        recommender.close()
     manifest = recommender.bundle.manifest.model_copy(update={"golden": golden})
     manifest.write(folder)
     return manifest
@@ -68,16 +66,13 @@ def check(recommender: Recommender) -> int:
     """
     bundle = recommender.bundle
     golden = bundle.manifest.golden or ()
-    users = UserProfiles.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)
-    try:
+    with closing(UserProfiles.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)) as users:
         alone = Recommender(bundle, recommender.index, users)
         stored, said = len(users), bundle.manifest.sizes.users
         if stored != said:
             where = str(bundle.users_file)
             raise BundleError(f"the file holds {stored} users, the manifest says {said}", where=where)
         answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
-    finally:
-        users.close()
     lists = [{item.item_id: item.score for item in answer.items} for answer in answers]
     wrong = list(map(_differences, golden, lists))
     allowed = 0 if recommender.index.exact else int(_SLACK * sum(len(one.items) for one in golden))

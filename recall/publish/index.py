@@ -3,25 +3,25 @@
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from recall._arrays import Float32
+from recall._arrays import Float32, Float64
 from recall._tensors import write_tensors
 from recall.bundle import files
-from recall.bundle.index_record import CandidateRecord, CertificateRecord, ChecksRecord, IndexRecord, ProvenanceRecord
-from recall.config import CHOOSING, IndexConfig
+from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex
+from recall.index.record import Certificate, ChecksRecord, IndexRecord, ProvenanceRecord, Trial
 from recall.index.registry import Checks, build_index, candidates, engine_of, like, open_index
-from recall.index.tuning.recall import Certificate, GroundTruth, QuerySplit, certify, lower_bound
-from recall.index.tuning.trials import Trial
-from recall.index.tuning.tuner import Bound, Tuning, tune
+from recall.index.tuning.recall import QuerySplit, lower_bound, recalls_found
+from recall.index.tuning.tuner import Tuning, exact_certificate, tune
 
 QUERIES = 8192
 """Users whose vectors an index is built, tuned and verified with, where there are as many: one vector each."""
 _MEASURING = 256  # of them, for an index that is exact anyway
 
+_FEW = "exact search: there are at most {:,} items"
 _FAULT = "Nothing was published. This is a fault of the library: please report it with the versions of faiss and numpy"
 
 
@@ -68,16 +68,16 @@ def write_index(
     """
     users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
-    tuned = None if small or config.kind not in CHOOSING else _tuned(vectors, users, config, before, tell)
+    tuned = None if small or not config.chooses else _tuned(vectors, users, config, before, tell)
     chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
     engine = engine_of(chosen.kind)
     with closing(chosen):
         path = folder / engine.file if engine.file is not None and chosen.write(folder / engine.file) else None
     with closing(open_index(path, engine.name, chosen.kind, chosen.params, vectors)) as opened:
-        if tuned is not None and tuned.bound.queries:
-            bound, found = tuned.bound, Certificate(tuned.bound.queries, tuned.bound.n, tuned.bound.recall, tuned.lowest)
+        if tuned is not None and len(tuned.shares):
+            shown, shares = tuned.certificate, tuned.shares
         else:
-            bound, found = _measured(opened, vectors, users, config)
+            shown, shares = _measured(opened, vectors, users, config)
         checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
         expected = checks.found(opened)
     write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
@@ -86,11 +86,20 @@ def write_index(
         file=path.name if path is not None else None,
         kind=chosen.kind,
         params=dict(opened.params),
-        **asdict(found),
-        certificate=CertificateRecord(**asdict(bound)),
-        candidates=tuple(CandidateRecord.model_validate(asdict(one)) for one in tuned.trials) if tuned is not None else (),
-        provenance=_provenance(users, asked.source),
-        why=tuned.why if tuned is not None else _why(config),
+        queries=len(shares),
+        n=shown.n,
+        recall=float(shares.mean()),
+        lowest=float(shares.min()),
+        certificate=shown,
+        candidates=tuned.trials if tuned is not None else (),
+        provenance=ProvenanceRecord(
+            source=asked.source,
+            fitting=len(users.fitting),
+            tuning=len(users.tuning),
+            verification=len(users.verification),
+            seed=users.seed,
+        ),
+        why=tuned.why if tuned is not None else _FEW.format(config.exact_up_to) if config.chooses else "",
         checks=ChecksRecord(queries=len(checks.queries), n=checks.rows.shape[1], found=expected),
     )
 
@@ -100,7 +109,7 @@ def _tuned(
 ) -> Tuning:
     """Return the fastest index that reaches the target; settings of `before` first."""
     threads = os.cpu_count() or 1
-    alike = like(before.kind, before.params) if before is not None and _may_be(before.engine, config) else []
+    alike = like(before.kind, before.params) if before is not None and config.kind in ("auto", before.engine) else []
     if alike:
         tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
         if not tuned.index.exact:
@@ -108,31 +117,15 @@ def _tuned(
     return tune(vectors, users, config, users.seed, threads, candidates(len(vectors), config.kind), tell=tell)
 
 
-def _may_be(engine: str, config: IndexConfig) -> bool:
-    """Whether an index of this engine may be chosen."""
-    return config.kind == "auto" or engine == config.kind
-
-
-def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Bound, Certificate]:
+def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Certificate, Float64]:
     """Measure the recall of an index without tuning, on held-out users where possible."""
     fresh = users.test_rounds[0] if len(users.verification) else users.fitting
     n = min(config.n, len(vectors))
-    if opened.exact:
-        found = certify(opened, vectors, fresh[:_MEASURING], n)
-        if found.recall < 1.0:
-            raise ExportError(f"an exact index found {found.recall:.6f} of the exact lists", where="index", hint=_FAULT)
-        return Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True), found
-    shares = GroundTruth.of(vectors, fresh, n).recalls(opened)
+    shares = recalls_found(opened, vectors, fresh[:_MEASURING] if opened.exact else fresh, n)
     recall = float(shares.mean())
+    if opened.exact:
+        if recall < 1.0:
+            raise ExportError(f"an exact index found {recall:.6f} of the exact lists", where="index", hint=_FAULT)
+        return exact_certificate(config, n), shares
     lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
-    bound = Bound(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target)
-    return bound, Certificate(len(shares), n, recall, float(shares.min()))
-
-
-def _provenance(users: QuerySplit, source: str) -> ProvenanceRecord:
-    counts = {"fitting": len(users.fitting), "tuning": len(users.tuning), "verification": len(users.verification)}
-    return ProvenanceRecord(source=source, **counts, seed=users.seed)
-
-
-def _why(config: IndexConfig) -> str:
-    return f"exact search: there are at most {config.exact_up_to:,} items" if config.kind in CHOOSING else ""
+    return Certificate(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target), shares

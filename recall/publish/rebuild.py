@@ -97,7 +97,7 @@ def rebuild(
         PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
     """
     old, unopened = open_for_another_index(resolve(source))  # the version alone: live changes stay on top of the new one
-    try:
+    with old:
         items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
         ids = items[old.bundle.encoder.schema.item_id].to_list()
@@ -111,8 +111,6 @@ def rebuild(
         standing = stand(root, ids, as_of)
         report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
         return replace(report, unopened=unopened)
-    finally:
-        old.close()
 
 
 def open_for_another_index(path: Path, users: Literal["own"] | None = "own") -> tuple[Recommender, str]:
@@ -157,11 +155,8 @@ def publish_items(
     """
     with BundleWriter.open(root) as writer:
         _assemble(old, items, writer, standing, deletions)
-        new = Recommender.load(writer.folder)
-        try:
+        with Recommender.load(writer.folder) as new:
             compared = _compare_lists(old, new)
-        finally:
-            new.close()
         published = writer.publish(golden.record, expected, kept(old.bundle.manifest))
     return _report(old, items, new.bundle.item_vectors, published, compared, standing)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from recall.bundle.deletions import write_deletions
-from recall.bundle.index_record import IndexRecord
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import CURRENT
 from recall.bundle.writer import BundleWriter, Provenance
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
-from recall.index.tuning.trials import Trial
+from recall.index.record import IndexRecord, Trial
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
@@ -62,7 +61,7 @@ def reindex(
     if root is not None and (root / MANIFEST).exists():
         raise PublishError("a bundle is not a folder to publish to", where=str(root), hint="Give one with versions: --out")
     old, unopened = open_for_another_index(source, users=None)
-    try:
+    with old:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
         users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
@@ -83,8 +82,6 @@ def reindex(
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
             published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))
         return ReindexReport(manifest.index, index, published, after.version, unopened)
-    finally:
-        old.close()
 
 
 def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:

@@ -94,8 +94,7 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
             hint=did_you_mean(format_, FORMATS),
         )
     _check_out(out)
-    recommender = Recommender.load(bundle)
-    try:
+    with Recommender.load(bundle) as recommender:
         catalogue = recommender.items.current()
         sides = [_items(recommender, catalogue)]
         if users:
@@ -111,8 +110,6 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
             "format": format_,
         }
         names = _write(out, format_, sides, about, manifest.sizes.dim)
-    finally:
-        recommender.close()
     counts = [len(side.ids) for side in sides]
     return VectorExport(
         out, manifest.version, catalogue.sequence, counts[0], counts[1] if users else None, manifest.sizes.dim, names

@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 
@@ -24,8 +24,7 @@ from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
-from recall.serving.scoring import Scorer
-from recall.serving.similar import Similarity
+from recall.serving.scoring import Scorer, Similarity
 from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
@@ -120,6 +119,12 @@ class Recommender:
         self.index.close()
         if self._held is not None:
             self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def recommend(self, request: Request, *, exact: bool = False, surely: bool = False) -> Recommendations:
         """Answer one request.

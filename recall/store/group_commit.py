@@ -2,20 +2,34 @@
 
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
 
-from recall.errors import RequestError
-from recall.store.sqlite import DurableFile, transaction
+from recall.errors import RecallError, RequestError
+from recall.store.high_water_mark import Mark
+from recall.store.sqlite import DurableFile, FileKind, transaction
+
+Found = TypeVar("Found")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Batch:
-    """What one caller wants written as a whole, and what came of it."""
+    """What one caller wants written as a whole, and what came of it.
 
+    Attributes:
+        key: idempotency key, if it has one.
+        digest: of what is to be written, which distinguishes batches of one key.
+        last: sequence of its last change, once it is written.
+    """
+
+    key: str | None = None
+    digest: bytes = b""
+    last: int = 0
     error: Exception | None = field(init=False, default=None)
     tried: bool = field(init=False, default=False)
     written: bool = field(init=False, default=False)
@@ -24,32 +38,63 @@ class Batch:
 AnyBatch = TypeVar("AnyBatch", bound=Batch)
 
 
-class Commits(Generic[AnyBatch]):
-    """The writer of one file; may be used from several threads at once."""
+class DurableLog(ABC, Generic[AnyBatch]):
+    """A file with many writers and readers, and the mark beside it. Thread-safe.
 
-    def __init__(
-        self,
-        file: DurableFile,
-        insert: Callable[[sqlite3.Connection, AnyBatch], None],
-        committed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Prepare; no file is opened yet.
+    No file is needed before the first change.
+    """
+
+    def __init__(self, path: Path, kind: FileKind, mark: str, wait: float, read_wait: float) -> None:
+        """Open nothing yet.
 
         Args:
-            file: used by this object only.
-            insert: writes one batch within a transaction, or leaves an `error` in it and writes nothing.
-            committed: called after each commit, before it is acknowledged.
+            path: the file.
+            kind: of the file; its tables include `CREATE`.
+            mark: name of the file beside it that says how far it reached.
+            wait: seconds that a writer waits for another process to finish.
+            read_wait: the same of a reader.
         """
-        self.file = file
-        self._insert = insert
-        self._committed = committed
+        self.path = path
+        self.mark = Mark(path.with_name(mark))
+        self._file = DurableFile(path, kind, wait)
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
-        self.on_commit: Callable[[float], None] = _noop
-        """Called with the seconds of each committed transaction, fsync included, on the thread that wrote it."""
+        self._reading, self._reader = Lock(), DurableFile(path, kind, read_wait)
+        self._told: Callable[[float], None] | None = None
 
-    def write(self, batch: AnyBatch) -> None:
-        """Write a batch; it is on disk when this returns.
+    def on_commit(self, callback: Callable[[float], None]) -> None:
+        """Register a callback invoked with the seconds of each commit, fsync included."""
+        self._told = callback
+
+    def checkpoint(self) -> None:
+        """Move what was written from the `-wal` file into the main file.
+
+        Raises:
+            RecallError: An error of the file's kind.
+        """
+        if self.path.exists():
+            with self._outside() as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        with self._lock:
+            self._file.close()
+        with self._reading:
+            self._reader.close()
+
+    @abstractmethod
+    def _insert(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
+        """Write one batch within a transaction, or raise RecallError and write nothing."""
+
+    @abstractmethod
+    def _note(self) -> None:
+        """Note outside of the file how far it reaches now; the writer's lock is held."""
+
+    def _commit(self, batch: AnyBatch) -> int:
+        """Write a batch, and return the sequence of its last change.
+
+        It is on disk when this returns. A batch whose key is known is not written again.
 
         Raises:
             RecallError: the batch's own error, or one of the file's kind. Then nothing was acknowledged: the batch may be
@@ -64,64 +109,81 @@ class Commits(Generic[AnyBatch]):
         if batch.error is not None:
             raise batch.error
         if not batch.written:
-            raise self.file.kind.error(
-                "the change was not written", where=str(self.file.path), why="the process was interrupted"
-            )
+            raise self._file.kind.error("the change was not written", where=str(self.path), why="the process was interrupted")
+        return batch.last
 
     @contextmanager
-    def alone(self) -> Iterator[sqlite3.Connection]:
+    def _alone(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction of the caller's own.
 
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._lock, self.file.reports("written"):
-            connection = self.file.writer()
+        with self._outside() as connection:
             with transaction(connection):
                 yield connection
-            self.file.check_in_place()
-            self._committed()
+            self._file.check_in_place()
+            self._note()
 
     @contextmanager
-    def outside(self) -> Iterator[sqlite3.Connection]:
+    def _outside(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection outside of a transaction, for maintenance.
 
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._lock, self.file.reports("written"):
-            yield self.file.writer()
+        with self._lock, self._file.reports("written"):
+            yield self._file.writer()
 
-    def close(self) -> None:
-        """Close the connection; a later call opens it again."""
-        with self._lock:
-            self.file.close()
+    def _read(self, ask: Callable[[sqlite3.Connection], Found], nothing: Found) -> Found:
+        """Return what a reader finds, or `nothing` without a file.
+
+        Args:
+            ask: reads the file.
+            nothing: the answer where there is no file.
+
+        Raises:
+            RecallError: An error of the file's kind.
+        """
+        with self._reading, self._reader.reports("read"):
+            connection = self._reader.reader()
+            return nothing if connection is None else ask(connection)
 
     def _write(self, batches: Sequence[AnyBatch]) -> None:
         """Write batches in one transaction, and set the result of each."""
         try:
-            with self.file.reports("written"):
-                connection = self.file.writer()
+            with self._file.reports("written"):
+                connection = self._file.writer()
                 began = time.perf_counter()
                 with transaction(connection):
                     for batch in batches:
-                        self._insert(connection, batch)
-                self.file.check_in_place()
-                self._committed()
-                self.on_commit(time.perf_counter() - began)
+                        self._take(connection, batch)
+                self._file.check_in_place()
+                self._note()
+                if self._told is not None:
+                    self._told(time.perf_counter() - began)
             for batch in batches:
                 batch.written = True
         except Exception as error:
             for batch in batches:
                 batch.error = batch.error or error
-            self.file.close()  # nothing is built upon what a disk that failed has left in memory
+            self._file.close()  # nothing is built upon what a disk that failed has left in memory
         finally:
             for batch in batches:
                 batch.tried = True
 
-
-def _noop(_seconds: float) -> None:
-    """Do nothing; the default callback of a commit."""
+    def _take(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
+        """Write one batch unless its key is known; an error of its own spoils no other."""
+        try:
+            known = None if batch.key is None else stored_answer(connection, batch.key, batch.digest)
+            if known is not None:
+                batch.last = known
+                return
+            self._insert(connection, batch)
+            if batch.key is not None:
+                store_answer(connection, batch.key, batch.digest, batch.last, MOST_KEYS)
+        except RecallError as error:
+            batch.error = error
 
 
 # Callers' own names for what they write, so that what is sent again is not taken twice.
@@ -129,11 +191,11 @@ def _noop(_seconds: float) -> None:
 CREATE = (
     "CREATE TABLE batches (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL)"
 )
-REMEMBERED = 100_000
-"""Batches whose keys are remembered."""
+MOST_KEYS = 100_000
+"""Batches whose idempotency keys are stored."""
 
 
-def taken_before(connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
+def stored_answer(connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
     """Return the answer to an earlier batch of this key, or None.
 
     Args:
@@ -150,15 +212,15 @@ def taken_before(connection: sqlite3.Connection, key: str, digest: bytes) -> int
     return None if known is None else int(known[1])
 
 
-def remember(connection: sqlite3.Connection, key: str, digest: bytes, last: int, most: int) -> None:
-    """Remember the answer to a batch, and forget all but the latest.
+def store_answer(connection: sqlite3.Connection, key: str, digest: bytes, last: int, most: int) -> None:
+    """Store the answer to a batch, and drop all but the latest.
 
     Args:
         connection: in a transaction.
         key: of the batch.
         digest: of the batch.
         last: sequence that was returned.
-        most: number of batches that are remembered.
+        most: number of batches that are kept.
     """
     statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
     number = connection.execute(statement, (key, digest, last)).lastrowid

@@ -5,7 +5,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -255,12 +255,9 @@ def _create(path: Path, kind: FileKind) -> None:
     made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         made.touch(exist_ok=False)  # SQLite would not say why it cannot
-        connection = sqlite3.connect(made, isolation_level=None)
-        try:
+        with closing(sqlite3.connect(made, isolation_level=None)) as connection:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
             connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
-        finally:
-            connection.close()  # moves everything from the WAL into the file, and removes the WAL
         with folder_lock(path.parent):
             if not path.exists():  # else another process was first
                 for rest in ("-wal", "-shm"):  # of a file that was moved away: SQLite would take it for the new one's

@@ -49,7 +49,7 @@ def certified(world: World, config: IndexConfig) -> Certified:
     fresh = np.ascontiguousarray(world.users[half : half + _FRESH])
     shares = recalls_found(tuning.index, world.items, fresh, config.n)
     deviation = float(shares.std() / math.sqrt(len(shares)))
-    return Certified(tuning.name, tuning.bound.lower, float(shares.mean()), deviation, seconds)
+    return Certified(tuning.name, tuning.certificate.lower, float(shares.mean()), deviation, seconds)
 
 
 def upsert_latency(seconds: float) -> Figure:

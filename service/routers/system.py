@@ -49,7 +49,7 @@ async def get_info(request: Request) -> Info:
         created=manifest.created,
         sizes=Sizes(users=manifest.sizes.users, items=manifest.sizes.items, factors=manifest.sizes.k),
         index=manifest.index.kind,
-        certificate=None if certificate is None else IndexCertificate(**certificate.model_dump(exclude={"looks"})),
+        certificate=None if certificate is None else IndexCertificate.model_validate(certificate, from_attributes=True),
         columns=Columns(
             features=[name for name in columns if name not in encoder.context_columns],
             context=[name for name in columns if name in encoder.context_columns],

@@ -204,3 +204,9 @@ def test_an_index_kind_of_before_is_refused_with_a_way_out_and_read_from_manifes
     with pytest.raises(ConfigError, match=r"no longer built.*'cells', 'ivf' or 'auto'"):
         parse_config({"fields": FIELDS, "index": {"kind": kind}})
     assert IndexConfig.recorded({"kind": kind, "target": 0.9}) == IndexConfig(kind="ivf", target=0.9)
+
+
+def test_an_unknown_index_kind_is_refused_with_the_nearest_and_chosen_anew_where_a_manifest_has_it() -> None:
+    with pytest.raises(ConfigError, match=r"index.kind: no index of kind 'cell' is known.*'cells'"):
+        parse_config({"fields": FIELDS, "index": {"kind": "cell"}})
+    assert IndexConfig.recorded({"kind": "elsewhere"}) == IndexConfig()

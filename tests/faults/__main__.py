@@ -1,14 +1,14 @@
-"""The fault scoreboard: what the service does when things go wrong, each fault really done to the real service.
+"""Inject faults into the real service and report how it behaves.
 
     python -m tests.faults --quick --check
     python -m tests.faults --check --docs docs/reliability.md
     python -m tests.faults --only 3 24
     python -m tests.faults --soak 1000000 --json results --docs docs/reliability.md
 
-Every answer that comes meanwhile is compared with brute force, in float64, over the vectors of the version and the changes
-that the answer names. `--quick` runs the fast set with fewer faults of each kind; `--only` runs the cases that it names,
-`--check` exits with 1 when one is missed, and names it. What a case needs and this machine lacks is said. With `--json`
-results are kept in a folder, and `--docs` writes all that is kept there.
+Every answer received during a fault is compared with a brute-force search in float64 over the item vectors of the version,
+and the live changes, that the answer names. `--quick` runs the fast cases with fewer repetitions, `--only` selects cases by
+number, and `--check` exits with 1 if a case fails. A case whose tools are not installed is skipped with a message. `--json`
+saves the results to a folder; `--docs` then writes a report of all results in that folder.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 
 from tests.faults.bench import Bench
-from tests.faults.board import Line, keep, kept, page, table, told
+from tests.faults.board import Result, load_results, report, save_result, summary, table
 from tests.faults.case import Case, Score
 from tests.faults.cases import CASES
 from tests.faults.shop import Shop
@@ -29,62 +29,63 @@ SOAK = 30
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
-    given = _arguments()
-    lines: list[Line] = []
-    began = time.perf_counter()
+    """Run from the command line; return the exit code."""
+    arguments = _arguments()
+    results: list[Result] = []
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         folder = Path(scratch)
         shop = Shop.open(folder / "shop")
-        for case in _chosen(given):
+        for case in _selected(arguments):
             (folder / str(case.number)).mkdir()
-            drawn = random.Random(1000 * given.seed + case.number)
-            bench = Bench(folder / str(case.number), shop, given.quick, drawn, given.soak or 20_000)
-            lines.append(run(case, bench))
-            print(*told(lines[-1]), sep="\n", flush=True)
-            if given.json:
-                keep(lines[-1], given.json, given.seed)
-    print("", *table(lines), "", f"{time.perf_counter() - began:.0f} s in all.", sep="\n")
-    if given.docs:
-        given.docs.parent.mkdir(parents=True, exist_ok=True)
-        given.docs.write_text(page(kept(given.json) if given.json else lines), encoding="utf-8")
-    missed = [one for one in lines if one.missed]
-    for one in missed:
-        print(f"missed: {one.case.number}, {one.case.name}: {'; '.join(one.score.missed)}", file=sys.stderr)
-    return 1 if given.check and missed else 0
+            rng = random.Random(1000 * arguments.seed + case.number)
+            bench = Bench(folder / str(case.number), shop, arguments.quick, rng, arguments.soak or 20_000)
+            results.append(run(case, bench))
+            print(*summary(results[-1]), sep="\n", flush=True)
+            if arguments.json:
+                save_result(results[-1], arguments.json, arguments.seed)
+    print("", *table(results), "", f"{time.perf_counter() - started:.0f} s in all.", sep="\n")
+    if arguments.docs:
+        arguments.docs.parent.mkdir(parents=True, exist_ok=True)
+        text = report(load_results(arguments.json) if arguments.json else results)
+        arguments.docs.write_text(text, encoding="utf-8")
+    failed = [one for one in results if one.failed]
+    for one in failed:
+        print(f"failed: {one.case.number}, {one.case.name}: {'; '.join(one.score.unmet)}", file=sys.stderr)
+    return 1 if arguments.check and failed else 0
 
 
-def run(case: Case, bench: Bench) -> Line:
-    """Do what a case says. One that breaks down is missed."""
-    score, began = Score(), time.perf_counter()
-    absent = case.missing()
-    if not absent:
+def run(case: Case, bench: Bench) -> Result:
+    """Run one case; an exception counts as a failure."""
+    score, started = Score(), time.perf_counter()
+    skipped = case.skip_reason()
+    if not skipped:
         try:
             case.run(bench, score)
-        except Exception as error:  # the others are still to be run
+        except Exception as error:  # continue with the other cases
             traceback.print_exc()
-            score.missed.append(f"it broke down: {type(error).__name__}: {error}")
-    return Line(case, score, time.perf_counter() - began, absent, bench.quick)
+            score.unmet.append(f"the case raised {type(error).__name__}: {error}")
+    return Result(case, score, time.perf_counter() - started, skipped, bench.quick)
 
 
-def _chosen(given: argparse.Namespace) -> list[Case]:
-    if given.only:
-        return [one for one in CASES if one.number in given.only]
-    if given.soak:
+def _selected(arguments: argparse.Namespace) -> list[Case]:
+    if arguments.only:
+        return [one for one in CASES if one.number in arguments.only]
+    if arguments.soak:
         return [one for one in CASES if one.number == SOAK]
-    return [one for one in CASES if (one.fast if given.quick else one.number != SOAK)]
+    return [one for one in CASES if (one.fast if arguments.quick else one.number != SOAK)]
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="the fast set, and fewer faults of each kind")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a case is missed")
-    parser.add_argument("--only", type=int, nargs="+", default=[], metavar="N", help="these cases only")
-    parser.add_argument("--docs", type=Path, help="Markdown file that is written anew")
-    parser.add_argument("--json", type=Path, help="folder that keeps the results of cases, a file each")
-    parser.add_argument("--soak", type=int, default=0, metavar="REQUESTS", help="case 30, with so many requests")
+    parser.add_argument("--quick", action="store_true", help="run the fast cases with fewer repetitions")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a case fails")
+    parser.add_argument("--only", type=int, nargs="+", default=[], metavar="N", help="run these cases only")
+    parser.add_argument("--docs", type=Path, help="write the report to this Markdown file")
+    parser.add_argument("--json", type=Path, help="save one result file per case in this folder")
+    parser.add_argument("--soak", type=int, default=0, metavar="REQUESTS", help="run case 30 with this many requests")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

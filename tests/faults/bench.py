@@ -1,4 +1,4 @@
-"""What cases work with: a folder of their own, a shop, and how thorough to be."""
+"""The test bench of a case: a scratch folder, a shop, and the number of repetitions."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -11,20 +11,20 @@ from tests.faults.servers import NOTHING, Server, serving
 from tests.faults.shop import Shop
 
 NOISE = 5.0
-"""Milliseconds by which a p99 may differ for no reason: a single pause of the machine is a hundredth of a few seconds."""
-_SHARED = 1000.0  # where other work shares the machine
+"""Tolerance for a p99, in milliseconds: one pause of the machine makes up a hundredth of a few seconds."""
+_SHARED = 1000.0  # with `--quick`, which runs on busy machines
 
 
 @dataclass
 class Bench:
-    """Where cases are run.
+    """The environment of one case.
 
     Attributes:
-        folder: for whatever they write.
-        shop: what is served.
-        quick: fewer runs of everything.
-        random: what is drawn, from the run's seed.
-        requests: of the soak.
+        folder: scratch folder.
+        shop: data and bundles to serve.
+        quick: whether to use fewer repetitions.
+        random: random numbers, seeded by the run.
+        requests: number of requests of the soak test.
     """
 
     folder: Path
@@ -35,23 +35,23 @@ class Bench:
     _numbers: "count[int]" = field(default_factory=count)
 
     def many(self, quick: int, full: int) -> int:
-        """How often to do something."""
+        """Choose a number of repetitions."""
         return quick if self.quick else full
 
     def within(self, seconds: float) -> float:
-        """A bound on time: with few faults, which run beside whatever else a machine does, only what hangs is missed."""
+        """Relax a time limit with `--quick`, so that only a hang fails on a busy machine."""
         return max(30.0, seconds) if self.quick else seconds
 
     def slower(self, before: float, times: float) -> float:
-        """Milliseconds that a p99 may reach that was `before`: so many times that, and `NOISE` more in any case."""
+        """Return the limit in milliseconds for a p99 that was `before`: a multiple of it, and at least `NOISE` more."""
         return max(times * before, before + (_SHARED if self.quick else NOISE))
 
     def place(self, name: str) -> Path:
-        """A path that nothing is at yet."""
+        """Return a path that does not exist yet."""
         return self.folder / f"{next(self._numbers)}-{name}"
 
     def root(self, versions: int = 1) -> Path:
-        """A new root with so many versions."""
+        """Create a root with this many versions."""
         return self.shop.root(self.place("bundles"), versions)
 
     def serve(
@@ -63,6 +63,6 @@ class Bench:
         limits: Mapping[int, int] | None = None,
         port: int | None = None,
     ) -> AbstractContextManager[Server]:
-        """As `serving`, with a log of its own."""
+        """Start a service, as `serving` does, with its own log file."""
         log = self.place("log")
         return serving(root, log, *options, environment=environment, before=before, limits=limits, port=port)

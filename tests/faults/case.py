@@ -1,4 +1,4 @@
-"""What a case is, and what comes of one: figures, and each thing that its pass line asks for and that was not so."""
+"""A fault case and the score of one run: measurements, and every requirement that was not met."""
 
 import math
 import shutil
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class Score:
-    """What a case has shown so far.
+    """Measurements of a case.
 
     Attributes:
-        runs: faults that were done.
-        failures: of those, how many did not end as the pass line says.
-        lost: requests without an answer, or with a 5xx that is no 503 with Retry-After.
-        lost_ack: changes that were acknowledged and are gone.
+        runs: number of faults injected.
+        failures: faults whose outcome did not meet the pass criterion.
+        lost: requests without an answer, or with a 5xx other than 503 with Retry-After.
+        lost_ack: changes that were acknowledged and later missing.
         wrong: answers that differ from brute force for the version and the sequence that they name.
-        p50, p99: milliseconds during the fault, from the moment that a request was due; NaN where nobody asked.
-        recovery: seconds from the end of the fault, or the start of a process, to the first right answer; NaN likewise.
-        missed: what was not as it should be, in words; at most a few of each kind.
-        notes: what else was measured.
+        p50, p99: latency during the fault in milliseconds, from the scheduled send time; NaN if no request was sent.
+        recovery: seconds from the end of the fault, or the start of a process, to the first correct answer; NaN likewise.
+        unmet: requirements that were not met, in words; at most a few of each kind.
+        notes: further measurements.
     """
 
     runs: int = 0
@@ -34,56 +34,56 @@ class Score:
     p50: float = math.nan
     p99: float = math.nan
     recovery: float = math.nan
-    missed: list[str] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def ran(self, well: bool, otherwise: str = "") -> bool:
-        """Count one fault; `otherwise` says what was wrong when it did not end well."""
+    def record(self, passed: bool, message: str = "") -> bool:
+        """Count one injected fault; `message` describes the outcome if it did not pass."""
         self.runs += 1
-        if not well:
+        if not passed:
             self.failures += 1
             if self.failures <= 5:
-                self.missed.append(otherwise)
-        return well
+                self.unmet.append(message)
+        return passed
 
-    def ask(self, true: bool, otherwise: str) -> None:
-        """Something that the pass line asks for beside the single faults."""
-        if not true:
-            self.missed.append(otherwise)
+    def require(self, passed: bool, message: str) -> None:
+        """Check a requirement of the case as a whole; `message` describes the failure."""
+        if not passed:
+            self.unmet.append(message)
 
     def recovered(self, seconds: float) -> None:
-        """Keep the longest recovery."""
+        """Record a recovery time; the longest counts."""
         self.recovery = seconds if math.isnan(self.recovery) else max(self.recovery, seconds)
 
     @property
     def passed(self) -> bool:
-        """Whether everything was as the pass line says."""
-        return self.runs > 0 and not (self.missed or self.failures or self.lost or self.lost_ack or self.wrong)
+        """Whether every requirement of the case was met."""
+        return self.runs > 0 and not (self.unmet or self.failures or self.lost or self.lost_ack or self.wrong)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One fault.
+    """A kind of fault.
 
     Attributes:
-        number: its place on the scoreboard.
-        name: what goes wrong.
-        inject: how it is made to go wrong.
-        line: what has to be so for the case to pass.
-        run: does it.
-        tools: programs without which it cannot be done.
-        fast: whether it belongs to the set that runs with every change.
+        number: identifies the case in the report.
+        name: what fails.
+        inject: how the fault is injected.
+        criterion: when the case passes.
+        run: injects the fault and fills a score.
+        tools: programs that the case needs.
+        fast: whether the case runs with `--quick` and in the test suite.
     """
 
     number: int
     name: str
     inject: str
-    line: str
+    criterion: str
     run: "Callable[[Bench, Score], None]"
     tools: Sequence[str] = ()
     fast: bool = False
 
-    def missing(self) -> str:
-        """Why it cannot be run here; empty when it can."""
+    def skip_reason(self) -> str:
+        """Why the case cannot run on this machine; empty if it can."""
         absent = [tool for tool in self.tools if shutil.which(tool) is None]
         return f"not run: {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not installed" if absent else ""

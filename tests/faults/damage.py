@@ -1,4 +1,4 @@
-"""Bundles that are damaged, incomplete, foreign, or larger than they say: none is to be served."""
+"""Bundles that are corrupt, incomplete, mixed up, or too large: none may be served."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 from recall.bundle import files, versions
 from recall.bundle.manifest import MANIFEST, FileEntry, Manifest
 from tests.faults import ROOT
-from tests.faults.activations import SERVES_ON, Fault, changed, each_refused, reason, refused, right_name
+from tests.faults.activations import REFUSED, Fault, changed, each_refused, expected_path, reason, refused
 from tests.faults.bench import NOISE, Bench
 from tests.faults.case import Case, Score
 
@@ -27,17 +27,17 @@ def truncated(bench: Bench, score: Score) -> None:
     faults = []
     for name in _names(bench):
         size = (bench.shop.templates[0] / name).stat().st_size
-        nearly = size - 2 if name == MANIFEST else size - 1  # its last byte ends a line, and says nothing
+        nearly = size - 2 if name == MANIFEST else size - 1  # the last byte is only a newline
         for length in [0, nearly, *(bench.random.randrange(size) for _ in range(bench.many(1, 18)))]:
 
-            def cut(folder: Path, name: str = name, length: int = length) -> Callable[[], None]:
+            def truncate(folder: Path, name: str = name, length: int = length) -> Callable[[], None]:
                 return changed(folder / name, lambda data: data[:length])
 
-            faults.append((f"{name} cut to {length} bytes of {size}", name, cut))
+            faults.append((f"{name} truncated to {length} of {size} bytes", name, truncate))
     base, during = each_refused(bench, score, faults, _SIZES.pattern, pause=0.0 if bench.quick else 0.1)
     most = bench.slower(base, 1.1)
-    score.ask(during <= most, f"p99 is {during:.1f} ms while versions are refused, {base:.1f} ms before")
-    score.notes.append(f"p99 may reach {most:.1f} ms: a tenth more, or {NOISE:g} ms for noise (1 s with few faults)")
+    score.require(during <= most, f"p99 is {during:.1f} ms while versions are refused, was {base:.1f} ms")
+    score.notes.append(f"limit for p99: {most:.1f} ms, 1.1 times the baseline or {NOISE:g} ms more (1 s more with --quick)")
 
 
 def flipped(bench: Bench, score: Score) -> None:
@@ -52,7 +52,7 @@ def flipped(bench: Bench, score: Score) -> None:
         def flip(folder: Path, name: str = name, place: int = place, bit: int = bit) -> Callable[[], None]:
             return changed(folder / name, lambda data: data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
 
-        faults.append((f"bit {bit} of byte {place} of {name}", name, flip))
+        faults.append((f"bit {bit} of byte {place} of {name} flipped", name, flip))
     each_refused(bench, score, faults)
 
 
@@ -75,12 +75,12 @@ def missing_or_foreign(bench: Bench, score: Score) -> None:
         )
     manifest = (foreign / MANIFEST).read_bytes()
     faults.append(("the manifest of another bundle", "", lambda folder: changed(folder / MANIFEST, lambda _: manifest)))
-    faults.append(("one file more", "extra.bin", lambda folder: _added(folder / "extra.bin")))
-    faults.append(("a link in place of a file", files.USERS, lambda folder: _linked(folder / files.USERS)))
+    faults.append(("an extra file", "extra.bin", lambda folder: _added(folder / "extra.bin")))
+    faults.append(("a symbolic link in place of a file", files.USERS, lambda folder: _linked(folder / files.USERS)))
     for part, value in (("dim", 5), ("items", 7), ("k", 3), ("users", 1)):
         faults.append(
             (
-                f"sizes.{part} that is not so, with the right checksum",
+                f"a wrong sizes.{part} under a correct checksum",
                 "",
                 lambda folder, part=part, value=value: _restated(folder, part, value),
             )
@@ -112,17 +112,17 @@ def _linked(path: Path) -> Callable[[], None]:
 
 
 def _restated(folder: Path, part: str, value: int) -> Callable[[], None]:
-    """A manifest that says something else and whose checksum is its own."""
+    """Write a manifest with a wrong size and a correct checksum; return how to undo it."""
     before = (folder / MANIFEST).read_bytes()
     manifest = Manifest.read(folder)
     manifest.model_copy(update={"sizes": manifest.sizes.model_copy(update={part: value})}).write(folder)
     return lambda: (folder / MANIFEST).write_bytes(before) and None
 
 
-def command(*words: object) -> "subprocess.CompletedProcess[str]":
-    """The command line."""
+def command(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    """Run the `recall` command."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-c", "from recall.cli import main; main()", *map(str, words)]
+    line = [sys.executable, "-c", "from recall.cli import main; main()", *map(str, arguments)]
     return subprocess.run(line, env=variables, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -134,11 +134,11 @@ def _by_command(bench: Bench, score: Score) -> None:
         done = command("activate", root, other.name)
         repair()
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower() or name in line]
-        score.ran(
+        score.record(
             done.returncode == 65 and bool(lines) and name in done.stderr,
             f"recall activate: {done.returncode} {done.stderr[-300:]!r}",
         )
-        score.ask("Traceback" not in done.stderr, "recall activate shows a trace")
+        score.require("Traceback" not in done.stderr, "recall activate prints a traceback")
 
 
 def too_large(bench: Bench, score: Score) -> None:
@@ -153,7 +153,9 @@ def too_large(bench: Bench, score: Score) -> None:
         manifest.model_copy(update={"files": {**manifest.files, files.ITEM_VECTORS: larger}}).write(folder)
         return lambda: (folder / MANIFEST).write_bytes(before) and None
 
-    each_refused(bench, score, [("ten times the memory of the machine", "", ten_times)] * bench.many(2, 10), "bytes of memory")
+    each_refused(
+        bench, score, [("a file of ten times the machine's memory", "", ten_times)] * bench.many(2, 10), "bytes of memory"
+    )
     _under_a_limit(bench, score)
 
 
@@ -169,38 +171,46 @@ def _under_a_limit(bench: Bench, score: Score) -> None:
         resource.prlimit(server.process.pid, resource.RLIMIT_AS, (most, most))
         larger = FileEntry(bytes=640 << 20, sha256=manifest.files[files.INDEX].sha256)
         manifest.model_copy(update={"files": {**manifest.files, files.INDEX: larger}}).write(other)
-        named = other.rename(right_name(other))
+        named = other.rename(expected_path(other))
         answer = server.post(f"/v1/models/{named.name}:activate", b"")
         well = refused(answer) and "bytes of memory" in reason(answer)
-        score.ran(well, f"ten times what RLIMIT_AS leaves: {answer.status} {answer.body[:200]!r}")
+        score.record(well, f"a file of ten times the remaining RLIMIT_AS: {answer.status} {answer.body[:200]!r}")
         served = server.post("/v1/recommend", {"user_id": "3"})
-        score.ran(served.status == 200 and served.json["bundle"] == live, "the live version is served no more")
-        score.ask(server.process.poll() is None, "the process is gone")
+        score.record(served.status == 200 and served.json["bundle"] == live, "the live version is no longer served")
+        score.require(server.process.poll() is None, "the process has ended")
 
 
 CASES = [
     Case(
         5,
         "a file is truncated",
-        "each file of a version is cut, it is activated",
-        f"{SERVES_ON}; sizes are told; p99 at most a tenth, or {NOISE:g} ms for noise, more than before",
+        "each file of a version is truncated, and the version activated",
+        f"{REFUSED}; the error names both sizes; p99 at most 1.1 times the baseline, or {NOISE:g} ms more",
         truncated,
         fast=True,
     ),
-    Case(6, "a bit is flipped", "one bit anywhere in a version, it is activated", SERVES_ON, flipped, fast=True),
+    Case(
+        6,
+        "a bit is flipped",
+        "one bit anywhere in a version is flipped, and the version activated",
+        REFUSED,
+        flipped,
+        fast=True,
+    ),
     Case(
         7,
-        "files are missing, renamed, foreign, or sizes do not agree",
-        "files taken away, renamed, added, linked, exchanged with another bundle's; manifests restated under a right checksum",
-        f"{SERVES_ON}; the command line ends with 65 and names the file",
+        "files are missing, renamed, or from another bundle, or sizes do not match",
+        "files removed, renamed, added, replaced by links or by those of another bundle; manifests with wrong sizes and a "
+        "correct checksum",
+        f"{REFUSED}; `recall activate` exits with 65 and names the file",
         missing_or_foreign,
         fast=True,
     ),
     Case(
         13,
-        "a version needs more memory than there is",
-        "a manifest that declares ten times the machine's memory; ten times what RLIMIT_AS leaves",
-        "refused before it is read; the process lives and serves on",
+        "a version needs more memory than is available",
+        "a manifest that declares ten times the machine's memory, or ten times the remaining RLIMIT_AS",
+        "refused before the file is read; the process survives and continues to serve",
         too_large,
     ),
 ]

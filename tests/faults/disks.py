@@ -1,4 +1,4 @@
-"""Disks that are full, and disks that fail."""
+"""Full disks and failing disks."""
 
 import subprocess
 import time
@@ -10,13 +10,13 @@ from urllib.parse import quote
 from serving.processes import free_port
 
 from recall.bundle import versions
-from tests.faults.asking import Asking
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.oracle import Changes, Oracle
 from tests.faults.publisher import publisher
 from tests.faults.servers import failing
 from tests.faults.shop import leftovers
+from tests.faults.steady_load import SteadyLoad
 from tests.faults.upserts import some_items, upsert
 
 USERS = [str(number) for number in range(1, 150, 4)]
@@ -24,7 +24,7 @@ USERS = [str(number) for number in range(1, 150, 4)]
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own in memory, of a size."""
+    """Mount a tmpfs of a given size until the block ends."""
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
     try:
@@ -37,7 +37,7 @@ def disk_full(bench: Bench, score: Score) -> None:
     """Case 9."""
     _publishers_limited(bench, score)
     if not _may_mount(bench.place("try")):
-        score.notes.append("mounting is not allowed here: only publishers were limited, by RLIMIT_FSIZE")
+        score.notes.append("mounting a tmpfs is not permitted here: tested with RLIMIT_FSIZE on publishers only")
         return
     with small_disk(bench.place("disk"), "16m") as disk, ExitStack() as stack:
         root = bench.shop.root(disk / "bundles")
@@ -45,38 +45,40 @@ def disk_full(bench: Bench, score: Score) -> None:
         oracle = Oracle(root)
         stack.callback(oracle.close)
         server = stack.enter_context(bench.serve(root)).ready()
-        with Asking(server.port, USERS, rate=50) as asking:
-            given = server.ask(upsert(some_items("first", 0), "first"))
-            score.ran(given.status == 200, f"a change before the disk is full: {given.status} {given.body[:200]!r}")
-            oracle.changed(given.json["sequence"], some_items("first", 0))
+        with SteadyLoad(server.port, USERS, rate=50) as load:
+            answer = server.ask(upsert(some_items("first", 0), "first"))
+            score.record(answer.status == 200, f"a change before the disk is full: {answer.status} {answer.body[:200]!r}")
+            oracle.changed(answer.json["sequence"], some_items("first", 0))
             ballast = disk / "ballast"
             _fill(ballast)
             refused = 0
             for number in range(bench.many(20, 200)):
                 answer = server.ask(upsert(some_items("full", number), f"full-{number}"))
-                if answer.status == 200:  # the journal had room left in it
+                if answer.status == 200:  # there was free space left in the log file
                     oracle.changed(answer.json["sequence"], some_items("full", number))
                     _fill(ballast)
                 else:
                     refused += 1
-                    score.ran(answer.status == 507 and answer.problem, f"a full disk: {answer.status} {answer.body[:200]!r}")
-            score.ask(refused > 0, "the disk was never full")
+                    score.record(answer.status == 507 and answer.problem, f"a full disk: {answer.status} {answer.body[:200]!r}")
+            score.require(refused > 0, "the disk was never full")
             with publisher(root, bench.shop.templates[1]) as one:
-                one.begin("times", 1, bench.place("told"))
+                one.begin("times", 1, bench.place("published"))
                 ended = one.end()
-                score.ran(ended > 0 and versions.live_name(root) == live, f"a publication on a full disk ended with {ended}")
-                score.ask(not leftovers(root), "a part of a bundle is left on the full disk")
+                score.record(
+                    ended > 0 and versions.live_name(root) == live, f"exit code of a publication on a full disk: {ended}"
+                )
+                score.require(not leftovers(root), "a partial bundle is left in staging")
             ballast.unlink()
             freed = time.perf_counter()
             answer = server.ask(upsert(some_items("after", 0), "after"))
-            score.ran(answer.status == 200, f"after space was freed: {answer.status} {answer.body[:200]!r}")
+            score.record(answer.status == 200, f"after space was freed: {answer.status} {answer.body[:200]!r}")
             score.recovered(time.perf_counter() - freed)
             if answer.status == 200:
                 oracle.changed(answer.json["sequence"], some_items("after", 0))
             newer = bench.shop.publish(root, 1)
             server.serves(newer.name, 20)
             time.sleep(0.3)
-        asking.judge(score, oracle)
+        load.check(score, oracle)
 
 
 def _may_mount(folder: Path) -> bool:
@@ -95,7 +97,7 @@ def _publishers_limited(bench: Bench, score: Score) -> None:
             one.begin("small", most)
             ended = one.end()
             well = ended > 0 and versions.live_name(root) == live and not leftovers(root)
-            score.ran(well, f"no file may grow beyond {most} bytes: ended with {ended}, left {leftovers(root)}")
+            score.record(well, f"file size limit of {most} bytes: exit code {ended}, left in staging {leftovers(root)}")
 
 
 def _fill(path: Path) -> None:
@@ -118,29 +120,29 @@ def fsync_fails(bench: Bench, score: Score) -> None:
             answer = server.ask(upsert(first, "before"))
             oracle.changed(answer.json["sequence"], first)
             acknowledged["before"] = first
-            with Asking(port, USERS, rate=50) as asking:
+            with SteadyLoad(port, USERS, rate=50) as load:
                 with failing(server.process.pid, calls, f"error={error}"):
                     for at in range(bench.many(5, 20)):
                         changes = some_items(f"failing {number}", at)
                         answer = server.ask(upsert(changes, f"failing-{at}"))
                         well = answer.problem and answer.status in (500, 503, 507)
-                        score.ran(well, f"{calls} {error}: {answer.status} {answer.body[:200]!r}")
+                        score.record(well, f"{calls} {error}: {answer.status} {answer.body[:200]!r}")
                         if answer.status == 200:
                             acknowledged[f"failing-{at}"] = changes
                             oracle.changed(answer.json["sequence"], changes)
-                mended = time.perf_counter()
+                repaired = time.perf_counter()
                 after = some_items(f"after {number}", 0)
                 answer = server.ask(upsert(after, "after"))
-                while answer.status != 200 and time.perf_counter() < mended + 20:
+                while answer.status != 200 and time.perf_counter() < repaired + 20:
                     time.sleep(0.1)
                     answer = server.ask(upsert(after, "after"))
-                score.ran(answer.status == 200, f"after {calls} worked again: {answer.status} {answer.body[:200]!r}")
-                score.recovered(time.perf_counter() - mended)
+                score.record(answer.status == 200, f"after {calls} worked again: {answer.status} {answer.body[:200]!r}")
+                score.recovered(time.perf_counter() - repaired)
                 if answer.status == 200:
                     oracle.changed(answer.json["sequence"], after)
                     acknowledged["after"] = after
                 time.sleep(0.2)
-            asking.judge(score, oracle)
+            load.check(score, oracle)
             server.kill()
         with bench.serve(root, port=port) as server:
             server.ready()
@@ -154,8 +156,9 @@ CASES = [
     Case(
         9,
         "the disk is full",
-        "a file system of 16 MB filled to the last byte under changes and a publication; RLIMIT_FSIZE on a publisher",
-        "changes are answered 507, a publication fails and leaves nothing, answers go on; all works again when there is room",
+        "a 16 MB file system is filled to the last byte during upserts and a publication; RLIMIT_FSIZE on a publisher",
+        "changes are answered with 507, a publication fails and leaves nothing behind, reads continue; everything works again "
+        "once space is freed",
         disk_full,
         tools=("mount",),
         fast=True,
@@ -163,8 +166,8 @@ CASES = [
     Case(
         10,
         "fsync fails",
-        "strace has fsync, fdatasync and pwrite64 of the running service fail with EIO or ENOSPC",
-        "no change is acknowledged meanwhile; those before and after are there after a kill -9",
+        "strace makes fsync, fdatasync and pwrite64 of the running service fail with EIO or ENOSPC",
+        "no change is acknowledged during the fault; those before and after it survive a kill -9",
         fsync_fails,
         tools=("strace",),
     ),

@@ -1,7 +1,7 @@
-"""An open load that one thread can send many thousands a second of: requests leave when they are due, by epoll.
+"""An open load of many thousand requests a second from one thread, by epoll.
 
-A latency counts from the moment that a request was due. Connections are opened as they are needed, up to a bound; a request
-for which there is none is not sent, and counts as not sent.
+Latency is measured from the scheduled send time. Connections are opened as needed, up to a limit; a request for which none is
+free is not sent and counted as unsent.
 """
 
 import random
@@ -16,14 +16,14 @@ from serving.connection import Connection
 
 @dataclass
 class Flood:
-    """What came of a load.
+    """Results of a load.
 
     Attributes:
-        seconds: how long it was sent.
-        sent: requests that left.
-        late: seconds by which the sender itself was behind, at most.
-        answered: latencies in seconds, by status; 0 where the connection was closed.
-        unsent: requests for which there was no connection.
+        seconds: duration.
+        sent: requests sent.
+        late: largest delay of the sender itself, in seconds.
+        answered: latencies in seconds, by status; 0 for a closed connection.
+        unsent: requests for which no connection was free.
     """
 
     seconds: float = 0.0
@@ -34,17 +34,23 @@ class Flood:
 
 
 def flood(
-    port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int, most: int = 1500, settle: float = 0.0
+    port: int,
+    requests: Sequence[bytes],
+    rate: float,
+    seconds: float,
+    seed: int,
+    max_connections: int = 1500,
+    settle: float = 0.0,
 ) -> Flood:
-    """Send requests as a Poisson process of `rate` a second, over `most` connections at most; wait for what was sent.
+    """Send requests as a Poisson process of `rate` a second over at most `max_connections`, and wait for the answers.
 
-    What is due in the first `settle` seconds, before those that count, is sent and not told of: it opens the connections.
+    Requests of the first `settle` seconds open the connections and are not part of the results.
     """
-    drawn, told = random.Random(seed), Flood()
+    rng, results = random.Random(seed), Flood()
     poll = select.epoll()
     idle = [Connection(port) for _ in range(64)]
-    every = {one.socket.fileno(): one for one in idle}
-    for file in every:
+    connections = {one.socket.fileno(): one for one in idle}
+    for file in connections:
         poll.register(file, select.EPOLLIN)
     busy = turn = 0
     began = time.perf_counter()
@@ -53,33 +59,33 @@ def flood(
     while due < until or (busy and now < until + 10):
         while due <= now and due < until:
             if due >= counted:
-                told.late = max(told.late, now - due)
-            if not idle and len(every) < most:
+                results.late = max(results.late, now - due)
+            if not idle and len(connections) < max_connections:
                 with suppress(OSError):
                     idle.append(Connection(port))
-                    every[idle[-1].socket.fileno()] = idle[-1]
+                    connections[idle[-1].socket.fileno()] = idle[-1]
                     poll.register(idle[-1].socket.fileno(), select.EPOLLIN)
             one = idle.pop() if idle else None
             if one is not None:
                 one.due = due
                 turn += 1
-                with suppress(OSError):  # it was closed, which poll tells of
+                with suppress(OSError):  # closed by the server; poll reports it
                     one.socket.send(requests[turn % len(requests)])
                 busy += 1
             if due >= counted:
-                told.sent += one is not None
-                told.unsent += one is None
-            due += drawn.expovariate(rate)
+                results.sent += one is not None
+                results.unsent += one is None
+            due += rng.expovariate(rate)
             now = time.perf_counter()
         for file, _ in poll.poll(max(0.0, min(due - now, 0.01)) if due < until else 0.01):
-            one = every[file]
+            one = connections[file]
             status = one.take()
             if status < 0:
                 continue
             if status == 0:
                 poll.unregister(file)
                 one.socket.close()
-                del every[file]
+                del connections[file]
                 if one in idle:
                     idle.remove(one)
                     continue
@@ -87,12 +93,12 @@ def flood(
                 idle.append(one)
             busy -= 1
             if one.due >= counted:
-                told.answered.setdefault(status, []).append(time.perf_counter() - one.due)
+                results.answered.setdefault(status, []).append(time.perf_counter() - one.due)
         now = time.perf_counter()
-    told.seconds = seconds
+    results.seconds = seconds
     if busy:
-        told.answered.setdefault(0, []).extend([10.0] * busy)
-    for one in every.values():
+        results.answered.setdefault(0, []).extend([10.0] * busy)
+    for one in connections.values():
         one.socket.close()
     poll.close()
-    return told
+    return results

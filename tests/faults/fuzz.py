@@ -1,4 +1,4 @@
-"""Requests that are made up from the OpenAPI document."""
+"""Fuzzing of every operation with requests generated from the OpenAPI document."""
 
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
@@ -13,7 +13,7 @@ def fuzzed(bench: Bench, score: Score) -> None:
         from schemathesis import GenerationMode
         from schemathesis.specs.openapi.checks import positive_data_acceptance
     except ImportError as error:
-        score.missed.append(f"not run: {error.name} is not installed")
+        score.unmet.append(f"not run: {error.name} is not installed")
         return
     root = bench.root(2)
     with bench.serve(root) as server:
@@ -33,8 +33,8 @@ def fuzzed(bench: Bench, score: Score) -> None:
                     nonlocal sent
                     sent += 1
                     if (case.headers or {}).get("X-Request-Timeout-Ms"):
-                        case.headers["X-Request-Timeout-Ms"] = "60000"  # 504 is what it is for
-                    if mode is GenerationMode.POSITIVE:  # noqa: B023 - called before the next round
+                        case.headers["X-Request-Timeout-Ms"] = "60000"  # a short timeout is meant to give 504
+                    if mode is GenerationMode.POSITIVE:  # noqa: B023 - called within this iteration
                         case.call_and_validate(excluded_checks=[positive_data_acceptance])
                     else:
                         answer = case.call()
@@ -47,20 +47,20 @@ def fuzzed(bench: Bench, score: Score) -> None:
                     answered()
                 except Exception as error:
                     if "Unsatisfiable" in type(error).__name__ or "no cases" in str(error).lower() or "Cannot" in str(error):
-                        continue  # nothing can be wrong with it
-                    score.ran(False, f"{name}: {str(error)[:600]}")
+                        continue  # no such request exists
+                    score.record(False, f"{name}: {str(error)[:600]}")
                 else:
-                    score.ran(True)
+                    score.record(True)
         score.notes.append(f"{sent:,} requests to {len(operations)} operations")
-        score.ask("Traceback" not in server.log.read_text(), "a trace is in the log")
+        score.require("Traceback" not in server.log.read_text(), "traceback in the log")
 
 
 CASES = [
     Case(
         20,
-        "whatever the OpenAPI document allows, and what it does not",
-        "schemathesis makes requests up for every operation",
-        "only documented statuses and shapes; no 5xx",
+        "valid and invalid requests by the OpenAPI document",
+        "schemathesis generates requests for every operation",
+        "only documented statuses and response schemas; no 5xx",
         fuzzed,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Requests and answers as bytes on a socket: exactly what is written here is sent."""
+"""A minimal HTTP client that sends exactly the bytes it is given."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ _BLANK = b"\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """An HTTP response."""
 
     status: int
     headers: dict[str, str]
@@ -21,12 +21,12 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body's value."""
+        """The body parsed as JSON."""
         return orjson.loads(self.body)
 
     @property
     def problem(self) -> bool:
-        """Whether it is a problem document that says of itself what the status line says."""
+        """Whether the body is a problem document whose status matches the status line."""
         if self.headers.get("content-type") != "application/problem+json":
             return False
         document = self.json
@@ -34,30 +34,30 @@ class Answer:
 
     @property
     def pointers(self) -> list[str]:
-        """What a problem document says was wrong, as JSON pointers."""
+        """The JSON pointers of the errors in a problem document."""
         return [entry["pointer"] for entry in self.json["errors"]]
 
     @property
-    def come_back(self) -> bool:
-        """Whether it is a 503 that says when to come back."""
+    def retry_later(self) -> bool:
+        """Whether the status is 503 with Retry-After."""
         return self.status == 503 and "retry-after" in self.headers
 
 
 def request(method: str, target: str, body: bytes = b"", **headers: str) -> bytes:
-    """A request; headers may have underscores for their dashes."""
+    """Build a request; underscores in header names become dashes."""
     lines = [f"{method} {target} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def post(target: str, value: object, **headers: str) -> bytes:
-    """A POST of JSON, or of bytes that say they are."""
+    """Build a POST of a JSON value, or of bytes sent as JSON."""
     body = value if isinstance(value, bytes) else orjson.dumps(value)
     return request("POST", target, body, **{"content-type": JSON, **headers})
 
 
 def receive(connection: socket.socket) -> Answer:
-    """One answer, and no byte of the next. Raises ConnectionError when the server closes before it is whole."""
+    """Read one response and not a byte more. Raises ConnectionError if the server closes before it is complete."""
     head = b""
     while not head.endswith(_BLANK):
         seen = connection.recv(65536, socket.MSG_PEEK)
@@ -65,7 +65,7 @@ def receive(connection: socket.socket) -> Answer:
         head += _more(connection, len(seen) if end < 0 else end + len(_BLANK) - len(head))
     first, *lines = head.decode("latin-1").strip().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
-    length = int(headers.get("content-length", 0))  # an answer 304 has none
+    length = int(headers.get("content-length", 0))  # a 304 has none
     parts = []
     while length > 0:
         parts.append(_more(connection, length))
@@ -76,19 +76,19 @@ def receive(connection: socket.socket) -> Answer:
 def _more(connection: socket.socket, most: int) -> bytes:
     data = connection.recv(most or 1)
     if not data:
-        raise ConnectionError("closed before the whole answer came")
+        raise ConnectionError("the connection was closed before the response was complete")
     return data
 
 
 def ask(port: int, raw: bytes, timeout: float = 30) -> Answer:
-    """Send bytes on a connection of their own. Raises OSError."""
+    """Send bytes on a new connection. Raises OSError."""
     with socket.create_connection(("127.0.0.1", port), timeout) as connection:
         connection.sendall(raw)
         return receive(connection)
 
 
 def wait_for(port: int, path: str, status: int, seconds: float) -> Answer:
-    """Ask until the answer has that status. Raises TimeoutError."""
+    """Poll a path until it returns a status. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     last = "no answer"
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What the right answer is: brute force in float64 over the vectors of the version, and the changes, that an answer names."""
+"""The expected answer: brute-force search in float64 over the version, and the live changes, that an answer names."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,41 +15,41 @@ from recall.serving.request import Request
 from recall.store.items.encoding import ItemReader
 
 NEAR = 1e-5
-"""Scores this close, relative to the larger one or to 1, are the same."""
+"""Tolerance for scores, relative to the larger one or to 1."""
 
 Changes = Mapping[str, Mapping[str, object] | None]
 
 
 class Oracle:
-    """Knows every version of a root, and is told of every change that was acknowledged."""
+    """Checks answers against every version of a root and every acknowledged change."""
 
     def __init__(self, root: Path) -> None:
-        """Versions are read when an answer names them."""
+        """Open a root; versions are loaded when an answer first names them."""
         self._root = root
         self._versions: dict[str, _Version] = {}
         self._changes: list[tuple[int, Changes]] = []
 
     def changed(self, sequence: int, changes: Changes) -> None:
-        """Items were given, or deleted where they are None, in one batch whose last change has this sequence."""
+        """Register an acknowledged batch of items, None for a deleted one, by the sequence of its last change."""
         self._changes.append((sequence, changes))
         self._changes.sort(key=lambda one: one[0])
 
     def fault(self, answer: Mapping[str, Any], user_id: str | None, n: int) -> str:
-        """What is wrong with an answer to a request that says no more than these; empty when it is right."""
+        """Describe what is wrong with an answer to a plain request for `n` items; empty if it is correct."""
         name = answer["bundle"]
         if name not in self._versions:
             folder = self._root / VERSIONS / name
             if not folder.is_dir():
-                return f"it names the version {name}, which is not there"
+                return f"it names the version {name}, which does not exist"
             self._versions[name] = _Version(folder)
         return self._versions[name].fault(answer, user_id, n, self._changes)
 
     def recall(self, answer: Mapping[str, Any], user_id: str | None, n: int) -> float:
-        """Share of the right items that an answer holds; `fault` has to have been asked for its version."""
+        """Return the recall of an answer; call `fault` for its version first."""
         return self._versions[answer["bundle"]].recall(answer, user_id, n, self._changes)
 
     def close(self) -> None:
-        """Let go of the versions."""
+        """Close all loaded versions."""
         for version in self._versions.values():
             version.recommender.close()
         self._versions.clear()
@@ -73,16 +73,17 @@ class _Version:
         scores = self._scores(user_id, answer["sequence"], changes)
         found = [(item["item_id"], item["score"]) for item in answer["items"]]
         if len(found) != min(n, len(scores)):
-            return f"{len(found)} items, {min(n, len(scores))} are right"
+            return f"{len(found)} items, expected {min(n, len(scores))}"
         if len({item_id for item_id, _ in found}) < len(found):
-            return "an item is there twice"
+            return "an item appears twice"
         best = sorted(scores.values(), reverse=True)
-        for place, (item_id, score) in enumerate(found):
+        for position, (item_id, score) in enumerate(found):
             if item_id not in scores:
-                return f"an item at place {place} that is none, is deleted, or was seen"
+                return f"the item at position {position} does not exist, is deleted, or was seen by the user"
             near = NEAR * max(1.0, abs(score))
-            if abs(scores[item_id] - score) > near or abs(best[place] - score) > near:
-                return f"place {place} scores {score:.7g}; the item is worth {scores[item_id]:.7g}, the place {best[place]:.7g}"
+            if abs(scores[item_id] - score) > near or abs(best[position] - score) > near:
+                expected = f"{scores[item_id]:.7g} for the item and {best[position]:.7g} at this position"
+                return f"position {position}: score {score:.7g}, expected {expected}"
         return ""
 
     def recall(self, answer: Mapping[str, Any], user_id: str | None, n: int, changes: list[tuple[int, Changes]]) -> float:
@@ -98,17 +99,17 @@ class _Version:
         if key not in self._scored:
             vector, seen = self._user(user_id)
             scores = dict(zip(self._ids, (self._vectors @ vector).tolist(), strict=True))
-            given: dict[str, Mapping[str, object]] = {}
+            upserted: dict[str, Mapping[str, object]] = {}
             for at, batch in changes:
                 if self._folded < at <= sequence:
                     for item_id, values in batch.items():
                         if values is None:
                             scores.pop(item_id, None)
-                            given.pop(item_id, None)
+                            upserted.pop(item_id, None)
                         else:
-                            given[item_id] = values
-            if given:
-                read = self._reader.given(self._reader.read(given))
+                            upserted[item_id] = values
+            if upserted:
+                read = self._reader.given(self._reader.read(upserted))
                 scores |= zip(read.ids, (np.asarray(read.vectors, dtype=np.float64) @ vector).tolist(), strict=True)
             if len(self._scored) > 2000:
                 self._scored.clear()

@@ -1,4 +1,4 @@
-"""Code and bombs in bundles."""
+"""Malicious bundles: executable code, and headers with false sizes."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ from tests.faults.http import wait_for
 
 
 class _Payload:
-    """What unpickling runs: it makes a file."""
+    """Creates a marker file when it is unpickled."""
 
     def __init__(self, marker: str) -> None:
         self.marker = marker
@@ -45,39 +45,39 @@ def payloads(bench: Bench, score: Score) -> None:
     bombs = {
         "a pickle": pickled,
         "an array of objects": arrays.read_bytes(),
-        "a header of 2^60 bytes": huge,
-        "a deep header": len(deep).to_bytes(8, "little") + deep,
-        "tensors that overlap": len(overlapping).to_bytes(8, "little") + overlapping + b"\0" * 24,
+        "a header length of 2^60": huge,
+        "a deeply nested header": len(deep).to_bytes(8, "little") + deep,
+        "overlapping tensors": len(overlapping).to_bytes(8, "little") + overlapping + b"\0" * 24,
         "a tensor of 2^60 numbers": len(vast).to_bytes(8, "little") + vast + b"\0" * 16,
-        "an index that says it holds 2^62 vectors": b"IxFI"
+        "an index that declares 2^62 vectors": b"IxFI"
         + (129).to_bytes(4, "little")
         + (1 << 62).to_bytes(8, "little") * 3
         + b"\0" * 40,
-        "an index of noise": bytes(bench.random.randrange(256) for _ in range(4000)),
+        "random bytes": bytes(bench.random.randrange(256) for _ in range(4000)),
     }
     faults = []
     for what, data in bombs.items():
         for name in (files.ITEM_VECTORS, files.INDEX, files.TABLES, files.CHECKS, files.COUNTS)[: bench.many(2, 5)]:
             faults.append((f"{what} as {name}", "", lambda folder, name=name, data=data: replaced(folder, name, data)))
     for name in ("model.pkl", "model.pt", "weights.npy"):
-        faults.append((f"{name} beside the others", name, lambda folder, name=name: _also(folder / name, pickled)))
+        faults.append((f"an extra file {name}", name, lambda folder, name=name: _also(folder / name, pickled)))
     each_refused(bench, score, faults)
-    score.ran(not marker.exists(), "code of a bundle was run")
+    score.record(not marker.exists(), "code in a bundle was executed")
     root = bench.root()
     with bench.serve(root) as server:
         server.ready()
         mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
-        score.ran("torch" not in mapped, "the serving process has torch")
+        score.record("torch" not in mapped, "the serving process has loaded torch")
         memory = server.memory()
         other = bench.shop.publish(root, 1)
         wait_for(server.port, "/health/ready", 200, 30)
-        score.notes.append(f"the server holds {memory / 1e6:.0f} MB of its own; {other.name} was served beside")
+        score.notes.append(f"the server uses {memory / 1e6:.0f} MB; {other.name} was then published and served")
     checked = (
         "import sys, service.app; found = {'torch', 'joblib', 'dill', 'cloudpickle'} & set(sys.modules);"
         "sys.exit(str(found) if found else 0)"
     )
     done = subprocess.run([sys.executable, "-c", checked], cwd=ROOT, capture_output=True, text=True, check=False)
-    score.ran(done.returncode == 0, f"the service imports {done.stderr.strip()[-200:]}")
+    score.record(done.returncode == 0, f"the service imports {done.stderr.strip()[-200:]}")
 
 
 def _also(path: Path, data: bytes) -> Callable[[], None]:
@@ -88,9 +88,11 @@ def _also(path: Path, data: bytes) -> Callable[[], None]:
 CASES = [
     Case(
         29,
-        "code and bombs in a bundle",
-        "pickles, arrays of objects, headers that lie, in the place of files and beside them, under right checksums",
-        "all are refused, none is run; the serving process has no torch",
+        "malicious files in a bundle",
+        "pickles, arrays of Python objects, and headers with false sizes, in place of bundle files and beside them, "
+        "under correct "
+        "checksums",
+        "all are refused, no code is executed; the serving process does not import torch",
         payloads,
     ),
 ]

@@ -1,12 +1,12 @@
-"""A publisher as a process of its own, to be killed: `python -m tests.faults.publisher ROOT TEMPLATE`.
+"""A publisher process that tests may kill: `python -m tests.faults.publisher ROOT TEMPLATE`.
 
-Each line that it reads has a child begin something, whose process id it prints; and when the child is gone, how it ended.
+For each line on stdin it forks a child that runs a command; it prints the child's process id, and its exit code at the end.
 
-    loop TOLD     publish for ever; each version's name is written to the file TOLD when it is published
-    times N TOLD  publish N times
-    once          stop, to be let go on by SIGCONT, and publish
-    lock          take the root's lock and wait for ever
-    small BYTES   publish where no file may grow beyond so many bytes
+    loop LOG      publish in a loop; append the name of each version to the file LOG once it is published
+    times N LOG   publish N times
+    once          stop until SIGCONT, then publish once
+    lock          take the lock of the root and hold it
+    small BYTES   publish under a file size limit (RLIMIT_FSIZE)
 """
 
 import os
@@ -26,33 +26,33 @@ from tests.faults.shop import copy
 
 
 class Publisher:
-    """Starts children that publish to a root."""
+    """Controls a publisher process."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        """Of a process that runs this module."""
+        """Control a process that runs this module."""
         self._process = process
 
     def begin(self, *words: object) -> int:
-        """Have a child begin; gives its process id."""
+        """Start a child; return its process id."""
         assert self._process.stdin is not None
         print(*words, file=self._process.stdin, flush=True)
         return int(self._line())
 
     def end(self) -> int:
-        """Wait for the child; gives its exit code, or less than 0 for the signal that killed it."""
+        """Wait for the child; return its exit code, or the negated number of the signal that killed it."""
         return int(self._line())
 
     def _line(self) -> str:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("the publisher is gone")
+            raise RuntimeError("the publisher process has ended")
         return line
 
 
 @contextmanager
 def publisher(root: Path, template: Path) -> Iterator[Publisher]:
-    """A process that starts children which publish copies of a bundle to a root."""
+    """Run a process whose children publish copies of a bundle to a root."""
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tests.faults.publisher", str(root), str(template)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables) as process:
@@ -62,12 +62,12 @@ def publisher(root: Path, template: Path) -> Iterator[Publisher]:
 
 
 def stopped(pid: int) -> bool:
-    """Whether a process stands still."""
+    """Whether a process is stopped."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
 
 def main() -> None:
-    """Do as the lines say."""
+    """Run the commands on stdin."""
     root, template = Path(sys.argv[1]), Path(sys.argv[2])
     for line in sys.stdin:
         child = os.fork()
@@ -75,7 +75,7 @@ def main() -> None:
             try:
                 _child(root, template, line.split())
             except RecallError as error:
-                print(error, file=sys.stderr, flush=True) if os.environ.get("FAULTING_LOUD") else None
+                print(error, file=sys.stderr, flush=True) if os.environ.get("FAULTS_VERBOSE") else None
                 os._exit(error.exit_code)
             os._exit(0)
         print(child, flush=True)
@@ -84,32 +84,32 @@ def main() -> None:
 
 def _child(root: Path, template: Path, words: list[str]) -> None:
     match words:
-        case ["loop", told]:
+        case ["loop", log]:
             while True:
-                _publish(root, template, told)
-        case ["times", count, told]:
+                _publish(root, template, log)
+        case ["times", count, log]:
             for _ in range(int(count)):
-                _publish(root, template, told)
+                _publish(root, template, log)
         case ["once"]:
             os.kill(os.getpid(), signal.SIGSTOP)
             _publish(root, template)
         case ["lock"]:
             with versions.locked(root / versions.LOCK, 10, versions.PUBLISHING):
                 time.sleep(600)
-        case ["small", most]:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), int(most)))
+        case ["small", limit]:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
             _publish(root, template)
 
 
-def _publish(root: Path, template: Path, told: str = "") -> None:
+def _publish(root: Path, template: Path, log: str = "") -> None:
     with versions.staging(root) as staged:
         try:
             copy(template, staged)
         except OSError as error:
             raise RecallError("the bundle cannot be written", why=str(error)) from None
         name = versions.publish(staged, root, keep=3).name
-    if told:
-        with open(told, "a") as file:
+    if log:
+        with open(log, "a") as file:
             file.write(name + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The real service as a process, and what is done to processes: limits, signals, and system calls that fail."""
+"""The real service as a subprocess, with resource limits and injected system call failures."""
 
 import os
 import resource
@@ -21,13 +21,13 @@ NOTHING: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class Server:
-    """A service that runs.
+    """A running service.
 
     Attributes:
         port: on the loopback address.
-        process: its first process.
-        log: what it has written.
-        started: when it was begun, by `time.perf_counter`.
+        process: its main process.
+        log: file with its output.
+        started: start time, by `time.perf_counter`.
     """
 
     port: int
@@ -36,24 +36,24 @@ class Server:
     started: float
 
     def ask(self, raw: bytes, timeout: float = 30) -> Answer:
-        """Send bytes on a connection of their own."""
+        """Send bytes on a new connection."""
         return ask(self.port, raw, timeout)
 
     def get(self, target: str, **headers: str) -> Answer:
-        """Ask for a path."""
+        """Send a GET request."""
         return self.ask(request("GET", target, **headers))
 
     def post(self, target: str, value: object, **headers: str) -> Answer:
-        """Post JSON, or bytes that say they are."""
+        """POST a JSON value, or bytes sent as JSON."""
         return self.ask(post(target, value, **headers))
 
     def ready(self, seconds: float = 120) -> "Server":
-        """Wait until requests are answered."""
+        """Wait until the service is ready."""
         wait_for(self.port, "/health/ready", 200, seconds)
         return self
 
     def serves(self, version: str, seconds: float) -> None:
-        """Wait until answers come from a version. Raises TimeoutError."""
+        """Wait until a version is served. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while self.post("/v1/recommend", {"n": 1}).json["bundle"] != version:
             if time.monotonic() > deadline:
@@ -61,28 +61,28 @@ class Server:
             time.sleep(0.02)
 
     def files(self) -> int:
-        """Files and sockets that it has open."""
+        """Count open file descriptors."""
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def memory(self) -> int:
-        """Bytes of memory that are its own."""
+        """Return the anonymous resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("RssAnon")).split()[1]) * 1024
 
     def cpu_seconds(self) -> float:
-        """Processor time that its first process has used."""
+        """Return the CPU time used by the main process."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def children(self) -> list[int]:
-        """Its workers."""
+        """Return the process ids of the workers."""
         pid = self.process.pid
         found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        # a supervisor has a helper of multiprocessing beside its workers
+        # the supervisor also has a helper process of multiprocessing
         return [int(one) for one in found if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait for the process to end."""
         self.process.kill()
         self.process.wait()
 
@@ -97,7 +97,7 @@ def serving(
     limits: Mapping[int, int] | None = None,
     port: int | None = None,
 ) -> Iterator[Server]:
-    """`python -m service` over a root until the block ends; `before` goes before the command, `limits` are set on it."""
+    """Run `python -m service` on a root until the block ends; `before` prefixes the command, `limits` are rlimits."""
     port = port or free_port()
     command = [
         *before,
@@ -117,8 +117,8 @@ def serving(
     with log.open("ab") as output:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=variables)
-    for which, most in (limits or {}).items():
-        resource.prlimit(process.pid, which, (most, most))
+    for kind, limit in (limits or {}).items():
+        resource.prlimit(process.pid, kind, (limit, limit))
     try:
         yield Server(port, process, log, started)
     finally:
@@ -133,9 +133,21 @@ def serving(
 
 
 @contextmanager
-def failing(pid: int, calls: str, what: str) -> Iterator[None]:
-    """System calls of a running process, as `strace` names them, that end as it is told, until the block ends."""
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={calls}", "-e", f"inject={calls}:{what}"]
+def failing(pid: int, calls: str, fault: str) -> Iterator[None]:
+    """Inject a fault into system calls of a running process with `strace`, until the block ends."""
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-p",
+        str(pid),
+        "-e",
+        f"trace={calls}",
+        "-e",
+        f"inject={calls}:{fault}",
+    ]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 10

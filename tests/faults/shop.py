@@ -1,4 +1,4 @@
-"""A small shop with awkward ids, and real bundles of it, published as a training run publishes them."""
+"""A small shop with unusual ids, and real bundles of it, published as a training run does."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Shop:
-    """Two bundles of one shop with different models, to be copied and published again: `templates`, and how to make more."""
+    """Two bundles of one shop with different models, as templates to publish copies of."""
 
     templates: tuple[Path, Path]
     dataset: Any
@@ -51,8 +51,8 @@ class Shop:
 
     @classmethod
     def open(cls, folder: Path) -> "Shop":
-        """Make the shop's tables and its bundles in a folder."""
-        import numpy as np  # torch and training are needed only here, and by the case of numbers that are none
+        """Write the tables and the two bundles to a folder."""
+        import numpy as np  # keeps torch out of the import of this module
         import polars as pl
 
         from recall.config import parse_config
@@ -84,12 +84,12 @@ class Shop:
         pl.DataFrame(events).write_parquet(folder / "interactions.parquet")
         config = parse_config(CONFIG)
         dataset = load_dataset(config, folder)
-        made = cls((folder, folder), dataset, FeatureEncoder.fit(dataset), config)
-        first, second = (made.export(folder / f"bundles {seed}", seed) for seed in (1, 2))
-        return cls((first, second), made.dataset, made.encoder, made.config)
+        shop = cls((folder, folder), dataset, FeatureEncoder.fit(dataset), config)
+        first, second = (shop.export(folder / f"bundles {seed}", seed) for seed in (1, 2))
+        return cls((first, second), shop.dataset, shop.encoder, shop.config)
 
-    def export(self, root: Path, seed: int, spoil: "Callable[[FactorizationMachine], object] | None" = None) -> Path:
-        """Publish a model drawn at random, after `spoil` has changed its parameters, where that is given."""
+    def export(self, root: Path, seed: int, corrupt: "Callable[[FactorizationMachine], object] | None" = None) -> Path:
+        """Publish a randomly initialised model, after `corrupt`, if given, has changed its parameters."""
         import torch
 
         from recall.models.torch.fm import FactorizationMachine
@@ -97,44 +97,44 @@ class Shop:
 
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))
-        if spoil is not None:
+        if corrupt is not None:
             with torch.no_grad():
-                spoil(model)
+                corrupt(model)
         return export(model, self.encoder, self.dataset, self.config, root).folder
 
     def publish(self, root: Path, which: int = 0, keep: int | None = None) -> Path:
-        """Put one of the bundles into a root as its next version, the whole way that a publisher goes."""
+        """Publish a copy of a template as the next version of a root."""
         with publish.staging(root) as staged:
             copy(self.templates[which], staged)
             return publish.publish(staged, root, keep=keep)
 
     def root(self, folder: Path, versions: int = 1) -> Path:
-        """A new root with so many versions, the bundles by turns."""
+        """Create a root with this many versions, alternating between the templates."""
         for number in range(versions):
             self.publish(folder, number % 2)
         return folder
 
 
 def copy(template: Path, folder: Path) -> None:
-    """The files of a bundle into an empty folder, the manifest last."""
+    """Copy the files of a bundle, the manifest last."""
     for path in sorted(template.iterdir(), key=lambda one: one.name == MANIFEST):
         shutil.copyfile(path, folder / path.name)
 
 
-def whole(root: Path) -> int:
-    """Sequence of the live version. Raises BundleError where any byte of it is not what its manifest says."""
+def verified_number(root: Path) -> int:
+    """Verify all checksums of the live version and return its number. Raises BundleError if any byte differs."""
     from recall.bundle import files
 
     folder = publish.resolve(root)
     manifest = Manifest.read(folder)
     if folder.name != manifest.version:
-        raise ValueError(f"{folder.name} holds {manifest.version}")
+        raise ValueError(f"the folder {folder.name} contains version {manifest.version}")
     files.check_names(folder, manifest)
     files.check_contents(folder, manifest.files, digests=True)
     return manifest.sequence
 
 
 def leftovers(root: Path) -> list[str]:
-    """What lies in a root's staging folder."""
+    """List the folders left in the staging area of a root."""
     staging = root / publish.STAGING
     return [one for one in os.listdir(staging) if (staging / one).is_dir()] if staging.is_dir() else []

@@ -1,4 +1,4 @@
-"""A long time of everything at once: requests, changes, and versions that come and go."""
+"""Soak test: a long run of requests, live changes and version swaps at the same time."""
 
 import threading
 import time
@@ -12,29 +12,29 @@ from serving.closed import closed_load
 
 from recall.errors import PublishBusyError
 from recall.publish.compact import compact
-from tests.faults.asking import Asking
+from tests.faults.background import in_background
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.http import ask, post, request
-from tests.faults.meanwhile import meanwhile
 from tests.faults.oracle import Oracle
 from tests.faults.servers import Server
+from tests.faults.steady_load import SteadyLoad
 from tests.faults.upserts import some_items, upsert
 
 USERS = [str(number) for number in range(150)]
 N = 20
 BATCHES = 200
 MOST_CHANGED = 2 * BATCHES + BATCHES // 2 + 40
-"""Items that are ever given, two new ones a batch and every other time one of the catalogue, or deleted."""
+"""Upper bound for distinct changed items: two new ones a batch, and in every second batch one of the catalogue."""
 
 
-class _Held(NamedTuple):
-    """What the server held at one moment."""
+class _Sample(NamedTuple):
+    """Resource usage of the server at one time."""
 
     answered: int
     memory: int
     files: int
-    overlay: int
+    delta: int
 
 
 def soak(bench: Bench, score: Score) -> None:
@@ -42,29 +42,29 @@ def soak(bench: Bench, score: Score) -> None:
     root = bench.root()
     oracle = Oracle(root)
     raws = [post("/v1/recommend", {"user_id": user, "n": N}) for user in USERS]
-    trouble: list[str] = []
+    errors: list[str] = []
     with bench.serve(root) as server:
         server.ready()
-        held: list[_Held] = []
+        samples: list[_Sample] = []
         answered = 0
         slices = 40
         statuses: dict[int, int] = {}
-        changing = partial(_change, bench, server.port, root, oracle, trouble)
-        with meanwhile(changing), Asking(server.port, USERS, rate=20, threads=2) as asking:
+        changing = partial(_change, bench, server.port, root, oracle, errors)
+        with in_background(changing), SteadyLoad(server.port, USERS, rate=20, threads=2) as load:
             while answered < bench.requests:
                 part = max(1.0, min(30.0, bench.requests / slices / 1500))
                 load = closed_load(server.port, raws, 8, part)
                 answered += sum(load.statuses.values())
                 for status, count in load.statuses.items():
                     statuses[status] = statuses.get(status, 0) + count
-                held.append(_Held(answered, server.memory(), server.files(), _overlay(server)))
-        _rebuilt(server, root, oracle, score)
-        asking.judge(score, oracle)
+                samples.append(_Sample(answered, server.memory(), server.files(), _delta(server)))
+        _compare_after_compaction(server, root, oracle, score)
+        load.check(score, oracle)
         score.runs = answered
         score.failures = sum(count for status, count in statuses.items() if status != 200)
-        score.missed += trouble[:5]
+        score.unmet += errors[:5]
     oracle.close()
-    late = held[len(held) // 4 :]  # the first quarter fills caches
+    late = samples[len(samples) // 4 :]  # the caches fill during the first quarter
     memory = np.array([one.memory for one in late], dtype=float)
     opened = np.array([one.files for one in late], dtype=float)
     asked = np.array([one.answered for one in late], dtype=float)
@@ -74,54 +74,58 @@ def soak(bench: Bench, score: Score) -> None:
         thirds = np.array_split(memory, 3)
         grown = float(np.median(thirds[-1]) / np.median(thirds[0]))
         score.notes.append(
-            f"memory {slope:+.1f} MB and descriptors {span:+.2f} for a million requests; the last third holds {grown:.3f} "
-            f"times what the first did after warming, {memory[-1] / 1e6:.0f} MB and {opened[-1]:.0f} descriptors at the end"
+            f"memory {slope:+.1f} MB and descriptors {span:+.2f} per million requests; memory of the last third "
+            f"{grown:.3f} times "
+            f"that of the first after warm-up; {memory[-1] / 1e6:.0f} MB and {opened[-1]:.0f} descriptors at the end"
         )
-        score.ask(grown <= 1.05, f"memory of the last third is {grown:.2f} times that of the first after warming")
+        score.require(grown <= 1.05, f"memory of the last third is {grown:.2f} times that of the first after warm-up")
         many = float(np.median(opened))
-        score.ask(opened[-1] <= many + 8, f"{opened[-1]:.0f} descriptors at the end, {many:.0f} in the middle")
-    most = max(one.overlay for one in held)
-    score.ask(most <= MOST_CHANGED, f"{most:,} items lay over a version, {MOST_CHANGED:,} were ever changed")
+        score.require(opened[-1] <= many + 8, f"{opened[-1]:.0f} descriptors at the end, {many:.0f} in the middle")
+    most = max(one.delta for one in samples)
+    score.require(
+        most <= MOST_CHANGED, f"the delta segment held {most:,} items; only {MOST_CHANGED:,} distinct items were changed"
+    )
     score.notes.append(
-        f"{answered:,} requests answered in all; at most {most:,} items lay over a version, of {MOST_CHANGED:,} that may change"
+        f"{answered:,} requests answered in total; at most {most:,} items in the delta segment (limit {MOST_CHANGED:,})"
     )
 
 
-def _rebuilt(server: Server, root: Path, oracle: Oracle, score: Score) -> None:
-    """Answers while changes lie over a version, beside those after all of them are built into a version of its own."""
-    live = _asked(server, oracle, score)
+def _compare_after_compaction(server: Server, root: Path, oracle: Oracle, score: Score) -> None:
+    """Compare recall with changes in the delta segment to recall after compaction into a new index."""
+    live = _recall(server, oracle, score)
     report = compact(root)
     if report is not None:
         server.serves(report.folder.name, 60)
-    built = _asked(server, oracle, score)
-    left = _overlay(server)
-    score.ask(left == 0, f"{left} items lie over a version that all changes are built into")
-    score.ask(live >= built - 0.005, f"recall is {live:.4f}, {built:.4f} by a rebuilt index")
+    built = _recall(server, oracle, score)
+    left = _delta(server)
+    score.require(left == 0, f"{left} items in the delta segment after compaction")
+    score.require(live >= built - 0.005, f"recall is {live:.4f}, and {built:.4f} with a rebuilt index")
     score.notes.append(
-        f"recall@{N} of {len(USERS)} lists at the end: {live:.4f}, {100 * (live - built):+.2f} points beside a rebuilt index "
-        "(-0.5 are let pass)"
+        f"recall@{N} of {len(USERS)} lists at the end: {live:.4f}, {100 * (live - built):+.2f} points compared with a "
+        "rebuilt index "
+        "(limit -0.5)"
     )
 
 
-def _asked(server: Server, oracle: Oracle, score: Score) -> float:
+def _recall(server: Server, oracle: Oracle, score: Score) -> float:
     found = []
     for user in USERS:
         answer = server.post("/v1/recommend", {"user_id": user, "n": N}).json
         if fault := oracle.fault(answer, user, N):
             score.wrong += 1
-            score.missed.append(f"wrong: {fault}")
+            score.unmet.append(f"wrong: {fault}")
         found.append(oracle.recall(answer, user, N))
     return float(np.mean(found))
 
 
-def _overlay(server: Server) -> int:
+def _delta(server: Server) -> int:
     metrics = server.get("/metrics").body.decode()
-    lying = [line for line in metrics.splitlines() if line.startswith("recall_overlay_items")]
-    return max((int(float(line.split()[-1])) for line in lying), default=0)
+    found = [line for line in metrics.splitlines() if line.startswith("recall_overlay_items")]
+    return max((int(float(line.split()[-1])) for line in found), default=0)
 
 
-def _change(bench: Bench, port: int, root: Path, oracle: Oracle, trouble: list[str], stop: threading.Event) -> None:
-    """Change items all the while, and publish a version now and then: every third has all changes built into it."""
+def _change(bench: Bench, port: int, root: Path, oracle: Oracle, errors: list[str], stop: threading.Event) -> None:
+    """Change items and publish versions until `stop` is set; every third version is a compaction."""
     number, published, due = 0, 0, time.monotonic() + 5
     while not stop.wait(0.2):
         changes = some_items("soak", number % BATCHES)
@@ -130,7 +134,7 @@ def _change(bench: Bench, port: int, root: Path, oracle: Oracle, trouble: list[s
             if answer.status == 200:
                 oracle.changed(answer.json["sequence"], changes)
             else:
-                trouble.append(f"a change: {answer.status} {answer.body[:200]!r}")
+                errors.append(f"a change: {answer.status} {answer.body[:200]!r}")
         if number % 10 == 9:
             interactions = [{"user_id": f"soaked {number % 200}", "item_id": str(number % 1000)}]
             ask(port, post("/v1/interactions", {"interactions": interactions}))
@@ -142,7 +146,7 @@ def _change(bench: Bench, port: int, root: Path, oracle: Oracle, trouble: list[s
         if time.monotonic() > due:
             published += 1
             if published % 3 == 0:
-                with suppress(PublishBusyError):  # the service does the same when much has changed
+                with suppress(PublishBusyError):  # the service may be compacting by itself
                     compact(root)
             else:
                 bench.shop.publish(root, published % 2)
@@ -153,10 +157,11 @@ def _change(bench: Bench, port: int, root: Path, oracle: Oracle, trouble: list[s
 CASES = [
     Case(
         30,
-        "a long time of everything at once",
-        "requests as fast as they are answered, changes of items and users all the while; every 10 s a version, or a rebuild",
-        "lost 0, wrong 0, memory of the last third within 5 % of the first after warming; descriptors flat, no more over a "
-        "version than was changed; recall at most half a point below that of a rebuilt index",
+        "soak test",
+        "a closed load of requests with continuous changes of items and users; a new version or a compaction every 10 s",
+        "lost 0, wrong 0; memory of the last third within 5 % of the first after warm-up; a constant number of "
+        "descriptors; no more "
+        "items in the delta segment than were changed; recall at most 0.5 points below that of a rebuilt index",
         soak,
     ),
 ]

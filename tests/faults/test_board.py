@@ -1,4 +1,4 @@
-"""The fast set of the fault scoreboard, for real, with few faults of each kind; and how the score is kept."""
+"""The fast fault cases with few repetitions, and how results are scored and reported."""
 
 import math
 import os
@@ -15,16 +15,16 @@ from recall.bundle.versions import live_name
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from tests.faults import __main__ as faults
-from tests.faults.asking import Asked, Asking
+from tests.faults.background import in_background
 from tests.faults.bench import Bench
-from tests.faults.board import keep, kept, page, table
+from tests.faults.board import load_results, report, save_result, table
 from tests.faults.case import Case, Score
 from tests.faults.cases import CASES
 from tests.faults.http import Answer
-from tests.faults.meanwhile import meanwhile
 from tests.faults.oracle import Oracle
 from tests.faults.shop import Shop
-from tests.faults.starts import Counting
+from tests.faults.startup import RestartCounter
+from tests.faults.steady_load import Outcome, SteadyLoad
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ FAST = [case for case in CASES if case.fast]
 
 
 SECONDS = {1, 3, 5, 6, 7, 32, 33}
-"""Cases that take several seconds even with few faults."""
+"""Cases that take several seconds even with few repetitions."""
 
 
 @pytest.mark.parametrize(
@@ -51,21 +51,21 @@ SECONDS = {1, 3, 5, 6, 7, 32, 33}
         for case in FAST
     ],
 )
-def test_the_service_stands_it(case: Case, bench: Bench) -> None:
-    if absent := case.missing():
+def test_the_service_meets_the_criterion(case: Case, bench: Bench) -> None:
+    if absent := case.skip_reason():
         pytest.skip(absent)
-    line = faults.run(case, bench)
-    assert line.score.passed, line.score
+    result = faults.run(case, bench)
+    assert result.score.passed, result.score
 
 
-def test_every_case_has_a_number_of_its_own() -> None:
+def test_case_numbers_are_unique() -> None:
     numbers = [case.number for case in CASES]
     assert numbers == sorted(set(numbers))
     assert set(range(1, 34)) | {41, 42} <= set(numbers)
     assert {case.number for case in FAST} == {1, 3, 5, 6, 7, 9, 11, 12, 14, 15, 16, 17, 18, 19, 27, 28, 32, 33, 41, 42}
 
 
-def test_the_oracle_tells_right_from_wrong(shop: Shop, tmp_path: Path) -> None:
+def test_the_oracle_detects_wrong_answers(shop: Shop, tmp_path: Path) -> None:
     root = shop.root(tmp_path / "bundles")
     recommender = Recommender.load(root)
     recommender.items.upsert({"new": {"genre": "noir", "price": 3.0}})
@@ -78,23 +78,23 @@ def test_the_oracle_tells_right_from_wrong(shop: Shop, tmp_path: Path) -> None:
     seen = recommender.users.get("3")
     assert seen is not None
     wrong = {
-        "of another user": ({**answer}, "4"),
-        "of no version": ({**answer, "bundle": "000009-00000000"}, "3"),
-        "one too few": ({**answer, "items": items[1:]}, "3"),
-        "not the best": ({**answer, "items": [*items[:5], *items[6:], items[5]]}, "3"),
-        "one twice": ({**answer, "items": [items[0], *items[:-1]]}, "3"),
-        "one that was seen": ({**answer, "items": [*items[:-1], {"item_id": seen.seen[0], "score": items[-1]["score"]}]}, "3"),
-        "a score that is not so": ({**answer, "items": [{**items[0], "score": items[0]["score"] * 1.001}, *items[1:]]}, "3"),
+        "answer for another user": ({**answer}, "4"),
+        "unknown version": ({**answer, "bundle": "000009-00000000"}, "3"),
+        "one item too few": ({**answer, "items": items[1:]}, "3"),
+        "not sorted by score": ({**answer, "items": [*items[:5], *items[6:], items[5]]}, "3"),
+        "an item twice": ({**answer, "items": [items[0], *items[:-1]]}, "3"),
+        "a seen item": ({**answer, "items": [*items[:-1], {"item_id": seen.seen[0], "score": items[-1]["score"]}]}, "3"),
+        "a wrong score": ({**answer, "items": [{**items[0], "score": items[0]["score"] * 1.001}, *items[1:]]}, "3"),
     }
-    for what, (given, user) in wrong.items():
-        assert oracle.fault(given, user, 1000), what
+    for what, (corrupt, user) in wrong.items():
+        assert oracle.fault(corrupt, user, 1000), what
     older = {**answer, "sequence": 0}
     assert bool(oracle.fault(older, "3", 1000)) == ("new" in {item["item_id"] for item in items})
     oracle.close()
     recommender.close()
 
 
-def test_recall_is_the_share_of_the_right_items(shop: Shop, tmp_path: Path) -> None:
+def test_recall_is_the_share_of_the_best_items(shop: Shop, tmp_path: Path) -> None:
     root = shop.root(tmp_path / "bundles")
     recommender, oracle = Recommender.load(root), Oracle(root)
     found = recommender.recommend(Request(user_id="3", n=30))
@@ -107,79 +107,81 @@ def test_recall_is_the_share_of_the_right_items(shop: Shop, tmp_path: Path) -> N
     recommender.close()
 
 
-def test_processes_that_are_started_again_are_counted(bench: Bench) -> None:
-    counting = Counting()
-    with bench.serve(bench.root(), "--workers", "2") as server, meanwhile(partial(counting.look, server)):
+def test_restarts_of_processes_are_counted(bench: Bench) -> None:
+    counter = RestartCounter()
+    with bench.serve(bench.root(), "--workers", "2") as server, in_background(partial(counter.watch, server)):
         server.ready()
         deadline = time.monotonic() + 60
-        while len(server.children()) < 2 or counting.looks < 5:
+        while len(server.children()) < 2 or counter.samples < 5:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        assert counting.again == 0
+        assert counter.restarts == 0
         os.kill(server.children()[0], signal.SIGKILL)
-        while not counting.again:
+        while not counter.restarts:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert counting.again >= 1
+    assert counter.restarts >= 1
 
 
-def test_noise_may_add_a_little(bench: Bench) -> None:
+def test_latency_limits_include_a_tolerance(bench: Bench) -> None:
     full = replace(bench, quick=False)
     assert full.slower(100.0, 1.1) == pytest.approx(110)
     assert full.slower(3.0, 1.1) == 8.0
     assert bench.slower(3.0, 1.1) > 500
 
 
-def test_the_first_second_is_no_baseline() -> None:
-    asking = Asking(0, ["1"])
-    asking._start = 10.0
-    asking.asked = [Asked("1", 10.0 + at / 10, 0.5 if at < 10 else 0.001 * at, Answer(200, {}, b"{}"), "") for at in range(20)]
-    assert asking.usual(11.55) == pytest.approx(15, abs=0.1)
-    assert asking.p99(until=11.55) > 400
+def test_the_baseline_excludes_the_first_second() -> None:
+    load = SteadyLoad(0, ["1"])
+    load._start = 10.0
+    load.outcomes = [
+        Outcome("1", 10.0 + at / 10, 0.5 if at < 10 else 0.001 * at, Answer(200, {}, b"{}"), "") for at in range(20)
+    ]
+    assert load.baseline_p99(11.55) == pytest.approx(15, abs=0.1)
+    assert load.p99(until=11.55) > 400
 
 
-def test_what_is_missed_is_told(bench: Bench) -> None:
+def test_failed_cases_are_reported(bench: Bench) -> None:
     def breaks(bench: Bench, score: Score) -> None:
-        score.ran(True)
+        score.record(True)
         raise ValueError("no")
 
     def loses(bench: Bench, score: Score) -> None:
-        score.ran(True)
+        score.record(True)
         score.lost += 1
 
     def nothing(bench: Bench, score: Score) -> None:
         pass
 
     def well(bench: Bench, score: Score) -> None:
-        score.ran(True)
+        score.record(True)
         score.recovered(1.0)
         score.recovered(0.5)
 
-    lines = [faults.run(Case(1, "name", "done", "line", run), bench) for run in (breaks, loses, nothing, well)]
-    assert [line.missed for line in lines] == [True, True, True, False]
-    assert lines[0].score.missed == ["it broke down: ValueError: no"]
-    assert lines[3].score.recovery == 1.0
-    assert math.isnan(lines[3].score.p99)
-    absent = faults.run(Case(1, "name", "done", "line", breaks, tools=("no-such-tool", "sh")), bench)
-    assert not absent.missed
-    assert absent.verdict == "not run: no-such-tool is not installed"
-    shown = list(table([*lines, absent]))
-    assert [row.split("|")[-2].strip() for row in shown[2:]] == ["**missed**"] * 3 + ["passed", absent.verdict]
+    results = [faults.run(Case(1, "name", "fault", "criterion", run), bench) for run in (breaks, loses, nothing, well)]
+    assert [result.failed for result in results] == [True, True, True, False]
+    assert results[0].score.unmet == ["the case raised ValueError: no"]
+    assert results[3].score.recovery == 1.0
+    assert math.isnan(results[3].score.p99)
+    skipped = faults.run(Case(1, "name", "fault", "criterion", breaks, tools=("no-such-tool", "sh")), bench)
+    assert not skipped.failed
+    assert skipped.verdict == "not run: no-such-tool is not installed"
+    shown = list(table([*results, skipped]))
+    assert [row.split("|")[-2].strip() for row in shown[2:]] == ["**failed**"] * 3 + ["passed", skipped.verdict]
 
 
-def test_what_was_kept_comes_back_onto_the_page(bench: Bench, tmp_path: Path) -> None:
+def test_the_report_covers_saved_results(bench: Bench, tmp_path: Path) -> None:
     def run(bench: Bench, score: Score) -> None:
-        score.ran(True)
-        score.ran(False, "it was not so")
+        score.record(True)
+        score.record(False, "the requirement")
         score.notes.append("noted")
 
-    lines = [faults.run(replace(case, run=run, tools=()), bench) for case in CASES[:2]]
-    lines.append(faults.run(replace(CASES[2], tools=("no-such-tool",)), bench))
-    for line in lines:
-        keep(line, tmp_path / "results", 0)
-    back = kept(tmp_path / "results")
-    assert [line.verdict for line in back] == [line.verdict for line in lines]
-    assert list(table(back)) == list(table(lines))
-    assert page(back).count("- missed: it was not so") == 2
-    assert "## 1. Kill -9 during publish" in page(back)
-    assert math.isnan(back[0].score.p99)
+    results = [faults.run(replace(case, run=run, tools=()), bench) for case in CASES[:2]]
+    results.append(faults.run(replace(CASES[2], tools=("no-such-tool",)), bench))
+    for result in results:
+        save_result(result, tmp_path / "results", 0)
+    loaded = load_results(tmp_path / "results")
+    assert [result.verdict for result in loaded] == [result.verdict for result in results]
+    assert list(table(loaded)) == list(table(results))
+    assert report(loaded).count("- not met: the requirement") == 2
+    assert "## 1. Kill -9 during publication" in report(loaded)
+    assert math.isnan(loaded[0].score.p99)

@@ -1,4 +1,4 @@
-"""Changes that were acknowledged stay, whatever happens to the process."""
+"""Crashes of the service while items are changed: acknowledged changes must survive."""
 
 import threading
 import time
@@ -6,10 +6,10 @@ from urllib.parse import quote
 
 from serving.processes import free_port
 
+from tests.faults.background import in_background
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.http import Answer, ask, post
-from tests.faults.meanwhile import meanwhile
 from tests.faults.oracle import Changes, Oracle
 from tests.faults.servers import Server
 from tests.faults.shop import GENRES
@@ -17,12 +17,12 @@ from tests.faults.shop import GENRES
 USERS = [str(number) for number in range(1, 150, 4)]
 
 
-class Upserting:
-    """Adds and deletes items all the while, each change under a key of its own.
+class Upserter:
+    """Sends batches of changes at a constant rate, each with its own idempotency key.
 
     Attributes:
-        acknowledged: sequence and items of every change that was answered 2xx, by its key.
-        unanswered: those that were not, by their keys.
+        acknowledged: sequence and items of every change answered with 200, by idempotency key.
+        unanswered: the other changes, by idempotency key.
     """
 
     def __init__(self, port: int, prefix: str, rate: float) -> None:
@@ -32,7 +32,7 @@ class Upserting:
         self._port, self._prefix, self._rate = port, prefix, rate
 
     def change(self, stop: threading.Event) -> None:
-        """Until it is told to stop."""
+        """Send changes until `stop` is set."""
         number = 0
         while not stop.is_set():
             began = time.perf_counter()
@@ -54,7 +54,7 @@ class Upserting:
 
 
 def some_items(prefix: str, number: int) -> Changes:
-    """A batch of changes: two new items, and every other time one of the catalogue replaced."""
+    """Build a batch of two new items; every second batch also replaces an item of the catalogue."""
     genre = GENRES[number % len(GENRES)]
     items: dict[str, dict[str, object]] = {
         f"{prefix}/{number}/{at}": {"genre": genre, "price": float(number % 50 + at)} for at in range(2)
@@ -65,7 +65,7 @@ def some_items(prefix: str, number: int) -> Changes:
 
 
 def upsert(changes: Changes, key: str) -> bytes:
-    """The request that makes changes."""
+    """Build the request that upserts items."""
     items = [{"item_id": item_id, "features": values} for item_id, values in changes.items()]
     return post("/v1/items:upsert", {"items": items}, idempotency_key=key)
 
@@ -74,78 +74,79 @@ def killed_while_changing(bench: Bench, score: Score) -> None:
     """Case 3."""
     root, port = bench.root(), free_port()
     oracle = Oracle(root)
-    everything: set[str] = set()
-    upserting: Upserting | None = None
+    upserted: set[str] = set()
+    upserter: Upserter | None = None
     loads = []
     for number in range(bench.many(5, 50)):
         with bench.serve(root, port=port) as server:
             server.ready()
             loads.append(time.perf_counter() - server.started)
-            if upserting is not None:
-                _after_the_kill(server, score, oracle, upserting, everything, bench)
-            upserting = Upserting(port, f"new-{number}", 1000)
-            with meanwhile(upserting.change):
+            if upserter is not None:
+                _check_after_kill(server, score, oracle, upserter, upserted, bench)
+            upserter = Upserter(port, f"new-{number}", 1000)
+            with in_background(upserter.change):
                 time.sleep(bench.random.uniform(0.2, 0.8) if bench.quick else bench.random.uniform(2, 5))
                 server.kill()
-        score.ran(bool(upserting.acknowledged), "nothing was acknowledged before the kill")
-    assert upserting is not None
+        score.record(bool(upserter.acknowledged), "no change was acknowledged before the kill")
+    assert upserter is not None
     with bench.serve(root, port=port) as server:
         server.ready()
         loads.append(time.perf_counter() - server.started)
-        _after_the_kill(server, score, oracle, upserting, everything, bench, sample=200)
+        _check_after_kill(server, score, oracle, upserter, upserted, bench, sample=200)
     oracle.close()
-    score.ask(bool(everything), "nothing was given")
+    score.require(bool(upserted), "no item was upserted")
     for seconds in loads[1:]:
         score.recovered(seconds)
-    score.ask(
+    score.require(
         score.recovery <= bench.within(2 + loads[0]),
-        f"ready after {score.recovery:.1f} s, {loads[0]:.1f} s before anything was changed",
+        f"ready after {score.recovery:.1f} s; the first start, without changes, took {loads[0]:.1f} s",
     )
-    score.notes.append(f"{len(everything):,} items were given; the first start took {loads[0]:.1f} s")
+    score.notes.append(f"{len(upserted):,} items were upserted; the first start, without changes, took {loads[0]:.1f} s")
 
 
-def _after_the_kill(
+def _check_after_kill(
     server: Server,
     score: Score,
     oracle: Oracle,
-    upserting: Upserting,
-    everything: set[str],
+    upserter: Upserter,
+    upserted: set[str],
     bench: Bench,
     sample: int = 50,
 ) -> None:
-    """Everything that was acknowledged is there, and what was not can be sent again, twice, and is taken once."""
-    for sequence, changes in upserting.acknowledged.values():
+    """Check that acknowledged changes are present and that retries, with the same key, are applied once."""
+    for sequence, changes in upserter.acknowledged.values():
         oracle.changed(sequence, changes)
-        everything.update(changes)
-    for item_id in bench.random.sample(sorted(everything), min(sample, len(everything))):
+        upserted.update(changes)
+    for item_id in bench.random.sample(sorted(upserted), min(sample, len(upserted))):
         if server.get(f"/v1/items/{quote(item_id, safe='')}").status != 200:
             score.lost_ack += 1
-    for key, changes in list(upserting.unanswered.items())[:2]:
+    for key, changes in list(upserter.unanswered.items())[:2]:
         first, second = (server.ask(upsert(changes, key)) for _ in range(2))
         same = first.status == second.status == 200 and first.json["sequence"] == second.json["sequence"]
-        score.ask(same, f"a change that was sent again: {first.status} {second.status} {second.body[:200]!r}")
+        score.require(same, f"a retried change: {first.status} {second.status} {second.body[:200]!r}")
         if same:
             oracle.changed(first.json["sequence"], changes)
-    for key, (sequence, changes) in list(upserting.acknowledged.items())[-2:]:
+    for key, (sequence, changes) in list(upserter.acknowledged.items())[-2:]:
         again = server.ask(upsert(changes, key))
-        score.ask(
+        score.require(
             again.status == 200 and again.json["sequence"] == sequence,
-            f"an acknowledged change was taken twice: {again.body[:200]!r}",
+            f"an acknowledged change was applied twice: {again.body[:200]!r}",
         )
-    known = list(upserting.unanswered)[2:]
-    for user in USERS[:5] if not known else ():  # else some changes may be there that nobody knows the sequence of
+    unknown = list(upserter.unanswered)[2:]
+    for user in USERS[:5] if not unknown else ():  # an unanswered change may have been applied with an unknown sequence
         answer = server.post("/v1/recommend", {"user_id": user, "n": 50}).json
         if fault := oracle.fault(answer, user, 50):
             score.wrong += 1
-            score.missed.append(f"wrong: {fault}")
+            score.unmet.append(f"wrong: {fault}")
 
 
 CASES = [
     Case(
         3,
-        "kill -9 while items are changed",
-        "SIGKILL to a service that takes up to 1,000 changes a second, again and again",
-        "every acknowledged change is there, one that is sent again is taken once; ready within 2 s and the time to load",
+        "kill -9 during upserts",
+        "SIGKILL, repeatedly, to a service that receives up to 1,000 upserts a second",
+        "every acknowledged change is present after restart, and a retried one is applied once; "
+        "ready within 2 s more than the first start",
         killed_while_changing,
         fast=True,
     ),

@@ -8,7 +8,7 @@ from itertools import chain, count
 
 import polars as pl
 
-from recall.data.bag_text import separator_of, written_lists
+from recall.data.findings import separator_of, written_lists
 from recall.data.roles import Role
 from recall.data.sources import RESERVED
 from recall.data.tables import Table

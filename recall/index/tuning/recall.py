@@ -13,23 +13,6 @@ from recall.index.faiss_io import brute_force
 from recall.index.topk import longest_of, rounding
 
 
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """Recall against brute force over user vectors not used to set the index up.
-
-    Attributes:
-        queries: number of user vectors.
-        n: length of the lists.
-        recall: mean share of the exact list that was found; an item that ties with the last of the list counts.
-        lowest: the smallest such share of any one query.
-    """
-
-    queries: int
-    n: int
-    recall: float
-    lowest: float
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
     """What the exact answers to some queries are.
@@ -79,19 +62,6 @@ class GroundTruth:
             times[position] = time.perf_counter() - began
         shares = np.asarray((scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
         return shares, 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
-
-
-def certify(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Certificate:
-    """Measure an index.
-
-    Args:
-        index: any index over `vectors`.
-        vectors: float32 [size, dim].
-        queries: float32 [q, dim], at least one.
-        n: length of the lists; cut to the number of items.
-    """
-    shares = recalls_found(index, vectors, queries, n)
-    return Certificate(len(queries), min(n, index.size), float(shares.mean()), float(shares.min()))
 
 
 def recalls_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:

@@ -10,6 +10,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall.config import IndexConfig
 from recall.index.base import ItemIndex, TunableIndex
+from recall.index.record import Point, Trial
 from recall.index.tuning.recall import GroundTruth, alpha_spending, bisect, lower_bound
 
 EXACT = "exact"
@@ -22,33 +23,6 @@ _DEARER = 1.5  # if the time rose so many times: at small efforts neither change
 _NEAR = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
 _ROUNDS = 5  # of timing, one candidate after the other, so that a busy moment is shared by all
 _TIMED = 96  # queries in a round
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A candidate at one effort: mean recall, and microseconds for one query."""
-
-    effort: float
-    recall: float
-    microseconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What became of a candidate; the fields are those of the manifest's record."""
-
-    name: str
-    kind: str
-    bytes: int
-    seconds: float
-    curve: tuple[Point, ...]
-    tuned: float | None
-    note: str
-
-    @property
-    def microseconds(self) -> float | None:
-        """Of the point that it was tuned to."""
-        return next((point.microseconds for point in self.curve if point.effort == self.tuned), None)
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 Candidates are built on the item vectors. On users held out for that, the least effort of each is found by bisection, and
 what a query then costs. The fastest is verified on users of whom nothing was asked before: if the lower confidence bound
 on its mean recall reaches the target, it is taken. If not, its effort is raised on the old users and the then fastest is
-looked at with other fresh ones, three times at most. Each look has its share of the error (`bound.alpha_spending`), so that
+looked at with other fresh ones, three times at most. Each look has its share of the error (`recall.alpha_spending`), so that
 the chance that any of them certifies an index that does not deserve it is at most 1 - confidence. Where none is shown to
 find enough, search is exact.
 """
@@ -12,28 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from recall._arrays import Float32
+import numpy as np
+
+from recall._arrays import Float32, Float64
 from recall.config import IndexConfig
 from recall.index.base import Candidate, ItemIndex
 from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
+from recall.index.record import Certificate, Trial
 from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, lower_bound
-from recall.index.tuning.trials import EXACT, IndexTuner, Trial
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A lower confidence bound; the fields are those of the manifest's certificate."""
-
-    target: float
-    n: int
-    queries: int
-    recall: float
-    lower: float
-    confidence: float
-    looks: int
-    met: bool
+from recall.index.tuning.trials import EXACT, IndexTuner
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,16 +33,16 @@ class Tuning:
         name: of the candidate that was chosen.
         index: the chosen one.
         why: it, in a sentence.
-        bound: what it is shown to find; of an exact index what it finds by construction.
-        lowest: the smallest share that any of those users found.
+        certificate: what it is shown to find; of an exact index what it finds by construction.
+        shares: float64 [v], the share of the exact list of each of those users; empty of an exact index.
         trials: everything that was tried.
     """
 
     name: str
     index: ItemIndex
     why: str
-    bound: Bound
-    lowest: float
+    certificate: Certificate
+    shares: Float64
     trials: tuple[Trial, ...]
 
 
@@ -95,7 +84,7 @@ def tune(
     bench.add_exact(exact, built)
     for candidate in tried:
         if time.perf_counter() - began > config.seconds:
-            bench.trials.append(Trial(candidate.name, "", 0, 0.0, (), None, "left out: the time was up"))
+            bench.trials.append(Trial(candidate.name, "", 0, 0.0, (), note="left out: the time was up"))
             continue
         began_one = time.perf_counter()
         index = candidate.build(vectors, users.fitting, seed, threads)
@@ -131,9 +120,9 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
                 index = running.tunable.with_search_param(running.effort, n).for_longer_lists(
                     vectors, bench.truth.queries, n, config.target
                 )
-            bound = Bound(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
+            shown = Certificate(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
             why = f"the fastest of {len(bench.trials)} candidates; shown on fresh users to meet the target"
-            return Tuning(name, index, why, bound, float(shares.min()), bench.report())
+            return Tuning(name, index, why, shown, shares, bench.report())
         missed = max(missed, lower)
         # what it promised and did not keep is to be promised beyond the target
         if bench.set_effort(name, bench.expected_bound(running.shares) - lower):
@@ -150,5 +139,14 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
 
 
 def _exactly(exact: ItemIndex, n: int, config: IndexConfig, why: str, trials: tuple[Trial, ...]) -> Tuning:
-    bound = Bound(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True)
-    return Tuning(EXACT, exact, f"exact search: {why}", bound, 1.0, trials)
+    return Tuning(EXACT, exact, f"exact search: {why}", exact_certificate(config, n), np.empty(0), trials)
+
+
+def exact_certificate(config: IndexConfig, n: int) -> Certificate:
+    """Return what an index finds that is exact by construction.
+
+    Args:
+        config: target and confidence.
+        n: length of the lists.
+    """
+    return Certificate(config.target, n, 0, 1.0, 1.0, config.confidence, 0, True)

@@ -1,6 +1,7 @@
 """From the files of an import to a published bundle."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -223,8 +224,7 @@ def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) 
     An anonymous one where none is stored.
     """
     rng = np.random.default_rng(_SEED)
-    users = SqliteUsers(store)
-    try:
+    with closing(SqliteUsers(store)) as users:
         ids: list[str | None] = list(users.sample(count, _SEED)) or [None] * count
         requests = []
         for user_id in ids:
@@ -233,8 +233,6 @@ def _requests(store: Path, encoder: FeatureEncoder, mapped: Mapped, count: int) 
             if user_id is not None and encoder.schema.user_id in mapped.fields:
                 values[encoder.schema.user_id] = user_id
             requests.append(values | _context(encoder, mapped, rng))
-    finally:
-        users.close()
     return requests
 
 

@@ -14,8 +14,7 @@ from recall.features.canonical import TEXT
 from recall.index.bitmap import RowBitmap
 from recall.serving.filters.ast import Predicate
 from recall.serving.filters.column import Column, Form, Kind
-from recall.serving.filters.compile import compile_filter
-from recall.serving.filters.plan import CodeRanges, Plan, evaluate
+from recall.serving.filters.compile import CodeRanges, Plan, compile_filter, evaluate
 
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its plan, and Python's objects
 _RANGE = 128  # bytes of one range in a plan

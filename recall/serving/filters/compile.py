@@ -1,30 +1,90 @@
-"""Compile a predicate over the columns of a segment to a plan.
+"""Compile a predicate over the columns of a segment to a plan, and evaluate plans.
 
-Names are looked up, and values are read as the kinds of their columns and coded.
+Names are looked up, and values are read as the kinds of their columns and coded. A plan is ranges of codes, joined by set
+operations. Equal plans select equal rows, so bitmaps are cached by plan.
 """
 
 import datetime
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from typing import Protocol, assert_never
 
 from recall.errors import DataError, RequestError
 from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.features.values import canonical
+from recall.index.bitmap import RowBitmap
 from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
 from recall.serving.filters.column import (
     Column,
     Form,
     Kind,
     Operand,
+    Ranges,
     merged,
     microseconds,
     microseconds_of,
     nanoseconds,
     nanoseconds_of,
 )
-from recall.serving.filters.plan import CodeRanges, Complement, Intersection, Plan, Union
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRanges:
+    """Rows for which a column, with its values as a kind, has a code in these ranges."""
+
+    column: str
+    kind: Kind
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Complement:
+    """All other rows."""
+
+    of: "Plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Intersection:
+    """Rows of all parts; all rows if there is none."""
+
+    of: "frozenset[Plan]"
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """Rows of any part; none if there is none."""
+
+    of: "frozenset[Plan]"
+
+
+Plan = CodeRanges | Complement | Intersection | Union
+
+
+def evaluate(plan: Plan, size: int, rows: Callable[[CodeRanges], RowBitmap]) -> RowBitmap:
+    """Select the rows of a plan.
+
+    Args:
+        plan: over the columns of a table.
+        size: rows of the table.
+        rows: selects those of one column's ranges.
+    """
+    match plan:
+        case CodeRanges():
+            return rows(plan)
+        case Complement(of):
+            return ~evaluate(of, size, rows)
+        case Intersection(parts):
+            found = [evaluate(one, size, rows) for one in parts]
+            return reduce(and_, found) if found else RowBitmap.everything(size)
+        case Union(parts):
+            found = [evaluate(one, size, rows) for one in parts]
+            return reduce(or_, found) if found else ~RowBitmap.everything(size)
+
 
 _INTEGER = re.compile("-?[0-9]+")
 

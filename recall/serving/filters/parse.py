@@ -34,7 +34,6 @@ CONDITIONS = 1_000
 VALUES = 10_000
 """Values in one filter, at most."""
 
-_WORDS = ("all", "any", "not", "available", "columns")
 _ORDERS = ("gt", "gte", "lt", "lte")
 _OPERATORS = ("equals", "in", *_ORDERS, "missing", "exists", "any", "all")
 _PARTS = ("from", "until", "at")

@@ -5,6 +5,7 @@ contain. Tables contain none unless their owner says up to which sequence they d
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,7 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
         ConfigError: There is no such change.
         JournalError: The log cannot be read.
     """
-    journal = ChangeLog(root / JOURNAL)
-    try:
+    with closing(ChangeLog(root / JOURNAL)) as journal:
         state = journal.state()
         if as_of > (0 if state is None else state.last):
             raise ConfigError(
@@ -90,8 +90,6 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
             return Standing()
         assumed = state.pruned if as_of < state.pruned else 0
         rows = journal.read(None, Base(state.identity or None, state.pruned)).rows
-    finally:
-        journal.close()
     base, table = Base(state.identity or None, max(as_of, assumed)), set(ids)
     forgotten = [(one, sequence) for one, sequence in _deletions(root).iter_rows() if sequence <= state.pruned]
     gone = [*forgotten, *((row.item_id, row.sequence) for row in rows if row.features is None)]

@@ -16,12 +16,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from threading import Lock
 
 import orjson
+from typing_extensions import override
 
 from recall.errors import (
     JournalBusyError,
@@ -29,14 +29,13 @@ from recall.errors import (
     JournalError,
     JournalFullError,
     JournalReadOnlyError,
-    RequestError,
 )
-from recall.store.group_commit import REMEMBERED, Batch, Commits, remember, taken_before
-from recall.store.high_water_mark import Lost, Mark
+from recall.store.group_commit import Batch, DurableLog
+from recall.store.high_water_mark import Lost
 from recall.store.items import log_tables
 from recall.store.items.log_position import MARK, Base, Change, Entry, MovedError, Reading, to_json, values_of
 from recall.store.items.log_tables import DamagedError, Row, State
-from recall.store.sqlite import DurableFile, FileKind, folder_lock, snapshot
+from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
@@ -46,23 +45,17 @@ _MEND = "Take the journal back from a copy; or move it away, and give every chan
 _WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class _Batch(Batch):
-    """Changes that one caller wants written, and the sequence that they got."""
+    """Changes that one caller wants written; for the rest see `ChangeLog.append`."""
 
     rows: list[tuple[str, bytes | None]]
-    key: str | None
     after: int
     base: Base
     expected: State | None
-    last: int = 0
-    digest: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in self.rows]), digest_size=16).digest()
 
 
-class ChangeLog:
+class ChangeLog(DurableLog[_Batch]):
     """The log of one root; no file is needed before the first change. Thread-safe."""
 
     def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
@@ -73,16 +66,9 @@ class ChangeLog:
             wait: seconds that a writer waits for another process to finish.
             clock: gives seconds since 1970.
         """
-        self.path = path
-        self.mark = Mark(path.with_name(MARK))
+        super().__init__(path, KIND, MARK, wait, wait)
         self._clock = clock
-        self._commits = Commits(DurableFile(path, KIND, wait), self._insert, self._note)
-        self._reading, self._reader = Lock(), DurableFile(path, KIND, wait)
         self._written: tuple[State, tuple[Lost, ...], Lost | None] | None = None
-
-    def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback invoked with the seconds of each commit, fsync included."""
-        self._commits.on_commit = callback
 
     def append(
         self,
@@ -114,9 +100,8 @@ class ChangeLog:
                 have been written or not, and can be sent again with the same key.
         """
         rows = [(one, None if values is None else to_json(values)) for one, values in changes]
-        batch = _Batch(rows, key, after, base, expected)
-        self._commits.write(batch)
-        return batch.last
+        digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in rows]), digest_size=16).digest()
+        return self._commit(_Batch(rows=rows, key=key, digest=digest, after=after, base=base, expected=expected))
 
     def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
         """Write back acknowledged changes that the file has lost.
@@ -132,7 +117,7 @@ class ChangeLog:
         Raises:
             JournalError: As `append`.
         """
-        with self._commits.alone() as connection:
+        with self._alone() as connection:
             state, mark, lost = log_tables.read_state(connection), self.mark.read(), None
             written = sorted(rows)
             own = len({row.sequence for row in written}) == len(written)  # else some are from other logs, before this one
@@ -198,9 +183,7 @@ class ChangeLog:
         Raises:
             JournalError: The file cannot be read.
         """
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            return None if connection is None else self._state(connection)
+        return self._read(self._state, None)
 
     def last(self) -> int:
         """Return the sequence of the latest change; 0 when there is none.
@@ -217,11 +200,8 @@ class ChangeLog:
         Raises:
             JournalError: The file cannot be read.
         """
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            if connection is None:
-                return 0, 0
-            return self._reader.opened, int(connection.execute("PRAGMA data_version").fetchone()[0])
+        asked = "PRAGMA data_version"
+        return self._read(lambda one: (self._reader.opened, int(one.execute(asked).fetchone()[0])), (0, 0))
 
     def prune(self, upto: int) -> int:
         """Drop the changes up to a sequence that no version needs; return how many.
@@ -231,21 +211,11 @@ class ChangeLog:
         """
         if not self.path.exists():
             return 0
-        with self._commits.alone() as connection:
+        with self._alone() as connection:
             count = log_tables.drop(connection, min(upto, log_tables.read_state(connection).last))
-        with self._commits.outside() as connection:
+        with self._outside() as connection:
             connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after one page
         return count
-
-    def checkpoint(self) -> None:
-        """Move what was written from the `-wal` file into the main file.
-
-        Raises:
-            JournalError: The file cannot be written.
-        """
-        if self.path.exists():
-            with self._commits.outside() as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def set_aside_damaged(self) -> Path | None:
         """Move a damaged file away, so that the next change begins a new one.
@@ -285,32 +255,15 @@ class ChangeLog:
                 found += self.path.with_name(name).stat().st_size
         return found
 
-    def close(self) -> None:
-        """Close the connections; a later call opens them again."""
-        self._commits.close()
-        with self._reading:
-            self._reader.close()
-
+    @override
     def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
-        if batch.key is not None:
-            try:
-                known = taken_before(connection, batch.key, batch.digest)
-            except RequestError as error:
-                batch.error = error
-                return
-            if known is not None:
-                batch.last = known
-                return
         state = log_tables.read_state(connection)
         if batch.expected is not None and not self._goes_on(connection, state, batch.expected):
-            batch.error = MovedError()
-            return
+            raise MovedError("the log is not the one that the writer has read")
         state, lost = self._numbered(state, batch)
         now = max(int(self._clock() * 1e6), state.at + 1)
         state = log_tables.add(connection, state, [(*row, now) for row in batch.rows], batch.digest)
         batch.last = state.last
-        if batch.key is not None:
-            remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
         self._written = state, (), lost
 
     def _numbered(self, state: State, batch: _Batch) -> tuple[State, Lost | None]:
@@ -331,8 +284,8 @@ class ChangeLog:
             state = state._replace(base=state.identity, base_from=missing, base_through=missing)
         return state._replace(last=before), lost
 
+    @override
     def _note(self) -> None:
-        """Note outside of the file how far it reaches now; the writer's lock is held."""
         if self._written is not None:
             (state, covered, lost), self._written = self._written, None
             base = () if state.base is None else (Lost(state.base, state.base_through),)

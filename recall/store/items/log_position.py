@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import orjson
 
-from recall.errors import TokenError
+from recall.errors import RecallError, TokenError
 from recall.store.high_water_mark import Marked, damage
 from recall.store.items.log_tables import Row, State
 
@@ -23,7 +23,7 @@ _MEND = (
 )
 
 
-class MovedError(Exception):
+class MovedError(RecallError):
     """The log is not the one that the writer has read: read again, then write."""
 
 

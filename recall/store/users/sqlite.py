@@ -7,17 +7,16 @@ number meanwhile. A read asks the file, so it sees all that any process has ackn
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from typing_extensions import override
 
-from recall.errors import RecallError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
-from recall.store.group_commit import CREATE, REMEMBERED, Batch, Commits, remember, taken_before
-from recall.store.high_water_mark import Lost, Mark, damage
-from recall.store.sqlite import DurableFile, FileKind
+from recall.errors import StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
+from recall.store.group_commit import CREATE, Batch, DurableLog
+from recall.store.high_water_mark import Lost, damage
+from recall.store.sqlite import FileKind
 from recall.store.users.base import LiveUsers
 from recall.store.users.changes import UserChange, changed, digest_of
 from recall.store.users.record import LiveUser
@@ -65,20 +64,14 @@ _TURN = 32  # users that are read before others may: a request for one does not 
 _Row = tuple[bytes, int]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class _Batch(Batch):
-    """Changes that one caller wants written, and the sequence that they got."""
+    """Changes that one caller wants written."""
 
     changes: tuple[UserChange, ...]
-    key: str | None
-    last: int = 0
-    digest: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.digest = digest_of(self.changes)
 
 
-class SqliteLiveUsers(LiveUsers):
+class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
     """User changes of one root, in SQLite; no file is needed before the first change."""
 
     remote = False
@@ -90,16 +83,9 @@ class SqliteLiveUsers(LiveUsers):
             path: the file.
             wait: seconds that a writer waits for another process to finish.
         """
-        self.path = path
-        self.mark = Mark(path.with_name(USERS_MARK))
-        self._commits = Commits(DurableFile(path, _KIND, wait), self._insert, self._note)
+        super().__init__(path, _KIND, USERS_MARK, wait, _READ_WAIT)
         self._written: tuple[str, int, Lost | None] | None = None
         self._seen: tuple[str, int] | None = None
-        self._reading, self._reader = Lock(), DurableFile(path, _KIND, _READ_WAIT)
-
-    def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback invoked with the seconds of each commit, fsync included."""
-        self._commits.on_commit = callback
 
     @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
@@ -114,22 +100,17 @@ class SqliteLiveUsers(LiveUsers):
 
     @override
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        batch = _Batch(tuple(changes), key)
-        self._commits.write(batch)
-        return batch.last
+        batch = tuple(changes)
+        return self._commit(_Batch(changes=batch, key=key, digest=digest_of(batch)))
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         statement = "SELECT user_id FROM users WHERE known AND (?1 IS NULL OR user_id > ?1) ORDER BY user_id LIMIT ?2"
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            return [] if connection is None else [row[0] for row in connection.execute(statement, (after, count)).fetchall()]
+        return self._read(lambda one: [row[0] for row in one.execute(statement, (after, count)).fetchall()], [])
 
     @override
     def sequence(self) -> int:
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            return 0 if connection is None else _sequence(connection)
+        return self._read(_sequence, 0)
 
     def identity(self) -> str:
         """Return the random identity of the file; empty where there is none.
@@ -137,60 +118,36 @@ class SqliteLiveUsers(LiveUsers):
         Raises:
             StoreError: The file cannot be read.
         """
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            return "" if connection is None else self._state(connection)[1]
+        return self._read(lambda one: self._state(one)[1], "")
 
     @override
     def error(self) -> str:
         mark = self.mark.read()  # before the file, which others write meanwhile
-        with self._reading, self._reader.reports("read"):
-            connection = self._reader.reader()
-            state = (0, "") if connection is None else self._state(connection)
-        sequence, identity = state
+        state = self._read(self._state, None)
+        sequence, identity = state or (0, "")
         mark, seen = self.mark.follow(mark, identity, sequence), self._seen
         if mark is not None and mark.lost is not None:
             return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
         known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
         reached = max([last for name, last in known if name != identity or last > sequence], default=0)
-        if mark is None and seen is not None and seen[0] != identity and connection is not None:
+        if mark is None and seen is not None and seen[0] != identity and state is not None:
             self._seen, reached = (identity, sequence), 0  # someone has accepted the loss
         if not reached:
             self._seen = (identity, sequence) if identity else seen
             return damage(mark, USERS_MARK, "the file of users")
-        if connection is None:
+        if state is None:
             return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
         return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"
-
-    @override
-    def checkpoint(self) -> None:
-        if self.path.exists():
-            with self._commits.outside() as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     @override
     def durability_warning(self) -> str:
         return ""
 
     @override
-    def close(self) -> None:
-        """Close the connections; a later call opens them again."""
-        self._commits.close()
-        with self._reading:
-            self._reader.close()
-
     def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
-        try:
-            known = None if batch.key is None else taken_before(connection, batch.key, batch.digest)
-            if known is not None:
-                batch.last = known
-                return
-            named = dict.fromkeys(change.user_id for change in batch.changes)
-            users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in named}
-            after = changed(users, batch.changes, time.time())
-        except RecallError as error:
-            batch.error = error  # which is this batch's own: those beside it are written
-            return
+        named = dict.fromkeys(change.user_id for change in batch.changes)
+        users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in named}
+        after = changed(users, batch.changes, time.time())
         rows = [(user_id, user.known, raw := user.to_json(), _checksum(user_id, raw)) for user_id, user in after.items()]
         connection.executemany(
             "INSERT INTO users (user_id, known, record, checksum) VALUES (?, ?, ?, ?) ON CONFLICT (user_id)"
@@ -204,11 +161,9 @@ class SqliteLiveUsers(LiveUsers):
         batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
         self._written = identity, batch.last, lost
-        if batch.key is not None:
-            remember(connection, batch.key, batch.digest, batch.last, REMEMBERED)
 
+    @override
     def _note(self) -> None:
-        """Note outside of the file how far it reaches now; the writer's lock is held."""
         if self._written is not None:
             (identity, last, lost), self._written = self._written, None
             self.mark.advance(identity, last, lost=lost)

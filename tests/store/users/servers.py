@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import far
-from tests.faults.far import Proxy, RedisServer
+from tests.faults import redis_proxy
+from tests.faults.redis_proxy import Proxy, RedisServer
 
 __all__ = ["Proxy", "RedisServer", "redis_server"]
 
@@ -18,5 +18,5 @@ def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
     """A Redis of its own that fsyncs what it acknowledges."""
     if shutil.which("redis-server") is None:
         pytest.skip("no redis-server")
-    with far.redis_server(folder, *options) as server:
+    with redis_proxy.redis_server(folder, *options) as server:
         yield server

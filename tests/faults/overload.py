@@ -1,4 +1,4 @@
-"""More than can be answered, and an end under load."""
+"""Overload, and graceful shutdown under load."""
 
 import os
 import signal
@@ -11,18 +11,18 @@ import numpy as np
 from serving.closed import closed_load
 from serving.processes import pinned
 
-from tests.faults.asking import Asking
+from tests.faults.background import in_background
 from tests.faults.bench import NOISE, Bench
 from tests.faults.case import Case, Score
 from tests.faults.flood import flood
 from tests.faults.http import ask, post, request
-from tests.faults.meanwhile import meanwhile
 from tests.faults.oracle import Oracle
+from tests.faults.steady_load import SteadyLoad
 
 USERS = [str(number) for number in range(4, 150, 6)]
 
 GRACE = 10.0
-"""Seconds from SIGTERM to the end, its lame-duck time included."""
+"""Limit for a shutdown in seconds, lame-duck time included."""
 
 
 _SETTLE = 2.0  # seconds in which a load opens its connections
@@ -37,33 +37,33 @@ def terminated(bench: Bench, score: Score) -> None:
             with bench.serve(root, "--drain", "1.5", "--workers", workers) as server:
                 server.ready()
                 time.sleep(1)
-                with Asking(server.port, USERS) as asking:
+                with SteadyLoad(server.port, USERS) as load:
                     time.sleep(bench.many(1, 5))
                     server.process.send_signal(signal.SIGTERM)
-                    told = time.perf_counter()
+                    signalled = time.perf_counter()
                     while server.get("/health/ready").status != 503:
-                        if time.perf_counter() > told + 1:
+                        if time.perf_counter() > signalled + 1:
                             break
                         time.sleep(0.005)
-                    seen = time.perf_counter() - told
-                    score.ask(seen < 1, "ready did not turn 503 within a second")
-                    time.sleep(0.5)  # whoever stands before it asks it no more
+                    seen = time.perf_counter() - signalled
+                    score.require(seen < 1, "ready did not turn 503 within a second")
+                    time.sleep(0.5)  # a load balancer now stops sending requests
                 code = server.process.wait(15)
-                took = time.perf_counter() - told
+                took = time.perf_counter() - signalled
             fresh = Score()
-            asking.judge(fresh, oracle)
+            load.check(fresh, oracle)
             score.lost, score.wrong, score.p50, score.p99 = (
                 score.lost + fresh.lost,
                 score.wrong + fresh.wrong,
                 fresh.p50,
                 fresh.p99,
             )
-            score.missed += fresh.missed
-            score.ran(
-                code in (0, 143, -signal.SIGTERM) and took <= GRACE, f"{workers} workers: ended with {code} after {took:.1f} s"
+            score.unmet += fresh.unmet
+            score.record(
+                code in (0, 143, -signal.SIGTERM) and took <= GRACE, f"{workers} workers: exit code {code} after {took:.1f} s"
             )
             score.recovered(took)
-    score.notes.append(f"ended within {score.recovery:.1f} s of SIGTERM, of which 1.5 s are its lame-duck time")
+    score.notes.append(f"exited within {score.recovery:.1f} s of SIGTERM, 1.5 s of lame-duck time included")
     oracle.close()
 
 
@@ -91,7 +91,7 @@ def overloaded(bench: Bench, score: Score) -> None:
             memory = server.memory()
             health: list[float] = []
             for times in (5,) if bench.quick else (5, 10):
-                with meanwhile(partial(_watch, server.port, health)):
+                with in_background(partial(_watch, server.port, health)):
                     used = server.cpu_seconds()
                     load = flood(server.port, raws, times * capacity, seconds, 2, settle=_SETTLE)
                     busy = (server.cpu_seconds() - used) / (seconds + _SETTLE)
@@ -103,33 +103,33 @@ def overloaded(bench: Bench, score: Score) -> None:
                 score.runs += load.sent
                 score.lost += sum(len(of) for status, of in load.answered.items() if status not in (200, 503))
                 share = len(good) / load.seconds / capacity
-                p99, turned = _percentile(good, 99), _percentile(shed, 99)
+                p99, rejected = _percentile(good, 99), _percentile(shed, 99)
                 score.p50, score.p99 = _percentile(good, 50), p99
                 score.recovered(back)
-                name = f"{what}, {times} times {capacity:.0f} a second"
+                name = f"{what}, {times} times the capacity of {capacity:.0f} a second"
                 grown = server.memory() / memory
                 worst = max(health, default=float("nan"))
                 most = max(2 * before, before + NOISE)
                 score.notes.append(
                     f"{name}: {share:.0%} of capacity answered, p99 {p99:.1f} ms ({before:.1f} ms at half load, "
                     f"{nearly:.1f} ms at 90 %; "
-                    f"{most:.1f} ms are let pass: twice that at half load, or {NOISE:g} ms more for noise), "
-                    f"503 within {turned:.1f} ms (p99), right again after {1000 * back:.0f} ms, "
-                    f"health within {1000 * worst:.0f} ms, memory x {grown:.2f}; "
-                    f"{load.sent / load.seconds:.0f} a second were sent, "
-                    f"{1000 * load.late:.0f} ms late at most, {load.unsent} not; the server had {busy:.0%} of a core"
+                    f"limit {most:.1f} ms: twice that at half load, or {NOISE:g} ms more), "
+                    f"503 within {rejected:.1f} ms (p99), recovered after {1000 * back:.0f} ms, "
+                    f"health answers within {1000 * worst:.0f} ms, memory {grown:.2f} times the baseline; "
+                    f"{load.sent / load.seconds:.0f} requests a second were sent, at most {1000 * load.late:.0f} ms late, "
+                    f"{load.unsent} not sent; the server used {busy:.0%} of a core"
                 )
-                score.ask(share >= 0.9, f"{name}: {share:.0%} of capacity was answered")
-                score.ask(p99 <= most, f"{name}: p99 of the answered {p99:.1f} ms, {before:.1f} ms at half load")
-                score.ask(not shed or turned <= 10, f"{name}: 503 after {turned:.1f} ms (p99)")
-                score.ask(bool(shed), f"{name}: nobody was turned away")
-                score.ask(back <= 1, f"{name}: back after {back:.1f} s")
-                score.ask(grown < 1.5, f"{name}: memory x {grown:.2f}")
-                score.ask(bool(health) and worst < 1, f"{name}: health took {worst:.2f} s")
+                score.require(share >= 0.9, f"{name}: {share:.0%} of capacity was answered")
+                score.require(p99 <= most, f"{name}: p99 of answered requests {p99:.1f} ms, {before:.1f} ms at half load")
+                score.require(not shed or rejected <= 10, f"{name}: 503 after {rejected:.1f} ms (p99)")
+                score.require(bool(shed), f"{name}: no request was rejected")
+                score.require(back <= 1, f"{name}: recovered after {back:.1f} s")
+                score.require(grown < 1.5, f"{name}: memory {grown:.2f} times the baseline")
+                score.require(bool(health) and worst < 1, f"{name}: a health check took {worst:.2f} s")
 
 
 def _percentile(seconds: list[float], share: float) -> float:
-    """In milliseconds; NaN of none."""
+    """Return a percentile in milliseconds; NaN if the list is empty."""
     return float(np.percentile(seconds, share)) * 1000 if seconds else float("nan")
 
 
@@ -147,17 +147,17 @@ CASES = [
     Case(
         22,
         "SIGTERM under load",
-        "SIGTERM while 100 requests a second come, until half a second after ready is 503; one process, and two workers",
-        "ready is 503 at once; lost 0; it ends with 0 or 143 within 10 s",
+        "SIGTERM at 100 requests a second, which end half a second after readiness turns 503; one process, and two workers",
+        "readiness turns 503 within a second; lost 0; exit code 0 or 143 within 10 s",
         terminated,
     ),
     Case(
         24,
         "overload",
-        "an open load of 5 and 10 times what is answered at most; short searches and long ones",
-        "90 % of capacity is answered, p99 at most twice that at half load, or "
-        f"{NOISE:g} ms more for noise; 503 within 10 ms (p99), right again within 1 s, "
-        "health answers within 1 s, memory x 1.5 at most",
+        "an open load of 5 and 10 times the capacity; short and long searches",
+        "throughput stays at 90 % of capacity, p99 at most twice that at half load, or "
+        f"{NOISE:g} ms more; the rest is rejected with 503 within 10 ms (p99); recovery within 1 s, "
+        "health checks within 1 s, memory at most 1.5 times the baseline",
         overloaded,
     ),
 ]

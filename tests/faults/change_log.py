@@ -1,4 +1,4 @@
-"""The log of changes is taken away or replaced under a running service; a root is copied; a version comes from elsewhere."""
+"""Loss of the change log under a running service, copies of a root, and versions from another root."""
 
 import shutil
 import sqlite3
@@ -16,13 +16,13 @@ from tests.faults.bench import Bench
 from tests.faults.case import Case, Score
 from tests.faults.servers import Server
 
-_WITHIN = 1.0  # seconds after which a fault is to be told
+_WITHIN = 1.0  # seconds within which `degraded` must report the fault
 
 
 def log_lost(bench: Bench, score: Score) -> None:
     """Case 31."""
     for workers in (1, 2):
-        for fault in (_removed, _older_copy, _begun_by_another, _emptied):
+        for fault in (_removed, _older_copy, _created_by_another_process, _emptied):
             root = bench.root()
             with bench.serve(root, "--workers", str(workers), "--write-back", "2") as server:
                 server.ready()
@@ -31,14 +31,14 @@ def log_lost(bench: Bench, score: Score) -> None:
                 _copy(root / JOURNAL, copy)
                 acknowledged |= _change(server, "second", 5)
                 fault(root, copy)
-                told = _until(lambda server=server: bool(_degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
-                score.ran(told, f"{fault.__name__[1:]}, {workers} workers: nothing is said")
+                reported = _until(lambda server=server: bool(_degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
+                score.record(reported, f"{fault.__name__[1:]}, {workers} workers: `degraded` is empty")
                 acknowledged |= _change(server, "third", 1)
-                calm = _until(lambda server=server: not any(_degraded(server) for _ in range(20)), bench.within(20))  # type: ignore[misc]
-                score.ran(calm, f"{fault.__name__[1:]}, {workers} workers: degraded for ever: {_degraded(server)}")
-                _all_there(score, acknowledged, lambda ids, server=server: _served(server, ids), fault.__name__[1:])  # type: ignore[misc]
-            _all_there(
-                score, acknowledged, lambda ids, root=root: _held(root, ids), f"{fault.__name__[1:]}, then started again"
+                recovered = _until(lambda server=server: not any(_degraded(server) for _ in range(20)), bench.within(20))  # type: ignore[misc]
+                score.record(recovered, f"{fault.__name__[1:]}, {workers} workers: still degraded: {_degraded(server)}")
+                _check_present(score, acknowledged, lambda ids, server=server: _served(server, ids), fault.__name__[1:])  # type: ignore[misc]
+            _check_present(
+                score, acknowledged, lambda ids, root=root: _stored(root, ids), f"{fault.__name__[1:]}, after restart"
             )  # type: ignore[misc]
 
 
@@ -49,15 +49,15 @@ def root_copied(bench: Bench, score: Score) -> None:
         with bench.serve(root) as server:
             server.ready()
             acknowledged = _change(server, f"copied {number}", 7)
-            partly, whole = bench.place("partly"), bench.place("whole")
-            shutil.copytree(root, partly, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
-            backup(root, whole)
-        with bench.serve(partly) as server:
+            incomplete, complete = bench.place("incomplete"), bench.place("complete")
+            shutil.copytree(root, incomplete, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
+            backup(root, complete)
+        with bench.serve(incomplete) as server:
             missing = not _served(server.ready(), acknowledged)
-            score.ran(not missing or bool(_degraded(server)), "a copy without the -wal file does not say that it is not whole")
-        with bench.serve(whole) as server:
-            score.ran(not _degraded(server.ready()), "a backup says that something is wrong")
-            _all_there(score, acknowledged, lambda ids, server=server: _served(server, ids), "backup")  # type: ignore[misc]
+            score.record(not missing or bool(_degraded(server)), "a copy without the -wal file is not reported as incomplete")
+        with bench.serve(complete) as server:
+            score.record(not _degraded(server.ready()), "a backup is reported as degraded")
+            _check_present(score, acknowledged, lambda ids, server=server: _served(server, ids), "backup")  # type: ignore[misc]
 
 
 def from_elsewhere(bench: Bench, score: Score) -> None:
@@ -74,11 +74,11 @@ def from_elsewhere(bench: Bench, score: Score) -> None:
                     version = max((other / "versions").iterdir()).name
                     shutil.copytree(other / "versions" / version, root / "versions" / f"{version}", dirs_exist_ok=True)
                     answer = server.post(f"/v1/models/{version}:activate", b"")
-                    score.ran(answer.status == 200, f"activation was answered {answer.status} {answer.body[:200]!r}")
+                    score.record(answer.status == 200, f"activation: {answer.status} {answer.body[:200]!r}")
                 else:
                     version = adopt(other, root).folder.name
                 server.serves(version, bench.within(10))
-                _all_there(score, acknowledged, lambda ids, server=server: _served(server, ids), version)  # type: ignore[misc]
+                _check_present(score, acknowledged, lambda ids, server=server: _served(server, ids), version)  # type: ignore[misc]
 
 
 def _removed(root: Path, _copy: Path) -> None:
@@ -91,7 +91,7 @@ def _older_copy(root: Path, copy: Path) -> None:
     shutil.copy(copy, root / JOURNAL)
 
 
-def _begun_by_another(root: Path, copy: Path) -> None:
+def _created_by_another_process(root: Path, copy: Path) -> None:
     _removed(root, copy)
     (root / MARK).unlink()
     other = Recommender.load(root)
@@ -118,7 +118,7 @@ def _change(server: Server, name: str, count: int) -> set[str]:
     for one in sorted(ids):
         answer = server.post("/v1/items:upsert", {"items": [{"item_id": one, "features": {}}]})
         if answer.status != 200:
-            raise RuntimeError(f"a change was answered {answer.status}: {answer.body[:200]!r}")
+            raise RuntimeError(f"an upsert was answered {answer.status}: {answer.body[:200]!r}")
     return ids
 
 
@@ -130,7 +130,7 @@ def _served(server: Server, ids: set[str]) -> bool:
     return all(server.get(f"/v1/items/{one.replace(' ', '%20')}").status == 200 for one in ids)
 
 
-def _held(root: Path, ids: set[str]) -> bool:
+def _stored(root: Path, ids: set[str]) -> bool:
     loaded = Recommender.load(root)
     try:
         return bool((loaded.items.current().rows(sorted(ids)) >= 0).all())
@@ -138,10 +138,10 @@ def _held(root: Path, ids: set[str]) -> bool:
         loaded.close()
 
 
-def _all_there(score: Score, ids: set[str], there: Callable[[set[str]], bool], where: str) -> None:
+def _check_present(score: Score, ids: set[str], there: Callable[[set[str]], bool], where: str) -> None:
     lost = {one for one in ids if not there({one})}
     score.lost_ack += len(lost)
-    score.ran(not lost, f"{where}: {sorted(lost)[:3]} were acknowledged and are gone")
+    score.record(not lost, f"{where}: acknowledged changes are missing: {sorted(lost)[:3]}")
 
 
 def _until(true: Callable[[], bool], seconds: float) -> bool:
@@ -156,24 +156,25 @@ def _until(true: Callable[[], bool], seconds: float) -> bool:
 CASES = [
     Case(
         31,
-        "the log of changes is lost under a running service",
-        "it is removed, replaced by an older copy or by one that another process begins, or emptied; one process, two workers",
-        "degraded says so within a second; nothing that was acknowledged is lost, also after a new start; degraded ends",
+        "the change log is lost under a running service",
+        "the log is removed, replaced by an older copy or by one that another process created, or emptied; one process, and "
+        "two workers",
+        "`degraded` reports it within a second and clears again; no acknowledged change is lost, also after a restart",
         log_lost,
     ),
     Case(
         32,
         "a root is copied while it is served",
-        "without the -wal files, and by `recall backup`",
-        "a copy that is not whole says so; a backup is whole and can be served at once",
+        "copies without the -wal files, and `recall backup`",
+        "an incomplete copy is reported as degraded; a backup is complete and can be served",
         root_copied,
         fast=True,
     ),
     Case(
         33,
-        "a version comes from another root",
+        "a version from another root",
         "`recall publish`, and a folder copied by hand and activated over HTTP; before and after compaction",
-        "it is served, with every live change of this root on top",
+        "the version is served with every live change of this root on top",
         from_elsewhere,
         fast=True,
     ),

@@ -1,4 +1,4 @@
-"""What goes on beside a block: somebody who asks, changes, breaks or counts, on a thread of its own."""
+"""Functions that run on threads beside a block."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def meanwhile(*work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Do all of it at once, until the block ends and sets the event that each is given; wait for them then."""
+def in_background(*work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run functions on threads until the block ends; each is passed an event that is then set, and joined."""
     stop = threading.Event()
     threads = [threading.Thread(target=one, args=(stop,), daemon=True) for one in work]
     for thread in threads:

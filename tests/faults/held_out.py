@@ -1,4 +1,4 @@
-"""A shop whose users have tastes, a bundle that has learnt them, and what each user took next: how good answers are."""
+"""A synthetic shop with a trained bundle and held-out items, to measure recall during faults."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,42 +11,42 @@ from tests.faults.http import Answer
 from tests.faults.servers import Server
 
 K = 20
-_USERS, _ITEMS, _EVENTS, _SINCE = 500, 400, 15_000, 3
+_USERS, _ITEMS, _EVENTS, _LATER = 500, 400, 15_000, 3
 
 
 @dataclass(frozen=True)
-class Taster:
+class HeldOutUser:
     """A user of the shop.
 
     Attributes:
-        user_id: the bundle knows it.
-        features: the columns of the table of users.
-        history: items that the bundle knows of, latest first.
-        since: items that the user took after the bundle was made, in order.
-        context: of the next request.
-        next: the item that the user then took, which nobody has been told.
+        user_id: known to the bundle.
+        features: columns of the users table.
+        history: items in the training data, latest first.
+        later: items that the user chose after training, in order.
+        context: context of the next request.
+        next: the held-out item: what the user chose in that request.
     """
 
     user_id: str
     features: Mapping[str, Any]
     history: Sequence[str]
-    since: Sequence[str]
+    later: Sequence[str]
     context: Mapping[str, str]
     next: str
 
 
 @dataclass(frozen=True)
-class Tastes:
-    """A root with one bundle, and the users whose next items are held out."""
+class HeldOutShop:
+    """A root with one bundle, and the users with held-out items."""
 
     root: Path
-    users: Sequence[Taster]
+    users: Sequence[HeldOutUser]
     items: int
 
     @classmethod
-    def open(cls, folder: Path) -> "Tastes":
-        """Make the shop's tables in a folder, and learn a bundle from what lies before the last interactions of each user."""
-        import polars as pl  # torch and training are needed only here
+    def open(cls, folder: Path) -> "HeldOutShop":
+        """Generate the shop and train a bundle on all but the last interactions of each long history."""
+        import polars as pl  # keeps torch out of the import of this module
 
         from recall.config import parse_config
         from recall.data.dataset import load_dataset
@@ -61,14 +61,14 @@ class Tastes:
         events = shop.interactions.with_columns(
             last=pl.int_range(pl.len()).reverse().over("user_id"), count=pl.len().over("user_id")
         )
-        long = events.filter(pl.col("count") >= 3 * (_SINCE + 1))
-        later = long.filter(pl.col("last") <= _SINCE).group_by("user_id", maintain_order=True).all()
-        before = events.join(later.select("user_id", pl.lit(_SINCE).alias("cut")), on="user_id", how="left")
+        long = events.filter(pl.col("count") >= 3 * (_LATER + 1))
+        later = long.filter(pl.col("last") <= _LATER).group_by("user_id", maintain_order=True).all()
+        before = events.join(later.select("user_id", pl.lit(_LATER).alias("cut")), on="user_id", how="left")
         known = before.filter(pl.col("cut").is_null() | (pl.col("last") > pl.col("cut")))
         known.select(shop.interactions.columns).write_parquet(folder / "interactions.parquet")
         data = {"users": "users.parquet", "items": "items.parquet", "time": "time"}
         config = parse_config(
-            {"name": "tastes", "data": data, "fields": SHOP, "model": {"k": 16}, "train": {"sweeps": 4}, "seed": 1}
+            {"name": "held-out", "data": data, "fields": SHOP, "model": {"k": 16}, "train": {"sweeps": 4}, "seed": 1}
         )
         dataset = load_dataset(config, folder)
         encoder = FeatureEncoder.fit(dataset)
@@ -81,7 +81,7 @@ class Tastes:
         }
         histories = dict(known.group_by("user_id").agg("item_id").iter_rows())
         users = [
-            Taster(
+            HeldOutUser(
                 one["user_id"],
                 columns[one["user_id"]],
                 histories[one["user_id"]][::-1],
@@ -94,16 +94,17 @@ class Tastes:
         return cls(root, users, len(shop.items))
 
     def recall(
-        self, server: Server, asked: Callable[[Taster], Mapping[str, Any]], well: Callable[[Answer], bool]
+        self, server: Server, request: Callable[[HeldOutUser], Mapping[str, Any]], valid: Callable[[Answer], bool]
     ) -> tuple[float, list[list[str]], int]:
-        """Ask once for each user for `K` items, and look for what the user took next.
+        """Request `K` items for each user and look for the held-out item.
 
-        Gives the share of users for whom it was found, the lists, and how many answers were not `well`.
+        Returns:
+            The share of users whose item was found, the lists, and the number of answers that failed `valid`.
         """
         lists, found, wrong = [], 0, 0
         for one in self.users:
-            answer = server.post("/v1/recommend", {"n": K, "context": one.context, **asked(one)})
-            wrong += not (answer.status == 200 and well(answer))
+            answer = server.post("/v1/recommend", {"n": K, "context": one.context, **request(one)})
+            wrong += not (answer.status == 200 and valid(answer))
             items = [item["item_id"] for item in answer.json.get("items", ())]
             lists.append(items)
             found += one.next in items

@@ -1,4 +1,4 @@
-"""Numbers of results, and ids, of every odd kind."""
+"""Invalid result counts and unusual ids."""
 
 from urllib.parse import quote
 
@@ -28,7 +28,7 @@ NUMBERS = (
     "1000000000000000000000000",
     "-0.5",
 )
-"""Values of n that are none."""
+"""Invalid values of n."""
 
 
 def sizes(bench: Bench, score: Score) -> None:
@@ -40,16 +40,16 @@ def sizes(bench: Bench, score: Score) -> None:
         for text in NUMBERS:
             answer = server.post("/v1/recommend", b'{"n": %b}' % text.encode())
             named = answer.status == 422 and "/n" in answer.pointers
-            score.ran(named and answer.problem, f"n is {text}: {answer.status} {answer.body[:200]!r}")
+            score.record(named and answer.problem, f"n is {text}: {answer.status} {answer.body[:200]!r}")
         for text in ("1e400", "NaN", "0x10", "+1", "01"):
             must_refuse(server, post("/v1/recommend", b'{"n": %b}' % text.encode()), score, f"n is {text}")
         for text in ("0", "-1", "1e9", "ten", "", "1000000000000000000000", "%31%00", "1.0"):
             answer = server.get(f"/v1/users/3/recommendations?n={text}")
-            score.ran(answer.status == 422 and answer.problem, f"?n={text}: {answer.status} {answer.body[:200]!r}")
+            score.record(answer.status == 422 and answer.problem, f"?n={text}: {answer.status} {answer.body[:200]!r}")
         answer = server.post("/v1/recommend", {"n": 1000, "allow": [*ITEMS[:7], "no such item"], "exclude_seen": False})
-        score.ran(
+        score.record(
             answer.status == 200 and sorted(one["item_id"] for one in answer.json["items"]) == ITEMS[:7],
-            "n beyond what is allowed",
+            "n larger than the allow list",
         )
         for item_id in ITEMS[10:]:
             server.ask(request("DELETE", f"/v1/items/{quote(item_id, safe='')}")) if not bench.quick else None
@@ -57,14 +57,14 @@ def sizes(bench: Bench, score: Score) -> None:
             for n in (1, 1000):
                 answer = server.post("/v1/recommend", {"user_id": user, "n": n})
                 ids = [one["item_id"] for one in answer.json["items"]]
-                score.ran(answer.status == 200 and "-1" not in ids and "" not in ids, f"n is {n}: {answer.status}")
+                score.record(answer.status == 200 and "-1" not in ids and "" not in ids, f"n is {n}: {answer.status}")
                 if bench.quick and (fault := oracle.fault(answer.json, user, n)):
                     score.wrong += 1
-                    score.missed.append(f"wrong: {fault}")
+                    score.unmet.append(f"wrong: {fault}")
         if not bench.quick:
-            score.ran(
+            score.record(
                 len(server.post("/v1/recommend", {"n": 1000}).json["items"]) == 10,
-                "n beyond the catalogue gives another number than all",
+                "n larger than the catalogue does not return all items",
             )
     oracle.close()
 
@@ -77,31 +77,35 @@ def odd_ids(bench: Bench, score: Score) -> None:
         server.ready()
         for item_id in ODD_IDS:
             answer = server.get(f"/v1/items/{quote(item_id, safe='')}")
-            score.ran(
+            score.record(
                 answer.status == 200 and answer.json["item_id"] == item_id,
                 f"item {item_id[:20]!r}: {answer.status} {answer.body[:150]!r}",
             )
             answer = server.post("/v1/recommend", {"allow": [item_id], "exclude_seen": False, "n": 5})
-            score.ran(
+            score.record(
                 [one["item_id"] for one in answer.json["items"]] == [item_id], f"allow {item_id[:20]!r}: {answer.body[:150]!r}"
             )
             answer = server.post("/v1/recommend", {"user_id": item_id})
-            score.ran(answer.status == 200 and answer.json["user"] == "known", f"user {item_id[:20]!r}: {answer.body[:150]!r}")
+            score.record(
+                answer.status == 200 and answer.json["user"] == "known", f"user {item_id[:20]!r}: {answer.body[:150]!r}"
+            )
         for item_id in new:
             path = quote(item_id, safe="")
             body = {"items": [{"item_id": item_id, "features": {"genre": "noir"}}]}
-            score.ran(server.post("/v1/items:upsert", body).status == 200, f"upsert {item_id[:20]!r}")
+            score.record(server.post("/v1/items:upsert", body).status == 200, f"upsert {item_id[:20]!r}")
             answer = server.get(f"/v1/items/{path}")
-            score.ran(answer.status == 200 and answer.json["item_id"] == item_id, f"new item {item_id[:20]!r}: {answer.status}")
-            taken = server.post("/v1/interactions", {"interactions": [{"user_id": item_id, "item_id": item_id}]})
-            score.ran(taken.status == 200, f"interaction {item_id[:20]!r}: {taken.status} {taken.body[:150]!r}")
+            score.record(
+                answer.status == 200 and answer.json["item_id"] == item_id, f"new item {item_id[:20]!r}: {answer.status}"
+            )
+            logged = server.post("/v1/interactions", {"interactions": [{"user_id": item_id, "item_id": item_id}]})
+            score.record(logged.status == 200, f"interaction {item_id[:20]!r}: {logged.status} {logged.body[:150]!r}")
             known = server.get(f"/v1/users/{path}")
-            score.ran(
+            score.record(
                 known.status == 200 and item_id in known.json["history"],
                 f"user {item_id[:20]!r}: {known.status} {known.body[:150]!r}",
             )
-            score.ran(server.ask(request("DELETE", f"/v1/items/{path}")).status == 200, f"delete {item_id[:20]!r}")
-            score.ran(server.get(f"/v1/items/{path}").status == 404, f"{item_id[:20]!r} is there after it was deleted")
+            score.record(server.ask(request("DELETE", f"/v1/items/{path}")).status == 200, f"delete {item_id[:20]!r}")
+            score.record(server.get(f"/v1/items/{path}").status == 404, f"{item_id[:20]!r} exists after deletion")
         for odd in ('""', '"' + "x" * 10_000 + '"', "[1]", "{}", "true", "1.5", '"\\ud800"'):
             must_refuse(server, post("/v1/recommend", b'{"user_id": %b}' % odd.encode()), score, f"user {odd[:20]}")
             must_refuse(
@@ -110,36 +114,36 @@ def odd_ids(bench: Bench, score: Score) -> None:
         for path in ("%ff", "%c0%af", "%ed%a0%80", quote("x" * 5000)):
             for of in ("items", "users"):
                 answer = server.get(f"/v1/{of}/{path}")
-                score.ran(
+                score.record(
                     answer.status in (400, 404, 422) and answer.problem,
                     f"/v1/{of}/{path[:20]}: {answer.status} {answer.body[:150]!r}",
                 )
         page = server.get("/")
-        score.ran(b"<script>alert" not in page.body, "the page holds an id as it is")
+        score.record(b"<script>alert" not in page.body, "the page contains an unescaped id")
         answer = server.post("/v1/recommend", {"allow": ["<script>alert(1)</script>"], "exclude_seen": False})
-        score.ran(answer.headers.get("x-content-type-options") == "nosniff", "an answer may be taken for a page")
+        score.record(answer.headers.get("x-content-type-options") == "nosniff", "an answer lacks nosniff")
         lines = server.log.read_text().splitlines()
-        score.ran(
+        score.record(
             not any(line.startswith("ERROR service: forged") or "forged" in line.split(" ")[:1] for line in lines),
-            "an id has made a line of the log",
+            "an id injected a log line",
         )
-        score.ran(not any("\x00" in line or "\u202e" in line for line in lines), "control characters are in the log")
+        score.record(not any("\x00" in line or "\u202e" in line for line in lines), "the log contains control characters")
 
 
 CASES = [
     Case(
         17,
-        "numbers of results that are none",
+        "invalid numbers of results",
         f"n of {', '.join(NUMBERS)} and more",
-        "422 that names n; more than there are gives all there are, each once: 500s 0, wrong 0",
+        "422 that names n; a number beyond the catalogue returns every item once; no 500, wrong 0",
         sizes,
         fast=True,
     ),
     Case(
         18,
-        "odd ids",
+        "unusual ids",
         f"{len(ODD_IDS)} ids with slashes, quotes, markup, line breaks, NUL and more, through path and body",
-        "each comes back as it was sent; what is no id is refused; none makes a line of the log, or markup",
+        "each is returned exactly as sent; invalid ids are refused; no id can inject a log line or markup",
         odd_ids,
         fast=True,
     ),

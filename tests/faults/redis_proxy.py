@@ -1,4 +1,4 @@
-"""A real Redis, and what can go wrong on the way to it."""
+"""A real Redis server, and a TCP proxy that injects network faults in front of it."""
 
 import socket
 import subprocess
@@ -14,7 +14,7 @@ from serving.processes import free_port
 
 @dataclass
 class RedisServer:
-    """A Redis that runs."""
+    """A running Redis server."""
 
     port: int
     folder: Path
@@ -23,22 +23,22 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The address of the server."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def stop(self) -> None:
-        """SIGKILL."""
+        """Kill the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def start_again(self) -> None:
-        """On the same port, with what it had on its disk."""
+        """Restart on the same port with the data on disk."""
         self.process = _start(self.port, self.folder, self.options)
 
 
 @contextmanager
 def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """A Redis of its own that fsyncs what it acknowledges, until the block ends."""
+    """Run a Redis server that fsyncs every write (`appendfsync always`) until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     server = RedisServer(port, folder, _start(port, folder, options), options)
@@ -64,14 +64,14 @@ def _start(port: int, folder: Path, options: tuple[str, ...]) -> "subprocess.Pop
 
 
 class Proxy:
-    """Passes bytes to a port, or does what `mode` says to all connections, those that stand included.
+    """A TCP proxy to a local port whose `mode` injects a fault into all connections, open ones included.
 
-    Modes: "pass"; "refuse", nobody listens; "reset", connections are broken; "hang", nothing comes through; "slow", every
-    answer comes `delay` seconds late; "trickle", answers come byte by byte, each `delay` seconds after the last.
+    Modes: "pass"; "refuse", connections are refused; "reset", connections are reset; "hang", no data passes; "slow", every
+    reply is delayed by `delay` seconds; "trickle", replies arrive byte by byte, `delay` seconds apart.
     """
 
     def __init__(self, target: int, delay: float = 2.0) -> None:
-        """Passes bytes to the port `target`."""
+        """Forward to the port `target`."""
         self.port = free_port()
         self.delay = delay
         self.accepted = 0
@@ -86,12 +86,12 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """Where a Redis seems to be."""
+        """The address of the proxied Redis."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def mode(self) -> str:
-        """What is done to connections now."""
+        """The fault injected now."""
         return self._mode
 
     @mode.setter
@@ -107,7 +107,7 @@ class Proxy:
             self._listen()
 
     def close(self) -> None:
-        """Break all connections, and wait until nothing of it runs."""
+        """Reset all connections and wait for the threads to end."""
         self._closed = True
         self.mode = "refuse"
         for thread in self._threads:
@@ -126,7 +126,7 @@ class Proxy:
         if self._listener is not None:
             listener, self._listener = self._listener, None
             with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
             listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -178,8 +178,8 @@ class Proxy:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Close at once and with RST, whatever is still on its way."""
+    """Close a connection immediately with RST."""
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        connection.shutdown(socket.SHUT_RD)  # wakes whoever reads from it
+        connection.shutdown(socket.SHUT_RD)  # wakes the thread in recv
         connection.close()

@@ -1,4 +1,4 @@
-"""Who may ask what, and names that lead elsewhere."""
+"""API keys, and path traversal in version names."""
 
 import os
 import socket
@@ -23,7 +23,7 @@ _READS = (
     ("POST", "/v1/recommend"),
 )
 _ADMINS = (
-    *(("GET", "/v1/users"), ("GET", "/v1/users/3")),  # what is stored of people
+    *(("GET", "/v1/users"), ("GET", "/v1/users/3")),  # personal data
     *(("POST", "/v1/items:upsert"), ("DELETE", "/v1/items/3"), ("POST", "/v1/interactions"), ("POST", "/v1/users:upsert")),
     *(("PUT", "/v1/users/3"), ("DELETE", "/v1/users/3"), ("POST", "/v1/models:rollback"), ("POST", "/v1/models/x:activate")),
 )
@@ -50,26 +50,26 @@ def keys(bench: Bench, score: Score) -> None:
         server.ready()
         for method, path in (*_READS, *_ADMINS):
             answer = server.ask(_raw(method, path))
-            score.ran(
+            score.record(
                 answer.status == 401 and "www-authenticate" in answer.headers, f"{method} {path} without a key: {answer.status}"
             )
             for key in wrong:
                 for header in ("authorization: Bearer ", "x-api-key: "):
                     raw = _raw(method, path).replace(b"\r\n\r\n", f"\r\n{header}{key}\r\n\r\n".encode(), 1)
                     answer = server.ask(raw)
-                    score.ran(answer.status == 401 and answer.problem, f"{method} {path} with a wrong key: {answer.status}")
+                    score.record(answer.status == 401 and answer.problem, f"{method} {path} with a wrong key: {answer.status}")
         for method, path in _ADMINS:
             answer = server.ask(_raw(method, path, f"authorization: Bearer {READ}"))
-            score.ran(answer.status == 403 and answer.problem, f"{method} {path} with a read key: {answer.status}")
+            score.record(answer.status == 403 and answer.problem, f"{method} {path} with a read key: {answer.status}")
         for method, path in _READS:
             for key in (READ, ADMIN):
                 answer = server.ask(_raw(method, path, f"x-api-key: {key}"))
-                score.ran(answer.status == 200, f"{method} {path} with a key: {answer.status}")
+                score.record(answer.status == 200, f"{method} {path} with a key: {answer.status}")
         for path in ("/v1/users", "/v1/users/3"):
             answer = server.ask(_raw("GET", path, f"x-api-key: {ADMIN}"))
-            score.ran(answer.status == 200, f"GET {path} with an admin key: {answer.status}")
+            score.record(answer.status == 200, f"GET {path} with an admin key: {answer.status}")
         for path in ("/health/live", "/health/ready"):
-            score.ran(server.get(path).status == 200, f"{path} needs a key")
+            score.record(server.get(path).status == 200, f"{path} requires a key")
         for odd in (
             "/v1/items%3Aupsert",
             "//v1/items:upsert",
@@ -79,20 +79,20 @@ def keys(bench: Bench, score: Score) -> None:
             "/v1/recommend/../items:upsert",
         ):
             answer = server.ask(_raw("POST", odd, f"x-api-key: {READ}"))
-            score.ran(answer.status in (401, 403, 404), f"POST {odd} with a read key: {answer.status}")
+            score.record(answer.status in (401, 403, 404), f"POST {odd} with a read key: {answer.status}")
         status = _huge_key(server)
-        score.ran(status in (0, 401, 431), f"a key of a megabyte: {status}")  # 0: closed while it was being sent
+        score.record(status in (0, 401, 431), f"a key of a megabyte: {status}")  # 0: closed while sending
         bad = _raw(
             "POST", "/v1/recommend", f"x-api-key: {READ}", b'{"user_id": [1], "features": {"age": "%b"}}' % READ.encode()
         )
         answer = server.ask(bad)
-        score.ran(READ.encode() not in answer.body, "a key that was sent is sent back")
+        score.record(READ.encode() not in answer.body, "a response contains the key of its request")
         log = server.log.read_bytes()
         metrics = server.ask(_raw("GET", "/metrics", f"x-api-key: {READ}")).body
-        told = [key for key in (READ, ADMIN) for where in (log, metrics) if key.encode() in where]
-        score.ran(not told, "a key is in the log or the metrics")
-        score.ask(b"Traceback" not in log, "a trace is in the log")
-        _timing(server, score, bench.many(400, 20_000), told=not bench.quick)
+        leaked = [key for key in (READ, ADMIN) for where in (log, metrics) if key.encode() in where]
+        score.record(not leaked, "a key is in the log or the metrics")
+        score.require(b"Traceback" not in log, "traceback in the log")
+        _timing(server, score, bench.many(400, 20_000), check=not bench.quick)
 
 
 def _raw(method: str, path: str, header: str = "", body: bytes = b"{}") -> bytes:
@@ -107,8 +107,8 @@ def _huge_key(server: Server) -> int:
     return 0
 
 
-def _timing(server: Server, score: Score, trials: int, *, told: bool) -> None:
-    """Whether a key that is wrong in its last character takes longer to refuse than one that is wrong in its first."""
+def _timing(server: Server, score: Score, trials: int, *, check: bool) -> None:
+    """Compare the time to refuse a key that differs in its last character with one that differs in its first."""
     first, last = ("x" + READ[1:]), (READ[:-1] + "x")
     raws = {key: _raw("GET", "/v1/info", f"x-api-key: {key}") for key in (first, last)}
     times: dict[str, list[float]] = {first: [], last: []}
@@ -121,13 +121,13 @@ def _timing(server: Server, score: Score, trials: int, *, told: bool) -> None:
             times[key].append((time.perf_counter_ns() - began) / 1000)
     medians = {key: statistics.median(of) for key, of in times.items()}
     spread = statistics.median(abs(one - medians[first]) for one in times[first])
-    error = 1.858 * spread / len(times[first]) ** 0.5  # of a median, from the median deviation
+    error = 1.858 * spread / len(times[first]) ** 0.5  # standard error of a median, from the median absolute deviation
     difference = medians[last] - medians[first]
     score.notes.append(
-        f"a key wrong in its last character is refused {difference:+.2f} us later, standard error {error * 2**0.5:.2f} us; "
-        "five standard errors are let pass, or 5 us where that is more"
+        f"a key that differs in its last character is refused {difference:+.2f} us later than one that differs in its first, "
+        f"standard error {error * 2**0.5:.2f} us; limit five standard errors, at least 5 us"
     )
-    score.ask(not told or abs(difference) < max(5 * error * 2**0.5, 5.0), f"keys are told apart by time: {difference:.2f} us")
+    score.require(not check or abs(difference) < max(5 * error * 2**0.5, 5.0), f"timing leaks the key: {difference:.2f} us")
 
 
 NAMES = (
@@ -175,7 +175,7 @@ NAMES = (
         "\u00e9".encode().hex(),
     ),
 )
-"""Names of versions that are none, as they stand in a path."""
+"""Invalid version names, as they appear in a URL path."""
 
 
 def names(bench: Bench, score: Score) -> None:
@@ -205,37 +205,39 @@ def names(bench: Bench, score: Score) -> None:
                     answer: Answer | None = server.ask(raw)
                 except OSError:
                     answer = None
-                # what is no HTTP is refused by the server itself, in its own words
+                # malformed HTTP is refused by uvicorn, without a problem document
                 well = answer is not None and (answer.problem or answer.status == 400) and answer.status in (400, 404, 409, 422)
-                score.ran(
+                score.record(
                     well,
                     f"{raw.split(b' HTTP')[0][:60]!r}: {'no answer' if answer is None else (answer.status, answer.body[:150])}",
                 )
-        score.ran(versions.live_name(root) == live, "another version is live")
+        score.record(versions.live_name(root) == live, "the live version has changed")
         (root / "CURRENT").write_text("../../outside\n")
         time.sleep(0.5)
-        score.ran(server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT leads out of the root")
+        score.record(server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT can point outside the root")
         (root / "CURRENT").write_text("000009-00000000\n")
         time.sleep(0.5)
-        score.ran(server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT leads out of the root by a link")
+        score.record(
+            server.post("/v1/recommend", {}).json["bundle"] == live, "CURRENT can point outside the root through a link"
+        )
         tracer.terminate()
         tracer.wait(20)
         (root / "CURRENT").write_text(live + "\n")
-        score.ran(server.post(f"/v1/models/{other.name}:activate", b"").status == 200, "a good name is refused")
+        score.record(server.post(f"/v1/models/{other.name}:activate", b"").status == 200, "a valid name is refused")
     opened = [
         line.split('"')[1]
         for line in trace.read_text(errors="replace").splitlines()
         if "open" in line and '"' in line and "O_" in line
     ]
-    astray = {path for path in opened if _astray(path, root)}
+    outside_files = {path for path in opened if _outside(path, root)}
     if not trace.stat().st_size:
-        score.notes.append("strace may not look at another process here: the files that were opened were not listed")
-    score.ran(not astray, f"files outside were opened: {sorted(astray)[:5]}")
-    score.notes.append(f"{len(opened):,} files were opened meanwhile, {len(astray)} of them outside")
+        score.notes.append("strace may not attach to other processes here: opened files were not checked")
+    score.record(not outside_files, f"files outside the root were opened: {sorted(outside_files)[:5]}")
+    score.notes.append(f"{len(opened):,} files were opened, {len(outside_files)} of them outside the root")
 
 
-def _astray(path: str, root: Path) -> bool:
-    """Whether a file is neither in the root nor one that a process of Python opens by itself."""
+def _outside(path: str, root: Path) -> bool:
+    """Whether a file is outside the root and not part of Python or the system."""
     if not path.startswith("/"):
         return False
     real = os.path.realpath(path)
@@ -251,17 +253,17 @@ def _astray(path: str, root: Path) -> bool:
 CASES = [
     Case(
         27,
-        "keys that are missing, wrong, odd, or for less",
-        "each path with no key, with wrong ones, with a read key where an admin key is needed, with one of a megabyte",
-        "401 with WWW-Authenticate, 403, 431; none passes, none is logged or sent back; time tells nothing of a key",
+        "missing, wrong, malformed and insufficient API keys",
+        "every path without a key, with wrong keys, with a read key instead of an admin key, and with a key of one megabyte",
+        "401 with WWW-Authenticate, 403 or 431; no key is logged or returned; response times reveal nothing about a key",
         keys,
         fast=True,
     ),
     Case(
         28,
-        "names of versions that lead elsewhere",
-        f"{len(NAMES)} names and two links in paths of activation, and in CURRENT; strace lists the files that are opened",
-        "all are refused, no file outside the root is opened",
+        "path traversal in version names",
+        f"{len(NAMES)} names and two symbolic links in activation paths and in CURRENT; strace lists the opened files",
+        "all are refused, and no file outside the root is opened",
         names,
         tools=("strace",),
         fast=True,
