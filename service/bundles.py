@@ -76,7 +76,8 @@ class Snapshot:
 
     def __exit__(self, *_error: object) -> None:
         self._holders -= 1
-        self._close_when_free()
+        if self.retired:
+            self._close_when_free()
 
     def retire(self) -> None:
         """Close the bundle as soon as no request uses it."""
@@ -84,7 +85,7 @@ class Snapshot:
         self._close_when_free()
 
     def _close_when_free(self) -> None:
-        if self.retired and self._holders == 0:
+        if self._holders == 0:
             self.recommender.close()
 
 

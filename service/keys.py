@@ -79,7 +79,7 @@ class KeyRing:
         self.error = ""
         self._fixed = tuple(keys)
         self._copy: Path | None = None
-        self._stamp: tuple[int, ...] | None = None
+        self._stamp: tuple[int, ...] | None = ()  # of no file, not even of a missing one
         self._set(())
 
     @classmethod
