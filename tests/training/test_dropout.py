@@ -28,7 +28,7 @@ def test_a_new_share_of_rows_is_masked_each_time():
     full, rng = rows(), np.random.default_rng(0)
     roles = Roles(FIELDS, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
     dropping = Dropping.of(roles, "user", dropout=0.0, unknown=0.4)
-    # of masked rows .5 are newcomers, .25 strangers, and .25 have each field masked half of the time
+    # of masked rows, .5 have only the id masked, .25 all fields, and .25 each field with probability 1/2
     for dropped in (dropping(full, rng), dropping(full, rng)):
         assert (dropped.indices == UNKNOWN).sum() / 4000 == pytest.approx(0.4 * 0.875, abs=0.03)
         assert (dropped.indices == 6 + MISSING).sum() / 4000 == pytest.approx(0.4 * (0.25 + 0.0625), abs=0.03)

@@ -16,7 +16,7 @@ ROLES = Roles(
 
 
 def rows(n=400):
-    """Each with an id, two tags of weight .5 and one item of a history."""
+    """Create rows with an id, two tags of weight .5 and one history item."""
     indices = np.column_stack([np.full(n, 2), np.full(n, TAGS + 3), np.full(n, TAGS + 4), np.full(n, LAST + 2)])
     weights = np.tile(np.array([1, 0.5, 0.5, 1], dtype=np.float32), n)
     return SparseRows(np.arange(n + 1) * 4, indices.astype(np.int32).reshape(-1), weights, FIELDS.n_features)

@@ -1,4 +1,4 @@
-"""What users get of whom nothing is known: an axis of their own, rows that stand for them, and lists like popularity's."""
+"""Unknown users: a reserved axis, trained unknown rows, and lists close to popularity."""
 
 import numpy as np
 import pytest

@@ -80,7 +80,7 @@ def test_a_feature_without_rows_stays_at_zero(objective, tiny_dataset, tiny_enco
     model = train(config_with({**objective, "drop": 0.0}), tiny_dataset, tiny_encoder, lambda report: None).model
     users = tiny_encoder.user_blocks[0]
     assert users.name == "user_id"
-    assert torch.all(model.user_factors[users.offset : users.offset + 2] == 0)  # neither unknown nor missing in training
+    assert torch.all(model.user_factors[users.offset : users.offset + 2] == 0)  # neither unknown nor missing values in training
     assert torch.all(model.user_factors[users.offset + 2 : users.offset + users.size].norm(dim=1) > 0)
 
 
@@ -160,7 +160,7 @@ def test_huge_weights_train_the_same_model_as_ones(tiny_folder):
 
 def test_a_weight_that_breaks_training_names_column_and_row(tiny_folder):
     events = pl.read_parquet(tiny_folder / "interactions.parquet")
-    row = int(events["time"].arg_min())  # the first interaction of its user trains
+    row = int(events["time"].arg_min())  # the first interaction of the user is for training
     heavy = pl.Series("strength", [1e35 if place == row else 1.0 for place in range(len(events))])
     events.with_columns(heavy).write_parquet(tiny_folder / "interactions.parquet")
     config = config_with({"objective": "bpr", "epochs": 1, "batch": 1, "optimiser": "sgd", "learning_rate": 1e36})

@@ -16,7 +16,7 @@ def observed(pairs):
 
 
 def loss(phi, psi, pairs, a, b):
-    """The square loss of some contexts by its definition, without a regulariser."""
+    """Compute the square loss of some contexts by definition, without regularisation."""
     y = phi @ psi.T
     owners = np.repeat(np.arange(len(phi)), np.diff(pairs.indptr))
     return (pairs.weights * (1 - y[owners, pairs.indices]) ** 2).sum() + (a[:, None] * b * y**2).sum()
@@ -34,7 +34,7 @@ def test_merged_masked_ids_have_the_loss_of_all_contexts(drop):
     a, b = rng.random(40).astype(np.float32), rng.random(25)
     unmerged = drop * loss(np.tile(stranger, (40, 1)), psi, observed(pairs), a, b)
     together = loss(stranger[None], psi, masked.pairs(observed(pairs), 25), masked.summed(a), b)
-    # the constants sum over the pairs of s_ci are the same, and so are the terms in y
+    # the sums of s_ci over the pairs are equal, and so are the terms in y
     assert together == pytest.approx(unmerged, rel=1e-5)
     assert masked.rows.indices.tolist() == [0]
 
