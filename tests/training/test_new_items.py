@@ -19,6 +19,7 @@ from recall.evaluation.protocol import held_out
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
 from recall.training import new_items
+from recall.training.popularity import PopularityFit
 from recall.training.train import train
 from recall.training.validation import Validation
 
@@ -213,19 +214,9 @@ def test_a_catalogue_with_few_trained_items_can_be_trained(tmp_path):
     assert trained.model.item_weights.abs().max() < 10  # they fill the remaining positions at any level
 
 
-def test_factors_shift_two_groups_by_two_levels():
-    rng = np.random.default_rng(0)
-    known, unknown = rng.normal(size=(200, 6)), rng.normal(size=6) + 2
-    factors, weight = new_items._solve(known, unknown, 0.3, 0.1)
-    shifts = weight + known @ factors
-    assert shifts.mean() == pytest.approx(0.3)
-    assert weight + unknown @ factors == pytest.approx(0.1)
-    assert shifts.std() < 0.1  # known users differ little
-    assert new_items._solve(known, known.mean(axis=0), 0.3, 0.1)[1] == 0.3  # unknown users do not differ from known ones
-
-
 def test_validation_includes_the_adjustment(shop):
     config = changed(data={"split": {"by": "last", "test": 1, "valid": 1}})
     trained = Trained(config, shop)
-    validation = Validation.of(config, trained.dataset, trained.encoder)
+    popularity = PopularityFit.of(trained.dataset, trained.encoder, config)
+    validation = Validation.of(config, trained.dataset, trained.encoder, popularity)
     assert trained.result.metrics == dict(validation(trained.result.model))

@@ -15,7 +15,7 @@ from recall.training.negatives import Negatives
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 from recall.training.train import new_learner
-from tests.training.kinds import KINDS, USERS, fresh, with_fields
+from tests.training.kinds import KINDS, fresh, with_fields
 from tests.training.worlds import random_pairs
 
 SWEEPS = 3
@@ -102,11 +102,9 @@ def test_the_square_loss_is_equal_on_several_ranks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fm", "fwfm"])
-def test_the_square_loss_with_masked_rows_is_equal_on_several_ranks(kind: str) -> None:
-    """Rows are masked by their number among all contexts, so that splitting does not change the draws."""
+def test_the_square_loss_with_masked_items_is_equal_on_several_ranks(kind: str) -> None:
     pairs = world(1)
-    ids = Roles(USERS, np.array([True, False, False]), *np.zeros((2, 3), bool), np.ones(3, bool))
-    pairs = replace(pairs, user_roles=ids, item_roles=Roles.of(pairs.item_fields, pairs.items))
+    pairs = replace(pairs, item_roles=Roles.of(pairs.item_fields, pairs.items))
     check(pairs, SquareConfig(unobserved=3.0, regularisation=0.02, drop=0.1), kind)
 
 

@@ -9,6 +9,7 @@ from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
+from recall.training.pairs import ObservedPairs
 from recall.training.train import train
 from recall.training.validation import Validation
 from tests.conftest import TINY
@@ -61,12 +62,12 @@ def test_without_factors_all_users_get_the_same_list(tiny_dataset, tiny_encoder)
     assert model.dim == 1
 
 
-def test_masking_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
-    users = tiny_encoder.user_blocks[0]
-    assert users.name == "user_id"
+def test_dropping_values_trains_the_unknown_row_of_items(tiny_dataset, tiny_encoder):
+    items = tiny_encoder.item_blocks[0]
+    assert items.name == "item_id"
     norms = [
-        train(config_with({"sweeps": 3, "drop": share}), tiny_dataset, tiny_encoder, lambda report: None)
-        .model.user_factors[users.offset]
+        train(config_with({"sweeps": 3, "drop": share, "new_items": 0}), tiny_dataset, tiny_encoder, lambda report: None)
+        .model.item_factors[items.offset]
         .norm()
         .item()
         for share in (0.0, 0.5)
@@ -76,12 +77,18 @@ def test_masking_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_feature_without_rows_stays_at_zero(objective, tiny_dataset, tiny_encoder):
+def test_an_unknown_user_has_the_mean_of_the_interactions(objective, tiny_dataset, tiny_encoder):
     model = train(config_with({**objective, "drop": 0.0}), tiny_dataset, tiny_encoder, lambda report: None).model
     users = tiny_encoder.user_blocks[0]
     assert users.name == "user_id"
-    assert torch.all(model.user_factors[users.offset : users.offset + 2] == 0)  # neither unknown nor missing values in training
-    assert torch.all(model.user_factors[users.offset + 2 : users.offset + users.size].norm(dim=1) > 0)
+    ids = model.user_factors[users.offset + 2 : users.offset + users.size].detach()
+    assert torch.all(ids.norm(dim=1) > 0)
+    pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
+    own = pairs.contexts.indices[pairs.contexts.indptr[:-1]] - users.offset - 2
+    times = np.bincount(own, np.diff(pairs.indptr), users.size - 2)
+    mean = torch.from_numpy(times / times.sum()).float() @ ids.flatten(1)
+    for stand_in in model.user_factors[users.offset : users.offset + 2].detach():  # neither is in the training rows
+        torch.testing.assert_close(stand_in.flatten(), mean, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", ["none", "context", "user"])
