@@ -18,7 +18,7 @@ from recall.publish import golden
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Degraded
-from recall.store.users.base import LiveUsers
+from recall.store.users.changes import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.logs import without_paths

@@ -20,7 +20,8 @@ from recall.serving.query import needs_reranking
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.response import Degraded, Recommendations
-from recall.store.items.catalog import Catalog, Receipt
+from recall.store.group_commit import Receipt
+from recall.store.items.catalog import Catalog
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers
 from service.bundles import Exchange, Snapshot

@@ -8,7 +8,7 @@ import typer
 from recall.cli import output
 
 if TYPE_CHECKING:
-    from recall.store.items.catalog import Receipt
+    from recall.store.group_commit import Receipt
 
 Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
 Key = Annotated[str | None, typer.Option(help="Idempotency key: the same change under the same key is applied once.")]

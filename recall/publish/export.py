@@ -34,7 +34,6 @@ from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
-from recall.store.users.record import UserStore
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
@@ -177,7 +176,7 @@ def _parity(
     return writer.check_parity("model", served, items, scores, config.export.tolerance), fold
 
 
-def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
+def _requests(encoder: FeatureEncoder, dataset: Dataset, users: SqliteUsers, positions: Int64) -> list[SparseRows]:
     """Encode the requests of some interactions as the server does."""
     events = dataset.events[positions]
     ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()

@@ -10,7 +10,8 @@ from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request as Asked
 from recall.serving.response import Similar
-from recall.store.items.catalog import Catalog, Receipt
+from recall.store.group_commit import Receipt
+from recall.store.items.catalog import Catalog
 from service.dependencies import (
     CHANGE,
     READ_CHANGES,

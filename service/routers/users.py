@@ -4,8 +4,9 @@ from fastapi import APIRouter, Request
 
 from recall.errors import StoreDownError
 from recall.serving.recommender import Recommender
+from recall.store.group_commit import Receipt
 from recall.store.users import profiles
-from recall.store.users.profiles import User, UserReceipt
+from recall.store.users.profiles import User
 from service.dependencies import ADMIN, CHANGE, IdempotencyKey, PageQuery, PathId, charge, live_of, request_id_of, token_after
 from service.errors import Kind, ProblemError, problems
 from service.schemas import (
@@ -123,7 +124,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     return await live_of(request).change_users(take)
 
 
-def _changed(request: Request, receipt: UserReceipt) -> UsersChanged:
+def _changed(request: Request, receipt: Receipt) -> UsersChanged:
     return UsersChanged(
         change=receipt.sequence,
         known=receipt.known,

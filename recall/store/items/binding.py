@@ -48,9 +48,11 @@ class Standing:
         if self.hidden:
             found.append(f"live changes hide the values that this table has of {_named(self.hidden)}")
         if self.withheld:
-            found.append(f"{_named(self.withheld)} of this table stay deleted, as live changes say")
+            verb = "stay" if len(self.withheld) > 1 else "stays"
+            found.append(f"{_named(self.withheld)} of this table {verb} deleted, as live changes say")
         if self.added:
-            found.append(f"{_named(self.added)} are served besides, as live changes say")
+            verb = "are" if len(self.added) > 1 else "is"
+            found.append(f"{_named(self.added)} {verb} served besides, as live changes say")
         if self.returned:
             found.append(f"this table brings back {_named(self.returned)} that a live change deleted")
         if self.assumed:
