@@ -1,5 +1,5 @@
-# make demo    generate data, train, prove, publish, evaluate, serve, ask once
-# make test    all tests but the slow ones, on all cores; `.venv/bin/python -m pytest -m slow` runs those
+# make demo    generate data, train, verify, publish, evaluate, serve, send a request
+# make test    all tests except the slow ones, on all cores; `.venv/bin/python -m pytest -m slow` runs those
 # make check   ruff, mypy, and the prose of docstrings, comments and messages (scripts/lint_docstrings.py)
 # These set up .venv first, and again only when pyproject.toml or constraints.txt has changed.
 
@@ -32,7 +32,7 @@ format: $(STAMP)
 install: $(STAMP)
 
 # The build backend goes in first and the project is built with it, so that one pinned set serves both steps.
-# A failed or interrupted installation leaves no stamp and is taken up again by the next make.
+# A failed or interrupted installation leaves no stamp, and the next make continues it.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one with: make PYTHON=python3.12 ...")'
 	@rm -f $(STAMP)
