@@ -11,7 +11,7 @@ from statistics import median
 
 from recall.bundle import activation
 from recall.bundle.manifest import Manifest
-from recall.bundle.memory import check_room
+from recall.bundle.memory import check_memory
 from recall.bundle.versions import live_name, resolve
 from recall.errors import JournalError, RecallError, VersionMovedError
 from recall.publish import golden
@@ -56,7 +56,7 @@ class Snapshot:
         Raises:
             RecallError: It cannot be served.
         """
-        check_room(folder, Manifest.read(folder))
+        check_memory(folder, Manifest.read(folder))
         recommender = Recommender.load(folder, root=root, pause=None, users=users)
         try:
             golden.check(recommender)

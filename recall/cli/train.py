@@ -34,8 +34,11 @@ def train(
     compare_full: Annotated[
         bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and report the difference.")
     ] = False,
-    remember: Annotated[
-        float, typer.Option(min=0.0, help="With --resume and no --data: weight of an old observation relative to a new one.")
+    old_weight: Annotated[
+        float,
+        typer.Option(
+            "--remember", min=0.0, help="With --resume and no --data: weight of an old observation relative to a new one."
+        ),
     ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue an interrupted run of the same settings.")] = False,
     as_of: Annotated[
@@ -67,7 +70,7 @@ def train(
     if resume is not None and new is not None:
         from recall.cli.resume import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
     else:
         from recall.cli.resume import run
 

@@ -175,7 +175,7 @@ def written_lists(texts: pl.Series) -> int:
 
 
 def decimal_commas(texts: pl.Series) -> bool:
-    """Return whether all texts are numbers, and some have a decimal comma, such as "3,5" or "1.234,5"."""
+    """Return whether texts are numbers with a decimal comma, such as "1.234,5"."""
     number = texts.str.strip_chars(BLANKS).str.contains(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$")
     return bool(number.all()) and bool(texts.str.contains(",", literal=True).any())
 

@@ -164,7 +164,7 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
 
 
 def unknown_items_note(items: pl.Series, known: pl.Series, place: str) -> str:
-    """Warn when new interactions are with unknown items, perhaps of other data; else return "".
+    """Warn when new interactions are with unknown items, perhaps of other data.
 
     Args:
         items: of the new interactions.
@@ -182,7 +182,7 @@ def unknown_items_note(items: pl.Series, known: pl.Series, place: str) -> str:
 
 
 def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
-    """Return the tables of new interactions over all users and items, without the old interactions.
+    """Return new interactions over all users and items, without the old ones.
 
     Args:
         data: names the tables and columns.

@@ -112,7 +112,7 @@ def export(
                 config.seed,
                 config.model_dump(mode="json", by_alias=True),
                 dict(metrics or {}),
-                standing.base.folded,
+                standing.base.compacted_through,
                 standing.base.log,
             )
             writer.write_manifest(origin, len(dataset.users), parity, index, fold)

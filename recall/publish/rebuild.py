@@ -212,8 +212,8 @@ def _assemble(
     base = standing.base
     origin = replace(
         Provenance.carried(before),
-        config=before.config if deletions is not None else with_through(before.config, base.folded),
-        folded=base.folded,
+        config=before.config if deletions is not None else with_through(before.config, base.compacted_through),
+        folded=base.compacted_through,
         log=base.log,
     )
     parity = _parity(old.bundle, writer, users, rows)

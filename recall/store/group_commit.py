@@ -23,7 +23,9 @@ class _Receipt(NamedTuple):
 
 
 class Receipt(_Receipt):
-    """What became of a batch of changes, which is stored: a tuple of two members with further attributes.
+    """What became of a batch of changes, which is stored.
+
+    A tuple of `sequence` and `known`, with the others as attributes.
 
     Attributes:
         sequence: of its last change; answers of this sequence or a later one have seen it.

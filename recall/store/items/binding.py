@@ -57,14 +57,14 @@ class Standing:
             found.append(f"this table brings back {_named(self.returned)} that a live change deleted")
         if self.assumed:
             found.append(f"live changes up to {self.assumed} are not in the log any more: the table is taken to contain them")
-        if found and not self.base.folded:
+        if found and not self.base.compacted_through:
             found.append("a table that contains live changes says so by --as-of SEQUENCE, or data.contains_changes_through")
         return found
 
     def counts(self) -> dict[str, object]:
         """Return all of it for other programs."""
         sets = {name: list(getattr(self, name)) for name in ("hidden", "withheld", "added", "returned")}
-        return {"as_of": self.base.folded, "assumed": self.assumed, **sets}
+        return {"as_of": self.base.compacted_through, "assumed": self.assumed, **sets}
 
 
 def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
@@ -95,13 +95,13 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
     base, table = Base(state.identity or None, max(as_of, assumed)), set(ids)
     forgotten = [(one, sequence) for one, sequence in _deletions(root).iter_rows() if sequence <= state.pruned]
     gone = [*forgotten, *((row.item_id, row.sequence) for row in rows if row.features is None)]
-    given = [row.item_id for row in rows if row.features is not None and row.sequence > base.folded]
+    given = [row.item_id for row in rows if row.features is not None and row.sequence > base.compacted_through]
     return Standing(
         base,
         hidden=tuple(one for one in given if one in table),
-        withheld=tuple(one for one, sequence in gone if sequence > base.folded and one in table),
+        withheld=tuple(one for one, sequence in gone if sequence > base.compacted_through and one in table),
         added=tuple(one for one in given if one not in table),
-        returned=tuple(one for one, sequence in gone if sequence <= base.folded and one in table),
+        returned=tuple(one for one, sequence in gone if sequence <= base.compacted_through and one in table),
         assumed=assumed,
     )
 

@@ -53,7 +53,7 @@ class Catalog:
         self._journal = journal
         self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
-        self._empty = self._delta = Delta.empty(self._base.folded, index.size, index.dim)
+        self._empty = self._delta = Delta.empty(self._base.compacted_through, index.size, index.dim)
         self._sealed = Segment(0, bundle, self._empty.tombstones, index)
         self._catalogue = CatalogSnapshot(bundle, (self._sealed,), self._delta.sequence)
         self._pause = pause
