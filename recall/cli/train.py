@@ -48,7 +48,7 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
 
@@ -77,10 +77,7 @@ def train(
         finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():
         output.note(line)
-    if as_json:
-        output.show_json(_result(finished))
-    else:
-        output.show(dict(_lines(finished)))
+    output.result(as_json, _result(finished), dict(_lines(finished)))
 
 
 def _result(finished: "Run") -> dict[str, object]:
