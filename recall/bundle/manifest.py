@@ -89,6 +89,8 @@ class ModelRecord(Record):
     kind: Kind
     cosine: bool = False
     """Whether vectors are scaled to unit length."""
+    popularity: bool = False
+    """Whether vectors have one more component, the popularity factor."""
     user_fields: tuple[str, ...]
     """Names of the fields as the model numbers them; none are given in format 1."""
     item_fields: tuple[str, ...]
@@ -306,6 +308,8 @@ class Manifest(Record):
         unknown: dict[str, Any] = _NOT_IN.get(self.format_version, {})
         if self.golden is None:  # bundles are out there whose checksum does not know of it
             unknown = {**unknown, "golden": True}
+        if not self.model.popularity and "model" not in unknown:  # nor of this
+            unknown = {**unknown, "model": {"popularity": True}}
         # one of an older format was read from a file, and keys that came later within that format are not in its checksum
         older = self.format_version < FORMAT_VERSION
         return self.model_dump(mode="json", by_alias=True, exclude=unknown, exclude_unset=older)

@@ -251,7 +251,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
 def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> ServingModel:
     model, sizes = manifest.model, manifest.sizes
     users, items = encoder.user_fields, encoder.item_fields
-    layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine)
+    layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine, model.popularity)
     shapes = layout.shapes(users, items)
     stored, rows = kept_shapes(shapes, model.kept), {name + SUFFIX: (count,) for name, count in model.kept.items()}
     positions = map_positions(folder / files.TABLES, rows, stored)

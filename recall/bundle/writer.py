@@ -230,6 +230,7 @@ class BundleWriter:
             model=ModelRecord(
                 kind=tables.kind,
                 cosine=Layout.of(tables).cosine,
+                popularity=Layout.of(tables).popularity,
                 user_fields=encoder.user_fields.names,
                 item_fields=encoder.item_fields.names,
                 kept={name: len(rows) for name, rows in kept_rows(tables.arrays()).items()},

@@ -139,7 +139,7 @@ def run(
         output.note(trained.note)
         with output.stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
-            exported = export(trained.model, encoder, dataset, config, root, metrics)
+            exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
     return Run(dataset, trained, exported)
 
 
@@ -270,7 +270,15 @@ def grow(
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
             exported = export(
-                trained.model, ground.encoder, ground.dataset, config, root, metrics, ground.source.sequence, ground.expected
+                trained.model,
+                ground.encoder,
+                ground.dataset,
+                config,
+                root,
+                metrics,
+                ground.source.sequence,
+                ground.expected,
+                trained.popularity,
             )
     return Run(ground.dataset, trained, exported)
 

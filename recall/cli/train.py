@@ -91,6 +91,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "model": manifest.model.model_dump(),
         "metrics": trained.metrics,
         "new_items": trained.new_items,
+        "unknown_users": trained.unknown_users,
         "training_seconds": trained.seconds,
         "zero_weights": trained.zeros,
         "export_seconds": dict(finished.exported.seconds),
@@ -107,6 +108,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     yield "published", finished.exported.folder
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
     yield "new items", trained.new_items
+    yield "unknown users", trained.unknown_users
     yield from _growth_lines(manifest)
     kept = manifest.model.kept
     if any(0 < share < 1 for share in trained.zeros.values()):

@@ -43,8 +43,8 @@ class OpeningConfig(Section):
     first_order: float = Field(default=1.0, gt=0)
     """Regularisation of first-order weights, as a multiple of that of factors."""
     drop: float = Field(default=0.05, ge=0, lt=1)
-    """Weight of all contexts and items once more as newcomers, beside the 1 of them as they are: with the id unknown, and with
-    further values unknown or missing. It trains the rows that new users, new items and incomplete requests are made of."""
+    """Weight of all items trained once more as new ones, beside the weight 1 of each as it is: with the id unknown, and with
+    further values unknown or missing. It trains the rows that new items are made of."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of a starting vector's length."""
 
@@ -95,8 +95,8 @@ class GradientConfig(Section):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of a context's values left out of each batch, the others weighing more."""
     drop: float = Field(default=0.05, ge=0, lt=1)
-    """Share of a batch's contexts and items that are seen as newcomers: with the id unknown, and with further values unknown or
-    missing. It trains the rows that new users, new items and incomplete requests are made of."""
+    """Share of a batch's items that train as new ones: with the id unknown, and with further values unknown or missing. It
+    trains the rows that new items are made of."""
     scale: float = Field(default=1.0, gt=0)
     """Standard deviation of a starting vector's length."""
     new_items: float = Field(default=1.0, ge=0, le=1)

@@ -23,8 +23,9 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.parity import relative_errors
 from recall.models.serving.base import ServingModel
-from recall.models.serving.cosine import CosineTables
 from recall.models.serving.fwfm import FwFMTables
+from recall.models.serving.layout import unwrapped
+from recall.models.serving.popularity import PopularityFactor, PopularityTables
 from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
@@ -65,6 +66,7 @@ def export(
     metrics: Mapping[str, JsonValue] | None = None,
     parent: int | None = None,
     expected: int | None = None,
+    popularity: PopularityFactor | None = None,
 ) -> ExportReport:
     """Write, prove and publish a bundle.
 
@@ -81,6 +83,7 @@ def export(
         metrics: anything to record beside the model.
         parent: sequence of the bundle that the model went on from.
         expected: publish only if this sequence is still the live one; see `publish`.
+        popularity: factor beside those of the model.
 
     Raises:
         ConfigError: the tables are said to contain live changes that there are not.
@@ -93,7 +96,7 @@ def export(
         with _timed(seconds, "encode"):
             item_rows = encoder.encode_items(dataset.items)
         with _timed(seconds, "vectors"):
-            tables = tables_of(model, encoder, config.model)
+            tables = tables_of(model, encoder, config.model, popularity)
             item_vectors = tables.item_vectors(item_rows)
         with _timed(seconds, "write"):
             writer.write_contents(encoder, tables, item_vectors, dataset.items, _counts(dataset))
@@ -103,7 +106,7 @@ def export(
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
             index = write_index(writer.folder, item_vectors, QuerySample(queries, _SOURCE, config.seed), config.index)
         with _timed(seconds, "proof"):
-            parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config)
+            parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):
             origin = Provenance(
                 config.name,
@@ -120,7 +123,9 @@ def export(
     return ExportReport(published, manifest, seconds, standing)
 
 
-def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> ServingModel:
+def tables_of(
+    model: Model, encoder: FeatureEncoder, config: ModelConfig, popularity: PopularityFactor | None = None
+) -> ServingModel:
     """Return the parameters of a model for serving.
 
     Those of a field-weighted model are folded as configured.
@@ -129,6 +134,7 @@ def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Ser
         model: the trained model.
         encoder: of its fields.
         config: rank and tolerance of the fold.
+        popularity: factor beside those of the model.
 
     Raises:
         ExportError: A parameter of a model that is to be folded is not finite.
@@ -137,8 +143,10 @@ def tables_of(model: Model, encoder: FeatureEncoder, config: ModelConfig) -> Ser
     if isinstance(tables, FwFMTables):
         check_tables(tables)
         chosen = config if isinstance(config, FwFMConfig) else FwFMConfig(kind="fwfm")
-        return tables.folded(chosen.rank, chosen.tolerance)
-    return tables
+        tables = tables.folded(chosen.rank, chosen.tolerance)
+    if popularity is None:
+        return tables
+    return PopularityTables(tables, encoder.user_fields, encoder.item_fields, popularity)
 
 
 def _counts(dataset: Dataset) -> Int32:
@@ -155,6 +163,7 @@ def _parity(
     dataset: Dataset,
     item_rows: SparseRows,
     config: RunConfig,
+    popularity: PopularityFactor | None,
 ) -> tuple[Parity, FoldRecord | None]:
     rng = np.random.default_rng(config.seed)
     count = min(config.export.users, len(dataset.events))
@@ -167,12 +176,14 @@ def _parity(
     item_batch, item_features = SparseBatch.local(item_rows.take(items), torch.float64, encoder.item_fields)
     exact = model.restricted(user_features.numpy(), item_features.numpy())  # a table may be huge
     scores, fold = _scores(exact, user_batch, item_batch, config.seed), None
-    plain = tables.of if isinstance(tables, CosineTables) else tables
+    plain = unwrapped(tables)
     if isinstance(plain, FwFMTables) and isinstance(exact, FieldWeightedFM):
         exact.replace_across(torch.from_numpy(plain.across))
         folded = _scores(exact, user_batch, item_batch, config.seed)
         fold = FoldRecord(rank=plain.rank, lost=plain.lost, score_error=float(relative_errors(folded, scores).max()))
         scores = folded
+    if popularity is not None:
+        scores = scores + popularity.products(contexts.features, item_rows.take(items))
     return writer.check_parity("model", served, items, scores, config.export.tolerance), fold
 
 

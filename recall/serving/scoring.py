@@ -202,7 +202,7 @@ _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 class Similarity:
     """Finds items by the cosine of their vectors. Thread-safe.
 
-    The first component of a vector, what the item scores for everyone, plays no part: two items are not alike for being liked.
+    What an item scores for everyone and its popularity play no part: two items are not alike for being liked.
     """
 
     def __init__(self, bundle: Bundle, query_builder: QueryBuilder, eligibility: FilterResolver) -> None:
@@ -210,6 +210,7 @@ class Similarity:
         self._bundle = bundle
         self._query_builder = query_builder
         self._eligibility = eligibility
+        self._taste = bundle.tables.taste
 
     def similar(self, request: Request, catalogue: CatalogSnapshot, row: int) -> Similar:
         """Return the items most similar to one. Raises RequestError.
@@ -247,39 +248,41 @@ class Similarity:
 
         Returns:
             Rows int64 [m] and their cosines float64 [m], m at most n; most alike first, then by row. None where the item's own
-            vector is nothing but its first component, and none of those whose is.
+            vector says nothing of taste, and none of those whose does not.
         """
-        query = _taste(catalogue.vectors(np.array([row])))[0]
+        query = self._taste_of(catalogue.vectors(np.array([row])))[0]
         length = float(np.linalg.norm(query.astype(np.float64)))
         if length <= _SMALLEST:
             return np.empty(0, dtype=np.int64), np.empty(0)
-        lengths = np.concatenate([one.derived("taste", partial(_lengths_of, one.vectors)) for one in catalogue.segments])
+        lengths = np.concatenate([one.derived("taste", partial(self._lengths_of, one.vectors)) for one in catalogue.segments])
         eligible = catalogue.mask(excluded, scope) & (lengths > _SMALLEST)
         eligible[row] = False
-        whole = np.concatenate([[np.float32(0)], query])
+        whole = np.zeros(self._bundle.tables.dim, dtype=np.float32)
+        whole[self._taste] = query
         cosines = np.full(catalogue.size, -np.inf, dtype=np.float32)
         np.divide(catalogue.scores(whole), lengths * np.float32(length), out=cosines, where=eligible)
         # however a product is added up, it lies within so much of the truth
         slack = 4 * len(whole) * float(np.finfo(np.float32).eps)
-        rows, exact = top_k(cosines, n, lambda near: _exact(catalogue.vectors(near), query, length), slack, eligible)
+
+        def exactly(near: Int64) -> Float64:
+            return _exact(self._taste_of(catalogue.vectors(near)), query, length)
+
+        rows, exact = top_k(cosines, n, exactly, slack, eligible)
         return rows, np.asarray(exact, dtype=np.float64)
 
     def _says_something(self, catalogue: CatalogSnapshot, row: int) -> bool:
-        return bool(_lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
+        return bool(self._lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
+
+    def _taste_of(self, vectors: Float32) -> Float32:
+        return vectors[:, self._taste]
+
+    def _lengths_of(self, vectors: Float32) -> Float32:
+        taste = self._taste_of(vectors)
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", taste, taste, dtype=np.float64)), dtype=np.float32)
 
 
-def _taste(vectors: Float32) -> Float32:
-    """Vectors without the part that an item scores for everyone."""
-    return vectors[:, 1:]
-
-
-def _lengths_of(vectors: Float32) -> Float32:
-    taste = _taste(vectors)
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", taste, taste, dtype=np.float64)), dtype=np.float32)
-
-
-def _exact(vectors: Float32, query: Float32, length: float) -> Float64:
+def _exact(taste: Float32, query: Float32, length: float) -> Float64:
     """Cosines in float64, row by row."""
-    taste = _taste(vectors).astype(np.float64)
-    lengths = np.sqrt(np.einsum("ij,ij->i", taste, taste))
-    return np.asarray(np.einsum("ij,j->i", taste, query.astype(np.float64)) / (lengths * length), dtype=np.float64)
+    exact = taste.astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", exact, exact))
+    return np.asarray(np.einsum("ij,j->i", exact, query.astype(np.float64)) / (lengths * length), dtype=np.float64)

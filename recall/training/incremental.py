@@ -31,6 +31,7 @@ from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.lists import ItemLists
 from recall.features.encoder import FeatureEncoder
 from recall.features.layout import sources
+from recall.models.serving.layout import unwrapped
 from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
@@ -173,7 +174,7 @@ def prepare_warm_start(
         "user": sources(bundle.encoder.user_blocks, encoder.user_blocks),
         "item": sources(bundle.encoder.item_blocks, encoder.item_blocks),
     }
-    learnt = {name: array for name, array in bundle.tables.arrays().items() if not name.endswith("_fold")}  # made at export
+    learnt = unwrapped(bundle.tables).arrays()
     start = WarmStart.of(learnt, rows, f"{bundle.manifest.checksum} {remember}")
     live = (source / CURRENT).exists() and source.resolve() == root.resolve()
     return WarmStartRun(

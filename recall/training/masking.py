@@ -1,10 +1,7 @@
-"""Training rows masked as of new users or items.
+"""Mask item rows as of new items, to train unknown and missing values.
 
-They train the rows of unknown and missing values.
-
-A row is masked in one of four ways. `NEWCOMER`: the id is unknown, all else is known. `PARTIAL`: each field is masked
-with a probability of one half. `PROFILE`: the id is unknown and there is no history yet, all else is known. `STRANGER`:
-the id is unknown and all else is missing. Rows that become equal are merged, so that with ids only all rows become one.
+A row is masked in one of two ways. `NEWCOMER`: the id is unknown, all else is known. `PARTIAL`: each field is masked with a
+probability of one half. Rows that become equal are merged, so that with ids only all rows become one.
 """
 
 from dataclasses import dataclass
@@ -13,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Bool, Float64, Int64
-from recall.config.schema import Side
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.layout import FeatureLayout
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import MISSING, UNKNOWN
 
-NEWCOMER, PARTIAL, PROFILE, STRANGER = 0, 1, 2, 3
+NEWCOMER, PARTIAL = 0, 1
 
 _KEPT = -1
+# Chosen on held-out items of ml-100k and toys: less of either makes the figures of one seed differ from those of another.
+_WAYS = {NEWCOMER: 0.75, PARTIAL: 0.25}
 
 Int8 = npt.NDArray[np.int8]
 UInt64 = npt.NDArray[np.uint64]
@@ -54,56 +52,35 @@ def _mixed(state: UInt64) -> UInt64:
 
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """The fields of one side by what a newcomer has of them.
+    """The item fields by what a new item has of them.
 
     Attributes:
-        fields: of the side.
-        ids: bool [fields], those that read the id, or the only field: a newcomer's value is unknown.
-        histories: bool [fields], ranges of lags of a history.
-        silent: bool [fields], those that have no feature when nothing is known: all ranges of a history but its first, which is
-            one too where the encoder gives an empty history no feature.
+        fields: of the items.
+        ids: bool [fields], those that read the id, or the only field: a new item's value is unknown.
         unmet: bool [fields], those that no training row leaves out, so that nothing else trains their missing row.
     """
 
     fields: FeatureLayout
     ids: Bool
-    histories: Bool
-    silent: Bool
     unmet: Bool
 
     @staticmethod
-    def of(fields: FeatureLayout, rows: SparseRows, encoder: FeatureEncoder | None = None, side: Side = "user") -> "Roles":
-        """Return the roles of fields in the training rows of their side.
+    def of(fields: FeatureLayout, rows: SparseRows, encoder: FeatureEncoder | None = None) -> "Roles":
+        """Return the roles of fields in the training rows of the items.
 
         Args:
-            fields: of the side.
-            rows: of the side.
-            encoder: identifies ids and histories; without it no field is one.
-            side: "user" or "item".
+            fields: of the items.
+            rows: of the items.
+            encoder: identifies ids; without it no field is one.
         """
-        ids, histories, silent = np.zeros((3, len(fields)), dtype=np.bool_)
+        ids = np.zeros(len(fields), dtype=np.bool_)
         if encoder is not None:
-            blocks = encoder.user_blocks if side == "user" else encoder.item_blocks
-            of_id = id_blocks(encoder, side)
-            ids = np.array([block in of_id for block in blocks])
-            histories = np.array([block.field in encoder.histories for block in blocks])
-            first = {block.field: block for block in reversed(blocks)}
-            silent = np.array(
-                [
-                    block.field in encoder.histories
-                    and not (first[block.field] == block and encoder.histories[block.field].tells_empty)
-                    for block in blocks
-                ]
-            )
+            of_id = id_blocks(encoder, "item")
+            ids = np.array([block in of_id for block in encoder.item_blocks])
         if len(fields) == 1:
-            ids = ~histories  # nothing is known without the only field, as nothing is known of an unknown id
+            ids = ~np.zeros(1, dtype=np.bool_)  # nothing is known without the only field, as of an unknown id
         met = np.bincount(rows.indices, minlength=rows.n_features) > 0
-        return Roles(fields, ids, histories, silent, ~met[fields.offsets + MISSING])
-
-    @property
-    def empty_histories(self) -> Int64:
-        """Features that stand for an empty history."""
-        return self.fields.offsets[self.histories & ~self.silent] + MISSING
+        return Roles(fields, ids, ~met[fields.offsets + MISSING])
 
     @property
     def twins(self) -> tuple[Int64, Int64]:
@@ -111,13 +88,20 @@ class Roles:
         offsets = self.fields.offsets[self.ids & self.unmet]
         return offsets + MISSING, offsets + UNKNOWN
 
+    @property
+    def ways(self) -> dict[int, float]:
+        """The ways of masking the items, with their shares."""
+        if self.ids.all():
+            return {NEWCOMER: 1.0}
+        return dict(_WAYS) if self.ids.any() else {PARTIAL: 1.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """How rows of one side are masked.
+    """How item rows are masked.
 
     Attributes:
-        roles: of the side's fields.
+        roles: of the item fields.
     """
 
     roles: Roles
@@ -139,7 +123,7 @@ class Masking:
         value = stand_in[owner, field]
         there = value != MISSING
         indices = np.where(value == UNKNOWN, offsets[field] + UNKNOWN, rows.indices)[there]
-        missing_row, missing_field = np.nonzero((stand_in == MISSING) & ~self.roles.silent)
+        missing_row, missing_field = np.nonzero(stand_in == MISSING)
         return SparseRows.from_coo(
             np.concatenate([owner[there], missing_row]),
             np.concatenate([indices, offsets[missing_field] + MISSING]),
@@ -151,11 +135,8 @@ class Masking:
     def _stand_ins(self, patterns: Int8, tossed: Float64) -> Int8:
         """For each row and field UNKNOWN, MISSING or neither: int8 [n, fields]."""
         roles = self.roles
-        stand_in = np.full((len(patterns), len(roles.fields)), _KEPT, dtype=np.int8)
         partial = np.where((tossed < 0.25) & roles.unmet, MISSING, UNKNOWN)
-        stand_in = np.where((patterns == PARTIAL)[:, None] & (tossed < 0.5), partial, stand_in)
-        stand_in = np.where((patterns == STRANGER)[:, None] & ~roles.ids, MISSING, stand_in)
-        stand_in = np.where((patterns == PROFILE)[:, None] & roles.histories, MISSING, stand_in)
+        stand_in = np.where((patterns == PARTIAL)[:, None] & (tossed < 0.5), partial, _KEPT)
         masked_id = roles.ids & ((patterns != PARTIAL)[:, None] | (tossed < 0.5))
         return np.where(masked_id, UNKNOWN, stand_in).astype(np.int8)
 

@@ -5,8 +5,7 @@ rank it among other new items, but its score has less variance than that of a tr
 the variance is: without a correction, new items are almost never found. The unknown row is therefore shifted after
 training. The shift is measured on trained items that are scored as if they were new, in the lists of training users
 without what they have taken, and is the quantile at which a new item takes a place as often as a trained one; it is never
-negative. A second direction of the same row corrects the lists of unknown users, whose scores have another spread. No score
-of a trained item changes.
+negative. No score of a trained item changes.
 
 Where more than a quarter of a catalogue has no interactions, most of these items are hardly new. They are then lowered
 instead, until they take next to no places.
@@ -21,7 +20,6 @@ from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
-from recall.evaluation.cold_start import unknown_user
 from recall.evaluation.exact_topk import top_rows
 from recall.evaluation.lists import ItemLists
 from recall.features.csr import SparseRows
@@ -37,8 +35,6 @@ from recall.training.masking import NEWCOMER, Masking, Roles, uniform
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones
 _USERS = 2000  # lists that are looked at; twice as many moved no figure on toys and ml-100k
-_PROBED = 256  # new items over which the effect of the unknown row's factors is averaged
-_RIDGE = 0.01  # of the mean variance; .001 to .1 give the same figures on toys, .1 a little less on ml-100k
 _DEAD_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
 _DEAD = 50_000  # items without interactions that are looked at
 _FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
@@ -101,13 +97,11 @@ class _Lists:
         encoder: of the model.
         phi: float32 [q, dim], the next request of each of some training users.
         taken: q lists of item rows that cannot be in its answer.
-        stranger: float32 [1, dim], the request of an unknown user.
     """
 
     encoder: FeatureEncoder
     phi: Float32
     taken: ItemLists
-    stranger: Float32
 
     @staticmethod
     def of(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "_Lists":
@@ -122,14 +116,11 @@ class _Lists:
         taken = ItemLists.empty(len(last))
         if config.evaluation.mask == "user":
             taken = ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
-        phi, stranger = (
-            model.user_vectors(SparseBatch.of(part, fields=encoder.user_fields)).numpy()
-            for part in (features, unknown_user(encoder))
-        )
-        return _Lists(encoder, phi, taken, stranger)
+        phi = model.user_vectors(SparseBatch.of(features, fields=encoder.user_fields)).numpy()
+        return _Lists(encoder, phi, taken)
 
-    def known(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64) -> Float64:
-        """Return `_entries` of the training users; rows are of the catalogue.
+    def entries(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64) -> Float64:
+        """Return `_entries` of these lists; rows are of the catalogue.
 
         Args:
             old: vectors of trained items.
@@ -139,10 +130,6 @@ class _Lists:
         """
         return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows))
 
-    def unknown(self, old: Float32, new: Float32) -> Float64:
-        """`_entries` of an unknown user."""
-        return _entries(self.stranger, old, new, ItemLists.empty(1), ItemLists.empty(1))
-
 
 def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> str:
     """Raise new items to their share of places, measured on trained ones."""
@@ -151,25 +138,19 @@ def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     others = np.setdiff1d(trained, pretended)
     if len(pretended) < 2 or len(others) < _LIST:
         return "as learnt: there are too few items to measure another level"
-    roles = Roles.of(encoder.item_fields, rows.take(trained), encoder, "item")
+    roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
     patterns = np.full(len(pretended), NEWCOMER, np.int8)
     masked = Masking(roles)(rows.take(pretended), patterns, np.zeros((len(pretended), len(roles.fields))))
     new, old = (_vectors(model, part, encoder) for part in (masked, rows.take(others)))
     factor = config.train.new_items
     often, share = "as often as" if factor == 1 else f"{factor:g} times as often as", factor * len(pretended) / len(trained)
-    known, unknown = (
-        max(0.0, _quantile(entries, share)) for entries in (lists.known(old, new, others, pretended), lists.unknown(old, new))
-    )
-    if not (np.isfinite(known) and np.isfinite(unknown)):
+    level = max(0.0, _quantile(lists.entries(old, new, others, pretended), share))
+    if not np.isfinite(level):
         return "as learnt: users have taken so many of the items that no list is full without new ones"
-    if known == unknown == 0:
+    if level == 0:
         return f"as learnt: each stands in lists at least {config.train.new_items:g} times as often as a trained one"
-    probe = masked.take(np.arange(0, len(pretended), max(1, len(pretended) // _PROBED)))
-    effect = _effect(model, probe, encoder, row)
-    factors, weight = _solve(lists.phi @ effect.T, (lists.stranger @ effect.T)[0], known, unknown)
-    model.item_weights[row] += weight
-    model.item_factors[row] += torch.from_numpy(factors.astype(np.float32)).view_as(model.item_factors[row])
-    return f"raised by {known:.3g} for known users and {unknown:.3g} for unknown ones, to stand in lists {often} a trained one"
+    model.item_weights[row] += level
+    return f"raised by {level:.3g}, to stand in lists {often} a trained one"
 
 
 def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
@@ -187,9 +168,9 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     def places(shift: float) -> float:
         model.item_weights[row] = start + shift
         new = _vectors(model, without, lists.encoder)
-        both = (lists.known(old, new, trained, dead), lists.unknown(old, new))
+        entries = lists.entries(old, new, trained, dead)
         # a place that no trained item can fill is theirs whatever their level
-        return float(max(looked_at * (np.isfinite(one) & (one < 0)).sum() / (_LIST * len(one)) for one in both))
+        return float(looked_at * (np.isfinite(entries) & (entries < 0)).sum() / (_LIST * len(entries)))
 
     low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`
     while places(low) > _DEAD_PLACES and low > _LOWEST:
@@ -253,61 +234,3 @@ def _quantile(entries: Float64, share: float) -> float:
     """Return the shift at which new items take a share of all places, by `_entries`."""
     places = round(share * _LIST * len(entries))
     return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
-
-
-def _effect(model: Model, rows: SparseRows, encoder: FeatureEncoder, row: int) -> Float64:
-    """Return the mean effect of a feature's factors on item vectors.
-
-    An item vector is linear in the factors of one feature that occurs once in it.
-
-    Returns:
-        float64 [factors, dim].
-    """
-    features = np.unique(rows.indices).astype(np.int64)
-    few, fields = _of_items(model, features), encoder.item_fields.narrowed(features)
-    batch = SparseBatch.of(rows.narrowed(features), fields=fields)
-    start = few.item_vectors(batch).numpy().astype(np.float64)
-    factors = few.item_factors[int(np.searchsorted(features, row))].view(-1)
-    kept = factors.clone()
-    effect = np.empty((len(factors), start.shape[1]))
-    for position in range(len(factors)):
-        factors[position] += 1.0
-        effect[position] = (few.item_vectors(batch).numpy() - start).mean(axis=0)
-        factors.copy_(kept)
-    return effect
-
-
-def _of_items(model: Model, features: Int64) -> Model:
-    """Copy a model with some of its item features alone, rising, and without users."""
-    few = model.resized(0, len(features))
-    tables = dict(model.named_parameters())
-    for name, table in few.named_parameters():
-        if not name.startswith("user_"):
-            table.copy_(tables[name][torch.from_numpy(features)] if name.startswith("item_") else tables[name])
-    return few
-
-
-def _solve(known: Float64, unknown: Float64, level: float, level_unknown: float) -> tuple[Float64, float]:
-    """Find factors and a weight that shift known and unknown users by two levels.
-
-    Among the factors that do so, those are taken that vary the shift least from one known user to another.
-
-    Args:
-        known: float64 [q, factors], what a unit of each factor adds to the scores of q known users.
-        unknown: float64 [factors], the same for an unknown user.
-        level: mean shift of known users.
-        level_unknown: shift of unknown users.
-
-    Returns:
-        float64 [factors], and the weight.
-    """
-    mean = known.mean(axis=0)
-    apart = unknown - mean
-    centred = known - mean
-    covariance = centred.T @ centred / len(known)
-    ridge = _RIDGE * np.trace(covariance) / max(len(mean), 1)
-    if not len(mean) or ridge == 0 or not apart.any():
-        return np.zeros(len(mean)), level
-    direction = np.linalg.solve(covariance + ridge * np.eye(len(mean)), apart)
-    factors = direction * ((level_unknown - level) / (apart @ direction))
-    return factors, level - float(mean @ factors)

@@ -16,6 +16,7 @@ from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING
 from recall.models.torch.base import Model, side_of
 from recall.training.masking import Roles
+from recall.training.means import MeanRows
 from recall.training.ranks import Ranks
 
 
@@ -45,7 +46,8 @@ class ObservedPairs:
         observed: int32 [nnz], item rows; no pair occurs twice.
         weights: float32 [nnz], positive.
         user_fields, item_fields: how the feature spaces are divided; None where no model asks for it.
-        user_roles, item_roles: what those fields are to newcomers; None where none of their rows is masked.
+        item_roles: what the item fields are to new items; None where none of the rows is masked.
+        user_means: user features that no training row has; None where none is set.
         shown: what the data say was shown and not taken; None without such data, or where no objective reads it.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
         ranks: holders of the other contexts, where this is a part of them.
@@ -58,8 +60,8 @@ class ObservedPairs:
     weights: npt.NDArray[np.float32]
     user_fields: FeatureLayout | None = None
     item_fields: FeatureLayout | None = None
-    user_roles: Roles | None = None
     item_roles: Roles | None = None
+    user_means: MeanRows | None = None
     shown: ShownPairs | None = None
     observation: float = 1.0
     ranks: Ranks = Ranks()  # noqa: RUF009 - it has no state
@@ -91,8 +93,8 @@ class ObservedPairs:
             items.weights,
             encoder.user_fields,
             encoder.item_fields,
-            Roles.of(encoder.user_fields, features, encoder, "user"),
-            Roles.of(encoder.item_fields, rows, encoder, "item"),
+            Roles.of(encoder.item_fields, rows, encoder),
+            MeanRows.of(features, np.diff(items.indptr), encoder),
             observation=dataset.observation,
         )
 
@@ -128,7 +130,7 @@ class ObservedPairs:
     def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
         """Return the pairs of contexts [first, last), for one of several ranks.
 
-        Roles stay those of the whole.
+        Roles and means stay those of the whole.
 
         Args:
             first: position of the first context.
@@ -151,6 +153,29 @@ class ObservedPairs:
         self.ranks.add_up(counts)
         return counts
 
+    def fill_untrained(self, model: Model) -> None:
+        """Set rows of a model that no training row has, from those that train.
+
+        Args:
+            model: trained on these pairs; changed in place.
+        """
+        if self.user_means is not None:
+            self.user_means.fill(model)
+        self.copy_twins(model)
+
+    @torch.no_grad()
+    def copy_twins(self, model: Model) -> None:
+        """Let a missing item id mean what an unknown one means, where nothing trains it.
+
+        Args:
+            model: changed in place.
+        """
+        if self.item_roles is not None:
+            missing, unknown = (torch.from_numpy(rows) for rows in self.item_roles.twins)
+            for name, table in model.named_parameters():
+                if side_of(name) == "item":
+                    table[missing] = table[unknown]
+
     @property
     def owners(self) -> npt.NDArray[np.int64]:
         """int64 [nnz], the context of each pair."""
@@ -172,15 +197,3 @@ def _without_empty_histories(contexts: SparseRows, encoder: FeatureEncoder) -> S
     kept = ~np.isin(contexts.indices, [block.offset + MISSING for block in blocks])
     indptr = np.concatenate([[0], np.cumsum(kept)])[contexts.indptr]
     return SparseRows(indptr, contexts.indices[kept], contexts.weights[kept], contexts.n_features)
-
-
-@torch.no_grad()
-def copy_twins(model: Model, pairs: ObservedPairs) -> None:
-    """Let no id mean what an unknown id means, where no training row is without one."""
-    roles = {"user": pairs.user_roles, "item": pairs.item_roles}
-    for name, table in model.named_parameters():
-        side = side_of(name)
-        of_side = None if side is None else roles[side]
-        if of_side is not None:
-            missing, unknown = (torch.from_numpy(rows) for rows in of_side.twins)
-            table[missing] = table[unknown]

@@ -17,17 +17,15 @@ from typing_extensions import override
 
 from recall._arrays import Int64
 from recall.config import PairwiseConfig, SoftmaxConfig
-from recall.config.schema import Side
 from recall.features.csr import SparseRows
 from recall.models.torch.base import Model, side_of
 from recall.models.torch.batch import SparseBatch
-from recall.training.als.newcomers import ways_of
-from recall.training.masking import PARTIAL, Masking, Roles
+from recall.training.masking import PARTIAL, Masking
 from recall.training.objectives.base import BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
-from recall.training.pairs import ObservedPairs, copy_twins
+from recall.training.pairs import ObservedPairs
 
-# Values that a batch does not get to see: against overfitting, and so that the unknown rows learn to stand for values.
+# Values that a batch does not get to see: against overfitting, and so that item features learn to stand for an unknown id.
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +36,12 @@ class Dropping:
         dropout: share of entries left out; the others weigh 1 / (1 - dropout), so that sums keep their mean
             (Srivastava et al. 2014).
         unknown: share of rows that are masked.
-        masking: how.
-        ways: of masking, with the share of each.
+        masking: how; None where none is.
     """
 
     dropout: float
-    unknown: float
-    masking: Masking
-    ways: Mapping[int, float]
-
-    @staticmethod
-    def of(roles: Roles, side: Side, dropout: float, unknown: float) -> "Dropping":
-        """Return the dropout of one side.
-
-        Args:
-            roles: of its fields.
-            side: "user" or "item".
-            dropout: share of entries.
-            unknown: share of rows.
-        """
-        return Dropping(dropout, unknown, Masking(roles), ways_of(roles, side))
+    unknown: float = 0.0
+    masking: Masking | None = None
 
     @property
     def idle(self) -> bool:
@@ -71,9 +55,10 @@ class Dropping:
             rows: n rows.
             rng: random generator.
         """
-        if self.unknown:
-            fields = len(self.masking.roles.fields)
-            way = rng.choice(np.array(list(self.ways), dtype=np.int8), len(rows), p=list(self.ways.values()))
+        if self.unknown and self.masking is not None:
+            roles = self.masking.roles
+            fields, ways = len(roles.fields), roles.ways
+            way = rng.choice(np.array(list(ways), dtype=np.int8), len(rows), p=list(ways.values()))
             tossed = rng.random((len(rows), fields))
             whole = rng.random(len(rows)) >= self.unknown
             way[whole], tossed[whole] = PARTIAL, 1.0  # a row of which no field is masked
@@ -198,7 +183,7 @@ class GradientLearner(Generic[BatchT]):
             chosen = order[step * batch : (step + 1) * batch]
             loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), rng)
         self._epoch += 1
-        copy_twins(self.model, self._pairs)
+        self._pairs.fill_untrained(self.model)
         return self._pairs.ranks.total(loss) / self._objective.weight
 
     def state(self) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from recall.evaluation.cold_start import fair_figure
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.layout import FeatureBlock
+from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
-from recall.training.masking import Roles
+from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
-from recall.training.pairs import ObservedPairs, copy_twins
+from recall.training.pairs import ObservedPairs
+from recall.training.popularity import PopularityFit
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
 from recall.training.validation import Validation
@@ -48,6 +50,8 @@ class TrainResult:
         seconds: spent in training, over all parts of a run that was resumed.
         note: description of the method.
         new_items: what was done for items without training interactions.
+        popularity: factor beside the model's, for unknown users; None where nothing could hold it.
+        unknown_users: how much it weighs.
     """
 
     model: Model
@@ -58,6 +62,8 @@ class TrainResult:
     start: dict[str, float] = field(default_factory=dict)
     note: str = ""
     new_items: str = ""
+    popularity: PopularityFactor | None = None
+    unknown_users: str = "by the mean of what was learnt: no field tells an unknown user from a known one"
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -109,7 +115,8 @@ def train(
         learner = ProximalLearner(
             learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.train.drop > 0
         )
-    validation = Validation.of(config, dataset, encoder)
+    popularity = PopularityFit.of(dataset, encoder, config)
+    validation = Validation.of(config, dataset, encoder, popularity)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     try:
         position = run_sweeps(
@@ -125,10 +132,14 @@ def train(
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
     new_items = level_new_items(model, dataset, encoder, config)
-    copy_twins(model, pairs)
+    pairs.copy_twins(model)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
-    return TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items)
+    result = TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items)
+    if popularity is None:
+        return result
+    factor, line = popularity(model)
+    return replace(result, popularity=factor, unknown_users=line)
 
 
 def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
@@ -184,13 +195,11 @@ def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, wa
         TrainingError: The objective is impossible on these pairs.
     """
     if isinstance(config, SquareConfig):
-        return ImplicitALS(model, pairs, config, seed=seed, warm=warm)
+        return ImplicitALS(model, pairs, config, seed=seed)
     assert pairs.user_fields is not None
     assert pairs.item_fields is not None
-    dropping = (
-        Dropping.of(pairs.user_roles or Roles.of(pairs.user_fields, pairs.contexts), "user", config.dropout, config.drop),
-        Dropping.of(pairs.item_roles or Roles.of(pairs.item_fields, pairs.items), "item", 0.0, config.drop),
-    )
+    roles = pairs.item_roles or Roles.of(pairs.item_fields, pairs.items)
+    dropping = Dropping(config.dropout), Dropping(0.0, config.drop, Masking(roles))
     learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
     if config.opening is None or warm:
         return learner

@@ -17,7 +17,6 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
 from recall.training.loop import Learner
-from recall.training.masking import Roles
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 
@@ -76,14 +75,19 @@ class ProximalLearner:
             start: where its model begins.
             seen: rows that the learner sees, where it draws features that none of them has to zero; None where it leaves
                 such features alone.
-            masked: those rows are also seen with values masked, which trains the rows for unknown and missing ones.
+            masked: items are also seen with values masked, which trains the rows for unknown and missing ones.
         """
         self._learner = learner
         self._start = start.parameters
         reached: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
-            roles = (seen.user_roles, seen.item_roles) if masked else (None, None)
-            reached = {"user": _reached(seen.contexts, roles[0], seen.ranks), "item": _reached(seen.items, roles[1], Ranks())}
+            means, roles = seen.user_means, seen.item_roles if masked else None
+            offsets = None if roles is None else roles.fields.offsets
+            stand_ins = None if offsets is None else np.concatenate([offsets + UNKNOWN, offsets + MISSING])
+            reached = {
+                "user": _reached(seen.contexts, None if means is None else means.features, seen.ranks),
+                "item": _reached(seen.items, stand_ins, Ranks()),
+            }
         self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in reached.items()}
 
     @property
@@ -133,13 +137,13 @@ class ProximalLearner:
         return turn.float()
 
 
-def _reached(rows: SparseRows, roles: Roles | None, ranks: Ranks) -> Bool:
-    """Return which features some row, or a masked copy of it, has: bool [n_features]."""
+def _reached(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
+    """Return which features some row has, or are among `others`: bool [n_features]."""
     counts = np.bincount(rows.indices, minlength=rows.n_features)
     ranks.add_up(counts)
     met = counts > 0
-    if roles is not None:
-        met[roles.fields.offsets + UNKNOWN] = met[roles.fields.offsets + MISSING] = True
+    if others is not None:
+        met[others] = True
     return met
 
 

@@ -40,7 +40,7 @@ def test_versions_are_listed_newest_first(tmp_path: Path, five: list[str]) -> No
     assert "no format version" in activation.listed(tmp_path)[-1].fault
 
 
-def test_going_back_goes_back_further_each_time_and_forgets_what_it_left(tmp_path: Path, template: Manifest) -> None:
+def test_repeated_rollbacks_go_further_back(tmp_path: Path, template: Manifest) -> None:
     names = [publish_random(tmp_path, template).name for _ in range(4)]
     for expected in (names[2], names[1]):
         back = activation.previous(tmp_path).name
@@ -59,7 +59,7 @@ def test_going_back_goes_back_further_each_time_and_forgets_what_it_left(tmp_pat
     assert check(tmp_path) == 5
 
 
-def test_another_version_may_be_named_and_undone(tmp_path: Path, five: list[str]) -> None:
+def test_an_activation_can_be_rolled_back(tmp_path: Path, five: list[str]) -> None:
     assert activation.activate(tmp_path, five[1], expected=five[4]) == five[4]
     assert live(tmp_path) == five[1]
     assert check(tmp_path) == 2
@@ -68,20 +68,20 @@ def test_another_version_may_be_named_and_undone(tmp_path: Path, five: list[str]
         activation.activate(tmp_path, five[back])
 
 
-def test_a_root_without_history_goes_back_by_number(tmp_path: Path, five: list[str]) -> None:
+def test_a_root_without_history_rolls_back_by_number(tmp_path: Path, five: list[str]) -> None:
     (tmp_path / "HISTORY").unlink()
     assert activation.previous(tmp_path).name == five[3]
     (tmp_path / "CURRENT").write_text(five[2])
     assert activation.previous(tmp_path).name == five[1]
 
 
-def test_whoever_dies_before_a_version_is_live_has_changed_nothing(tmp_path: Path, five: list[str]) -> None:
+def test_a_crash_before_activation_changes_nothing(tmp_path: Path, five: list[str]) -> None:
     with (tmp_path / "HISTORY").open("a") as history:
         history.write("000006-00000000\n")
     assert activation.previous(tmp_path).name == five[3]
 
 
-def test_only_the_version_that_was_expected_is_replaced(tmp_path: Path, five: list[str]) -> None:
+def test_only_the_expected_version_is_replaced(tmp_path: Path, five: list[str]) -> None:
     with pytest.raises(VersionMovedError, match=f"{five[4]} is live, and not {five[3]}"):
         activation.activate(tmp_path, five[0], expected=five[3])
     assert live(tmp_path) == five[4]
@@ -93,7 +93,7 @@ def test_a_name_cannot_leave_the_root(tmp_path: Path, five: list[str], name: str
         activation.find(tmp_path, name)
 
 
-def test_links_and_strangers_are_no_versions(tmp_path: Path, five: list[str]) -> None:
+def test_links_and_foreign_folders_are_not_versions(tmp_path: Path, five: list[str]) -> None:
     (tmp_path / "versions" / "000009-00000000").symlink_to(tmp_path / "versions" / five[0])
     (tmp_path / "versions" / "other").mkdir()
     for name in ("000009-00000000", "other", "000008-00000000", "manifest.json"):
@@ -105,7 +105,7 @@ def test_links_and_strangers_are_no_versions(tmp_path: Path, five: list[str]) ->
         activation.find(tmp_path, five[1][:-1])
 
 
-def test_a_broken_current_is_mended_by_naming_a_version(tmp_path: Path, five: list[str]) -> None:
+def test_activating_a_version_repairs_a_broken_current(tmp_path: Path, five: list[str]) -> None:
     for text in (b"", b"\xff\xfe", b"../../etc", b"000009-00000000"):
         (tmp_path / "CURRENT").write_bytes(text)
         assert [folder.name for folder in activation.candidates(tmp_path)][:2] == [five[4], five[3]]
@@ -113,12 +113,12 @@ def test_a_broken_current_is_mended_by_naming_a_version(tmp_path: Path, five: li
         assert live(tmp_path) == five[4]
 
 
-def test_what_is_newer_than_the_live_version_is_not_served_in_its_place(tmp_path: Path, five: list[str]) -> None:
+def test_fallback_never_uses_a_version_newer_than_the_live_one(tmp_path: Path, five: list[str]) -> None:
     (tmp_path / "CURRENT").write_text(five[2])
     assert [folder.name for folder in activation.candidates(tmp_path)] == [five[1], five[0]]
 
 
-def test_nobody_activates_while_somebody_publishes(tmp_path: Path, five: list[str]) -> None:
+def test_activation_and_publication_exclude_each_other(tmp_path: Path, five: list[str]) -> None:
     with versions.locked(tmp_path / versions.LOCK, 1.0, ""), pytest.raises(PublishBusyError):
         activation.activate(tmp_path, five[0], wait=0.05)
     assert live(tmp_path) == five[4]
@@ -130,7 +130,7 @@ def publish_keeping(root: Path, template: Manifest, keep: int) -> str:
     return name
 
 
-def test_the_newest_and_the_last_live_are_kept(tmp_path: Path, five: list[str], template: Manifest) -> None:
+def test_the_newest_and_the_last_live_versions_are_kept(tmp_path: Path, five: list[str], template: Manifest) -> None:
     for back in (3, 2, 1):
         activation.activate(tmp_path, five[back])
     newest = publish_keeping(tmp_path, template, 2)
@@ -151,7 +151,7 @@ sys.stdin.read()
 """
 
 
-def test_a_version_that_is_open_somewhere_stays(tmp_path: Path, five: list[str], template: Manifest) -> None:
+def test_a_version_in_use_is_kept(tmp_path: Path, five: list[str], template: Manifest) -> None:
     folder = tmp_path / "versions" / five[0]
     here = acquire(tmp_path / "versions" / five[1])
     command = [sys.executable, "-c", HOLDER, str(folder)]

@@ -20,7 +20,7 @@ def asked(index: faiss.Index, vectors: Float32) -> Float32:
 
 
 @pytest.mark.parametrize("n", [1, 5, 1000])
-def test_a_faiss_index_gives_the_served_list(published: Path, n: int) -> None:
+def test_the_faiss_index_reproduces_the_served_list(published: Path, n: int) -> None:
     index = faiss.read_index(str(resolve(published) / files.INDEX))
     assert type(index) is faiss.IndexFlatIP
     recommender = Recommender.load(published, users=None)

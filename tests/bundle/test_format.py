@@ -45,7 +45,7 @@ def test_a_new_bundle_is_of_format_4_and_names_engine_and_file(published: Path) 
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_engine_and_file_of_older_formats_are_filled_in(name: str) -> None:
+def test_engine_and_file_of_older_formats_have_defaults(name: str) -> None:
     manifest = Manifest.read(GOLDEN / name)
     assert manifest.index.file == "index.faiss"
     assert manifest.index.engine == ("cells" if manifest.index.kind == "cells" else "faiss")
@@ -53,13 +53,13 @@ def test_engine_and_file_of_older_formats_are_filled_in(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_a_manifest_of_an_older_format_is_written_as_it_was(name: str, tmp_path: Path) -> None:
+def test_a_manifest_of_an_older_format_is_rewritten_unchanged(name: str, tmp_path: Path) -> None:
     Manifest.read(GOLDEN / name).write(tmp_path)
     assert orjson.loads((tmp_path / MANIFEST).read_bytes()) == orjson.loads((GOLDEN / name / MANIFEST).read_bytes())
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_an_older_format_is_found_under_the_name_that_it_was_published_with(name: str, tmp_path: Path) -> None:
+def test_an_older_format_keeps_its_version_name(name: str, tmp_path: Path) -> None:
     claimed = orjson.loads((GOLDEN / name / MANIFEST).read_bytes())["checksum"]
     version = f"000001-{claimed[:8]}"
     shutil.copytree(GOLDEN / name, tmp_path / "versions" / version)
@@ -67,7 +67,7 @@ def test_an_older_format_is_found_under_the_name_that_it_was_published_with(name
     assert load_bundle(tmp_path).manifest.version == version
 
 
-def test_all_new_parts_come_back(folder: Path) -> None:
+def test_all_new_parts_round_trip(folder: Path) -> None:
     types = ColumnTypes(users={"age": "integer"}, contexts={"at": "time"}, items={"tags": "list of text"})
     reseal(folder, log="3f2a", folded=4, columns=types)
     manifest = load_bundle(folder).manifest
@@ -75,12 +75,12 @@ def test_all_new_parts_come_back(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("type_", ["string", "list of", "list of list of text", ""])
-def test_a_strange_column_type_is_refused(type_: str) -> None:
+def test_an_unknown_column_type_is_refused(type_: str) -> None:
     with pytest.raises(ValidationError):
         ColumnTypes(users={"age": type_})
 
 
-def test_an_index_without_a_file_needs_an_engine_that_is_known(folder: Path) -> None:
+def test_an_index_without_a_file_needs_a_known_engine(folder: Path) -> None:
     index = Manifest.read(folder).index.model_copy(update={"engine": "qdrant", "file": None})
     (folder / files.INDEX).unlink()
     reseal(folder, index=index)
@@ -98,14 +98,14 @@ def test_an_index_file_may_have_another_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [files.TABLES, files.USERS, "missing"])
-def test_an_index_file_that_is_another_file_is_refused(folder: Path, name: str) -> None:
+def test_an_index_file_name_of_another_file_is_refused(folder: Path, name: str) -> None:
     (folder / files.INDEX).unlink()
     reseal(folder, index=Manifest.read(folder).index.model_copy(update={"file": name}))
     with pytest.raises(BundleError):
         load_bundle(folder)
 
 
-def test_users_elsewhere_are_named_by_whoever_needs_them(folder: Path) -> None:
+def test_users_outside_the_bundle_must_be_given(folder: Path) -> None:
     (folder / files.USERS).unlink()
     reseal(folder)
     with pytest.raises(BundleError, match="does not list the files of its format"):
@@ -118,7 +118,7 @@ def test_users_elsewhere_are_named_by_whoever_needs_them(folder: Path) -> None:
         Recommender.load(folder)
 
 
-def test_deletions_come_back_and_no_file_means_none(folder: Path) -> None:
+def test_deletions_round_trip_and_no_file_means_none(folder: Path) -> None:
     assert_frame_equal(load_bundle(folder).deletions(), no_deletions())
     write_deletions(folder, no_deletions())
     assert not (folder / files.DELETIONS).exists()
@@ -137,7 +137,7 @@ def test_deletions_come_back_and_no_file_means_none(folder: Path) -> None:
         pl.DataFrame({"item_id": ["a", "a"], "sequence": [1, 2]}),
     ],
 )
-def test_deletions_of_another_make_are_refused(tmp_path: Path, frame: pl.DataFrame) -> None:
+def test_deletions_of_another_layout_are_refused(tmp_path: Path, frame: pl.DataFrame) -> None:
     frame.write_parquet(tmp_path / files.DELETIONS)
     with pytest.raises(BundleError, match="not one of deletions"):
         read_deletions(tmp_path)
@@ -151,7 +151,7 @@ def test_deletions_are_not_part_of_older_formats(tmp_path: Path) -> None:
         load_bundle(folder)
 
 
-def test_a_rebuild_and_another_index_carry_what_is_known(tmp_path: Path) -> None:
+def test_rebuilds_and_reindexing_keep_the_deletions(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(GOLDEN / "bundle_v3_fm", tmp_path / "copy"))
     shutil.copy(folder / files.ITEMS, tmp_path)
     types = ColumnTypes(items={"tags": "list of text"})

@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.name.startswith("bundle_v") and path.is_dir())
 
 
-def test_there_is_one_of_every_format_and_of_every_kind_of_the_newest() -> None:
+def test_golden_bundles_cover_every_format_and_kind() -> None:
     manifests = [Manifest.read(folder) for folder in BUNDLES]
     formats = {manifest.format_version for manifest in manifests}
     assert formats == set(range(1, max(formats) + 1))
@@ -25,13 +25,13 @@ def test_there_is_one_of_every_format_and_of_every_kind_of_the_newest() -> None:
     assert {manifest.index.kind for manifest in newest} == {"cells", "exact", "ivf", "pq"}
 
 
-def test_format_1_is_read_as_a_factorization_machine() -> None:
+def test_format_1_is_a_factorization_machine() -> None:
     model = Manifest.read(GOLDEN / "bundle_v1").model
     assert (model.kind, model.cosine, model.fold) == ("fm", False, None)
 
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
-def test_it_answers_as_it_did(folder: Path) -> None:
+def test_a_golden_bundle_gives_its_recorded_answers(folder: Path) -> None:
     recommender = Recommender.load(folder)
     for title, expected in json.loads(folder.with_suffix(".json").read_text(encoding="utf-8")).items():
         answer = recommender.recommend(Request(**expected["request"]))
@@ -44,7 +44,7 @@ def test_it_answers_as_it_did(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", BUNDLES, ids=lambda path: path.name)
-def test_it_is_rebuilt_into_the_format_of_today(folder: Path, tmp_path: Path) -> None:
+def test_a_golden_bundle_is_rebuilt_in_the_newest_format(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "items.parquet", tmp_path)
     report = rebuild(folder, tmp_path / "items.parquet", tmp_path / "root")
     assert (report.added, report.removed, report.changed) == ((), (), ())

@@ -15,7 +15,7 @@ def _is_text(one: str) -> bool:
 
 
 @given(ids_, st.lists(st.text(max_size=3)))
-def test_ids_and_rows_lead_to_each_other(values: list[str], others: list[str]) -> None:
+def test_ids_and_rows_map_to_each_other(values: list[str], others: list[str]) -> None:
     ids = ItemIds.of(pl.Series("item_id", values, dtype=pl.String))
     assert len(ids) == len(values)
     rows = ids.rows([*values, *others])
@@ -26,18 +26,18 @@ def test_ids_and_rows_lead_to_each_other(values: list[str], others: list[str]) -
 
 
 @pytest.mark.parametrize("odd", ["\ud800", "a\udfffb"])
-def test_half_a_surrogate_pair_is_no_item(odd: str) -> None:
+def test_a_lone_surrogate_is_not_an_item(odd: str) -> None:
     ids = ItemIds.of(pl.Series("item_id", ["a", "b"]))
     np.testing.assert_array_equal(ids.rows([odd, "b"]), [-1, 1])
 
 
-def test_normal_forms_of_one_letter_are_two_ids() -> None:
+def test_unicode_normal_forms_are_distinct_ids() -> None:
     composed, decomposed = "\u00e9", "e\u0301"
     ids = ItemIds.of(pl.Series("item_id", [composed, decomposed]))
     np.testing.assert_array_equal(ids.rows([decomposed, composed]), [1, 0])
 
 
-def test_nulls_and_repeats_are_refused() -> None:
+def test_nulls_and_duplicates_are_refused() -> None:
     with pytest.raises(DataError, match="2 item ids are null"):
         ItemIds.of(pl.Series("item_id", ["a", None, None]))
     with pytest.raises(DataError, match="2 item ids occur more than once, such as 'b', 'a'"):
@@ -51,12 +51,12 @@ class Colliding(str):
         return hash("b")
 
 
-def test_ids_of_one_hash_are_told_apart() -> None:
+def test_ids_with_equal_hashes_are_distinguished() -> None:
     ids = ItemIds.hashed(pl.Series("item_id", ["b", "c", "d"]), np.full(3, hash("b")))
     np.testing.assert_array_equal(ids.rows([Colliding(text) for text in ("b", "c", "d", "e")]), [0, 1, 2, -1])
 
 
-def test_nothing_is_found_where_there_are_no_items() -> None:
+def test_lookups_in_an_empty_catalogue_find_nothing() -> None:
     np.testing.assert_array_equal(ItemIds.of(pl.Series("item_id", [], dtype=pl.String)).rows(["a"]), [-1])
 
 
@@ -67,7 +67,7 @@ def test_a_row_beyond_the_ids_is_an_error() -> None:
             ids.ids(np.array([0, row]))
 
 
-def test_ids_that_are_too_long_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_beyond_the_total_length_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     values = pl.Series("item_id", ["ab", "\u00e9", ""])
     monkeypatch.setattr("recall.bundle.item_ids._MOST_BYTES", 4)
     assert ItemIds.of(values).ids(np.array([2, 1, 0])) == ["", "\u00e9", "ab"]
@@ -76,7 +76,7 @@ def test_ids_that_are_too_long_together_are_refused(monkeypatch: pytest.MonkeyPa
         ItemIds.of(values)
 
 
-def test_ids_lie_in_order() -> None:
+def test_ids_are_stored_in_order() -> None:
     values = ["b", "\U0001f600", "", "\ufffd", "a", "ab", "\u00e9"]
     ids = ItemIds.of(pl.Series("item_id", values))
     order = ids.order()

@@ -35,7 +35,7 @@ def path(items: pl.DataFrame, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("far", [1, 2, 50, 1 << 16])
 @pytest.mark.parametrize("held", [True, False])
-def test_rows_come_as_they_stand_in_the_table(
+def test_rows_are_returned_in_table_order(
     items: pl.DataFrame, path: Path, held: bool, far: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "_FAR", far)
@@ -46,7 +46,7 @@ def test_rows_come_as_they_stand_in_the_table(
     assert (table._held is not None) == held
 
 
-def test_a_table_that_is_larger_in_memory_than_its_bound_is_not_held(items: pl.DataFrame, path: Path) -> None:
+def test_a_table_above_the_memory_limit_is_not_cached(items: pl.DataFrame, path: Path) -> None:
     most = path.stat().st_size + 1
     assert most < items.estimated_size()
     table = ItemTable(path, most)
@@ -54,7 +54,7 @@ def test_a_table_that_is_larger_in_memory_than_its_bound_is_not_held(items: pl.D
     assert table._held is None
 
 
-def test_a_table_that_is_held_outlives_its_file(items: pl.DataFrame, path: Path) -> None:
+def test_a_cached_table_survives_deletion_of_its_file(items: pl.DataFrame, path: Path) -> None:
     table = ItemTable(path)
     table.rows(np.array([1]))
     path.unlink()
@@ -62,7 +62,7 @@ def test_a_table_that_is_held_outlives_its_file(items: pl.DataFrame, path: Path)
 
 
 @pytest.mark.parametrize("most", [0, 1 << 30])
-def test_a_file_that_cannot_be_read_is_an_error_and_is_tried_again(items: pl.DataFrame, path: Path, most: int) -> None:
+def test_a_read_error_is_reported_and_retried(items: pl.DataFrame, path: Path, most: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(b"nonsense")
     table = ItemTable(path, most)
@@ -72,7 +72,7 @@ def test_a_file_that_cannot_be_read_is_an_error_and_is_tried_again(items: pl.Dat
     assert_frame_equal(table.rows(np.array([7])), items[[7]])
 
 
-def test_threads_share_it(items: pl.DataFrame, path: Path) -> None:
+def test_threads_share_the_table(items: pl.DataFrame, path: Path) -> None:
     table = ItemTable(path)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda row: table.rows(np.array([row]))["item_id"].item(), range(200)))

@@ -33,7 +33,7 @@ def reseal(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_are_of_the_kind_that_the_manifest_names(name: str) -> None:
+def test_tables_match_the_model_kind_of_the_manifest(name: str) -> None:
     bundle = load_bundle(GOLDEN / f"bundle_{name}")
     assert type(bundle.tables) is TABLES[name]
     assert bundle.tables.kind == bundle.manifest.model.kind
@@ -54,7 +54,7 @@ def test_tables_are_of_the_kind_that_the_manifest_names(name: str) -> None:
     ],
     indirect=["copy"],
 )
-def test_every_table_must_be_finite_and_of_its_shape(copy: Path, array: str) -> None:
+def test_every_table_must_be_finite_and_have_its_shape(copy: Path, array: str) -> None:
     whole = load_file(copy / files.TABLES)
     broken = whole[array].copy()
     broken.reshape(-1)[-1] = np.nan
@@ -73,7 +73,7 @@ def test_every_table_must_be_finite_and_of_its_shape(copy: Path, array: str) -> 
 
 
 @pytest.mark.parametrize("copy", ["v2_ffm"], indirect=True)
-def test_a_manifest_that_speaks_of_another_model_is_refused(copy: Path) -> None:
+def test_a_manifest_of_another_model_is_refused(copy: Path) -> None:
     manifest = Manifest.read(copy)
     for changes, message in (
         ({"model": manifest.model.model_copy(update={"kind": "fm"})}, "the arrays are not those of the manifest"),

@@ -17,7 +17,7 @@ def larger(manifest: Manifest, size: int) -> Manifest:
     return manifest.model_copy(update={"files": {**manifest.files, "index.faiss": FileEntry(bytes=size, sha256="0" * 64)}})
 
 
-def test_a_bundle_that_fits_passes_and_one_that_does_not_is_refused(published: Path) -> None:
+def test_a_bundle_must_fit_in_memory(published: Path) -> None:
     folder = resolve(published)
     manifest = Manifest.read(folder)
     memory.check_memory(folder, manifest)
@@ -28,7 +28,7 @@ def test_a_bundle_that_fits_passes_and_one_that_does_not_is_refused(published: P
         memory.check_memory(folder, larger(manifest, 10 * there + (1 << 40)))
 
 
-def test_the_limit_of_the_process_counts() -> None:
+def test_the_process_limit_applies() -> None:
     program = (
         "import resource, sys; from recall.bundle.memory import available; before = available();"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)); print(before, available())"
@@ -39,7 +39,7 @@ def test_the_limit_of_the_process_counts() -> None:
     assert after <= before or before < 2 << 30
 
 
-def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_container_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_GROUPS", tmp_path)
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("4000\n")
@@ -51,7 +51,7 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert (memory.available() or 0) > 5000
 
 
-def test_without_any_figure_nothing_is_refused(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_known_limit_nothing_is_refused(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         pytest.skip("this process has a limit of its own")
     monkeypatch.setattr(memory, "_GROUPS", tmp_path)

@@ -24,7 +24,7 @@ NUMBERS = st.sampled_from([0.0, 0.0, 0.0, -0.0, 1.5, -2.0])
         min_size=1,
     )
 )
-def test_what_is_packed_is_unpacked_to_the_same_numbers(given_: dict[str, np.ndarray]) -> None:
+def test_packing_is_lossless(given_: dict[str, np.ndarray]) -> None:
     kept = kept_rows(given_)
     stored = packed(given_)
     shapes = {name: array.shape for name, array in given_.items()}
@@ -40,7 +40,7 @@ def test_what_is_packed_is_unpacked_to_the_same_numbers(given_: dict[str, np.nda
         assert (name in kept) == (name != "bias" and 2 * zero.sum() >= len(array))
 
 
-def test_a_packed_bundle_answers_as_the_whole_one(published: Path, tmp_path: Path) -> None:
+def test_a_packed_bundle_gives_the_same_answers(published: Path, tmp_path: Path) -> None:
     """The published model has user weights of zero after this, which no score needs."""
     whole = load_bundle(published)
     folder = Path(shutil.copytree(whole.folder, tmp_path / "copy"))

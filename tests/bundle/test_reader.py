@@ -48,7 +48,7 @@ def rewrite_manifest(folder: Path, change: Callable[[dict], None]) -> None:
     path.write_bytes(orjson.dumps(values, option=option))
 
 
-def test_it_comes_back_as_it_was_written(
+def test_a_bundle_round_trips(
     published: Path, tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, tiny_model: FactorizationMachine
 ) -> None:
     bundle = load_bundle(published)
@@ -77,7 +77,7 @@ def test_it_comes_back_as_it_was_written(
     assert load_bundle(published, verify=False).manifest == manifest
 
 
-def test_a_bundle_may_be_moved_and_renamed(folder: Path, published: Path) -> None:
+def test_a_bundle_can_be_moved_and_renamed(folder: Path, published: Path) -> None:
     assert load_bundle(folder).manifest == load_bundle(published).manifest
 
 
@@ -108,7 +108,7 @@ def test_a_longer_file_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(files.NAMES))
-def test_a_flipped_bit_is_found_wherever_it_is(folder: Path, name: str) -> None:
+def test_a_flipped_bit_is_detected_anywhere(folder: Path, name: str) -> None:
     path = folder / name
     whole = path.read_bytes()
     rng = np.random.default_rng(len(whole))
@@ -123,7 +123,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(folder: Path, name: str) -> None:
         assert raised.value.where == str(path)
 
 
-def test_a_flipped_bit_in_the_manifest_is_found_wherever_it_is(folder: Path) -> None:
+def test_a_flipped_bit_in_the_manifest_is_detected_anywhere(folder: Path) -> None:
     path = folder / MANIFEST
     whole = path.read_bytes()
     for position in np.random.default_rng(0).integers(0, 8 * len(whole), 300):
@@ -143,7 +143,7 @@ def test_an_extra_file_is_refused(folder: Path, name: str) -> None:
     assert raised.value.where == str(folder / name)
 
 
-def test_a_folder_or_a_socket_in_place_of_a_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_or_socket_in_place_of_a_file_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / files.USERS).unlink()
     (folder / files.USERS).mkdir()
     with pytest.raises(BundleError, match="holds files only"):
@@ -157,7 +157,7 @@ def test_a_folder_or_a_socket_in_place_of_a_file_is_refused(folder: Path, monkey
 
 
 @pytest.mark.parametrize("name", [files.INDEX, MANIFEST])
-def test_a_link_is_refused_even_to_the_right_bytes(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_symbolic_link_is_refused_even_to_correct_bytes(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).rename(tmp_path / "outside")
     (folder / name).symlink_to(tmp_path / "outside")
     with pytest.raises(BundleError, match=r"holds no links \(it points to .*outside") as raised:
@@ -166,7 +166,7 @@ def test_a_link_is_refused_even_to_the_right_bytes(folder: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "C:\\windows", "a/b", "", ".", "..", "x" * 65, "\0", "é"])
-def test_names_that_lead_elsewhere_are_refused(folder: Path, name: str) -> None:
+def test_path_traversal_in_names_is_refused(folder: Path, name: str) -> None:
     rewrite_manifest(folder, lambda values: values["files"].update({name: values["files"][files.INDEX]}))
     with pytest.raises(BundleError, match="not a plain file name"):
         load_bundle(folder)
@@ -179,28 +179,28 @@ def test_files_of_another_format_are_refused(folder: Path) -> None:
         load_bundle(folder)
 
 
-def test_a_newer_format_says_so_whatever_else_it_holds(folder: Path) -> None:
+def test_a_newer_format_is_reported_whatever_its_contents(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps({"format_version": 5, "wholly": "different"}))
     with pytest.raises(BundleError, match=r"format 5, newer than the format 4 .*Upgrade fm-recall"):
         load_bundle(folder)
 
 
 @pytest.mark.parametrize("version", [0, -1, None, "1", 1.0, True])
-def test_a_strange_format_is_refused(folder: Path, version: object) -> None:
+def test_an_unknown_format_is_refused(folder: Path, version: object) -> None:
     rewrite_manifest(folder, lambda values: values.update(format_version=version))
     with pytest.raises(BundleError, match="format"):
         load_bundle(folder)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{", b"\xff", b'{"a": NaN}'])
-def test_a_manifest_that_is_none_is_refused(folder: Path, text: bytes) -> None:
+def test_an_invalid_manifest_is_refused(folder: Path, text: bytes) -> None:
     (folder / MANIFEST).write_bytes(text)
     with pytest.raises(BundleError) as raised:
         load_bundle(folder)
     assert raised.value.where == str(folder / MANIFEST)
 
 
-def test_an_unknown_or_missing_entry_of_the_manifest_is_named(folder: Path) -> None:
+def test_unknown_and_missing_manifest_keys_are_named(folder: Path) -> None:
     rewrite_manifest(folder, lambda values: values.update(surprise=1))
     with pytest.raises(BundleError, match="surprise"):
         load_bundle(folder)
@@ -221,7 +221,7 @@ def test_the_manifest_of_another_bundle_is_refused(published: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("file", "array"), [(files.ITEM_VECTORS, "item_vectors"), (files.TABLES, "user_factors"), (files.TABLES, "bias")]
 )
-def test_numbers_that_are_not_finite_are_refused_by_name(folder: Path, file: str, array: str, value: float) -> None:
+def test_non_finite_numbers_are_refused_by_name(folder: Path, file: str, array: str, value: float) -> None:
     arrays = load_file(folder / file)
     arrays[array].reshape(-1)[-1] = value
     save_file(arrays, folder / file)
@@ -230,7 +230,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(folder: Path, file: str
         load_bundle(folder)
 
 
-def test_arrays_of_other_shapes_names_or_types_are_refused(folder: Path) -> None:
+def test_arrays_with_wrong_shapes_names_or_types_are_refused(folder: Path) -> None:
     path = folder / files.ITEM_VECTORS
     vectors = load_file(path)["item_vectors"]
     for arrays, message in (
@@ -252,7 +252,7 @@ def test_counts_of_other_items_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, (1 << 40).to_bytes(8, "little") + b"{}", b"\x80\x04N."])
-def test_arrays_that_are_none_are_refused(folder: Path, content: bytes) -> None:
+def test_invalid_array_files_are_refused(folder: Path, content: bytes) -> None:
     (folder / files.TABLES).write_bytes(content)
     reseal(folder)
     with pytest.raises(BundleError, match="the arrays cannot be read") as raised:
@@ -260,7 +260,7 @@ def test_arrays_that_are_none_are_refused(folder: Path, content: bytes) -> None:
     assert raised.value.where == str(folder / files.TABLES)
 
 
-def test_ids_that_do_not_fit_are_refused(folder: Path) -> None:
+def test_mismatched_ids_are_refused(folder: Path) -> None:
     path = folder / files.ITEMS
     items = pl.read_parquet(path)
     repeated = items.with_columns(pl.when(pl.col("item_id") == "i1").then(pl.lit("i0")).otherwise("item_id").alias("item_id"))
@@ -277,7 +277,7 @@ def test_ids_that_do_not_fit_are_refused(folder: Path) -> None:
             load_bundle(folder)
 
 
-def test_an_encoder_that_does_not_fit_is_refused(folder: Path) -> None:
+def test_a_mismatched_encoder_is_refused(folder: Path) -> None:
     path = folder / files.ENCODER
     whole = json.loads(path.read_text())
     other = {**whole, "schema": {**whole["schema"], "user_id": "person"}}
@@ -293,7 +293,7 @@ def test_an_encoder_that_does_not_fit_is_refused(folder: Path) -> None:
         load_bundle(folder)
 
 
-def test_an_index_or_users_that_are_none_are_refused(folder: Path, published: Path) -> None:
+def test_invalid_index_and_user_files_are_refused(folder: Path, published: Path) -> None:
     (folder / files.INDEX).write_bytes(b"IxFI" + b"\xff" * 40)
     reseal(folder)
     with pytest.raises(IndexFileError):
@@ -305,7 +305,7 @@ def test_an_index_or_users_that_are_none_are_refused(folder: Path, published: Pa
         Recommender.load(folder)
 
 
-def test_a_loaded_bundle_outlives_its_folder(folder: Path) -> None:
+def test_a_loaded_bundle_survives_deletion_of_its_folder(folder: Path) -> None:
     recommender = Recommender.load(folder)
     expected = recommender.recommend(Request("u1"))
     shutil.rmtree(folder)

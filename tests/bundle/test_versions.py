@@ -24,7 +24,7 @@ def start(root: Path, template: Path, *arguments: str) -> "subprocess.Popen[str]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_versions_follow_one_another(tmp_path: Path, template: Path) -> None:
+def test_version_numbers_increase(tmp_path: Path, template: Path) -> None:
     manifest = Manifest.read(template)
     for sequence in (1, 2, 3):
         folder = publish_random(tmp_path, manifest)
@@ -35,21 +35,21 @@ def test_versions_follow_one_another(tmp_path: Path, template: Path) -> None:
     assert [entry.name for entry in (tmp_path / "staging").iterdir()] == []
 
 
-def test_others_may_read_what_is_published(template: Path) -> None:
+def test_published_files_are_readable_by_others(template: Path) -> None:
     umask = os.umask(0)
     os.umask(umask)
     assert template.stat().st_mode & 0o777 == 0o777 & ~umask
     assert {path.stat().st_mode & 0o777 for path in template.iterdir()} == {0o666 & ~umask}
 
 
-def test_nothing_is_left_of_a_bundle_that_was_not_published(tmp_path: Path) -> None:
+def test_an_unpublished_bundle_leaves_no_files(tmp_path: Path) -> None:
     with versions.staging(tmp_path) as folder:
         (folder / "file").write_text("half")
     assert list((tmp_path / "staging").iterdir()) == []
     assert versions.versions(tmp_path) == []
 
 
-def test_a_killed_publisher_leaves_the_old_version_or_the_new(tmp_path: Path, template: Path) -> None:
+def test_a_killed_publisher_leaves_the_old_or_the_new_version(tmp_path: Path, template: Path) -> None:
     publish_random(tmp_path, Manifest.read(template))
     rng = random.Random(1)
     last = 1
@@ -74,14 +74,14 @@ def test_a_killed_publisher_leaves_the_old_version_or_the_new(tmp_path: Path, te
 
 
 @pytest.mark.slow
-def test_a_publisher_may_die_at_any_line(tmp_path: Path, template: Path) -> None:
+def test_a_publisher_can_crash_at_any_line(tmp_path: Path, template: Path) -> None:
     with start(tmp_path, template, "lines") as child:
         told, _ = child.communicate(timeout=600)
     assert child.returncode == 0
     assert int(told) > 30
 
 
-def test_two_publishers_lose_nothing(tmp_path: Path, template: Path) -> None:
+def test_concurrent_publishers_lose_nothing(tmp_path: Path, template: Path) -> None:
     children = [start(tmp_path, template, "loop", "15") for _ in range(2)]
     told = [child.communicate(timeout=120)[0].splitlines()[1:] for child in children]
     assert [child.returncode for child in children] == [0, 0]
@@ -93,7 +93,7 @@ def test_two_publishers_lose_nothing(tmp_path: Path, template: Path) -> None:
     assert check(tmp_path) == 30
 
 
-def test_a_bundle_being_staged_is_left_alone_until_its_writer_dies(tmp_path: Path, template: Path) -> None:
+def test_a_staged_bundle_is_kept_until_its_writer_dies(tmp_path: Path, template: Path) -> None:
     child = start(tmp_path, template, "hold")
     assert child.stdout is not None
     assert child.stdout.readline() == "staged\n"
@@ -115,7 +115,7 @@ time.sleep(600)
 """
 
 
-def test_a_stopped_publisher_makes_others_give_up_and_a_dead_one_does_not(tmp_path: Path, template: Path) -> None:
+def test_a_stopped_publisher_holds_the_lock_and_a_dead_one_does_not(tmp_path: Path, template: Path) -> None:
     manifest = Manifest.read(template)
     with versions.staging(tmp_path) as staged:
         shutil.copytree(template, staged, dirs_exist_ok=True)
@@ -131,7 +131,7 @@ def test_a_stopped_publisher_makes_others_give_up_and_a_dead_one_does_not(tmp_pa
     assert Manifest.read(versions.resolve(tmp_path)).files == manifest.files
 
 
-def test_a_bundle_made_from_an_older_version_is_not_published(tmp_path: Path, template: Path) -> None:
+def test_a_bundle_based_on_an_outdated_version_is_not_published(tmp_path: Path, template: Path) -> None:
     for _ in range(2):
         publish_random(tmp_path, Manifest.read(template))
     with versions.staging(tmp_path) as staged:
@@ -162,7 +162,7 @@ def test_a_full_disk_publishes_nothing_and_recovers(tmp_path: Path, template: Pa
     assert check(tmp_path) == 2
 
 
-def test_a_place_that_cannot_be_written_is_a_publish_error(tmp_path: Path) -> None:
+def test_an_unwritable_root_is_a_publish_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PublishError, match="no folder to write the bundle into"), versions.staging(tmp_path / "file" / "root"):
         raise AssertionError
@@ -185,7 +185,7 @@ def test_current_must_name_a_version_that_exists(tmp_path: Path) -> None:
         versions.resolve(tmp_path)
 
 
-def test_a_folder_that_holds_neither_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_neither_root_nor_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="neither a bundle nor a folder of published versions"):
         versions.resolve(tmp_path)
     with pytest.raises(BundleError, match="neither"):

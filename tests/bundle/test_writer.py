@@ -24,7 +24,7 @@ def write_copy(writer: BundleWriter, bundle: Bundle, **origin: object) -> None:
     writer.write_manifest(carried, manifest.sizes.users, manifest.parity, manifest.index, manifest.model.fold)
 
 
-def test_what_is_written_again_is_the_bundle_but_for_its_place(root: Path) -> None:
+def test_rewriting_a_bundle_reproduces_it(root: Path) -> None:
     before = load_bundle(root)
     seen: list[Path] = []
     with BundleWriter.open(root) as writer:
@@ -40,7 +40,7 @@ def test_what_is_written_again_is_the_bundle_but_for_its_place(root: Path) -> No
     assert np.array_equal(after.item_vectors, before.item_vectors)
 
 
-def test_what_the_rehearsal_refuses_does_not_go_live(root: Path) -> None:
+def test_a_version_refused_by_its_checks_does_not_go_live(root: Path) -> None:
     def refuse(folder: Path) -> None:
         assert Manifest.read(folder).sequence == 0
         raise ExportError("not like this")
@@ -54,7 +54,7 @@ def test_what_the_rehearsal_refuses_does_not_go_live(root: Path) -> None:
     assert versions(root) == [live]
 
 
-def test_numbers_that_are_not_finite_are_not_written(root: Path) -> None:
+def test_non_finite_numbers_are_not_written(root: Path) -> None:
     bundle = load_bundle(root)
     items = bundle.items()
     vectors = np.array(bundle.item_vectors)
@@ -65,7 +65,7 @@ def test_numbers_that_are_not_finite_are_not_written(root: Path) -> None:
         assert list(writer.folder.iterdir()) == []
 
 
-def test_a_proof_is_of_the_vectors_that_were_written(root: Path) -> None:
+def test_the_parity_check_uses_the_written_vectors(root: Path) -> None:
     bundle = load_bundle(root)
     items = bundle.items()
     users = bundle.encoder.encode_user({"gender": "f"}).rows

@@ -27,7 +27,7 @@ COMMANDS = (
 )
 
 
-def test_serve_explains_itself() -> None:
+def test_serve_has_help() -> None:
     """It becomes the process of the service, so it is run as one of its own."""
     code = "from recall.cli import main; main(['serve', '--help'])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -36,13 +36,13 @@ def test_serve_explains_itself() -> None:
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one != "serve"])
-def test_every_command_explains_itself(run, command: str) -> None:
+def test_every_command_has_help(run, command: str) -> None:
     ended = run(*command.split(), "--help")
     assert ended.code == 0
     assert f"Usage: recall {command}" in ended.out
 
 
-def test_help_imports_no_library_that_works() -> None:
+def test_help_does_not_import_heavy_libraries() -> None:
     checked = (
         "import sys\nfrom recall.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
@@ -53,14 +53,14 @@ def test_help_imports_no_library_that_works() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_wrong_option_is_a_usage_error(run) -> None:
+def test_an_invalid_option_is_a_usage_error(run) -> None:
     ended = run("train", "recall.toml", "--sweeps", "3")
     assert ended.code == 2
     assert "--sweeps" in ended.err
     assert ended.out == ""
 
 
-def test_an_error_is_one_block_with_its_own_exit_code(run, tmp_path: Path) -> None:
+def test_an_error_is_one_block_with_its_exit_code(run, tmp_path: Path) -> None:
     ended = run("train", tmp_path / "recal.toml")
     assert ended.code == 78
     assert ended.out == ""
@@ -71,7 +71,7 @@ def test_an_error_is_one_block_with_its_own_exit_code(run, tmp_path: Path) -> No
     ]
 
 
-def test_debug_shows_the_trace_wherever_it_stands(run, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback_at_any_position(run, tmp_path: Path) -> None:
     for arguments in (("--debug", "train", tmp_path / "no.toml"), ("train", tmp_path / "no.toml", "--debug")):
         ended = run(*arguments)
         assert ended.code == 78
@@ -89,7 +89,7 @@ def test_debug_shows_the_trace_wherever_it_stands(run, tmp_path: Path) -> None:
         (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero"),
     ],
 )
-def test_every_error_has_words_and_an_exit_code(
+def test_every_error_has_a_message_and_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int, what: str
 ) -> None:
     assert errors.show(error) == code

@@ -9,7 +9,7 @@ from recall.publish.vector_export import FORMATS
 SERVE = "import sys; from recall.cli import main; sys.argv = ['recall', 'serve', sys.argv[1]]; main()"
 
 
-def test_show_names_what_was_published(run, published: Path) -> None:
+def test_show_describes_the_bundle(run, published: Path) -> None:
     ended = run("bundle", "show", published)
     assert ended.code == 0
     folder = resolve(published)
@@ -26,14 +26,14 @@ def test_show_names_what_was_published(run, published: Path) -> None:
     assert run("bundle", "show", published, "--json").json["sizes"]["items"] == 15
 
 
-def test_show_says_what_folding_lost(run) -> None:
+def test_show_reports_the_loss_of_dropped_singular_values(run) -> None:
     golden = Path(__file__).parents[1] / "golden"
     shown = run("bundle", "show", golden / "bundle_v2_fwfm").out
     assert "fwfm, 2 factors, vectors of 5 numbers; folding lost" in shown
     assert "scaled to unit length" in run("bundle", "show", golden / "bundle_v2_cosine").out
 
 
-def test_verify_passes_a_sound_bundle_and_refuses_a_changed_one(run, published: Path, tmp_path: Path) -> None:
+def test_verify_accepts_a_good_bundle_and_refuses_a_changed_one(run, published: Path, tmp_path: Path) -> None:
     ended = run("bundle", "verify", published)
     assert ended.code == 0
     assert ended.out.startswith(f"{resolve(published).name} is sound: ")
@@ -52,7 +52,7 @@ def test_verify_passes_a_sound_bundle_and_refuses_a_changed_one(run, published: 
     assert ended.out == ""
 
 
-def test_a_folder_that_holds_no_bundle_is_named(run, tmp_path: Path) -> None:
+def test_a_folder_without_a_bundle_is_named(run, tmp_path: Path) -> None:
     for command in ("show", "verify"):
         ended = run("bundle", command, tmp_path)
         assert ended.code == 65
@@ -63,7 +63,7 @@ def test_a_folder_that_holds_no_bundle_is_named(run, tmp_path: Path) -> None:
     assert str(tmp_path) in served.stderr
 
 
-def test_export_offers_what_there_is(run, published: Path, tmp_path: Path) -> None:
+def test_export_lists_the_available_formats(run, published: Path, tmp_path: Path) -> None:
     assert [run("bundle", "export", published, "--out", tmp_path / one, "--format", one).code for one in FORMATS] == [0, 0, 0]
     assert run("bundle", "export", published, "--out", tmp_path / "csv", "--format", "csv").code == 2
     ended = run("bundle", "export", published, "--out", tmp_path / "out", "--format", "npy", "--users")

@@ -10,28 +10,28 @@ EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.tom
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_show_prints_every_setting_as_toml_that_means_the_same(run, path: Path) -> None:
+def test_show_prints_equivalent_toml(run, path: Path) -> None:
     ended = run("config", "show", path, "--set", "evaluation.intervals=3")
     assert ended.code == 0
     again = RunConfig.model_validate(tomllib.loads(ended.out))
     assert again == load_config(path, ["evaluation.intervals=3"])
 
 
-def test_show_prints_json_too(run) -> None:
+def test_show_prints_json(run) -> None:
     assert run("config", "show", EXAMPLES[0], "--json").json == load_config(EXAMPLES[0]).model_dump(mode="json")
 
 
-def test_a_wrong_key_is_refused_with_the_nearest_one(run) -> None:
+def test_an_unknown_key_gets_a_suggestion(run) -> None:
     ended = run("config", "show", EXAMPLES[0], "--set", "evaluation.interval=3")
     assert ended.code == 78
     assert "Did you mean 'intervals'?" in ended.err
 
 
-def test_the_schema_is_the_model_s(run) -> None:
+def test_the_schema_matches_the_model(run) -> None:
     assert run("config", "schema").json == RunConfig.model_json_schema()
 
 
-def test_every_key_is_in_the_reference_with_words(run) -> None:
+def test_every_key_is_documented(run) -> None:
     shown = run("config", "keys").out
     assert shown == markdown()
     for section in sections():
@@ -47,7 +47,7 @@ def test_every_key_is_in_the_reference_with_words(run) -> None:
             assert (section, key) in known or key in ("kind", "by", "objective"), name  # what chooses among sections
 
 
-def test_weights_of_events_are_shown_one_by_one(run, tmp_path):
+def test_event_weights_are_shown_individually(run, tmp_path):
     path = tmp_path / "run.toml"
     fields = 'user_id = { side = "user", kind = "categorical" }\nitem_id = { side = "item", kind = "categorical" }\n'
     path.write_text('[data.events]\ncolumn = "event"\nweights = { view = 1, "add to cart" = 3 }\n[fields]\n' + fields)

@@ -10,7 +10,7 @@ SMALL = ("--users", 60, "--items", 50, "--interactions", 900)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_generated_tables_pass_their_own_check(run, tmp_path: Path, suffix: str) -> None:
+def test_generated_tables_pass_the_check(run, tmp_path: Path, suffix: str) -> None:
     folder = tmp_path / "shop"
     ended = run("data", "generate", folder, *SMALL, *(["--csv"] if suffix == "csv" else []))
     assert (ended.code, ended.out) == (0, f"{folder}\n")
@@ -22,7 +22,7 @@ def test_generated_tables_pass_their_own_check(run, tmp_path: Path, suffix: str)
     assert not [finding for finding in checked.json if finding["level"] == "error"]
 
 
-def test_csv_and_parquet_hold_the_same_run(run, tmp_path: Path) -> None:
+def test_csv_and_parquet_give_the_same_run(run, tmp_path: Path) -> None:
     fingerprints = set()
     for options in ([], ["--csv"]):
         folder = tmp_path / f"shop{len(options)}"
@@ -33,7 +33,7 @@ def test_csv_and_parquet_hold_the_same_run(run, tmp_path: Path) -> None:
     assert len(fingerprints) == 1
 
 
-def test_generate_writes_over_nothing(run, tmp_path: Path) -> None:
+def test_generate_overwrites_nothing(run, tmp_path: Path) -> None:
     (tmp_path / "users.parquet").write_text("mine")
     ended = run("data", "generate", tmp_path, *SMALL)
     assert ended.code == 73
@@ -41,14 +41,14 @@ def test_generate_writes_over_nothing(run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["users.parquet"]
 
 
-def test_impossible_sizes_are_explained(run, tmp_path: Path) -> None:
+def test_invalid_sizes_are_explained(run, tmp_path: Path) -> None:
     ended = run("data", "generate", tmp_path / "shop", "--users", 2, "--items", 3, "--interactions", 100)
     assert ended.code == 78
     assert "cannot have 100 interactions" in ended.err
     assert not (tmp_path / "shop").exists()
 
 
-def test_check_ends_with_65_when_the_run_could_not_be_trained(run, tmp_path: Path) -> None:
+def test_check_exits_with_65_if_training_is_impossible(run, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     run("data", "generate", folder, *SMALL)
     items = pl.read_parquet(folder / "items.parquet")

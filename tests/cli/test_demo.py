@@ -6,7 +6,7 @@ from recall.bundle.versions import resolve
 from recall.data.synthetic import SyntheticConfig, generate
 
 
-def test_the_demo_takes_every_step_on_tables_of_ones_own(run, tmp_path: Path) -> None:
+def test_the_demo_runs_every_step_on_given_tables(run, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     folder.mkdir()
     generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder, ".csv")
@@ -22,7 +22,7 @@ def test_the_demo_takes_every_step_on_tables_of_ones_own(run, tmp_path: Path) ->
     assert "proved" in ended.err
 
 
-def test_the_demo_names_what_must_be_mended(run, tmp_path: Path) -> None:
+def test_the_demo_names_errors_in_the_tables(run, tmp_path: Path) -> None:
     ended = run("demo", "--data", tmp_path, "--out", tmp_path / "out")
     assert ended.code == 78
     assert str(tmp_path / "recall.toml") in ended.err

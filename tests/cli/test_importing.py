@@ -17,14 +17,14 @@ def test_a_foreign_model_becomes_a_bundle(run, tmp_path: Path) -> None:
     recommender.close()
 
 
-def test_the_report_is_read_by_people_too(run, tmp_path: Path) -> None:
+def test_the_import_report_is_readable(run, tmp_path: Path) -> None:
     ended = run("import", "libffm", GOLDEN / "libffm.txt", *TABLES, "--out", tmp_path)
     assert ended.code == 0
     assert "ffm, 2 factors, vectors of 13 numbers" in ended.out
     assert "item values that the mapping does not name, which are ignored: 1 of item_id, 1 of genre" in ended.out
 
 
-def test_xlearn_asks_whether_instances_were_normalised(run, tmp_path: Path) -> None:
+def test_xlearn_requires_the_normalisation_option(run, tmp_path: Path) -> None:
     arguments = ("import", "xlearn", GOLDEN / "xlearn_fm.txt", *TABLES, "--out", tmp_path)
     ended = run(*arguments)
     assert ended.code == 65
@@ -32,5 +32,5 @@ def test_xlearn_asks_whether_instances_were_normalised(run, tmp_path: Path) -> N
     assert run(*arguments, "--no-norm").code == 0
 
 
-def test_a_kind_that_is_not_known_is_wrong_usage(run) -> None:
+def test_an_unknown_kind_is_a_usage_error(run) -> None:
     assert run("import", "libmf", GOLDEN / "libfm.txt").code == 2

@@ -4,7 +4,7 @@ from recall.config import load_config
 from recall.data.dataset import load_dataset
 
 
-def test_an_empty_folder_gets_a_shop_that_trains(run, tmp_path: Path) -> None:
+def test_init_fills_an_empty_folder_with_a_trainable_shop(run, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     folder.mkdir()
     ended = run("init", folder)
@@ -12,7 +12,7 @@ def test_an_empty_folder_gets_a_shop_that_trains(run, tmp_path: Path) -> None:
     assert len(load_dataset(load_config(folder / "recall.toml"), folder).events) == 4_000
 
 
-def test_tables_that_are_there_get_a_draft_that_loads(run, tiny_folder: Path) -> None:
+def test_init_drafts_a_loadable_configuration_for_existing_tables(run, tiny_folder: Path) -> None:
     ended = run("init", tiny_folder)
     assert ended.code == 0
     config = load_config(tiny_folder / "recall.toml")
@@ -20,7 +20,7 @@ def test_tables_that_are_there_get_a_draft_that_loads(run, tiny_folder: Path) ->
     assert load_dataset(config, tiny_folder).context_columns == ("device", "hour")
 
 
-def test_a_configuration_is_never_written_over(run, tiny_folder: Path) -> None:
+def test_a_configuration_is_never_overwritten(run, tiny_folder: Path) -> None:
     (tiny_folder / "recall.toml").write_text("mine")
     ended = run("init", tiny_folder)
     assert ended.code == 73
@@ -35,7 +35,7 @@ def test_a_folder_without_interactions_is_explained(run, tmp_path: Path) -> None
     assert not (tmp_path / "recall.toml").exists()
 
 
-def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(run, tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_and_not_created(run, tmp_path: Path) -> None:
     ended = run("init", tmp_path / "shpo")
     assert ended.code == 65
     assert f"there is no such folder\nwhere: {tmp_path / 'shpo'}" in ended.err
@@ -44,7 +44,7 @@ def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(run, tmp_path: P
     assert run("init", tmp_path / "file").code == 65
 
 
-def test_an_id_column_of_another_name_is_asked_for(run, tmp_path: Path) -> None:
+def test_an_id_column_of_another_name_must_be_given(run, tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text("userId,item_id\n1,2\n")
     ended = run("init", tmp_path)
     assert ended.code == 65

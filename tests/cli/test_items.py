@@ -15,7 +15,7 @@ def root(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "root"))
 
 
-def test_items_come_and_go_and_are_published(run, root: Path, tmp_path: Path) -> None:
+def test_items_are_upserted_deleted_and_compacted(run, root: Path, tmp_path: Path) -> None:
     table = tmp_path / "new.csv"
     table.write_text("item_id,category,tags,tag_weights,price\nfresh,c1,t1|t2,1|2,9.5\n007,,,,\ni2,c0,,,4\n")
     ended = run("items", "upsert", root, table, "--key", "one")
@@ -39,7 +39,7 @@ def test_items_come_and_go_and_are_published(run, root: Path, tmp_path: Path) ->
     assert "0 added, 1 removed, 0 changed" in run("compact", root).out
 
 
-def test_parquet_tables_may_hold_nan_and_missing_values(run, root: Path, tmp_path: Path) -> None:
+def test_parquet_tables_may_contain_nan_and_missing_values(run, root: Path, tmp_path: Path) -> None:
     table = tmp_path / "new.parquet"
     values = {"item_id": [1, 2], "price": [float("nan"), 2.0], "tags": [["t1"], None], "tag_weights": [[1.0], None]}
     pl.DataFrame(values).write_parquet(table)
@@ -49,7 +49,7 @@ def test_parquet_tables_may_hold_nan_and_missing_values(run, root: Path, tmp_pat
     assert (two.item_id, two.features) == ("2", {"price": 2.0})
 
 
-def test_what_is_wrong_is_said(run, root: Path, tmp_path: Path) -> None:
+def test_invalid_input_is_reported(run, root: Path, tmp_path: Path) -> None:
     table = tmp_path / "new.csv"
     table.write_text("item_id,pryce\nfresh,9\n")
     ended = run("items", "upsert", root, table)

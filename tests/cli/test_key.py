@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.parametrize("role", ["read", "admin"])
-def test_a_key_is_printed_with_the_line_that_knows_it(run, role: str) -> None:
+def test_a_key_is_printed_with_its_line_for_the_key_file(run, role: str) -> None:
     made = [run("key", "new", "--role", role, "--name", "shop  front", "--json").json for _ in range(2)]
     assert made[0]["key"] != made[1]["key"]
     for one in made:
@@ -17,5 +17,5 @@ def test_a_key_is_printed_with_the_line_that_knows_it(run, role: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--role", "root"), ("--name", "a#b"), ("--name", "rate=9")])
-def test_what_a_file_of_keys_could_not_hold_is_refused(run, arguments: tuple[str, str]) -> None:
+def test_names_invalid_in_a_key_file_are_refused(run, arguments: tuple[str, str]) -> None:
     assert run("key", "new", *arguments).code == 2

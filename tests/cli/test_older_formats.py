@@ -33,14 +33,14 @@ def lists(root: Path) -> dict[str, list[str]]:
         recommender.close()
 
 
-def test_it_is_shown_verified_and_exported(run, root: Path, tmp_path: Path) -> None:
+def test_an_imported_bundle_can_be_shown_verified_and_exported(run, root: Path, tmp_path: Path) -> None:
     assert run("bundle", "show", root).code == 0
     assert run("bundle", "verify", root, "--json").json["sound"] is True
     written = run("bundle", "export", root, "--out", tmp_path / "out", "--format", "npy", "--users", "--json").json
     assert (written["items"], written["users"]) == (8, 3)
 
 
-def test_it_gets_another_index(run, root: Path) -> None:
+def test_an_imported_bundle_can_be_reindexed(run, root: Path) -> None:
     before = lists(root)
     for kind, engine, file in (
         ("cells", "cells", "cells.safetensors"),
@@ -56,7 +56,7 @@ def test_it_gets_another_index(run, root: Path) -> None:
         assert run("bundle", "verify", root).code == 0
 
 
-def test_it_is_rebuilt_compacted_and_gone_back_to(run, root: Path, tmp_path: Path) -> None:
+def test_an_imported_bundle_can_be_rebuilt_compacted_and_rolled_back(run, root: Path, tmp_path: Path) -> None:
     before, old = lists(root), resolve(root)
     shutil.copy(old / "items.parquet", tmp_path)
     assert run("rebuild", root, tmp_path / "items.parquet").code == 0

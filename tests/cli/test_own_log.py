@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_every_command_reads_the_tables_alike(run, folder: Path, tmp_path: Path) -> None:
+def test_all_commands_read_the_tables_alike(run, folder: Path, tmp_path: Path) -> None:
     config, root = folder / "run.toml", tmp_path / "out"
     checked = run("data", "check", config, "--data", folder / "old")
     assert checked.code == 0

@@ -27,7 +27,7 @@ def probable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_rows_come_back_in_order_with_their_probabilities(run, probable: Path, tmp_path: Path, suffix: str) -> None:
+def test_predict_keeps_the_order_of_rows(run, probable: Path, tmp_path: Path, suffix: str) -> None:
     asked, out = tmp_path / f"pairs{suffix}", tmp_path / "out" / f"ranked{suffix}"
     frame = pl.read_csv(PAIRS.encode())
     (frame.write_csv if suffix == ".csv" else frame.write_parquet)(asked)
@@ -45,7 +45,7 @@ def test_rows_come_back_in_order_with_their_probabilities(run, probable: Path, t
     assert found["probability"].to_list() == pytest.approx([one.probability for one in expected])
 
 
-def test_scores_of_another_loss_are_no_probabilities(run, published: Path, tmp_path: Path) -> None:
+def test_scores_of_other_losses_are_not_probabilities(run, published: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text(PAIRS)
     asked = ("predict", published, "--pairs", tmp_path / "pairs.csv", "--out", tmp_path / "out.csv")
     ended = run(*asked)
@@ -71,7 +71,7 @@ def test_scores_of_another_loss_are_no_probabilities(run, published: Path, tmp_p
         ("user_id,item_id\nu1,i1\n", "out.txt", "neither .parquet nor .csv"),
     ],
 )
-def test_what_cannot_be_predicted_is_named(run, probable: Path, tmp_path: Path, pairs: str, out: str, message: str) -> None:
+def test_invalid_rows_are_named(run, probable: Path, tmp_path: Path, pairs: str, out: str, message: str) -> None:
     (tmp_path / "pairs.csv").write_text(pairs)
     ended = run("predict", probable, "--pairs", tmp_path / "pairs.csv", "--out", tmp_path / out)
     assert ended.code == 65
@@ -79,7 +79,7 @@ def test_what_cannot_be_predicted_is_named(run, probable: Path, tmp_path: Path, 
     assert not (tmp_path / out).exists()
 
 
-def test_an_empty_user_in_parquet_is_refused_and_a_missing_one_is_counted(run, probable: Path, tmp_path: Path) -> None:
+def test_an_empty_user_is_refused_and_a_missing_one_counted(run, probable: Path, tmp_path: Path) -> None:
     for users, code, said in ((["u1", ""], 65, "first in row 2"), (["u1", None], 0, "1 pairs without a user")):
         pl.DataFrame({"user_id": users, "item_id": ["i1", "i1"]}).write_parquet(tmp_path / "pairs.parquet")
         ended = run("predict", probable, "--pairs", tmp_path / "pairs.parquet", "--out", tmp_path / "out.csv")

@@ -6,7 +6,7 @@ import pytest
 from recall.serving.recommender import Recommender, Request
 
 
-def test_the_answer_is_the_recommender_s(run, published: Path, recommender: Recommender) -> None:
+def test_query_prints_the_recommenders_answer(run, published: Path, recommender: Recommender) -> None:
     expected = recommender.recommend(
         Request(user_id="u1", features={"age": 30}, context={"device": "web", "hour": 3}, n=4, exclude=("i2",))
     )
@@ -19,14 +19,14 @@ def test_the_answer_is_the_recommender_s(run, published: Path, recommender: Reco
     assert ended.json["user"] == "known"
 
 
-def test_the_dial_goes_along(run, published: Path, recommender: Recommender) -> None:
+def test_query_passes_the_popularity(run, published: Path, recommender: Recommender) -> None:
     expected = recommender.recommend(Request(user_id="u1", popularity=0.25))
     ended = run("query", published, "--user", "u1", "--popularity", 0.25, "--json")
     shown = [(item["item_id"], item["score"]) for item in ended.json["items"]]
     assert shown == [(item.item_id, item.score) for item in expected.items]
 
 
-def test_filters_and_allowed_items_go_along(run, published: Path, recommender: Recommender) -> None:
+def test_query_passes_filters_and_allowed_items(run, published: Path, recommender: Recommender) -> None:
     filter_ = {"category": {"in": ["c0", "c1"]}, "tags": {"any": ["t0"]}}
     expected = recommender.recommend(Request(user_id="u1", filter=filter_, exclude_seen=False))
     assert 0 < len(expected.items) < 10
@@ -46,14 +46,14 @@ def test_filters_and_allowed_items_go_along(run, published: Path, recommender: R
         ('{"price": {"lte": "cheap"}}', "/filter/price/lte", "holds numbers"),
     ],
 )
-def test_a_wrong_filter_says_where(run, published: Path, filter_: str, where: str, message: str) -> None:
+def test_an_invalid_filter_names_its_location(run, published: Path, filter_: str, where: str, message: str) -> None:
     ended = run("query", published, "--filter", filter_)
     assert ended.code == 65
     assert f"where: {where}" in ended.err
     assert message in ended.err
 
 
-def test_people_see_a_table_with_the_items_features(run, published: Path) -> None:
+def test_query_prints_a_table_with_item_features(run, published: Path) -> None:
     ended = run("query", published, "--history", "i1", "--history", "i2", "-n", 3, "--exclude", "nothing")
     lines = ended.out.splitlines()
     assert lines[0].split() == ["rank", "item", "score", "category", "tags", "tag_weights", "price"]
@@ -62,7 +62,7 @@ def test_people_see_a_table_with_the_items_features(run, published: Path) -> Non
     assert "1 excluded ids are not in the catalogue: 'nothing'" in ended.err
 
 
-def test_an_item_is_explained_field_by_field(run, published: Path, recommender: Recommender) -> None:
+def test_query_explains_an_item_by_field(run, published: Path, recommender: Recommender) -> None:
     expected = recommender.explain(Request(user_id="u1"), "i4")
     ended = run("query", published, "--user", "u1", "--explain", "i4", "--json")
     assert ended.code == 0
@@ -74,7 +74,7 @@ def test_an_item_is_explained_field_by_field(run, published: Path, recommender: 
     assert run("query", published, "--user", "u1", "--explain", "nothing").code == 65
 
 
-def test_what_keeps_an_item_out_is_shown(run, published: Path, recommender: Recommender) -> None:
+def test_query_explains_why_an_item_is_missing(run, published: Path, recommender: Recommender) -> None:
     ranking = [one.item_id for one in recommender.recommend(Request(user_id="u1", n=100)).items]
     ended = run("query", published, "--user", "u1", "-n", "2", "--why-not", ranking[4], "--json")
     assert (ended.json["rank"], ended.json["listed"], ended.json["last"]["item_id"]) == (5, None, ranking[1])
@@ -88,7 +88,7 @@ def test_what_keeps_an_item_out_is_shown(run, published: Path, recommender: Reco
     assert run("query", published, "--user", "u1", "--why-not", "nothing").code == 65
 
 
-def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> None:
+def test_a_request_can_be_given_as_json(run, published: Path, tmp_path: Path) -> None:
     path = tmp_path / "request.json"
     path.write_text(json.dumps({"user_id": "u3", "context": {"device": "tv"}, "n": 2}))
     ended = run("query", published, "--request", path, "--json")
@@ -109,7 +109,7 @@ def test_a_request_may_come_as_json(run, published: Path, tmp_path: Path) -> Non
         ('{"popularity": -1}', "/popularity"),
     ],
 )
-def test_a_wrong_request_says_where(run, published: Path, tmp_path: Path, body: str, where: str | None) -> None:
+def test_an_invalid_request_names_its_location(run, published: Path, tmp_path: Path, body: str, where: str | None) -> None:
     path = tmp_path / "request.json"
     path.write_text(body)
     ended = run("query", published, "--request", path)
@@ -117,7 +117,7 @@ def test_a_wrong_request_says_where(run, published: Path, tmp_path: Path, body: 
     assert f"where: {where or path}" in ended.err
 
 
-def test_an_option_without_a_value_and_an_unknown_column_are_named(run, published: Path) -> None:
+def test_missing_option_values_and_unknown_columns_are_named(run, published: Path) -> None:
     assert "--feature column=value" in run("query", published, "--feature", "age").err
     ended = run("query", published, "--context", "devise=web")
     assert ended.code == 65

@@ -25,7 +25,7 @@ def test_the_service_starts_answers_and_stops(published: Path) -> None:
         server.post("/v1/recommend", b"{}")
 
 
-def test_a_folder_called_service_is_not_the_service(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_named_service_is_not_imported(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
@@ -33,22 +33,20 @@ def test_a_folder_called_service_is_not_the_service(published: Path, tmp_path: P
         assert server.post("/v1/recommend", b'{"n": 1}')[0]
 
 
-def test_the_command_is_the_service_of_this_installation() -> None:
+def test_serve_runs_the_installed_service() -> None:
     command, environment = service_command(Path("bundles"), "127.0.0.1", 0)
     assert command[0] == sys.executable
     assert command[1:] == ["-P", "-m", "service", "bundles", "--host", "127.0.0.1", "--port", "0"]
     assert environment["PYTHONPATH"].split(os.pathsep)[0] == str(Path(__file__).parent.parent.parent)
 
 
-def test_the_address_of_a_redis_stays_off_the_command_line() -> None:
+def test_the_redis_address_is_not_on_the_command_line() -> None:
     command, environment = service_command(Path("bundles"), "127.0.0.1", 0, "redis://:secret@here/0")
     assert not any("secret" in part for part in command)
     assert environment["RECALL_USERS"] == "redis://:secret@here/0"
 
 
-def test_all_options_are_those_of_the_service(
-    published: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_service_options_are_available(published: Path, run: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> None:
     became: list[list[str]] = []
 
     def become(_path: str, command: list[str], _environment: dict[str, str]) -> None:
@@ -65,7 +63,7 @@ def test_all_options_are_those_of_the_service(
 @pytest.mark.parametrize(
     "arguments", [("--workers", "0"), ("--workers", "257"), ("--workers", "two"), ("--prot", "1"), ("--logs", "xml")]
 )
-def test_wrong_options_are_named(published: Path, arguments: tuple[str, str]) -> None:
+def test_invalid_options_are_named(published: Path, arguments: tuple[str, str]) -> None:
     command, environment = service_command(published, "127.0.0.1", 0, options=arguments)
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 2
@@ -73,14 +71,14 @@ def test_wrong_options_are_named(published: Path, arguments: tuple[str, str]) ->
     assert "Traceback" not in ended.stderr
 
 
-def test_a_folder_without_a_bundle_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_folder_without_a_bundle_is_an_error(tmp_path: Path) -> None:
     command, environment = service_command(tmp_path, "127.0.0.1", 0, options=["--no-wait"])
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 65
     assert "neither a bundle nor a folder of published versions" in ended.stderr
 
 
-def test_variables_are_settings_and_the_command_line_precedes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_overrides_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"BUNDLE": "b", "PORT": "9", "HOSTS": "a, b", "DOCS": "false", "ROOT_PATH": "recall/"}.items():
         monkeypatch.setenv(f"RECALL_{name}", value)
     settings = Settings()

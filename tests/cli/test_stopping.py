@@ -7,7 +7,7 @@ from recall.cli.errors import TERMINATED, terminable
 from recall.errors import RecallError
 
 
-def test_sigterm_interrupts_the_block_and_sets_the_exit_code() -> None:
+def test_sigterm_interrupts_and_sets_the_exit_code() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with terminable() as stop, pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
@@ -23,7 +23,7 @@ def test_sigint_keeps_the_exit_code_of_the_error() -> None:
     assert stop.coded(error).exit_code == 130
 
 
-def test_another_thread_leaves_the_handlers_alone() -> None:
+def test_other_threads_do_not_set_handlers() -> None:
     before, seen = signal.getsignal(signal.SIGTERM), []
 
     def look() -> None:

@@ -57,7 +57,7 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender.close()
 
 
-def test_training_says_what_check_warns_of_one_line_each_before_it_begins(run, tmp_path: Path) -> None:
+def test_training_prints_warnings_of_the_check_first(run, tmp_path: Path) -> None:
     rows = "".join(f"u{n % 30},i{n % 7},Title  {n % 7},{n % 2}\n" for n in range(300))
     (tmp_path / "e.csv").write_text("user_id,item_id,title,clicked\n" + rows)
     fields = "".join(f'{name} = {{ side = "user", kind = "categorical" }}\n' for name in ("user_id", "title", "clicked"))
@@ -76,7 +76,7 @@ def test_training_says_what_check_warns_of_one_line_each_before_it_begins(run, t
     ]
 
 
-def test_a_fold_that_loses_something_is_told(run, shop: Path, tmp_path: Path) -> None:
+def test_the_loss_of_dropped_singular_values_is_reported(run, shop: Path, tmp_path: Path) -> None:
     model = "model={kind='fwfm', k=4, rank=1}"
     train = "train={objective='softmax', epochs=1}"
     ended = run("train", shop / "recall.toml", "--out", tmp_path, "--set", model, "--set", train)
@@ -109,7 +109,7 @@ def stopped(arguments: list[str], folder: Path, number: signal.Signals) -> tuple
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)])
-def test_a_stopped_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_an_interrupted_run_can_be_continued(run, shop: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=40"]
     arguments += ["--set", "train.stopping.patience=500"]
     found, err = stopped(arguments, tmp_path, number)
@@ -137,7 +137,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(run, shop: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir() if "checkpoint" in path.name] == []
 
 
-def test_a_run_from_the_beginning_over_a_checkpoint_must_be_asked_for(run, shop: Path, tmp_path: Path) -> None:
+def test_restarting_over_a_checkpoint_must_be_requested(run, shop: Path, tmp_path: Path) -> None:
     arguments = ["train", str(shop / "recall.toml"), "--out", str(tmp_path), "--set", "train.sweeps=1", "--set", "model.k=2"]
     config = load_config(shop / "recall.toml", ["train.sweeps=1", "model.k=2"])
     checkpoint = checkpoint_path(tmp_path, run_fingerprint(config, load_dataset(config, shop)))
@@ -160,7 +160,7 @@ def today(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_bundle_goes_on_with_new_data(run, shop: Path, bundles: Path, today: Path, tmp_path: Path) -> None:
+def test_a_bundle_continues_with_new_data(run, shop: Path, bundles: Path, today: Path, tmp_path: Path) -> None:
     arguments = ["train", shop / "recall.toml", "--resume", bundles, "--new", today, "--data", shop, "--out", tmp_path]
     ended = run(*arguments, "--set", "train.sweeps=2", "--compare-full", "--json")
     assert ended.code == 0
@@ -177,9 +177,7 @@ def test_a_bundle_goes_on_with_new_data(run, shop: Path, bundles: Path, today: P
     recommender.close()
 
 
-def test_without_the_old_tables_the_new_ones_are_learnt_from(
-    run, shop: Path, bundles: Path, today: Path, tmp_path: Path
-) -> None:
+def test_without_the_old_tables_only_the_new_ones_are_used(run, shop: Path, bundles: Path, today: Path, tmp_path: Path) -> None:
     ended = run("train", shop / "recall.toml", "--resume", bundles, "--new", today, "--out", tmp_path)
     assert ended.code == 0
     assert "new interactions alone" in ended.out
@@ -196,14 +194,16 @@ def test_without_the_old_tables_the_new_ones_are_learnt_from(
         (["--resume", "BUNDLES", "--new", "TODAY", "--set", "data.split.valid=0", "--compare-full"], 78, "to compare on"),
     ],
 )
-def test_what_cannot_go_on_is_refused(run, options, code, said, shop: Path, bundles: Path, today: Path, tmp_path: Path) -> None:
+def test_invalid_continuations_are_refused(
+    run, options, code, said, shop: Path, bundles: Path, today: Path, tmp_path: Path
+) -> None:
     places = {"BUNDLES": str(bundles), "TODAY": str(today)}
     ended = run("train", shop / "recall.toml", "--out", tmp_path, *(places.get(option, option) for option in options))
     assert ended.code == code
     assert said in " ".join(ended.err.replace("\n", " ").replace("│", " ").split())
 
 
-def test_evaluate_judges_what_was_published(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
+def test_evaluate_measures_the_published_bundle(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
     report = tmp_path / "reports" / "shop.json"
     ended = run("evaluate", shop / "recall.toml", bundles, "--set", "evaluation.intervals=50", "--out", report, "--json")
     assert ended.code == 0
@@ -215,7 +215,7 @@ def test_evaluate_judges_what_was_published(run, shop: Path, bundles: Path, tmp_
     assert "recall@10" in shown.out
 
 
-def test_evaluate_compares_bundles_and_leaves_fields_out(run, shop: Path, bundles: Path) -> None:
+def test_evaluate_compares_bundles_and_ablates_fields(run, shop: Path, bundles: Path) -> None:
     few = ("--set", "evaluation.intervals=20", "--set", "evaluation.at=[10]", "--set", "evaluation.dial=[]")
     ended = run("evaluate", shop / "recall.toml", bundles, *few, "--ablate", "--against", bundles)
     assert ended.code == 0
@@ -226,7 +226,7 @@ def test_evaluate_compares_bundles_and_leaves_fields_out(run, shop: Path, bundle
     assert run("evaluate", shop / "recall.toml", bundles, "--against", shop).code == 65
 
 
-def test_new_interactions_with_unknown_items_alone_are_told_of(
+def test_new_interactions_with_only_unknown_items_are_reported(
     run, shop: Path, bundles: Path, today: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -243,7 +243,7 @@ LITTLE = ("--set", "evaluation.intervals=0", "--set", "evaluation.at=[5]", "--se
 
 
 @pytest.mark.parametrize("split", ['{by="last",test=5,valid=1}', '{by="random"}', '{by="time",test=0.5}'])
-def test_a_bundle_that_trained_on_what_another_split_holds_out_is_refused(run, split, shop: Path, bundles: Path) -> None:
+def test_a_bundle_trained_on_rows_held_out_now_is_refused(run, split, shop: Path, bundles: Path) -> None:
     ended = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", f"data.split={split}")
     assert ended.code == 65
     dataset = load_dataset(load_config(shop / "recall.toml", [f"data.split={split}"]), shop)
@@ -254,9 +254,7 @@ def test_a_bundle_that_trained_on_what_another_split_holds_out_is_refused(run, s
     assert other.code == 0
 
 
-def test_interactions_that_came_after_training_may_be_judged_by_whatever_the_split(
-    run, shop: Path, bundles: Path, tmp_path: Path
-) -> None:
+def test_later_interactions_can_be_evaluated_with_any_split(run, shop: Path, bundles: Path, tmp_path: Path) -> None:
     config = load_config(shop / "recall.toml")
     log = pl.read_parquet(shop / config.data.interactions)
     time_column = config.data.time
@@ -284,7 +282,7 @@ def test_rebuild_publishes_new_items_without_training(run, shop: Path, bundles: 
     assert "1 added, 1 removed" in run("rebuild", bundles, tmp_path / "items.parquet", "--out", tmp_path / "out").out
 
 
-def test_weights_that_are_exactly_zero_are_told_and_leave_the_bundle(run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_zero_weights_are_reported_and_removed(run, tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "tiny.toml"
     file.write_text(
         'name = "tiny"\n[data]\nusers = "users.parquet"\nitems = "items.parquet"\ntime = "time"\n'

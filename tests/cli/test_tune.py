@@ -25,7 +25,7 @@ sweeps = 2
 """
 
 
-def test_the_best_settings_are_written_with_where_they_come_from(run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_best_settings_are_written_with_their_origin(run, tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)
     ended = run("tune", file, "--minutes", 0.05, "--data", tiny_folder, "--objective", "square", "--json")
@@ -43,7 +43,7 @@ def test_the_best_settings_are_written_with_where_they_come_from(run, tiny_folde
     assert tomllib.loads(text)["fields"] == tomllib.loads(SHOP)["fields"]
 
 
-def test_what_is_written_holds_the_settings_that_the_search_was_given(run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_written_file_keeps_the_given_settings(run, tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)
     common = ("tune", file, "--minutes", 0.03, "--data", tiny_folder, "--objective", "square")
@@ -58,7 +58,7 @@ def test_what_is_written_holds_the_settings_that_the_search_was_given(run, tiny_
     assert "--set model.kind=ffm --set model.k=2" in (tmp_path / "shop.tuned.toml").read_text()
 
 
-def test_a_damaged_journal_is_named(run, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_corrupt_log_is_named(run, tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)
     (tmp_path / "shop.tuned.journal").write_bytes(b"\xff\x00\xd2 no JSON\n" * 9)
@@ -69,7 +69,7 @@ def test_a_damaged_journal_is_named(run, tiny_folder: Path, tmp_path: Path) -> N
     assert run("tune", file, "--minutes", 0.03, "--data", tiny_folder).code == 65
 
 
-def test_an_objective_that_is_none_is_named(run, tmp_path: Path) -> None:
+def test_an_unknown_objective_is_named(run, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)
     ended = run("tune", file, "--minutes", 1, "--objective", "sqare")

@@ -5,7 +5,7 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 
 
-def test_too_few_users_mean_exact_search_and_that_is_said(run, published: Path, tmp_path: Path) -> None:
+def test_too_few_users_give_exact_search_and_a_message(run, published: Path, tmp_path: Path) -> None:
     root = shutil.copytree(published, tmp_path / "root")
     ended = run("tune-index", root, "--target", 0.9)
     assert ended.code == 0
@@ -24,7 +24,7 @@ def test_a_dry_run_publishes_nothing(run, published: Path) -> None:
     assert resolve(published) == live
 
 
-def test_a_prescribed_kind_is_taken_and_what_it_misses_is_said(run, published: Path, tmp_path: Path) -> None:
+def test_a_selected_kind_is_used_and_its_recall_reported(run, published: Path, tmp_path: Path) -> None:
     ended = run("tune-index", published, "--kind", "ivf", "--out", tmp_path / "out", "-n", 3)
     assert ended.code == 0
     assert "now" in ended.out
@@ -32,7 +32,7 @@ def test_a_prescribed_kind_is_taken_and_what_it_misses_is_said(run, published: P
     assert "which misses 99.00%" in ended.out
 
 
-def test_a_wrong_target_is_a_wrong_configuration(run, published: Path) -> None:
+def test_an_invalid_target_is_a_configuration_error(run, published: Path) -> None:
     ended = run("tune-index", published, "--target", 2)
     assert ended.code == 78
     assert "index.target" in ended.err

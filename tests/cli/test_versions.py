@@ -34,7 +34,7 @@ def test_versions_are_listed_and_changed(run, root: Path) -> None:
     assert run("rollback", root, "--expect", third).code == 75
 
 
-def test_what_cannot_be_is_said(run, root: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_explained(run, root: Path, tmp_path: Path) -> None:
     first = run("versions", root, "--json").json[-1]["version"]
     live = live_name(root)
     path = root / "versions" / first / "item_vectors.safetensors"

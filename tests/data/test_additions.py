@@ -11,7 +11,7 @@ from recall.errors import DataError
 from tests.conftest import EVENTS, TINY
 
 
-def test_old_and_new_are_one_data_set(tiny_folder: Path, tiny_additions: Path, tiny_config: RunConfig) -> None:
+def test_old_and_new_data_form_one_data_set(tiny_folder: Path, tiny_additions: Path, tiny_config: RunConfig) -> None:
     dataset = load_additions(tiny_config, tiny_additions, tiny_folder)
     assert len(dataset.events) == EVENTS + 40
     users = {user.pop("user_id"): user for user in dataset.users.iter_rows(named=True)}
@@ -22,9 +22,7 @@ def test_old_and_new_are_one_data_set(tiny_folder: Path, tiny_additions: Path, t
     assert dict(dataset.items.select("item_id", "category").iter_rows())["i2"] == "c0"
 
 
-def test_new_interactions_come_after_the_old_ones_of_their_user(
-    tiny_folder: Path, tiny_additions: Path, tiny_config: RunConfig
-) -> None:
+def test_new_interactions_follow_the_users_old_ones(tiny_folder: Path, tiny_additions: Path, tiny_config: RunConfig) -> None:
     old = load_dataset(tiny_config, tiny_folder)
     both = load_additions(tiny_config, tiny_additions, tiny_folder)
 
@@ -38,16 +36,14 @@ def test_new_interactions_come_after_the_old_ones_of_their_user(
 
 
 @pytest.mark.parametrize("name", ["users", "items"])
-def test_a_table_without_changes_may_be_left_out(
-    name: str, tiny_folder: Path, tiny_additions: Path, tiny_config: RunConfig
-) -> None:
+def test_an_unchanged_table_is_optional(name: str, tiny_folder: Path, tiny_additions: Path, tiny_config: RunConfig) -> None:
     (tiny_additions / f"{name}.parquet").unlink()
     dataset = load_additions(tiny_config, tiny_additions, tiny_folder)
     assert len(dataset.events) == EVENTS + 40
     assert {"new"} <= set(dataset.users["user_id"])
 
 
-def test_validation_is_carved_from_the_new_interactions(tiny_folder: Path, tiny_additions: Path) -> None:
+def test_validation_rows_come_from_the_new_interactions(tiny_folder: Path, tiny_additions: Path) -> None:
     data = {**TINY["data"], "split": {"by": "none"}, "carve": 0.5}
     dataset = load_additions(parse_config({**TINY, "data": data}), tiny_additions, tiny_folder)
     valid = dataset.events.filter(pl.col("split") == VALID)
@@ -55,7 +51,7 @@ def test_validation_is_carved_from_the_new_interactions(tiny_folder: Path, tiny_
     assert set(dataset.users["user_id"].gather(valid["user"])) <= {"new", "u0", "u1", "u2", "u3"}
 
 
-def test_the_old_tables_are_not_new(tiny_folder: Path, tiny_config: RunConfig) -> None:
+def test_the_old_tables_are_refused_as_new_data(tiny_folder: Path, tiny_config: RunConfig) -> None:
     with pytest.raises(DataError, match="the new tables are the old ones"):
         load_additions(tiny_config, tiny_folder, tiny_folder)
 
@@ -82,7 +78,7 @@ def pairs(dataset: Dataset) -> list[tuple[str, str]]:
     return list(zip(users, dataset.items["item_id"].gather(dataset.events["item"]), strict=True))
 
 
-def test_an_export_of_everything_counts_nothing_twice(tmp_path: Path) -> None:
+def test_a_full_export_as_new_data_is_not_counted_twice(tmp_path: Path) -> None:
     config = plain(time="t", split={"by": "last"})
     new, old = folders(tmp_path, OLD, OLD + "a,z,9\n")
     additions = addition_tables(config.data, new, old)
@@ -94,7 +90,7 @@ def test_an_export_of_everything_counts_nothing_twice(tmp_path: Path) -> None:
     assert dataset.items["item_id"].gather(tested["item"]).to_list() == ["z", "y"]
 
 
-def test_times_are_compared_as_moments_and_ids_as_values(tmp_path: Path) -> None:
+def test_duplicates_compare_times_and_ids_by_value(tmp_path: Path) -> None:
     new, old = folders(
         tmp_path,
         "user_id,item_id,t\na,x,2024-01-01T10:00\n",
@@ -107,14 +103,14 @@ def test_times_are_compared_as_moments_and_ids_as_values(tmp_path: Path) -> None
     assert addition_tables(plain(time="t").data, new, old).repeated == 1
 
 
-def test_a_row_is_left_out_as_often_as_it_was_there(tmp_path: Path) -> None:
+def test_each_old_row_removes_one_duplicate(tmp_path: Path) -> None:
     new, old = folders(tmp_path, OLD, "user_id,item_id,t\nb,y,2\nb,y,2\nb,y,2\na,x,7\n")
     additions = addition_tables(plain(time="t").data, new, old)
     assert additions.repeated == 2
     assert pairs(additions.dataset(plain(time="t"))).count(("b", "y")) == 3
 
 
-def test_another_event_at_the_same_time_is_no_repetition(tmp_path: Path) -> None:
+def test_a_different_event_at_the_same_time_is_not_a_duplicate(tmp_path: Path) -> None:
     events = {"column": "event", "weights": {"view": 1, "buy": 2}}
     new, old = folders(tmp_path, "user_id,item_id,t,event\na,x,1,view\n", "user_id,item_id,t,event\na,x,1,buy\na,x,1,view\n")
     assert addition_tables(plain(time="t", events=events).data, new, old).repeated == 1
@@ -136,7 +132,7 @@ def test_without_a_time_every_column_is_compared(tmp_path: Path) -> None:
     assert (additions.repeated, "in every column" in additions.note) == (1, True)
 
 
-def test_nothing_is_said_where_nothing_repeats(tmp_path: Path) -> None:
+def test_no_duplicates_give_no_message(tmp_path: Path) -> None:
     new, old = folders(tmp_path, OLD, "user_id,item_id,t\na,z,9\n")
     assert addition_tables(plain(time="t").data, new, old).note == ""
 
@@ -151,7 +147,7 @@ def test_nothing_is_said_where_nothing_repeats(tmp_path: Path) -> None:
         ("a,,9,1", "b,z,3,1", r"new/e\.csv, column 'item_id': .* no id, first in row 2"),
     ],
 )
-def test_an_error_names_the_row_of_the_file_that_it_is_in(tmp_path: Path, new_row: str, old_row: str, place: str) -> None:
+def test_an_error_names_the_file_and_the_row(tmp_path: Path, new_row: str, old_row: str, place: str) -> None:
     head = "user_id,item_id,t,w\n"
     new, old = folders(tmp_path, f"{head}a,x,1,1\na,y,2,1\n{old_row}\n", f"{head}a,q,8,1\n{new_row}\n")
     with pytest.raises(DataError, match=place):

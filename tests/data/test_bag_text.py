@@ -22,19 +22,19 @@ def cells(separator: str) -> pl.Series:
 
 
 @pytest.mark.parametrize("separator", ["|", ", ", ",", ";", "/", " | "])
-def test_a_bag_that_is_cut_rightly_gives_nothing(separator: str) -> None:
+def test_a_correctly_split_bag_gives_no_findings(separator: str) -> None:
     assert found(cells(separator), separator) == {}
     assert found(pl.Series([list(bag) for bag in GENRES])) == {}
 
 
 @pytest.mark.parametrize("separator", [", ", ",", "; ", ";", " / ", "\t", "、", "，", "؛ ", "；", "، "])
-def test_a_separator_that_never_occurs_is_named_with_the_one_that_does(separator: str) -> None:
+def test_an_unused_separator_is_named_with_a_better_one(separator: str) -> None:
     mark = separator if separator == "\t" else separator.strip()
     message = f"no cell holds the separator '|', while 10 of 20 hold {mark!r}: is separator = {mark!r} meant?"
     assert found(cells(separator)) == {message: "warning"}
 
 
-def test_values_in_several_cases_twice_or_empty_are_reported() -> None:
+def test_duplicate_empty_or_inconsistently_cased_values_are_reported() -> None:
     assert found(cells(" | ")) == found(cells("| ")) == {}  # which are left out
     (cases,) = found(pl.Series(["Crime|drama", "Drama|Crime"]))
     assert cases == "values differ in case only, such as 'Drama', 'drama': choose one"
@@ -44,17 +44,17 @@ def test_values_in_several_cases_twice_or_empty_are_reported() -> None:
     assert found(pl.Series(["a|b|a", "b|a"])) == {"1 bags hold a value twice, such as 'a|b|a': it counts twice": "note"}
 
 
-def test_empty_values_between_separators_are_no_repeats() -> None:
+def test_empty_values_between_separators_are_not_duplicates() -> None:
     assert list(found(pl.Series(["a||b|", "|b||c"]))) == ["2 bags have an empty value between separators; it does not count"]
 
 
-def test_the_values_of_lists_are_looked_at_too() -> None:
+def test_list_values_are_checked_too() -> None:
     (message,) = found(pl.Series([["Crime ", "drama"], ["Drama", "Crime"], None]))
     assert message == "values differ in case only, such as 'Drama', 'drama': choose one"
     assert found(pl.Series([[1, 2], [2, 3]])) == {}
 
 
-def test_a_separator_that_cuts_nothing_is_reported_where_blanks_cut_tags() -> None:
+def test_a_missing_separator_is_reported_for_tags_split_by_blanks() -> None:
     tags = pl.Series([f"s{n % 7} t{n % 5} u{n % 3}" for n in range(200)])
     (message,) = found(tags)
     assert message == "no cell holds the separator '|', while 200 of 200 hold ' ': is separator = ' ' meant?"
@@ -62,7 +62,7 @@ def test_a_separator_that_cuts_nothing_is_reported_where_blanks_cut_tags() -> No
     assert found(pl.Series(["New York", "Los Angeles", "Old Town", "San Jose"] * 9)) == {}
 
 
-def test_a_separator_with_a_blank_that_the_cells_lack_is_reported() -> None:
+def test_a_separator_with_an_extra_blank_is_reported() -> None:
     (message,) = found(cells(","), ", ")
     assert message == "no cell holds the separator ', ', while 10 of 20 hold ',': is separator = ',' meant?"
     assert found(cells(", "), ",") == {}
@@ -74,22 +74,22 @@ def test_lists_written_as_text_are_reported(form: str) -> None:
     assert message.startswith("2 of 2 cells look like lists written as text")
 
 
-def test_plain_values_without_any_separator_give_nothing() -> None:
+def test_single_values_give_no_findings() -> None:
     assert found(pl.Series(["Drama", "Crime", None, ""])) == {}
 
 
 @pytest.mark.parametrize("separator", ["|", ", ", ",", "; ", ";", "/", " | ", "、", "， ", "؛ "])
-def test_the_separator_of_a_column_is_found(separator: str) -> None:
+def test_the_separator_of_a_column_is_detected(separator: str) -> None:
     assert separator_of(cells(separator)) == separator.strip()
 
 
-def test_prose_has_no_separator() -> None:
+def test_prose_has_no_detected_separator() -> None:
     titles = [f"Title {n}, The ({1900 + n}); or, how it was {n * 7}" for n in range(60)]
     assert separator_of(pl.Series(titles)) == ""
     assert separator_of(pl.Series(["Drama", "Crime"])) == ""
 
 
-def test_check_looks_at_bags(tmp_path: Path) -> None:
+def test_check_covers_bags(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user_id,item_id\na,x\nb,y\n")
     (tmp_path / "i.csv").write_text('item_id,genres\nx,"Crime, Drama"\ny,"Drama, Crime"\n')
     fields: dict[str, Any] = {

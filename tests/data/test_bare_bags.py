@@ -62,7 +62,7 @@ def served(published: Path, tmp_path: Path) -> Iterator[Recommender]:
     loaded.close()
 
 
-def test_tables_are_read_without_them(published: Path, served: Recommender) -> None:
+def test_whitespace_in_tables_is_removed(published: Path, served: Recommender) -> None:
     (tags,) = [block for block in served.bundle.encoder.item_blocks if block.field == "tags"]
     assert tags.size == 2 + len({"red", "blue", "green"})
     stored = served.bundle.item_column("tags").str.split(",").list.eval(pl.element().filter(pl.element() != ""))
@@ -71,7 +71,7 @@ def test_tables_are_read_without_them(published: Path, served: Recommender) -> N
     assert (note.level, note.message) == ("note", "blanks around the values of a list are left out: 'red, blue' is 'red,blue'")
 
 
-def test_a_request_is_read_without_them(served: Recommender) -> None:
+def test_whitespace_in_requests_is_removed(served: Recommender) -> None:
     answers = [
         served.recommend(Request("u1", n=6, context={"asked": asked}))
         for asked in (["x", "y"], [" x", "y "], "x,y", " x , y ", ["x", "", " ", "y"])
@@ -82,7 +82,7 @@ def test_a_request_is_read_without_them(served: Recommender) -> None:
     assert missing[0].scores == missing[1].scores
 
 
-def test_a_live_item_a_filter_a_boost_and_a_quota_see_no_blanks(served: Recommender) -> None:
+def test_upserts_filters_boosts_and_quotas_ignore_whitespace(served: Recommender) -> None:
     served.items.upsert({"a": {"tags": " red ,\tgreen"}, "b": {"tags": ["red ", " green"]}, "c": {"tags": "red,green"}})
     scores = served.score(Request("u1"), ["a", "b", "c"]).items
     assert scores[0].score == scores[1].score == scores[2].score
@@ -96,7 +96,7 @@ def test_a_live_item_a_filter_a_boost_and_a_quota_see_no_blanks(served: Recommen
     assert len(one_each.ids) <= 3
 
 
-def test_a_rebuild_reads_a_table_of_lists_without_them(served: Recommender, published: Path, tmp_path: Path) -> None:
+def test_a_rebuild_removes_whitespace_in_lists(served: Recommender, published: Path, tmp_path: Path) -> None:
     lists = pl.DataFrame({"item_id": [f"i{n}" for n in range(6)], "tags": TAGS})
     lists.with_columns(pl.col("tags").str.split(",")).write_parquet(tmp_path / "i.parquet")
     root = shutil.copytree(published, tmp_path / "rebuilt")
@@ -107,7 +107,7 @@ def test_a_rebuild_reads_a_table_of_lists_without_them(served: Recommender, publ
     after.close()
 
 
-def test_every_blank_of_unicode_is_one_and_nothing_else() -> None:
+def test_exactly_unicode_whitespace_is_removed() -> None:
     assert {chr(number) for number in range(0x110000) if chr(number).isspace()} - set(BLANKS) == set("\x1c\x1d\x1e\x1f")
     lists = pl.Series("tags", [[f"{blank}a{blank}"] for blank in BLANKS] + [["\u200ba"], None, [None]])  # type: ignore[list-item]
     assert stripped(lists).to_list() == [["a"]] * len(BLANKS) + [["\u200ba"], None, [None]]

@@ -28,12 +28,12 @@ def one(findings: list[Finding], text: str) -> Finding:
     return finding
 
 
-def test_sound_tables_give_nothing(tmp_path: Path) -> None:
+def test_valid_tables_give_no_findings(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id\na,x\nb,y\n", i="item_id,kind\nx,k\ny,l\n")
     assert check(config({"kind": {"side": "item", "kind": "categorical"}}, items="i.csv"), tmp_path) == []
 
 
-def test_the_small_data_set_is_sound(tiny_folder: Path, tiny_config: RunConfig) -> None:
+def test_the_small_data_set_has_no_findings(tiny_folder: Path, tiny_config: RunConfig) -> None:
     findings = check(tiny_config, tiny_folder)
     assert not [finding for finding in findings if finding.level == "error"]
     assert one(findings, "nothing reads this column").column == "unused"
@@ -43,7 +43,7 @@ def test_the_small_data_set_is_sound(tiny_folder: Path, tiny_config: RunConfig) 
     }
 
 
-def test_an_attribute_is_read_by_requests(tiny_folder: Path, tiny_config: RunConfig) -> None:
+def test_attribute_columns_are_available_to_requests(tiny_folder: Path, tiny_config: RunConfig) -> None:
     data = tiny_config.data.model_copy(update={"attributes": ("unused",)})
     findings = check(tiny_config.model_copy(update={"data": data}), tiny_folder)
     assert not [finding for finding in findings if "nothing reads" in finding.message]
@@ -60,7 +60,7 @@ def test_an_attribute_is_read_by_requests(tiny_folder: Path, tiny_config: RunCon
         ({"e": "user,item_id\na,x\n"}, {}, "Did you mean 'user'"),
     ],
 )
-def test_what_stops_a_run_is_one_error_and_comes_first(
+def test_a_fatal_problem_is_one_error_and_listed_first(
     tmp_path: Path, tables: dict[str, str], data: dict[str, Any], message: str
 ) -> None:
     findings = check(config(**data), write(tmp_path, **tables))
@@ -69,13 +69,13 @@ def test_what_stops_a_run_is_one_error_and_comes_first(
     assert len([finding for finding in findings if finding.level == "error"]) == 1
 
 
-def test_several_faults_are_reported_at_once(tmp_path: Path) -> None:
+def test_several_problems_are_reported_together(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,hour\na,x,noon\n,y,2\n")
     findings = check(config({"hour": {"side": "user", "kind": "numeric"}}), tmp_path)
     assert one(findings, "no number: 'noon'").level == one(findings, "have no id").level == "error"
 
 
-def test_users_and_items_that_never_train_are_counted(tmp_path: Path) -> None:
+def test_users_and_items_without_training_rows_are_counted(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,split\na,x,train\na,new,test\nb,x,test\nb,x,valid\n")
     findings = check(config(split={"by": "column"}), tmp_path)
     assert one(findings, "1 of 2 test interactions are with users that never train").level == "warning"
@@ -95,7 +95,7 @@ def test_training_on_the_future_is_reported(tmp_path: Path) -> None:
     assert one(findings, "not forecasting").level == "note"
 
 
-def test_repeated_and_tied_rows_are_counted(tmp_path: Path) -> None:
+def test_duplicate_and_tied_rows_are_counted(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,t\na,x,1\na,x,1\na,y,1\nb,x,1\n")
     timed = check(config(time="t"), tmp_path)
     assert (one(timed, "repeat the user, item and time").level, one(timed, "repeat the").count) == ("warning", 1)
@@ -103,7 +103,7 @@ def test_repeated_and_tied_rows_are_counted(tmp_path: Path) -> None:
     assert one(check(config(), tmp_path), "repeat the user and item").level == "note"
 
 
-def test_ids_that_miss_their_table_by_a_hair_are_shown(tmp_path: Path) -> None:
+def test_near_misses_between_ids_and_tables_are_shown(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id\na,007\nb,8\n", i="item_id\n7\n8\n9\n")
     findings = check(config(items="i.csv"), tmp_path)
     assert one(findings, "1 of 2 ids are not in the items table, such as '007'").level == "warning"
@@ -116,7 +116,7 @@ def test_a_field_that_reads_the_outcome_is_reported(tmp_path: Path) -> None:
     assert one(findings, "known only after the interaction").column == "stars"
 
 
-def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path: Path) -> None:
+def test_negatives_are_not_checked_for_duplicates_or_leakage(tmp_path: Path) -> None:
     rows = "a,x,1,train,1\na,x,1,train,0\na,x,1,train,0\na,y,2,test,1\na,z,3,train,0\n"
     write(tmp_path, e="user_id,item_id,t,split,y\n" + rows)
     data = {"time": "t", "split": {"by": "column"}, "label": "y"}
@@ -127,7 +127,7 @@ def test_what_was_not_taken_is_no_interaction_that_could_repeat_or_leak(tmp_path
     assert one(reads, "known only after the interaction").column == "y"
 
 
-def test_an_outcome_that_nothing_reads_is_named(tmp_path: Path) -> None:
+def test_an_unused_outcome_column_is_named(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,rating,note\na,x,5,n\nb,y,1,n\n", i="item_id,rating\nx,4.5\ny,3\n")
     findings = check(config(items="i.csv"), tmp_path)
     assert one(findings, "every row counts alike").column == "rating"
@@ -138,7 +138,7 @@ def test_an_outcome_that_nothing_reads_is_named(tmp_path: Path) -> None:
     assert not [finding for finding in used if "every row counts alike" in finding.message]
 
 
-def test_ids_and_values_with_a_needless_decimal_are_the_same_and_that_is_said(tmp_path: Path) -> None:
+def test_integers_with_a_decimal_point_are_normalised_and_reported(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,hour\n1.0,7.0,2.0\n2.0,8.0,2\n2.0,7.0,3.0\n", i="item_id,kind\n7,a\n8,b\n")
     fields = {"hour": {"side": "user", "kind": "categorical"}, "kind": {"side": "item", "kind": "categorical"}}
     findings = check(config(fields, items="i.csv"), tmp_path)

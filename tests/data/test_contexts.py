@@ -46,7 +46,7 @@ def field(**settings: Any) -> dict[str, Any]:
         ({"history": {"kind": "history"}}, [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_interactions_with_equal_inputs_share_a_context(
+def test_interactions_with_equal_features_share_a_context(
     tmp_path: Path, fields: dict[str, Any], context: list[int], event: list[int]
 ) -> None:
     dataset, encoder = load(tmp_path, fields)
@@ -58,7 +58,7 @@ def test_interactions_with_equal_inputs_share_a_context(
     assert (built.context.dtype, built.user.dtype, built.event.dtype) == (np.int32, np.int32, np.int64)
 
 
-def test_each_context_has_the_features_of_all_its_interactions(tmp_path: Path) -> None:
+def test_a_context_has_the_features_of_its_interactions(tmp_path: Path) -> None:
     fields = {
         "user_id": field(),
         "hour": field(),
@@ -73,7 +73,7 @@ def test_each_context_has_the_features_of_all_its_interactions(tmp_path: Path) -
         assert as_sets(encoder.encode_user(values).rows) == [rows[built.context[position]]]
 
 
-def test_positions_may_be_some_interactions_only(tmp_path: Path) -> None:
+def test_contexts_of_selected_interactions(tmp_path: Path) -> None:
     dataset, encoder = load(tmp_path, {"user_id": field(), "hour": field()})
     built = build_contexts(dataset, encoder, np.array([6, 5, 1]))
     assert built.context.tolist() == [0, 1, 2]
@@ -83,7 +83,7 @@ def test_positions_may_be_some_interactions_only(tmp_path: Path) -> None:
     assert len(positives(dataset, nothing, np.array([], dtype=np.int64)).items) == 0
 
 
-def test_items_of_a_context_are_summed(tmp_path: Path) -> None:
+def test_weights_of_an_item_in_a_context_are_summed(tmp_path: Path) -> None:
     dataset, encoder = load(tmp_path, {"user_id": field()})
     everything = np.arange(7)
     found = positives(dataset, build_contexts(dataset, encoder, everything), everything)
@@ -95,14 +95,16 @@ def test_items_of_a_context_are_summed(tmp_path: Path) -> None:
     assert (found.indptr.dtype, found.items.dtype, found.weights.dtype) == (np.int64, np.int32, np.float32)
 
 
-def test_no_positive_is_lost(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+def test_every_positive_is_in_a_context(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     positions = tiny_dataset.training
     found = positives(tiny_dataset, build_contexts(tiny_dataset, tiny_encoder, positions), positions)
     assert found.items.tolist() == tiny_dataset.events["item"].gather(positions).to_list()
     assert found.weights.tolist() == tiny_dataset.events["weight"].gather(positions).to_list()
 
 
-def test_pieces_do_not_show(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_processing_gives_the_same_contexts(
+    tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     everything = np.arange(len(tiny_dataset.events))
     whole = build_contexts(tiny_dataset, tiny_encoder, everything).features
     monkeypatch.setattr(module, "_AT_ONCE", 7 * 16)
@@ -112,7 +114,7 @@ def test_pieces_do_not_show(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder,
     np.testing.assert_array_equal(whole.weights, pieces.weights)
 
 
-def test_lists_as_context_are_compared_by_their_values(tmp_path: Path) -> None:
+def test_list_contexts_are_compared_by_value(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a"] * 4, "item_id": list("wxyz"), "tags": [["p"], ["p"], [], None]})
     frame.write_parquet(tmp_path / "interactions.parquet")
     fields = {**ITEM, "tags": {"side": "user", "kind": "bag"}}
@@ -121,7 +123,7 @@ def test_lists_as_context_are_compared_by_their_values(tmp_path: Path) -> None:
     assert built.context.tolist() == [0, 0, 1, 2]
 
 
-def test_what_was_not_taken_has_the_context_and_history_of_its_moment(tmp_path: Path) -> None:
+def test_negatives_have_the_context_and_history_of_their_time(tmp_path: Path) -> None:
     rows = ["a,x,1,1,1", "a,y,2,2,0", "a,z,1,3,1", "a,x,2,4,0", "b,y,1,1,0"]
     (tmp_path / "e.csv").write_text("user_id,item_id,hour,t,y\n" + "\n".join(rows) + "\n")
     data = {"interactions": "e.csv", "time": "t", "label": "y"}

@@ -26,7 +26,7 @@ def write_csv(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text, encoding="utf-8")
 
 
-def test_events_are_sorted_by_user_time_and_place_in_the_file(tmp_path: Path) -> None:
+def test_events_are_sorted_by_user_time_and_file_position(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id,t\nb,1,5\na,2,9\na,3,1\nb,4,5\na,5,9\n")
     dataset = load_dataset(config(interactions="e.csv", time="t"), tmp_path)
     assert dataset.users["user_id"].to_list() == ["b", "a"]
@@ -37,7 +37,7 @@ def test_events_are_sorted_by_user_time_and_place_in_the_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64(), pl.Float64(), pl.Datetime("ms"), pl.UInt64()])
-def test_the_order_is_the_same_whatever_the_type_of_time(tmp_path: Path, dtype: pl.DataType) -> None:
+def test_the_order_is_independent_of_the_time_type(tmp_path: Path, dtype: pl.DataType) -> None:
     rng = np.random.default_rng(0)
     frame = pl.DataFrame({"user_id": rng.integers(0, 9, 200), "item_id": np.arange(200), "t": rng.integers(0, 20, 200)})
     frame.with_columns(pl.col("t").cast(dtype)).write_parquet(tmp_path / "e.parquet")
@@ -47,14 +47,14 @@ def test_the_order_is_the_same_whatever_the_type_of_time(tmp_path: Path, dtype: 
     assert dataset.items["item_id"].gather(dataset.events["item"]).to_list() == expected["item_id"].cast(pl.String).to_list()
 
 
-def test_the_largest_times_do_not_break_the_order(tmp_path: Path) -> None:
+def test_extreme_times_are_sorted_correctly(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a", "a", "a"], "item_id": ["3", "1", "2"], "t": [2**63 - 1, -(2**63), 0]})
     frame.write_parquet(tmp_path / "e.parquet")
     dataset = load_dataset(config(interactions="e.parquet", time="t"), tmp_path)
     assert dataset.items["item_id"].gather(dataset.events["item"]).to_list() == ["1", "2", "3"]
 
 
-def test_the_catalogue_is_the_table_then_what_is_met_elsewhere(tmp_path: Path) -> None:
+def test_the_catalogue_is_the_items_table_then_items_of_interactions(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id\nu,new\nu,007\nu,7\n")
     write_csv(tmp_path, "i.csv", "item_id,size\n007,1\nnever,2\n")
     field = {"size": {"side": "item", "kind": "numeric"}}
@@ -63,7 +63,7 @@ def test_the_catalogue_is_the_table_then_what_is_met_elsewhere(tmp_path: Path) -
     assert dataset.item_columns == ("size",)
 
 
-def test_ids_of_any_type_meet(tmp_path: Path) -> None:
+def test_ids_of_different_types_are_joined(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [1, 2], "item_id": ["5", "6"]}).write_parquet(tmp_path / "e.parquet")
     write_csv(tmp_path, "u.csv", "user_id,age\n2,30\n1,40\n")
     pl.DataFrame({"item_id": [6.0, 5.0]}).write_parquet(tmp_path / "i.parquet")
@@ -75,7 +75,7 @@ def test_ids_of_any_type_meet(tmp_path: Path) -> None:
     assert dataset.events["item"].to_list() == [0, 1]
 
 
-def test_ids_may_hold_any_character(tmp_path: Path) -> None:
+def test_ids_may_contain_any_character(tmp_path: Path) -> None:
     ids = ["a b", " a b", "ü", "u\u0308", "日本", "🙂", "a/b?c", "\u0000", "a\n", ",", '"', "NaN", "null", "1e5"]
     pl.DataFrame({"user_id": ids, "item_id": ids[::-1]}).write_parquet(tmp_path / "e.parquet")
     dataset = load_dataset(config(interactions="e.parquet"), tmp_path)
@@ -83,7 +83,7 @@ def test_ids_may_hold_any_character(tmp_path: Path) -> None:
     assert dataset.items["item_id"].gather(dataset.events["item"]).to_list() == ids[::-1]
 
 
-def test_context_columns_travel_with_their_interaction(tmp_path: Path) -> None:
+def test_context_columns_stay_with_their_interaction(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id,hour,noise\nb,x,3,q\na,y,,q\nb,z,01,q\n")
     fields = {"hour": {"side": "user", "kind": "categorical"}}
     dataset = load_dataset(config(fields, interactions="e.csv"), tmp_path)
@@ -106,7 +106,7 @@ def test_a_name_on_both_sides_is_two_columns(tmp_path: Path) -> None:
     assert dataset.items["code"].to_list() == [7.0]
 
 
-def test_every_split_reaches_the_events(tmp_path: Path) -> None:
+def test_every_part_is_assigned(tmp_path: Path) -> None:
     write_csv(
         tmp_path,
         "e.csv",
@@ -124,7 +124,7 @@ def test_every_split_reaches_the_events(tmp_path: Path) -> None:
     assert carved.training.dtype == np.int64
 
 
-def test_weights_are_read_in_units_of_their_mean_or_one(tmp_path: Path) -> None:
+def test_weights_are_divided_by_their_mean(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id,w\na,x,2\na,y,0.5\n")
     assert load_dataset(config(interactions="e.csv"), tmp_path).events["weight"].to_list() == [1.0, 1.0]
     dataset = load_dataset(config(interactions="e.csv", weight="w"), tmp_path)
@@ -132,7 +132,7 @@ def test_weights_are_read_in_units_of_their_mean_or_one(tmp_path: Path) -> None:
     assert dataset.observation == pytest.approx(0.4)
 
 
-def test_only_rows_that_train_set_the_unit_of_weights(tmp_path: Path) -> None:
+def test_only_training_rows_determine_the_mean_weight(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id,w,split,y\na,x,2,train,1\na,y,6,train,1\na,z,100,test,1\na,q,8,train,0\n")
     dataset = load_dataset(config(interactions="e.csv", weight="w", split={"by": "column"}, label="y"), tmp_path)
     assert dataset.events["weight"].to_list() == [0.5, 1.5, 25.0]
@@ -140,7 +140,7 @@ def test_only_rows_that_train_set_the_unit_of_weights(tmp_path: Path) -> None:
     assert dataset.negatives["weight"].to_list() == [2.0]
 
 
-def test_a_decayed_weight_keeps_the_unit_of_what_did_not_decay(tmp_path: Path) -> None:
+def test_decay_does_not_change_the_mean_used_for_scaling(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id,t,w\na,x,1,30\na,y,2,30\na,z,3,30\n")
     dataset = load_dataset(config(interactions="e.csv", time="t", weight="w", half_life=1), tmp_path)
     assert (dataset.events["weight"].to_list(), dataset.observation) == ([0.25, 0.5, 1.0], 1.0)
@@ -193,7 +193,7 @@ HEAD = "user_id,item_id,t,w,split\n"
         ({"e": HEAD + "a,x,1,1,train\n", "i": "item,size\nx,1\n"}, {"items": "i.csv"}, DataError, "Did you mean 'item'"),
     ],
 )
-def test_bad_tables_are_refused_with_file_column_and_examples(
+def test_invalid_tables_are_refused_with_file_column_and_examples(
     tmp_path: Path, files: dict[str, str], data: dict[str, Any], error: type[RecallError], message: str
 ) -> None:
     for name, text in files.items():
@@ -204,14 +204,14 @@ def test_bad_tables_are_refused_with_file_column_and_examples(
     assert caught.value.hint or "no number" in message
 
 
-def test_a_numeric_column_with_text_names_its_file(tmp_path: Path) -> None:
+def test_text_in_a_numeric_column_names_the_file(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id\na,x\n")
     write_csv(tmp_path, "i.csv", "item_id,price\nx,cheap\n")
     with pytest.raises(DataError, match=r"i\.csv, column 'price': 1 value is no number: 'cheap', first in row 1"):
         load_dataset(config({"price": {"side": "item", "kind": "numeric"}}, interactions="e.csv", items="i.csv"), tmp_path)
 
 
-def test_the_fingerprint_sees_every_value_and_nothing_else(
+def test_the_fingerprint_depends_on_every_value_and_nothing_else(
     tiny_dataset: Dataset, tiny_folder: Path, tiny_config: RunConfig
 ) -> None:
     first = tiny_dataset.fingerprint()
@@ -226,7 +226,7 @@ def test_the_fingerprint_sees_every_value_and_nothing_else(
     assert len(seen) == 1 + sum(len(frame.columns) for frame in (tiny_dataset.events, tiny_dataset.users, tiny_dataset.items))
 
 
-def test_the_fingerprint_tells_types_and_borders_of_values_apart(tiny_dataset: Dataset) -> None:
+def test_the_fingerprint_distinguishes_types_and_value_boundaries(tiny_dataset: Dataset) -> None:
     columns = [
         pl.Series("x", ["ab", "c"]),
         pl.Series("x", ["a", "bc"]),
@@ -252,7 +252,7 @@ def labelled(folder: Path, **data: Any) -> Dataset:
     return load_dataset(config(fields, interactions="e.csv", time="t", label="y", **data), folder)
 
 
-def test_rows_of_label_0_are_no_interactions(tmp_path: Path) -> None:
+def test_rows_with_label_0_are_not_interactions(tmp_path: Path) -> None:
     dataset = labelled(tmp_path)
     ids = dataset.items["item_id"]
     assert ids.gather(dataset.events["item"]).to_list() == ["1", "3", "4", "7"]
@@ -268,7 +268,7 @@ def test_rows_of_label_0_are_no_interactions(tmp_path: Path) -> None:
     assert load_dataset(config(interactions="plain.csv"), tmp_path).negatives is None
 
 
-def test_everything_else_is_as_if_they_were_not_there(tmp_path: Path) -> None:
+def test_negatives_do_not_change_anything_else(tmp_path: Path) -> None:
     dataset = labelled(tmp_path, split={"by": "last"})
     kept = "\n".join(line for line in LABELLED.splitlines() if not line.endswith(",0"))
     write_csv(tmp_path, "e.csv", kept)
@@ -295,13 +295,13 @@ def test_everything_else_is_as_if_they_were_not_there(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_each_split_says_where_they_belong(tmp_path: Path, split: dict[str, Any], parts: list[int]) -> None:
+def test_every_split_assigns_negatives(tmp_path: Path, split: dict[str, Any], parts: list[int]) -> None:
     negatives = labelled(tmp_path, split=split).negatives
     assert negatives is not None
     assert negatives["split"].to_list() == parts
 
 
-def test_carving_takes_its_share_of_both(tmp_path: Path) -> None:
+def test_the_validation_share_applies_to_positives_and_negatives(tmp_path: Path) -> None:
     rows = "".join(f"u{n % 9},i{n},{n % 2}\n" for n in range(200))
     write_csv(tmp_path, "e.csv", "user_id,item_id,y\n" + rows)
     dataset = load_dataset(config(interactions="e.csv", label="y", carve=0.1), tmp_path)

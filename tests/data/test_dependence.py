@@ -10,7 +10,7 @@ small = arrays(np.int64, st.integers(1, 25), elements=st.integers(0, 3))
 
 
 @given(small, st.data())
-def test_a_hit_is_what_a_vote_of_the_other_rows_says(groups: np.ndarray, data: st.DataObject) -> None:
+def test_predictability_is_by_majority_vote_of_other_rows(groups: np.ndarray, data: st.DataObject) -> None:
     values = data.draw(arrays(np.int64, len(groups), elements=st.integers(0, 3)))
     found = hits(groups, values)
     for row, group in enumerate(groups):
@@ -23,7 +23,7 @@ def test_a_hit_is_what_a_vote_of_the_other_rows_says(groups: np.ndarray, data: s
         assert found[row] == (1.0 if mine > best else 0.5 if mine == best else 0.0)
 
 
-def test_a_function_gains_all_and_noise_gains_nothing_however_many_values_it_has() -> None:
+def test_a_function_scores_1_and_noise_0_for_any_cardinality() -> None:
     rng = np.random.default_rng(0)
     for rows, items in ((200, 30), (5_000, 800)):
         item = rng.integers(0, items, rows)
@@ -34,7 +34,7 @@ def test_a_function_gains_all_and_noise_gains_nothing_however_many_values_it_has
             assert noise.value < 0.1, (rows, values, noise)
 
 
-def test_a_column_of_one_value_or_of_few_rows_is_a_function_of_nothing() -> None:
+def test_constant_or_short_columns_are_not_functions() -> None:
     item = np.arange(100) % 5
     assert function_gain(item, np.zeros(100, dtype=np.int64)).value == 0
     assert function_gain(item[:8], item[:8] % 2).value == 0  # three rows repeat an item, and a coin might agree with all
@@ -42,7 +42,7 @@ def test_a_column_of_one_value_or_of_few_rows_is_a_function_of_nothing() -> None
     assert function_gain(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)).rows == 0
 
 
-def test_numbers_that_vary_around_that_of_their_item_are_nearly_its_property() -> None:
+def test_numbers_close_to_an_item_mean_are_nearly_a_function() -> None:
     rng = np.random.default_rng(1)
     item = rng.integers(0, 50, 3_000)
     price = np.exp(rng.normal(size=50))[item]
@@ -51,7 +51,7 @@ def test_numbers_that_vary_around_that_of_their_item_are_nearly_its_property() -
     assert number_gain(item, np.full(3_000, 2.0)).value == 0
 
 
-def test_what_determines_the_item_beyond_user_and_popularity_is_found() -> None:
+def test_a_column_that_predicts_the_item_beyond_user_and_popularity_is_found() -> None:
     rng = np.random.default_rng(2)
     item, user = rng.zipf(1.5, 2_000) % 100, rng.integers(0, 200, 2_000)
     assert choice_gain(item * 3, item, user).value > 0.9
@@ -60,7 +60,7 @@ def test_what_determines_the_item_beyond_user_and_popularity_is_found() -> None:
     assert abs(choice_gain(user, favourite, user).value) < 0.05
 
 
-def test_a_user_who_comes_back_to_one_item_in_one_session_proves_nothing() -> None:
+def test_repeat_visits_in_a_session_are_not_evidence() -> None:
     user = np.repeat(np.arange(100), 6)
     item = np.repeat(np.arange(100) % 40, 6)
     session = pl.Series(np.repeat(np.arange(100), 6))
@@ -69,7 +69,7 @@ def test_a_user_who_comes_back_to_one_item_in_one_session_proves_nothing() -> No
     assert found.of_item.value == 0
 
 
-def test_missing_values_are_left_aside() -> None:
+def test_missing_values_are_ignored() -> None:
     values = pl.Series([None, "a", "b", None, "a"])
     assert codes_of(values).tolist() == [-1, 1, 2, -1, 1]
     item = np.arange(300) % 10

@@ -30,7 +30,7 @@ def config(**data: Any) -> RunConfig:
     return parse_config({"data": {**usual, **data}, "fields": FIELDS})
 
 
-def test_a_log_becomes_tables_of_users_and_items(tmp_path: Path) -> None:
+def test_a_denormalised_log_gives_users_and_items_tables(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(LOG)
     dataset = load_dataset(config(), tmp_path)
     assert dataset.users.rows() == [("a", "FR"), ("b", "DE"), ("c", None)]
@@ -38,7 +38,7 @@ def test_a_log_becomes_tables_of_users_and_items(tmp_path: Path) -> None:
     assert (dataset.context_columns, dataset.user_columns, dataset.item_columns) == ((), ("country",), ("genre", "price"))
 
 
-def test_the_values_stand_beside_those_of_the_items_table(tmp_path: Path) -> None:
+def test_columns_from_the_log_join_those_of_the_items_table(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(LOG)
     pl.DataFrame({"item_id": ["w", "x"], "price": [9, 8]}).write_parquet(tmp_path / "i.parquet")
     dataset = load_dataset(config(items="i.parquet", item_columns=["genre"]), tmp_path)
@@ -59,7 +59,7 @@ def test_attributes_may_come_from_the_interactions(tmp_path: Path) -> None:
     assert load_dataset(run, tmp_path).items["title"].to_list() == ["DE", "FR", "IT"]
 
 
-def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text(LOG)
     with pytest.raises(DataError, match=r"no column 'county'.*Did you mean 'country'"):
         load_dataset(config(user_columns=["county"]), tmp_path)
@@ -75,7 +75,7 @@ def additions(folder: Path) -> tuple[Path, Path]:
     return old, new
 
 
-def test_new_interactions_describe_together_with_the_old_ones(tmp_path: Path) -> None:
+def test_old_and_new_interactions_describe_items_together(tmp_path: Path) -> None:
     old, new = additions(tmp_path)
     dataset = load_additions(config(items="i.csv"), new, old)
     items = {row[0]: row[1:] for row in dataset.items.select("item_id", "genre", "price").rows()}
@@ -84,7 +84,7 @@ def test_new_interactions_describe_together_with_the_old_ones(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_without_the_old_interactions_what_they_said_is_kept(tmp_path: Path, changed: bool) -> None:
+def test_without_the_old_interactions_their_descriptions_are_kept(tmp_path: Path, changed: bool) -> None:
     old, new = additions(tmp_path)
     if changed:
         (new / "i.csv").write_text("item_id,year\nz,2000\n")
@@ -100,7 +100,7 @@ def test_without_the_old_interactions_what_they_said_is_kept(tmp_path: Path, cha
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["u", "v", "w", None])), max_size=30))
-def test_the_most_frequent_value_is_that_of_a_count_by_hand(rows: list[tuple[str, str | None]]) -> None:
+def test_the_most_frequent_value_matches_a_manual_count(rows: list[tuple[str, str | None]]) -> None:
     group, value = pl.Series([row[0] for row in rows], dtype=pl.String), pl.Series([row[1] for row in rows], dtype=pl.String)
     groups = Distinct.of(group)
     found = agreement(groups, value)
@@ -116,7 +116,7 @@ def test_the_most_frequent_value_is_that_of_a_count_by_hand(rows: list[tuple[str
     assert (found.other, found.rows) == (other, len(value.drop_nulls()))
 
 
-def test_rows_that_say_otherwise_are_reported(tmp_path: Path) -> None:
+def test_inconsistent_rows_are_reported(tmp_path: Path) -> None:
     rows = "".join(f"u{n},x,FR,drama,{1 if n < 19 else 2}\nu{n},y,FR,{'a' if n % 2 else 'b'},3\n" for n in range(20))
     (tmp_path / "e.csv").write_text("user_id,item_id,country,genre,price\n" + rows)
     said = [one for one in check(config(), tmp_path) if "another value than the most frequent of their item" in one.message]

@@ -4,28 +4,28 @@ import pytest
 from recall.data.column_names import event_rule, known_events
 
 
-def test_a_purchase_counts_more_than_a_cart_and_a_cart_more_than_a_view() -> None:
+def test_proposed_weights_rank_purchase_cart_view() -> None:
     rule = event_rule(pl.Series(["purchase", "view", "add_to_cart", "Wishlist"]))
     assert rule.weights == {"view": 1.0, "Wishlist": 2.0, "add_to_cart": 3.0, "purchase": 5.0}
     assert (rule.left_out, rule.not_taken, rule.unknown) == ((), (), ())
 
 
 @pytest.mark.parametrize("name", ["remove_from_cart", "removeFromCart", "unlike", "refund", "order cancelled"])
-def test_what_undoes_another_event_is_left_out(name: str) -> None:
+def test_events_that_undo_others_are_dropped(name: str) -> None:
     assert event_rule(pl.Series(["view", name])).left_out == (name,)
 
 
 @pytest.mark.parametrize("name", ["impression", "SHOWN", "skip", "dislike"])
-def test_what_was_refused_or_only_shown_is_not_taken(name: str) -> None:
+def test_rejections_and_impressions_are_negatives(name: str) -> None:
     assert event_rule(pl.Series(["click", name])).not_taken == (name,)
 
 
-def test_events_that_are_not_known_count_one_and_are_named() -> None:
+def test_unrecognised_events_have_weight_1_and_are_named() -> None:
     rule = event_rule(pl.Series(["zap", "view"]))
     assert rule.weights == {"view": 1.0, "zap": 1.0}
     assert rule.unknown == ("zap",)
     assert known_events(["zap", "view"]) == ["view"]
 
 
-def test_something_always_counts() -> None:
+def test_at_least_one_event_is_positive() -> None:
     assert event_rule(pl.Series(["impression", "skip"])).weights == {"impression": 1.0, "skip": 1.0}

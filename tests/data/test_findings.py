@@ -14,7 +14,7 @@ def report(level: Level, message: str, count: int) -> Finding:
 CATEGORICAL = CategoricalField(side="item", kind="categorical")
 
 
-def test_missing_values_are_counted_nan_among_them() -> None:
+def test_missing_values_and_nan_are_counted() -> None:
     (finding,) = missing(pl.Series([1.0, None, float("nan"), 2.0]), report)
     assert (finding.level, finding.count) == ("note", 2)
     assert finding.message.startswith("50.0% of the rows")
@@ -31,14 +31,14 @@ def test_missing_values_are_counted_nan_among_them() -> None:
         ([f"w{number}" for number in range(40)] + ["13"], "numbers among words, such as '13'", 1),
     ],
 )
-def test_one_value_written_in_several_ways_is_shown(values: list[str], message: str, count: int) -> None:
+def test_inconsistent_spellings_of_a_value_are_shown(values: list[str], message: str, count: int) -> None:
     (finding,) = spelling(pl.Series(values), report)
     assert finding.level == "warning"
     assert message in finding.message
     assert finding.count == count
 
 
-def test_ordinary_columns_are_left_alone() -> None:
+def test_ordinary_columns_give_no_findings() -> None:
     assert not list(spelling(pl.Series(["a", "b", None, "3", "4"]), report))
     assert not list(spelling(pl.Series([1, 2]), report))
     assert not list(spelling(pl.Series([str((1 << 60) + number) for number in range(20)]), report))  # one number in float64
@@ -50,7 +50,7 @@ def test_ordinary_columns_are_left_alone() -> None:
     ("values", "message"),
     [(["a", "a", None], "one value only, 'a'"), ([None], "no value at all"), ([["a"], ["a", "a"], []], "one value only, 'a'")],
 )
-def test_a_column_that_teaches_nothing_is_named(values: list[object], message: str) -> None:
+def test_an_uninformative_column_is_named(values: list[object], message: str) -> None:
     (finding,) = variety(pl.Series(values), CATEGORICAL, report)
     assert finding.level == "warning"
     assert message in finding.message
@@ -63,7 +63,7 @@ def test_a_column_with_nearly_as_many_values_as_rows_is_named() -> None:
     assert not list(variety(pl.Series(range(200)), NumericField(side="item", kind="numeric"), report))
 
 
-def test_numbers_far_out_are_counted_unless_the_scale_tames_them() -> None:
+def test_outliers_are_counted_unless_the_scale_limits_them() -> None:
     field = partial(NumericField, side="item", kind="numeric")
     values = pl.Series([0.0, 1.0] * 100 + [1000.0])
     (finding,) = spread(values, field(scale="standard"), report)
@@ -77,11 +77,11 @@ def test_numbers_far_out_are_counted_unless_the_scale_tames_them() -> None:
 @pytest.mark.parametrize(
     ("ids", "found"), [(["0", "1", "2"], 3), (["1", "2"], 2), (["2", "1"], 0), (["a", "b"], 0), (["1"], 0)]
 )
-def test_ids_that_count_their_rows_are_noticed(ids: str, found: int) -> None:
+def test_ids_equal_to_row_numbers_are_reported(ids: str, found: int) -> None:
     assert [finding.count for finding in positions(pl.Series(list(ids)), report)] == ([found] if found else [])
 
 
-def test_a_bag_written_as_text_is_counted_by_its_values() -> None:
+def test_text_bags_are_counted_by_value() -> None:
     bag = BagField(side="item", kind="bag")
     bags = [f"{'abcdefgh'[number % 8]}|{'stuvwxyz'[number // 8 % 8]}|{'0123'[number // 64]}" for number in range(200)]
     assert not list(variety(pl.Series([*bags, "", None]), bag, report, "|"))

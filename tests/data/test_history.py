@@ -21,7 +21,7 @@ def dataset(user: list[int], item: list[int]) -> Dataset:
 
 
 @given(st.lists(st.integers(0, 6), max_size=6), st.integers(1, 5), st.randoms(use_true_random=False))
-def test_previous_items_are_the_users_own_most_recent_first(lengths: list[int], longest: int, random: object) -> None:
+def test_history_is_the_users_own_items_latest_first(lengths: list[int], longest: int, random: object) -> None:
     user = [row for row, length in enumerate(lengths) for _ in range(length)]
     item = list(range(100, 100 + len(user)))  # every interaction has an item of its own, so nothing can be mistaken
     positions = np.random.default_rng(len(user)).permutation(len(user)).astype(np.int64)
@@ -34,7 +34,7 @@ def test_previous_items_are_the_users_own_most_recent_first(lengths: list[int], 
         assert found == before[::-1][:longest]
 
 
-def test_a_row_never_sees_itself_its_future_or_other_users(tiny_dataset: Dataset) -> None:
+def test_a_history_excludes_the_row_itself_later_rows_and_other_users(tiny_dataset: Dataset) -> None:
     events = tiny_dataset.events
     history = previous_items(tiny_dataset, np.arange(len(events)), 1000)
     lengths = np.diff(history.indptr)

@@ -32,7 +32,7 @@ def part_of(dataset: Dataset, side: str) -> dict[str, set[int]]:
 
 
 @given(IDS, IDS, SHARES, st.integers(0, 3), st.sampled_from(["users", "items"]))
-def test_the_part_of_an_id_does_not_depend_on_other_ids(
+def test_the_part_of_an_id_is_independent_of_other_ids(
     ids: list[str], more: list[str], shares: tuple[float, float], seed: int, by: str
 ) -> None:
     test, valid = shares
@@ -43,7 +43,7 @@ def test_the_part_of_an_id_does_not_depend_on_other_ids(
     assert [after[one] for one in ids] == before.tolist()
 
 
-def test_shares_are_met_and_validation_does_not_move_the_test_part() -> None:
+def test_shares_are_respected_and_validation_does_not_change_the_test_part() -> None:
     ids = pl.Series([f"u{number}" for number in range(20_000)])
     parts = hashed_parts(ids, UsersSplit(by="users", test=0.1, valid=0.2), 0)
     assert np.bincount(parts, minlength=3) / len(ids) == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
@@ -61,7 +61,7 @@ def test_shares_are_met_and_validation_does_not_move_the_test_part() -> None:
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
-def test_none_of_a_held_out_id_trains(tiny_folder: Path, side: str) -> None:
+def test_held_out_ids_have_no_training_rows(tiny_folder: Path, side: str) -> None:
     dataset = loaded(tiny_folder, by=f"{side}s", test=0.3, valid=0.4)
     parts = part_of(dataset, side)
     assert {TEST, VALID, TRAIN} <= set().union(*parts.values())
@@ -76,7 +76,7 @@ def test_none_of_a_held_out_id_trains(tiny_folder: Path, side: str) -> None:
     }
 
 
-def test_held_out_items_stay_in_the_catalogue_and_in_no_history(tiny_folder: Path) -> None:
+def test_held_out_items_are_in_the_catalogue_but_in_no_history(tiny_folder: Path) -> None:
     dataset, usual = loaded(tiny_folder, by="items", test=0.3), loaded(tiny_folder, by="none")
     assert dataset.hold_out == "items"
     assert dataset.items.equals(usual.items)
@@ -93,7 +93,7 @@ def test_held_out_items_stay_in_the_catalogue_and_in_no_history(tiny_folder: Pat
     assert not held & set(learnt.values)
 
 
-def test_the_oldest_interactions_of_a_held_out_user_are_given() -> None:
+def test_the_oldest_interactions_of_a_held_out_user_are_known() -> None:
     user = np.array([0, 0, 0, 1, 2, 2, 2, 2])
     parts = np.array([TEST, TEST, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN], dtype=np.int8)
     assert with_given(parts, user, 0.5).tolist() == [GIVEN, TEST, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
@@ -101,7 +101,7 @@ def test_the_oldest_interactions_of_a_held_out_user_are_given() -> None:
     assert with_given(parts, user, 0).tolist() == parts.tolist()
 
 
-def test_without_time_nothing_is_given(tiny_folder: Path) -> None:
+def test_without_times_no_interaction_of_a_held_out_user_is_known(tiny_folder: Path) -> None:
     fields = {name: field for name, field in TINY["fields"].items() if name != "history"}
     data = {name: value for name, value in TINY["data"].items() if name != "time"}
     config = parse_config({**TINY, "data": {**data, "split": {"by": "users", "test": 0.3}}, "fields": fields})
@@ -109,7 +109,7 @@ def test_without_time_nothing_is_given(tiny_folder: Path) -> None:
     assert GIVEN in loaded(tiny_folder, by="users", test=0.3).events["split"]
 
 
-def test_a_history_may_end_before_the_interaction_that_is_asked_for(tiny_folder: Path) -> None:
+def test_a_history_may_end_before_the_requested_interaction(tiny_folder: Path) -> None:
     dataset = loaded(tiny_folder, by="users", test=0.5)
     events = dataset.events
     asked = dataset.select(TEST)
@@ -122,7 +122,7 @@ def test_a_history_may_end_before_the_interaction_that_is_asked_for(tiny_folder:
         assert history.items[history.indptr[row] : history.indptr[row + 1]].tolist() == given_items[::-1].tolist()
 
 
-def test_the_parts_of_labelled_rows_follow_their_user(tiny_folder: Path) -> None:
+def test_labelled_rows_are_in_the_part_of_their_user(tiny_folder: Path) -> None:
     frame = pl.read_parquet(tiny_folder / "interactions.parquet")
     frame.with_columns(taken=pl.Series(np.arange(len(frame)) % 3 > 0).cast(pl.Int8)).write_parquet(
         tiny_folder / "interactions.parquet"
@@ -137,12 +137,12 @@ def test_the_parts_of_labelled_rows_follow_their_user(tiny_folder: Path) -> None
 
 
 @pytest.mark.parametrize("by", ["users", "items"])
-def test_shares_that_leave_nothing_to_train_on_are_refused(by: str) -> None:
+def test_shares_without_training_rows_are_refused(by: str) -> None:
     with pytest.raises(ConfigError, match=r"test and valid must leave a share to train on, got 0\.6 \+ 0\.4"):
         parse_config({**TINY, "data": {**TINY["data"], "split": {"by": by, "test": 0.6, "valid": 0.4}}})
 
 
-def test_a_held_out_item_is_not_on_offer_whatever_its_date(tiny_folder: Path) -> None:
+def test_a_held_out_item_is_not_available_whatever_its_date(tiny_folder: Path) -> None:
     items = pl.read_parquet(tiny_folder / "items.parquet")
     items.with_columns(since=pl.lit(0)).write_parquet(tiny_folder / "items.parquet")
     data = {**TINY["data"], "available_from": "since", "split": {"by": "items", "test": 0.3, "valid": 0.1}}

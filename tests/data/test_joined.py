@@ -18,14 +18,14 @@ def table(name: str, **columns: object) -> Table:
     return Table(Path(name), frame.lazy(), frame.schema)
 
 
-def test_rows_follow_in_the_columns_that_both_have() -> None:
+def test_tables_are_concatenated_over_common_columns() -> None:
     joined = followed(table("old", id=["a"], n=[1], only=[1]), table("new", n=[2.5], id=["b"]))
     assert joined.path == Path("new")
     assert joined.collect(["id", "n"]).to_dict(as_series=False) == {"id": ["a", "b"], "n": [1.0, 2.5]}
     assert "only" not in joined.columns
 
 
-def test_numbers_and_their_text_are_one_value() -> None:
+def test_a_number_and_its_text_are_the_same_value() -> None:
     joined = followed(table("old", id=[7, 8]), table("new", id=["007", "9"]))
     assert joined.collect(["id"])["id"].to_list() == ["7", "8", "007", "9"]
 
@@ -42,20 +42,20 @@ def test_numbers_and_their_text_are_one_value() -> None:
         ([1], [2.5], [1.0, 2.5]),
     ],
 )
-def test_values_of_many_types_stand_under_each_other(before: list[object], after: list[object], both: list[object]) -> None:
+def test_columns_of_different_types_are_concatenated(before: list[object], after: list[object], both: list[object]) -> None:
     joined = followed(table("old", x=before), table("new", x=after))
     assert joined.collect(["x"])["x"].to_list() == both
 
 
 @given(IDS, IDS)
-def test_a_newer_row_takes_the_place_of_an_older_one(before: list[int], after: list[int]) -> None:
+def test_a_newer_row_replaces_an_older_one(before: list[int], after: list[int]) -> None:
     older = table("old", id=pl.Series(before, dtype=pl.Int64), x=["old"] * len(before))
     newer = table("new", id=pl.Series(map(str, after), dtype=pl.String), x=["new"] * len(after))
     rows = dict(replaced(older, newer, "id").collect(["id", "x"]).iter_rows())
     assert rows == {str(number): "old" for number in before} | {str(number): "new" for number in after}
 
 
-def test_bags_and_single_values_do_not_mix() -> None:
+def test_bags_and_single_values_cannot_be_mixed() -> None:
     with pytest.raises(DataError, match=r"old: column 'tags' is of type List\(String\) here and String in new"):
         followed(table("old", tags=[["a"]]), table("new", tags=["a|b"]))
 

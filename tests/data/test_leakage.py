@@ -64,7 +64,7 @@ def test_legitimate_contexts_give_no_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["title", "price", "price_then", "genres"])
 @pytest.mark.parametrize("rows", [150, 1_500])
-def test_what_follows_from_the_item_is_found_whatever_its_type(tmp_path: Path, column: str, rows: int) -> None:
+def test_a_context_that_is_a_function_of_the_item_is_found_for_any_type(tmp_path: Path, column: str, rows: int) -> None:
     config = reading(tmp_path, [column], log(rows))
     (finding,) = leaks(load_dataset(config, tmp_path))
     assert (finding.level, finding.table, finding.column) == ("warning", "interactions", column)
@@ -72,7 +72,7 @@ def test_what_follows_from_the_item_is_found_whatever_its_type(tmp_path: Path, c
     assert "data.item_columns" in finding.message
 
 
-def test_numbers_of_a_numeric_field_and_of_a_csv_are_found_too(tmp_path: Path) -> None:
+def test_leakage_in_numeric_fields_and_csv_columns_is_found(tmp_path: Path) -> None:
     config = reading(tmp_path, [], None, price_then={"side": "user", "kind": "numeric"})
     assert [finding.column for finding in leaks(load_dataset(config, tmp_path))] == ["price_then"]
     log().select("user_id", "item_id", "price_then").write_csv(tmp_path / "e.csv")
@@ -80,7 +80,7 @@ def test_numbers_of_a_numeric_field_and_of_a_csv_are_found_too(tmp_path: Path) -
     assert [finding.column for finding in leaks(load_dataset(as_text, tmp_path))] == ["price_then"]
 
 
-def test_a_value_that_names_the_item_is_found(tmp_path: Path) -> None:
+def test_a_context_that_determines_the_item_is_found(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     item = rng.integers(0, 40, 2_000)
     frame = pl.DataFrame(
@@ -96,20 +96,20 @@ def test_a_value_that_names_the_item_is_found(tmp_path: Path) -> None:
     assert "nearly determines the item" in finding.message
 
 
-def test_a_rating_is_found_by_its_name(tmp_path: Path) -> None:
+def test_a_rating_is_recognised_by_its_name(tmp_path: Path) -> None:
     (finding,) = leaks(load_dataset(reading(tmp_path, ["rating", "hour"]), tmp_path))
     assert finding.column == "rating"
     assert "known only after the interaction" in finding.message
 
 
-def test_few_rows_prove_nothing(tmp_path: Path) -> None:
+def test_few_rows_give_no_leakage_warning(tmp_path: Path) -> None:
     columns = ["weather", "hour", "device", "taste"]
     assert list(leaks(load_dataset(reading(tmp_path, columns, log(12)), tmp_path))) == []
     few = pl.DataFrame({"user_id": list("abcd"), "item_id": list("xxyy"), "title": ["X", "X", "Y", "Y"]})
     assert list(leaks(load_dataset(reading(tmp_path, ["title"], few), tmp_path))) == []
 
 
-def test_a_rule_without_exception_is_found_in_few_rows(tmp_path: Path) -> None:
+def test_an_exact_dependency_is_found_in_few_rows(tmp_path: Path) -> None:
     items = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4]
     frame = pl.DataFrame({"user_id": range(12), "item_id": items, "title": [f"t{one}" for one in items]})
     assert len(list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path)))) == 1
@@ -117,12 +117,12 @@ def test_a_rule_without_exception_is_found_in_few_rows(tmp_path: Path) -> None:
     assert list(leaks(load_dataset(reading(tmp_path, ["title"], frame), tmp_path))) == []
 
 
-def test_check_says_so_once(tmp_path: Path) -> None:
+def test_check_reports_leakage_once(tmp_path: Path) -> None:
     findings = check(reading(tmp_path, ["title", "hour"]), tmp_path)
     assert [finding.column for finding in findings if "follows from the item" in finding.message] == ["title"]
 
 
-def test_the_same_column_on_the_side_of_the_item_is_no_leak(tmp_path: Path) -> None:
+def test_the_same_column_as_an_item_field_is_not_leakage(tmp_path: Path) -> None:
     config = reading(tmp_path, [], None, title={"side": "item", "kind": "categorical"})
     data = config.data.model_copy(update={"item_columns": ("title",)})
     assert not [one for one in check(config.model_copy(update={"data": data}), tmp_path) if one.column == "title"]
@@ -140,7 +140,7 @@ def test_the_same_column_on_the_side_of_the_item_is_no_leak(tmp_path: Path) -> N
         ("", ()),
     ],
 )
-def test_a_name_is_cut_into_words(name: str, parts: tuple[str, ...]) -> None:
+def test_a_column_name_is_split_into_words(name: str, parts: tuple[str, ...]) -> None:
     assert words(name) == parts
 
 
@@ -151,7 +151,7 @@ def test_a_name_is_cut_into_words(name: str, parts: tuple[str, ...]) -> None:
         *("dwell_time", "watchTime", "event_type", "Quantity", "qty", "playcount", "ms_played", "reviewText", "Rating"),
     ],
 )
-def test_names_of_outcomes_are_known(name: str) -> None:
+def test_names_of_outcomes_are_recognised(name: str) -> None:
     assert outcome_word(name)
 
 
@@ -162,12 +162,12 @@ def test_names_of_outcomes_are_known(name: str) -> None:
         *("country", "query", "price", "position", "score_before", "account", "discount", "interval", "country_code"),
     ],
 )
-def test_names_of_contexts_are_not_taken_for_outcomes(name: str) -> None:
+def test_names_of_contexts_are_not_classified_as_outcomes(name: str) -> None:
     assert not outcome_word(name)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_what_is_known_only_of_what_was_taken_is_found_under_any_name(tmp_path: Path, suffix: str) -> None:
+def test_a_column_filled_only_for_positives_is_found_under_any_name(tmp_path: Path, suffix: str) -> None:
     rng = np.random.default_rng(3)
     taken = rng.random(800) < 0.4
     frame = pl.DataFrame(
@@ -190,7 +190,7 @@ def test_what_is_known_only_of_what_was_taken_is_found_under_any_name(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["abc", "bewertung"])
-def test_check_warns_of_marks_under_any_name_until_they_are_declared(tmp_path: Path, name: str) -> None:
+def test_check_warns_about_outcomes_under_any_name_until_declared(tmp_path: Path, name: str) -> None:
     frame = log().with_columns(pl.Series(name, np.random.default_rng(1).integers(1, 6, 1_500)))
     (finding,) = [one for one in check(reading(tmp_path, [name, "hour", "position"], frame), tmp_path) if one.column == name]
     assert finding.level == "warning"

@@ -14,7 +14,7 @@ def table(tmp_path, since):
     return read_table(path)
 
 
-def test_items_are_sorted_by_what_training_knows_of_them():
+def test_items_are_classified_by_their_training_data():
     offer = Offer.of(np.array([0, 2, 2]), np.array([2, 3]), np.array([True, False, False, False, True, False]), 6)
     assert offer.interacted.tolist() == [True, False, True, False, False, False]
     assert offer.shown.tolist() == [False, False, False, True, True, False]
@@ -22,7 +22,7 @@ def test_items_are_sorted_by_what_training_knows_of_them():
     assert offer.counts() == {"trained on": 2, "on offer but never taken": 2, "without interactions": 2}
 
 
-def test_an_item_is_available_from_its_date_on(tmp_path):
+def test_an_item_is_available_from_its_date(tmp_path):
     times = Times.of(pl.Series(["2024-01-01", "2024-03-01"]), "here")
     since = ["2024-02-01", "2024-03-01", "2024-03-02", None]
     found = available(table(tmp_path, since), "since", 5, times, float(times.values[1]))

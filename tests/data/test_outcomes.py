@@ -39,7 +39,7 @@ def pairs(dataset: Dataset, frame: pl.DataFrame | None = None) -> list[tuple[str
     return list(zip(users, items, weights, strict=True))
 
 
-def test_rows_below_a_threshold_are_read_as_if_they_were_not_there(tmp_path: Path) -> None:
+def test_rows_below_a_threshold_are_dropped(tmp_path: Path) -> None:
     rule = {"column": "stars", "at_least": 3.5, "missing": "left out"}
     dataset = load(tmp_path, RATINGS, outcome=rule)
     assert pairs(dataset) == [("a", "x", 1.0), ("b", "z", 1.0), ("b", "y", 1.0)]
@@ -48,7 +48,7 @@ def test_rows_below_a_threshold_are_read_as_if_they_were_not_there(tmp_path: Pat
     assert same.fingerprint() == dataset.fingerprint()
 
 
-def test_rows_below_a_threshold_may_be_shown_and_not_taken(tmp_path: Path) -> None:
+def test_rows_below_a_threshold_may_be_negatives(tmp_path: Path) -> None:
     dataset = load(tmp_path, RATINGS, outcome={"column": "stars", "at_least": 4, "below": "not taken", "missing": "taken"})
     assert pairs(dataset) == [("a", "x", 1.0), ("b", "x", 1.0), ("b", "z", 1.0)]
     assert dataset.negatives is not None
@@ -56,14 +56,14 @@ def test_rows_below_a_threshold_may_be_shown_and_not_taken(tmp_path: Path) -> No
     assert dataset.negatives["before"].to_list() == [1, 3]
 
 
-def test_a_threshold_is_what_a_label_made_of_it_would_be(tmp_path: Path) -> None:
+def test_a_threshold_is_equivalent_to_the_corresponding_label(tmp_path: Path) -> None:
     full = RATINGS.replace("b,x,,3", "b,x,1,3")
     rule = load(tmp_path, full, outcome={"column": "stars", "at_least": 4, "below": "not taken"})
     label = load(tmp_path, "user_id,item_id,y,t\na,x,1,1\na,y,0,2\nb,x,0,3\nb,z,true,4\nb,y,False,5\n", label="y")
     assert rule.fingerprint() == label.fingerprint()
 
 
-def test_a_missing_outcome_is_an_error_unless_the_configuration_says_what_it_means(tmp_path: Path) -> None:
+def test_a_missing_outcome_is_an_error_unless_configured(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 5 rows have no value.*data.outcome.missing"):
         load(tmp_path, RATINGS, outcome={"column": "stars", "at_least": 4})
     with pytest.raises(DataError, match="no number: 'good'"):
@@ -72,7 +72,7 @@ def test_a_missing_outcome_is_an_error_unless_the_configuration_says_what_it_mea
         load(tmp_path, RATINGS, outcome={"column": "stars", "at_least": 9, "missing": "left out"})
 
 
-def test_events_weigh_are_left_out_or_are_not_taken(tmp_path: Path) -> None:
+def test_events_have_weights_are_dropped_or_are_negatives(tmp_path: Path) -> None:
     events = {"column": "event", "weights": {"view": 1, "cart": 3, "purchase": 10}, "left_out": ["scroll"]}
     dataset = load(tmp_path, EVENTS, events=events)
     assert pairs(dataset) == [("a", "x", 1.0), ("a", "x", 10.0), ("a", "y", 3.0), ("b", "y", 1.0)]
@@ -84,7 +84,7 @@ def test_events_weigh_are_left_out_or_are_not_taken(tmp_path: Path) -> None:
     assert [pair[:2] for pair in pairs(dataset, dataset.negatives)] == [("a", "x"), ("b", "y")]
 
 
-def test_an_event_that_is_not_listed_is_named(tmp_path: Path) -> None:
+def test_an_unlisted_event_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 rows name events that are not listed: 'scroll'.*data.events.weights") as caught:
         load(tmp_path, EVENTS, events={"column": "event", "weights": {"view": 1, "cart": 1, "purchases": 1, "purchase": 1}})
     assert caught.value.where == f"{tmp_path / 'e.csv'}, column 'event'"
@@ -98,7 +98,7 @@ def test_an_event_that_is_not_listed_is_named(tmp_path: Path) -> None:
         load(tmp_path, EVENTS.replace("scroll", ""), events={"column": "event", "weights": {"view": 1}})
 
 
-def test_weights_of_events_and_of_rows_are_multiplied(tmp_path: Path) -> None:
+def test_event_and_row_weights_are_multiplied(tmp_path: Path) -> None:
     text = "user_id,item_id,event,t,w\na,x,view,1,2\na,y,cart,2,0.5\nb,x,spam,3,-7\n"
     events = {"column": "event", "weights": {"view": 1, "cart": 3}, "left_out": ["spam"]}
     dataset = load(tmp_path, text, events=events, weight="w")  # the weight of a row that is left out is never read
@@ -107,14 +107,14 @@ def test_weights_of_events_and_of_rows_are_multiplied(tmp_path: Path) -> None:
         load(tmp_path, text.replace("0.5", "-1"), events=events, weight="w")
 
 
-def test_events_may_be_numbers_in_either_form(tmp_path: Path) -> None:
+def test_numeric_events_match_in_any_notation(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a", "b"], "item_id": ["x", "y"], "t": [1, 2], "kind": [1.0, 2.0]})
     frame.write_parquet(tmp_path / "e.parquet")
     rule = {"column": "kind", "weights": {"1": 4}, "left_out": ["2"]}
     assert pairs(load_dataset(config(interactions="e.parquet", events=rule), tmp_path)) == [("a", "x", 1.0)]
 
 
-def test_label_threshold_and_event_must_agree_that_a_row_was_taken(tmp_path: Path) -> None:
+def test_label_threshold_and_event_must_all_be_positive(tmp_path: Path) -> None:
     text = "user_id,item_id,t,y,stars,event\na,x,1,1,5,buy\na,y,2,0,5,buy\na,z,3,1,1,buy\na,w,4,1,5,skip\n"
     data = {
         "label": "y",
@@ -129,7 +129,7 @@ def test_label_threshold_and_event_must_agree_that_a_row_was_taken(tmp_path: Pat
         load(tmp_path, text.replace("a,x,1,1,5,buy", "a,x,1,1,5,skip"), **data)
 
 
-def test_the_split_is_of_the_rows_that_are_left(tmp_path: Path) -> None:
+def test_the_split_applies_to_the_remaining_rows(tmp_path: Path) -> None:
     rows = "".join(f"a,i{n},{5 if n % 2 else 1},{n}\n" for n in range(8))
     dataset = load(
         tmp_path, "user_id,item_id,stars,t\n" + rows, outcome={"column": "stars", "at_least": 4}, split={"by": "last"}
@@ -139,7 +139,7 @@ def test_the_split_is_of_the_rows_that_are_left(tmp_path: Path) -> None:
     assert len(dataset.events) == 4
 
 
-def test_new_interactions_are_read_by_the_same_rules_and_old_ones_are_not_drawn_to_validate(tmp_path: Path) -> None:
+def test_new_interactions_follow_the_same_rules_and_alone_are_for_validation(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     rows = ["a,x,1,1", "a,y,5,2", "b,x,1,3", "b,z,5,4"]
     for folder, these in ((old, rows), (new, ["c,x,5,5", "c,y,1,6", "d,x,5,7"])):
@@ -153,7 +153,7 @@ def test_new_interactions_are_read_by_the_same_rules_and_old_ones_are_not_drawn_
     assert set(dataset.users["user_id"].gather(judged["user"])) <= {"c", "d"}
 
 
-def test_check_counts_only_rows_that_are_there(tmp_path: Path) -> None:
+def test_check_counts_only_rows_that_are_kept(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user_id,item_id,stars,t\na,x,5,1\na,x,1,1\nb,y,5,2\n")
     findings = check(config(outcome={"column": "stars", "at_least": 4}), tmp_path)
     assert not [finding for finding in findings if "repeat" in finding.message or finding.column == "stars"]
@@ -162,11 +162,11 @@ def test_check_counts_only_rows_that_are_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [["1", "0"], ["true", "False"], [" TRUE", "0"], ["1.0", "0"]])
-def test_labels_may_be_truth_values_as_text(values: list[str]) -> None:
+def test_labels_may_be_booleans_as_text(values: list[str]) -> None:
     np.testing.assert_array_equal(labels(pl.Series(values), "y"), [True, False])
 
 
-def test_a_label_that_is_neither_is_shown_as_it_is_written() -> None:
+def test_an_invalid_label_is_shown_as_written() -> None:
     with pytest.raises(DataError, match="neither 0 nor 1: '2'"):
         labels(pl.Series(["1", "2"]), "y")
     with pytest.raises(DataError, match="no number: 'yes'"):

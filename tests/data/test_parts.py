@@ -31,7 +31,7 @@ def found(run: RunConfig, dataset: Dataset, level: str) -> list[str]:
     return [finding.message for finding in part_findings(run, dataset) if finding.level == level]
 
 
-def test_the_size_of_each_part_is_said(tmp_path: Path) -> None:
+def test_the_size_of_each_part_is_reported(tmp_path: Path) -> None:
     run = config({"by": "last", "test": 1, "valid": 2})
     dataset = load(tmp_path, run, grid())
     line = "70 (70.0%, 10 users) train, 20 (20.0%, 10 users) validate, 10 (10.0%, 10 users) test"
@@ -40,12 +40,12 @@ def test_the_size_of_each_part_is_said(tmp_path: Path) -> None:
     assert found(run, dataset, "warning") == []
 
 
-def test_a_split_by_share_that_is_met_gives_no_warning(tmp_path: Path) -> None:
+def test_an_accurate_split_by_share_gives_no_warning(tmp_path: Path) -> None:
     run = config({"by": "time", "test": 0.9, "valid": 0.8})
     assert found(run, load(tmp_path, run, grid()), "warning") == []
 
 
-def test_a_share_that_ties_make_larger_is_warned_of(tmp_path: Path) -> None:
+def test_a_share_enlarged_by_ties_gives_a_warning(tmp_path: Path) -> None:
     run = config({"by": "time", "test": 0.9, "valid": 0.8})
     dataset = load(tmp_path, run, grid(step=50))  # two times in all
     empty, far = found(run, dataset, "warning")
@@ -54,25 +54,25 @@ def test_a_share_that_ties_make_larger_is_warned_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", [5000.0, 1_700_000_000_000.0])
-def test_a_bound_beyond_all_times_leaves_a_part_empty(tmp_path: Path, bound: float) -> None:
+def test_a_limit_after_all_times_gives_an_empty_part(tmp_path: Path, bound: float) -> None:
     run = config({"by": "time", "test": bound})
     assert found(run, load(tmp_path, run, grid()), "warning") == [
         "data.split asks for a test part, but no interaction is in it"
     ]
 
 
-def test_a_column_that_names_no_test_row_is_reported(tmp_path: Path) -> None:
+def test_a_split_column_without_test_rows_is_reported(tmp_path: Path) -> None:
     run = config({"by": "column"})
     dataset = load(tmp_path, run, [("a", "x", 1, "train"), ("b", "y", 2, "valid")], "user_id,item_id,t,split")
     assert found(run, dataset, "warning") == ["data.split asks for a test part, but no interaction is in it"]
 
 
-def test_a_carved_share_too_small_to_hold_a_row_is_reported(tmp_path: Path) -> None:
+def test_a_validation_share_without_rows_is_reported(tmp_path: Path) -> None:
     run = config(data={"carve": 0.001})
     assert "asks for a valid part" in found(run, load(tmp_path, run, grid(3, 3)), "warning")[0]
 
 
-def test_a_carved_share_beside_a_validation_part_does_nothing(tmp_path: Path) -> None:
+def test_a_validation_share_next_to_a_validation_part_has_no_effect(tmp_path: Path) -> None:
     run = config({"by": "last"}, data={"carve": 0.3})
     assert "data.carve does nothing: the split itself gives a validation part" in found(
         run, load(tmp_path, run, grid()), "note"
@@ -80,13 +80,13 @@ def test_a_carved_share_beside_a_validation_part_does_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("stopping", "level"), [({}, "note"), ({"stopping": {"patience": 5}}, "warning")])
-def test_stopping_without_a_validation_part_says_what_is_done_instead(tmp_path: Path, stopping: Any, level: str) -> None:
+def test_stopping_without_a_validation_part_reports_the_alternative(tmp_path: Path, stopping: Any, level: str) -> None:
     run = config({"by": "last", "valid": 0}, train={"sweeps": 7, **stopping})
     (message,) = [one for one in found(run, load(tmp_path, run, grid()), level) if "validates" in one]
     assert message.startswith("no interaction validates: all 7 passes are made and the last model is kept, not the best")
 
 
-def test_without_a_split_only_stopping_is_worth_a_word(tmp_path: Path) -> None:
+def test_without_a_split_only_stopping_is_reported(tmp_path: Path) -> None:
     run = config()
     dataset = load(tmp_path, run, grid())
     assert list(part_findings(run, dataset)) == []
@@ -94,7 +94,7 @@ def test_without_a_split_only_stopping_is_worth_a_word(tmp_path: Path) -> None:
     assert len(found(run, dataset, "warning")) == 1
 
 
-def test_test_pairs_that_are_all_known_are_said_to_be_misses(tmp_path: Path) -> None:
+def test_test_pairs_all_seen_in_training_are_reported_as_misses(tmp_path: Path) -> None:
     rows = [(f"u{user}", f"i{user}", time) for user in range(10) for time in (1, 2, 3)]
     run = config({"by": "last"})
     dataset = load(tmp_path, run, rows)
@@ -105,13 +105,13 @@ def test_test_pairs_that_are_all_known_are_said_to_be_misses(tmp_path: Path) -> 
     assert found(open_eyes, dataset, "warning") == []
 
 
-def test_a_few_known_pairs_are_a_note(tmp_path: Path) -> None:
+def test_a_few_seen_pairs_give_a_note(tmp_path: Path) -> None:
     run = config({"by": "last", "valid": 0})
     rows = [*grid(), ("u0", "i0", 9999)]
     assert any("1 of 10 test pairs are known" in one for one in found(run, load(tmp_path, run, rows), "note"))
 
 
-def test_the_mask_by_context_knows_pairs_in_their_context_alone(tmp_path: Path) -> None:
+def test_the_context_mask_covers_pairs_only_in_their_context(tmp_path: Path) -> None:
     fields = {**FIELDS, "place": {"side": "user", "kind": "categorical"}}
     rows = [(f"u{user}", "x", time, "home" if time == 1 else "work") for user in range(9) for time in (1, 2)]
     run = config({"by": "last", "valid": 0}, evaluation={"mask": "context"}).model_copy(
@@ -122,13 +122,13 @@ def test_the_mask_by_context_knows_pairs_in_their_context_alone(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("by", ["random", "users", "items"])
-def test_drawn_shares_are_not_far_from_their_own(tmp_path: Path, by: str) -> None:
+def test_random_shares_are_close_to_the_requested_ones(tmp_path: Path, by: str) -> None:
     run = config({"by": by, "test": 0.2, "valid": 0.1})
     dataset = load(tmp_path, run, [(f"u{n % 97}", f"i{n % 89}", n) for n in range(2000)])
     assert [one for one in found(run, dataset, "warning") if "asks for" in one] == []
 
 
-def test_check_says_it_all(tmp_path: Path) -> None:
+def test_check_reports_all_split_findings(tmp_path: Path) -> None:
     run = config({"by": "time", "test": 99999.0})
     load(tmp_path, run, grid())
     findings: list[Finding] = check(run, tmp_path)

@@ -19,7 +19,7 @@ class Known:
     seen: tuple[str, ...]
 
 
-def test_what_is_remembered_comes_first_and_does_not_train(tiny_dataset: Dataset) -> None:
+def test_remembered_interactions_come_first_and_do_not_train(tiny_dataset: Dataset) -> None:
     known = Known(history=("i1", "i2", "i1"), seen=("i1", "i2", "i7", "gone"))
     dataset = with_remembered(tiny_dataset, [("u3", known), ("u0", Known((), ()))])
     row = tiny_dataset.users["user_id"].to_list().index("u3")
@@ -39,7 +39,7 @@ def test_nothing_to_remember_changes_nothing(tiny_dataset: Dataset) -> None:
     assert with_remembered(tiny_dataset, []).events.equals(tiny_dataset.events)
 
 
-def test_what_was_shown_and_not_taken_keeps_its_place(tiny_folder: Path) -> None:
+def test_negatives_keep_their_position(tiny_folder: Path) -> None:
     """A negative comes after the same interactions as before, and after all that is remembered of its user."""
     interactions = pl.read_parquet(tiny_folder / "interactions.parquet")
     labelled = interactions.with_columns(
@@ -58,7 +58,7 @@ def test_what_was_shown_and_not_taken_keeps_its_place(tiny_folder: Path) -> None
         assert (remembered.events[new["before"] :].filter(pl.col("user") == old["user"])["split"] != REMEMBERED).all()
 
 
-def test_what_is_remembered_is_no_share_of_what_is_learnt_from(tiny_dataset: Dataset) -> None:
+def test_remembered_interactions_do_not_count_in_shares(tiny_dataset: Dataset) -> None:
     known = [(f"u{number}", Known(("i1", "i2"), ("i1", "i2") * 300)) for number in range(2)]
     line = parts_line(with_remembered(tiny_dataset, known))
     assert line.startswith(parts_line(tiny_dataset))

@@ -87,25 +87,25 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("split", RNG.choice(["left", "right"], N), "context"),
     ],
 )
-def test_a_column_is_what_it_holds_and_then_what_it_is_called(name: str, values: Any, kind: str) -> None:
+def test_roles_are_inferred_from_values_then_from_names(name: str, values: Any, kind: str) -> None:
     found = role(name, values)
     assert found.kind == kind, found
 
 
-def test_an_event_that_is_rare_is_found_in_the_rows_that_were_not_looked_at() -> None:
+def test_rare_events_outside_the_sample_are_found() -> None:
     found = role("event", RNG.choice(["view", "cart"], N), event=pl.Series("event", ["view", "cart", "refund"]))
     assert found.events is not None
     assert found.events.left_out == ("refund",)
 
 
-def test_a_no_of_any_language_is_not_taken() -> None:
+def test_no_in_any_language_is_negative() -> None:
     for yes, no in (("ja", "nein"), ("oui", "non"), ("sí", "no"), ("да", "нет"), ("yes", "no")):
         found = role("gekauft", RNG.choice([yes, no], N))
         assert found.events is not None
         assert (found.events.weights, found.events.not_taken) == ({yes: 5.0}, (no,))
 
 
-def test_a_yes_of_any_language_is_not_taken_where_the_name_says_that_the_user_refused() -> None:
+def test_yes_in_a_rejection_column_is_negative() -> None:
     for name, yes, no in (
         ("returned", "Yes", "No"),
         ("skipped", "y", "n"),
@@ -117,13 +117,13 @@ def test_a_yes_of_any_language_is_not_taken_where_the_name_says_that_the_user_re
         assert (found.events.weights, found.events.not_taken) == ({no: 1.0}, (yes,))
 
 
-def test_of_two_times_the_one_that_is_called_so_is_taken_and_the_other_is_no_field() -> None:
+def test_of_two_time_columns_the_one_named_so_is_used() -> None:
     base = 1_600_000_000 + RNG.permutation(N) * 60
     found = roles(pl.DataFrame({"u": USER, "i": ITEM, "loaded": base + 5, "timestamp": base}), "u", "i", {})
     assert (found["timestamp"].kind, found["loaded"].kind) == ("time", "moment")
 
 
-def test_numbers_are_only_what_is_written_as_numbers() -> None:
+def test_only_numeric_notation_is_a_number() -> None:
     assert numbers_of(pl.Series(["1", " 2.5", None])).to_list() == [1.0, 2.5, None]  # type: ignore[union-attr]
     for strange in (["1", "x"], ["01", "02"], [["a"]]):
         assert numbers_of(pl.Series(strange)) is None

@@ -35,7 +35,7 @@ def categorical(side: str, **settings: str) -> dict[str, Any]:
     return {"side": side, "kind": "categorical", **settings}
 
 
-def test_columns_are_found_in_the_one_table_that_has_them(tables: Tables) -> None:
+def test_columns_are_found_in_their_table(tables: Tables) -> None:
     fields = {
         "sex": categorical("user", column="gender"),
         "hour": categorical("user"),
@@ -55,19 +55,19 @@ def test_the_id_columns_are_never_ambiguous(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize(("source", "expected"), [("interactions", ((), ("country",))), ("users", (("country",), ()))])
-def test_source_chooses_between_two_tables(tables: Tables, source: str, expected: tuple[tuple[str, ...], ...]) -> None:
+def test_source_selects_one_of_two_tables(tables: Tables, source: str, expected: tuple[tuple[str, ...], ...]) -> None:
     found = find(tables, {"country": categorical("user", source=source)})
     assert (found.users, found.context) == expected
 
 
-def test_a_column_in_two_tables_asks_for_a_source(tables: Tables) -> None:
+def test_a_column_in_two_tables_requires_a_source(tables: Tables) -> None:
     with pytest.raises(ConfigError) as caught:
         find(tables, {"country": categorical("user")})
     assert caught.value.where == "fields.country"
     assert caught.value.hint == 'Write which one is meant: source = "interactions" or source = "users"'
 
 
-def test_two_fields_may_not_read_one_name_from_two_tables(tables: Tables) -> None:
+def test_two_fields_cannot_read_the_same_name_from_two_tables(tables: Tables) -> None:
     fields = {
         "home": categorical("user", column="country", source="users"),
         "place": categorical("user", column="country", source="interactions"),
@@ -96,7 +96,7 @@ def test_a_column_that_cannot_be_read_is_refused(
     assert getattr(caught.value, "where", "").startswith("fields")
 
 
-def test_a_table_that_is_not_set_is_named(tables: Tables) -> None:
+def test_a_table_that_is_not_configured_is_named(tables: Tables) -> None:
     alone = Tables(tables.interactions, None, None)
     with pytest.raises(DataError, match=r"users: not set.*Or set data\.users"):
         find(alone, {"gender": categorical("user")})
@@ -104,7 +104,7 @@ def test_a_table_that_is_not_set_is_named(tables: Tables) -> None:
         find(alone, {"genre": categorical("item", source="items")})
 
 
-def test_users_and_items_need_an_id_column_each(tables: Tables) -> None:
+def test_users_and_items_each_need_an_id_column(tables: Tables) -> None:
     schema = Schema.model_validate({"user_id": "id", "item_id": "id", "fields": {**USER, **ITEM}})
     with pytest.raises(ConfigError, match="one id column, 'id'"):
         find_columns(schema, tables)
@@ -114,12 +114,12 @@ def attributes(tables: Tables, *names: str) -> tuple[str, ...]:
     return find_attributes(DataConfig(attributes=names), Columns((), (), ("country",)), tables)
 
 
-def test_attributes_are_columns_of_the_items_table_that_no_field_reads(tables: Tables) -> None:
+def test_attributes_are_item_columns_without_a_field(tables: Tables) -> None:
     assert attributes(tables) == ()
     assert attributes(tables, "genre", "item_id", "country", "genre") == ("genre",)
 
 
-def test_attributes_that_are_not_there_are_named(tables: Tables, tmp_path: Path) -> None:
+def test_missing_attributes_are_named(tables: Tables, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no column 'gener'.*Did you mean 'genre'") as refused:
         attributes(tables, "genre", "gener")
     assert refused.value.where == "data.attributes"

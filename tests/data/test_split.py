@@ -12,7 +12,7 @@ from recall.data.split import TEST, TRAIN, VALID, carve, carve_last, column_part
 from recall.errors import ConfigError, DataError
 
 
-def test_a_column_names_the_parts() -> None:
+def test_a_column_assigns_the_parts() -> None:
     rule = ColumnSplit(by="column", train=("train", "more"), valid=("dev",))
     parts = column_parts(pl.Series(["dev", "train", "test", "more"]), rule, "x")
     assert parts.tolist() == [VALID, TRAIN, TEST, TRAIN]
@@ -20,7 +20,7 @@ def test_a_column_names_the_parts() -> None:
     assert column_parts(pl.Series([2, 0, 1]), numbered, "x").tolist() == [TEST, TRAIN, VALID]
 
 
-def test_values_that_name_no_part_are_listed() -> None:
+def test_values_without_a_part_are_listed() -> None:
     with pytest.raises(DataError) as caught:
         column_parts(pl.Series(["train", "tset", None, "tset", "holdout"]), ColumnSplit(by="column"), "a.csv, column 'split'")
     assert caught.value.what == "4 rows name no part of the split: 'holdout', 'tset', None"
@@ -47,13 +47,13 @@ def test_a_share_of_time_is_a_quantile_of_all_rows() -> None:
     assert parts.tolist() == [TEST if t >= 9 else VALID if t >= 6 else TRAIN for t in times]
 
 
-def test_rows_of_one_time_stay_together() -> None:
+def test_rows_with_equal_times_stay_in_one_part() -> None:
     times = pl.Series([1, 2, 2, 2, 2])
     parts = sorted_parts(np.array([0, 5]), times, 1, TimeSplit(by="time", test=0.6))
     assert parts.tolist() == [TRAIN, TEST, TEST, TEST, TEST]
 
 
-def test_a_time_is_in_the_unit_of_the_column() -> None:
+def test_a_split_time_uses_the_unit_of_the_column() -> None:
     times = pl.Series([10, 20, 30])
     assert sorted_parts(np.array([0, 3]), times, 1, TimeSplit(by="time", test=30, valid=20)).tolist() == [TRAIN, VALID, TEST]
     micro = times * 1_000_000
@@ -71,11 +71,11 @@ def test_a_split_by_time_needs_times(rule: TimeSplit | LastSplit) -> None:
         sorted_parts(np.array([0, 1]), None, 1, rule)
 
 
-def test_without_a_rule_everything_trains() -> None:
+def test_without_a_split_all_rows_are_for_training() -> None:
     assert sorted_parts(np.array([0, 3]), None, 1, NoSplit()).tolist() == [TRAIN] * 3
 
 
-def test_a_share_is_carved_once_and_the_same_for_one_seed() -> None:
+def test_a_validation_share_is_deterministic_for_a_seed() -> None:
     parts = np.array([TRAIN] * 90 + [TEST] * 10, dtype=np.int8)
     carved = carve(parts, 0.1, seed=4)
     assert np.bincount(carved).tolist() == [81, 9, 10]
@@ -87,7 +87,7 @@ def test_a_share_is_carved_once_and_the_same_for_one_seed() -> None:
     assert carve(parts, 0.0, seed=4) is parts
 
 
-def test_the_last_of_every_user_who_has_others_is_carved() -> None:
+def test_the_last_interaction_of_users_with_several_is_for_validation() -> None:
     user = np.array([0, 0, 0, 1, 2, 2, 2])
     parts = np.array([TRAIN, TRAIN, TEST, TRAIN, TRAIN, TRAIN, TRAIN], dtype=np.int8)
     assert carve_last(parts, 1, user).tolist() == [TRAIN, VALID, TEST, TRAIN, TRAIN, TRAIN, VALID]
@@ -97,7 +97,7 @@ def test_the_last_of_every_user_who_has_others_is_carved() -> None:
     assert carve_last(parts, 0, user) is parts
 
 
-def test_only_what_may_be_drawn_is_carved() -> None:
+def test_validation_rows_are_drawn_only_from_the_permitted_rows() -> None:
     parts = np.zeros(40, dtype=np.int8)
     among = np.arange(40) >= 30
     carved = carve(parts, 0.5, 0, among)
@@ -110,7 +110,7 @@ def drawn(users: list[str], items: list[str], seed: int = 0, **shares: float) ->
     return random_parts(id_hashes(pl.Series(users)), id_hashes(pl.Series(items)), rule, seed).tolist()
 
 
-def test_random_parts_depend_on_the_pair_and_the_seed_alone() -> None:
+def test_random_parts_depend_only_on_the_pair_and_the_seed() -> None:
     users, items = [f"u{n % 40}" for n in range(2000)], [f"i{n % 49}" for n in range(2000)]
     parts = drawn(users, items)
     assert drawn(users[::-1], items[::-1]) == parts[::-1]
@@ -121,19 +121,19 @@ def test_random_parts_depend_on_the_pair_and_the_seed_alone() -> None:
         assert parts[:1960].count(part) / 1960 == pytest.approx(share, abs=0.025)
 
 
-def test_a_user_and_an_item_of_one_name_may_change_places() -> None:
+def test_swapped_user_and_item_ids_are_different_pairs() -> None:
     names = [f"x{n}" for n in range(300)]
     assert drawn(names, names[::-1]) != drawn(names[::-1], names)
 
 
-def test_another_validation_share_leaves_the_test_part_as_it_is() -> None:
+def test_the_validation_share_does_not_change_the_test_part() -> None:
     users, items = [f"u{n}" for n in range(500)], ["i"] * 500
     first, second = drawn(users, items, valid=0.0), drawn(users, items, valid=0.4)
     assert [part == TEST for part in first] == [part == TEST for part in second]
     assert VALID not in first
 
 
-def test_a_random_split_needs_no_time_and_no_test_pair_is_known(tmp_path: Path) -> None:
+def test_a_random_split_needs_no_times_and_has_no_test_pair_in_training(tmp_path: Path) -> None:
     rows = "".join(f"u{n % 17},i{n % 13}\n" for n in range(400))  # every pair about twice
     (tmp_path / "e.csv").write_text("user_id,item_id\n" + rows)
     fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}

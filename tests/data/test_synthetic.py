@@ -13,7 +13,7 @@ def shop() -> Synthetic:
     return generate(SMALL)
 
 
-def test_sizes_are_as_asked_and_ids_belong_to_the_tables(shop: Synthetic) -> None:
+def test_sizes_are_as_requested_and_ids_are_in_the_tables(shop: Synthetic) -> None:
     assert (len(shop.users), len(shop.items), len(shop.interactions)) == (120, 80, 2_400)
     assert shop.users["user_id"].n_unique() == 120
     assert shop.items["item_id"].n_unique() == 80
@@ -22,11 +22,11 @@ def test_sizes_are_as_asked_and_ids_belong_to_the_tables(shop: Synthetic) -> Non
     assert shop.interactions["time"].is_sorted()
 
 
-def test_nobody_chooses_an_item_twice(shop: Synthetic) -> None:
+def test_users_choose_each_item_at_most_once(shop: Synthetic) -> None:
     assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
 
 
-def test_the_tables_have_every_kind_of_column_and_some_gaps(shop: Synthetic) -> None:
+def test_the_tables_have_all_column_types_and_missing_values(shop: Synthetic) -> None:
     assert shop.items.schema["tags"] == pl.List(pl.String)
     assert shop.items.schema["price"] == pl.Float64
     assert 0 < shop.users["age"].null_count() < 30
@@ -34,7 +34,7 @@ def test_the_tables_have_every_kind_of_column_and_some_gaps(shop: Synthetic) -> 
     assert shop.interactions["daypart"].n_unique() == 4
 
 
-def test_a_seed_fixes_everything(shop: Synthetic) -> None:
+def test_a_seed_determines_everything(shop: Synthetic) -> None:
     again, other = generate(SMALL), generate(SyntheticConfig(users=120, items=80, interactions=2_400, seed=4))
     assert again.interactions.equals(shop.interactions)
     assert again.items.equals(shop.items)
@@ -42,7 +42,7 @@ def test_a_seed_fixes_everything(shop: Synthetic) -> None:
     assert not other.interactions.equals(shop.interactions)
 
 
-def test_the_truth_ranks_what_was_chosen_above_chance(shop: Synthetic) -> None:
+def test_true_preferences_rank_chosen_items_above_chance(shop: Synthetic) -> None:
     """The mean rank of a choice by its own utility, without what came before, is far from the middle."""
     truth, events = shop.truth, shop.interactions
     users = np.searchsorted(np.sort(shop.users["user_id"].to_numpy()), events["user_id"].to_numpy())
@@ -58,14 +58,14 @@ def test_the_truth_ranks_what_was_chosen_above_chance(shop: Synthetic) -> None:
     assert rank.mean() < 0.3 * 80
 
 
-def test_a_large_catalogue_is_drawn_from_a_part_of_it() -> None:
+def test_users_of_a_large_catalogue_consider_a_part_of_it() -> None:
     shop = generate(SyntheticConfig(users=50, items=500, interactions=600, considered=100))
     assert 400 < len(shop.interactions) <= 600  # repeats are left out
     assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
 
 
 @pytest.mark.parametrize(("name", "value"), [("users", 0), ("items", 0), ("interactions", 0), ("interactions", 10_000)])
-def test_impossible_sizes_are_refused_by_name(name: str, value: int) -> None:
+def test_invalid_sizes_are_refused_by_name(name: str, value: int) -> None:
     with pytest.raises(ConfigError) as refused:
         SyntheticConfig(**{"users": 10, "items": 10, "interactions": 10, name: value})
     assert refused.value.where == name

@@ -8,7 +8,7 @@ from recall.data.tables import read_table, read_tables
 from recall.errors import DataError
 
 
-def test_parquet_keeps_its_types_and_a_csv_is_all_text(tmp_path: Path) -> None:
+def test_parquet_keeps_types_and_csv_is_text(tmp_path: Path) -> None:
     frame = pl.DataFrame({"id": [7, 8], "share": [0.5, None]})
     frame.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.csv").write_text("id,share,tags\n007,0.5,a|b\n8,,\n")
@@ -17,7 +17,7 @@ def test_parquet_keeps_its_types_and_a_csv_is_all_text(tmp_path: Path) -> None:
     assert read.to_dict(as_series=False) == {"tags": ["a|b", None], "id": ["007", "8"], "share": ["0.5", None]}
 
 
-def test_a_folder_of_parquet_is_one_table_in_order_of_names(tmp_path: Path) -> None:
+def test_a_parquet_folder_is_one_table_in_name_order(tmp_path: Path) -> None:
     folder = tmp_path / "events.parquet"
     folder.mkdir()
     for part in (2, 0, 1):
@@ -26,7 +26,7 @@ def test_a_folder_of_parquet_is_one_table_in_order_of_names(tmp_path: Path) -> N
     assert read_table(folder).collect(["part"])["part"].to_list() == [0, 0, 1, 1, 2, 2]
 
 
-def test_special_types_become_plain_ones(tmp_path: Path) -> None:
+def test_special_types_are_converted(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     frame = pl.DataFrame(
         {
@@ -42,7 +42,7 @@ def test_special_types_become_plain_ones(tmp_path: Path) -> None:
     assert read["price"].to_list() == [1.5, 2.0]
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_file_gets_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").touch()
     with pytest.raises(DataError) as caught:
         read_table(tmp_path / "interaction.csv")
@@ -52,7 +52,7 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
         read_table(tmp_path / "nowhere" / "a.csv")
 
 
-def test_a_missing_column_names_its_neighbour(tmp_path: Path) -> None:
+def test_a_missing_column_gets_a_suggestion(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,item_id\n1,2\n")
     with pytest.raises(DataError, match=r"a\.csv: there is no column 'userid'\. Did you mean 'user_id'\?"):
         read_table(tmp_path / "a.csv").collect(["userid"])
@@ -68,7 +68,7 @@ def test_a_missing_column_names_its_neighbour(tmp_path: Path) -> None:
         ("a.json", b"{}", "must be .parquet or .csv"),
     ],
 )
-def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_an_invalid_table_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -86,7 +86,7 @@ def test_a_truncated_parquet_is_refused(tmp_path: Path) -> None:
         read_table(path).collect(["a"])
 
 
-def test_a_type_that_no_field_reads_is_refused_only_when_it_is_wanted(tmp_path: Path) -> None:
+def test_an_unsupported_type_is_refused_only_if_used(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pl.DataFrame({"a": [1], "blob": [b"x"], "thing": [{"x": 1}]}).write_parquet(path)
     table = read_table(path)
@@ -97,7 +97,7 @@ def test_a_type_that_no_field_reads_is_refused_only_when_it_is_wanted(tmp_path: 
         table.collect(["thing"])
 
 
-def test_only_the_tables_that_are_named_are_there(tmp_path: Path) -> None:
+def test_only_configured_tables_are_loaded(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [1]}).write_parquet(tmp_path / "interactions.parquet")
     pl.DataFrame({"item_id": [1]}).write_parquet(tmp_path / "things.parquet")
     tables = read_tables(DataConfig(items="things.parquet"), tmp_path)
@@ -107,7 +107,7 @@ def test_only_the_tables_that_are_named_are_there(tmp_path: Path) -> None:
     assert tables.items.columns == ["item_id"]
 
 
-def test_null_spellings_are_missing_values_in_csv_and_nothing_else_is(tmp_path: Path) -> None:
+def test_only_the_configured_null_texts_are_missing_in_csv(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,age\n1,NA\n2,\\N\n3,na\n4,\n5,NAN\n")
     assert read_table(tmp_path / "a.csv").collect(["age"])["age"].to_list() == ["NA", "\\N", "na", None, "NAN"]
     read = read_table(tmp_path / "a.csv", ["NA", "\\N"]).collect(["age"])["age"].to_list()
@@ -130,7 +130,7 @@ def write_three(folder: Path) -> DataConfig:
     )
 
 
-def test_each_table_may_have_its_own_name_for_the_id_and_all_share_the_null_spellings(tmp_path: Path) -> None:
+def test_id_names_are_per_table_and_null_texts_are_shared(tmp_path: Path) -> None:
     tables = read_tables(write_three(tmp_path), tmp_path)
     assert tables.users is not None
     assert tables.items is not None
@@ -140,7 +140,7 @@ def test_each_table_may_have_its_own_name_for_the_id_and_all_share_the_null_spel
     assert tables.users.where("userId") == f"{tmp_path / 'u.csv'}, column 'id'"  # as the file has it
 
 
-def test_an_id_column_that_is_not_there_or_would_be_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_missing_or_ambiguous_id_column_is_refused(tmp_path: Path) -> None:
     config = write_three(tmp_path)
     with pytest.raises(DataError, match=r"i\.csv: there is no column 'movies'\. Did you mean 'movie'\?"):
         read_tables(config.model_copy(update={"id_in_items": "movies"}), tmp_path)
@@ -150,7 +150,7 @@ def test_an_id_column_that_is_not_there_or_would_be_there_twice_is_refused(tmp_p
 
 
 @pytest.mark.parametrize("head", ["user_id,item_id,user_id", '"item_id",user_id,item_id', "a,b,c,b,a"])
-def test_two_columns_of_one_name_are_refused_and_named(tmp_path: Path, head: str) -> None:
+def test_duplicate_column_names_are_refused(tmp_path: Path, head: str) -> None:
     (tmp_path / "e.csv").write_text(f"{head}\n{','.join('x' for _ in head.split(','))}\n")
     names = head.replace('"', "").split(",")
     twice = ", ".join(repr(name) for name in sorted(set(names)) if names.count(name) > 1)

@@ -56,7 +56,7 @@ def served(tmp_path: Path) -> Iterator[Recommender]:
     loaded.close()
 
 
-def test_a_column_that_is_named_is_read_as_it_is_written_and_others_are_not(tmp_path: Path) -> None:
+def test_listed_columns_keep_their_text_and_others_are_converted(tmp_path: Path) -> None:
     write(tmp_path)
     plain, kept = load_dataset(config(()), tmp_path), load_dataset(config(), tmp_path)
     assert plain.items["code"].to_list() == ["1", "1.5", "2.5", "3"]
@@ -70,7 +70,7 @@ def test_a_column_that_is_named_is_read_as_it_is_written_and_others_are_not(tmp_
     assert said == {"item_id", "label", "parts"}
 
 
-def test_requests_live_items_filters_and_rebuilds_keep_to_it(served: Recommender, tmp_path: Path) -> None:
+def test_requests_upserts_filters_and_rebuilds_keep_the_text(served: Recommender, tmp_path: Path) -> None:
     asked = [served.recommend(Request("1", context={"asked": value})) for value in ("1.0", "1", "2.50", "2.5")]
     assert [one.unknown for one in asked] == [(), ("asked",), (), ("asked",)]
     served.items.upsert({"a": {"code": "1.50"}, "b": {"code": "1.5"}, "c": {"code": "1.50", "label": "1.500"}})
@@ -93,7 +93,7 @@ def test_requests_live_items_filters_and_rebuilds_keep_to_it(served: Recommender
     after.close()
 
 
-def test_ids_are_kept_too_also_when_tables_are_joined(tmp_path: Path) -> None:
+def test_id_texts_are_kept_when_tables_are_joined(tmp_path: Path) -> None:
     run = parse_config(
         {
             "data": {"interactions": "e.csv", "items": "i.csv", "text": ["item_id"]},
@@ -125,7 +125,9 @@ def test_ids_are_kept_too_also_when_tables_are_joined(tmp_path: Path) -> None:
         (("code",), DataError, "stores as Float64.*the original text of its values is lost"),
     ],
 )
-def test_what_cannot_be_kept_is_named(tmp_path: Path, text: tuple[str, ...], error: type[Exception], said: str) -> None:
+def test_columns_that_cannot_be_kept_as_text_are_named(
+    tmp_path: Path, text: tuple[str, ...], error: type[Exception], said: str
+) -> None:
     write(tmp_path)
     table = pl.read_csv(tmp_path / "i.csv").with_columns(number=pl.lit(1.0), code=pl.lit(1.5))
     table.write_parquet(tmp_path / "i.parquet")

@@ -38,7 +38,7 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("t.time", list(range(60)), 1, "order the rows of a user"),
     ],
 )
-def test_times_are_known_by_what_they_hold(name: str, values: Any, rank: int, reason: str) -> None:
+def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int, reason: str) -> None:
     told = found(name, values)
     assert told is not None
     assert told.rank[0] == rank
@@ -67,16 +67,16 @@ def test_times_are_known_by_what_they_hold(name: str, values: Any, rank: int, re
         ("days", [20_209_900 + n for n in range(60)]),  # no month has the number 99
     ],
 )
-def test_what_is_called_like_a_time_or_looks_like_one_need_not_be_one(name: str, values: Any) -> None:
+def test_names_and_values_like_times_are_not_always_times(name: str, values: Any) -> None:
     assert found(name, values) is None
 
 
-def test_a_time_that_some_rows_lack_is_not_read() -> None:
+def test_a_time_column_with_missing_values_is_not_used() -> None:
     told = found("ts", [None, *SECONDS[1:]])
     assert told is not None
     assert not told.readable
     assert "1.7% of the rows have none" in told.reason
 
 
-def test_a_log_of_one_visit_a_user_still_has_a_time() -> None:
+def test_a_log_with_one_visit_per_user_still_has_times() -> None:
     assert found("timestamp", [1_600_000_000 + 500 * (n // 6) for n in range(60)]) is not None

@@ -18,14 +18,14 @@ def batch(rows, fields):
     return SparseBatch.of(rows, torch.float64, fields)
 
 
-def test_every_field_of_both_sides_is_left_out_in_turn(world):
+def test_every_field_of_both_sides_is_ablated(world):
     ablation = ablation_of(world)
     assert [worth.field for worth in ablation.fields] == list(world.config.fields)
     assert [worth.side for worth in ablation.fields] == [field.side for field in world.config.fields.values()]
     assert ablation.requests == len(world.held)
 
 
-def test_without_a_field_is_with_its_parameters_at_zero(world):
+def test_ablating_a_field_zeroes_its_parameters(world):
     """A model whose rows of one field are all zero scores as if the field were not there."""
     encoder, dataset = world.encoder, world.dataset
     contexts = build_contexts(dataset, encoder, world.held.event)
@@ -47,7 +47,7 @@ def test_without_a_field_is_with_its_parameters_at_zero(world):
         assert worth.metrics["ndcg@3"].value == pytest.approx(np.mean(found)), worth.field
 
 
-def test_each_stands_beside_the_whole_model(world):
+def test_each_ablation_is_compared_with_the_full_model(world):
     ablation = ablation_of(world)
     assert set(ablation.whole) == {f"{name}@{k}" for name in ("recall", "ndcg") for k in (1, 3)}
     for worth in ablation.fields:
@@ -67,5 +67,5 @@ def test_each_stands_beside_the_whole_model(world):
         ({"lower", "higher"}, "mixed"),
     ],
 )
-def test_a_word_is_said_only_where_an_interval_leaves_zero_out(verdicts, word):
+def test_a_verdict_requires_an_interval_that_excludes_0(verdicts, word):
     assert _word(verdicts) == word

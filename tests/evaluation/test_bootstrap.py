@@ -11,18 +11,18 @@ def judged(values, user=None):
     return PerRequestMetrics(np.arange(len(values)) if user is None else np.asarray(user), {"recall@10": values})
 
 
-def test_the_value_is_the_mean_over_requests_and_equal_values_leave_no_width():
+def test_the_value_is_the_mean_and_equal_values_have_no_width():
     figure = estimate(judged([0.5, 0.5, 0.5]), 100, seed=0)["recall@10"]
     assert figure == Estimate(value=0.5, low=0.5, high=0.5)
     assert estimate(judged([1, 0, 0, 1], [0, 0, 0, 1]), 50, seed=0)["recall@10"].value == 0.5
 
 
-def test_intervals_are_left_out_on_request_and_for_a_single_user():
+def test_intervals_are_omitted_on_request_and_for_a_single_user():
     assert estimate(judged([0, 1]), 0, seed=0)["recall@10"] == Estimate(value=0.5)
     assert estimate(judged([0, 1], [3, 3]), 100, seed=0)["recall@10"] == Estimate(value=0.5)
 
 
-def test_equal_seeds_draw_equally_whatever_the_blocks(monkeypatch):
+def test_equal_seeds_give_equal_draws_for_any_blocking(monkeypatch):
     figures = judged(np.random.default_rng(0).random(40))
     first = estimate(figures, 200, seed=7)
     assert estimate(figures, 200, seed=7) == first
@@ -31,7 +31,7 @@ def test_equal_seeds_draw_equally_whatever_the_blocks(monkeypatch):
     assert estimate(figures, 200, seed=7) == first
 
 
-def test_intervals_of_independent_users_cover_the_truth_about_95_times_in_100():
+def test_intervals_cover_the_truth_in_about_95_percent():
     random = np.random.default_rng(1)
     covered = 0
     for trial in range(300):
@@ -40,7 +40,7 @@ def test_intervals_of_independent_users_cover_the_truth_about_95_times_in_100():
     assert 0.90 <= covered / 300 <= 0.985
 
 
-def test_intervals_stay_honest_when_each_user_asks_many_alike_requests():
+def test_intervals_are_valid_for_correlated_requests_of_a_user():
     """100 users of 20 identical requests hold the evidence of 100 requests; drawing requests would claim 2,000."""
     random = np.random.default_rng(2)
     covered, widths = 0, []
@@ -58,7 +58,7 @@ def test_users_with_more_requests_weigh_more():
     assert (figure.value, figure.low, figure.high) == (0.9, 0, 1)
 
 
-def test_a_paired_difference_is_seen_where_separate_intervals_overlap():
+def test_a_paired_difference_is_detected_despite_overlapping_intervals():
     random = np.random.default_rng(3)
     easy = random.random(200)
     better, worse = judged(easy + 0.02 + 0.01 * random.random(200)), judged(easy)
@@ -80,18 +80,18 @@ def test_equal_answers_are_undecided():
     assert compare(judged([1, 1]), judged([0, 0.5]), 0, seed=0)["recall@10"].verdict == "undecided"
 
 
-def test_a_ratio_to_nothing_is_left_out():
+def test_a_ratio_to_0_is_omitted():
     assert compare(judged([1, 1]), judged([0, 0]), 100, seed=0)["recall@10"].ratio is None
     nearly = compare(judged([1, 1, 1]), judged([0, 0, 1]), 100, seed=0)["recall@10"]
     assert (nearly.ratio.value, nearly.ratio.low, nearly.ratio.high) == (pytest.approx(3), None, None)
 
 
-def test_answers_to_other_requests_are_not_compared():
+def test_metrics_of_different_requests_are_not_compared():
     with pytest.raises(DataError, match="3 and 2 requests"):
         compare(judged([1, 1, 1]), judged([1, 1]), 10, seed=0)
 
 
-def test_intervals_of_many_users_are_those_of_the_normal_distribution():
+def test_intervals_of_many_users_approach_the_normal_distribution():
     random = np.random.default_rng(6)
     figures = PerRequestMetrics(np.arange(10_000), {f"m{i}": random.random(10_000) for i in range(6)})
     for name, found in estimate(figures, 1000, seed=0).items():

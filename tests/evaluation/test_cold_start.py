@@ -27,7 +27,7 @@ def mean_recall(world, scores_of):
     return np.mean(values)
 
 
-def test_the_whole_model_is_what_is_served(world):
+def test_the_full_model_equals_the_served_one(world):
     def scores(row, _):
         answer = world.recommender.recommend(world.request(row, exclude=()))
         by_id = {item.item_id: item.score for item in answer.items}
@@ -36,7 +36,7 @@ def test_the_whole_model_is_what_is_served(world):
     assert cold_of(world).whole["recall@3"].value == pytest.approx(mean_recall(world, scores))
 
 
-def test_a_new_item_is_one_whose_id_was_never_met(world):
+def test_a_new_item_has_an_unknown_id(world):
     bundle = world.recommender.bundle
     catalogue = bundle.items().to_dicts()
 
@@ -53,7 +53,7 @@ def test_a_new_item_is_one_whose_id_was_never_met(world):
     assert masked.metrics["recall@3"].value == pytest.approx(mean_recall(world, scores))
 
 
-def test_a_new_user_is_one_whose_id_was_never_met(world):
+def test_a_new_user_has_an_unknown_id(world):
     def scores(row, _):
         asked = world.request(row, exclude=())
         record = world.recommender.users.get(asked.user_id)
@@ -68,7 +68,7 @@ def test_a_new_user_is_one_whose_id_was_never_met(world):
     assert masked.metrics["recall@3"].value == pytest.approx(mean_recall(world, scores))
 
 
-def test_history_alone_is_a_request_that_says_nothing_else(world):
+def test_history_only_requests_contain_nothing_else(world):
     def scores(row, _):
         answer = world.recommender.recommend(world.request(row, exclude=(), user_id=None, context={}))
         by_id = {item.item_id: item.score for item in answer.items}
@@ -83,7 +83,7 @@ def test_history_alone_is_a_request_that_says_nothing_else(world):
         assert masked.metrics["recall@3"].value == pytest.approx(mean_recall(world, scores))
 
 
-def test_every_figure_stands_beside_the_whole_model_s(world):
+def test_every_metric_is_compared_with_the_full_model(world):
     cold = cold_of(world)
     for part in (cold.new_items, cold.new_users):
         for name, compared in part.comparison.items():

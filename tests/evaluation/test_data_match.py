@@ -20,13 +20,13 @@ def changed(folder: Path, config: RunConfig, **columns: pl.Expr) -> Dataset:
     return load_dataset(config, folder)
 
 
-def test_the_data_of_a_bundle_are_known_to_it(recommender: Recommender, tiny_folder: Path, tiny_config: RunConfig) -> None:
+def test_a_bundle_recognises_its_data(recommender: Recommender, tiny_folder: Path, tiny_config: RunConfig) -> None:
     dataset = changed(tiny_folder, tiny_config, strength=pl.col("strength") + 1)
     match = match_data(dataset, recommender.bundle, len(recommender.users), recommender.users.get)
     assert (match.items, match.users, match.pairs, match.fields, match.foreign) == (1.0, 1.0, 1.0, "", False)
 
 
-def test_other_ids_are_refused_with_what_is_known(recommender: Recommender, tiny_folder: Path, tiny_config: RunConfig) -> None:
+def test_data_with_other_ids_are_refused(recommender: Recommender, tiny_folder: Path, tiny_config: RunConfig) -> None:
     dataset = changed(tiny_folder, tiny_config, item_id="other " + pl.col("item_id"))
     with pytest.raises(DataError, match=r"was trained on other data than these tables \(it knows 0\.0% of the items, 100\.0%"):
         evaluate(recommender, dataset, tiny_config, TEST)
@@ -37,7 +37,7 @@ def test_other_ids_are_refused_with_what_is_known(recommender: Recommender, tiny
         evaluate(recommender, dataset, tiny_config, TEST)
 
 
-def test_equal_ids_of_other_things_are_told_by_their_interactions(
+def test_equal_ids_of_other_data_are_detected_by_interactions(
     recommender: Recommender, tiny_folder: Path, tiny_config: RunConfig
 ) -> None:
     known = pl.read_parquet(tiny_folder / "interactions.parquet").select("user_id", "item_id").unique()
@@ -49,7 +49,7 @@ def test_equal_ids_of_other_things_are_told_by_their_interactions(
         evaluate(recommender, dataset, tiny_config, TEST)
 
 
-def test_a_run_goes_on_with_data_that_have_something_in_common(
+def test_partly_common_data_are_accepted(
     published: Path, tiny_additions: Path, tiny_folder: Path, tiny_config: RunConfig
 ) -> None:
     config = tiny_config.model_copy(update={"model": tiny_config.model.model_copy(update={"k": 4})})

@@ -49,7 +49,7 @@ def predicted(dataset, recommender, rows, before):
     return [one.score for one in recommender.predict(pairs)]
 
 
-def test_rows_are_scored_as_predict_scores_them(world):
+def test_rows_are_scored_like_predict(world):
     _, dataset, recommender = world
     rows = labelled(recommender.bundle, dataset, TEST, 10**6, 0)
     events = dataset.select(TEST)
@@ -65,7 +65,7 @@ def test_rows_are_scored_as_predict_scores_them(world):
     assert rows.left_out == 0
 
 
-def test_what_is_drawn_was_never_taken_and_is_drawn_anew_by_seed(tmp_path):
+def test_drawn_negatives_are_unobserved_and_depend_on_the_seed(tmp_path):
     _, dataset, recommender = published(tmp_path, labels=False)
     taken = {(user, item) for user, item in dataset.events.select("user", "item").rows()}
     power = labelled(recommender.bundle, dataset, TEST, 10**6, 0).power
@@ -86,7 +86,7 @@ def test_what_is_drawn_was_never_taken_and_is_drawn_anew_by_seed(tmp_path):
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0])
-def test_draws_follow_the_power_of_the_count_among_what_was_never_taken(tmp_path, power):
+def test_draws_follow_the_power_of_the_count_of_unobserved_items(tmp_path, power):
     taken = [("a", "x")] + [(f"u{n}", "y") for n in range(3)] + [("v", "z")]
     pl.DataFrame(taken, schema=["user_id", "item_id"], orient="row").write_parquet(tmp_path / "e.parquet")
     fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
@@ -96,14 +96,14 @@ def test_draws_follow_the_power_of_the_count_among_what_was_never_taken(tmp_path
     np.testing.assert_allclose(shares, [0, 0.5, 0.5] if power == 0 else [0, 0.75, 0.25], atol=0.03)
 
 
-def test_a_user_who_has_everything_has_nothing_todraw_untaken(tmp_path):
+def test_a_user_with_all_items_has_no_negatives(tmp_path):
     pl.DataFrame({"user_id": ["a", "a", "b"], "item_id": ["x", "y", "x"]}).write_parquet(tmp_path / "e.parquet")
     fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
     dataset = load_dataset(parse_config({"data": {"interactions": "e.parquet"}, "fields": fields}), tmp_path)
     assert draw_untaken(dataset, np.array([0, 1], dtype=np.int32), 0.0, np.random.default_rng(0)).tolist() == [-1, 1]
 
 
-def test_the_figures_are_those_of_the_rows(world):
+def test_metrics_match_the_rows(world):
     config, dataset, recommender = world
     rows = labelled(recommender.bundle, dataset, TEST, 10**6, 3)
     found = discriminate(recommender.bundle, dataset, TEST, config.evaluation, 3)
@@ -129,14 +129,14 @@ def test_the_figures_are_those_of_the_rows(world):
     assert found.calibration.constant == pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate))
 
 
-def test_it_stands_in_the_report(world):
+def test_the_report_includes_probabilities(world):
     config, dataset, recommender = world
     expected = discriminate(recommender.bundle, dataset, TEST, config.evaluation, config.seed)
     found = evaluate(recommender, dataset, config).discrimination
     assert found.model_copy(update={"seconds": 0.0}) == expected.model_copy(update={"seconds": 0.0})
 
 
-def test_most_rows_means_whole_users(world):
+def test_a_row_limit_keeps_complete_users(world):
     _, dataset, recommender = world
     every = labelled(recommender.bundle, dataset, TEST, 10**6, 0)
     few = labelled(recommender.bundle, dataset, TEST, 20, 0)
@@ -145,7 +145,7 @@ def test_most_rows_means_whole_users(world):
         assert (few.user == user).sum() == (every.user == user).sum()
 
 
-def test_only_log_loss_is_asked_for_probabilities(tmp_path):
+def test_only_log_loss_models_are_evaluated_for_probabilities(tmp_path):
     for labels in (True, False):
         folder = tmp_path / str(labels)
         folder.mkdir()

@@ -44,7 +44,7 @@ def text_of(report):
     return text.getvalue()
 
 
-def test_recall_is_that_of_the_models_own_scores(judged):
+def test_recall_is_based_on_model_scores(judged):
     config, dataset, encoder, model, _, report = judged
     known = np.flatnonzero(dataset.events["split"].to_numpy() < TEST)
     held = held_out(dataset, config.evaluation, dataset.select(TEST), known)
@@ -70,7 +70,7 @@ def test_recall_is_that_of_the_models_own_scores(judged):
     assert difference == pytest.approx(np.mean(hits) - np.mean(popular_hits))
 
 
-def test_says_what_was_asked(judged):
+def test_the_report_describes_the_protocol(judged):
     config, dataset, _, _, recommender, report = judged
     assert (report.part, report.mask) == ("test", config.evaluation.mask)
     assert report.requests == report.relevant == len(dataset.select(TEST))
@@ -92,7 +92,7 @@ def test_every_metric_has_its_interval(judged):
         assert 0 <= figures.gini["gini@3"] < 1
 
 
-def test_json_and_back(judged):
+def test_the_report_round_trips_through_json(judged):
     *_, report = judged
     assert EvaluationReport.model_validate_json(report.model_dump_json()) == report
 
@@ -106,7 +106,7 @@ def test_the_table_names_every_metric_and_the_protocol(judged):
     assert "100.0000% of the exact lists" in shown
 
 
-def test_an_item_that_the_bundle_lacks_is_a_miss_and_is_counted(judged, tmp_path):
+def test_an_item_missing_in_the_bundle_is_a_counted_miss(judged, tmp_path):
     config, _, _, _, recommender, _ = judged
     folder = tmp_path / "later"
     folder.mkdir()
@@ -122,7 +122,7 @@ def test_an_item_that_the_bundle_lacks_is_a_miss_and_is_counted(judged, tmp_path
     assert report.items == len(dataset.items) - 1
 
 
-def test_items_that_only_the_bundle_has_take_their_places_in_the_lists(judged, tmp_path):
+def test_items_only_in_the_bundle_keep_their_ranks(judged, tmp_path):
     """Data that no longer hold an item: the bundle still returns it, and what stands behind it does not move up."""
     config, dataset, _, _, recommender, _ = judged
     write_tiny_tables(tmp_path)
@@ -137,7 +137,7 @@ def test_items_that_only_the_bundle_has_take_their_places_in_the_lists(judged, t
     assert report.model.coverage == whole.model.coverage == {f"coverage@{len(dataset.items)}": 1.0}
 
 
-def test_users_that_the_bundle_does_not_hold_are_counted(judged, tmp_path):
+def test_users_missing_in_the_bundle_are_counted(judged, tmp_path):
     config, _, _, _, recommender, report = judged
     assert report.strangers == 0
     assert report.context_columns == recommender.bundle.encoder.context_columns
@@ -154,7 +154,7 @@ def timeless(report):
     return values
 
 
-def test_what_is_known_of_the_model_agrees_wherever_it_is_said(judged):
+def test_model_metadata_are_consistent(judged):
     *_, report = judged
     (usual,) = [point for point in report.dial.points if point.popularity == 1]
     assert usual.recall.value == pytest.approx(report.model.metrics["recall@3"].value)
@@ -164,7 +164,7 @@ def test_what_is_known_of_the_model_agrees_wherever_it_is_said(judged):
     assert report.dial.requests == report.cold.requests == report.requests
 
 
-def test_at_most_so_many_requests_are_asked_again(judged):
+def test_the_number_of_repeated_requests_is_limited(judged):
     config, dataset, _, _, recommender, report = judged
     few = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"sample": 5})})
     again = evaluate(recommender, dataset, few)
@@ -172,14 +172,14 @@ def test_at_most_so_many_requests_are_asked_again(judged):
     assert again.model == report.model
 
 
-def test_pieces_change_nothing(judged, monkeypatch):
+def test_chunking_does_not_change_results(judged, monkeypatch):
     config, dataset, _, _, recommender, report = judged
     monkeypatch.setattr(evaluation, "_AT_ONCE", 5)
     again = evaluate(recommender, dataset, config)
     assert timeless(again) == timeless(report)
 
 
-def test_a_bundle_against_itself_is_not_told_apart(judged):
+def test_a_bundle_does_not_differ_from_itself(judged):
     config, dataset, _, _, recommender, report = judged
     again = evaluate(recommender, dataset, config, against=[recommender])
     assert again.rivals[0].model == report.model
@@ -192,7 +192,7 @@ def test_a_bundle_against_itself_is_not_told_apart(judged):
     assert report.rivals == ()
 
 
-def test_another_bundle_is_asked_the_same(judged, tmp_path):
+def test_another_bundle_gets_the_same_requests(judged, tmp_path):
     config, dataset, _, _, recommender, report = judged
     few = {name: config.fields[name] for name in ("gender", "item_id")}
     other_config = config.model_copy(update={"fields": few})
@@ -214,7 +214,7 @@ def test_another_bundle_is_asked_the_same(judged, tmp_path):
     assert timeless(compared.model_copy(update={"rivals": ()})) == timeless(report)
 
 
-def test_fields_are_left_out_where_that_is_asked_for(judged):
+def test_ablation_runs_on_request(judged):
     config, dataset, _, _, recommender, report = judged
     asked = evaluate(recommender, dataset, config, ablated=True)
     assert report.ablation is None
@@ -226,13 +226,13 @@ def test_fields_are_left_out_where_that_is_asked_for(judged):
     assert EvaluationReport.model_validate_json(asked.model_dump_json()) == asked
 
 
-def test_how_it_was_asked_is_said_as_it_was(judged):
+def test_the_report_describes_the_requests(judged):
     config, *_, report = judged
     assert config.evaluation.request == "context"
     assert report.request == "row"  # each row has a history of its own
 
 
-def test_refuses_what_cannot_be_judged(judged, tmp_path):
+def test_invalid_evaluations_are_refused(judged, tmp_path):
     *_, recommender, _ = judged
     for at in ([5, 2000], [0], []):
         with pytest.raises(ConfigError, match=r"evaluation\.at"):

@@ -11,7 +11,7 @@ from tests.evaluation import reference
 
 
 @given(st.data())
-def test_top_rows_agree_with_a_full_sort_ties_by_row(data):
+def test_top_rows_match_a_full_sort_with_ties_by_row(data):
     queries, items, d = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 40)), data.draw(st.integers(1, 2))
     small = st.integers(-2, 2)  # few values, so ties are common and every product is exact
     phi = np.array(data.draw(st.lists(small, min_size=queries * d, max_size=queries * d)), np.float32).reshape(queries, d)
@@ -28,7 +28,7 @@ def test_top_rows_agree_with_a_full_sort_ties_by_row(data):
 
 @pytest.mark.parametrize("scored", [0, 1, 5, 9])
 @pytest.mark.parametrize("masked", [0, 30, 195, 200])
-def test_where_most_items_tie_the_first_rows_are_taken(scored, masked):
+def test_with_many_ties_the_first_rows_win(scored, masked):
     items, n = 200, 6
     random = np.random.default_rng(scored)
     psi = np.zeros((items, 1), dtype=np.float32)
@@ -41,7 +41,7 @@ def test_where_most_items_tie_the_first_rows_are_taken(scored, masked):
         assert row.tolist() == expected + [-1] * (n - len(expected))
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_blocking_does_not_change_results(monkeypatch):
     random = np.random.default_rng(0)
     phi, psi = random.normal(size=(50, 4)).astype(np.float32), random.normal(size=(30, 4)).astype(np.float32)
     masked = ItemLists.from_pairs(random.integers(0, 50, 200), random.integers(0, 30, 200), 50)
@@ -51,7 +51,7 @@ def test_blocks_change_nothing(monkeypatch):
     assert not masked.contains(whole).any()
 
 
-def test_block_world_is_ranked_perfectly_and_against_the_grain_not_at_all():
+def test_a_block_world_is_ranked_perfectly_and_its_reverse_not_at_all():
     """Users and items in two blocks; each user wants the five items of the own block."""
     side = np.repeat([0, 1], 5)
     phi = psi = np.eye(2, dtype=np.float32)[side]
@@ -72,7 +72,7 @@ def test_a_masked_relevant_item_is_a_miss():
     assert values["mrr@2"] == 1
 
 
-def test_vectors_that_are_not_finite_are_refused():
+def test_non_finite_vectors_are_refused():
     bad = np.array([[np.nan]], np.float32)
     with pytest.raises(TrainingError, match="phi"):
         top_rows(bad, np.ones((2, 1), np.float32), ItemLists.empty(1), 1)
@@ -80,7 +80,7 @@ def test_vectors_that_are_not_finite_are_refused():
         top_rows(np.ones((1, 1), np.float32), bad, ItemLists.empty(1), 1)
 
 
-def test_no_request_is_an_error_and_not_a_nan():
+def test_no_requests_are_an_error():
     with pytest.raises(DataError, match="no request"):
         rank_metrics(np.ones((0, 1), np.float32), np.ones((2, 1), np.float32), ItemLists.empty(0), ItemLists.empty(0), (1,))
 

@@ -66,7 +66,7 @@ def answers(world, n=3, **changes):
     return listed
 
 
-def test_users_of_whom_nothing_is_known_get_the_list_of_an_unknown_id(users):
+def test_users_without_data_get_the_list_of_an_unknown_id(users):
     world, report = users
     found = report.held_out_users
     assert (report.cold, report.held_out_items) == (None, None)
@@ -104,7 +104,7 @@ def test_users_known_by_history_send_their_oldest_items(users):
     assert report.held_out_users.history.metrics["recall@3"].value == pytest.approx(mean_recall(world, lists))
 
 
-def test_each_way_of_asking_stands_beside_popularity_on_the_same_requests(users):
+def test_each_kind_of_request_is_compared_with_popularity(users):
     world, report = users
     found = report.held_out_users
     counts = np.bincount(world.dataset.events["item"].to_numpy()[world.dataset.training], minlength=len(world.dataset.items))
@@ -118,7 +118,7 @@ def test_each_way_of_asking_stands_beside_popularity_on_the_same_requests(users)
             assert compared.difference.value == pytest.approx(way.metrics[name].value - found.popularity[name].value)
 
 
-def test_without_columns_or_history_only_the_unknown_user_is_asked(tmp_path):
+def test_without_columns_or_history_only_the_unknown_id_is_requested(tmp_path):
     fields = {name: PLAIN["fields"][name] for name in ("user_id", "item_id")}
     world = held(tmp_path, USERS, fields=fields)
     found = evaluate(world.recommender, world.dataset, world.config).held_out_users
@@ -126,7 +126,7 @@ def test_without_columns_or_history_only_the_unknown_user_is_asked(tmp_path):
     assert (found.features, found.history) == (None, None)
 
 
-def test_new_items_are_sought_among_all_and_among_the_new_ones_alone(items):
+def test_new_items_are_ranked_among_all_and_among_new_items(items):
     world, report = items
     found = report.held_out_items
     events = world.dataset.events
@@ -146,7 +146,7 @@ def test_new_items_are_sought_among_all_and_among_the_new_ones_alone(items):
     assert found.ratio.value == pytest.approx(found.among_all.value / found.among_new.value)
 
 
-def test_content_ranks_by_the_cosine_to_the_sum_of_the_user_s_training_items(items):
+def test_the_content_baseline_is_the_cosine_to_the_users_training_items(items):
     world, report = items
     encoder, catalogue = world.encoder, world.recommender.bundle.items()
     block = next(one for one in encoder.item_blocks if one.name == "item_id")
@@ -170,7 +170,7 @@ def test_content_ranks_by_the_cosine_to_the_sum_of_the_user_s_training_items(ite
     assert report.held_out_items.content.metrics["recall@3"].value == pytest.approx(mean_recall(world, lists), abs=0.02)
 
 
-def test_items_with_nothing_but_an_id_have_no_content(tmp_path):
+def test_items_with_only_an_id_have_no_content_baseline(tmp_path):
     fields = {name: PLAIN["fields"][name] for name in ("user_id", "item_id")}
     world = held(tmp_path, ITEMS, fields=fields)
     found = evaluate(world.recommender, world.dataset, world.config).held_out_items
@@ -180,7 +180,7 @@ def test_items_with_nothing_but_an_id_have_no_content(tmp_path):
 
 
 @pytest.mark.parametrize(("split", "side"), [(USERS, "user"), (ITEMS, "item")])
-def test_a_bundle_that_learnt_what_is_held_out_is_refused(users, tiny_folder, split, side, recommender):
+def test_a_bundle_trained_on_held_out_data_is_refused(users, tiny_folder, split, side, recommender):
     config = parse_config({**TINY, "data": {**TINY["data"], "split": split}})
     with pytest.raises(DataError, match=rf"the bundle was trained on \d+ of the \d+ {side}s that the split holds out"):
         evaluate(recommender, load_dataset(config, tiny_folder), config)

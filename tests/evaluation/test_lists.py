@@ -14,7 +14,7 @@ def build(lists):
 
 
 @given(lists_of_items)
-def test_from_pairs_sorts_each_list_and_drops_repeats(lists):
+def test_from_pairs_sorts_lists_and_drops_duplicates(lists):
     built = build(lists)
     assert len(built) == len(lists)
     assert [built[r].tolist() for r in range(len(lists))] == [sorted(set(items)) for items in lists]
@@ -42,12 +42,12 @@ def test_contains_agrees_with_sets(lists, width, random):
     assert build(lists).contains(rows).tolist() == expected
 
 
-def test_no_item_is_never_contained_even_where_a_neighbour_holds_the_last_row():
+def test_the_empty_marker_is_never_contained():
     lists = ItemLists.from_pairs(np.array([0, 1]), np.array([3, 3]), 2)
     assert not lists.contains(np.array([[-1], [-1]])).any()
 
 
-def test_empty_lists():
+def test_empty_lists_are_supported():
     empty = ItemLists.empty(3)
     assert len(empty) == 3
     assert empty.lengths.tolist() == [0, 0, 0]

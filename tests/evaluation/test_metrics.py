@@ -23,12 +23,12 @@ def test_recall_divides_by_all_relevant_items():
     assert metrics.recall(HITS, RELEVANT, 5) == pytest.approx([1, 0, 3 / 7])
 
 
-def test_hit_rate():
+def test_hit_rate_is_the_share_of_requests_with_a_hit():
     assert metrics.hit_rate(HITS, 1).tolist() == [1, 0, 0]
     assert metrics.hit_rate(HITS, 2).tolist() == [1, 0, 1]
 
 
-def test_ndcg_is_normalised_by_the_best_list_that_was_possible_not_by_the_hits():
+def test_ndcg_is_normalised_by_the_ideal_list():
     second, third, fourth = 1 / math.log2(3), 1 / math.log2(4), 1 / math.log2(5)
     assert metrics.ndcg(HITS, RELEVANT, 5) == pytest.approx(
         [(1 + third) / (1 + second), 0, (second + third + fourth) / (1 + second + third + fourth + 1 / math.log2(6))]
@@ -36,13 +36,13 @@ def test_ndcg_is_normalised_by_the_best_list_that_was_possible_not_by_the_hits()
     assert metrics.ndcg(HITS, RELEVANT, 1).tolist() == [1, 0, 0]
 
 
-def test_reciprocal_rank():
+def test_reciprocal_rank_is_of_the_first_hit():
     assert metrics.reciprocal_rank(HITS, 5).tolist() == [1, 0, 0.5]
     assert metrics.reciprocal_rank(HITS, 1).tolist() == [1, 0, 0]
     assert metrics.reciprocal_rank(HITS[:, :0], 5).tolist() == [0, 0, 0]
 
 
-def test_average_precision():
+def test_average_precision_matches_its_definition():
     assert metrics.average_precision(HITS, RELEVANT, 5) == pytest.approx([(1 + 2 / 3) / 2, 0, (1 / 2 + 2 / 3 + 3 / 4) / 5])
 
 
@@ -63,7 +63,7 @@ def test_every_metric_agrees_with_a_plain_reference(data):
             assert ((values[f"{name}@{k}"] >= 0) & (values[f"{name}@{k}"] <= 1 + 1e-12)).all()
 
 
-def test_exposure_and_coverage_leave_out_empty_places():
+def test_exposure_and_coverage_ignore_empty_positions():
     rows = np.array([[0, 2, 3], [2, -1, -1]])
     assert metrics.exposure(rows, 5, 3).tolist() == [1, 0, 2, 1, 0]
     assert metrics.exposure(rows, 5, 1).tolist() == [1, 0, 1, 0, 0]

@@ -10,14 +10,14 @@ from recall.evaluation.offline import OfflineReplay
 from tests.evaluation import reference
 
 
-def test_lists_are_those_that_are_served(world):
+def test_rankings_equal_served_lists(world):
     rows = world.trial.lists(1000)
     for row in range(len(world.trial)):
         answer = world.recommender.recommend(world.request(row))
         assert [world.ids[item] for item in rows[row] if item >= 0] == [item.item_id for item in answer.items]
 
 
-def test_figures_are_those_of_the_lists(world):
+def test_metrics_match_the_lists(world):
     rows = world.trial.lists(3)
     judged = world.trial.judge(rows, (1, 3))
     assert set(judged.values) == {f"{name}@{k}" for name in ("recall", "hit_rate", "ndcg") for k in (1, 3)}
@@ -29,13 +29,13 @@ def test_figures_are_those_of_the_lists(world):
             assert judged.values[f"{name}@3"][row] == pytest.approx(reference.METRICS[name](answer, relevant, 3))
 
 
-def test_pieces_change_nothing(world, monkeypatch):
+def test_chunking_does_not_change_results(world, monkeypatch):
     monkeypatch.setattr(module, "_AT_ONCE", 3)
     again = OfflineReplay.of(world.recommender, world.dataset, world.held)
     np.testing.assert_array_equal(again.user_vectors, world.trial.user_vectors)
 
 
-def test_scores_may_be_replaced_but_what_is_masked_stays_out(world):
+def test_replaced_scores_respect_the_mask(world):
     trial = world.trial
     everything = Replaced(trial.masked, np.full(len(trial.masked.items), 1e9, dtype=np.float32))
     np.testing.assert_array_equal(trial.lists(5, replaced=everything), trial.lists(5))
@@ -47,7 +47,7 @@ def test_scores_may_be_replaced_but_what_is_masked_stays_out(world):
     np.testing.assert_allclose(recall, open_ / trial.relevant.lengths)
 
 
-def test_a_relevant_item_that_the_bundle_lacks_is_always_missed(world):
+def test_a_relevant_item_missing_in_the_bundle_is_a_miss(world):
     lacking = int(world.held.relevant.items[0])
     items = world.dataset.items.with_columns(
         item_id=pl.when(pl.int_range(pl.len()) == lacking).then(pl.lit("brand new")).otherwise("item_id")

@@ -9,7 +9,7 @@ from recall.data.synthetic import SyntheticConfig, generate
 from recall.evaluation.baselines import oracle
 
 
-def test_the_truth_beats_a_shuffled_truth_and_chance(tmp_path: Path) -> None:
+def test_true_preferences_beat_shuffled_ones_and_chance(tmp_path: Path) -> None:
     shop = generate(SyntheticConfig(users=150, items=100, interactions=3_000))
     shop.write(tmp_path)
     config = load_config(tmp_path / "recall.toml")

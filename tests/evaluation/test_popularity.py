@@ -11,7 +11,7 @@ def lists(masked):
     return masked.indptr, masked.items
 
 
-def test_the_most_frequent_come_first_and_ties_by_row():
+def test_items_are_sorted_by_frequency_then_row():
     popularity = Popularity.fit(np.array([1, 5, 0, 5]))
     assert popularity.top(*lists(ItemLists.empty(2)), 3).tolist() == [[1, 3, 0]] * 2
     masked = ItemLists.from_pairs(np.array([0, 0, 1]), np.array([1, 0, 2]), 2)
@@ -19,7 +19,7 @@ def test_the_most_frequent_come_first_and_ties_by_row():
 
 
 @given(st.data())
-def test_it_is_the_exact_search_over_counts(data):
+def test_popularity_is_exact_search_over_counts(data):
     counts = np.array(data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=12)))
     items = st.integers(0, len(counts) - 1)
     masks = data.draw(st.lists(st.sets(items), min_size=1, max_size=5))
@@ -30,5 +30,5 @@ def test_it_is_the_exact_search_over_counts(data):
     assert Popularity.fit(counts).top(*lists(masked), n).tolist() == expected.tolist()
 
 
-def test_an_empty_catalogue():
+def test_an_empty_catalogue_has_no_popular_items():
     assert Popularity.fit(np.zeros(0, np.int64)).top(*lists(ItemLists.empty(2)), 5).shape == (2, 0)

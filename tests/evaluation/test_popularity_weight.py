@@ -9,7 +9,7 @@ from tests.conftest import TINY
 SETTINGS = (0.0, 0.5, 1.0, 2.0)
 
 
-def test_each_point_is_what_requests_with_that_dial_are_answered(world):
+def test_each_point_matches_requests_with_that_popularity(world):
     dial = turn(world.trial, EvaluationConfig(at=(1, 3), dial=(2, 0, 0.5, 1, 1), intervals=20), 0)
     assert dial.k == 3
     assert tuple(point.popularity for point in dial.points) == SETTINGS
@@ -27,11 +27,11 @@ def test_each_point_is_what_requests_with_that_dial_are_answered(world):
         assert point.coverage == len(shown) / len(world.ids)
 
 
-def test_an_empty_list_leaves_the_curve_out(world):
+def test_an_empty_list_omits_the_curve(world):
     assert turn(world.trial, EvaluationConfig(dial=()), 0) is None
 
 
 @pytest.mark.parametrize("beta", [-0.5, 10.5, float("nan"), "much"])
-def test_a_setting_that_no_request_may_ask_for_is_refused(beta):
+def test_a_popularity_out_of_range_is_refused(beta):
     with pytest.raises(ConfigError, match=r"evaluation\.dial"):
         parse_config({**TINY, "evaluation": {"dial": [1.0, beta]}})

@@ -26,7 +26,7 @@ def brute_auc(score, taken, weight):
 
 
 @given(ROWS, st.randoms(use_true_random=False))
-def test_auc_counts_pairs_and_a_tie_as_half(rows, random):
+def test_auc_counts_pairs_and_ties_as_half(rows, random):
     _, score, taken = columns(rows)
     weight = np.array([random.choice([0.0, 1.0, 2.0]) for _ in rows])
     assert auc(score, taken) == pytest.approx(brute_auc(score, taken, np.ones(len(rows))), nan_ok=True)
@@ -34,14 +34,14 @@ def test_auc_counts_pairs_and_a_tie_as_half(rows, random):
 
 
 @given(ROWS)
-def test_auc_is_the_same_under_any_rising_function_and_turns_with_the_sign(rows):
+def test_auc_is_invariant_to_monotonic_functions_and_flips_with_the_sign(rows):
     _, score, taken = columns(rows)
     assert auc(np.exp(score), taken) == pytest.approx(auc(score, taken), nan_ok=True)
     assert auc(-score, taken) == pytest.approx(1 - auc(score, taken), nan_ok=True)
 
 
 @given(ROWS)
-def test_each_user_is_judged_among_their_own_rows(rows):
+def test_gauc_compares_rows_within_users(rows):
     user, score, taken = columns(rows)
     found = user_aucs(user, score, taken)
     expected = {
@@ -55,7 +55,7 @@ def test_each_user_is_judged_among_their_own_rows(rows):
 
 
 @given(st.lists(st.tuples(st.floats(-30, 30), st.booleans()), min_size=1, max_size=20))
-def test_log_loss_is_that_of_the_logistic_function(rows):
+def test_log_loss_uses_the_logistic_function(rows):
     score, taken = (np.array(part) for part in zip(*rows, strict=True))
     probability = 1 / (1 + np.exp(-score))
     np.testing.assert_allclose(
@@ -63,12 +63,12 @@ def test_log_loss_is_that_of_the_logistic_function(rows):
     )
 
 
-def test_log_loss_of_a_sure_and_wrong_score_is_finite():
+def test_log_loss_of_a_confident_wrong_score_is_finite():
     assert log_losses(np.array([1000.0, -1000.0]), np.array([False, True])).tolist() == [1000.0, 1000.0]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200))
-def test_bins_rise_with_the_probability_and_ties_share_one(values):
+def test_bins_are_sorted_by_probability_and_ties_share_one(values):
     probability = np.array(values)
     found = bins(probability)
     assert ((found >= 0) & (found < BINS)).all()
@@ -79,7 +79,7 @@ def test_bins_rise_with_the_probability_and_ties_share_one(values):
 
 
 @given(st.integers(1, 300))
-def test_bins_of_different_probabilities_are_as_large_as_each_other(n):
+def test_bins_have_equal_sizes(n):
     counts = np.bincount(bins(np.random.default_rng(0).permutation(n) / n), minlength=BINS)
     assert counts.max() - counts.min() <= 1
 

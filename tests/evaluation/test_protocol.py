@@ -52,7 +52,7 @@ def asked(dataset, mask, request, split=TEST):
     ], held
 
 
-def test_each_row_a_request_and_the_same_context_masked(tmp_path):
+def test_one_request_per_row_with_the_same_context_masked(tmp_path):
     got, held = asked(dataset_of(tmp_path), "context", "row")
     assert got == [
         ("ann", 1, {"b"}, {"a", "c"}),
@@ -64,7 +64,7 @@ def test_each_row_a_request_and_the_same_context_masked(tmp_path):
     assert held.hidden.sum() == 0
 
 
-def test_one_request_for_each_context_and_the_users_items_masked(tmp_path):
+def test_one_request_per_context_with_the_users_items_masked(tmp_path):
     got, held = asked(dataset_of(tmp_path), "user", "context")
     assert sorted(got, key=str) == sorted(
         [("ann", 1, {"b", "d"}, {"a", "b", "c"}), ("ann", 2, {"d"}, {"a", "b", "c"}), ("bob", 1, {"a"}, {"c"})], key=str
@@ -72,18 +72,18 @@ def test_one_request_for_each_context_and_the_users_items_masked(tmp_path):
     assert held.hidden.sum() == 1  # ann had b before, under another context
 
 
-def test_the_validation_part_does_not_mask_itself(tmp_path):
+def test_the_validation_part_is_not_masked(tmp_path):
     got, _ = asked(dataset_of(tmp_path), "user", "row", VALID)
     assert got == [("ann", 1, {"c"}, {"a", "b"})]
 
 
-def test_nothing_is_masked_when_told(tmp_path):
+def test_masking_can_be_disabled(tmp_path):
     got, _ = asked(dataset_of(tmp_path), "none", "row")
     assert all(not masked for *_, masked in got)
 
 
 @pytest.mark.parametrize("request_", ["row", "context"])
-def test_with_a_history_each_row_is_a_request_with_what_came_before_and_no_more(tmp_path, request_):
+def test_with_a_history_each_row_is_a_request_with_its_earlier_items(tmp_path, request_):
     dataset = dataset_of(tmp_path, history=True)
     got, held = asked(dataset, "context", request_)
     assert [(user, relevant) for user, _, relevant, _ in got] == [
@@ -97,7 +97,7 @@ def test_with_a_history_each_row_is_a_request_with_what_came_before_and_no_more(
     assert {*sent[0].exclude} == {"a", "c"}
 
 
-def test_a_sample_keeps_requests_whole(tmp_path):
+def test_a_sample_keeps_complete_requests(tmp_path):
     _, held = asked(dataset_of(tmp_path), "user", "row")
     part = held.sample(3, seed=1)
     assert len(part) == len(part.relevant) == len(part.masked) == 3
@@ -108,7 +108,7 @@ def test_a_sample_keeps_requests_whole(tmp_path):
 
 
 @pytest.mark.parametrize("history", [False, True])
-def test_requests_of_a_held_out_user_know_the_given_interactions_and_ask_for_the_rest(tmp_path, history):
+def test_held_out_users_send_known_interactions_and_are_evaluated_on_the_rest(tmp_path, history):
     dataset_of(tmp_path)  # writes the table
     fields = {name: {"side": name[:4], "kind": "categorical"} for name in ("user_id", "item_id")}
     fields["hour"] = {"side": "user", "kind": "categorical"}

@@ -66,7 +66,7 @@ def lines_of(report):
     return text.getvalue().splitlines()
 
 
-def test_one_line_holds_a_metric_of_both_and_how_they_differ():
+def test_a_row_shows_both_values_and_their_difference():
     lines = lines_of(report_of())
     assert lines[0].startswith("test part, bundle 000007-abcdef01")
     line = next(line for line in lines if "recall@10" in line)
@@ -87,7 +87,7 @@ def test_one_line_holds_a_metric_of_both_and_how_they_differ():
     assert "The index is exact: it returned 100.0000% of the exact lists. 12.3 s." in lines
 
 
-def test_what_is_odd_is_said_and_what_is_not_is_left_out():
+def test_only_notable_facts_are_reported():
     plain = " ".join(lines_of(report_of()))
     assert "missed" not in plain
     assert "does not hold" not in plain
@@ -97,7 +97,7 @@ def test_what_is_odd_is_said_and_what_is_not_is_left_out():
     assert any(line.startswith("The index is approximate") for line in odd)
 
 
-def test_the_context_that_was_read_from_the_held_out_row_is_always_named():
+def test_context_columns_of_held_out_rows_are_always_named():
     assert "Context columns read from the held-out row: none." in lines_of(report_of())
     lines = lines_of(report_of(context_columns=("device", "hour")))
     assert (
@@ -106,7 +106,7 @@ def test_the_context_that_was_read_from_the_held_out_row_is_always_named():
     )
 
 
-def test_without_resamples_and_beside_a_baseline_of_zero():
+def test_reports_without_resamples_and_with_a_zero_baseline():
     bare = Estimate(value=0.5)
     line, *_ = [
         line
@@ -122,7 +122,7 @@ def test_without_resamples_and_beside_a_baseline_of_zero():
     assert [cell.strip() for cell in line.strip("│").split("│")] == ["recall@10", "0.5000", "0.0000", "+0.5000", ""]
 
 
-def test_cold_start_stands_beside_the_model_and_popularity():
+def test_cold_start_is_compared_with_the_model_and_popularity():
     lines = lines_of(report_of())
     head = next(row for row, line in enumerate(lines) if "cold start" in line)
     assert [cell.strip() for cell in lines[head + 2].strip("┃").split("┃")] == ["metric", "model", "new users", "popularity"]
@@ -141,7 +141,7 @@ def compared(value, low, high):
     return Comparison(difference=Estimate(value=value, low=low, high=high), ratio=None)
 
 
-def test_held_out_users_are_shown_by_what_was_known_of_them():
+def test_held_out_users_are_grouped_by_the_known_data():
     figure = Estimate(value=0.25, low=0.2, high=0.3)
     way = Against(metrics={"ndcg@20": figure}, comparison={"ndcg@20": compared(0.125, 0.0625, 0.1875)})
     held = HeldOutUsers(
@@ -159,7 +159,7 @@ def test_held_out_users_are_shown_by_what_was_known_of_them():
     assert not any("simulated" in line for line in lines)
 
 
-def test_held_out_items_stand_beside_content_and_alone():
+def test_held_out_items_are_compared_with_content():
     figure = Estimate(value=0.25, low=0.2, high=0.3)
     beside = Against(metrics={"recall@20": figure}, comparison={"recall@20": compared(-0.125, -0.1875, -0.0625)})
     held = HeldOutItems(
@@ -185,7 +185,7 @@ def test_held_out_items_stand_beside_content_and_alone():
     assert "No item field reads anything but the id: nothing is known of a new item." in bare
 
 
-def test_the_dial_is_a_table_of_its_own_where_there_is_one():
+def test_the_popularity_curve_is_a_separate_table():
     point = DialPoint(popularity=0.5, recall=Estimate(value=0.25, low=0.2, high=0.3), coverage=0.125)
     lines = lines_of(report_of(dial=Dial(k=20, requests=300, points=(point,), seconds=0.1)))
     (line,) = [line for line in lines if "0.1250" in line]
@@ -197,7 +197,7 @@ def test_the_dial_is_a_table_of_its_own_where_there_is_one():
     ("low", "high", "word"),
     [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (-0.01, 0.2, "undecided"), (0, 1, "undecided")],
 )
-def test_better_is_said_only_where_the_interval_leaves_zero_out(low, high, word):
+def test_better_requires_an_interval_that_excludes_0(low, high, word):
     compared = Comparison(difference=Estimate(value=(low + high) / 2, low=low, high=high), ratio=None)
     figures = {"recall@10": Estimate(value=0.6), "novelty@10": Estimate(value=5.0)}
     model = ListFigures(metrics=figures, coverage={}, gini={})
@@ -220,7 +220,7 @@ def test_better_is_said_only_where_the_interval_leaves_zero_out(low, high, word)
 
 
 @pytest.mark.parametrize("source", ["labels", "draws"])
-def test_taken_or_not_is_a_table_of_its_own_that_says_where_rows_come_from(source):
+def test_classification_metrics_are_a_separate_table_with_their_source(source):
     judged = Discrimination(
         source=source,
         power=None if source == "labels" else 0.5,
@@ -251,7 +251,7 @@ def test_taken_or_not_is_a_table_of_its_own_that_says_where_rows_come_from(sourc
 
 
 @pytest.mark.parametrize("field", ["part", "mask", "request"])
-def test_a_report_holds_only_what_can_be(field):
+def test_a_report_validates_its_values(field):
     with pytest.raises(ValueError, match=field):
         report_of(**{field: "other"})
 

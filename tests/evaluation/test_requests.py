@@ -20,7 +20,7 @@ def without(*names):
     return parse_config({**TINY, "fields": {name: field for name, field in TINY["fields"].items() if name not in names}})
 
 
-def test_a_request_is_encoded_as_the_row_it_was_made_of(tiny_dataset, tiny_encoder):
+def test_a_request_is_encoded_like_its_row(tiny_dataset, tiny_encoder):
     held = held_of(tiny_dataset)
     for event, request in zip(held.event.tolist(), requests(tiny_dataset, held, tiny_encoder, 5), strict=True):
         user = tiny_dataset.events["user"][event]
@@ -34,7 +34,7 @@ def test_a_request_is_encoded_as_the_row_it_was_made_of(tiny_dataset, tiny_encod
             assert value == tiny_dataset.events[name][event]
 
 
-def test_masked_items_go_as_ids_request_by_request(tiny_dataset, tiny_encoder):
+def test_masked_items_are_sent_as_ids_per_request(tiny_dataset, tiny_encoder):
     held = held_of(tiny_dataset)
     ids = tiny_dataset.items["item_id"]
     for row, request in enumerate(requests(tiny_dataset, held, tiny_encoder, 5)):
@@ -43,7 +43,7 @@ def test_masked_items_go_as_ids_request_by_request(tiny_dataset, tiny_encoder):
 
 
 @pytest.mark.parametrize("dtype", [pl.Float32, pl.Float64])
-def test_decimals_and_gaps_mean_in_a_request_what_they_mean_in_the_table(tmp_path, dtype):
+def test_decimals_and_missing_values_are_equal_in_requests_and_tables(tmp_path, dtype):
     table = pl.DataFrame(
         {
             "user_id": ["a"] * 8,
@@ -66,13 +66,13 @@ def test_decimals_and_gaps_mean_in_a_request_what_they_mean_in_the_table(tmp_pat
         assert encoded.rows.indices.tolist() == bulk.indices[bulk.indptr[row] : bulk.indptr[row + 1]].tolist()
 
 
-def test_a_model_without_history_is_sent_none(tiny_folder, tiny_dataset):
+def test_a_model_without_history_gets_none(tiny_folder, tiny_dataset):
     config = without("history")
     encoder = FeatureEncoder.fit(load_dataset(config, tiny_folder))
     assert all(request.history is None for request in requests(tiny_dataset, held_of(tiny_dataset), encoder, 3))
 
 
-def test_what_the_model_reads_and_the_data_lack_is_refused(tiny_folder, tiny_encoder):
+def test_data_without_columns_of_the_model_are_refused(tiny_folder, tiny_encoder):
     """Otherwise the users' store would give its own history, which may hold what is to be found."""
     data = load_dataset(without("history"), tiny_folder)
     with pytest.raises(DataError, match="reads a history"):

@@ -17,7 +17,7 @@ from tests.conftest import TINY, write_tiny_tables
 from tests.evaluation import reference
 
 
-def test_the_request_is_that_of_a_served_unknown_user(world):
+def test_unknown_users_are_encoded_as_in_the_service(world):
     row = unknown_user(world.encoder)
     (served,) = world.recommender.user_vectors([Request(user_id="never met before")])
     assert world.recommender.bundle.tables.user_vectors(row)[0] == pytest.approx(served, rel=1e-6)
@@ -28,7 +28,7 @@ def test_the_request_is_that_of_a_served_unknown_user(world):
 
 
 @pytest.mark.parametrize("taken", ["unknown", "u0"])
-def test_an_id_that_happens_to_be_called_unknown_is_not_taken_for_the_user(tmp_path, taken):
+def test_an_id_named_unknown_is_not_the_unknown_user(tmp_path, taken):
     write_tiny_tables(tmp_path)
     fields = {name: TINY["fields"][name] for name in ("user_id", "item_id")}
     dataset = load_dataset(parse_config({**TINY, "fields": fields}), tmp_path)
@@ -37,7 +37,7 @@ def test_an_id_that_happens_to_be_called_unknown_is_not_taken_for_the_user(tmp_p
     assert row.indices.tolist() == [UNKNOWN]
 
 
-def test_judged_as_if_every_request_were_the_unknown_user_s(world):
+def test_all_requests_are_evaluated_for_the_unknown_user(world):
     phi = world.recommender.bundle.tables.user_vectors(unknown_user(world.encoder))
     psi = world.recommender.bundle.item_vectors
     asked = UnknownUsers.of(world.dataset, world.encoder, world.held, (1, 3))
@@ -58,7 +58,7 @@ def test_popularity_counts_training_interactions_under_the_same_masks(world):
         assert asked.popularity.values["recall@3"][row] == pytest.approx(reference.recall(found, relevant, 3))
 
 
-def test_a_model_that_is_popularity_has_a_margin_of_zero_and_its_reverse_a_negative_one(tmp_path):
+def test_popularity_has_margin_0_and_its_reverse_a_negative_one(tmp_path):
     write_tiny_tables(tmp_path)
     config = parse_config({**TINY, "data": {**TINY["data"], "split": {"by": "last", "test": 3, "valid": 0}}})
     dataset = load_dataset(config, tmp_path)
@@ -77,7 +77,7 @@ def test_a_model_that_is_popularity_has_a_margin_of_zero_and_its_reverse_a_negat
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-1, 1)), min_size=1, max_size=30))
-def test_the_upper_end_counts_users_and_not_requests(pairs):
+def test_the_interval_is_over_users_not_requests(pairs):
     user = np.array([one for one, _ in pairs])
     differences = np.array([value for _, value in pairs])
     mean = differences.mean()
@@ -88,7 +88,7 @@ def test_the_upper_end_counts_users_and_not_requests(pairs):
     assert upper_end(differences, user) == pytest.approx(expected)
 
 
-def test_the_figure_to_stop_by_loses_what_popularity_is_ahead_with_unknown_users():
+def test_the_stopping_metric_subtracts_the_lead_of_popularity_for_unknown_users():
     assert fair_figure({"ndcg@10": 0.25, "unknown_margin_ndcg@10": -0.125}, "ndcg@10") == 0.125
     assert fair_figure({"ndcg@10": 0.25, "unknown_margin_ndcg@10": 0.125}, "ndcg@10") == 0.25
     assert fair_figure({"ndcg@10": 0.25, "unknown_margin_recall@10": -0.125}, "ndcg@10") == 0.25

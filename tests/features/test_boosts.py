@@ -49,7 +49,7 @@ def boosts(*names: str) -> Boosts:
         ("a=b=3", None),
     ],
 )
-def test_a_coordinate_is_a_number_or_whether_a_value_is_held(name: str, expected: list[float] | None) -> None:
+def test_a_boost_is_a_number_or_an_indicator(name: str, expected: list[float] | None) -> None:
     if expected is None:
         with pytest.raises(DataError, match="no column 'a'"):
             boosts(name)
@@ -75,13 +75,13 @@ def test_a_column_without_numbers_is_refused(name: str, message: str) -> None:
     assert repr(name) in raised.value.where
 
 
-def test_what_float32_cannot_hold_is_refused() -> None:
+def test_values_beyond_float32_are_refused() -> None:
     frame = pl.DataFrame({"year": [1e31]})
     with pytest.raises(DataError, match="Scale the column"):
         Boosts.of(["year"], frame.columns, frame.get_column, 1, SCHEMA)
 
 
-def test_parts_are_what_is_added() -> None:
+def test_parts_of_a_boost_sum_to_its_total() -> None:
     found = boosts("year", "genre=b", "fresh")
     weights = found.weights({"genre=b": -2.0, "year": 0.5})
     assert weights.tolist() == [0.5, -2, 0]
@@ -105,12 +105,12 @@ def test_parts_are_what_is_added() -> None:
         (["year"], "/boosts", "object"),
     ],
 )
-def test_weights_that_are_none_are_refused(weights: dict[str, float], where: str, message: str) -> None:
+def test_invalid_weights_are_refused(weights: dict[str, float], where: str, message: str) -> None:
     with pytest.raises(RequestError, match=message) as raised:
         boosts("year", "genre=b").weights(weights)
     assert raised.value.where == where
 
 
-def test_without_boosts_it_says_how_to_have_them() -> None:
+def test_without_boosts_the_error_explains_how_to_add_them() -> None:
     with pytest.raises(RequestError, match=r"index\.boosts"):
         boosts().weights({"year": 1.0})

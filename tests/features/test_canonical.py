@@ -59,7 +59,9 @@ from recall.features.values import canonical_series
         ([], "text", []),
     ],
 )
-def test_a_text_column_has_the_type_of_all_its_values(texts: list[str | None], type_: str, written: list[str | None]) -> None:
+def test_a_text_column_has_the_common_type_of_its_values(
+    texts: list[str | None], type_: str, written: list[str | None]
+) -> None:
     column = pl.Series("c", texts, dtype=pl.String)
     assert type_of(column) == type_
     assert canonical_column(column, type_).to_list() == written
@@ -81,11 +83,11 @@ def test_a_text_column_has_the_type_of_all_its_values(texts: list[str | None], t
         (pl.Array(pl.Date, 2), "list of date"),
     ],
 )
-def test_a_column_of_another_type_has_that_type(dtype: pl.DataType, type_: str) -> None:
+def test_a_typed_column_keeps_its_type(dtype: pl.DataType, type_: str) -> None:
     assert of_dtype(dtype) == type_
 
 
-def test_the_values_of_lists_have_one_type_too() -> None:
+def test_list_values_have_one_type() -> None:
     cut = pl.Series("c", ["1.0|2.0", "", None, "3.0||4"])
     assert type_of(cut, "|") == "list of integer"
     assert canonical_column(cut, "list of integer", separator="|").to_list() == ["1|2", "", None, "3||4"]
@@ -122,7 +124,7 @@ def test_the_values_of_lists_have_one_type_too() -> None:
         (None, "integer", None),
     ],
 )
-def test_one_value_is_written_as_its_column_is(value: object, type_: str, written: str | None) -> None:
+def test_a_value_is_formatted_like_its_column(value: object, type_: str, written: str | None) -> None:
     assert canonical_as(value, type_) == written
 
 
@@ -141,13 +143,13 @@ WRITTEN = st.one_of(
 
 
 @given(WRITTEN, st.sampled_from(TYPES))
-def test_the_canonical_form_of_a_canonical_form_is_itself(text: str, type_: str) -> None:
+def test_the_canonical_form_is_idempotent(text: str, type_: str) -> None:
     once = canonical_text(text, type_)
     assert canonical_text(once, type_) == once
 
 
 @given(st.lists(WRITTEN, max_size=6))
-def test_a_canonical_column_is_left_as_it_is_and_is_of_its_type(texts: list[str]) -> None:
+def test_a_canonical_column_is_unchanged_and_keeps_its_type(texts: list[str]) -> None:
     column = pl.Series("c", texts, dtype=pl.String)
     type_ = type_of(column)
     written = canonical_column(column, type_)
@@ -169,7 +171,7 @@ VALUES = {
 
 @pytest.mark.parametrize("type_", VALUES)
 @given(data=st.data())
-def test_csv_parquet_and_a_request_give_one_form(
+def test_csv_parquet_and_requests_give_the_same_form(
     tmp_path_factory: pytest.TempPathFactory, type_: str, data: st.DataObject
 ) -> None:
     dtype, values = VALUES[type_]
@@ -188,7 +190,7 @@ def test_csv_parquet_and_a_request_give_one_form(
         assert [canonical_as(value, type_) for value in column.to_list()] == typed
 
 
-def test_moments_are_read_to_the_nanosecond_and_nothing_else_is_one() -> None:
+def test_times_are_parsed_to_the_nanosecond_and_other_text_is_not() -> None:
     assert moment("1970-01-02") == (86_400, 0)
     assert moment("1970-01-01 00:00:01.5 +0000") == (1, 500_000_000)
     assert moment("1969-12-31t23:00:00,000000001-01") == (0, 1)
@@ -197,14 +199,14 @@ def test_moments_are_read_to_the_nanosecond_and_nothing_else_is_one() -> None:
             moment(text)
 
 
-def test_a_column_of_times_refuses_other_text_and_a_column_of_numbers_keeps_it() -> None:
+def test_time_columns_refuse_other_text_and_number_columns_keep_it() -> None:
     with pytest.raises(DataError, match=r"1 different values are not a date or time, such as .*: 'soon'") as raised:
         canonical_column(pl.Series(["2024-01-01 10:00", "soon", ""]), "time", "the table")
     assert raised.value.where == "the table"
     assert canonical_column(pl.Series(["1.0", "one"]), "integer").to_list() == ["1", "one"]
 
 
-def test_an_id_column_has_one_type_over_all_tables() -> None:
+def test_an_id_column_has_one_type_in_all_tables() -> None:
     assert id_type([pl.Series(["1.0", "2.0"]), pl.Series(["1", "2"])]) == "integer"
     assert id_type([pl.Series(["1.0", "2.0"]), pl.Series([1, 2])]) == "integer"
     assert id_type([pl.Series(["1.0", "2.0"]), pl.Series(["1.0", "A"])]) == "text"
@@ -212,13 +214,13 @@ def test_an_id_column_has_one_type_over_all_tables() -> None:
     assert id_type([pl.Series([], dtype=pl.String)]) == "text"
 
 
-def test_types_come_back_from_json_and_older_bundles_have_none() -> None:
+def test_types_round_trip_through_json_and_are_absent_in_older_bundles() -> None:
     types = CanonicalTypes({"hour": "integer"}, {"price": "float64"})
     assert CanonicalTypes.from_state(types.state()) == types
     assert CanonicalTypes.from_state(None) == CanonicalTypes()
 
 
-def test_decimals_without_decimals_never_go_through_a_float(tmp_path: Path) -> None:
+def test_integral_decimals_are_not_converted_to_float(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {
             "small": pl.Series([Decimal(2**53 + 1), None], dtype=pl.Decimal(38, 0)),
@@ -238,7 +240,7 @@ def test_empty_text_is_missing_in_every_table(tmp_path: Path) -> None:
         assert read_table(tmp_path / name).collect(["a"])["a"].to_list() == [None, None, " "]
 
 
-def test_values_that_a_configuration_names_are_met_in_any_form() -> None:
+def test_configured_values_match_in_any_notation() -> None:
     texts, names = named_values(pl.Series(["1.0", "2.0", None]), ["1", "2.0", "x"])
     assert texts.to_list() == ["1", "2", None]
     assert names == {"1": "1", "2.0": "2", "x": "x"}

@@ -28,13 +28,13 @@ def fit(values: pl.Series, field: CategoricalField = FIELD) -> CategoricalEncode
 
 @pytest.mark.parametrize("dtype", COLUMNS, ids=str)
 @given(data=st.data())
-def test_a_request_is_encoded_as_a_column_is(dtype: pl.DataType, data: st.DataObject) -> None:
+def test_a_request_is_encoded_like_a_column(dtype: pl.DataType, data: st.DataObject) -> None:
     values = st.lists(st.none() | COLUMNS[dtype], max_size=8)
     learnt, asked = (pl.Series("x", data.draw(values), dtype=dtype) for _ in range(2))
     agree(fit(learnt), asked.to_frame())
 
 
-def test_unknown_missing_and_learnt_values_have_rows_of_their_own() -> None:
+def test_unknown_missing_and_known_values_have_separate_rows() -> None:
     encoder = fit(pl.Series(["b", "a", "b", None, "rare"]), FIELD.model_copy(update={"min_count": 1}))
     rows = encoder.encode(pl.DataFrame({"x": ["new", None, "b", "a", "rare"]}))
     assert as_sets(rows) == [{0: 1.0}, {1: 1.0}, {2: 1.0}, {3: 1.0}, {4: 1.0}]
@@ -51,17 +51,17 @@ def test_an_absent_value_is_missing() -> None:
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}, float("nan"), b"a", 10**5000], ids=lambda value: type(value).__name__)
-def test_a_request_value_that_is_not_single_is_refused_by_name(value: object) -> None:
+def test_a_list_in_a_request_is_refused_by_name(value: object) -> None:
     with pytest.raises(RequestError, match="must be a scalar") as caught:
         fit(pl.Series(["a"])).encode_one({"x": value})
     assert caught.value.where == "/features/x"
     assert caught.value.hint
 
 
-def test_a_column_of_lists_is_refused_by_name() -> None:
+def test_a_list_column_is_refused_by_name() -> None:
     with pytest.raises(DataError, match="column 'x'"):
         fit(pl.Series([["a"]]))
 
 
-def test_any_text_may_be_asked_for() -> None:
+def test_any_text_can_be_looked_up() -> None:
     assert fit(pl.Series(["a"])).encode_one({"x": "\ud800"}) == [(0, 1.0)]

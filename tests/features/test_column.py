@@ -8,7 +8,7 @@ from recall.features.column import FieldGroup, column_of, norm_one, norms, refus
 from tests.features.rows import as_sets
 
 
-def test_a_group_shifts_each_field_to_its_block() -> None:
+def test_a_group_offsets_the_rows_of_each_field() -> None:
     group = FieldGroup(((0, HashedEncoder("x", 4)), (10, HashedEncoder("y", 4))), 16)
     frame = pl.DataFrame({"x": ["a", None], "y": [None, None]}, {"x": pl.String(), "y": pl.String()})
     bulk = as_sets(group.encode(frame))
@@ -24,17 +24,17 @@ def test_a_group_without_fields_gives_empty_rows() -> None:
 
 
 @pytest.mark.parametrize("norm", ["none", "mean", "sqrt"])
-def test_one_bag_is_divided_as_many_are(norm: str) -> None:
+def test_one_bag_is_normalised_like_many(norm: str) -> None:
     counts = np.arange(1, 2000)
     assert norms(norm, counts).tolist() == [norm_one(norm, int(count)) for count in counts]  # type: ignore[arg-type]
     assert norms(norm, counts.reshape(-1, 1)).shape == (1999, 1)  # type: ignore[arg-type]
 
 
-def test_a_missing_column_names_the_nearest() -> None:
+def test_a_missing_column_gets_the_nearest_name() -> None:
     with pytest.raises(DataError, match=r"there is no column 'agee'\. Did you mean 'age'\?"):
         column_of(pl.DataFrame({"age": [1]}), "agee")
 
 
-def test_pointers_escape_as_rfc_6901_says() -> None:
+def test_json_pointers_are_escaped_by_rfc_6901() -> None:
     assert pointer("features", "a/b~c d") == "/features/a~1b~0c d"
     assert refusal("a/b", "the value is odd").where == "/features/a~1b"

@@ -36,20 +36,20 @@ def fit(frame: pl.DataFrame, parts: tuple[SingleEncoder, SingleEncoder], min_cou
 
 @pytest.mark.parametrize("left", ["categorical", "hashed"])
 @given(learnt=ROWS, asked=ROWS)
-def test_a_request_is_encoded_as_a_column_is(left: str, learnt: list[Any], asked: list[Any]) -> None:
+def test_a_request_is_encoded_like_a_column(left: str, learnt: list[Any], asked: list[Any]) -> None:
     frame = table(learnt)
     encoder = fit(frame, parts(frame, left))
     agree(encoder, frame)
     agree(encoder, table(asked))
 
 
-def test_pairs_that_read_alike_stay_apart() -> None:
+def test_pairs_with_equal_concatenations_are_distinct() -> None:
     frame = pl.DataFrame({"x": ["a", "ab", "1:a", "1"], "y": ["bc", "c", "b", ":ab"]})
     both = (HashedEncoder("x", 4), HashedEncoder("y", 4))
     assert len(fit(frame, both).vocabulary) == 4
 
 
-def test_missing_is_neither_unknown_nor_a_pair() -> None:
+def test_a_missing_part_gives_the_missing_row() -> None:
     frame = pl.DataFrame({"x": ["a", "a", "b", None], "y": ["c", "c", "c", "c"]})
     encoder = fit(frame, (HashedEncoder("x", 4), HashedEncoder("y", 4)), min_count=2)
     asked = pl.DataFrame({"x": ["a", "b", None, "z", "a"], "y": ["c", "c", "c", "c", None]})
@@ -57,7 +57,7 @@ def test_missing_is_neither_unknown_nor_a_pair() -> None:
     assert encoder.size == 3
 
 
-def test_a_cross_takes_the_values_of_rare_parts_too() -> None:
+def test_a_cross_uses_values_below_the_parts_min_count() -> None:
     frame = pl.DataFrame({"x": ["a", "b"], "y": ["c", "d"]})
     field = CategoricalField(side="user", kind="categorical", min_count=2)
     rare = CategoricalEncoder.fit(field, FieldSource("x"), frame, np.ones(2, dtype=np.int64))
@@ -65,7 +65,7 @@ def test_a_cross_takes_the_values_of_rare_parts_too() -> None:
     assert len(fit(frame, (rare, HashedEncoder("y", 4))).vocabulary) == 2
 
 
-def test_two_parts_may_read_one_column() -> None:
+def test_two_parts_may_read_the_same_column() -> None:
     frame = pl.DataFrame({"x": ["a"]})
     encoder = fit(frame, (HashedEncoder("x", 4), HashedEncoder("x", 8)))
     assert encoder.columns == ("x",)

@@ -31,14 +31,14 @@ def dense(rows: SparseRows) -> np.ndarray:
 
 
 @given(sparse_rows())
-def test_weighted_sum_is_a_matrix_product(rows: SparseRows) -> None:
+def test_the_weighted_sum_is_a_matrix_product(rows: SparseRows) -> None:
     table = np.random.default_rng(0).standard_normal((N_FEATURES, 5)).astype(np.float32)
     result = rows.weighted_sum(table)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, dense(rows) @ table, rtol=1e-4, atol=1e-4)
 
 
-def test_weighted_sum_over_several_chunks_and_ragged_rows() -> None:
+def test_the_weighted_sum_handles_chunks_and_ragged_rows() -> None:
     rng = np.random.default_rng(1)
     lengths = rng.integers(0, 12, 10_000)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
@@ -53,7 +53,7 @@ def test_weighted_sum_over_several_chunks_and_ragged_rows() -> None:
 
 
 @pytest.mark.parametrize("copies", [1, 2])
-def test_a_feature_outside_the_table_is_refused(copies: int) -> None:
+def test_a_feature_out_of_range_is_refused(copies: int) -> None:
     rows = SparseRows(
         np.arange(copies + 1), np.full(copies, N_FEATURES, dtype=np.int32), np.ones(copies, dtype=np.float32), N_FEATURES + 1
     )
@@ -70,7 +70,7 @@ def test_take_gathers_rows(rows: SparseRows, data: st.DataObject) -> None:
 
 
 @given(sparse_rows())
-def test_beside_and_below_join(rows: SparseRows) -> None:
+def test_matrices_are_joined_horizontally_and_vertically(rows: SparseRows) -> None:
     np.testing.assert_allclose(dense(SparseRows.hstack([rows, rows])), 2 * dense(rows))
     np.testing.assert_array_equal(dense(SparseRows.vstack([rows, rows])), np.concatenate([dense(rows), dense(rows)]))
 

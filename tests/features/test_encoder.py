@@ -17,7 +17,7 @@ from recall.features.layout import sources
 from tests.features.rows import as_sets
 
 
-def test_blocks_follow_the_schema_and_fill_the_space(tiny_encoder: FeatureEncoder) -> None:
+def test_blocks_follow_the_schema_and_partition_the_rows(tiny_encoder: FeatureEncoder) -> None:
     for blocks, size in (
         (tiny_encoder.user_blocks, tiny_encoder.n_user_features),
         (tiny_encoder.item_blocks, tiny_encoder.n_item_features),
@@ -29,7 +29,7 @@ def test_blocks_follow_the_schema_and_fill_the_space(tiny_encoder: FeatureEncode
     ]
 
 
-def test_one_request_is_encoded_as_its_interaction_is_in_bulk(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+def test_a_request_is_encoded_like_its_interaction_in_bulk(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     positions = np.arange(len(tiny_dataset.events))
     bulk = as_sets(build_contexts(tiny_dataset, tiny_encoder, positions).features)
     ids = tiny_dataset.items["item_id"].to_list()
@@ -41,13 +41,13 @@ def test_one_request_is_encoded_as_its_interaction_is_in_bulk(tiny_dataset: Data
         assert as_sets(single.rows) == [bulk[position]]
 
 
-def test_one_item_is_encoded_as_in_bulk(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+def test_a_single_item_is_encoded_like_in_bulk(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     bulk = as_sets(tiny_encoder.encode_items(tiny_dataset.items))
     for item, row in zip(tiny_dataset.items.iter_rows(named=True), bulk, strict=True):
         assert as_sets(tiny_encoder.encode_item(item)) == [row]
 
 
-def test_its_state_is_json_and_two_text_columns_and_gives_it_back(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+def test_the_state_round_trips_through_json_and_text_columns(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     values, vocabularies = tiny_encoder.state()
     assert vocabularies.schema == pl.Schema({"field": pl.String(), "value": pl.String()})
     back = FeatureEncoder.from_state(json.loads(json.dumps(values)), vocabularies)
@@ -61,7 +61,7 @@ def test_its_state_is_json_and_two_text_columns_and_gives_it_back(tiny_dataset: 
     assert as_sets(back.encode_items(tiny_dataset.items)) == as_sets(tiny_encoder.encode_items(tiny_dataset.items))
 
 
-def test_only_training_interactions_are_learnt_from(tiny_dataset: Dataset) -> None:
+def test_only_training_interactions_are_fitted(tiny_dataset: Dataset) -> None:
     changed = tiny_dataset.events.with_columns(
         device=pl.when(pl.col("split") == 0).then("device").otherwise(pl.lit("held out")),
         hour=pl.when(pl.col("split") == 0).then("hour").otherwise(10_000),
@@ -71,7 +71,7 @@ def test_only_training_interactions_are_learnt_from(tiny_dataset: Dataset) -> No
     assert before.state()[1].equals(after.state()[1])
 
 
-def test_an_unknown_column_of_a_request_is_refused_with_the_nearest(tiny_encoder: FeatureEncoder) -> None:
+def test_an_unknown_request_column_gets_the_nearest_name(tiny_encoder: FeatureEncoder) -> None:
     with pytest.raises(RequestError) as caught:
         tiny_encoder.encode_user({"gendre": "f"})
     assert caught.value.where == "/features/gendre"
@@ -80,25 +80,25 @@ def test_an_unknown_column_of_a_request_is_refused_with_the_nearest(tiny_encoder
         tiny_encoder.encode_item({"a/b~": 1})
 
 
-def test_values_that_were_not_learnt_are_reported(tiny_encoder: FeatureEncoder) -> None:
+def test_unknown_values_are_reported(tiny_encoder: FeatureEncoder) -> None:
     encoded = tiny_encoder.encode_user(
         {"user_id": "nobody", "gender": "f", "device": "fridge", "zip": "never seen"}, ["i1", "?"]
     )
     assert encoded.unknown == ("user_id", "device")
 
 
-def test_a_table_without_a_column_is_refused_with_the_nearest(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+def test_a_table_without_a_column_gets_the_nearest_name(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     with pytest.raises(DataError, match=r"no column 'price'.*Did you mean 'prices'"):
         tiny_encoder.encode_items(tiny_dataset.items.rename({"price": "prices"}))
 
 
-def test_a_column_that_its_field_cannot_read_is_named_with_the_field(tiny_dataset: Dataset) -> None:
+def test_an_unreadable_column_is_named_with_its_field(tiny_dataset: Dataset) -> None:
     listed = tiny_dataset.users.with_columns(gender=pl.concat_list("gender"))
     with pytest.raises(DataError, match=r"fields\.gender, column 'gender': a column of type List\(String\)"):
         FeatureEncoder.fit(replace(tiny_dataset, users=listed))
 
 
-def test_a_context_frame_takes_users_columns_from_the_users(tiny_dataset: Dataset) -> None:
+def test_a_context_frame_joins_user_columns(tiny_dataset: Dataset) -> None:
     users = tiny_dataset.users.with_columns(weight=pl.int_range(pl.len()) * 10)  # a name that events have too
     frame = context_frame(["device", "weight"], tiny_dataset.events[[30, 2]], users)
     assert frame["weight"].to_list() == [10 * user for user in tiny_dataset.events["user"].gather([30, 2])]
@@ -110,9 +110,7 @@ def grown(tiny_folder: Path, tiny_additions: Path, tiny_encoder: FeatureEncoder,
     return tiny_encoder.grown(load_additions(tiny_config, tiny_additions, tiny_folder))
 
 
-def test_what_was_learnt_means_the_same_after_growing(
-    tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, grown: FeatureEncoder
-) -> None:
+def test_growing_keeps_the_meaning_of_rows(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
     """Every row of the old data is encoded as before, once the new rows are followed back to where they come from."""
     for blocks, found, rows in (
         ("user_blocks", build_contexts(tiny_dataset, grown, np.arange(len(tiny_dataset.events))).features, None),
@@ -126,7 +124,7 @@ def test_what_was_learnt_means_the_same_after_growing(
         assert np.array_equal(found.weights, before.weights)
 
 
-def test_new_values_have_rows_that_begin_as_unknown(tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
+def test_rows_of_new_values_start_from_the_unknown_row(tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
     back = sources(tiny_encoder.user_blocks, grown.user_blocks)
     values = {"user_id": "new", "gender": "z", "device": "watch"}
     before, after = tiny_encoder.encode_user(values), grown.encode_user(values)
@@ -142,7 +140,7 @@ def test_scales_and_buckets_do_not_grow(tiny_encoder: FeatureEncoder, grown: Fea
     assert again.user_blocks == grown.user_blocks
 
 
-def test_other_fields_do_not_grow_into_an_encoder(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
+def test_an_encoder_with_other_fields_cannot_grow(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder) -> None:
     other = tiny_dataset.schema.model_copy(update={"fields": dict(list(tiny_dataset.schema.fields.items())[1:])})
     with pytest.raises(DataError, match="other fields"):
         tiny_encoder.grown(replace(tiny_dataset, schema=other))

@@ -141,12 +141,12 @@ def everything(dataset: Dataset, encoder: FeatureEncoder) -> tuple[SparseRows, S
     return build_contexts(dataset, encoder, positions).features, encoder.encode_items(dataset.items)
 
 
-def test_every_kind_is_tried() -> None:
+def test_every_kind_has_a_contract_test() -> None:
     assert {one["kind"] for one in KINDS.values()} == {*FIELD_KINDS, "prefix"}
     assert set(ENCODERS) == {*FIELD_KINDS} - {"history"}  # which reads no column
 
 
-def test_the_settings_come_back_from_json_and_the_reference_names_them(field: dict[str, object], config: RunConfig) -> None:
+def test_settings_round_trip_through_json_and_are_in_the_reference(field: dict[str, object], config: RunConfig) -> None:
     schema = config.schema_
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
     assert Schema.model_validate_json(schema.model_dump_json()).fingerprint() == schema.fingerprint()
@@ -155,12 +155,12 @@ def test_the_settings_come_back_from_json_and_the_reference_names_them(field: di
     assert field.keys() - {"kind"} <= described[f'kind = "{field["kind"]}"']
 
 
-def test_a_misspelt_setting_is_refused_with_the_nearest(field: dict[str, object]) -> None:
+def test_a_misspelt_setting_is_refused_with_a_suggestion(field: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"fields\.x\.sied: this key is not known\. Did you mean 'side'\?"):
         parse_config({**TINY, "fields": {**TINY["fields"], "x": {**field, "sied": "user"}}})
 
 
-def test_a_request_is_encoded_as_the_tables_are(dataset: Dataset, encoder: FeatureEncoder) -> None:
+def test_a_request_is_encoded_like_a_table(dataset: Dataset, encoder: FeatureEncoder) -> None:
     contexts, items = (as_sets(rows) for rows in everything(dataset, encoder))
     ids = dataset.items["item_id"].to_list()
     for position, event in enumerate(dataset.events.iter_rows(named=True)):
@@ -171,14 +171,14 @@ def test_a_request_is_encoded_as_the_tables_are(dataset: Dataset, encoder: Featu
         assert as_sets(encoder.encode_item(item)) == [row]
 
 
-def test_what_it_has_learnt_comes_back_from_json_and_texts(dataset: Dataset, encoder: FeatureEncoder) -> None:
+def test_fitted_state_round_trips_through_json_and_text(dataset: Dataset, encoder: FeatureEncoder) -> None:
     values, vocabularies = encoder.state()
     back = FeatureEncoder.from_state(json.loads(json.dumps(values)), vocabularies)
     assert (back.user_blocks, back.item_blocks) == (encoder.user_blocks, encoder.item_blocks)
     assert [as_sets(rows) for rows in everything(dataset, back)] == [as_sets(rows) for rows in everything(dataset, encoder)]
 
 
-def test_a_value_that_was_learnt_keeps_its_row_when_new_ones_come(
+def test_known_values_keep_their_row_when_the_vocabulary_grows(
     config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, tiny_folder: Path, tiny_additions: Path
 ) -> None:
     grown = encoder.grown(load_additions(config, tiny_additions, tiny_folder))
@@ -191,7 +191,7 @@ def test_a_value_that_was_learnt_keeps_its_row_when_new_ones_come(
         assert np.array_equal(after.weights, before.weights)
 
 
-def test_a_value_of_the_wrong_type_is_refused_at_its_column(encoder: FeatureEncoder) -> None:
+def test_a_value_of_the_wrong_type_names_its_column(encoder: FeatureEncoder) -> None:
     field = encoder.schema.fields["x"]
     for column in field.columns("x")[:1]:
         with pytest.raises(RequestError) as caught:
@@ -199,7 +199,7 @@ def test_a_value_of_the_wrong_type_is_refused_at_its_column(encoder: FeatureEnco
         assert caught.value.where == f"/features/{column}"
 
 
-def test_it_is_trained_published_and_explained(
+def test_every_kind_is_trained_published_and_explained(
     config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, tmp_path: Path
 ) -> None:
     """The export itself holds the served scores to the model's; the answer must name what the field adds."""

@@ -29,7 +29,9 @@ def history(rows: list[list[int]]) -> History:
     st.sampled_from(["none", "mean", "sqrt"]),
     st.integers(1, 3),
 )
-def test_a_request_is_encoded_as_in_bulk(rows: list[list[int]], lags: list[tuple[int, int]], norm: str, min_count: int) -> None:
+def test_a_request_is_encoded_like_in_bulk(
+    rows: list[list[int]], lags: list[tuple[int, int]], norm: str, min_count: int
+) -> None:
     field = HistoryField.model_validate({"kind": "history", "lags": lags, "norm": norm, "min_count": min_count})
     encoder = fit(field)
     bulk = encoder.encode(history(rows), encoder.vocabulary.rows(IDS))
@@ -42,7 +44,7 @@ def test_a_request_is_encoded_as_in_bulk(rows: list[list[int]], lags: list[tuple
         assert {feature: float(np.float32(weight)) for feature, weight in single} == found
 
 
-def test_each_range_has_rows_of_its_own() -> None:
+def test_each_range_has_separate_rows() -> None:
     encoder = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 1), (2, 3)], "norm": "none"}))
     size = encoder.vocabulary.size
     assert size == 7
@@ -73,7 +75,7 @@ def test_an_empty_history_is_the_missing_row_of_the_first_range() -> None:
     assert as_sets(among) == [{MISSING: 1.0}, {2: 1.0}, {MISSING: 1.0}]
 
 
-def test_an_encoder_of_older_bundles_gives_an_empty_history_no_feature() -> None:
+def test_encoders_of_older_bundles_encode_an_empty_history_without_features() -> None:
     learnt = fit(HistoryField(kind="history"))
     encoder = HistoryEncoder(learnt.field, learnt.vocabulary, tells_empty=False)
     assert encoder.encode_one([]) == []

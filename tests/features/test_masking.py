@@ -26,13 +26,13 @@ def inside(feature, blocks):
 
 
 @given(rows_of_features, some_blocks)
-def test_features_of_a_block_are_gone_and_no_others(rows, blocks):
+def test_masking_removes_exactly_the_features_of_a_block(rows, blocks):
     kept = [{feature: weight for feature, weight in row.items() if not inside(feature, blocks)} for row in rows]
     assert as_sets(without(sparse(rows), blocks)) == kept
 
 
 @given(rows_of_features, some_blocks, st.sampled_from([UNKNOWN, MISSING]))
-def test_one_row_stands_in_for_all_of_a_block(rows, blocks, value):
+def test_a_mask_row_replaces_the_features_of_a_block(rows, blocks, value):
     expected = [
         {feature: weight for feature, weight in row.items() if not inside(feature, blocks)}
         | {block.offset + value: 1.0 for block in blocks}
@@ -42,5 +42,5 @@ def test_one_row_stands_in_for_all_of_a_block(rows, blocks, value):
 
 
 @pytest.mark.parametrize(("side", "fields"), [("user", ["user_id"]), ("item", ["item_id"])])
-def test_ids_are_the_fields_that_read_the_id_column(tiny_encoder, side, fields):
+def test_id_fields_are_those_that_read_the_id_column(tiny_encoder, side, fields):
     assert [block.field for block in id_blocks(tiny_encoder, side)] == fields

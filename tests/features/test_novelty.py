@@ -14,7 +14,7 @@ from recall.store.users.profiles import User
 PLAIN = {"category": "c1", "tags": ["t1"], "tag_weights": [1.0], "price": 4.0}
 
 
-def test_what_was_trained_on_gives_no_word(tiny_encoder: FeatureEncoder) -> None:
+def test_values_seen_in_training_give_no_warning(tiny_encoder: FeatureEncoder) -> None:
     assert novelties(tiny_encoder, "item", [PLAIN, {"category": "c1"}, {**PLAIN, "price": None}]) == ()
     assert novelties(tiny_encoder, "item", []) == ()
     assert novelties(tiny_encoder, "user", [{"gender": "f"}, {"age": 30.0}]) == ()
@@ -30,7 +30,7 @@ def test_what_was_trained_on_gives_no_word(tiny_encoder: FeatureEncoder) -> None
         ({"category": "", "tags": None}, "1 of 2 items: no field has a value"),
     ],
 )
-def test_new_values_far_numbers_and_nothing_are_named(
+def test_new_values_outliers_and_empty_items_are_named(
     tiny_encoder: FeatureEncoder, values: dict[str, object], said: str
 ) -> None:
     (sentence,) = novelties(tiny_encoder, "item", [PLAIN, values])
@@ -47,7 +47,7 @@ def test_at_most_three_examples_are_shown(tiny_encoder: FeatureEncoder) -> None:
     assert sentence.endswith(": 'new 0', 'new 1', 'new 2', ...")
 
 
-def test_receipts_of_live_items_and_users_say_so(recommender: Recommender, published: Path, tmp_path: Path) -> None:
+def test_receipts_of_live_changes_contain_warnings(recommender: Recommender, published: Path, tmp_path: Path) -> None:
     import shutil
 
     live = Recommender.load(shutil.copytree(published, tmp_path / "root"))
@@ -65,7 +65,7 @@ def test_receipts_of_live_items_and_users_say_so(recommender: Recommender, publi
     live.close()
 
 
-def test_a_rebuild_says_so_of_what_is_new_or_changed(published: Path, tmp_path: Path) -> None:
+def test_a_rebuild_warns_about_new_and_changed_items(published: Path, tmp_path: Path) -> None:
     items = pl.read_parquet(published.parent / "items.parquet").drop("unused")
     items.write_parquet(tmp_path / "same.parquet")
     assert rebuild(published, tmp_path / "same.parquet", tmp_path / "out").warnings == ()

@@ -30,12 +30,12 @@ def fit(field: NumericField, values: list[float | None]) -> ScaledEncoder | Buck
 
 @pytest.mark.parametrize("scale", ["standard", "log", "buckets"])
 @given(learnt=COLUMN, asked=COLUMN)
-def test_a_request_is_encoded_as_a_column_is(scale: str, learnt: list[float | None], asked: list[float | None]) -> None:
+def test_a_request_is_encoded_like_a_column(scale: str, learnt: list[float | None], asked: list[float | None]) -> None:
     agree(fit(numeric(scale), learnt), frame(asked))
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))
-def test_a_standard_scale_has_mean_0_and_deviation_1(values: list[float]) -> None:
+def test_the_standard_scale_has_mean_0_and_deviation_1(values: list[float]) -> None:
     assume(np.std(values) > 1e-3 * max(1.0, abs(np.mean(values))))
     encoder = fit(numeric("standard"), list(values))
     weights = encoder.encode(frame(list(values))).weights
@@ -49,7 +49,7 @@ def test_the_log_scale_is_symmetric_and_standardised() -> None:
     np.testing.assert_allclose(encoder.encode(frame([math.expm1(2), -math.expm1(2)])).weights, [2 / deviation, -2 / deviation])
 
 
-def test_a_number_that_never_changes_weighs_nothing() -> None:
+def test_a_constant_number_has_weight_0() -> None:
     encoder = fit(numeric("standard"), [0.1] * 3)
     assert as_sets(encoder.encode(frame([0.1, 7.0, None]))) == [{2: 0.0}, {2: 0.0}, {1: 1.0}]
     agree(encoder, frame([0.1, 7.0, None]))
@@ -57,7 +57,7 @@ def test_a_number_that_never_changes_weighs_nothing() -> None:
     assert as_sets(nothing.encode(frame([3.0, None]))) == [{2: 0.0}, {1: 1.0}]
 
 
-def test_rows_that_count_nothing_teach_nothing() -> None:
+def test_rows_with_weight_0_do_not_affect_the_scale() -> None:
     encoder = ScaledEncoder.fit(numeric("standard"), "x", frame([0.0, 2.0, 1e9]), np.array([1, 1, 0]))
     assert (encoder.mean, encoder.deviation) == (1.0, 1.0)
     buckets = BucketEncoder.fit(numeric("buckets", buckets=2), "x", frame([0.0, 2.0, 1e9]), np.array([1, 1, 0]))
@@ -72,7 +72,7 @@ def test_nan_in_a_table_is_missing_and_infinity_is_refused() -> None:
             fit(numeric(scale), [0.0, math.inf])
 
 
-def test_numbers_may_be_integers_truth_values_or_text() -> None:
+def test_numbers_may_be_integers_booleans_or_text() -> None:
     encoder = fit(numeric("standard"), [0.0, 2.0])
     for values in ([0, 2], ["0", " 2"]):
         assert encoder.encode(pl.DataFrame({"x": values})).weights.tolist() == [-1.0, 1.0]
@@ -83,13 +83,13 @@ def test_numbers_may_be_integers_truth_values_or_text() -> None:
 
 @pytest.mark.parametrize("scale", ["standard", "log", "buckets"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, "2", [2.0], 10**400])
-def test_a_request_that_is_no_finite_number_is_refused_by_name(scale: str, value: object) -> None:
+def test_a_non_finite_request_value_names_its_column(scale: str, value: object) -> None:
     with pytest.raises(RequestError, match="is not a finite number") as caught:
         fit(numeric(scale), [0.0, 2.0]).encode_one({"x": value})
     assert caught.value.where == "/features/x"
 
 
-def test_a_number_beyond_float32_is_refused_and_not_rounded_to_infinity() -> None:
+def test_a_number_beyond_float32_is_refused() -> None:
     encoder = fit(numeric("standard"), [0.0, 2.0])
     with pytest.raises(RequestError, match="too large beside the numbers trained on"):
         encoder.encode_one({"x": 1e300})
@@ -101,7 +101,7 @@ def test_a_number_beyond_float32_is_refused_and_not_rounded_to_infinity() -> Non
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=60), st.integers(2, 8))
-def test_buckets_hold_what_lies_between_their_edges(values: list[float], buckets: int) -> None:
+def test_buckets_contain_the_values_between_their_edges(values: list[float], buckets: int) -> None:
     encoder = fit(numeric("buckets", buckets=buckets), list(values))
     assert isinstance(encoder, BucketEncoder)
     edges = [-math.inf, *encoder.edges.tolist(), math.inf]

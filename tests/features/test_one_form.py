@@ -114,7 +114,7 @@ def test_the_bundle_records_the_types_of_all_columns(published: Path) -> None:
         ("user_id", ["3", "3.0"], "4"),
     ],
 )
-def test_a_request_may_write_a_value_in_any_form(published: Path, column: str, forms: list[object], other: object) -> None:
+def test_a_request_value_may_have_any_notation(published: Path, column: str, forms: list[object], other: object) -> None:
     recommender = Recommender.load(published)
     try:
 
@@ -131,12 +131,12 @@ def test_a_request_may_write_a_value_in_any_form(published: Path, column: str, f
         recommender.close()
 
 
-def test_text_that_is_no_number_stays_as_it_is(served: Recommender) -> None:
+def test_non_numeric_text_is_unchanged(served: Recommender) -> None:
     for value, unknown in (("007", ()), ("7", ("plan",)), (7, ("plan",)), ("1e5", ()), (100000.0, ("plan",))):
         assert served.recommend(Request(features={"plan": value})).unknown == unknown
 
 
-def test_ids_of_items_may_be_written_in_any_form(served: Recommender) -> None:
+def test_item_ids_may_have_any_notation(served: Recommender) -> None:
     everything = Request(user_id="3", n=12, exclude_seen=False)
     listed = [item.item_id for item in served.recommend(everything).items]
     assert sorted(listed) == [str(n + 10) for n in range(12)]
@@ -153,7 +153,7 @@ def test_ids_of_items_may_be_written_in_any_form(served: Recommender) -> None:
     assert first.items == served.recommend(Request(user_id="3", history=["12.0"], exclude_seen=False)).items
 
 
-def test_a_live_item_is_the_item_that_training_would_have_made(served: Recommender) -> None:
+def test_an_upserted_item_equals_the_trained_one(served: Recommender) -> None:
     before = served.item("12").items[0].features
     assert before == {
         "shelf": "2",
@@ -208,7 +208,7 @@ def test_a_live_item_is_the_item_that_training_would_have_made(served: Recommend
         ({"stamp": {"gt": STAMP + 9.0}}, list(range(1, 12))),  # the float that is nearest, which was asked for, is STAMP
     ],
 )
-def test_a_filter_compares_what_values_are(published: Path, filter_: dict[str, object], matching: list[int]) -> None:
+def test_a_filter_compares_typed_values(published: Path, filter_: dict[str, object], matching: list[int]) -> None:
     recommender = Recommender.load(published)
     try:
         answer = recommender.recommend(Request(n=12, filter=filter_))
@@ -217,15 +217,13 @@ def test_a_filter_compares_what_values_are(published: Path, filter_: dict[str, o
         recommender.close()
 
 
-def test_one_item_in_two_forms_is_there_twice(served: Recommender) -> None:
+def test_an_item_in_two_notations_is_a_duplicate(served: Recommender) -> None:
     with pytest.raises(RequestError, match=r"/items/1/item_id: item '99' is there twice \('99\.0' is the same id\)"):
         served.items.upsert({"99": {"price": 1.0}, "99.0": {"price": 2.0}})
     assert served.items.current().sequence == 0
 
 
-def test_the_command_line_counts_items_whatever_the_form_of_their_ids(
-    served: Recommender, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_accepts_ids_in_any_notation(served: Recommender, capsys: pytest.CaptureFixture[str]) -> None:
     root = served.bundle.folder.parents[1]
     (root / "more.csv").write_text("item_id,price\n99,1\n99.0,2\n")
     for command, code in ((["upsert", root, root / "more.csv"], 65), (["delete", root, "10", "10.0", "--json"], 0)):
@@ -238,12 +236,12 @@ def test_the_command_line_counts_items_whatever_the_form_of_their_ids(
     assert orjson.loads(shown.out)["not there"] == 0
 
 
-def test_a_filter_by_time_refuses_what_is_no_time(served: Recommender) -> None:
+def test_a_time_filter_refuses_invalid_times(served: Recommender) -> None:
     with pytest.raises(RequestError, match="column 'published' holds dates or times, not a text that is none"):
         served.recommend(Request(filter={"published": "soon"}))
 
 
-def test_rules_and_boosts_see_live_items_and_published_ones_alike(served: Recommender) -> None:
+def test_rules_and_boosts_treat_live_and_published_items_alike(served: Recommender) -> None:
     served.items.upsert({"99": {"shelf": "3.0", "published": "2026-03-29T03:00:00Z"}})
     listed = served.recommend(Request(n=13, rules=[Quota("shelf", 1)])).items
     assert len(listed) == 4
@@ -253,7 +251,7 @@ def test_rules_and_boosts_see_live_items_and_published_ones_alike(served: Recomm
     assert latest == {"13", "99"}
 
 
-def test_users_that_change_are_stored_and_found_in_one_form(served: Recommender) -> None:
+def test_changed_users_are_stored_in_canonical_form(served: Recommender) -> None:
     assert served.users.put(User("3.0", {"plan": "007"}, history=["12.0"])).known == 1
     assert served.users.log_interactions([Interaction("3", "13.0")]).known == 1
     for form in ("3", "3.0"):
@@ -293,7 +291,7 @@ def test_an_items_table_without_an_id_in_a_row_is_refused_with_the_row(published
         rebuild(published, tmp_path / file, tmp_path / "root")
 
 
-def test_a_rebuild_reads_other_files_as_training_read_its_own(published: Path, tmp_path: Path) -> None:
+def test_a_rebuild_uses_the_column_types_of_training(published: Path, tmp_path: Path) -> None:
     frame = pl.read_csv(published.parent / "i.csv", infer_schema=False).with_columns(
         pl.col("item_id").cast(pl.Float64),
         pl.col("shelf").cast(pl.Float64).cast(pl.Int64),
@@ -317,9 +315,7 @@ def test_a_rebuild_reads_other_files_as_training_read_its_own(published: Path, t
         recommender.close()
 
 
-def test_a_column_of_times_refuses_other_text_wherever_it_comes_from(
-    published: Path, served: Recommender, tmp_path: Path
-) -> None:
+def test_a_time_column_refuses_other_text_from_any_source(published: Path, served: Recommender, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="the value of column 'day' is not a date, such as 2026-01-31"):
         served.items.upsert({"12": {"day": "soon"}})
     frame = pl.read_csv(published.parent / "i.csv", infer_schema=False).with_columns(day=pl.lit("soon"))
@@ -328,7 +324,7 @@ def test_a_column_of_times_refuses_other_text_wherever_it_comes_from(
         rebuild(published, tmp_path / "i.csv", tmp_path / "root")
 
 
-def test_what_is_assumed_about_text_is_said(published: Path) -> None:
+def test_assumptions_about_text_are_reported(published: Path) -> None:
     dataset = load_dataset(parse_config(CONFIG), published.parent)
     said = {(one.table, one.column): one.message for one in dataset.assumptions}
     assert said["interactions", "hour"] == "whole numbers written with .0 are read as integers: '1.0' is '1'"
@@ -340,7 +336,7 @@ def test_what_is_assumed_about_text_is_said(published: Path) -> None:
     }
 
 
-def test_a_data_set_may_be_read_with_the_types_of_a_bundle(published: Path) -> None:
+def test_a_data_set_can_be_read_with_the_types_of_a_bundle(published: Path) -> None:
     config = parse_config(CONFIG)
     again = load_dataset(config, published.parent, load_bundle(published).encoder.types)
     assert again.items["item_id"].to_list() == [str(n + 10) for n in range(12)]

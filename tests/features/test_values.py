@@ -26,7 +26,7 @@ COLUMNS = {
 
 @pytest.mark.parametrize("name", COLUMNS)
 @given(data=st.data())
-def test_a_column_is_written_as_its_values_are(name: str, data: st.DataObject) -> None:
+def test_a_column_is_formatted_like_its_values(name: str, data: st.DataObject) -> None:
     dtype, values = COLUMNS[name]
     column = data.draw(st.lists(st.none() | values, max_size=8))
     written = canonical_series(pl.Series(column, dtype=dtype)).to_list()
@@ -57,17 +57,17 @@ def test_a_column_is_written_as_its_values_are(name: str, data: st.DataObject) -
         (np.bool_(True), "true"),
     ],
 )
-def test_written_forms(value: object, written: str) -> None:
+def test_text_forms_of_values(value: object, written: str) -> None:
     assert canonical(value) == written
 
 
 @pytest.mark.parametrize("value", [None, math.nan, [1], {"a": 1}, b"bytes", object()])
-def test_what_is_no_single_value_has_no_written_form(value: object) -> None:
+def test_lists_have_no_text_form(value: object) -> None:
     with pytest.raises(TypeError, match="has no written form"):
         canonical(value)
 
 
-def test_the_same_number_reads_the_same_from_every_type_of_column() -> None:
+def test_a_number_has_the_same_value_in_every_column_type() -> None:
     columns = [
         pl.Series([7], dtype=pl.Int8),
         pl.Series([7], dtype=pl.UInt64),
@@ -80,27 +80,27 @@ def test_the_same_number_reads_the_same_from_every_type_of_column() -> None:
     assert canonical_series(pl.Series([0.1], dtype=pl.Float32)).to_list() == ["0.1"]
 
 
-def test_nan_counts_as_missing() -> None:
+def test_nan_is_missing() -> None:
     assert canonical_series(pl.Series([1.5, math.nan, None])).to_list() == ["1.5", None, None]
 
 
-def test_a_column_of_lists_is_refused_by_name() -> None:
+def test_a_list_column_is_refused_by_name() -> None:
     with pytest.raises(DataError, match=r"column 'tags': a column of type List\(Int64\).*'bag'"):
         canonical_series(pl.Series("tags", [[1]]))
 
 
 @given(st.lists(st.none() | st.floats(allow_infinity=False)))
-def test_numbers_keep_their_value_and_nan_becomes_missing(values: list[float | None]) -> None:
+def test_numbers_keep_their_value_and_nan_is_missing(values: list[float | None]) -> None:
     read = to_float(pl.Series(values, dtype=pl.Float64), "somewhere").to_list()
     assert read == [None if value is None or math.isnan(value) else value for value in values]
 
 
-def test_numbers_are_read_from_text_and_truth_values() -> None:
+def test_numbers_are_parsed_from_text_and_booleans() -> None:
     assert to_float(pl.Series([" 12", "-1.5e3", None]), "").to_list() == [12.0, -1500.0, None]
     assert to_float(pl.Series([True, False]), "").to_list() == [1.0, 0.0]
 
 
-def test_text_that_is_no_number_is_counted_and_shown() -> None:
+def test_non_numeric_text_is_counted_and_shown() -> None:
     with pytest.raises(DataError) as caught:
         to_float(pl.Series(["1", "a", "b", "a", "c", "d", "e", "f"]), "users.csv, column 'age'")
     assert caught.value.where == "users.csv, column 'age'"
@@ -114,18 +114,18 @@ def test_an_infinite_number_is_refused() -> None:
         to_float(pl.Series([datetime.date(2020, 1, 1)]), "x")
 
 
-def test_nothing_is_refused_when_nothing_is_wrong() -> None:
+def test_valid_values_are_not_refused() -> None:
     raise_if_any(pl.Series([1, 2]), pl.Series([False, False]), "x", "wrong")
 
 
-def test_examples_are_different_and_at_most_five() -> None:
+def test_at_most_five_distinct_examples_are_shown() -> None:
     assert examples(pl.Series([1, 1, 2])) == "1, 2"
     assert examples(pl.Series(list("aabcdef"))) == "'a', 'b', 'c', 'd', 'e', ..."
     assert examples(pl.Series([[1, 2]])) == "[1, 2]"
 
 
 @given(st.lists(st.tuples(st.none() | st.integers(0, 3), st.none() | st.sampled_from("ab")), max_size=20))
-def test_distinct_rows_are_found_in_order_of_appearance(rows: list[tuple[int | None, str | None]]) -> None:
+def test_distinct_rows_are_in_order_of_appearance(rows: list[tuple[int | None, str | None]]) -> None:
     frame = pl.DataFrame(rows, schema={"row": pl.Int64(), "b": pl.String()}, orient="row")
     distinct = Distinct.of(frame)
     expected = list(dict.fromkeys(rows))
@@ -135,7 +135,7 @@ def test_distinct_rows_are_found_in_order_of_appearance(rows: list[tuple[int | N
     assert distinct.codes.dtype == np.int32
 
 
-def test_distinct_lists_nulls_and_nans_are_told_apart() -> None:
+def test_lists_nulls_and_nans_are_distinguished() -> None:
     lists = pl.Series([[1, 2], None, [], [1, 2], [None], None])
     assert Distinct.of(lists).codes.tolist() == [0, 1, 2, 0, 3, 1]
     assert Distinct.of(pl.Series([math.nan, None, math.nan, 1.0])).codes.tolist() == [0, 1, 0, 2]

@@ -91,14 +91,14 @@ def brute_force(vectors: np.ndarray, query: np.ndarray, n: int, excluded: np.nda
     return order[np.isfinite(scores[order])]
 
 
-def test_it_says_what_it_is(index: ItemIndex) -> None:
+def test_an_index_describes_itself(index: ItemIndex) -> None:
     assert index.kind in KINDS
     assert (index.size, index.dim) == (SIZE, DIM)
     assert index.exact == (index.kind != "ivf")
 
 
 @pytest.mark.parametrize("n", [1, 20, 500])
-def test_it_agrees_with_brute_force(index: ItemIndex, n: int) -> None:
+def test_results_match_brute_force(index: ItemIndex, n: int) -> None:
     hits = index.search(model_queries(), n)
     found = np.mean(
         [
@@ -126,7 +126,7 @@ def test_a_query_whose_square_exceeds_float32_is_answered(index: ItemIndex) -> N
     seed=st.integers(0, 1000),
 )
 @settings(deadline=None, max_examples=examples(30))
-def test_results_are_distinct_eligible_ordered_and_as_many_as_asked(
+def test_results_are_distinct_eligible_ordered_and_complete(
     index: ItemIndex, n: int, excluded: list[list[int]], seed: int
 ) -> None:
     queries = users_like_a_model(len(excluded), DIM, seed)
@@ -151,7 +151,7 @@ def test_excluding_the_best_gives_the_next_best(index: ItemIndex) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 1, 7])
-def test_when_nearly_all_is_excluded_the_rest_is_found(index: ItemIndex, left: int) -> None:
+def test_the_rest_is_found_if_nearly_all_rows_are_excluded(index: ItemIndex, left: int) -> None:
     rng = np.random.default_rng(5)
     eligible = np.sort(rng.choice(SIZE, left, replace=False))
     excluded = np.setdiff1d(np.arange(SIZE), eligible)
@@ -164,7 +164,7 @@ def test_when_nearly_all_is_excluded_the_rest_is_found(index: ItemIndex, left: i
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 1.0])
-def test_a_selection_gives_the_best_of_its_rows(index: ItemIndex, share: float) -> None:
+def test_a_bitmap_gives_the_best_of_its_rows(index: ItemIndex, share: float) -> None:
     rng = np.random.default_rng(9)
     selection = RowBitmap.of_mask(rng.random(SIZE) < share)
     queries = model_queries()[:20]
@@ -181,7 +181,7 @@ def test_a_selection_gives_the_best_of_its_rows(index: ItemIndex, share: float) 
     assert np.mean(shares) >= (1.0 if index.exact or share <= 0.01 else 0.9)
 
 
-def test_queries_with_different_selections_go_together(index: ItemIndex) -> None:
+def test_a_batch_may_have_different_bitmaps(index: ItemIndex) -> None:
     halves = [RowBitmap.of_mask(np.arange(SIZE) % 2 == one) for one in (0, 1)]
     within = [None, halves[0], halves[1], halves[0]]
     together = index.search(model_queries()[:4], 15, None, within)
@@ -193,19 +193,19 @@ def test_queries_with_different_selections_go_together(index: ItemIndex) -> None
     assert (together.rows[2] % 2 == 1).all()
 
 
-def test_an_exact_search_is_exact_whatever_the_kind(index: ItemIndex) -> None:
+def test_exact_search_is_exact_for_any_kind(index: ItemIndex) -> None:
     hits = index.search(model_queries(), 20, exact=True)
     assert hits.exact.all()
     for query, rows in zip(model_queries(), hits.rows, strict=True):
         np.testing.assert_array_equal(rows, brute_force(model_vectors(), query, 20))
 
 
-def test_nothing_eligible_gives_nothing(index: ItemIndex) -> None:
+def test_no_eligible_rows_give_no_results(index: ItemIndex) -> None:
     nothing = RowBitmap.of_rows(np.empty(0, dtype=np.int64), SIZE)
     assert (index.search(model_queries()[:2], 5, None, [nothing, nothing]).rows == -1).all()
 
 
-def test_repeats_among_the_excluded_change_nothing(index: ItemIndex) -> None:
+def test_duplicate_exclusions_change_nothing(index: ItemIndex) -> None:
     once = np.arange(0, SIZE, 2)
     many = np.concatenate([once, once[::-1], once])
     one, other = (
@@ -216,7 +216,7 @@ def test_repeats_among_the_excluded_change_nothing(index: ItemIndex) -> None:
     assert ((other.rows % 2) == 1).all()
 
 
-def test_excluding_nothing_is_the_same_as_not_excluding(index: ItemIndex) -> None:
+def test_an_empty_exclusion_changes_nothing(index: ItemIndex) -> None:
     plain, empty = (
         index.search(model_queries(), 10),
         index.search(model_queries(), 10, [np.empty(0, dtype=np.int64)] * len(model_queries())),
@@ -225,7 +225,7 @@ def test_excluding_nothing_is_the_same_as_not_excluding(index: ItemIndex) -> Non
     np.testing.assert_array_equal(plain.scores, empty.scores)
 
 
-def test_asking_for_more_than_there_is_gives_all(index: ItemIndex) -> None:
+def test_n_larger_than_the_catalogue_gives_all_rows(index: ItemIndex) -> None:
     hits = index.search(model_queries()[:2], SIZE + 50)
     for rows, scores in zip(hits.rows, hits.scores, strict=True):
         assert sorted(rows[:SIZE]) == list(range(SIZE))
@@ -255,7 +255,7 @@ def test_equal_scores_are_ordered_by_row(build: Build) -> None:
             np.testing.assert_array_equal(second, np.arange(second[0] % 2, 200, 2)[:50])
 
 
-def test_ties_that_reach_past_the_list_are_cut_by_row(build: Build) -> None:
+def test_ties_beyond_the_list_are_cut_by_row(build: Build) -> None:
     vectors = np.ones((2000, 5), dtype=np.float32)
     hits = build(vectors).search(np.ones((3, 5), dtype=np.float32), 4)
     if build(vectors).exact:
@@ -265,7 +265,7 @@ def test_ties_that_reach_past_the_list_are_cut_by_row(build: Build) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 9, 65])
 @pytest.mark.parametrize("dim", [1, 8, 9])
-def test_small_catalogues(build: Build, size: int, dim: int) -> None:
+def test_small_catalogues_are_searched(build: Build, size: int, dim: int) -> None:
     vectors = vectors_like_a_model(size, dim, size)
     queries = users_like_a_model(3, dim, dim)
     hits = build(vectors).search(queries, size)
@@ -288,7 +288,7 @@ def test_the_scale_of_the_model_does_not_matter(build: Build, magnitude: float) 
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_vectors_that_are_not_finite_are_refused_by_row(build: Build, value: float) -> None:
+def test_non_finite_vectors_are_refused_by_row(build: Build, value: float) -> None:
     vectors = model_vectors().copy()
     vectors[[17, 2000], 3] = value
     with pytest.raises(ExportError, match=r"2 of 3000 .*rows 17, 2000"):
@@ -301,14 +301,14 @@ def test_an_empty_catalogue_is_refused(build: Build) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_queries_that_are_not_finite_are_refused(index: ItemIndex, value: float) -> None:
+def test_non_finite_queries_are_refused(index: ItemIndex, value: float) -> None:
     queries = model_queries().copy()
     queries[4, 2] = value
     with pytest.raises(RequestError, match="user vector 4 holds NaN or an infinity"):
         index.search(queries, 10)
 
 
-def test_wrong_questions_are_refused(index: ItemIndex) -> None:
+def test_invalid_queries_are_refused(index: ItemIndex) -> None:
     with pytest.raises(RequestError, match="0 results"):
         index.search(model_queries(), 0)
     with pytest.raises(RequestError, match=r"\(40, 16\) do not fit items of 17"):
@@ -319,11 +319,11 @@ def test_wrong_questions_are_refused(index: ItemIndex) -> None:
         index.search(model_queries()[:1], 10, None, [RowBitmap.everything(7)])
 
 
-def test_no_query_gives_no_list(index: ItemIndex) -> None:
+def test_an_empty_batch_gives_no_results(index: ItemIndex) -> None:
     assert index.search(model_queries()[:0], 10).rows.shape == (0, 10)
 
 
-def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
+def test_an_index_round_trips_through_its_file(index: ItemIndex, tmp_path: Path) -> None:
     file = tmp_path / "index"
     path = file if index.write(file) else None
     assert file.exists() == (path is not None) == (engine_of(index.kind).file is not None)
@@ -337,7 +337,7 @@ def test_it_comes_back_from_its_file(index: ItemIndex, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", FILED, indirect=True)
-def test_a_file_that_is_no_index_is_refused(index: ItemIndex, tmp_path: Path) -> None:
+def test_an_invalid_index_file_is_refused(index: ItemIndex, tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
     path.write_bytes(b"not an index")
     with pytest.raises(IndexFileError, match="cannot be read"):
@@ -353,7 +353,7 @@ def test_an_index_over_other_vectors_is_refused(index: ItemIndex, tmp_path: Path
 
 
 @pytest.mark.parametrize("index", FILED, indirect=True)
-def test_writing_where_nothing_can_be_written_is_an_error(index: ItemIndex, tmp_path: Path) -> None:
+def test_an_unwritable_path_is_an_error(index: ItemIndex, tmp_path: Path) -> None:
     with pytest.raises(IndexFileError, match="could not be written"):
         index.write(tmp_path / "no such folder" / "index.faiss")
 

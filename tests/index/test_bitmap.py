@@ -9,7 +9,7 @@ masks = st.lists(st.booleans(), min_size=0, max_size=70).map(lambda bits: np.arr
 
 
 @given(masks)
-def test_a_selection_is_its_mask(mask: np.ndarray) -> None:
+def test_a_bitmap_equals_its_mask(mask: np.ndarray) -> None:
     selection = RowBitmap.of_mask(mask)
     np.testing.assert_array_equal(selection.mask, mask)
     np.testing.assert_array_equal(selection.rows, np.flatnonzero(mask))
@@ -20,7 +20,7 @@ def test_a_selection_is_its_mask(mask: np.ndarray) -> None:
 
 
 @given(masks, st.data())
-def test_selections_combine_as_masks_do(one: np.ndarray, data: st.DataObject) -> None:
+def test_bitmaps_combine_like_masks(one: np.ndarray, data: st.DataObject) -> None:
     other = np.array(data.draw(st.lists(st.booleans(), min_size=len(one), max_size=len(one))), dtype=bool)
     first, second = RowBitmap.of_mask(one), RowBitmap.of_mask(other)
     for combined, expected in ((first & second, one & other), (first | second, one | other), (first - second, one & ~other)):
@@ -28,12 +28,12 @@ def test_selections_combine_as_masks_do(one: np.ndarray, data: st.DataObject) ->
         assert combined.count == expected.sum()
 
 
-def test_rows_may_come_in_any_order_and_twice() -> None:
+def test_rows_may_be_unsorted_and_duplicated() -> None:
     np.testing.assert_array_equal(RowBitmap.of_rows(np.array([9, 2, 9]), 12).rows, [2, 9])
 
 
 @given(st.lists(st.integers(0, 20_006), max_size=60))
-def test_few_rows_of_many_and_many_of_them_are_the_same_rows(rows: list[int]) -> None:
+def test_sparse_and_dense_bitmaps_are_equal(rows: list[int]) -> None:
     selection = RowBitmap.of_rows(np.array(rows, dtype=np.int64), 20_007)
     assert selection.rows.tolist() == np.flatnonzero(selection.mask).tolist() == sorted(set(rows))
     assert selection.count == len(set(rows))
@@ -41,6 +41,6 @@ def test_few_rows_of_many_and_many_of_them_are_the_same_rows(rows: list[int]) ->
     assert (selection | ~selection).count == 20_007
 
 
-def test_selections_of_different_catalogues_do_not_combine() -> None:
+def test_bitmaps_of_different_sizes_do_not_combine() -> None:
     with pytest.raises(ValueError, match="among 9 rows does not go with one among 8"):
         _ = RowBitmap.everything(8) & RowBitmap.everything(9)

@@ -3,7 +3,7 @@ import numpy as np
 from recall.index.coarse import CoarseQuantizer
 
 
-def test_cells_follow_the_directions_in_which_users_differ() -> None:
+def test_cells_follow_the_variance_of_users() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.uniform(-1, 1, (4000, 2)).astype(np.float32)
     along_second = np.stack([np.full(200, 1e-4), rng.standard_normal(200)], axis=1).astype(np.float32)

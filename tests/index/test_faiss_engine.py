@@ -24,7 +24,7 @@ def model_users() -> np.ndarray:
     return users_like_a_model(200, 17, 1)
 
 
-def test_scores_by_codes_are_near_the_true_ones() -> None:
+def test_scores_by_codes_approximate_the_true_ones() -> None:
     lists = InvertedLists.build(model_vectors(), model_users(), 16, seed=0)
     params = faiss.SearchParametersIVF()
     params.nprobe = 16
@@ -34,7 +34,7 @@ def test_scores_by_codes_are_near_the_true_ones() -> None:
 
 
 @pytest.mark.parametrize("kind", ["ivf_int8", "pq"])
-def test_inverted_files_of_older_bundles_are_searched(tmp_path: Path, kind: str) -> None:
+def test_inverted_files_of_older_bundles_are_readable(tmp_path: Path, kind: str) -> None:
     vectors, users = model_vectors(), model_users()
     codes = "SQ8" if kind == "ivf_int8" else "PQ12x4fs"
     made = faiss.index_factory(24, f"IVF16,{codes}", faiss.METRIC_INNER_PRODUCT)

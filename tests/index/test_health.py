@@ -32,7 +32,7 @@ def index(request: pytest.FixtureRequest) -> ItemIndex:
     )
 
 
-def test_they_hold_the_exact_answers() -> None:
+def test_checks_contain_the_exact_answers() -> None:
     checks = Checks.of(model_vectors(), model_queries(), 12)
     assert checks.rows.shape == (CHECKS, 12)
     for query, rows in zip(checks.queries, checks.rows, strict=True):
@@ -40,7 +40,7 @@ def test_they_hold_the_exact_answers() -> None:
     assert Checks.of(model_vectors()[:5], model_queries()[:2], 12).rows.shape == (2, 5)
 
 
-def test_an_index_knows_its_own_answers(index: ItemIndex) -> None:
+def test_an_index_passes_its_own_checks(index: ItemIndex) -> None:
     checks = Checks.of(model_vectors(), model_queries(), 20)
     found = checks.found(index)
     assert found >= 0.85
@@ -48,13 +48,13 @@ def test_an_index_knows_its_own_answers(index: ItemIndex) -> None:
     recheck(index, checks, found, PLACE)
 
 
-def test_an_index_over_others_is_refused(index: ItemIndex) -> None:
+def test_an_index_of_other_vectors_is_refused(index: ItemIndex) -> None:
     others = np.roll(model_vectors(), 1, axis=0)
     with pytest.raises(IndexFileError, match=r"finds .*% of what its stored checks expect, and found .*tune-index"):
         recheck(index, Checks.of(others, model_queries(), 20), 0.95, PLACE)
 
 
-def test_an_exact_index_of_which_a_part_was_overwritten_is_refused() -> None:
+def test_a_partly_overwritten_exact_index_is_refused() -> None:
     checks = Checks.of(model_vectors(), model_queries(), 20)
     broken = model_vectors().copy()
     broken[np.unique(checks.rows)[::3]] = 0
@@ -62,7 +62,7 @@ def test_an_exact_index_of_which_a_part_was_overwritten_is_refused() -> None:
         recheck(ExactIndex.build(broken), checks, 1.0, PLACE)
 
 
-def test_rows_that_no_index_has_are_refused(index: ItemIndex) -> None:
+def test_rows_out_of_range_are_refused(index: ItemIndex) -> None:
     checks = Checks.of(model_vectors(), model_queries(), 20)
     with pytest.raises(IndexFileError, match="rows outside of the 4000"):
         recheck(index, Checks(checks.queries, checks.rows + 4000), 1.0, PLACE)

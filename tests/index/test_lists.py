@@ -12,7 +12,7 @@ def model_vectors() -> np.ndarray:
     return vectors_like_a_model(3000, 9, 0)
 
 
-def test_every_vector_is_in_the_cell_that_is_nearest_to_it_for_users() -> None:
+def test_every_vector_is_in_its_best_cell() -> None:
     lists = InvertedLists.build(model_vectors(), users_like_a_model(200, 9, 1), 16, seed=0, threads=2)
     turned, centroids = model_vectors() * lists.scale @ lists.cells.metric, lists.cells.centroids @ lists.cells.metric
     nearest = np.square(turned[:, None] - centroids[None]).sum(axis=2).argmin(axis=1)
@@ -28,5 +28,5 @@ def test_chunks_are_the_scaled_vectors_in_order() -> None:
 
 
 @pytest.mark.parametrize(("size", "lists"), [(1, 1), (15, 1), (1000, 32), (100_000, 256), (1_000_000, 1024)])
-def test_lists_grow_as_the_root_of_the_size(size: int, lists: int) -> None:
+def test_the_number_of_lists_grows_with_the_square_root(size: int, lists: int) -> None:
     assert lists_for(size) == lists

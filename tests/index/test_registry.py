@@ -30,11 +30,11 @@ def test_large_catalogues_are_searched_approximately(exact_up_to: int, built: st
 
 
 @pytest.mark.parametrize("kind", ["cells", "exact", "ivf"])
-def test_a_kind_may_be_asked_for(kind: str) -> None:
+def test_a_kind_can_be_requested(kind: str) -> None:
     assert build_index(model_vectors(), model_queries(), IndexConfig.model_validate({"kind": kind}), seed=0).kind == kind
 
 
-def test_a_kind_that_is_not_known_is_named(tmp_path: Path) -> None:
+def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(IndexFileError, match=r"'faiss' has no index of kind 'hnsw'.* Known names: exact, ivf"):
         open_index(tmp_path / "index.faiss", "faiss", "hnsw", {}, model_vectors())
 
@@ -47,7 +47,7 @@ def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("engine", "kind"), [("faiss", "exact"), ("cells", "cells")])
-def test_an_engine_that_needs_a_file_says_so(engine: str, kind: str) -> None:
+def test_an_engine_that_needs_a_file_reports_its_absence(engine: str, kind: str) -> None:
     with pytest.raises(IndexFileError, match=f"names no index file, and engine '{engine}' needs one"):
         open_index(None, engine, kind, {}, model_vectors())
 
@@ -66,7 +66,7 @@ def test_other_vectors_of_the_same_shape_are_refused(tmp_path: Path) -> None:
         open_index(tmp_path / "index.faiss", "faiss", "exact", index.params, np.roll(model_vectors(), 1, axis=0))
 
 
-def test_threads_are_put_back() -> None:
+def test_the_number_of_threads_is_restored() -> None:
     before = torch.get_num_threads()
     with faiss_threads(1):
         pass

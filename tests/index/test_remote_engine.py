@@ -33,7 +33,7 @@ def far() -> Iterator[str]:
         del ENGINES["toy"]
 
 
-def test_the_tuner_finds_it_and_times_it_by_the_clock_on_the_wall(far: str) -> None:
+def test_the_tuner_measures_a_remote_engine_by_wall_clock_time(far: str) -> None:
     vectors, users = vectors_like_a_model(2000, 9, 0), users_like_a_model(1500, 9, 1)
     assert RemoteCollection(far) in candidates(len(vectors))
     config = IndexConfig(target=0.9, n=10)
@@ -49,14 +49,14 @@ def test_the_tuner_finds_it_and_times_it_by_the_clock_on_the_wall(far: str) -> N
     assert collections(far) == {}  # what was not chosen is not left behind
 
 
-def test_a_configuration_may_name_the_engine_for_the_fastest_of_its_kinds(far: str, tmp_path: Path) -> None:
+def test_a_configuration_may_name_a_remote_engine(far: str, tmp_path: Path) -> None:
     vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(1500, 9, 3)
     config = IndexConfig(n=10, kind="toy", target=0.9, exact_up_to=0)
     record = write_index(tmp_path, vectors, QuerySample(users, "random", 0), config)
     assert [one.name for one in record.candidates] == ["exact", "toy remote"]
 
 
-def test_a_bundle_names_it_without_a_file(far: str, tmp_path: Path) -> None:
+def test_a_bundle_names_a_remote_engine_without_a_file(far: str, tmp_path: Path) -> None:
     vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(50, 9, 3)
     config = IndexConfig(n=10, kind="toy_remote")
     record = write_index(tmp_path, vectors, QuerySample(users, "random", 0), config)
@@ -72,7 +72,7 @@ def test_a_bundle_names_it_without_a_file(far: str, tmp_path: Path) -> None:
         open_index(None, read.engine, read.kind, read.params, vectors)
 
 
-def test_a_filter_reaches_it_beside_the_bitmap(far: str, published: Path) -> None:
+def test_a_remote_engine_receives_the_filter_and_the_bitmap(far: str, published: Path) -> None:
     bundle, local = load_bundle(published), Recommender.load(published)
     vectors = np.asarray(bundle.item_vectors)
     index = RemoteCollection(far).build(vectors, vectors[:1], 0, 1)

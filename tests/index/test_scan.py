@@ -18,7 +18,7 @@ SIZE, DIM = 400, 9
     st.sampled_from([None, 0.0, 0.01, 0.2, 0.6, 1.0]),
     st.booleans(),
 )
-def test_the_best_by_product_and_gain(seed: int, n: int, weight: float, share: float | None, tied: bool) -> None:
+def test_the_best_by_inner_product_and_boost(seed: int, n: int, weight: float, share: float | None, tied: bool) -> None:
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-2, 3, (SIZE, DIM)).astype(np.float32) if tied else rng.normal(size=(SIZE, DIM)).astype(np.float32)
     query = rng.integers(-2, 3, DIM).astype(np.float32) if tied else rng.normal(size=DIM).astype(np.float32)
@@ -41,7 +41,7 @@ def test_the_best_by_product_and_gain(seed: int, n: int, weight: float, share: f
     st.booleans(),
     st.sampled_from([1.0, 1e-30, 1e18, 3e19]),
 )
-def test_without_offsets_it_is_every_score_in_order(seed: int, n: int, share: float | None, tied: bool, size: float) -> None:
+def test_without_offsets_all_scores_are_sorted(seed: int, n: int, share: float | None, tied: bool, size: float) -> None:
     """Vectors so long that products exceed float32 are among them: nothing that can be returned may be lost."""
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-2, 3, (SIZE, DIM)) if tied else rng.normal(size=(SIZE, DIM))
@@ -62,7 +62,7 @@ def test_without_offsets_it_is_every_score_in_order(seed: int, n: int, share: fl
 
 
 @given(st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 2.0, 2.5]), max_size=30), st.integers(1, 35))
-def test_exact_scores_are_put_in_order_as_they_are(values: list[float], n: int) -> None:
+def test_exact_scores_are_sorted_unchanged(values: list[float], n: int) -> None:
     scores = np.array(values, dtype=np.float32)
     rows, best = top_k(scores, n)
     order = sorted((row for row in range(len(values)) if values[row] > -np.inf), key=lambda row: (-values[row], row))
@@ -72,7 +72,7 @@ def test_exact_scores_are_put_in_order_as_they_are(values: list[float], n: int) 
 
 @pytest.mark.parametrize("with_offsets", [True, False])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
-def test_when_nothing_is_eligible_nothing_is_found(share: float, with_offsets: bool) -> None:
+def test_no_eligible_rows_give_an_empty_result(share: float, with_offsets: bool) -> None:
     rng = np.random.default_rng(1)
     within = RowBitmap.of_mask(rng.random(SIZE) < share)
     ones = np.ones((SIZE, DIM), dtype=np.float32)

@@ -50,7 +50,7 @@ def ids(root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_live_changes_of_the_root_lie_on_top_of_it(root: Path, elsewhere: Path, compacted: bool) -> None:
+def test_live_changes_of_the_root_are_applied_on_top(root: Path, elsewhere: Path, compacted: bool) -> None:
     change(root)
     if compacted:
         compact(root)
@@ -66,7 +66,7 @@ def test_live_changes_of_the_root_lie_on_top_of_it(root: Path, elsewhere: Path, 
     assert ids(elsewhere) == expected - {"fresh"} | {"i1"}  # which is as it was
 
 
-def test_tables_may_contain_changes(root: Path, elsewhere: Path) -> None:
+def test_tables_may_already_contain_changes(root: Path, elsewhere: Path) -> None:
     change(root)
     adopted = adopt(elsewhere, root, as_of=1)
     assert adopted.standing.returned == ("i1",)
@@ -76,7 +76,7 @@ def test_tables_may_contain_changes(root: Path, elsewhere: Path) -> None:
         adopt(elsewhere, root, as_of=3)
 
 
-def test_one_that_was_copied_by_hand_can_be_activated(root: Path, elsewhere: Path) -> None:
+def test_a_version_copied_by_hand_can_be_activated(root: Path, elsewhere: Path) -> None:
     change(root)
     compact(root)
     expected = ids(root) - {"i4"}
@@ -86,7 +86,7 @@ def test_one_that_was_copied_by_hand_can_be_activated(root: Path, elsewhere: Pat
     assert ids(root) == expected  # what was compacted into it is of another log: all changes of this one lie on top
 
 
-def test_a_damaged_one_is_refused_and_changes_nothing(root: Path, elsewhere: Path) -> None:
+def test_a_corrupt_version_is_refused_and_changes_nothing(root: Path, elsewhere: Path) -> None:
     folder, before = resolve(elsewhere), resolve(root)
     items = folder / "items.parquet"
     items.write_bytes(items.read_bytes()[:-1] + b"x")

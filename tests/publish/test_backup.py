@@ -38,7 +38,7 @@ def root(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "root"))
 
 
-def test_a_copy_holds_everything_and_can_be_served_and_written(root: Path, tmp_path: Path) -> None:
+def test_a_backup_is_complete_can_be_served_and_changed(root: Path, tmp_path: Path) -> None:
     live = Recommender.load(root)
     live.items.upsert({"fresh": {"price": 2.0}})
     live.items.delete(["i1"])
@@ -68,7 +68,7 @@ def test_a_copy_holds_everything_and_can_be_served_and_written(root: Path, tmp_p
     assert not list(report.folder.parent.glob(".*"))
 
 
-def test_it_is_taken_at_one_point_while_others_write(root: Path, tmp_path: Path) -> None:
+def test_a_backup_is_consistent_during_writes(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as writer:
         assert writer.stdout is not None
@@ -86,7 +86,7 @@ def test_it_is_taken_at_one_point_while_others_write(root: Path, tmp_path: Path)
         load_bundle(report.folder)
 
 
-def test_nothing_is_written_over_and_what_is_no_root_is_said(root: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_invalid_roots_are_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(PublishError, match="something there already"):
         backup(root, tmp_path / "there")
@@ -100,7 +100,7 @@ def test_nothing_is_written_over_and_what_is_no_root_is_said(root: Path, tmp_pat
     assert not list(tmp_path.glob(".copy*"))
 
 
-def test_a_copy_of_a_root_with_losses_tells_of_them_too(root: Path, tmp_path: Path) -> None:
+def test_a_backup_of_a_degraded_root_reports_its_losses(root: Path, tmp_path: Path) -> None:
     live = Recommender.load(root)
     live.items.upsert({"a": {}})
     live.users.upsert([User("u1", history=["i7"])])

@@ -37,7 +37,7 @@ def change(live: Recommender) -> None:
     live.items.delete(["i3", "i5", "nowhere"])
 
 
-def test_the_new_version_gives_the_answers_of_the_old_one_with_its_changes(root: Path, live: Recommender) -> None:
+def test_compaction_does_not_change_answers(root: Path, live: Recommender) -> None:
     assert compact(root) is None
     change(live)
     before = live.recommend(EVERYTHING)
@@ -63,7 +63,7 @@ def test_the_new_version_gives_the_answers_of_the_old_one_with_its_changes(root:
     after.close()
 
 
-def test_columns_and_types_of_the_catalogue_stay(root: Path, live: Recommender) -> None:
+def test_column_names_and_types_are_kept(root: Path, live: Recommender) -> None:
     before = load_bundle(root).items()
     change(live)
     compact(root)
@@ -73,7 +73,7 @@ def test_columns_and_types_of_the_catalogue_stay(root: Path, live: Recommender) 
     assert after[: len(kept)].equals(kept)
 
 
-def test_going_back_to_an_older_version_loses_no_change(root: Path, live: Recommender) -> None:
+def test_a_rollback_loses_no_change(root: Path, live: Recommender) -> None:
     change(live)
     expected = items_of(root)
     old = resolve(root).name
@@ -83,7 +83,7 @@ def test_going_back_to_an_older_version_loses_no_change(root: Path, live: Recomm
     assert ChangeLog(root / JOURNAL).since(0)  # a version that needs them is there still
 
 
-def test_the_journal_keeps_what_was_compacted(root: Path, live: Recommender) -> None:
+def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
     change(live)
     first = resolve(root)
     compact(root)
@@ -93,7 +93,7 @@ def test_the_journal_keeps_what_was_compacted(root: Path, live: Recommender) -> 
     assert dict(load_bundle(root).deletions().iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
 
 
-def test_the_journal_drops_what_the_tables_of_every_version_contain(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_the_log_drops_changes_contained_in_the_tables_of_all_versions(root: Path, live: Recommender, tmp_path: Path) -> None:
     change(live)
     first, expected = resolve(root), items_of(root)
     compact(root)
@@ -116,7 +116,7 @@ def test_the_journal_drops_what_the_tables_of_every_version_contain(root: Path, 
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_tables_are_held_against_live_changes_alike_whether_they_were_compacted_or_not(
+def test_tables_and_changes_compare_equally_before_and_after_compaction(
     root: Path, live: Recommender, tmp_path: Path, compacted: bool
 ) -> None:
     table = tmp_path / "items.parquet"
@@ -151,9 +151,7 @@ def test_tables_are_held_against_live_changes_alike_whether_they_were_compacted_
         rebuild(root, table, root, as_of=7)
 
 
-def test_changes_stay_on_top_of_versions_from_elsewhere_until_they_are_folded(
-    root: Path, live: Recommender, tmp_path: Path
-) -> None:
+def test_changes_stay_on_top_of_foreign_versions_until_compacted(root: Path, live: Recommender, tmp_path: Path) -> None:
     change(live)
     compact(root)
     live.items.upsert({"later": {"price": 2.0}})
@@ -167,7 +165,7 @@ def test_changes_stay_on_top_of_versions_from_elsewhere_until_they_are_folded(
     assert rebuild(resolve(root), table, tmp_path / "elsewhere").manifest.folded == 0
 
 
-def test_a_journal_that_was_lost_does_not_number_anew_what_versions_hold(root: Path, live: Recommender) -> None:
+def test_a_new_log_does_not_reuse_sequences_of_versions(root: Path, live: Recommender) -> None:
     change(live)
     compact(root)
     live.close()
@@ -178,16 +176,14 @@ def test_a_journal_that_was_lost_does_not_number_anew_what_versions_hold(root: P
     again.close()
 
 
-def test_two_do_not_compact_at_once(root: Path, live: Recommender) -> None:
+def test_concurrent_compactions_are_refused(root: Path, live: Recommender) -> None:
     change(live)
     with locked(root / ".compacting", 0.0, "me"), pytest.raises(PublishBusyError, match="another process is compacting"):
         compact(root)
     assert len(versions(root)) == 1
 
 
-def test_a_version_that_goes_live_meanwhile_is_not_undone(
-    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_published_in_between_is_not_replaced(root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     change(live)
     inner = compaction.publish_items
 
@@ -204,7 +200,7 @@ def test_a_version_that_goes_live_meanwhile_is_not_undone(
     assert items_of(root)[1] == 6
 
 
-def test_what_cannot_be_folded_is_said(root: Path, live: Recommender) -> None:
+def test_a_failed_compaction_is_explained(root: Path, live: Recommender) -> None:
     ChangeLog(root / JOURNAL).append([Change("i2", {"price": "dear"})])
     with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Upsert the item again"):
         compact(root)
@@ -217,7 +213,7 @@ COMPACTING = "import sys; from pathlib import Path; from recall.publish.compact 
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.8, 1.1])
-def test_it_may_be_killed_at_any_point(root: Path, live: Recommender, seconds: float) -> None:
+def test_compaction_can_be_killed_at_any_point(root: Path, live: Recommender, seconds: float) -> None:
     change(live)
     expected, _ = items_of(root)
     process = subprocess.Popen([sys.executable, "-c", COMPACTING, str(root)], cwd=ROOT)

@@ -45,7 +45,7 @@ def trained(
     return Trained(tiny_model, tiny_encoder, tiny_dataset, tiny_config)
 
 
-def test_every_pair_of_a_sample_is_proved(trained: Trained, tmp_path: Path) -> None:
+def test_every_pair_of_a_sample_is_checked(trained: Trained, tmp_path: Path) -> None:
     report = trained.export(tmp_path)
     manifest = Manifest.read(report.folder)
     assert report.folder == resolve(tmp_path)
@@ -61,7 +61,7 @@ def test_every_pair_of_a_sample_is_proved(trained: Trained, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("k", [0, 1, 7, 8])
-def test_any_number_of_factors(trained: Trained, tmp_path: Path, k: int) -> None:
+def test_parity_holds_for_any_number_of_factors(trained: Trained, tmp_path: Path, k: int) -> None:
     replace(trained, model=random_model(trained.encoder, k)).export(tmp_path)
     recommender = Recommender.load(tmp_path)
     assert len(recommender.recommend(Request("u1", n=3)).items) == 3
@@ -76,7 +76,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: " ".join(map(str, model.values())))
-def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tmp_path: Path, model: dict[str, Any]) -> None:
+def test_every_kind_of_model_is_checked_published_and_served(trained: Trained, tmp_path: Path, model: dict[str, Any]) -> None:
     encoder, values = trained.encoder, {**TINY, "model": model, "train": {"objective": "softmax"}}
     config = parse_config(values)
     random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
@@ -94,7 +94,7 @@ def test_every_kind_of_model_is_proved_published_and_served(trained: Trained, tm
     recommender.close()
 
 
-def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_path: Path) -> None:
+def test_dropping_singular_values_reports_the_loss(trained: Trained, tmp_path: Path) -> None:
     encoder = trained.encoder
     errors = []
     for rank in (1, 2, 4):
@@ -111,7 +111,7 @@ def test_a_fold_that_drops_weights_says_what_that_changed(trained: Trained, tmp_
     assert errors[2] == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))  # there are four item fields
 
 
-def test_field_weights_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -> None:
+def test_non_finite_field_weights_are_named(trained: Trained, tmp_path: Path) -> None:
     encoder = trained.encoder
     config = parse_config({**TINY, "model": {"kind": "fwfm", "k": 3}, "train": {"objective": "softmax"}})
     random = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields))
@@ -121,9 +121,7 @@ def test_field_weights_that_are_not_finite_are_named(trained: Trained, tmp_path:
     assert versions(tmp_path) == []
 
 
-def test_a_user_feature_that_is_not_finite_is_found_though_no_user_of_the_proof_has_it(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_a_non_finite_user_feature_outside_the_sample_is_found(trained: Trained, tmp_path: Path) -> None:
     with torch.no_grad():
         trained.model.user_factors[0, 1] = float("nan")  # the row of users that were not learnt
     with pytest.raises(ExportError, match="array 'user_factors' holds NaN or an infinity in 1 of"):
@@ -159,7 +157,7 @@ def check_nothing_more_was_published(root: Path) -> None:
 
 
 @pytest.mark.parametrize("made", [Skewed, SkewedFields])
-def test_a_model_that_is_not_reproduced_is_not_published(trained: Trained, tmp_path: Path, made: type[Model]) -> None:
+def test_a_model_that_fails_the_parity_check_is_not_published(trained: Trained, tmp_path: Path, made: type[Model]) -> None:
     trained.export(tmp_path)
     users, items = trained.encoder.user_fields, trained.encoder.item_fields
     fields = (len(users), len(items)) if made is SkewedFields else ()
@@ -169,7 +167,7 @@ def test_a_model_that_is_not_reproduced_is_not_published(trained: Trained, tmp_p
     check_nothing_more_was_published(tmp_path)
 
 
-def test_requests_that_are_encoded_otherwise_than_training_data_are_not_published(trained: Trained, tmp_path: Path) -> None:
+def test_a_request_encoding_mismatch_prevents_publication(trained: Trained, tmp_path: Path) -> None:
     trained.export(tmp_path)
     encoder = trained.encoder
     forgetful = Forgetful(encoder.schema, encoder.context_columns, encoder.columns, encoder.histories)
@@ -178,7 +176,7 @@ def test_requests_that_are_encoded_otherwise_than_training_data_are_not_publishe
     check_nothing_more_was_published(tmp_path)
 
 
-def test_items_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -> None:
+def test_non_finite_items_are_named(trained: Trained, tmp_path: Path) -> None:
     row = trained.encoder.encode_items(trained.dataset.items).take(np.array([4])).indices[0]
     with torch.no_grad():
         trained.model.item_weights[int(row)] = float("nan")
@@ -188,7 +186,7 @@ def test_items_that_are_not_finite_are_named(trained: Trained, tmp_path: Path) -
     assert versions(tmp_path) == []
 
 
-def test_vectors_too_large_to_be_scored_are_named(trained: Trained, tmp_path: Path) -> None:
+def test_vectors_whose_scores_overflow_are_named(trained: Trained, tmp_path: Path) -> None:
     row = trained.encoder.encode_items(trained.dataset.items).take(np.array([4])).indices[0]
     with torch.no_grad():
         trained.model.item_weights[int(row)] = 1e20
@@ -198,20 +196,20 @@ def test_vectors_too_large_to_be_scored_are_named(trained: Trained, tmp_path: Pa
     assert versions(tmp_path) == []
 
 
-def test_a_tolerance_below_rounding_is_not_met(trained: Trained, tmp_path: Path) -> None:
+def test_a_tolerance_below_rounding_fails(trained: Trained, tmp_path: Path) -> None:
     config = trained.config.model_copy(update={"export": ExportConfig(tolerance=1e-12)})
     with pytest.raises(ExportError, match="relative error"):
         replace(trained, config=config).export(tmp_path)
     assert versions(tmp_path) == []
 
 
-def test_two_exports_hold_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
+def test_two_exports_are_byte_identical(trained: Trained, tmp_path: Path) -> None:
     one, two = (trained.export(tmp_path).manifest for _ in range(2))
     assert one.files == two.files
     assert (one.sequence, two.sequence) == (1, 2)
 
 
-def test_a_schema_without_context_or_history_is_proved_too(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_schema_without_context_or_history_passes_the_check(tiny_folder: Path, tmp_path: Path) -> None:
     fields = {name: TINY["fields"][name] for name in ("user_id", "item_id", "category")}
     config = parse_config({**TINY, "fields": fields})
     dataset = load_dataset(config, tiny_folder)
@@ -254,7 +252,7 @@ export(model, encoder, dataset, config, folder / "root")
 """
 
 
-def test_a_disk_that_fills_up_at_any_file_publishes_nothing(tmp_path: Path) -> None:
+def test_a_disk_full_at_any_file_publishes_nothing(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stdout.split()) >= 7

@@ -24,7 +24,7 @@ def copy(published: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_an_export_writes_requests_of_users_of_nobody_and_of_histories(published: Path) -> None:
+def test_golden_requests_cover_users_anonymous_requests_and_histories(published: Path) -> None:
     manifest = Manifest.read(resolve(published))
     assert manifest.golden is not None
     assert 10 <= len(manifest.golden) <= 50
@@ -33,7 +33,7 @@ def test_an_export_writes_requests_of_users_of_nobody_and_of_histories(published
     assert len({one.items for one in manifest.golden}) > 10
 
 
-def test_a_sound_bundle_passes_whatever_lies_over_it(copy: Path) -> None:
+def test_a_good_bundle_passes_with_any_live_changes(copy: Path) -> None:
     recommender = Recommender.load(copy)
     assert recommender.bundle.manifest.golden is not None
     recommender.items.delete([recommender.recommend(Request(n=1)).items[0].item_id])
@@ -47,7 +47,7 @@ def swapped(one: object) -> dict[str, object]:
     return {"items": tuple(items)}
 
 
-def test_another_list_or_another_score_is_refused(published: Path) -> None:
+def test_a_different_list_or_score_is_refused(published: Path) -> None:
     recommender = Recommender.load(published)
     records = recommender.bundle.manifest.golden
     assert records is not None
@@ -64,7 +64,7 @@ def test_another_list_or_another_score_is_refused(published: Path) -> None:
     recommender.close()
 
 
-def test_another_number_of_users_than_the_manifest_says_is_refused(published: Path) -> None:
+def test_a_wrong_number_of_users_is_refused(published: Path) -> None:
     recommender = Recommender.load(published)
     manifest = recommender.bundle.manifest
     restated = manifest.model_copy(update={"sizes": manifest.sizes.model_copy(update={"users": 5})})
@@ -74,7 +74,7 @@ def test_another_number_of_users_than_the_manifest_says_is_refused(published: Pa
     recommender.close()
 
 
-def test_items_that_tie_with_the_last_may_take_its_place(published: Path) -> None:
+def test_tied_items_may_replace_the_last_one(published: Path) -> None:
     recommender = Recommender.load(published)
     records = recommender.bundle.manifest.golden
     assert records is not None
@@ -84,7 +84,7 @@ def test_items_that_tie_with_the_last_may_take_its_place(published: Path) -> Non
     recommender.close()
 
 
-def test_a_bundle_without_golden_requests_keeps_its_version(copy: Path) -> None:
+def test_a_bundle_without_golden_requests_is_accepted(copy: Path) -> None:
     folder = resolve(copy)
     manifest = Manifest.read(folder).model_copy(update={"golden": None})
     manifest.write(folder)
@@ -96,7 +96,7 @@ def test_a_bundle_without_golden_requests_keeps_its_version(copy: Path) -> None:
     recommender.close()
 
 
-def test_a_rebuild_writes_its_own(copy: Path) -> None:
+def test_a_rebuild_writes_new_golden_requests(copy: Path) -> None:
     items = copy.parent / "items.parquet"
     recommender = Recommender.load(copy)
     recommender.bundle.items().head(8).write_parquet(items)

@@ -32,7 +32,7 @@ def asked_sample() -> QuerySample:
 CONFIG = IndexConfig(exact_up_to=100, target=0.8, n=15)
 
 
-def test_what_is_written_is_what_the_record_says(tmp_path: Path) -> None:
+def test_the_written_index_matches_its_record(tmp_path: Path) -> None:
     record = write_index(tmp_path, model_vectors(), asked_sample(), CONFIG)
     assert record.file == ENGINES[record.engine].file
     opened = open_index(tmp_path / record.file, record.engine, record.kind, record.params, model_vectors())
@@ -69,7 +69,7 @@ def test_the_file_is_named_after_its_engine(tmp_path: Path, kind: str, up_to: in
 
 
 @pytest.mark.parametrize("up_to", [100, 2000])
-def test_kind_faiss_tries_faiss_kinds_alone(tmp_path: Path, up_to: int) -> None:
+def test_kind_faiss_tries_only_faiss_kinds(tmp_path: Path, up_to: int) -> None:
     config = IndexConfig.model_validate({**CONFIG.model_dump(), "kind": "faiss", "exact_up_to": up_to})
     cells = IndexRecord(
         engine="cells", kind="cells", params={"cells": 32, "effort": 2.0}, queries=1, n=15, recall=1.0, lowest=1.0
@@ -80,7 +80,7 @@ def test_kind_faiss_tries_faiss_kinds_alone(tmp_path: Path, up_to: int) -> None:
     assert tried == ({"exact", "ivf"} if up_to == 100 else set())
 
 
-def test_checks_are_of_users_that_the_index_was_not_built_with(tmp_path: Path) -> None:
+def test_checks_use_users_not_used_to_build_the_index(tmp_path: Path) -> None:
     record = write_index(tmp_path, model_vectors(), asked_sample(), IndexConfig(kind="ivf", target=0.8, n=15))
     assert record.certificate is not None
     assert record.certificate.queries == 1600 * 3 // 4 - 2 * (1600 * 3 // 4 // 4)
@@ -88,7 +88,7 @@ def test_checks_are_of_users_that_the_index_was_not_built_with(tmp_path: Path) -
     assert record.lowest <= record.recall
 
 
-def test_one_user_is_enough_for_an_index_but_shows_nothing(tmp_path: Path) -> None:
+def test_one_user_suffices_for_an_index_but_not_for_verification(tmp_path: Path) -> None:
     one = QuerySample(asked_sample().vectors[:1], "one", 0)
     for kind in ("auto", "cells", "ivf"):
         record = write_index(tmp_path, model_vectors(), one, IndexConfig.model_validate({**CONFIG.model_dump(), "kind": kind}))
@@ -98,7 +98,7 @@ def test_one_user_is_enough_for_an_index_but_shows_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("kind", "params"), [("ivf", {"nlist": 32}), ("cells", {"cells": 32, "effort": 2.0})])
-def test_an_index_like_that_of_before_is_tried_first(
+def test_an_index_like_the_previous_one_is_tried_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, params: dict[str, float]
 ) -> None:
     calls: list[list[str]] = []

@@ -65,7 +65,7 @@ def root(tmp_path: Path) -> Path:
         ({"seed": 1}, "% of what their common users have taken is the same"),  # the same numbers for other users and items
     ],
 )
-def test_a_version_of_another_data_set_is_refused_unless_it_is_asked_for(
+def test_a_version_of_another_data_set_is_refused_unless_requested(
     root: Path, tmp_path: Path, other: dict[str, int], why: str
 ) -> None:
     elsewhere, _ = shop(tmp_path / "other", **other)  # type: ignore[arg-type]
@@ -80,7 +80,7 @@ def test_a_version_of_another_data_set_is_refused_unless_it_is_asked_for(
     assert adopt(elsewhere, root, other_data=True).folder == resolve(root) != before
 
 
-def test_a_version_of_the_same_data_that_has_grown_is_taken(root: Path, tmp_path: Path) -> None:
+def test_a_version_of_extended_data_is_accepted(root: Path, tmp_path: Path) -> None:
     elsewhere, _ = shop(tmp_path / "later", more=2000)
     likeness = compare_data(load_bundle(elsewhere), load_bundle(root))
     assert likeness.items == likeness.pairs == 1
@@ -88,18 +88,18 @@ def test_a_version_of_the_same_data_that_has_grown_is_taken(root: Path, tmp_path
     assert len(versions(root)) == 2
 
 
-def test_a_first_version_is_compared_with_nothing(root: Path, tmp_path: Path) -> None:
+def test_the_first_version_is_not_compared(root: Path, tmp_path: Path) -> None:
     assert adopt(root, tmp_path / "empty").unmatched == ""
 
 
-def test_one_that_mends_a_damaged_version_says_that_it_was_not_compared(root: Path, tmp_path: Path) -> None:
+def test_replacing_a_corrupt_version_reports_that_data_were_not_compared(root: Path, tmp_path: Path) -> None:
     elsewhere = shutil.copytree(root, tmp_path / "copy")
     items = resolve(root) / "items.parquet"
     items.write_bytes(b"damaged")
     assert adopt(elsewhere, root).unmatched.startswith("the version that was served cannot be read")
 
 
-def test_training_says_that_it_replaces_a_version_of_other_data(root: Path, tmp_path: Path) -> None:
+def test_training_reports_that_it_replaces_a_version_of_other_data(root: Path, tmp_path: Path) -> None:
     _, dataset = shop(tmp_path / "other", prefix="b")
     said = replaced_data(dataset, root)
     assert said.startswith(f"{root} serves {resolve(root).name}, which comes from other data (it knows 0.0% of the items")

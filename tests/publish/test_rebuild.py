@@ -37,7 +37,7 @@ def as_file(items: pl.DataFrame, folder: Path) -> Path:
     return folder / "items.parquet"
 
 
-def test_the_same_items_give_the_same_vectors(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_equal_items_give_equal_vectors(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     before = load_bundle(root)
     report = rebuild(root, as_file(items, tmp_path), root)
     after = load_bundle(root)
@@ -55,7 +55,7 @@ def test_the_same_items_give_the_same_vectors(root: Path, items: pl.DataFrame, t
         assert getattr(after.manifest, name) == getattr(before.manifest, name), name
 
 
-def test_what_changed_is_told(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_changes_are_reported(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     changed = items.with_columns(pl.when(pl.col("item_id") == "i2").then(99.0).otherwise("price").alias("price"))
     new = changed.filter(pl.col("item_id") != "i7").vstack(
         items[:1].with_columns(pl.lit("fresh").alias("item_id"), pl.lit("c1").alias("category"))
@@ -82,7 +82,7 @@ def test_what_changed_is_told(root: Path, items: pl.DataFrame, tmp_path: Path) -
     recommender.close()
 
 
-def test_a_csv_file_reads_as_the_parquet_file_did(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_csv_and_parquet_tables_are_equivalent(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     texts = [pl.col(name).cast(pl.List(pl.String)).list.join("|").replace("", None) for name in ("tags", "tag_weights")]
     path = tmp_path / "items.csv"
     items.with_columns(texts).write_csv(path)
@@ -92,7 +92,7 @@ def test_a_csv_file_reads_as_the_parquet_file_did(root: Path, items: pl.DataFram
     assert set(report.changed) == bare  # written as null above
 
 
-def test_items_keep_their_row_as_a_live_user_keeps_the_list(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_existing_items_keep_their_row(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     shuffled = items.sample(fraction=1.0, shuffle=True, seed=1)
     old = Recommender.load(root)
     report = rebuild(root, as_file(shuffled, tmp_path), root)
@@ -119,9 +119,7 @@ def test_items_keep_their_row_as_a_live_user_keeps_the_list(root: Path, items: p
         (lambda items: items.with_columns(a=1, b=2), "reads column 'a', nor 1 others"),
     ],
 )
-def test_a_table_that_does_not_fit_loses_nothing(
-    root: Path, items: pl.DataFrame, tmp_path: Path, change: object, message: str
-) -> None:
+def test_a_refused_table_changes_nothing(root: Path, items: pl.DataFrame, tmp_path: Path, change: object, message: str) -> None:
     before = sorted(path for path in root.rglob("*"))
     with pytest.raises(DataError, match=message):
         rebuild(root, as_file(change(items), tmp_path), root)  # type: ignore[operator]
@@ -129,7 +127,7 @@ def test_a_table_that_does_not_fit_loses_nothing(
     assert load_bundle(root).manifest.sequence == 1
 
 
-def test_a_catalogue_of_new_items_alone_is_published_when_asked(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_catalogue_of_only_new_items_is_published_on_request(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     others = as_file(items.with_columns(item_id="new-" + pl.col("item_id")), tmp_path)
     report = rebuild(root, others, root, other_data=True)
     assert (len(report.added), len(report.removed), report.kept) == (len(items), len(items), 0)
@@ -138,7 +136,7 @@ def test_a_catalogue_of_new_items_alone_is_published_when_asked(root: Path, item
     assert run_script(root, as_file(items, tmp_path), "--other-data").returncode == 0
 
 
-def test_columns_may_be_ignored_by_name(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_columns_can_be_ignored_by_name(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     path = as_file(items.with_columns(title=pl.lit("A Title")), tmp_path)
     with pytest.raises(DataError, match=r"'title'.*--ignore title\."):
         rebuild(root, path, root)
@@ -154,14 +152,14 @@ def test_a_missing_table_or_source_is_named(root: Path, tmp_path: Path) -> None:
         rebuild(tmp_path / "nowhere", tmp_path / "none.parquet", root)
 
 
-def test_prices_beyond_float32_are_not_published(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_numbers_beyond_float32_are_not_published(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     extreme = items.with_columns(pl.when(pl.col("item_id") == "i2").then(1e308).otherwise("price").alias("price"))
     report = rebuild(root, as_file(extreme, tmp_path), root)  # the field is on a log scale
     assert report.changed == ("i2",)
     assert np.isfinite(load_bundle(root).item_vectors).all()
 
 
-def test_another_version_that_went_live_meanwhile_is_not_undone(
+def test_a_version_published_in_between_is_not_replaced(
     root: Path, items: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(staged: Path, place: Path, expected: int | None, keep: int) -> Path:
@@ -177,7 +175,7 @@ def test_another_version_that_went_live_meanwhile_is_not_undone(
     assert len(versions(root)) == 2
 
 
-def test_a_bundle_may_be_rebuilt_into_another_root(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_bundle_can_be_rebuilt_into_another_root(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     report = rebuild(resolve(root), as_file(items, tmp_path), tmp_path / "elsewhere")
     assert report.manifest.sequence == 1
     assert resolve(tmp_path / "elsewhere") == report.folder
@@ -190,7 +188,7 @@ def run_script(*arguments: object) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_the_script_tells_what_changed(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+def test_the_script_reports_changes(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     told = run_script(root, as_file(items[2:], tmp_path), "--json", tmp_path / "report.json")
     assert told.returncode == 0, told.stderr
     assert "rebuilt from version 1" in told.stdout
@@ -202,7 +200,7 @@ def test_the_script_tells_what_changed(root: Path, items: pl.DataFrame, tmp_path
     assert "Traceback" not in refused.stderr
 
 
-def test_a_new_catalogue_is_read_as_the_items_of_the_run_were(tmp_path: Path) -> None:
+def test_a_new_catalogue_is_parsed_like_the_items_of_the_run(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("user_id,movieId\n" + "".join(f"u{n % 5},m{n % 7}\n" for n in range(40)))
     (tmp_path / "i.csv").write_text("id,kind\n" + "".join(f"m{n},{'NA' if n == 3 else f'k{n % 2}'}\n" for n in range(7)))
     config = parse_config(

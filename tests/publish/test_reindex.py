@@ -78,7 +78,7 @@ def test_an_export_of_many_items_records_how_its_index_was_chosen(large: Path) -
     assert "held out" in record.provenance.source
 
 
-def test_a_small_catalogue_is_exact_without_a_trial(published: Path) -> None:
+def test_a_small_catalogue_uses_exact_search_without_tuning(published: Path) -> None:
     record = load_bundle(published).manifest.index
     assert record.candidates == ()
     assert record.why == "exact search: there are at most 20,000 items"
@@ -86,7 +86,7 @@ def test_a_small_catalogue_is_exact_without_a_trial(published: Path) -> None:
     assert (record.certificate.lower, record.certificate.queries) == (1.0, 0)
 
 
-def test_a_new_version_has_another_index_and_all_else_as_before(root: Path) -> None:
+def test_reindexing_changes_only_the_index(root: Path) -> None:
     before = Manifest.read(resolve(root))
     told: list[Trial] = []
     report = reindex(root, root, {"kind": "auto", "target": 0.8, "n": 20}, told.append)
@@ -106,7 +106,7 @@ def test_a_new_version_has_another_index_and_all_else_as_before(root: Path) -> N
     recommender.close()
 
 
-def test_nothing_is_published_when_nothing_is_to_be(root: Path) -> None:
+def test_a_dry_run_publishes_nothing(root: Path) -> None:
     live = resolve(root)
     report = reindex(root, None, {"kind": "auto"})
     assert report.folder is None
@@ -116,7 +116,7 @@ def test_nothing_is_published_when_nothing_is_to_be(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cells", "exact", "ivf"])
-def test_a_kind_may_be_prescribed(root: Path, kind: str) -> None:
+def test_a_kind_can_be_selected(root: Path, kind: str) -> None:
     report = reindex(root, root, {"kind": kind})
     assert report.index.kind == kind
     assert report.index.candidates == ()
@@ -128,7 +128,7 @@ def test_a_kind_may_be_prescribed(root: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("n", [10, 100])
-def test_faiss_alone_gives_the_served_lists_of_thousands_of_items(root: Path, n: int) -> None:
+def test_faiss_reproduces_the_served_lists(root: Path, n: int) -> None:
     reindex(root, root, {"kind": "auto", "exact_up_to": ITEMS, "target": 1.0})  # only exact search reaches that
     index = faiss.read_index(str(resolve(root) / files.INDEX))
     recommender = Recommender.load(root)
@@ -147,7 +147,7 @@ def test_faiss_alone_gives_the_served_lists_of_thousands_of_items(root: Path, n:
     recommender.close()
 
 
-def test_a_bundle_of_an_old_format_gets_an_index_of_today(tmp_path: Path) -> None:
+def test_a_bundle_of_an_old_format_gets_a_new_index(tmp_path: Path) -> None:
     golden = Path(__file__).parents[1] / "golden" / "bundle_v1"
     report = reindex(golden, tmp_path / "root", {})
     assert load_bundle(tmp_path / "root").manifest.format_version == FORMAT_VERSION
@@ -158,7 +158,7 @@ def test_a_bundle_of_an_old_format_gets_an_index_of_today(tmp_path: Path) -> Non
     other.close()
 
 
-def test_an_index_that_was_swapped_is_refused_when_it_is_opened(root: Path) -> None:
+def test_a_swapped_index_is_refused(root: Path) -> None:
     """One over the same items in another order, which nothing but its answers gives away."""
     reindex(root, root, {"kind": "ivf"})
     folder = root.parent / "copy"
@@ -172,7 +172,7 @@ def test_an_index_that_was_swapped_is_refused_when_it_is_opened(root: Path) -> N
         Recommender.load(folder)
 
 
-def test_checks_that_belong_to_others_are_refused(root: Path) -> None:
+def test_checks_of_another_bundle_are_refused(root: Path) -> None:
     folder = root.parent / "copy"
     shutil.copytree(resolve(root), folder)
     manifest = Manifest.read(folder)
@@ -185,13 +185,13 @@ def test_checks_that_belong_to_others_are_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "where"), [({"target": 1.5}, "index.target"), ({"kind": "hnsw"}, "index.kind")])
-def test_a_setting_that_is_none_is_named(root: Path, changes: dict[str, object], where: str) -> None:
+def test_an_invalid_setting_is_named(root: Path, changes: dict[str, object], where: str) -> None:
     with pytest.raises(ConfigError) as raised:
         reindex(root, root, changes)  # type: ignore[arg-type]
     assert raised.value.where == where
 
 
-def test_a_bundle_is_not_published_into(root: Path) -> None:
+def test_a_bundle_folder_is_not_a_root(root: Path) -> None:
     with pytest.raises(PublishError, match="not a folder to publish to"):
         reindex(resolve(root), resolve(root), {})
     load_bundle(root)

@@ -55,7 +55,7 @@ def read_back(out: Path, format_: str, dim: int) -> tuple[list[str], np.ndarray,
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_what_is_read_back_gives_the_served_lists_with_live_changes(changed: Recommender, root: Path, format_: str) -> None:
+def test_exported_vectors_reproduce_served_lists_with_live_changes(changed: Recommender, root: Path, format_: str) -> None:
     report = export_vectors(root, root.parent / "out", format_, users=True)
     dim = changed.bundle.manifest.sizes.dim
     item_ids, items, user_ids, users = read_back(report.folder, format_, dim)
@@ -84,14 +84,14 @@ def test_what_is_read_back_gives_the_served_lists_with_live_changes(changed: Rec
     assert sorted(one.name for one in report.folder.iterdir()) == sorted(report.files)
 
 
-def test_the_folder_of_a_version_is_written_without_live_changes(changed: Recommender, root: Path, tmp_path: Path) -> None:
+def test_a_single_version_is_exported_without_live_changes(changed: Recommender, root: Path, tmp_path: Path) -> None:
     report = export_vectors(resolve(root), tmp_path / "out", "parquet")
     assert pl.read_parquet(tmp_path / "out" / "items.parquet")["item_id"].to_list() == changed.bundle.item_ids.values.to_list()
     assert (report.users, report.sequence, report.files) == (None, 0, ("items.parquet", "export.json"))
 
 
 @pytest.mark.parametrize("name", sorted(one.name for one in GOLDEN.glob("bundle_v*") if one.is_dir()))
-def test_bundles_of_every_format_are_written(name: str, tmp_path: Path) -> None:
+def test_bundles_of_every_format_are_exported(name: str, tmp_path: Path) -> None:
     report = export_vectors(GOLDEN / name, tmp_path / "out", "faiss", users=True)
     index = faiss.read_index(str(report.folder / "items.faiss"))
     ids = json.loads((report.folder / "item_ids.json").read_text())
@@ -104,7 +104,7 @@ def test_bundles_of_every_format_are_written(name: str, tmp_path: Path) -> None:
     assert [ids[row] for row in rows[0]] == [item.item_id for item in served.items]
 
 
-def test_no_item_and_no_user_are_empty_files(root: Path, tmp_path: Path) -> None:
+def test_empty_items_and_users_give_empty_files(root: Path, tmp_path: Path) -> None:
     recommender = Recommender.load(root)
     recommender.items.delete(recommender.bundle.item_ids.values.to_list())
     recommender.users.delete(recommender.users.ids())
@@ -116,7 +116,7 @@ def test_no_item_and_no_user_are_empty_files(root: Path, tmp_path: Path) -> None
         assert items.shape == users.shape == (0, report.dim)
 
 
-def test_an_id_column_called_vector_gives_way(root: Path, tmp_path: Path) -> None:
+def test_an_id_column_named_vector_is_renamed(root: Path, tmp_path: Path) -> None:
     from recall.publish.vector_export import _Side, _write_side  # such a column takes a configuration of its own
 
     side = _Side("item", "vector", ["a"], lambda: iter([np.ones((1, 2), dtype=np.float32)]))
@@ -131,7 +131,7 @@ def test_an_unknown_format_is_named(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "broken link"])
-def test_nothing_that_is_there_is_written_over(root: Path, tmp_path: Path, what: str) -> None:
+def test_existing_files_are_not_overwritten(root: Path, tmp_path: Path, what: str) -> None:
     out = tmp_path / "out"
     if what == "folder":
         out.mkdir()
@@ -145,7 +145,7 @@ def test_nothing_that_is_there_is_written_over(root: Path, tmp_path: Path, what:
 
 
 @pytest.mark.parametrize("where", [".", "versions", "own version"])
-def test_a_bundle_is_not_written_into(root: Path, where: str) -> None:
+def test_a_bundle_folder_is_not_modified(root: Path, where: str) -> None:
     within = resolve(root) if where == "own version" else root / where
     if where == ".":
         export_vectors(root, within / "out", "npy")  # beside the versions it disturbs nobody
@@ -155,7 +155,7 @@ def test_a_bundle_is_not_written_into(root: Path, where: str) -> None:
     Recommender.load(root).close()
 
 
-def test_a_bundle_that_cannot_be_read_leaves_nothing_behind(root: Path, tmp_path: Path) -> None:
+def test_an_unreadable_bundle_leaves_no_files(root: Path, tmp_path: Path) -> None:
     with (resolve(root) / files.ITEM_VECTORS).open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")
@@ -167,7 +167,7 @@ def test_a_bundle_that_cannot_be_read_leaves_nothing_behind(root: Path, tmp_path
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_what_the_file_system_refuses_is_said_and_leaves_nothing(root: Path, tmp_path: Path, format_: str) -> None:
+def test_file_system_errors_are_reported_and_leave_no_files(root: Path, tmp_path: Path, format_: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PublishError, match="could not be written"):
         export_vectors(root, tmp_path / "file" / "out", format_)

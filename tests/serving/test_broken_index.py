@@ -40,7 +40,7 @@ def link(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink, link])
 @pytest.mark.parametrize("command", ["tune-index", "rebuild"])
-def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callable[[Path], None], command: str) -> None:
+def test_an_unreadable_index_is_rebuilt(root: Path, damage: Callable[[Path], None], command: str) -> None:
     loaded = Recommender.load(root)
     expected = loaded.recommend(EVERYTHING)
     loaded.close()
@@ -64,7 +64,7 @@ def test_an_index_that_cannot_be_opened_is_made_again(root: Path, damage: Callab
 
 
 @pytest.mark.parametrize("command", ["tune-index", "rebuild"])
-def test_other_damage_is_refused_as_ever(root: Path, command: str) -> None:
+def test_other_corruption_is_refused(root: Path, command: str) -> None:
     table = root / "table.parquet"
     load_bundle(root).items().write_parquet(table)
     before = resolve(root)

@@ -23,7 +23,7 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Recommender]:
     recommender.close()
 
 
-def test_contributions_have_the_names_of_fields_and_fall_in_size() -> None:
+def test_contributions_are_named_by_field_and_sorted_by_size() -> None:
     users, items = FeatureLayout.of_sizes([("age", 2)]), FeatureLayout.of_sizes([("tags", 3), ("price", 1)])
     parts = Attribution(np.array([[0.5, 0.0]]), np.array([-2.0, 0.25]), np.array([[0.125, 1.0], [0.0, 0.0]]))
     assert contributions(parts, users, items, popularity=2.0) == (
@@ -36,7 +36,7 @@ def test_contributions_have_the_names_of_fields_and_fall_in_size() -> None:
 
 
 @pytest.mark.parametrize("popularity", [0.0, 1.0, 2.5])
-def test_contributions_add_up_to_the_score_that_is_served(golden: Recommender, popularity: float) -> None:
+def test_contributions_sum_to_the_served_score(golden: Recommender, popularity: float) -> None:
     asked = Request("ada", context={"hour": 9}, n=4, exclude_seen=False, popularity=popularity)
     answer = golden.recommend(asked)
     for item in answer.items:
@@ -55,7 +55,7 @@ def test_every_name_is_a_field_of_its_side(golden: Recommender) -> None:
         assert len(one.item_fields) == 1 or one.user_field is None
 
 
-def test_an_item_that_is_left_out_of_lists_is_explained_too(golden: Recommender) -> None:
+def test_excluded_items_can_be_explained(golden: Recommender) -> None:
     asked = Request("ada", exclude=("tea",))
     assert "tea" not in [item.item_id for item in golden.recommend(asked).items]
     assert golden.explain(asked, "tea").contributions
@@ -64,12 +64,12 @@ def test_an_item_that_is_left_out_of_lists_is_explained_too(golden: Recommender)
 @pytest.mark.parametrize(
     ("item_id", "message"), [("none", "item 'none' is not in the catalogue"), (7, "an id must be text, got int")]
 )
-def test_what_is_no_item_is_refused(golden: Recommender, item_id: object, message: str) -> None:
+def test_an_unknown_item_is_refused(golden: Recommender, item_id: object, message: str) -> None:
     with pytest.raises(RequestError, match=message) as raised:
         golden.explain(Request("ada"), item_id)  # type: ignore[arg-type]
     assert raised.value.where == "/item_id"
 
 
-def test_a_request_that_cannot_be_answered_cannot_be_explained(golden: Recommender) -> None:
+def test_an_invalid_request_cannot_be_explained(golden: Recommender) -> None:
     with pytest.raises(RequestError, match="n is 0"):
         golden.explain(Request("ada", n=0), "tea")

@@ -36,7 +36,7 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: str(column.dtype))
-def test_a_value_is_the_same_in_a_row_and_in_a_column(column: pl.Series) -> None:
+def test_a_value_is_equal_in_a_row_and_in_a_column(column: pl.Series) -> None:
     frame = column.to_frame()
     encoder = CategoricalEncoder.fit(
         CategoricalField(side="item", kind="categorical"), FieldSource("x"), frame, np.ones(len(frame), int)
@@ -47,7 +47,7 @@ def test_a_value_is_the_same_in_a_row_and_in_a_column(column: pl.Series) -> None
     assert max(together) >= 2  # something was learnt
 
 
-def test_many_items_are_explained_as_few_are(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_items_are_explained_like_few(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Request("ada", context={"hour": 9}, n=100, exclude_seen=False, explain=True)
     few = golden.recommend(asked).contributions
     monkeypatch.setattr(explain, "_FEW", 0)

@@ -56,7 +56,7 @@ def changed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     ],
     ids=["known", "unknown", "boosted", "nobody"],
 )
-def test_they_add_up(changed: Recommender, asked: Request) -> None:
+def test_contributions_add_up(changed: Recommender, asked: Request) -> None:
     whole = Request(
         asked.user_id,
         asked.features,
@@ -79,7 +79,7 @@ def test_they_add_up(changed: Recommender, asked: Request) -> None:
         assert sum(one.value for one in told.values) + told.rest == pytest.approx(item.score, abs=1e-4)
 
 
-def test_where_an_item_stands(changed: Recommender) -> None:
+def test_the_rank_of_an_item_is_exact(changed: Recommender) -> None:
     ranking = changed.recommend(Request("u4", n=100, exclude_seen=False)).items
     for place, item in enumerate(ranking, start=1):
         found = changed.why_not(Request("u4", n=3, exclude_seen=False), item.item_id)

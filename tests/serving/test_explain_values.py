@@ -15,7 +15,7 @@ ASKED = Request("ada", context={"hour": 9}, n=4, exclude_seen=False)
 
 
 @pytest.mark.parametrize("popularity", [0.0, 1.0, 2.5])
-def test_values_add_up_to_the_score_and_to_what_their_fields_bring(golden: Recommender, popularity: float) -> None:
+def test_values_sum_to_the_score_and_to_their_field_contributions(golden: Recommender, popularity: float) -> None:
     asked = Request("ada", context={"hour": 9}, n=4, exclude_seen=False, popularity=popularity)
     for item in golden.recommend(asked).items:
         told = golden.explain(asked, item.item_id, values=True)
@@ -31,12 +31,12 @@ def test_values_add_up_to_the_score_and_to_what_their_fields_bring(golden: Recom
         assert sizes == sorted(sizes, reverse=True)
 
 
-def test_they_are_told_only_when_asked_for(golden: Recommender) -> None:
+def test_values_are_returned_only_on_request(golden: Recommender) -> None:
     told = golden.explain(ASKED, "jam")
     assert (told.values, told.rest) == (None, 0.0)
 
 
-def test_beyond_the_longest_list_the_rest_is_a_number(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_beyond_the_limit_are_summed(golden: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = golden.explain(ASKED, "jam", values=True)
     monkeypatch.setattr(explain, "MOST_VALUES", 3)
     told = golden.explain(ASKED, "jam", values=True)
@@ -44,7 +44,7 @@ def test_beyond_the_longest_list_the_rest_is_a_number(golden: Recommender, monke
     assert told.rest == pytest.approx(sum(one.value for one in whole.values[3:]), abs=1e-9)
 
 
-def test_boosts_are_in_the_rest(shop: Recommender) -> None:
+def test_the_rest_includes_boosts(shop: Recommender) -> None:
     asked = Request("u1", boosts={"margin": 2.0, "category=c1": 1.0})
     told = shop.explain(asked, "i5", values=True)
     boosts = sum(one.value for one in told.contributions if one.user_field == "boosts")
@@ -53,12 +53,12 @@ def test_boosts_are_in_the_rest(shop: Recommender) -> None:
     assert sum(one.value for one in told.values) + told.rest == pytest.approx(told.score, abs=1e-4)
 
 
-def test_an_answer_without_items_needs_no_explanation(shop: Recommender) -> None:
+def test_an_empty_answer_needs_no_explanation(shop: Recommender) -> None:
     answer = shop.recommend(Request("u1", allow=(), explain=True))
     assert (answer.items, answer.contributions) == ((), ())
 
 
-def test_every_item_of_an_answer_says_what_its_score_comes_from(shop: Recommender) -> None:
+def test_every_item_of_an_answer_is_explained(shop: Recommender) -> None:
     for asked in (Request("u1", n=7), Request("u1", n=30, boosts={"price": 0.1}, popularity=2.0)):
         plain = shop.recommend(asked)
         assert plain.contributions == ()

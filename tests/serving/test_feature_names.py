@@ -13,7 +13,7 @@ from recall.serving.explain import item_values, user_values
 from recall.serving.response import FeatureValue
 
 
-def test_a_field_of_every_kind(tiny_encoder: FeatureEncoder) -> None:
+def test_fields_of_every_kind_are_named(tiny_encoder: FeatureEncoder) -> None:
     values = {"user_id": "u3", "gender": "f", "age": 31.0, "zip": "00001", "device": "tv", "hour": 23}
     found = {one.field: one for one in user_values(tiny_encoder, tiny_encoder.encode_user(values, ["i1", "i4", "i4"]).rows)}
     assert {name: one.value for name, one in found.items() if name not in ("age", "zip", "hour", "history[2-4]")} == {
@@ -32,13 +32,13 @@ def test_a_field_of_every_kind(tiny_encoder: FeatureEncoder) -> None:
     assert {one.state for one in found.values()} == {"learnt"}
 
 
-def test_what_is_unknown_and_what_is_missing(tiny_encoder: FeatureEncoder) -> None:
+def test_unknown_and_missing_values_are_named(tiny_encoder: FeatureEncoder) -> None:
     found = {one.field: one for one in user_values(tiny_encoder, tiny_encoder.encode_user({"gender": "q"}).rows)}
     assert found["gender"] == FeatureValue("gender", None, 1.0, "unknown")
     assert found["age"] == FeatureValue("age", None, 1.0, "missing")
 
 
-def test_numbers_come_back_from_their_scales(tiny_encoder: FeatureEncoder, tiny_dataset: Dataset) -> None:
+def test_scaled_numbers_are_shown_in_original_units(tiny_encoder: FeatureEncoder, tiny_dataset: Dataset) -> None:
     rows = tiny_encoder.encode_items(tiny_dataset.items)
     for at, price in enumerate(tiny_dataset.items["price"].to_list()):
         (found,) = [one for one in item_values(tiny_encoder, rows.take(np.array([at]))) if one.field == "price"]
@@ -47,7 +47,7 @@ def test_numbers_come_back_from_their_scales(tiny_encoder: FeatureEncoder, tiny_
             assert abs(float(found.value) - price) <= 1e-4 * max(1.0, price)
 
 
-def test_bags_have_their_weights_and_crosses_of_buckets_their_bounds(tiny_encoder: FeatureEncoder) -> None:
+def test_bags_show_weights_and_bucket_crosses_their_limits(tiny_encoder: FeatureEncoder) -> None:
     row = tiny_encoder.encode_item({"item_id": "i3", "tags": ["t1", "t2"], "tag_weights": [1.0, 3.0]})
     tags = {one.value: one.weight for one in item_values(tiny_encoder, row) if one.field == "tags"}
     assert tags["t2"] == pytest.approx(3 * tags["t1"])

@@ -28,9 +28,7 @@ def fresh(kept: Recommender, root: Path, *requests: Request) -> list[object]:
         loaded.close()
 
 
-def test_answers_of_users_who_ask_again_are_those_of_a_recommender_that_was_just_opened(
-    kept: Recommender, tmp_path: Path
-) -> None:
+def test_cached_users_get_the_answers_of_a_fresh_recommender(kept: Recommender, tmp_path: Path) -> None:
     root = tmp_path / "root"
     users = ["u1", "u2", "nobody"]
     asked = [Request(user, n=5) for user in users]
@@ -58,7 +56,7 @@ def test_answers_of_users_who_ask_again_are_those_of_a_recommender_that_was_just
     assert all(before != after for before, after in itertools.pairwise(seen))
 
 
-def test_what_is_kept_cannot_be_changed_by_who_gets_it(kept: Recommender) -> None:
+def test_cached_vectors_are_read_only(kept: Recommender) -> None:
     request = Request("u1", n=5)
     expected = kept.recommend(request)
     with pytest.raises(ValueError, match="read-only"):

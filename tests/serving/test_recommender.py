@@ -28,7 +28,7 @@ def ids_of(answer: Recommendations) -> list[str]:
     return [item.item_id for item in answer.items]
 
 
-def test_a_known_user_gets_the_models_own_ranking(
+def test_a_known_user_gets_the_model_ranking(
     recommender: Recommender, tiny_model: FactorizationMachine, tiny_dataset: Dataset, tiny_encoder: FeatureEncoder
 ) -> None:
     user = 4
@@ -51,7 +51,7 @@ def test_a_known_user_gets_the_models_own_ranking(
     assert answer.bundle == recommender.bundle.folder.name
 
 
-def test_seen_items_are_left_out_unless_asked_for(recommender: Recommender) -> None:
+def test_seen_items_are_excluded_unless_requested(recommender: Recommender) -> None:
     record = recommender.users.get("u1")
     assert record is not None
     rest = recommender.recommend(Request("u1", n=1000))
@@ -60,7 +60,7 @@ def test_seen_items_are_left_out_unless_asked_for(recommender: Recommender) -> N
     assert ids_of(rest) == [one for one in ids_of(everything) if one not in record.seen]
 
 
-def test_excluded_items_are_left_out_and_strange_ones_are_named(recommender: Recommender) -> None:
+def test_excluded_items_are_omitted_and_unknown_ones_named(recommender: Recommender) -> None:
     strangers = [f"stranger {number}" for number in range(2000)]
     answer = recommender.recommend(Request("u1", n=1000, exclude_seen=False, exclude=["i3", "i3", *strangers, "never"]))
     assert len(answer.items) == ITEMS - 2
@@ -70,7 +70,7 @@ def test_excluded_items_are_left_out_and_strange_ones_are_named(recommender: Rec
     assert len(warning) < 300
 
 
-def test_strange_items_of_a_given_history_are_named(recommender: Recommender) -> None:
+def test_unknown_items_of_a_history_are_named(recommender: Recommender) -> None:
     answer = recommender.recommend(Request(history=["i1", "never"], exclude=["nowhere"]))
     assert answer.warnings == (
         "1 excluded ids are not in the catalogue: 'nowhere'",
@@ -84,7 +84,7 @@ def test_everything_may_be_excluded(recommender: Recommender) -> None:
     assert recommender.recommend(Request(exclude=everything)).items == ()
 
 
-def test_a_stranger_is_answered_from_what_is_known(recommender: Recommender) -> None:
+def test_an_unknown_user_is_answered_from_the_request(recommender: Recommender) -> None:
     stranger = recommender.recommend(Request("nobody", n=5))
     assert stranger.user == "unknown"
     assert stranger.unknown == ("user_id",)
@@ -96,12 +96,12 @@ def test_a_stranger_is_answered_from_what_is_known(recommender: Recommender) -> 
     assert len(again.items) == ITEMS
 
 
-def test_nobody_is_anonymous(recommender: Recommender) -> None:
+def test_a_request_without_a_user_is_anonymous(recommender: Recommender) -> None:
     assert recommender.recommend(Request()).user == "anonymous"
     assert recommender.recommend(Request(features={"gender": "f"})).user == "anonymous"
 
 
-def test_what_is_given_overrides_what_is_stored(recommender: Recommender) -> None:
+def test_request_values_override_stored_ones(recommender: Recommender) -> None:
     record = recommender.users.get("u1")
     assert record is not None
     assert record.features["gender"] == "m"
@@ -112,13 +112,13 @@ def test_what_is_given_overrides_what_is_stored(recommender: Recommender) -> Non
     assert recommender.recommend(Request("u1", history=[], exclude_seen=False)).items != plain.items
 
 
-def test_values_that_were_not_learnt_are_named(recommender: Recommender) -> None:
+def test_unknown_values_are_named(recommender: Recommender) -> None:
     answer = recommender.recommend(Request("u1", features={"gender": "robot"}, context={"device": "fridge"}))
     assert set(answer.unknown) == {"gender", "device"}
 
 
 @pytest.mark.parametrize("n", [0, -1, 1001, True, 2.0, "10"])
-def test_n_has_bounds(recommender: Recommender, n: object) -> None:
+def test_n_is_limited(recommender: Recommender, n: object) -> None:
     with pytest.raises(RequestError, match="Ask for 1 to 1000") as raised:
         recommender.recommend(Request("u1", n=n))  # type: ignore[arg-type]
     assert raised.value.where == "/n"
@@ -139,14 +139,14 @@ def test_n_has_bounds(recommender: Recommender, n: object) -> None:
         (Request("u1", exclude=["i1", "\ud800"]), "/exclude/1", "Unicode"),
     ],
 )
-def test_what_cannot_be_answered_is_named(recommender: Recommender, request_: Request, where: str, message: str) -> None:
+def test_invalid_requests_are_named(recommender: Recommender, request_: Request, where: str, message: str) -> None:
     with pytest.raises(RequestError, match=message) as raised:
         recommender.recommend(request_)
     assert raised.value.where == where
 
 
 @pytest.mark.parametrize("user_id", ["u1 ", "u1\0", "' OR 1=1 --", "../u1", "🦊", "u" * 100_000])
-def test_odd_ids_are_strangers(recommender: Recommender, user_id: str) -> None:
+def test_unusual_ids_are_unknown_users(recommender: Recommender, user_id: str) -> None:
     assert recommender.recommend(Request(user_id, exclude=[user_id])).user == "unknown"
 
 
@@ -163,7 +163,7 @@ def batch_of_requests() -> list[Request]:
 
 
 @pytest.mark.parametrize("beta", [0, 0.25, 1, 1.7, 10])
-def test_the_dial_weighs_what_an_item_scores_for_everyone(recommender: Recommender, beta: float) -> None:
+def test_popularity_weighs_the_item_bias(recommender: Recommender, beta: float) -> None:
     asked = Request("u4", context={"device": "web"}, n=ITEMS, exclude_seen=False)
     dialled = replace(asked, popularity=beta)
     plain, vector = recommender.user_vectors([asked, dialled])
@@ -179,13 +179,13 @@ def test_the_dial_weighs_what_an_item_scores_for_everyone(recommender: Recommend
 
 
 @pytest.mark.parametrize("popularity", [-0.1, 10.01, float("nan"), float("inf"), True, "1", None])
-def test_the_dial_has_bounds(recommender: Recommender, popularity: object) -> None:
+def test_popularity_is_limited(recommender: Recommender, popularity: object) -> None:
     with pytest.raises(RequestError, match="Give a number from 0 to 10") as raised:
         recommender.recommend(Request("u1", popularity=popularity))  # type: ignore[arg-type]
     assert raised.value.where == "/popularity"
 
 
-def test_a_prediction_is_the_models_own_score(
+def test_a_prediction_equals_the_model_score(
     recommender: Recommender, tiny_model: FactorizationMachine, tiny_dataset: Dataset, tiny_encoder: FeatureEncoder
 ) -> None:
     first, second = Request("u1", context={"hour": 3}), Request("nobody", history=["i4"])
@@ -200,7 +200,7 @@ def test_a_prediction_is_the_models_own_score(
     assert recommender.predict([]) == []
 
 
-def test_log_loss_gives_probabilities(
+def test_models_with_log_loss_give_probabilities(
     tiny_model: FactorizationMachine, tiny_encoder: FeatureEncoder, tiny_dataset: Dataset, tmp_path: Path
 ) -> None:
     config = parse_config({**TINY, "train": LOG_LOSS})
@@ -219,14 +219,14 @@ def test_log_loss_gives_probabilities(
 
 
 @given(st.floats(-800, 800))
-def test_the_logistic_function_has_no_overflow(score: float) -> None:
+def test_the_logistic_function_does_not_overflow(score: float) -> None:
     (low,) = logistic(np.array([-abs(score)]))
     (high,) = logistic(np.array([abs(score)]))
     assert 0 <= low <= 0.5 <= high <= 1
     assert low + high == pytest.approx(1)
 
 
-def test_pairs_that_cannot_be_predicted_are_named(recommender: Recommender) -> None:
+def test_invalid_pairs_are_named(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match="1 items are not in the catalogue: 'nothing'"):
         recommender.predict([(Request("u1"), "i1"), (Request("u1"), "nothing"), (Request("u2"), "nothing")])
     with pytest.raises(RequestError, match="an id must be text"):
@@ -250,7 +250,7 @@ def test_threads_share_a_recommender(recommender: Recommender) -> None:
         assert list(pool.map(recommender.recommend, requests)) == expected
 
 
-def test_an_approximate_index_says_so(
+def test_approximate_answers_are_flagged(
     tiny_model: FactorizationMachine,
     tiny_encoder: FeatureEncoder,
     tiny_dataset: Dataset,
@@ -266,7 +266,7 @@ def test_an_approximate_index_says_so(
     assert len(answer.items) == ITEMS
 
 
-def test_of_many_requests_each_is_answered_or_refused_by_itself(recommender: Recommender) -> None:
+def test_each_request_of_a_batch_is_answered_or_refused_separately(recommender: Recommender) -> None:
     good = [Request("u1"), Request("nobody", n=3), Request("u2", n=3, filter={"category": "c1"}), Request(n=5, explain=True)]
     far = {"age": 1e30}  # each fits the model's field, and the vector of such a user has no finite numbers
     bad = [Request(n=0), Request(features={"aeg": 1}), Request(n=3, filter={"x": 1}), Request("u1", features=far, n=3)]
@@ -284,9 +284,7 @@ def test_of_many_requests_each_is_answered_or_refused_by_itself(recommender: Rec
         recommender.recommend_batch([good[0], bad[0]])
 
 
-def test_a_vector_that_is_not_finite_refuses_its_own_request_alone(
-    recommender: Recommender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_non_finite_vector_refuses_only_its_request(recommender: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     good, strange = Request("u1", n=3), Request("u2", n=3)
     expected = recommender.recommend(good)
     prepare = type(recommender._query_builder)._built

@@ -14,7 +14,7 @@ __all__ = ["shaped_root", "shop"]
 @pytest.mark.parametrize(
     "request_", [Request("u1"), Request("u7", popularity=2.5), Request("u3", boosts={"margin": 2, "category=c1": -1})]
 )
-def test_scores_are_those_of_the_ranking(shop: Recommender, request_: Request) -> None:
+def test_scores_equal_those_of_the_ranking(shop: Recommender, request_: Request) -> None:
     whole = shop.recommend(Request(request_.user_id, n=1000, popularity=request_.popularity, boosts=request_.boosts))
     listed = {one.item_id: one.score for one in whole.items}
     asked = [*reversed(listed), "nothing", next(iter(listed))]
@@ -27,12 +27,12 @@ def test_scores_are_those_of_the_ranking(shop: Recommender, request_: Request) -
     assert (found.bundle, found.sequence) == (whole.bundle, whole.sequence)
 
 
-def test_without_boosts_to_the_last_bit(shop: Recommender) -> None:
+def test_without_boosts_scores_are_bit_identical(shop: Recommender) -> None:
     whole = shop.recommend(Request("u1", n=40))
     assert shop.score(Request("u1"), [one.item_id for one in whole.items]).items == whole.items
 
 
-def test_scores_and_predictions_are_one_thing(recommender: Recommender) -> None:
+def test_scores_and_predictions_agree(recommender: Recommender) -> None:
     request = Request("u1")
     found = recommender.score(request, ["i1", "i2"])
     predicted = recommender.predict([(request, "i1"), (request, "i2")])
@@ -41,7 +41,7 @@ def test_scores_and_predictions_are_one_thing(recommender: Recommender) -> None:
     assert (found.probabilities is None) == (not logistic)
 
 
-def test_nothing_to_score(recommender: Recommender) -> None:
+def test_an_empty_list_of_items_can_be_scored(recommender: Recommender) -> None:
     assert recommender.score(Request("u1"), []).items == ()
     assert recommender.score(Request("u1"), ["nothing"]).items == ()
     with pytest.raises(RequestError) as raised:
@@ -49,7 +49,7 @@ def test_nothing_to_score(recommender: Recommender) -> None:
     assert raised.value.where == "/items/1"
 
 
-def test_a_vector_gives_the_scores(shop: Recommender) -> None:
+def test_the_user_vector_reproduces_the_scores(shop: Recommender) -> None:
     request = Request("u1", popularity=0.5)
     found = shop.user_vector(request)
     assert found.vector == pytest.approx(shop.user_vectors([request])[0].tolist())

@@ -39,7 +39,7 @@ def cosines(shop: Recommender, item: str) -> dict[str, float]:
     allow=st.sampled_from([None, [f"i{one}" for one in range(0, 250, 3)], []]),
     filter_=st.sampled_from([None, {"category": "c1"}, {"price": {"lt": 12}}, {"category": "none such"}]),
 )
-def test_they_are_the_nearest_of_what_may_be_returned(
+def test_similar_items_are_the_nearest_eligible_ones(
     shop: Recommender, item: str, n: int, exclude: list[str], allow: list[str] | None, filter_: dict[str, object] | None
 ) -> None:
     request = Request(n=n, exclude=exclude, allow=allow, filter=filter_)
@@ -57,13 +57,13 @@ def test_they_are_the_nearest_of_what_may_be_returned(
     assert (found.item_id, found.bundle, found.degraded) == (item, shop.bundle.manifest.version, ())
 
 
-def test_likeness_goes_both_ways(shop: Recommender) -> None:
+def test_similarity_is_symmetric(shop: Recommender) -> None:
     first = shop.similar("i5", Request(n=1)).items[0]
     back = {one.item_id: one.score for one in shop.similar(first.item_id, Request(n=1000)).items}
     assert back["i5"] == first.score
 
 
-def test_what_an_item_scores_for_everyone_plays_no_part(recommender: Recommender) -> None:
+def test_item_biases_do_not_affect_similarity(recommender: Recommender) -> None:
     plain = [one.item_id for one in recommender.similar("i1").items]
     liked = recommender.bundle.item_vectors.copy()
     liked[:, 0] += np.arange(len(liked)) * 100
@@ -75,7 +75,7 @@ def test_what_an_item_scores_for_everyone_plays_no_part(recommender: Recommender
         object.__setattr__(recommender.bundle, "item_vectors", vectors)
 
 
-def test_an_item_that_says_nothing_is_like_no_other(recommender: Recommender) -> None:
+def test_a_zero_vector_has_no_similar_items(recommender: Recommender) -> None:
     vectors = recommender.bundle.item_vectors
     silent = vectors.copy()
     silent[3, 1:] = 0
@@ -103,7 +103,7 @@ def test_an_item_that_says_nothing_is_like_no_other(recommender: Recommender) ->
         ("i5", Request(filter={"x": 1}), "/filter/x"),
     ],
 )
-def test_what_is_wrong_is_named(shop: Recommender, item: object, request_: Request, where: str) -> None:
+def test_invalid_input_is_named(shop: Recommender, item: object, request_: Request, where: str) -> None:
     with pytest.raises(RequestError) as raised:
         shop.similar(item, request_)  # type: ignore[arg-type]
     assert raised.value.where == where

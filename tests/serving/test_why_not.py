@@ -43,7 +43,7 @@ def kinds(absence: Absence) -> list[str]:
     exclude=st.lists(st.sampled_from(["i3", "i5", "i9", "i249"]), max_size=2),
     filter_=st.sampled_from([None, {"category": "c1"}, {"price": {"lt": 12}}]),
 )
-def test_the_rank_and_what_is_missing_are_those_of_the_whole_ranking(
+def test_the_rank_and_score_gap_match_the_full_ranking(
     shop: Recommender,
     item: str,
     user: str | None,
@@ -73,7 +73,7 @@ def test_the_rank_and_what_is_missing_are_those_of_the_whole_ranking(
     assert ("excluded" in kinds(found)) == (item in exclude)
 
 
-def test_each_reason_that_makes_an_item_ineligible_is_named(shop: Recommender) -> None:
+def test_every_reason_for_ineligibility_is_named(shop: Recommender) -> None:
     first = ranked(shop, Request("u1"))[0][0]
     record = shop.users.get("u1")
     assert record is not None
@@ -108,7 +108,7 @@ def undone(request: Request, where: str) -> Request:
         [Pin({"i240": 1, "i241": 2, "i242": 3, "i243": 4})],
     ],
 )
-def test_without_a_rule_that_is_named_the_item_is_listed(shop: Recommender, rules: Sequence[AnyRule]) -> None:
+def test_without_the_named_rule_the_item_is_listed(shop: Recommender, rules: Sequence[AnyRule]) -> None:
     request = Request("u2", n=10, rules=rules)
     listed = [one.item_id for one in shop.recommend(request).items]
     named = 0
@@ -125,7 +125,7 @@ def test_without_a_rule_that_is_named_the_item_is_listed(shop: Recommender, rule
     assert named
 
 
-def test_channels_that_crowd_it_out_are_named(shop: Recommender) -> None:
+def test_channels_that_displace_an_item_are_named(shop: Recommender) -> None:
     best = shop.recommend(Request("u3", n=5)).items[-1].item_id
     editors = [f"i{one}" for one in range(100, 140) if f"i{one}" != best]
     channels = Channels([ModelChannel(), ListChannel(editors, name="editors", weight=50.0)])
@@ -137,7 +137,7 @@ def test_channels_that_crowd_it_out_are_named(shop: Recommender) -> None:
         assert len(found.reasons) == 1
 
 
-def test_what_only_all_rules_together_leave_out(shop: Recommender) -> None:
+def test_an_item_excluded_only_by_all_rules_together_is_explained(shop: Recommender) -> None:
     order = [item for item, _ in ranked(shop, Request("u4"))]
     pinned = [one for one in ("i240", "i241") if one in order]
     request = Request("u4", n=1, rules=[Pin({pinned[0]: 1}), Pin({pinned[1]: 1})])
@@ -145,7 +145,7 @@ def test_what_only_all_rules_together_leave_out(shop: Recommender) -> None:
     assert [(one.kind, one.where) for one in found.reasons] == [("rules", "/rules")]
 
 
-def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_missed_by_approximate_search_is_explained(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     best = ranked(shop, Request("u5"))[0][0]
     row, search = shop.items.current().rows([best])[0], CatalogSnapshot.search
 
@@ -170,7 +170,7 @@ def test_what_an_approximate_search_passes_over(shop: Recommender, monkeypatch: 
     assert found.missing <= 0
 
 
-def test_what_is_no_item_or_no_request_is_refused(shop: Recommender) -> None:
+def test_unknown_items_and_invalid_requests_are_refused(shop: Recommender) -> None:
     with pytest.raises(RequestError, match="is not in the catalogue") as raised:
         shop.why_not(Request("u1"), "none")
     assert raised.value.where == "/item_id"
@@ -178,7 +178,7 @@ def test_what_is_no_item_or_no_request_is_refused(shop: Recommender) -> None:
         shop.why_not(Request("u1", n=0), "i5")
 
 
-def test_an_item_that_is_new_or_deleted_since(shop: Recommender) -> None:
+def test_new_and_deleted_items_are_explained(shop: Recommender) -> None:
     changed = shop.items.current().sequence > 0
     request, item = Request("u1", filter={"category": "c3"}), "new4" if changed else "i30"
     found = shop.why_not(request, item)

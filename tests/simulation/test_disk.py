@@ -19,13 +19,13 @@ def left(root: Inode, steps: list[Step], loss: Loss = NONE, seed: int = 0) -> di
     return after_crash(root, steps, loss, random.Random(seed))
 
 
-def test_nothing_is_lost_when_only_the_process_dies() -> None:
+def test_a_process_crash_loses_nothing() -> None:
     root = Inode(0, True)
     file, name = made(root, "a")
     assert left(root, [name, Written(file, 0, b"abc"), Written(file, 1, b"x")], NOTHING) == {"a": b"axc"}
 
 
-def test_data_and_names_are_durable_apart() -> None:
+def test_file_data_and_directory_entries_are_durable_separately() -> None:
     root = Inode(0, True)
     file, name = made(root, "a")
     written = Written(file, 0, b"abc")
@@ -36,7 +36,7 @@ def test_data_and_names_are_durable_apart() -> None:
     assert left(root, [name, Synced(root), Synced(file), written]) == {"a": b""}
 
 
-def test_a_rename_before_the_data_are_durable_leaves_an_empty_file() -> None:
+def test_a_rename_before_fsync_can_leave_an_empty_file() -> None:
     old = Inode(1, False, b"old")
     root = Inode(0, True, names={"CURRENT": old})
     file, name = made(root, "new", 2)
@@ -47,14 +47,14 @@ def test_a_rename_before_the_data_are_durable_leaves_an_empty_file() -> None:
     assert left(root, [*steps[:2], Synced(file), renamed], Loss(1, 0, 0)) == {"CURRENT": b"next"}
 
 
-def test_the_names_of_a_folder_survive_in_order() -> None:
+def test_directory_entries_survive_in_order() -> None:
     root = Inode(0, True)
     steps: list[Step] = [made(root, name, number)[1] for number, name in enumerate("abcdef", 1)]
     found = {"".join(left(root, steps, Loss(0.7, 1, 1), seed)) for seed in range(100)}
     assert found == {"abcdef"[:end] for end in range(7)}
 
 
-def test_a_rename_between_folders_happens_in_both_or_in_neither() -> None:
+def test_a_rename_between_folders_is_atomic() -> None:
     root, ours, theirs = Inode(0, True), Inode(1, True), Inode(2, True)
     root.names.update({"ours": ours, "theirs": theirs})
     ours.names["x"] = Inode(3, False, b"x")
@@ -67,7 +67,7 @@ def test_a_rename_between_folders_happens_in_both_or_in_neither() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_what_was_fsynced_is_there_under_every_loss(loss: Loss) -> None:
+def test_fsynced_data_survive_every_loss(loss: Loss) -> None:
     root = Inode(0, True)
     file, name = made(root, "a")
     steps: list[Step] = [name, Written(file, 0, b"x" * 2000), Sized(file, 1500), Synced(file), Synced(root)]
@@ -80,7 +80,7 @@ def test_what_was_fsynced_is_there_under_every_loss(loss: Loss) -> None:
         assert found[:512] in {b"x" * 512, b"y" * 512}  # a sector is written as a whole
 
 
-def test_sectors_of_one_write_survive_apart() -> None:
+def test_sectors_of_a_write_survive_independently() -> None:
     root = Inode(0, True)
     file, name = made(root, "a")
     steps: list[Step] = [name, Synced(root), Written(file, 100, b"x" * 1436)]

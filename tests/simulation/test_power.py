@@ -66,12 +66,12 @@ def test_a_root_survives_a_power_failure(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_lets_the_power_fail_in_each_workload(place: Path) -> None:
+def test_the_command_simulates_power_failures_in_each_workload(place: Path) -> None:
     assert _power(place, 2) == Found(300, [])
 
 
 @pytest.mark.slow
-def test_the_same_seed_records_the_same_steps(template: Path, root: Path) -> None:
+def test_equal_seeds_record_equal_steps(template: Path, root: Path) -> None:
     for given in (("log", 3, None), ("publish", 3, template), ("root", 3, root)):
         first, second = (power.record(*given) for _ in range(2))
         assert first.digest() == second.digest()
@@ -79,19 +79,19 @@ def test_the_same_seed_records_the_same_steps(template: Path, root: Path) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4, 8))
-def test_more_logs_survive(seed: int) -> None:
+def test_more_change_logs_survive_power_failures(seed: int) -> None:
     assert of_logs(seed, count=500) == Found(500, [])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4, 8))
-def test_more_publishers_survive(template: Path, seed: int) -> None:
+def test_more_publications_survive_power_failures(template: Path, seed: int) -> None:
     assert of_publishers(template, seed, count=500) == Found(500, [])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4, 8))
-def test_more_roots_survive(root: Path, seed: int) -> None:
+def test_more_roots_survive_power_failures(root: Path, seed: int) -> None:
     assert of_roots(root, seed, count=200) == Found(200, [])
 
 
@@ -102,7 +102,7 @@ def test_a_root_without_fsync_is_found(root: Path, fault: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_log_that_is_fsynced_now_and_then_is_found() -> None:
+def test_a_log_with_rare_fsyncs_is_found() -> None:
     assert any("Broken: items" in one for one in of_logs(2, "synchronous-normal").violations)
 
 
@@ -115,5 +115,5 @@ def test_a_log_that_is_fsynced_now_and_then_is_found() -> None:
         ("current-in-place", "is not a name of a version"),
     ],
 )
-def test_what_else_a_publisher_may_do_wrong_is_found(template: Path, fault: str, told: str) -> None:
+def test_other_bugs_of_a_publisher_are_found(template: Path, fault: str, told: str) -> None:
     assert any(told in one for one in of_publishers(template, 2, fault, 400).violations)

@@ -21,24 +21,24 @@ def repeated(one: Kept) -> list[pytest.MarkDecorator]:
 
 
 @pytest.mark.parametrize("seed", range(1, 3))
-def test_nothing_is_lost(place: Path, seed: int) -> None:
+def test_simulated_runs_lose_nothing(place: Path, seed: int) -> None:
     outcome = run(place, seed, 60, (), UNDAMAGED)
     assert outcome.fault == ""
     assert outcome.said[-1].startswith("end: ")
 
 
 @pytest.mark.parametrize("one", [pytest.param(one, id=f"{one.seed}-{one.steps}", marks=repeated(one)) for one in kept()])
-def test_what_was_found_once_stays_mended(place: Path, one: Kept) -> None:
+def test_seeds_that_found_a_bug_pass(place: Path, one: Kept) -> None:
     assert run(place, one.seed, one.steps, (), one.without).fault == "", one.told
 
 
-def test_the_same_seed_gives_the_same_run(place: Path) -> None:
+def test_equal_seeds_give_equal_runs(place: Path) -> None:
     first, second, other = (run(place, seed, 25, (), UNDAMAGED) for seed in (7, 7, 8))
     assert first.said == second.said
     assert first.digest == second.digest != other.digest
 
 
-def test_a_change_that_is_not_written_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritten_change_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     append = ChangeLog.append
 
     def forgetful(self: ChangeLog, changes: Sequence[Change], *given: Any, **named: Any) -> int:
@@ -48,7 +48,7 @@ def test_a_change_that_is_not_written_is_found(place: Path, monkeypatch: pytest.
     assert "log: change" in run(place, 1, 60, (), UNDAMAGED).fault
 
 
-def test_a_compaction_that_loses_an_item_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_loses_an_item_is_detected(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish_items = compact.publish_items
 
     def forgetful(now: Any, items: Any, *given: Any, **named: Any) -> Any:
@@ -60,11 +60,11 @@ def test_a_compaction_that_loses_an_item_is_found(place: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200, 240))
-def test_nothing_is_lost_without_a_word_when_files_are(place: Path, seed: int) -> None:
+def test_lost_files_are_always_reported(place: Path, seed: int) -> None:
     assert run(place, seed, 60).fault == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 140))
-def test_nothing_is_lost_in_longer_runs(place: Path, seed: int) -> None:
+def test_longer_runs_lose_nothing(place: Path, seed: int) -> None:
     assert run(place, seed, 120, (), UNDAMAGED).fault == ""

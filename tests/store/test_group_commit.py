@@ -53,7 +53,7 @@ def test_each_batch_is_written_once(commits: Notes) -> None:
         assert own == list(range(30))
 
 
-def test_a_batch_with_an_error_of_its_own_spoils_no_other(commits: Notes) -> None:
+def test_an_error_in_one_batch_does_not_affect_others(commits: Notes) -> None:
     together = [Note("a"), Note("wrong"), Note("b")]
     commits._write(together)
     assert [type(one.error) for one in together] == [type(None), RequestError, type(None)]
@@ -63,7 +63,7 @@ def test_a_batch_with_an_error_of_its_own_spoils_no_other(commits: Notes) -> Non
     commits.close()
 
 
-def test_what_fails_together_is_acknowledged_to_nobody(commits: Notes) -> None:
+def test_a_failed_group_commit_acknowledges_no_batch(commits: Notes) -> None:
     together = [Note("a"), Note("broken")]
     commits._write(together)
     assert all(isinstance(one.error, StoreError) for one in together)
@@ -72,7 +72,7 @@ def test_what_fails_together_is_acknowledged_to_nobody(commits: Notes) -> None:
     assert notes(commits.path) == ["first", "later"]
 
 
-def test_a_transaction_of_ones_own_is_all_or_nothing(commits: Notes) -> None:
+def test_an_exclusive_transaction_is_atomic(commits: Notes) -> None:
     with commits._alone() as connection:
         connection.execute("INSERT INTO notes VALUES ('alone')")
     with pytest.raises(StoreError, match="cannot be written"), commits._alone() as connection:  # noqa: PT012 - both are one transaction
@@ -82,7 +82,7 @@ def test_a_transaction_of_ones_own_is_all_or_nothing(commits: Notes) -> None:
     assert notes(commits.path) == ["first", "alone"]
 
 
-def test_keys_are_remembered_and_the_oldest_forgotten() -> None:
+def test_idempotency_keys_are_stored_and_the_oldest_expire() -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute(CREATE)
     for last, key in enumerate("abc", start=1):

@@ -14,7 +14,7 @@ def mark(tmp_path: Path) -> Mark:
     return Mark(tmp_path / "mark")
 
 
-def test_it_rises_and_never_falls(mark: Mark) -> None:
+def test_the_mark_never_decreases(mark: Mark) -> None:
     assert mark.read() is None
     mark.advance("a", 5)
     mark.advance("a", 3)
@@ -22,13 +22,13 @@ def test_it_rises_and_never_falls(mark: Mark) -> None:
     assert Mark(mark.path).read() == Marked("a", 5)
 
 
-def test_many_writers_leave_the_highest(mark: Mark) -> None:
+def test_concurrent_writers_keep_the_highest_mark(mark: Mark) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: mark.advance("a", number), [number * 7 % 101 for number in range(101)]))
     assert mark.read() == Marked("a", 100)
 
 
-def test_another_file_that_does_not_hold_the_earlier_writes_is_noted_until_one_does(mark: Mark) -> None:
+def test_a_file_without_earlier_writes_is_reported_until_restored(mark: Mark) -> None:
     mark.advance("a", 5)
     mark.advance("b", 1)
     assert mark.read() == Marked("b", 1, (Lost("a", 5),))
@@ -40,7 +40,7 @@ def test_another_file_that_does_not_hold_the_earlier_writes_is_noted_until_one_d
     assert mark.read() == Marked("c", 1)
 
 
-def test_a_loss_that_is_told_stays_until_it_is_accepted(mark: Mark) -> None:
+def test_a_reported_loss_stays_until_accepted(mark: Mark) -> None:
     mark.advance("a", 9, lost=Lost("a", 7))
     mark.advance("a", 10)
     assert mark.read() == Marked("a", 10, (Lost("a", 7, passed=True),))
@@ -50,7 +50,7 @@ def test_a_loss_that_is_told_stays_until_it_is_accepted(mark: Mark) -> None:
     assert mark.read() == Marked("a", 11)
 
 
-def test_a_second_loss_is_kept_beside_the_first_and_each_is_made_up_for_on_its_own(mark: Mark) -> None:
+def test_two_losses_are_recorded_and_repaired_separately(mark: Mark) -> None:
     mark.advance("a", 3)
     mark.advance("b", 22)
     mark.advance("c", 26, covered=[Lost("a", 3)])
@@ -67,7 +67,7 @@ def test_a_second_loss_is_kept_beside_the_first_and_each_is_made_up_for_on_its_o
     assert mark.path.stat().st_size == 512
 
 
-def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself(mark: Mark) -> None:
+def test_later_writes_do_not_clear_a_lost_file(mark: Mark) -> None:
     mark.advance("a", 15)
     mark.advance("a", 19, lost=Lost("a", 15))
     mark.advance("a", 20, covered=[Lost("a", 19)])
@@ -76,7 +76,7 @@ def test_higher_numbers_given_since_do_not_make_up_for_a_loss_of_the_file_itself
     assert mark.read() == Marked("a", 21)
 
 
-def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark) -> None:
+def test_a_found_write_raises_only_the_mark_of_its_file(mark: Mark) -> None:
     assert mark.follow(mark.read(), "a", 3) is None
     assert not mark.path.exists()
     mark.advance("b", 2)
@@ -90,7 +90,7 @@ def test_a_write_that_was_found_raises_the_mark_of_its_own_file_alone(mark: Mark
     "content",
     [b"", b"{", b"[]", b"7", b'{"log": "a"}', b'{"log": "a", "sequence": "x", "lost": []}', b"\0" * 512, b"\xff" * 512],
 )
-def test_one_that_cannot_be_parsed_is_told_of_until_it_is_removed(mark: Mark, content: bytes) -> None:
+def test_an_unparsable_mark_is_reported_until_removed(mark: Mark, content: bytes) -> None:
     mark.path.write_bytes(content)
     found = mark.read()
     assert found is not None
@@ -108,7 +108,7 @@ def test_one_that_cannot_be_parsed_is_told_of_until_it_is_removed(mark: Mark, co
     assert mark.read() == Marked("b", 4)
 
 
-def test_one_that_cannot_be_opened_is_told_of(mark: Mark) -> None:
+def test_an_unreadable_mark_file_is_reported(mark: Mark) -> None:
     mark.path.mkdir()
     mark.advance("a", 1)
     found = mark.read()
@@ -116,7 +116,7 @@ def test_one_that_cannot_be_opened_is_told_of(mark: Mark) -> None:
     assert found.damaged == "Is a directory"
 
 
-def test_the_first_one_is_put_in_place_as_a_whole(mark: Mark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_mark_is_written_atomically(mark: Mark, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     link = os.link
     monkeypatch.setattr(os, "link", lambda made, path: (seen.append(Mark(made).read()), link(made, path)))
@@ -125,7 +125,7 @@ def test_the_first_one_is_put_in_place_as_a_whole(mark: Mark, monkeypatch: pytes
     assert [one.name for one in mark.path.parent.iterdir()] == ["mark"]
 
 
-def test_the_stamp_tells_a_mark_that_was_removed_or_replaced_and_not_one_that_rose(mark: Mark) -> None:
+def test_the_stamp_detects_removal_and_replacement_but_not_updates(mark: Mark) -> None:
     assert mark.stamp() is None
     mark.advance("a", 1)
     stamp = mark.stamp()
@@ -136,6 +136,6 @@ def test_the_stamp_tells_a_mark_that_was_removed_or_replaced_and_not_one_that_ro
     assert mark.stamp() != stamp
 
 
-def test_where_nothing_can_be_written_nothing_is_said(tmp_path: Path) -> None:
+def test_a_read_only_folder_gives_no_report(tmp_path: Path) -> None:
     Mark(tmp_path / "nowhere" / "mark").advance("a", 1)
     assert list(tmp_path.iterdir()) == []

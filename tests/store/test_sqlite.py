@@ -45,7 +45,7 @@ def note(path: Path, text: str) -> None:
     write(path, text).close()
 
 
-def test_there_is_no_file_until_it_is_written(tmp_path: Path) -> None:
+def test_there_is_no_file_before_the_first_write(tmp_path: Path) -> None:
     file = DurableFile(tmp_path / "file", KIND, 5.0)
     assert file.reader() is None
     assert list(tmp_path.iterdir()) == []
@@ -54,7 +54,7 @@ def test_there_is_no_file_until_it_is_written(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
-def test_many_processes_make_one_file(tmp_path: Path) -> None:
+def test_concurrent_processes_create_one_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(note, [path] * 12, [f"note {number}" for number in range(12)]))
@@ -64,7 +64,7 @@ def test_many_processes_make_one_file(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_new_file_does_not_inherit_the_log_of_one_that_was_moved_away(tmp_path: Path) -> None:
+def test_a_new_file_does_not_use_the_wal_of_a_moved_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
     old = write(path, "old")  # it stays open, so that its log stays beside it
     assert path.with_name("file-wal").exists()
@@ -76,7 +76,7 @@ def test_a_new_file_does_not_inherit_the_log_of_one_that_was_moved_away(tmp_path
     assert notes(path) == ["first", "new"]
 
 
-def test_everything_in_a_transaction_or_nothing(tmp_path: Path) -> None:
+def test_transactions_are_atomic(tmp_path: Path) -> None:
     file = write(tmp_path / "file", "a")
     connection = file.writer()
     with pytest.raises(ZeroDivisionError), transaction(connection):  # noqa: PT012 - both are one transaction
@@ -86,7 +86,7 @@ def test_everything_in_a_transaction_or_nothing(tmp_path: Path) -> None:
     assert notes(tmp_path / "file") == ["first", "a"]
 
 
-def test_errors_are_told_in_the_words_of_the_kind(tmp_path: Path) -> None:
+def test_errors_name_the_kind_of_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     file = DurableFile(path, KIND, 5.0)

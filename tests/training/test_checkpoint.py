@@ -22,7 +22,7 @@ from tests.straced import ROOT
 TENSORS = {"model.x": torch.arange(3.0)}
 
 
-def test_every_run_has_a_file_of_its_own(tmp_path: Path) -> None:
+def test_every_run_has_a_separate_checkpoint(tmp_path: Path) -> None:
     one, other = checkpoint_path(tmp_path, "a" * 64), checkpoint_path(tmp_path, "b" * 64)
     assert (one.name, other.name) == (f"checkpoint-{'a' * 16}.safetensors", f"checkpoint-{'b' * 16}.safetensors")
     for path in (one, other):
@@ -32,7 +32,7 @@ def test_every_run_has_a_file_of_its_own(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [one.name, other.name]
 
 
-def test_one_process_at_a_time_trains_a_run(tmp_path: Path) -> None:
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
     path, other = checkpoint_path(tmp_path / "out", "a" * 64), checkpoint_path(tmp_path / "out", "b" * 64)
     with held(path):
         with held(other):
@@ -44,7 +44,7 @@ def test_one_process_at_a_time_trains_a_run(tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_the_file_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path: Path) -> None:
+def test_the_file_is_fsynced_before_the_rename_and_the_folder_after(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("no strace")
     program = (
@@ -65,7 +65,7 @@ def test_the_file_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path: 
     assert f"<{tmp_path}>" in lines[2]
 
 
-def test_a_save_that_a_signal_stops_leaves_the_last_checkpoint_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, Position("a", sweep=1), TENSORS)
     sync = os.fsync

@@ -4,7 +4,7 @@ import pytest
 from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.masking import Roles
+from recall.training.masking import Masking, Roles
 from recall.training.sgd import Dropping
 
 FIELDS = FeatureLayout.of_sizes([("a", 6), ("b", 8)])
@@ -15,30 +15,30 @@ def rows(n=4000):
     return SparseRows(np.arange(n + 1) * 3, indices, np.full(3 * n, 0.5, dtype=np.float32), 14)
 
 
-def test_dropout_keeps_the_mean_of_sums():
+def test_dropout_preserves_expected_sums():
     full = rows()
-    thinned = Dropping.of(Roles.of(FIELDS, full), "user", dropout=0.3, unknown=0.0)(full, np.random.default_rng(0))
+    thinned = Dropping(0.3)(full, np.random.default_rng(0))
     assert np.array_equal(thinned.indices, full.indices)
     assert (thinned.weights == 0).mean() == pytest.approx(0.3, abs=0.02)
     assert thinned.weights.mean() == pytest.approx(full.weights.mean(), abs=0.02)
     assert np.unique(thinned.weights).tolist() == pytest.approx([0.0, 0.5 / 0.7])
 
 
-def test_a_share_of_rows_is_masked_anew_each_time():
+def test_a_new_share_of_rows_is_masked_each_time():
     full, rng = rows(), np.random.default_rng(0)
-    roles = Roles(FIELDS, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
-    dropping = Dropping.of(roles, "user", dropout=0.0, unknown=0.4)
-    # of masked rows .5 are newcomers, .25 strangers, and .25 have each field masked half of the time
+    roles = Roles(FIELDS, np.array([True, False]), np.ones(2, dtype=bool))
+    dropping = Dropping(0.0, 0.4, Masking(roles))
+    # of masked rows .75 are newcomers, and .25 have each field masked half of the time, as missing in half of the cases
     for dropped in (dropping(full, rng), dropping(full, rng)):
         assert (dropped.indices == UNKNOWN).sum() / 4000 == pytest.approx(0.4 * 0.875, abs=0.03)
-        assert (dropped.indices == 6 + MISSING).sum() / 4000 == pytest.approx(0.4 * (0.25 + 0.0625), abs=0.03)
+        assert (dropped.indices == 6 + MISSING).sum() / 4000 == pytest.approx(0.4 * 0.0625, abs=0.02)
         assert (dropped.indices == 6 + UNKNOWN).sum() / 4000 == pytest.approx(0.4 * 0.0625, abs=0.02)
         assert not (dropped.indices == MISSING).any()
 
 
-def test_nothing_to_drop_changes_nothing():
+def test_dropout_0_changes_nothing():
     full = rows(10)
-    dropping = Dropping.of(Roles.of(FIELDS, full), "user", dropout=0.0, unknown=0.0)
+    dropping = Dropping(0.0)
     assert dropping.idle
     same = dropping(full, np.random.default_rng(0))
     assert np.array_equal(same.indices, full.indices)

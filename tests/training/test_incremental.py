@@ -71,7 +71,7 @@ def test_known_items_and_users_keep_their_vectors_before_training(ground: WarmSt
     assert np.allclose(users, before, atol=1e-5)  # a new user's begins as that of any stranger
 
 
-def test_every_new_value_begins_as_a_stranger(ground: WarmStartRun, root: Path) -> None:
+def test_new_values_start_from_the_unknown_row(ground: WarmStartRun, root: Path) -> None:
     bundle = load_bundle(root)
     assert ground.encoder.n_item_features > bundle.encoder.n_item_features
     assert ground.values["item_id"] == 2
@@ -83,7 +83,7 @@ def test_every_new_value_begins_as_a_stranger(ground: WarmStartRun, root: Path) 
     assert torch.equal(table[new], torch.from_numpy(bundle.tables.item_factors[0].copy()))
 
 
-def test_the_next_version_serves_what_is_new_and_knows_its_parent(ground: WarmStartRun, config: RunConfig, root: Path) -> None:
+def test_the_next_version_serves_new_values_and_names_its_parent(ground: WarmStartRun, config: RunConfig, root: Path) -> None:
     trained = trained_from(ground, config)
     metrics = {"growth": ground.record(trained, None)}
     done = export(trained.model, ground.encoder, ground.dataset, config, root, metrics, ground.source.sequence, ground.expected)
@@ -96,7 +96,7 @@ def test_the_next_version_serves_what_is_new_and_knows_its_parent(ground: WarmSt
     recommender.close()
 
 
-def test_users_are_remembered_without_the_old_interactions(
+def test_users_are_kept_without_the_old_interactions(
     config: RunConfig, root: Path, tiny_folder: Path, tiny_additions: Path
 ) -> None:
     """What is known of a user is the same whether the old tables are there or the bundle alone remembers them."""
@@ -111,7 +111,7 @@ def test_users_are_remembered_without_the_old_interactions(
     assert stores[0] == stores[1]
 
 
-def test_figures_before_after_and_from_scratch_are_recorded(ground: WarmStartRun, config: RunConfig) -> None:
+def test_metrics_before_after_and_from_scratch_are_recorded(ground: WarmStartRun, config: RunConfig) -> None:
     trained = trained_from(ground, config)
     retrained = retrain(config, ground, trained, lambda report: None)
     full = train(config, ground.dataset, FeatureEncoder.fit(ground.dataset), lambda report: None)
@@ -126,13 +126,13 @@ def test_figures_before_after_and_from_scratch_are_recorded(ground: WarmStartRun
     assert record["new values"]["device"] == 1
 
 
-def test_the_same_run_gives_the_same_bits(ground: WarmStartRun, config: RunConfig) -> None:
+def test_a_repeated_run_is_bit_identical(ground: WarmStartRun, config: RunConfig) -> None:
     first, second = (trained_from(ground, config).model for _ in range(2))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(ground: WarmStartRun, config: RunConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_is_bit_identical(ground: WarmStartRun, config: RunConfig, tmp_path: Path) -> None:
     whole = trained_from(ground, config)
     checkpoint = tmp_path / "checkpoint.safetensors"
 
@@ -151,7 +151,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(ground: WarmStartRun, confi
 
 
 @pytest.mark.parametrize("remember", [1.0, 0.25, 0.0])
-def test_the_share_that_gives_way_is_the_share_that_is_new(
+def test_rows_move_by_their_share_of_new_observations(
     remember: float, config: RunConfig, root: Path, tiny_additions: Path
 ) -> None:
     ground = prepare_warm_start(config, root, tiny_additions, None, root)
@@ -172,7 +172,7 @@ def test_the_share_that_gives_way_is_the_share_that_is_new(
     ids=lambda model: model["kind"],
 )
 @pytest.mark.parametrize("alone", [False, True])
-def test_every_kind_of_model_goes_on(
+def test_every_kind_of_model_can_be_continued(
     alone: bool, model: dict[str, object], tiny_folder: Path, tiny_additions: Path, tmp_path: Path
 ) -> None:
     """Before training a model that goes on scores as the bundle does: field weights and field factors included."""

@@ -45,7 +45,7 @@ def learner_of(kind, seed=0):
     return new_learner(configs[kind], model, pairs, seed)
 
 
-def test_stops_in_time_and_ends_with_the_best_model():
+def test_training_stops_early_with_the_best_model():
     figures = iter([0.1, 0.3, 0.2, 0.25, 0.9])
     learner, reports = Counting(), []
     position = run_sweeps(
@@ -56,7 +56,7 @@ def test_stops_in_time_and_ends_with_the_best_model():
     assert torch.all(learner.model.user_factors == 2)
 
 
-def test_a_sweep_that_spoils_unknown_users_must_gain_as_much_with_the_others():
+def test_a_loss_for_unknown_users_must_be_offset_by_other_users():
     looks = iter(
         [
             {"ndcg@10": 0.5, "unknown_margin_ndcg@10": 0.1},
@@ -70,13 +70,13 @@ def test_a_sweep_that_spoils_unknown_users_must_gain_as_much_with_the_others():
     assert (position.best_sweep, position.best) == (3, 0.625)
 
 
-def test_looks_only_every_so_often_and_at_the_end():
+def test_validation_runs_at_intervals_and_at_the_end():
     reports = []
     run_sweeps(Counting(), 5, StoppingConfig(every=2), lambda model: {"ndcg@10": 0.5}, reports.append, NAMES)
     assert [bool(report.metrics) for report in reports] == [False, True, False, True, True]
 
 
-def test_without_validation_all_sweeps_are_made_and_the_last_model_is_kept():
+def test_without_validation_all_sweeps_run_and_the_last_model_is_kept():
     learner = Counting()
     position = run_sweeps(learner, 4, StoppingConfig(), None, lambda report: None, NAMES)
     assert position.sweep == 4
@@ -84,7 +84,7 @@ def test_without_validation_all_sweeps_are_made_and_the_last_model_is_kept():
 
 
 @pytest.mark.parametrize("kind", ["square", "softmax", "bpr", "logistic"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(kind, tmp_path):
+def test_a_resumed_run_is_bit_identical(kind, tmp_path):
     path = tmp_path / "run" / "checkpoint.safetensors"
     whole = learner_of(kind)
     run_sweeps(whole, 6, StoppingConfig(), None, lambda report: None, NAMES)
@@ -102,7 +102,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(kind, tmp_path):
         assert torch.equal(first, second)
 
 
-def test_a_resumed_run_remembers_its_best_model(tmp_path):
+def test_a_resumed_run_keeps_its_best_model(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     for resume, figures in ((False, [0.5, 0.9, 0.2]), (True, [0.3, 0.4])):
         learner, figure = Counting(), iter(figures)
@@ -119,7 +119,7 @@ def test_a_resumed_run_remembers_its_best_model(tmp_path):
     assert torch.all(learner.model.user_factors == 2)
 
 
-def test_refuses_checkpoints_that_are_missing_damaged_or_of_another_run(tmp_path):
+def test_missing_corrupt_and_foreign_checkpoints_are_refused(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
 
     def resume(fingerprint):
@@ -137,7 +137,7 @@ def test_refuses_checkpoints_that_are_missing_damaged_or_of_another_run(tmp_path
         resume("a")
 
 
-def test_a_checkpoint_is_overwritten_only_when_that_is_asked_for(tmp_path):
+def test_a_checkpoint_is_overwritten_only_on_request(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
 
     def start(fingerprint="a", **how):
@@ -157,7 +157,7 @@ def test_a_checkpoint_is_overwritten_only_when_that_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(("table", "place"), [("item_factors", "field 'i2' of the item side"), ("user_weights", "field 'u1'")])
-def test_a_number_that_is_not_finite_stops_the_run_and_names_sweep_and_field(table, place):
+def test_a_non_finite_number_stops_the_run_and_names_sweep_and_field(table, place):
     class Diverging(Counting):
         def sweep(self):
             self.model.get_parameter(table).data[2 if table == "item_factors" else 1] = float("nan")
@@ -167,7 +167,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_names_sweep_and_field(tab
         run_sweeps(Diverging(), 3, StoppingConfig(), None, lambda report: None, NAMES)
 
 
-def test_vectors_that_overflow_while_the_tables_do_not_name_sweep_and_field():
+def test_overflowing_vectors_name_sweep_and_field():
     def overflow(model):
         raise TrainingError("vectors are not finite", where="psi")
 
@@ -179,7 +179,7 @@ def test_vectors_that_overflow_while_the_tables_do_not_name_sweep_and_field():
     assert (caught.value.where, caught.value.why) == ("sweep 1", "the largest are in field 'i2' of the item side")
 
 
-def test_nothing_is_kept_before_the_first_sweep_ends(tmp_path):
+def test_no_checkpoint_is_written_before_the_first_sweep_ends(tmp_path):
     class Interrupted(Counting):
         def sweep(self):
             raise KeyboardInterrupt

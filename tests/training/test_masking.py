@@ -6,17 +6,15 @@ from hypothesis import strategies as st
 from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.training.masking import NEWCOMER, PARTIAL, PROFILE, STRANGER, Masking, Roles, merged, uniform
+from recall.training.masking import NEWCOMER, PARTIAL, Masking, Roles, merged, uniform
 
 FIELDS = FeatureLayout.of_sizes([("id", 6), ("tags", 8), ("last", 5)])
 TAGS, LAST = 6, 14
-ROLES = Roles(
-    FIELDS, np.array([True, False, False]), np.array([False, False, True]), np.zeros(3, bool), np.array([True, True, True])
-)
+ROLES = Roles(FIELDS, np.array([True, False, False]), np.array([True, True, True]))
 
 
 def rows(n=400):
-    """Each with an id, two tags of weight .5 and one item of a history."""
+    """Each with an id, two tags of weight .5 and one value of a third field."""
     indices = np.column_stack([np.full(n, 2), np.full(n, TAGS + 3), np.full(n, TAGS + 4), np.full(n, LAST + 2)])
     weights = np.tile(np.array([1, 0.5, 0.5, 1], dtype=np.float32), n)
     return SparseRows(np.arange(n + 1) * 4, indices.astype(np.int32).reshape(-1), weights, FIELDS.n_features)
@@ -28,33 +26,24 @@ def entries(masked, row):
 
 
 def test_each_way_of_masking():
-    patterns = np.array([NEWCOMER, PROFILE, STRANGER, PARTIAL, PARTIAL], dtype=np.int8)
-    tossed = np.full((5, 3), 0.9)
-    tossed[4] = [0.4, 0.4, 0.1]
-    masked = Masking(ROLES)(rows(5), patterns, tossed)
-    known = {TAGS + 3: 0.5, TAGS + 4: 0.5}
-    assert entries(masked, 0) == {UNKNOWN: 1.0, **known, LAST + 2: 1.0}
-    assert entries(masked, 1) == {UNKNOWN: 1.0, **known, LAST + MISSING: 1.0}
-    assert entries(masked, 2) == {UNKNOWN: 1.0, TAGS + MISSING: 1.0, LAST + MISSING: 1.0}
-    assert entries(masked, 3) == entries(rows(1), 0)
-    assert entries(masked, 4) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0, LAST + MISSING: 1.0}
-
-
-def test_a_silent_field_has_no_feature_when_nothing_is_known():
-    roles = Roles(FIELDS, ROLES.ids, ROLES.histories, ROLES.histories, ROLES.unmet)
-    masked = Masking(roles)(rows(1), np.array([PROFILE], dtype=np.int8), np.full((1, 3), 0.9))
-    assert entries(masked, 0) == {UNKNOWN: 1.0, TAGS + 3: 0.5, TAGS + 4: 0.5}
+    patterns = np.array([NEWCOMER, PARTIAL, PARTIAL], dtype=np.int8)
+    tossed = np.full((3, 3), 0.9)
+    tossed[2] = [0.4, 0.4, 0.1]
+    masked = Masking(ROLES)(rows(3), patterns, tossed)
+    assert entries(masked, 0) == {UNKNOWN: 1.0, TAGS + 3: 0.5, TAGS + 4: 0.5, LAST + 2: 1.0}
+    assert entries(masked, 1) == entries(rows(1), 0)
+    assert entries(masked, 2) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0, LAST + MISSING: 1.0}
 
 
 def test_a_missing_row_that_the_data_train_is_left_to_them():
-    roles = Roles(FIELDS, ROLES.ids, ROLES.histories, ROLES.silent, np.array([True, False, True]))
+    roles = Roles(FIELDS, ROLES.ids, np.array([True, False, True]))
     tossed = np.full((1, 3), 0.1)
     masked = Masking(roles)(rows(1), np.array([PARTIAL], dtype=np.int8), tossed)
     assert TAGS + UNKNOWN in entries(masked, 0)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 50), st.lists(st.integers(1, 400), max_size=3))
-def test_a_draw_does_not_depend_on_how_rows_are_shared_out(seed, sweep, cuts):
+def test_draws_are_independent_of_the_distribution_of_rows(seed, sweep, cuts):
     every = np.arange(1000)
     parts = np.split(every, np.sort(cuts))
     assert np.array_equal(uniform(every, seed, sweep), np.concatenate([uniform(part, seed, sweep) for part in parts]))

@@ -16,7 +16,7 @@ def mined(share, pool=5):
     return pairs, model, source
 
 
-def test_hard_negatives_stand_on_top_of_the_list_and_were_not_observed():
+def test_hard_negatives_are_unobserved_top_items():
     pairs, model, source = mined(1.0)
     drawn = source.draw(np.arange(30), 200, np.random.default_rng(0))
     top = np.argsort(-scores_of(model, pairs), axis=1, kind="stable")[:, :5]
@@ -29,7 +29,7 @@ def test_hard_negatives_stand_on_top_of_the_list_and_were_not_observed():
             assert found == fit
 
 
-def test_a_share_of_them_is_mined():
+def test_a_share_of_negatives_is_mined():
     pairs, model, source = mined(0.25)
     top = np.argsort(-scores_of(model, pairs), axis=1, kind="stable")[:, :5]
     drawn = source.draw(np.zeros(1, dtype=np.int64), 40_000, np.random.default_rng(0))[0]
@@ -41,7 +41,7 @@ def test_a_share_of_them_is_mined():
     assert np.isin(drawn, hard).mean() == pytest.approx(expected, abs=0.03)
 
 
-def test_the_list_is_that_of_the_epochs_start():
+def test_hard_negatives_use_the_model_at_the_start_of_the_epoch():
     pairs, model, source = mined(1.0)
     before = source.draw(np.arange(30), 50, np.random.default_rng(0))
     with torch.no_grad():

@@ -19,6 +19,7 @@ from recall.evaluation.protocol import held_out
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
 from recall.training import new_items
+from recall.training.popularity import PopularityFit
 from recall.training.train import train
 from recall.training.validation import Validation
 
@@ -99,7 +100,7 @@ def levelled(shop):
     return Trained(changed(), shop)
 
 
-def test_new_items_take_about_their_share_of_the_places(levelled, shop):
+def test_new_items_get_about_their_share_of_top_lists(levelled, shop):
     found, fair = levelled.share()
     assert 0.5 * fair < found < 2 * fair
     as_learnt = Trained(changed(train={"new_items": 0}), shop)
@@ -109,7 +110,7 @@ def test_new_items_take_about_their_share_of_the_places(levelled, shop):
     assert np.array_equal(as_learnt.psi[levelled.trained], levelled.psi[levelled.trained])  # no trained item moves by a bit
 
 
-def test_unknown_users_get_new_items_in_the_same_share(levelled):
+def test_unknown_users_get_the_same_share_of_new_items(levelled):
     from recall.evaluation.cold_start import unknown_user
 
     with torch.no_grad():
@@ -130,12 +131,12 @@ def test_unknown_users_get_new_items_in_the_same_share(levelled):
         ({"fields": {"item_id": {"side": "item", "kind": "categorical", "min_count": 40}}}, "share the row of new ones"),
     ],
 )
-def test_why_the_level_stays(sections, reason, shop):
+def test_the_reason_for_no_adjustment_is_given(sections, reason, shop):
     assert reason in Trained(changed(**sections), shop).result.new_items
 
 
 @pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
-def test_every_kind_of_model_is_levelled(kind, shop):
+def test_every_kind_of_model_is_adjusted_for_new_items(kind, shop):
     found, fair = Trained(changed(model={"kind": kind, "k": 8}, train={"sweeps": 2}), shop).share()
     assert 0.3 * fair < found < 2.5 * fair
 
@@ -148,7 +149,7 @@ def test_every_kind_of_model_is_levelled(kind, shop):
         {"fields": {"category": None, "brand": None}},
     ],
 )
-def test_known_users_lose_nothing_where_half_of_the_catalogue_is_dead(sections, shop, tmp_path):
+def test_known_users_lose_nothing_if_half_of_the_catalogue_is_unavailable(sections, shop, tmp_path):
     config = changed(data={"split": {"by": "last", "test": 1, "valid": 0}}, **sections)
     alive = Trained(config, shop)
     items = pl.read_parquet(shop / "items.parquet")
@@ -175,7 +176,7 @@ def test_known_users_lose_nothing_where_half_of_the_catalogue_is_dead(sections, 
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 24)), max_size=30),
     st.floats(-2, 2),
 )
-def test_a_shift_lets_as_many_new_items_in_as_the_entries_say(phi, old, new, taken, shift):
+def test_a_shift_admits_the_requested_number_of_new_items(phi, old, new, taken, shift):
     lists = []
     scores = []
     for psi in (old, new):
@@ -194,7 +195,7 @@ def test_a_shift_lets_as_many_new_items_in_as_the_entries_say(phi, old, new, tak
         assert (place >= len(old)).sum() == (entries[row] < shift).sum()
 
 
-def test_a_catalogue_of_which_few_items_are_trained_on_is_trained(tmp_path):
+def test_a_catalogue_with_few_trained_items_can_be_trained(tmp_path):
     users, items = np.repeat(np.arange(20), 6), np.concatenate([np.arange(user, user + 6) % 10 for user in range(20)])
     pl.DataFrame({"user_id": users, "item_id": items, "time": np.arange(120)}).write_parquet(tmp_path / "interactions.parquet")
     pl.DataFrame({"item_id": np.arange(30)}).write_parquet(tmp_path / "items.parquet")
@@ -213,19 +214,9 @@ def test_a_catalogue_of_which_few_items_are_trained_on_is_trained(tmp_path):
     assert trained.model.item_weights.abs().max() < 10  # they have the places that are left over, at any level
 
 
-def test_factors_that_shift_two_groups_by_two_levels():
-    rng = np.random.default_rng(0)
-    known, unknown = rng.normal(size=(200, 6)), rng.normal(size=6) + 2
-    factors, weight = new_items._solve(known, unknown, 0.3, 0.1)
-    shifts = weight + known @ factors
-    assert shifts.mean() == pytest.approx(0.3)
-    assert weight + unknown @ factors == pytest.approx(0.1)
-    assert shifts.std() < 0.1  # known users differ little
-    assert new_items._solve(known, known.mean(axis=0), 0.3, 0.1)[1] == 0.3  # nothing tells unknown users from known ones
-
-
 def test_validation_sees_the_level(shop):
     config = changed(data={"split": {"by": "last", "test": 1, "valid": 1}})
     trained = Trained(config, shop)
-    validation = Validation.of(config, trained.dataset, trained.encoder)
+    popularity = PopularityFit.of(trained.dataset, trained.encoder, config)
+    validation = Validation.of(config, trained.dataset, trained.encoder, popularity)
     assert trained.result.metrics == dict(validation(trained.result.model))

@@ -1,19 +1,26 @@
-"""What users get of whom nothing is known: an axis of their own, rows that stand for them, and lists like popularity's."""
+"""What users get of whom little is known: means, popularity, and the length between the two."""
+
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from recall.bundle.reader import load_bundle
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.evaluation.cold_start import unknown_user
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
+from recall.models.serving.attribution import entry_parts
 from recall.models.torch.batch import SparseBatch
 from recall.models.torch.registry import new_model
+from recall.publish.export import export
 from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
+from recall.training.popularity import PopularityFit
 from recall.training.train import train
 
 CONFIG = {
@@ -54,61 +61,136 @@ def world(folder):
 
 
 @pytest.fixture(scope="module")
-def model(world):
-    return train(*world, lambda report: None).model
+def trained(world):
+    return train(*world, lambda report: None)
 
 
 def offsets(encoder):
     return {block.name: block.offset for block in encoder.user_blocks}
 
 
-def test_only_an_empty_history_is_on_the_reserved_axis(world, model):
-    _, _, encoder = world
-    last = model.user_factors[:, -1].detach()
-    carrier = offsets(encoder)["previous[1]"] + MISSING
-    assert last[carrier] == pytest.approx(10.0)
-    others = torch.ones(len(last), dtype=torch.bool)
-    others[carrier] = False
-    assert last[others].abs().max() < 1e-4
-    assert model.item_factors[:, -1].abs().max() > 1e-3
+def counts_of(dataset):
+    return np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
 
 
-def test_without_a_history_the_unknown_id_is_on_it(folder):
-    fields = {name: field for name, field in CONFIG["fields"].items() if name != "previous"}
-    config = parse_config({**CONFIG, "fields": fields})
-    encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
-    last = train(config, dataset, encoder, lambda report: None).model.user_factors[:, -1].detach()
-    assert last.abs().argmax() == offsets(encoder)["user_id"] + UNKNOWN
-
-
-def test_an_unknown_user_gets_popular_items(world, model):
+def test_a_popularity_factor_leaves_known_users_alone(world, trained):
     _, dataset, encoder = world
-    counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
+    factor = trained.popularity
+    contexts = ObservedPairs.of(dataset, encoder, dataset.training).contexts
+    assert not factor.users[np.unique(contexts.indices)].any()
+    at = offsets(encoder)
+    assert np.flatnonzero(factor.users).tolist() == sorted([at["user_id"] + UNKNOWN, at["previous[1]"] + MISSING])
+
+
+def test_items_have_the_logarithm_of_their_count(world, trained):
+    _, dataset, encoder = world
+    counts = counts_of(dataset)
+    levels = trained.popularity.beside_items(np.zeros((len(counts), 0), np.float32), encoder.encode_items(dataset.items))[:, 0]
+    logs = np.log1p(counts[counts > 0])
+    assert levels[counts > 0] == pytest.approx((logs - logs.mean()) / logs.std(), abs=1e-5)
+    assert not levels[counts == 0].any()  # an item without interactions is like the average of those with
+
+
+def test_an_unknown_user_gets_popular_items(world, trained):
+    _, dataset, encoder = world
+    counts, rows = counts_of(dataset), unknown_user(encoder)
     with torch.no_grad():
-        phi = model.user_vectors(SparseBatch.of(unknown_user(encoder), fields=encoder.user_fields))[0]
-        psi = model.item_vectors(SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields))
-        found = (psi @ phi).masked_fill(torch.from_numpy(counts == 0), -torch.inf).topk(20).indices.numpy()
+        phi = trained.model.user_vectors(SparseBatch.of(rows, fields=encoder.user_fields)).numpy()
+        items = encoder.encode_items(dataset.items)
+        psi = trained.model.item_vectors(SparseBatch.of(items, fields=encoder.item_fields)).numpy()
+    scores = trained.popularity.beside_items(psi, items) @ trained.popularity.beside_users(phi, rows)[0]
+    scores[counts == 0] = -np.inf
+    found = np.argsort(-scores)[:20]
     assert counts[found].mean() > 0.9 * np.sort(counts)[-20:].mean()
 
 
-def test_an_empty_history_in_the_data_trains_no_row_of_its_own(world):
+def test_an_empty_history_in_the_data_trains_no_separate_row(world):
     _, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     assert offsets(encoder)["previous[1]"] + MISSING not in pairs.contexts.indices
 
 
-def test_a_model_that_was_learnt_before_keeps_its_axes(world):
+def test_a_published_bundle_serves_what_was_trained(world, trained, tmp_path):
     config, dataset, encoder = world
-    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
-    model = new_model(config.model, encoder.user_fields, encoder.item_fields)
-    model.initialise(1.0, torch.Generator().manual_seed(0))
-    before = model.user_factors[:, -1].detach().clone()
-    ImplicitALS(model, pairs, config.train, warm=True).sweep()
-    assert (model.user_factors[:, -1] != 0).float().mean() > 0.5
-    assert (before != 0).all()
+    export(trained.model, encoder, dataset, config, tmp_path, popularity=trained.popularity)
+    bundle = load_bundle(tmp_path)
+    assert bundle.manifest.model.popularity
+    assert bundle.manifest.sizes.dim == config.model.k + 2
+    rows = unknown_user(encoder)
+    tables = bundle.tables
+    scores = tables.user_vectors(rows)[0] @ bundle.item_vectors.T
+    items = encoder.encode_items(bundle.items())
+    explained = [tables.explain(rows, items.take(np.array([row]))).total for row in range(10)]
+    assert scores[:10] == pytest.approx(explained, rel=1e-4, abs=1e-4)
+    assert tables.split(rows, items.take(np.arange(10)))[1][0] == pytest.approx(explained, rel=1e-9)
+    parts = entry_parts(tables, rows, items.take(np.array([3])))
+    assert parts.across.sum() + parts.first.sum() + parts.second.sum() == pytest.approx(explained[3], rel=1e-9)
 
 
-def test_a_run_goes_on_with_the_axis_that_it_has_reserved(world):
+def test_requests_to_choose_by_are_one_of_each_user(world):
+    config, dataset, encoder = world
+    fit = PopularityFit.of(dataset, encoder, config)
+    assert fit is not None
+    assert len(np.unique(fit.held.user)) == len(fit.held)
+    assert np.isin(fit.held.event, dataset.training).all()
+    assert not fit.held.hidden.all()
+    assert sorted(way.stage for way in fit.ways) == [0, 0, 1, 1]
+
+
+def test_values_of_few_users_are_exchanged(world):
+    """What the row of such a value has learnt from its user would seem to be known of a new one."""
+    _, dataset, _ = world
+    names = pl.Series("gender", [f"of {row // 2}" for row in range(len(dataset.users))])
+    dataset = replace(dataset, users=dataset.users.with_columns(names))
+    config = world[0]
+    encoder = FeatureEncoder.fit(dataset)
+    fit = PopularityFit.of(dataset, encoder, config)
+    assert fit is not None
+    block = next(one for one in encoder.user_blocks if one.name == "gender")
+    (by_features,) = [way.rows for way in fit.ways if way.stage == 1 and len(way.rows) > 1]
+    inside = (by_features.indices >= block.offset) & (by_features.indices < block.offset + block.size)
+    own = encoder.columns["gender"].vocabulary.rows(names)[fit.held.user]
+    assert inside.sum() == len(own)
+    assert (by_features.indices[inside] - block.offset == own).mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("fields", "carriers"),
+    [
+        ({"user_id"}, [True, False]),
+        ({"user_id", "previous"}, [True, True]),
+        ({"previous"}, [False, True]),
+        ({"gender"}, None),
+    ],
+)
+def test_what_can_hold_the_factor(folder, fields, carriers):
+    chosen = {name: one for name, one in CONFIG["fields"].items() if one.get("side") == "item" or name in fields}
+    config = parse_config({**CONFIG, "fields": chosen})
+    encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
+    fit = PopularityFit.of(dataset, encoder, config)
+    assert (None if fit is None else [len(one) > 0 for one in fit.carriers]) == carriers
+
+
+def test_log_odds_and_items_without_ids_get_no_factor(folder):
+    logistic = parse_config({**CONFIG, "train": {"objective": "logistic"}})
+    encoder = FeatureEncoder.fit(dataset := load_dataset(logistic, folder))
+    assert PopularityFit.of(dataset, encoder, logistic) is None
+    fields = {name: one for name, one in CONFIG["fields"].items() if name != "item_id"}
+    without = parse_config({**CONFIG, "fields": fields})
+    encoder = FeatureEncoder.fit(dataset := load_dataset(without, folder))
+    assert PopularityFit.of(dataset, encoder, without) is None
+
+
+def test_ids_that_are_left_out_share_a_row_that_training_keeps(folder):
+    fields = {**CONFIG["fields"], "user_id": {"side": "user", "kind": "categorical", "min_count": 20}}
+    config = parse_config({**CONFIG, "fields": fields})
+    encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
+    fit = PopularityFit.of(dataset, encoder, config)
+    assert fit is not None
+    assert not len(fit.carriers[0])  # users of few interactions have the unknown row, and their scores do not change
+
+
+def test_a_run_that_is_continued_ends_with_the_same_bits(world):
     config, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
 

@@ -14,7 +14,7 @@ def with_dead_items(dataset, more):
     return replace(dataset, items=pl.concat([dataset.items, copies]))
 
 
-def test_an_item_that_nobody_could_take_is_no_candidate(tiny_dataset):
+def test_an_unavailable_item_is_not_a_candidate(tiny_dataset):
     crowded = with_dead_items(tiny_dataset, len(tiny_dataset.items))
     encoder, other = FeatureEncoder.fit(tiny_dataset), FeatureEncoder.fit(crowded)
     plain, among = (ObservedPairs.of(data, one, data.training) for data, one in ((tiny_dataset, encoder), (crowded, other)))
@@ -25,7 +25,7 @@ def test_an_item_that_nobody_could_take_is_no_candidate(tiny_dataset):
     assert len(plain.items) == int(tiny_dataset.offer.interacted.sum())
 
 
-def test_an_item_on_offer_is_a_candidate_with_an_id_of_its_own(tiny_dataset):
+def test_an_available_item_is_a_candidate_with_its_id(tiny_dataset):
     crowded = with_dead_items(tiny_dataset, 3)
     available = np.zeros(len(crowded.items), dtype=bool)
     available[-2] = True

@@ -15,7 +15,7 @@ from recall.training.negatives import Negatives
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 from recall.training.train import new_learner
-from tests.training.kinds import KINDS, USERS, fresh, with_fields
+from tests.training.kinds import KINDS, fresh, with_fields
 from tests.training.worlds import random_pairs
 
 SWEEPS = 3
@@ -97,25 +97,23 @@ def world(seed: int = 0) -> ObservedPairs:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_square_loss(kind: str) -> None:
+def test_the_square_loss_is_equal_on_several_ranks(kind: str) -> None:
     check(world(), SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.7, drop=0.0), kind)
 
 
 @pytest.mark.parametrize("kind", ["fm", "fwfm"])
-def test_the_square_loss_with_masked_rows(kind: str) -> None:
-    """Rows are masked by their number among all contexts, so that a cut changes none of the draws."""
+def test_the_square_loss_with_masked_items(kind: str) -> None:
     pairs = world(1)
-    ids = Roles(USERS, np.array([True, False, False]), *np.zeros((2, 3), bool), np.ones(3, bool))
-    pairs = replace(pairs, user_roles=ids, item_roles=Roles.of(pairs.item_fields, pairs.items))
+    pairs = replace(pairs, item_roles=Roles.of(pairs.item_fields, pairs.items))
     check(pairs, SquareConfig(unobserved=3.0, regularisation=0.02, drop=0.1), kind)
 
 
-def test_more_than_two_ranks_of_different_sizes() -> None:
+def test_three_ranks_of_different_sizes_agree() -> None:
     check(world(2), SquareConfig(unobserved=5.0, regularisation=0.02, drop=0.0), "fm", cuts=(3, 30))
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "adagrad", "sgd"])
-def test_a_softmax_by_gradients(optimiser: str) -> None:
+def test_softmax_training_is_equal_on_several_ranks(optimiser: str) -> None:
     config = SoftmaxConfig(
         objective="softmax",
         epochs=SWEEPS,
@@ -129,20 +127,20 @@ def test_a_softmax_by_gradients(optimiser: str) -> None:
     check(world(3), config, "fm")
 
 
-def test_batches_that_are_cut_between_ranks() -> None:
+def test_batches_are_divided_between_ranks() -> None:
     """Batches are drawn over the pairs of all ranks; each rank works on those that it holds."""
     config = SoftmaxConfig(objective="softmax", epochs=SWEEPS, batch=20, dropout=0.0, drop=0.0, learning_rate=0.05)
     check(world(5), config, "ffm", cuts=(20,))
 
 
-def test_popularity_is_that_of_all_contexts() -> None:
+def test_popularity_covers_the_contexts_of_all_ranks() -> None:
     pairs = random_pairs(6)
     whole = Negatives(pairs, 0.8).log_q
     for found in on_ranks(pairs, lambda part: Negatives(part, 0.8).log_q, (11,)):
         assert np.array_equal(found, whole)
 
 
-def test_one_rank_sums_nothing() -> None:
+def test_a_single_rank_sums_nothing() -> None:
     alone, table = Ranks(), torch.ones(2, 2)
     assert alone.once(table) is table
     assert alone.share(7) == (0, 7)
@@ -150,7 +148,7 @@ def test_one_rank_sums_nothing() -> None:
     assert alone.summed_rows(None, table, 2) == (None, table)
 
 
-def test_a_gradient_is_summed_by_the_rows_that_any_rank_used() -> None:
+def test_gradients_are_summed_over_the_rows_used_by_any_rank() -> None:
     rows = (torch.tensor([3, 1]), torch.tensor([1]))
 
     def summed(part: ObservedPairs) -> tuple[list[int], list[float]]:
@@ -162,7 +160,7 @@ def test_a_gradient_is_summed_by_the_rows_that_any_rank_used() -> None:
     assert on_ranks(random_pairs(7), summed, (20,)) == [([1, 3], [3.0, 1.0])] * 2
 
 
-def test_the_parts_hold_all_contexts() -> None:
+def test_the_parts_cover_all_contexts() -> None:
     pairs = random_pairs(8)
     parts = [pairs.part(0, 15, Ranks()), pairs.part(15, len(pairs.contexts), Ranks())]
     assert np.array_equal(np.concatenate([part.observed for part in parts]), pairs.observed)

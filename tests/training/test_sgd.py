@@ -35,7 +35,7 @@ def scores_of(model, pairs):
 
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_learns_what_is_known_to_be_right(name, cosine):
+def test_the_solver_learns_a_known_model(name, cosine):
     pairs, seen, held_out = two_blocks(np.random.default_rng(2))
     config = CONFIGS[name].model_copy(update={"epochs": 30})
     if cosine and "softmax" in name:
@@ -50,7 +50,7 @@ def test_learns_what_is_known_to_be_right(name, cosine):
     assert np.take_along_axis(held_out, top, axis=1).mean() > 0.9
 
 
-def test_an_opening_counts_as_one_sweep_and_is_the_square_loss():
+def test_an_opening_is_one_sweep_of_the_square_loss():
     pairs = random_pairs(1)
     opening = OpeningConfig(sweeps=3, drop=0.0)
     learner = new_learner(SoftmaxConfig(objective="softmax", opening=opening), model_of(pairs), pairs, seed=0)
@@ -65,7 +65,7 @@ def test_an_opening_counts_as_one_sweep_and_is_the_square_loss():
     assert any(not torch.equal(table, old) for table, old in zip(learner.model.parameters(), before, strict=True))
 
 
-def test_a_model_that_was_learnt_before_is_not_opened_again():
+def test_a_continued_model_has_no_opening():
     pairs = random_pairs(2)
     config = SoftmaxConfig(objective="softmax", opening=OpeningConfig(), learning_rate=1e-12, dropout=0.0)
     model = model_of(pairs)
@@ -75,7 +75,7 @@ def test_a_model_that_was_learnt_before_is_not_opened_again():
         torch.testing.assert_close(table, old, atol=1e-8, rtol=0)
 
 
-def test_weights_of_interactions_and_the_size_of_a_unit_change_no_step():
+def test_steps_are_invariant_to_the_scale_of_weights():
     """Twice the weight everywhere is the same problem in another unit."""
     pairs = random_pairs(3)
     double = type(pairs)(

@@ -34,7 +34,7 @@ def dataset_of(folder, **data):
     return load_dataset(parse_config({"data": values, "fields": FIELDS}), folder)
 
 
-def test_what_was_shown_and_not_taken_stands_in_contexts_of_its_own(tmp_path):
+def test_negatives_have_separate_contexts(tmp_path):
     dataset = dataset_of(tmp_path, label="y")
     encoder = FeatureEncoder.fit(dataset)
     users, items = dataset.users["user_id"].to_list(), dataset.items["item_id"].to_list()
@@ -78,7 +78,7 @@ def shop(folder, **changes):
     return config, load_dataset(config, folder)
 
 
-def test_probabilities_are_learnt_from_what_was_shown(tmp_path):
+def test_probabilities_are_trained_on_impressions(tmp_path):
     config, dataset = shop(tmp_path)
     encoder = FeatureEncoder.fit(dataset)
     trained = train(config, dataset, encoder, lambda _: None)
@@ -93,7 +93,7 @@ def test_probabilities_are_learnt_from_what_was_shown(tmp_path):
 
 
 @pytest.mark.parametrize(("objective", "same"), [("bpr", True), ("logistic", False)])
-def test_only_log_loss_looks_at_labels(tmp_path, objective, same):
+def test_only_log_loss_uses_labels(tmp_path, objective, same):
     config, dataset = shop(tmp_path, train={"objective": objective, "epochs": 1})
     encoder = FeatureEncoder.fit(dataset)
     models = [train(config, one, encoder, lambda _: None).model for one in (dataset, replace(dataset, negatives=None))]

@@ -9,6 +9,7 @@ from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
+from recall.training.pairs import ObservedPairs
 from recall.training.train import train
 from recall.training.validation import Validation
 from tests.conftest import TINY
@@ -31,7 +32,7 @@ def config_with(train_section, **evaluation):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_kind_of_field_trains_and_the_same_seed_gives_the_same_bits(objective, tiny_dataset, tiny_encoder):
+def test_every_kind_of_field_trains_deterministically(objective, tiny_dataset, tiny_encoder):
     reports = []
     results = [train(config_with(objective), tiny_dataset, tiny_encoder, reports.append) for _ in range(2)]
     assert len(reports) == 6
@@ -55,18 +56,18 @@ def test_every_kind_of_model_trains(kind, cosine, tiny_dataset, tiny_encoder):
         assert model.field_weights.triu().ne(torch.ones_like(model.field_weights).triu()).any()
 
 
-def test_without_factors_the_list_is_the_same_for_all(tiny_dataset, tiny_encoder):
+def test_without_factors_all_users_get_the_same_list(tiny_dataset, tiny_encoder):
     values = {"model": {"kind": "lr"}, "train": {"objective": "logistic", "epochs": 3, "batch": 32}}
     model = train(parse_config({**TINY, **values}), tiny_dataset, tiny_encoder, lambda report: None).model
     assert model.dim == 1
 
 
-def test_dropping_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
-    users = tiny_encoder.user_blocks[0]
-    assert users.name == "user_id"
+def test_dropping_values_trains_the_unknown_row_of_items(tiny_dataset, tiny_encoder):
+    items = tiny_encoder.item_blocks[0]
+    assert items.name == "item_id"
     norms = [
-        train(config_with({"sweeps": 3, "drop": share}), tiny_dataset, tiny_encoder, lambda report: None)
-        .model.user_factors[users.offset]
+        train(config_with({"sweeps": 3, "drop": share, "new_items": 0}), tiny_dataset, tiny_encoder, lambda report: None)
+        .model.item_factors[items.offset]
         .norm()
         .item()
         for share in (0.0, 0.5)
@@ -76,17 +77,23 @@ def test_dropping_values_trains_the_unknown_rows(tiny_dataset, tiny_encoder):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_feature_that_no_row_has_stays_at_zero(objective, tiny_dataset, tiny_encoder):
+def test_an_unknown_user_has_the_mean_of_the_interactions(objective, tiny_dataset, tiny_encoder):
     model = train(config_with({**objective, "drop": 0.0}), tiny_dataset, tiny_encoder, lambda report: None).model
     users = tiny_encoder.user_blocks[0]
     assert users.name == "user_id"
-    assert torch.all(model.user_factors[users.offset : users.offset + 2] == 0)  # neither unknown nor missing in training
-    assert torch.all(model.user_factors[users.offset + 2 : users.offset + users.size].norm(dim=1) > 0)
+    ids = model.user_factors[users.offset + 2 : users.offset + users.size].detach()
+    assert torch.all(ids.norm(dim=1) > 0)
+    pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
+    own = pairs.contexts.indices[pairs.contexts.indptr[:-1]] - users.offset - 2
+    times = np.bincount(own, np.diff(pairs.indptr), users.size - 2)
+    mean = torch.from_numpy(times / times.sum()).float() @ ids.flatten(1)
+    for stand_in in model.user_factors[users.offset : users.offset + 2].detach():  # neither is in the training rows
+        torch.testing.assert_close(stand_in.flatten(), mean, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("mask", ["none", "context", "user"])
 @pytest.mark.parametrize("request_", ["row", "context"])
-def test_validation_ranks_the_whole_catalogue_as_the_model_scores_it(mask, request_, tiny_folder):
+def test_validation_ranks_the_whole_catalogue_by_model_scores(mask, request_, tiny_folder):
     values = {**TINY, "fields": {name: field for name, field in TINY["fields"].items() if name not in ("history", "hour")}}
     config = parse_config({**values, "evaluation": {"mask": mask, "request": request_}, "train": {"stopping": {"at": 3}}})
     dataset = load_dataset(config, tiny_folder)
@@ -114,7 +121,7 @@ def test_validation_ranks_the_whole_catalogue_as_the_model_scores_it(mask, reque
     assert validation(model)["recall@3"] == pytest.approx(np.mean(figures))
 
 
-def test_at_most_so_many_requests_are_looked_at(tiny_dataset, tiny_encoder):
+def test_the_number_of_validation_requests_is_limited(tiny_dataset, tiny_encoder):
     config = config_with({"stopping": {"requests": 5}})
     assert len(Validation.of(config, tiny_dataset, tiny_encoder).relevant) == 5
 
@@ -158,7 +165,7 @@ def test_huge_weights_train_the_same_model_as_ones(tiny_folder):
         assert all(torch.equal(tables[0], table) for table in tables)
 
 
-def test_training_that_one_weight_breaks_names_column_and_row(tiny_folder):
+def test_a_weight_that_breaks_training_names_column_and_row(tiny_folder):
     events = pl.read_parquet(tiny_folder / "interactions.parquet")
     row = int(events["time"].arg_min())  # the first interaction of its user trains
     heavy = pl.Series("strength", [1e35 if place == row else 1.0 for place in range(len(events))])
@@ -169,7 +176,7 @@ def test_training_that_one_weight_breaks_names_column_and_row(tiny_folder):
         train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None)
 
 
-def test_validation_also_asks_as_an_unknown_user_would(tiny_dataset, tiny_encoder):
+def test_validation_includes_unknown_users(tiny_dataset, tiny_encoder):
     config = config_with({"sweeps": 1})
     model = train(config, tiny_dataset, tiny_encoder, lambda report: None).model
     validation = Validation.of(config, tiny_dataset, tiny_encoder)

@@ -32,7 +32,7 @@ def start_of(model: FactorizationMachine, shares=None) -> WarmStart:
     return WarmStart(tables, "test", shares)
 
 
-def test_rows_are_taken_from_where_they_come_from():
+def test_rows_are_copied_from_their_source():
     arrays = {"user_factors": np.arange(6.0).reshape(3, 2), "item_weights": np.arange(2.0), "bias": np.ones(1)}
     start = WarmStart.of(arrays, {"user": np.array([0, 2, 0]), "item": np.array([1])}, "test")
     assert start.parameters["user_factors"].tolist() == [[0, 1], [4, 5], [0, 1]]
@@ -69,7 +69,7 @@ def products(model: FactorizationMachine) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shares", [None, 0.25])
-def test_what_the_data_do_not_speak_of_stays_however_factors_are_turned(shares):
+def test_parameters_without_data_stay_under_rotation(shares):
     pairs = wider(random_pairs(0), 2)
     model = drawn(pairs)
     before, weights = products(model), model.item_weights.detach().clone()
@@ -83,7 +83,7 @@ def test_what_the_data_do_not_speak_of_stays_however_factors_are_turned(shares):
     assert torch.allclose(model.item_weights[:-2] - weights[:-2], torch.tensor(moved))
 
 
-def test_a_share_of_one_is_the_learners_own_to_the_bit():
+def test_a_share_of_1_is_bit_identical_to_plain_training():
     pairs = random_pairs(1)
     free, bound = drawn(pairs), drawn(pairs)
     ImplicitALS(free, pairs, SquareConfig()).sweep()
@@ -93,7 +93,7 @@ def test_a_share_of_one_is_the_learners_own_to_the_bit():
         assert torch.equal(one, other)
 
 
-def test_the_solver_forgets_nothing_that_it_does_not_meet():
+def test_parameters_without_new_data_do_not_change():
     pairs = wider(random_pairs(3), 2)
     model = drawn(pairs)
     start = start_of(model)
@@ -105,7 +105,7 @@ def test_the_solver_forgets_nothing_that_it_does_not_meet():
     assert torch.equal(model.item_weights[-2:], start.parameters["item_weights"][-2:])
 
 
-def test_a_start_that_no_sweep_betters_stands():
+def test_the_start_is_kept_if_no_sweep_improves_on_it():
     pairs = random_pairs(2)
     model = drawn(pairs)
     before = start_of(model).parameters

@@ -12,6 +12,7 @@ from recall._arrays import Float64
 from recall.features.csr import SparseRows
 from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import CosineTables
+from recall.models.serving.popularity import PopularityTables
 
 _AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each
 
@@ -39,6 +40,9 @@ def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> Ent
         user: one row.
         item: one row.
     """
+    if isinstance(tables, PopularityTables):
+        parts = entry_parts(tables.of, user, item)
+        return EntryParts(parts.across + tables.factor.products(_apart(user), _apart(item)), parts.first, parts.second)
     if isinstance(tables, CosineTables):
         lengths = tables.lengths(user, item)
         parts = entry_parts(tables.of, user, item)

@@ -64,6 +64,11 @@ class ServingModel(ABC):
     def dim(self) -> int:
         """Length of a user or item vector."""
 
+    @property
+    def taste(self) -> slice:
+        """Components that tell which items are alike: all but an item's own part."""
+        return slice(1, self.dim)
+
     @abstractmethod
     def user_vectors(self, rows: SparseRows) -> Float32:
         """Return the vectors of n user rows, a new float32 [n, dim].

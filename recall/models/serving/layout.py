@@ -11,6 +11,7 @@ from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.lightfm import SumTables
+from recall.models.serving.popularity import PopularityFactor, PopularityTables
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +23,26 @@ class Layout:
         k: number of factors of one embedding.
         rank: parts of a folded model's vectors; None for a kind that is not folded.
         cosine: whether vectors are scaled to unit length.
+        popularity: whether there is a popularity factor.
     """
 
     kind: Kind
     k: int
     rank: int | None
     cosine: bool
+    popularity: bool = False
 
     @staticmethod
     def of(tables: ServingModel) -> "Layout":
         """Return the layout of a model."""
-        plain = tables.of if isinstance(tables, CosineTables) else tables
-        return Layout(tables.kind, tables.k, plain.rank if isinstance(plain, FwFMTables) else None, plain is not tables)
+        plain = unwrapped(tables)
+        return Layout(
+            tables.kind,
+            tables.k,
+            plain.rank if isinstance(plain, FwFMTables) else None,
+            cosine=isinstance(tables.of if isinstance(tables, PopularityTables) else tables, CosineTables),
+            popularity=isinstance(tables, PopularityTables),
+        )
 
     def shapes(self, users: FeatureLayout, items: FeatureLayout) -> dict[str, tuple[int, ...]]:
         """Return the shape of every array by name.
@@ -57,6 +66,8 @@ class Layout:
                 "fold_users": (len(users), self.rank),
                 "fold_items": (len(items), self.rank),
             }
+        if self.popularity:
+            shapes |= {"user_popularity": (users.n_features,), "item_popularity": (items.n_features,)}
         return shapes
 
     def tables(self, arrays: Mapping[str, Float32], users: FeatureLayout, items: FeatureLayout) -> ServingModel:
@@ -86,4 +97,16 @@ class Layout:
                 tables = FFMTables(*common)
             case "sums":
                 tables = SumTables(*common)
-        return CosineTables(tables) if self.cosine else tables
+        if self.cosine:
+            tables = CosineTables(tables)
+        if self.popularity:
+            factor = PopularityFactor(arrays["user_popularity"], arrays["item_popularity"])
+            tables = PopularityTables(tables, users, items, factor)
+        return tables
+
+
+def unwrapped(tables: ServingModel) -> ServingModel:
+    """Return a model without popularity factor and without scaling to unit length."""
+    while isinstance(tables, PopularityTables | CosineTables):
+        tables = tables.of
+    return tables

@@ -166,8 +166,8 @@ class Pool(Protocol):
     def scores(self, rows: Int64) -> Scores:
         """Return the scores of rows for the request: floats [m]."""
 
-    def vectors(self, rows: Int64) -> Float32:
-        """Item vectors: float32 [m, dim]."""
+    def taste(self, rows: Int64) -> Float32:
+        """Components of item vectors that tell which are alike: float32 [m, ...]."""
 
     def groups(self, column: str, where: str) -> Groups:
         """Return the values of the items in a column, or raise RequestError.

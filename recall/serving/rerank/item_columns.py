@@ -19,12 +19,17 @@ from recall.store.items.snapshot import CatalogSnapshot
 
 
 class ItemColumns:
-    """Columns of a bundle's items, and of later segments. Thread-safe."""
+    """Columns of a bundle's items, and of later segments. Thread-safe.
+
+    Attributes:
+        taste: components of item vectors that tell which items are alike.
+    """
 
     def __init__(self, bundle: Bundle) -> None:
         """Columns are read at their first use; what is made of them is kept per segment."""
         self._bundle = bundle
         self._schema = bundle.encoder.schema
+        self.taste = bundle.tables.taste
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -153,11 +153,11 @@ class _Pool:
             assert self.fused is not None  # fetching has merged
             places = self.fused.places(rows)
             return np.asarray(np.append(self.fused.scores, 0.0)[places])  # -1 is last
-        products = np.einsum("ij,j->i", self.vectors(rows), self._vector)
+        products = np.einsum("ij,j->i", self._catalogue.vectors(rows), self._vector)
         return products if self._boosts is None else np.asarray(products + self._boosts[rows])
 
-    def vectors(self, rows: Int64) -> Float32:
-        return self._catalogue.vectors(rows)
+    def taste(self, rows: Int64) -> Float32:
+        return self._catalogue.vectors(rows)[:, self._columns.taste]
 
     def groups(self, column: str, where: str) -> Groups:
         return self._columns.groups(self._catalogue, column, where)

@@ -126,8 +126,8 @@ class Diversify:
         relevance * s - (1 - relevance) * c
 
     where s is the item's score, scaled so that the best of the pool has 1 and the last 0 (all have 1 where their scores are
-    equal), and c its largest cosine with an item above it, 0 for the first place. The cosine is of item vectors without their
-    first component, the part that an item has for everyone; of a vector of zeros it is 0. Equal values go by the order
+    equal), and c its largest cosine with an item above it, 0 for the first place. The cosine is of item vectors without
+    the parts that an item has for everyone; of a vector of zeros it is 0. Equal values go by the order
     before. Items below the pool follow as they were.
 
     Attributes:
@@ -151,7 +151,7 @@ class Diversify:
         Raises:
             RequestError: The rule does not fit the catalogue.
         """
-        return Marginal(pool.vectors, self.relevance, self.pool)
+        return Marginal(pool.taste, self.relevance, self.pool)
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,11 @@ class Marginal(Step):
     """Puts the first `pool` candidates in order by marginal relevance.
 
     Attributes:
-        vectors: item vectors of rows, int64 [m] -> float32 [m, dim].
+        taste: components of item vectors that tell which are alike, of rows: int64 [m] -> float32 [m, ...].
         relevance, pool: as in `Diversify`.
     """
 
-    vectors: Callable[[Int64], Float32]
+    taste: Callable[[Int64], Float32]
     relevance: float
     pool: int
 
@@ -190,7 +190,7 @@ class Marginal(Step):
 
     def _order(self, rows: Int64, scores: Scores, count: int) -> Int64:
         """Places of the first `count` of these, in their new order."""
-        parts = self.vectors(rows)[:, 1:]
+        parts = self.taste(rows)
         lengths = np.linalg.norm(parts, axis=1, keepdims=True)
         directions = parts / np.where(lengths > 0, lengths, np.float32(1))
         gain = self.relevance * scaled(scores)

@@ -10,14 +10,12 @@ and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that 
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
 loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
 proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
-User features that only masked rows have enter no other score. At the end of a sweep they are solved for once more with all
-else held fixed (`recall.training.als.stand_ins`), which converges fast whatever masked rows weigh.
+User features that no training row has are means of others (`recall.training.means`), set after each sweep.
 The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to
 the axes of the other side's Gram matrix, so that a diagonal preconditioner sees more of it; in a factorization machine
-its product with a vector is then one of components. They are turned back afterwards. The user side, which leaves a
-reserved factor (`_reserve_factor`) alone, turns the others to the axes of the rest of the matrix.
+its product with a vector is then one of components. They are turned back afterwards.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,23 +27,19 @@ from torch import Tensor
 
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
-from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
 from recall.training.als.conjugate_gradient import bordered_gram, conjugate_gradients
 from recall.training.als.field_weights import solve_across, solve_among_items
 from recall.training.als.kernels import Kernels, Rows
 from recall.training.als.one_hot import ItemSide, OneHotSide
-from recall.training.als.parameterization import FMParameterization, FwFMParameterization, parameterization_of
+from recall.training.als.parameterization import FwFMParameterization, parameterization_of
 from recall.training.als.shards import ItemRange, Workers
-from recall.training.als.stand_ins import move_users, only_masked, positive
-from recall.training.als.sweep_rows import ContextRows, ItemRows, MaskedContexts, SweepRows
-from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide, user_operator
-from recall.training.als.weighing import Seen, penalty
-from recall.training.pairs import ObservedPairs, copy_twins
+from recall.training.als.sweep_rows import ItemRows, SweepRows
+from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide
+from recall.training.als.weighing import penalty
+from recall.training.pairs import ObservedPairs
 
 _HALVINGS = 6
-_LENGTH = 10.0  # on the reserved axis; 3 serves unknown users of ml-100k worse than popularity, 5 and 7 a little worse than 10
-_LEAST_FACTORS = 8  # with fewer, one of them is too much to give away
 
 
 class ImplicitALS:
@@ -62,18 +56,16 @@ class ImplicitALS:
         config: OpeningConfig,
         kernels: Kernels | None = None,
         seed: int = 0,
-        warm: bool = False,
     ) -> None:
         """Prepare to learn.
 
         Args:
             model: initialised.
-            pairs: contexts and items; where it knows the roles of their fields and `config.drop` is positive, masked rows
-                train beside them.
+            pairs: contexts and items; where it knows the roles of item fields and `config.drop` is positive, masked items
+                train beside the others.
             config: of the loss.
             kernels: do the sums; the compiled ones when None.
-            seed: of the draws of masked rows.
-            warm: the model was learnt before, so that no axis of it is reserved now.
+            seed: of the draws of masked items.
         """
         self.model = model
         self._config, self._steps, self._sweep = config, config.steps, 0
@@ -91,9 +83,6 @@ class ImplicitALS:
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
-        self._reserved, self._carriers = False, torch.zeros(0, dtype=torch.int64)
-        self._warm = warm
-        self._masked_users: tuple[list[MaskedContexts], Seen] = [], self._rows.user_sees
 
     @property
     def note(self) -> str:
@@ -109,8 +98,6 @@ class ImplicitALS:
         """
         with _one_thread(self._kernels.threads > 1):
             if self._form.dim:
-                if not self._reserved:
-                    self._reserve_factor()
                 self._user_step()
             loss = self._item_step()
             self._sweep += 1
@@ -119,12 +106,11 @@ class ImplicitALS:
             if isinstance(self._form, FwFMParameterization):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
-            self._move_user_stand_ins()
-            copy_twins(self.model, self._given)
+            self._given.fill_untrained(self.model)
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
-        """How many sweeps were made: masked rows are drawn for each by its number."""
+        """How many sweeps were made: masked items are drawn for each by its number."""
         return {"sweep": torch.tensor(self._sweep)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -132,107 +118,50 @@ class ImplicitALS:
         self._sweep = int(state["sweep"])
 
     def _user_step(self) -> None:
+        """Take a step of the user table and of the field weights."""
+        items = self._turn_to_items()
         if self._rows.users_one_hot is not None:
-            self._users_one_by_one(self._rows.users_one_hot, self._turn_to_items())
+            self._users_one_by_one(self._rows.users_one_hot, items)
             return
-        masked, seen = self._masked_users = self._rows.of_users(self._sweep)
-        self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
-        self._move_users([self._rows.contexts, *masked], seen)
+        form, contexts, ranks = self._form, self._rows.contexts, self._given.ranks
+        side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a, self._kernels)
+        curvature, sees = items.curvature, torch.from_numpy(self._rows.user_sees.together)
+        table, weight = form.user_table(), self._user_penalty
+        target = ranks.once(-weight * table)
+        side.pull(target, table, *items.residual)
+        ranks.add_up(target.numpy())
+        diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
 
-    def _reserve_factor(self) -> None:
-        """Keep the last factor for contexts of which little is known.
+        def operator(change: Tensor) -> Tensor:
+            total = ranks.once(weight * change)
+            side.pull(total, change, *items.score)
+            ranks.add_up(total.numpy())
+            return total
 
-        The row of an empty history, or else of an unknown id, has a fixed length along it, and all other user rows are zero
-        there. Item vectors can so hold along it what popularity needs at no cost for known contexts; in directions that these
-        share, popularity would have to be a combination of their tastes. A longer row leaves less to the items' regularisation.
-        """
-        rows, roles = self._rows, self._given.user_roles
-        if (
-            rows.users_one_hot is not None
-            or not rows.strangers
-            or not isinstance(self._form, FMParameterization)
-            or roles is None
-        ):
-            return
-        carriers = roles.empty_histories
-        if len(carriers) == 0:
-            carriers = roles.fields.offsets[roles.ids] + UNKNOWN
-        if len(carriers) == 0 or self._form.dim < _LEAST_FACTORS:
-            return
-        table = self._form.user_table()
-        self._reserved = not bool(table[torch.from_numpy(rows.user_sees.plain.sum(axis=1) > 0), -1].any())
-        self._carriers = torch.from_numpy(carriers)
-        if not self._reserved and not self._warm:
-            self._reserved = True
-            self._clear_reserved()
+        step, _ = self._descend(operator, target, diagonal)
+        form.set_user_table(step.add_(table))
+        if isinstance(form, FwFMParameterization):
 
-    def _clear_reserved(self) -> None:
-        """Reset the reserved factor, from which turns leave rounding errors."""
-        table = self._form.user_table()
-        table[:, -1] = 0.0
-        table[self._carriers, -1] = _LENGTH / len(self._carriers)
-        self._form.set_user_table(table)
+            def pull(weights: Tensor, change: bool) -> Tensor:
+                found = side.pull_weights(weights, *(items.score if change else items.residual))
+                ranks.add_up(found.numpy())
+                return found
+
+            solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
     def _turn_to_items(self) -> ItemsSeen:
         """Turn the factors to the axes of the items' Gram matrix; return what users see."""
         vectors = self._psi()[:, 1:].contiguous()
         found = bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers)
-        gram = self._turn(found, but_last=self._reserved)[0][1:, 1:].contiguous()
-        return self._seen_by_users(self._psi(), gram, turned=self._form.diagonal)
-
-    def _seen_by_users(self, psi: Tensor, gram: Tensor, turned: bool) -> ItemsSeen:
-        """Return what users see of item vectors.
-
-        Args:
-            psi: float32 [I, 1 + dim].
-            gram: float32 [dim, dim], contiguous.
-            turned: nothing of the matrix is beside its diagonal but what concerns a reserved factor.
-        """
+        gram, psi = self._turn(found)[0][1:, 1:].contiguous(), self._psi()
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
-        coupling = None
-        if self._reserved and turned:
-            coupling = gram[-1].clone()
-            coupling[-1] = 0.0
         return ItemsSeen(
             own=own,
             vectors=vectors,
             base=torch.from_numpy(self._b) * own @ vectors,
-            gram=gram.diagonal().contiguous() if turned else gram,
-            coupling=coupling,
-            reserved=self._reserved,
+            gram=gram.diagonal().contiguous() if self._form.diagonal else gram,
             curvature=torch.stack([self._of_item @ vectors.square() / self._of_item.sum(), gram.diagonal()]),
         )
-
-    def _move_users(self, parts: list[ContextRows], seen: Seen) -> None:
-        """Step the user table and field weights on the loss of some contexts.
-
-        Args:
-            parts: the contexts.
-            seen: what features see of them.
-        """
-        form, items = self._form, self._turn_to_items()
-        sides = [UserSide(form, part.matrix, part.pairs, self._alpha * part.a, self._kernels) for part in parts]
-        curvature, sees = items.curvature, torch.from_numpy(seen.together)
-        table, weight = form.user_table(), self._user_penalty
-        ranks = self._given.ranks
-        target = ranks.once(-weight * table)
-        for side in sides:
-            side.pull(target, table, *items.residual)
-        ranks.add_up(target.numpy())
-        items.but_reserved(target)
-        diagonal = positive(form.user_diagonal(sees, curvature).add_(weight))
-
-        step, _ = self._descend(user_operator(sides, weight, items, ranks), target, diagonal)
-        form.set_user_table(step.add_(table))
-        if isinstance(form, FwFMParameterization):
-
-            def pull(weights: Tensor, change: bool) -> Tensor:
-                found = [side.pull_weights(weights, *(items.score if change else items.residual)) for side in sides]
-                total = torch.stack(found).sum(0)
-                ranks.add_up(total.numpy())
-                return total
-
-            solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
 
     def _users_one_by_one(self, apart: OneHotSide, items: ItemsSeen) -> None:
         table = self._form.user_table()
@@ -269,7 +198,7 @@ class ImplicitALS:
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
         through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
         diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
-        step, decrease = self._descend(operator, target, positive(diagonal.add_(weight)))
+        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)))
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
@@ -278,30 +207,6 @@ class ImplicitALS:
         if isinstance(self._form, FwFMParameterization):
             after += self._among_items(self._form, items, phi, gram)
         return after
-
-    def _move_user_stand_ins(self) -> None:
-        """Solve for the user features that only masked contexts have."""
-        masked, sees = self._masked_users
-        parts, features = [*self._rows.strangers, *masked], only_masked(sees)
-        if self._form.dim and parts and len(features):
-            psi = self._psi()
-            gram = bordered_gram(self._b, psi[:, 1:].contiguous().numpy(), self._kernels, self._workers)[1:, 1:]
-            # a turn of whole tables would take longer than more steps for these few rows
-            items = self._seen_by_users(psi, torch.from_numpy(gram).float().contiguous(), turned=False)
-            curvature = self._form.user_diagonal(torch.from_numpy(sees.together), items.curvature)
-            penalty = self._user_penalty
-            move_users(
-                self._form,
-                parts,
-                features,
-                penalty,
-                curvature,
-                items,
-                self._alpha,
-                self._kernels,
-                self._workers,
-                self._given.ranks,
-            )
 
     def _among_items(self, form: FwFMParameterization, items: ItemRows, phi: Phi, gram: Tensor) -> float:
         """Solve for the weights between item fields; return the change of the loss."""
@@ -395,38 +300,25 @@ class ImplicitALS:
         self.model.item_weights.copy_(table[:, 0])
         self._form.set_item_table(table[:, 1:])
 
-    def _turn(self, gram: Float64, but_last: bool = False) -> tuple[Tensor, Tensor]:
-        """Turn all factors, or all but the last, to the axes of a Gram matrix.
+    def _turn(self, gram: Float64) -> tuple[Tensor, Tensor]:
+        """Turn all factors to the axes of a Gram matrix.
 
         Returns:
             The turned matrix, and what turns a vector, both float32 [1 + dim, 1 + dim].
         """
         whole = np.eye(len(gram))
-        axes = None
-        if np.isfinite(gram).all():
-            axes = self._axes_but_last(gram[1:, 1:]) if but_last else self._form.axes(gram[1:, 1:])
+        axes = self._form.axes(gram[1:, 1:]) if np.isfinite(gram).all() else None
         if axes is not None:
             whole[1:, 1:] = axes
             self._form.turn(torch.from_numpy(axes).float())
             self._turned = axes if self._turned is None else self._turned @ axes
         return torch.from_numpy(whole.T @ gram @ whole).float(), torch.from_numpy(whole).float()
 
-    def _axes_but_last(self, gram: Float64) -> Float64 | None:
-        """Axes of a Gram matrix [dim, dim] that leave the last factor to itself."""
-        inner = self._form.axes(gram[:-1, :-1])
-        if inner is None:
-            return None
-        axes = np.eye(len(gram))
-        axes[:-1, :-1] = inner
-        return axes
-
     def _turn_back(self) -> None:
         """Turn all factors back to the axes that the tables have between sweeps."""
         if self._turned is not None:
             self._form.turn(torch.from_numpy(self._turned.T.copy()).float())
             self._turned = None
-            if self._reserved:
-                self._clear_reserved()
 
 
 @contextmanager
@@ -447,3 +339,8 @@ def _one_thread(where: bool) -> Iterator[None]:
 def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
     """Return the loss over all pairs, from item vectors and the contexts' Gram matrix."""
     return float((torch.from_numpy(items.alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
+
+
+def _positive(diagonal: Tensor) -> Tensor:
+    """Make a diagonal divisible: a feature that sees nothing stays where it is."""
+    return torch.where(diagonal > 0, diagonal, 1.0)

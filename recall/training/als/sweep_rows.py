@@ -1,7 +1,6 @@
-"""The rows of a sweep: contexts and items as they are, plus masked ones.
+"""The rows of a sweep: contexts and items as they are, plus masked items.
 
-Masked contexts train only the user side, and masked items only the item side: a step of one side sees the other as
-it is. Only where both sides have one field each are merged masked contexts treated like others.
+Masked items train only the item side: a step of the user side sees the items as they are.
 """
 
 from collections.abc import Sequence
@@ -20,13 +19,12 @@ from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, s
 from recall.training.als.weighing import Seen, Weights
 from recall.training.pairs import ObservedPairs
 
-_FEW_CONTEXTS = 0.1  # of the features and pairs of all contexts: masked ones with no more are there in every sweep
 _FEW_PAIRS = 0.25  # of all pairs: masked items with no more of them are there in every sweep
 
 
 @dataclass(frozen=True, slots=True)
 class ContextRows:
-    """Some contexts.
+    """The contexts.
 
     Attributes:
         matrix: their features.
@@ -37,17 +35,6 @@ class ContextRows:
     matrix: FeatureMatrix
     pairs: Entries
     a: Float32
-
-
-@dataclass(frozen=True, slots=True)
-class MaskedContexts(ContextRows):
-    """Masked contexts.
-
-    Attributes:
-        rows: the same features as `matrix`.
-    """
-
-    rows: SparseRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +77,7 @@ class SweepRows:
         users_one_hot, items_one_hot: the sides by feature, where each row of both has one feature; the second only with the
             first.
         apart_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
+        contexts: all of them.
         user_sees, item_sees: what each feature sees in every sweep.
     """
 
@@ -99,61 +87,23 @@ class SweepRows:
         self._form, self._kernels, self._workers = form, kernels, workers
         self.weights = weights = Weights.of(pairs, config)
         self._alpha, self._n_items = np.float32(weights.alpha), len(pairs.items)
-        observed = Entries(pairs.indptr, pairs.observed, pairs.weights)
-        self._users = self._items = None
         self._ranks = ranks = pairs.ranks
-        if config.drop and pairs.user_roles is not None and pairs.item_roles is not None:
-            self._users = Newcomers(pairs.contexts, pairs.user_roles, config.drop, "user", seed, ranks)
-            self._items = Newcomers(pairs.items, pairs.item_roles, config.drop, "item", seed)
-        masked = [] if self._users is None else self._users.fixed(lambda one: self._few_contexts(one, pairs.contexts, observed))
-        rows = _below(pairs.contexts, [one.rows for one in masked])
-        self._observed = observed
-        plain = squared_sums(pairs.contexts, np.stack([weights.of_context, self._alpha * weights.a], axis=1))
+        self._items = None
+        if config.drop and pairs.item_roles is not None:
+            self._items = Newcomers(pairs.items, pairs.item_roles, config.drop, seed)
+        rows, observed = pairs.contexts, Entries(pairs.indptr, pairs.observed, pairs.weights)
+        plain = squared_sums(rows, np.stack([weights.of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
-        self.user_sees = Seen(plain, sum((self._shown(one) for one in masked), np.zeros_like(plain)))
+        self.user_sees = Seen(plain, np.zeros_like(plain))
         # a feature is solved for by itself only where all of its contexts are
-        alone = ranks.count == 1 and isinstance(form, FMParameterization) and (self._users is None or self._users.settled)
-        together = observed.followed([one.pairs(observed, self._n_items) for one in masked])
-        self.users_one_hot = OneHotSide.of(rows, together, self._n_items) if alone else None
-        a = np.concatenate([weights.a, *(one.summed(weights.a) for one in masked)])
-        # every merged way of masking, by itself
-        self.contexts, self.strangers = self._context_rows(rows, together, a), [self._masked_contexts(one) for one in masked]
+        alone = ranks.count == 1 and isinstance(form, FMParameterization)
+        self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
+        work = np.diff(rows.indptr) + np.diff(observed.indptr)
+        matrix = FeatureMatrix(form.split_users(rows), form.user_groups, work, kernels, workers, abridged=True)
+        self.contexts = ContextRows(matrix, observed, weights.a)
 
         self.items = self.item_matrix(pairs.items)
         self._start_items(pairs.items, rows.n_features)
-
-    def _few_contexts(self, masked: Masked, contexts: SparseRows, observed: Entries) -> bool:
-        total = self._ranks.total
-        if not self._ranks.any(len(masked.rows) > 1):
-            return True
-        if total(masked.rows.nnz) > _FEW_CONTEXTS * total(contexts.nnz):
-            return False
-        pairs = masked.pairs(observed, self._n_items)
-        return total(len(pairs.indices)) <= _FEW_CONTEXTS * total(len(observed.indices))
-
-    def _context_rows(self, rows: SparseRows, pairs: Entries, a: Float32) -> ContextRows:
-        work = np.diff(rows.indptr) + np.diff(pairs.indptr)
-        split = self._form.split_users(rows)
-        matrix = FeatureMatrix(split, self._form.user_groups, work, self._kernels, self._workers, abridged=True)
-        return ContextRows(matrix, pairs, a)
-
-    def _masked_contexts(self, masked: Masked) -> MaskedContexts:
-        pairs, a = masked.pairs(self._observed, self._n_items), masked.summed(self.weights.a)
-        return MaskedContexts(self._context_rows(masked.rows, pairs, a).matrix, pairs, a, masked.rows)
-
-    def of_users(self, sweep: int) -> tuple[list[MaskedContexts], Seen]:
-        """Return the masked contexts of one sweep of the user side, and what features see."""
-        drawn = None if self._users is None else self._users.drawn(sweep)
-        if drawn is None:
-            return [], self.user_sees
-        return [self._masked_contexts(drawn)], self.user_sees.beside(self._shown(drawn))
-
-    def _shown(self, masked: Masked) -> Float32:
-        """Return what user features see of masked contexts, float32 [n_user_features, 2]."""
-        values = [masked.summed(self.weights.of_context), self._alpha * masked.summed(self.weights.a)]
-        shown = squared_sums(masked.rows, np.stack(values, axis=1))
-        self._ranks.add_up(shown)
-        return shown
 
     def of_items(self, sweep: int) -> tuple[ItemRows, ItemRows | None]:
         """Return the items of one sweep of the item side, and the masked ones."""
@@ -211,11 +161,6 @@ class SweepRows:
 
     def _chunks(self, pairs: Entries, items: int) -> tuple[Chunk, ...]:
         return tuple(by_item(pairs, items, self.contexts.matrix.shards, self._form.dim))
-
-    def user_matrix(self, rows: SparseRows) -> FeatureMatrix:
-        """Return the feature matrix of some contexts."""
-        split = self._form.split_users(rows)
-        return FeatureMatrix(split, self._form.user_groups, np.diff(rows.indptr), self._kernels, self._workers)
 
     def item_matrix(self, rows: SparseRows) -> FeatureMatrix:
         """Return the feature matrix of some items."""

@@ -1,6 +1,6 @@
 """User side of the square loss: sums over contexts, in chunks that bound memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +12,6 @@ from recall._arrays import Float32, Float64, UInt8
 from recall.training.als.kernels import Entries, Kernels
 from recall.training.als.parameterization import Parameterization, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard
-from recall.training.ranks import Ranks
 
 RESIDUAL = (1.0, -1.0)
 SCORE = (0.0, 1.0)
@@ -27,13 +26,11 @@ class AllPairsTerm:
         scale: 1 or -1.
         base: float32 [dim].
         gram: float32 [dim, dim], or its diagonal [dim] where it is diagonal.
-        coupling: float32 [dim], off-diagonal entries of the last component, 0 at the end; None for none.
     """
 
     scale: float
     base: Tensor
     gram: Tensor
-    coupling: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,7 @@ class ItemsSeen:
         own: float32 [I], first components of the items.
         vectors: float32 [I, dim], the others.
         base: float32 [dim], sum_i b_i own_i vector_i.
-        gram, coupling: as in `AllPairsTerm`.
-        reserved: whether the last factor is reserved.
+        gram: as in `AllPairsTerm`.
         curvature: float32 [2, dim], of the loss by a context's vector: mean of squared vectors over observed pairs, and the
             diagonal of the Gram matrix.
     """
@@ -54,26 +50,18 @@ class ItemsSeen:
     vectors: Tensor
     base: Tensor
     gram: Tensor
-    coupling: Tensor | None
-    reserved: bool
     curvature: Tensor
 
     @property
     def residual(self) -> "Pull":
         """What `UserSide.pull` needs for the residuals of contexts."""
-        return RESIDUAL, AllPairsTerm(-1.0, self.base, self.gram, self.coupling), (self.own, self.vectors)
+        return RESIDUAL, AllPairsTerm(-1.0, self.base, self.gram), (self.own, self.vectors)
 
     @property
     def score(self) -> "Pull":
-        """The pull of a change of the user table, without a reserved factor."""
+        """The pull of a change of the user table."""
         all_pairs = AllPairsTerm(1.0, torch.zeros_like(self.base), self.gram)
         return SCORE, all_pairs, (torch.zeros_like(self.own), self.vectors)
-
-    def but_reserved(self, change: Tensor) -> Tensor:
-        """Clear the reserved factor, if any, in a change of the user table, in place."""
-        if self.reserved:
-            change[:, -1] = 0.0
-        return change
 
 
 Pull = tuple[tuple[float, float], AllPairsTerm, tuple[Tensor, Tensor]]
@@ -165,39 +153,11 @@ class UserSide:
         draw = self._kernels.shade if all_pairs.gram.dim() == 1 else self._kernels.blend
         scale = np.float32(all_pairs.scale) * self._alpha_a[rows]
         draw(scale, all_pairs.base.numpy(), all_pairs.gram.numpy(), phi, pulls)
-        if all_pairs.coupling is not None:
-            along = np.flatnonzero(phi[:, -1])
-            pulls[along] += (scale[along] * phi[along, -1])[:, None] * all_pairs.coupling.numpy()
-            # what they are pulled at along it would be needed for no change: the factor is reserved
         beside, owners = np.zeros((2, len(phi)), dtype=np.float32), np.arange(len(phi), dtype=np.int32)
         items = psi[0].numpy(), psi[1].numpy()
         pairs = self._pairs.rows(rows.start, rows.stop)
         self._kernels.fit(pairs, owners, signs, (beside[0], phi), items, (beside[1], pulls))
         return pulls
-
-
-def user_operator(sides: Sequence[UserSide], weight: Tensor, items: ItemsSeen, ranks: Ranks) -> Callable[[Tensor], Tensor]:
-    """Return the linear operator of a step of the user table.
-
-    Args:
-        sides: contexts whose loss counts, over the same features.
-        weight: float32 [n, 1], regularisation of each feature.
-        items: what the contexts meet.
-        ranks: hold the contexts.
-
-    Returns:
-        A function of a change of the table, float32 [n, width], to the same shape.
-    """
-    score = items.score
-
-    def operator(change: Tensor) -> Tensor:
-        total = ranks.once(weight * change)
-        for side in sides:
-            side.pull(total, change, *score)
-        ranks.add_up(total.numpy())
-        return items.but_reserved(total)
-
-    return operator
 
 
 class Phi:

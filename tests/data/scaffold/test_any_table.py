@@ -88,7 +88,7 @@ def tables(draw: st.DrawFn) -> dict[str, pl.DataFrame]:
 
 @settings(max_examples=40, phases=[Phase.explicit, Phase.generate])
 @given(tables())
-def test_a_draft_is_always_a_configuration_that_is_understood(made: dict[str, pl.DataFrame]) -> None:
+def test_every_draft_is_a_valid_configuration(made: dict[str, pl.DataFrame]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for table, frame in made.items():
@@ -102,7 +102,7 @@ def test_a_draft_is_always_a_configuration_that_is_understood(made: dict[str, pl
         assert "column '" not in said or "no column" not in said  # but every column that is named is there
 
 
-def test_columns_of_types_that_no_field_reads_are_said(tmp_path: Path) -> None:
+def test_columns_of_unsupported_types_are_reported(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "place": [{"lat": 1.0}], "raw": [b"x"]})
     frame.write_parquet(tmp_path / "interactions.parquet")
     text = draft(tmp_path)
@@ -111,7 +111,7 @@ def test_columns_of_types_that_no_field_reads_are_said(tmp_path: Path) -> None:
     assert load_dataset(parse_config(tomllib.loads(text)), tmp_path).context_columns == ()
 
 
-def test_fields_of_one_name_in_three_tables_get_names_of_their_own(tmp_path: Path) -> None:
+def test_columns_of_the_same_name_get_distinct_field_names(tmp_path: Path) -> None:
     n = 60
     kinds = [f"k{row % 3}" for row in range(n)]
     log = pl.DataFrame({"user_id": [row % 7 for row in range(n)], "item_id": [row % 11 for row in range(n)], "kind": kinds})
@@ -123,7 +123,7 @@ def test_fields_of_one_name_in_three_tables_get_names_of_their_own(tmp_path: Pat
     assert (dataset.context_columns, dataset.item_columns) == (("kind",), ("kind",))
 
 
-def test_no_rows_are_an_error(tmp_path: Path) -> None:
+def test_an_empty_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text("user_id,item_id,rating\n")
     with pytest.raises(RecallError, match="there are no interactions"):
         draft(tmp_path)

@@ -19,14 +19,14 @@ def test_a_bag_is_drafted_with_its_separator(separator: str, keys: str) -> None:
     assert drafted_bag(cells) == (keys, f'3 values between "{separator.strip()}"')
 
 
-def test_lists_written_as_text_are_left_out_and_said() -> None:
+def test_lists_written_as_text_are_omitted_and_reported() -> None:
     found = drafted_bag(pl.Series(["['a', 'b']", "['b']"]))
     assert found is not None
     assert (found[0], found[1].startswith("lists written as text")) == ("", True)
 
 
 @pytest.mark.parametrize("cells", [["3,5", "4,0", "3,5", "4"], ["0,1234", "17,2", "-5,125", "+8"], ["1.234,5", "999,25", "12"]])
-def test_numbers_with_a_decimal_comma_are_left_out_and_said(cells: list[str]) -> None:
+def test_numbers_with_a_decimal_comma_are_omitted_and_reported(cells: list[str]) -> None:
     found = guess(pl.Series(cells * 5))
     assert (found.field, found.reason.startswith("numbers with a decimal comma")) == ("", True)
 
@@ -35,7 +35,7 @@ def test_bags_of_numbers_are_bags() -> None:
     assert drafted_bag(pl.Series(["1,2", "2,3,4", "4", "1,4"] * 5)) == ('kind = "bag", separator = ","', '4 values between ","')
 
 
-def test_a_column_that_is_no_bag_is_left_to_others() -> None:
+def test_a_column_that_is_not_a_bag_is_not_drafted_as_one() -> None:
     assert drafted_bag(pl.Series(["a", "b", "a"])) is None
 
 
@@ -49,10 +49,10 @@ def test_a_column_that_is_no_bag_is_left_to_others() -> None:
         ([str(n // 60) for n in range(720_000)], ", min_count = 50"),
     ],
 )
-def test_many_values_get_the_smallest_min_count_that_leaves_few(values: list[str], keys: str) -> None:
+def test_min_count_is_the_smallest_that_limits_the_vocabulary(values: list[str], keys: str) -> None:
     assert rare(pl.Series(values)) == keys
 
 
-def test_the_values_of_a_bag_are_counted_one_by_one() -> None:
+def test_bag_values_are_counted_separately() -> None:
     lists = pl.Series([[str(n), str(n + 1)] for n in range(1_200)])
     assert drafted_bag(lists) == ('kind = "bag", min_count = 2', "lists")

@@ -30,13 +30,13 @@ from recall.errors import DataError
         ([None, None], ""),
     ],
 )
-def test_a_column_is_taken_for_what_it_looks_like(values: list[object], field: str) -> None:
+def test_a_column_is_classified_by_its_values(values: list[object], field: str) -> None:
     found = guess(pl.Series("column", values))
     assert found.field == field
     assert found.reason
 
 
-def test_a_draft_reads_as_a_configuration_that_loads(tmp_path: Path) -> None:
+def test_a_draft_is_a_loadable_configuration(tmp_path: Path) -> None:
     pl.DataFrame({"who": ["a", "b"], "what": ["x", "y"], "year": [1, 2], "screen size": ["s", "l"]}).write_csv(
         tmp_path / "interactions.csv"
     )
@@ -51,7 +51,7 @@ def test_a_draft_reads_as_a_configuration_that_loads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("time", ["time", "timestamp", "unixReviewTime", "date", "when"])
-def test_times_and_parts_are_used_where_there_are_any(tmp_path: Path, time: str) -> None:
+def test_times_and_split_columns_are_used_if_present(tmp_path: Path, time: str) -> None:
     frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], time: [1], "split": ["train"], "weight": [2.0]})
     frame.write_parquet(tmp_path / "interactions.parquet")
     text = draft(tmp_path)
@@ -62,7 +62,7 @@ def test_times_and_parts_are_used_where_there_are_any(tmp_path: Path, time: str)
 
 
 @pytest.mark.parametrize("name", ["user", "item", "weight", "split"])
-def test_a_context_column_with_a_name_that_none_may_have_is_drafted_as_a_comment(tmp_path: Path, name: str) -> None:
+def test_a_context_column_with_a_reserved_name_is_a_comment(tmp_path: Path, name: str) -> None:
     values = [f"v{(7 * n) % 11}" for n in range(60)]
     frame = pl.DataFrame(
         {"user_id": [f"u{n % 6}" for n in range(60)], "item_id": [f"i{n % 9}" for n in range(60)], name: values}

@@ -48,11 +48,11 @@ def honest(run, folder: Path, name: str) -> None:
         assert told == untold
 
 
-def test_ratings_told_or_untold_give_the_same_figures(run, tmp_path: Path) -> None:
+def test_declared_and_undeclared_ratings_give_the_same_results(run, tmp_path: Path) -> None:
     honest(run, tmp_path, "movielens")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in ("movielens", "weighted", "lastfm")])
-def test_what_a_held_out_row_tells_changes_nothing(run, tmp_path: Path, name: str) -> None:
+def test_outcomes_of_held_out_rows_have_no_effect(run, tmp_path: Path, name: str) -> None:
     honest(run, tmp_path, name)

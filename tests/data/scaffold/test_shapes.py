@@ -22,7 +22,7 @@ def value(config: RunConfig, path: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "suffix"), EACH)
-def test_a_draft_takes_every_column_for_what_it_is(tmp_path: Path, name: str, suffix: str) -> None:
+def test_a_draft_classifies_every_column(tmp_path: Path, name: str, suffix: str) -> None:
     shape = SHAPES[name]
     tables = shape.make()
     folder = write(tables, tmp_path / "tables", suffix)

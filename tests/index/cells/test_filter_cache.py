@@ -20,7 +20,7 @@ def selection() -> RowBitmap:
     return RowBitmap.of_rows(np.array([1]), 9)
 
 
-def test_only_what_comes_again_is_packed_and_only_once() -> None:
+def test_repeated_filters_are_packed_once() -> None:
     packer, one = Packer(), selection()
     narrowing = FilteredCodesCache(packer, 10_000)
     assert narrowing.of(one) is None
@@ -31,7 +31,7 @@ def test_only_what_comes_again_is_packed_and_only_once() -> None:
     assert packer.packed == [one]
 
 
-def test_what_was_used_last_is_kept_within_the_budget() -> None:
+def test_recently_used_entries_are_kept_within_the_budget() -> None:
     packer, many = Packer(), [selection() for _ in range(5)]
     size = packer(many[0]).nbytes
     packer.packed.clear()
@@ -47,7 +47,7 @@ def test_what_was_used_last_is_kept_within_the_budget() -> None:
     assert packer.packed == [*many, many[0]]
 
 
-def test_a_selection_that_is_gone_is_forgotten() -> None:
+def test_a_deleted_bitmap_is_removed() -> None:
     packer, one, other = Packer(), selection(), selection()
     narrowing = FilteredCodesCache(packer, packer(other).nbytes)
     for chosen in (one, one, other, other):

@@ -12,7 +12,7 @@ floats = st.floats(-100, 100, width=32)
 
 @given(st.lists(floats, min_size=1, max_size=80), st.data())
 @settings(deadline=None)
-def test_the_nth_largest(values: list[float], data: st.DataObject) -> None:
+def test_the_nth_largest_is_found(values: list[float], data: st.DataObject) -> None:
     n = data.draw(st.integers(1, len(values)))
     given_ = np.array(values, dtype=np.float32)
     assert top_n.nth_largest(given_.copy(), len(values), n) == np.sort(given_)[::-1][n - 1]
@@ -20,7 +20,7 @@ def test_the_nth_largest(values: list[float], data: st.DataObject) -> None:
 
 @given(st.lists(st.tuples(floats, st.floats(0, 10, width=32)), min_size=1, max_size=60), st.integers(1, 70))
 @settings(deadline=None)
-def test_what_may_still_be_among_the_best_is_kept(bounds: list[tuple[float, float]], n: int) -> None:
+def test_possible_top_items_are_kept(bounds: list[tuple[float, float]], n: int) -> None:
     lower = np.array([one for one, _ in bounds], dtype=np.float32)
     upper = lower + np.array([width for _, width in bounds], dtype=np.float32)
     places, spare = np.arange(len(bounds)), np.empty(len(bounds), dtype=np.float32)
@@ -34,7 +34,7 @@ def test_what_may_still_be_among_the_best_is_kept(bounds: list[tuple[float, floa
 
 @given(st.integers(1, 40), st.integers(0, 1000), st.sampled_from([1e-20, 1.0, 1e20]))
 @settings(deadline=None, max_examples=examples(40))
-def test_a_query_is_its_bytes_but_for_the_error_that_is_told(dim: int, seed: int, magnitude: float) -> None:
+def test_a_quantised_query_is_within_its_stated_error(dim: int, seed: int, magnitude: float) -> None:
     rng = np.random.default_rng(seed)
     groups = -(-dim // 4)
     basis = np.zeros((dim, 4 * groups), dtype=np.float32)
@@ -53,14 +53,14 @@ def test_a_query_is_its_bytes_but_for_the_error_that_is_told(dim: int, seed: int
     assert error < 1e-3 * np.sqrt(dim)
 
 
-def test_a_query_of_zeros_is_no_bytes() -> None:
+def test_a_zero_query_quantises_to_zero() -> None:
     words = np.ones(2, dtype=np.int32)
     assert kernels.encode(np.zeros(3, np.float32), np.eye(3, 4, dtype=np.float32), words) == (0, 0, 0)
     assert not words.any()
 
 
 @pytest.mark.parametrize("dim", [1, 15, 16, 17, 65, 129])
-def test_padding_with_zeros_does_not_change_a_bit_of_a_score(dim: int) -> None:
+def test_zero_padding_keeps_scores_bit_identical(dim: int) -> None:
     rng = np.random.default_rng(dim)
     vectors, query = rng.standard_normal((50, dim)).astype(np.float32), rng.standard_normal(dim).astype(np.float32)
     rows, scores = top_n.best_of(vectors, query, np.arange(50), 50)
@@ -73,7 +73,7 @@ def test_padding_with_zeros_does_not_change_a_bit_of_a_score(dim: int) -> None:
         np.testing.assert_array_equal(same, scores)
 
 
-def test_the_best_come_first_and_ties_by_row() -> None:
+def test_results_are_sorted_with_ties_by_row() -> None:
     vectors = np.array([[1], [3], [-0.0], [3], [-2], [0.0], [-2]], dtype=np.float32)
     rows, scores = top_n.best_of(vectors, np.ones(1, np.float32), np.array([6, 5, 4, 3, 2, 1, 0]), 10)
     assert rows.tolist() == [1, 3, 0, 2, 5, 4, 6]
@@ -82,7 +82,7 @@ def test_the_best_come_first_and_ties_by_row() -> None:
 
 
 @pytest.mark.parametrize("chunk", [2, 16, 256])
-def test_a_batch_is_done_together_whatever_fills_the_buffers(chunk: int) -> None:
+def test_a_batch_is_processed_for_any_buffer_size(chunk: int) -> None:
     """A query that is given up is searched for alone, four times as slowly; only ties without end are worth that."""
     rng = np.random.default_rng(0)
     vectors, queries = (rng.standard_normal((rows, 24)).astype(np.float32) for rows in (20_000, 40))

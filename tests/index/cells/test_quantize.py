@@ -20,7 +20,7 @@ def decoded(codes) -> np.ndarray:
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 12), st.integers(0, 100), st.sampled_from([1e-6, 1.0, 1e9]))
 @settings(deadline=None, max_examples=examples(30))
-def test_no_score_is_further_off_than_the_limits_say(size: int, dim: int, cells: int, seed: int, magnitude: float) -> None:
+def test_score_errors_are_within_their_limits(size: int, dim: int, cells: int, seed: int, magnitude: float) -> None:
     vectors = vectors_like_a_model(size, dim, seed) * np.float32(magnitude)
     users = users_like_a_model(40, dim, seed + 1)
     codes = pack(vectors, users, min(cells, size), seed, 1)
@@ -34,7 +34,7 @@ def test_no_score_is_further_off_than_the_limits_say(size: int, dim: int, cells:
     assert (np.abs(decoded(codes) @ turned.T - exact) <= allowed).all()
 
 
-def test_cells_hold_their_members_within_their_radius() -> None:
+def test_cell_members_are_within_the_radius() -> None:
     vectors, users = vectors_like_a_model(900, 9, 0), users_like_a_model(50, 9, 1)
     codes = pack(vectors, users, 20, 2, 1)
     values = decoded(codes)
@@ -51,7 +51,7 @@ def test_cells_hold_their_members_within_their_radius() -> None:
     assert (codes.radii[codes.cells :] == -np.inf).all()
 
 
-def test_the_same_seed_packs_the_same() -> None:
+def test_equal_seeds_pack_identically() -> None:
     vectors, users = vectors_like_a_model(500, 8, 0), users_like_a_model(50, 8, 1)
     one, other = (pack(vectors, users, 10, 4, threads) for threads in (1, 2))
     np.testing.assert_array_equal(one.codes, other.codes)
@@ -59,7 +59,7 @@ def test_the_same_seed_packs_the_same() -> None:
 
 
 @pytest.mark.parametrize("users", [np.zeros((3, 6)), np.ones((1, 6)), np.eye(6)[:2]])
-def test_users_who_say_little_of_most_directions_do_no_harm(users: np.ndarray) -> None:
+def test_low_variance_directions_do_no_harm(users: np.ndarray) -> None:
     codes = pack(vectors_like_a_model(200, 6, 0), users.astype(np.float32), 4, 0, 1)
     assert np.isfinite(codes.basis).all()
     assert np.isfinite(codes.limits.rounding)

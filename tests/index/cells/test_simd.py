@@ -29,13 +29,13 @@ def pair(request: pytest.FixtureRequest):
     return compiled(request.param)
 
 
-def test_this_machine_has_a_tier() -> None:
+def test_this_machine_has_a_simd_tier() -> None:
     assert host_tier() in TIERS
 
 
 @pytest.mark.parametrize("groups", [1, 2, 17, 33])
 @pytest.mark.parametrize("extreme", [False, True])
-def test_the_items_of_two_blocks_are_scored_at_once(pair, groups: int, extreme: bool) -> None:
+def test_two_blocks_are_scored_together(pair, groups: int, extreme: bool) -> None:
     rng = np.random.default_rng(groups)
     codes = rng.integers(0, 256, (2, groups, 16, 4), dtype=np.uint8)
     parts = rng.integers(-64, 64, (groups, 2, 4)).astype(np.int8)
@@ -54,7 +54,7 @@ def test_the_items_of_two_blocks_are_scored_at_once(pair, groups: int, extreme: 
     assert mask == sum(1 << lane for lane in np.flatnonzero(above))
 
 
-def test_tiers_give_the_same_bits() -> None:
+def test_simd_tiers_are_bit_identical() -> None:
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 256, (2, 9, 16, 4), dtype=np.uint8)
     parts = rng.integers(-64, 64, (9, 2, 4)).astype(np.int8)
@@ -68,7 +68,7 @@ def test_tiers_give_the_same_bits() -> None:
 
 
 @pytest.mark.parametrize("mask", [1, 2, 12, 1 << 15, 0xFFFF])
-def test_the_lowest_bit(mask: int) -> None:
+def test_the_lowest_bit_is_found(mask: int) -> None:
     call = numba.njit([types.intp(types.intp)])(lambda given: lowest_bit(given))
     assert call(mask) == (mask & -mask).bit_length() - 1
 

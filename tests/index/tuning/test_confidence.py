@@ -9,14 +9,14 @@ shares = st.lists(st.integers(0, 20).map(lambda hits: hits / 20), min_size=0, ma
 
 
 @given(shares, shares, st.floats(0.5, 0.999))
-def test_it_lies_between_nothing_and_the_mean(drawn: np.ndarray, earlier: np.ndarray, confidence: float) -> None:
+def test_the_bound_is_between_0_and_the_mean(drawn: np.ndarray, earlier: np.ndarray, confidence: float) -> None:
     bound = lower_bound(drawn, confidence, earlier)
     assert 0 <= bound <= 1
     assert bound <= (drawn.mean() if len(drawn) else 0) + 1e-9
 
 
 @given(shares)
-def test_what_it_is_told_of_the_spread_is_no_evidence_of_the_mean(drawn: np.ndarray) -> None:
+def test_the_assumed_spread_does_not_affect_validity(drawn: np.ndarray) -> None:
     assert lower_bound(np.zeros(len(drawn)), 0.95, np.ones(200)) == 0
 
 
@@ -41,7 +41,7 @@ MEANS = {rare_zeros: 0.995, lists_of_100: 60 / 60.6, mostly_whole: 0.992, even: 
 
 @pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("draw", MEANS, ids=lambda one: one.__name__)
-def test_it_is_above_the_mean_as_rarely_as_it_says(draw, count: int) -> None:  # type: ignore[no-untyped-def]
+def test_the_bound_exceeds_the_mean_at_most_at_the_error_rate(draw, count: int) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(count)
     trials = 400
     bounds = [lower_bound(drawn, 0.9, draw(rng, (1, 100))[0]) for drawn in draw(rng, (trials, count))]
@@ -49,7 +49,7 @@ def test_it_is_above_the_mean_as_rarely_as_it_says(draw, count: int) -> None:  #
     assert wrong <= 0.1 + 3 * np.sqrt(0.1 * 0.9 / trials)
 
 
-def test_students_bound_is_above_the_mean_far_too_often_where_bad_users_are_rare() -> None:
+def test_students_bound_fails_if_bad_users_are_rare() -> None:
     """Why the bound is not the usual one."""
     rng = np.random.default_rng(0)
     drawn = rare_zeros(rng, (400, 60))
@@ -58,19 +58,19 @@ def test_students_bound_is_above_the_mean_far_too_often_where_bad_users_are_rare
 
 
 @pytest.mark.parametrize(("count", "margin"), [(1000, 0.005), (4000, 0.002)])
-def test_it_is_close_where_lists_are_nearly_whole(count: int, margin: float) -> None:
+def test_the_bound_is_tight_for_high_recall(count: int, margin: float) -> None:
     drawn = lists_of_100(np.random.default_rng(1), (2, count))
     assert lower_bound(drawn[0], 0.95, drawn[1]) > drawn[0].mean() - margin
 
 
 @pytest.mark.parametrize("count", [1, 20, 300, 3000])
-def test_shares_of_one_get_about_what_clopper_and_pearson_give(count: int) -> None:
+def test_binary_shares_match_clopper_pearson(count: int) -> None:
     exactly = 0.05 ** (1 / count)
     assert exactly * 0.95 - 0.05 <= best_bound(count, 0.95) <= exactly
     assert best_bound(3000, 0.95) > 0.9985
 
 
-def test_the_error_is_shared_among_all_looks() -> None:
+def test_the_error_is_divided_among_all_rounds() -> None:
     errors = [1 - alpha_spending(0.95, look) for look in range(1, 2000)]
     assert errors[0] == pytest.approx(0.025)
     assert sum(errors) < 0.05

@@ -5,7 +5,7 @@ from recall.index.tuning.recall import QuerySplit
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 100, 9000])
-def test_everybody_is_in_one_part(count: int) -> None:
+def test_every_user_is_in_one_part(count: int) -> None:
     vectors = np.arange(count, dtype=np.float32)[:, None]
     users = QuerySplit.make(vectors, seed=1)
     parts = (users.fitting, users.tuning, users.verification)
@@ -15,14 +15,14 @@ def test_everybody_is_in_one_part(count: int) -> None:
     assert count < 2 or list(users.fitting[:, 0]) != list(range(len(users.fitting))) or count < 16
 
 
-def test_looks_are_at_different_users() -> None:
+def test_verification_rounds_use_different_users() -> None:
     users = QuerySplit.make(np.arange(1000, dtype=np.float32)[:, None], seed=1)
     looks = users.test_rounds
     assert [len(look) for look in looks] == [376, 187, 187]
     assert len(np.unique(np.concatenate(looks))) == 750
 
 
-def test_the_seed_draws_the_parts() -> None:
+def test_the_seed_determines_the_parts() -> None:
     vectors = np.arange(100, dtype=np.float32)[:, None]
     one, same, other = (QuerySplit.make(vectors, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.fitting, same.fitting)

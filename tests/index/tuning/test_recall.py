@@ -28,14 +28,14 @@ def inverted() -> IvfIndex:
 
 
 @pytest.mark.parametrize("target", [0.9, 0.99])
-def test_a_target_is_reached_with_no_more_lists_than_needed(inverted: IvfIndex, target: float) -> None:
+def test_no_more_lists_than_needed_are_probed(inverted: IvfIndex, target: float) -> None:
     index = inverted.calibrated(model_vectors(), model_queries(), 50, target)
     assert recalls_found(index, model_vectors(), model_queries(), 50).mean() >= target
     fewer = index.with_effort(Effort(max(index.effort.nprobe * 7 // 10, 1), 0.0, 50))
     assert index.effort.nprobe == 1 or recalls_found(fewer, model_vectors(), model_queries(), 50).mean() < target
 
 
-def test_other_users_find_about_as_much(inverted: IvfIndex) -> None:
+def test_other_users_have_similar_recall(inverted: IvfIndex) -> None:
     index = inverted.calibrated(model_vectors(), model_queries(), 50, 0.95)
     others = recalls_found(index, model_vectors(), users_like_a_model(300, 25, 2), 50)
     assert others.shape == (300,)
@@ -53,7 +53,7 @@ def test_longer_lists_and_long_exclusions_reach_the_target_too(inverted: IvfInde
 
 
 @given(st.integers(1, 300), st.data())
-def test_the_least_effort_is_found(most: int, data: st.DataObject) -> None:
+def test_the_smallest_search_parameter_is_found(most: int, data: st.DataObject) -> None:
     least, first = data.draw(st.integers(1, most + 5)), data.draw(st.integers(0, most - 1))
     asked: list[float] = []
 
@@ -70,20 +70,20 @@ def test_the_least_effort_is_found(most: int, data: st.DataObject) -> None:
     assert len(asked) <= 2 * np.log2(most + 2) + 3
 
 
-def test_who_gives_up_gets_nothing() -> None:
+def test_an_unreachable_target_returns_nothing() -> None:
     assert bisect(range(1, 101), lambda effort: None if effort > 10 else False) is None
 
 
-def test_an_exact_index_is_certified_as_such() -> None:
+def test_an_exact_index_is_recorded_as_exact() -> None:
     assert (recalls_found(ExactIndex.build(model_vectors()), model_vectors(), model_queries(), 100) == 1.0).all()
 
 
-def test_a_list_as_long_as_the_catalogue() -> None:
+def test_a_list_may_be_as_long_as_the_catalogue() -> None:
     few = model_vectors()[:30]
     index = IvfIndex.build(InvertedLists.build(few, model_queries(), 3, seed=0)).calibrated(few, model_queries(), 100, 0.99)
     assert recalls_found(index, few, model_queries(), 100).mean() >= 0.99
 
 
-def test_effort_grows_with_the_length_of_the_list() -> None:
+def test_the_search_parameter_grows_with_the_list_length() -> None:
     effort = Effort(nprobe=10, growth=0.5, n=100)
     assert [effort.at(results) for results in (1, 100, 400, 10_000)] == [10, 10, 20, 100]

@@ -52,7 +52,7 @@ def tuning() -> Tuning:
     return tune(model_vectors(), QuerySplit.make(model_users(), 0), CONFIG, 0, 1, FEW)
 
 
-def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
+def test_every_candidate_is_tried_and_its_curve_recorded(tuning: Tuning) -> None:
     names = [trial.name for trial in tuning.trials]
     assert names == [EXACT, "cells 64", "ivf 64"]
     for trial in tuning.trials:
@@ -63,7 +63,7 @@ def test_every_candidate_is_tried_and_its_curve_kept(tuning: Tuning) -> None:
         assert (trial.tuned in efforts) if trial.tuned is not None else trial.note
 
 
-def test_what_a_candidate_is_tuned_to_reaches_the_target_and_no_less_does(tuning: Tuning) -> None:
+def test_the_tuned_parameter_is_the_smallest_that_reaches_the_target(tuning: Tuning) -> None:
     tuned = [trial for trial in tuning.trials if trial.tuned is not None and trial.name != EXACT]
     assert tuned
     for trial in tuned:
@@ -140,7 +140,7 @@ def tuned_with(*tried: FakeCandidate, target: float = 0.95, **options: object) -
     return tune(small_catalogue(), QuerySplit.make(people(), 0), config, 0, 1, tried)
 
 
-def test_the_fastest_that_finds_enough_wins() -> None:
+def test_the_fastest_candidate_with_enough_recall_wins() -> None:
     tuning = tuned_with(
         FakeCandidate("slow", lambda effort, user: 0, 0.003),
         FakeCandidate("good", lambda effort, user: 0 if effort > 1 else 2),
@@ -154,7 +154,7 @@ def test_the_fastest_that_finds_enough_wins() -> None:
 
 
 @pytest.mark.slow
-def test_exact_search_is_taken_where_nothing_is_faster() -> None:
+def test_exact_search_is_chosen_if_nothing_is_faster() -> None:
     tuning = tuned_with(FakeCandidate("slow", lambda effort, user: 0, 0.003))
     assert tuning.name == EXACT
     assert tuning.index.exact
@@ -162,7 +162,7 @@ def test_exact_search_is_taken_where_nothing_is_faster() -> None:
     assert (tuning.certificate.lower, tuning.certificate.met) == (1.0, True)
 
 
-def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
+def test_exact_search_is_chosen_if_no_candidate_reaches_the_target() -> None:
     tuning = tuned_with(FakeCandidate("poor", lambda effort, user: 5 - int(effort)))
     assert tuning.name == EXACT
     trial = tuning.trials[-1]
@@ -170,7 +170,7 @@ def test_exact_search_is_taken_where_no_candidate_finds_enough() -> None:
     assert trial.note == "no effort reaches 0.95"
 
 
-def test_who_finds_no_more_for_more_work_is_known() -> None:
+def test_a_plateau_of_recall_is_detected() -> None:
     bench = IndexTuner(GroundTruth.of(small_catalogue(), people()[:10], N), IndexConfig(target=0.97), 1000)
     for curve, flat in (
         ({1.0: (0.95, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, True),
@@ -182,18 +182,18 @@ def test_who_finds_no_more_for_more_work_is_known() -> None:
         assert bench.has_plateaued(curve, 4.0) == flat
 
 
-def test_few_users_show_nothing_and_that_is_said() -> None:
+def test_too_few_users_for_verification_are_reported() -> None:
     tuning = tune(small_catalogue(), QuerySplit.make(people()[:100], 0), IndexConfig(n=N), 0, 1, FEW)
     assert tuning.name == EXACT
     assert "38 users can show a recall of 0.9" in tuning.why
     assert tuning.trials == ()
 
 
-def test_a_target_of_everything_is_exact_search() -> None:
+def test_a_target_of_1_gives_exact_search() -> None:
     assert tuned_with(FakeCandidate("fine", lambda effort, user: 0), target=1.0).name == EXACT
 
 
-def test_no_candidate_is_begun_when_the_time_is_up() -> None:
+def test_no_candidate_starts_after_the_time_limit() -> None:
     tuning = tuned_with(FakeCandidate("late", lambda effort, user: 0), seconds=1e-9)
     assert tuning.trials[-1] == Trial("late", "", 0, 0.0, (), None, "left out: the time was up")
 
@@ -203,7 +203,7 @@ def tuning_users() -> set[bytes]:
     return {user.tobytes() for user in QuerySplit.make(people(), 0).tuning}
 
 
-def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_others() -> None:
+def test_a_candidate_that_fails_verification_is_raised_and_retested() -> None:
     looked: dict[float, set[bytes]] = {}
 
     def lost(effort: float, user: np.ndarray) -> int:
@@ -219,13 +219,13 @@ def test_who_keeps_no_promise_with_fresh_users_is_raised_and_looked_at_with_othe
     assert tuning.trials[-1].tuned == 2.0
 
 
-def test_who_keeps_no_promise_at_all_is_not_taken() -> None:
+def test_a_candidate_that_never_passes_is_not_chosen() -> None:
     tuning = tuned_with(FakeCandidate("liar", lambda effort, user: 0 if user.tobytes() in tuning_users() else 3))
     assert tuning.name == EXACT
     assert "their bound was 0.8" in tuning.why
 
 
-def test_candidates_fit_the_size() -> None:
+def test_candidates_suit_the_number_of_items() -> None:
     for size in (1, 30, 5000, 1_000_000):
         found = candidates(size)
         assert len(found) == len(set(found)) >= 2
@@ -236,13 +236,13 @@ def test_candidates_fit_the_size() -> None:
 
 
 @pytest.mark.parametrize(("kind", "up_to", "exact"), [("auto", 800, "exact"), ("auto", 799, "cells"), ("faiss", 0, "exact")])
-def test_exact_search_is_by_faiss_for_few_items_and_where_faiss_is_asked_for(kind: str, up_to: int, exact: str) -> None:
+def test_exact_search_uses_faiss_for_few_items_or_on_request(kind: str, up_to: int, exact: str) -> None:
     config = IndexConfig.model_validate({"kind": kind, "n": N, "target": 0.95, "exact_up_to": up_to})
     tuning = tune(small_catalogue(), QuerySplit.make(people(), 0), config, 0, 1, [])
     assert (tuning.name, tuning.index.kind) == (EXACT, exact)
 
 
-def test_an_index_can_be_made_again() -> None:
+def test_an_index_can_be_rebuilt() -> None:
     assert like("cells", {"effort": 2.0, "cells": 64}) == [CellCodes(64)]
     assert like("cells", {"effort": 3e38, "cells": 64}) == []
     assert like("ivf", {"nlist": 32}) == like("pq", {"nlist": 32}) == [InvertedFile(32)]

@@ -25,7 +25,7 @@ def entries(*triples: tuple[int, int, float]) -> Entries:
     return Entries(np.array(features), np.array(fields), np.array(values))
 
 
-def test_libfm_is_read_as_it_is_written() -> None:
+def test_a_libfm_model_is_parsed() -> None:
     model = read_libfm(GOLDEN / "libfm.txt")
     lines = (GOLDEN / "libfm.txt").read_text().splitlines()
     parameters = model.parameters["user"]
@@ -34,7 +34,7 @@ def test_libfm_is_read_as_it_is_written() -> None:
     assert parameters.factors[8].tolist() == [float(part) for part in lines[-1].split()]
 
 
-def test_libfm_without_bias_and_weights_of_single_features(tmp_path: Path) -> None:
+def test_a_libfm_model_without_bias_and_weights_is_parsed(tmp_path: Path) -> None:
     model = read_libfm(written(tmp_path, "#pairwise interactions Vj,f\n1 2\n3 4\n"))
     assert model.bias == 0
     assert model.parameters["item"].weights.tolist() == [0, 0]
@@ -60,12 +60,12 @@ def test_libfm_without_bias_and_weights_of_single_features(tmp_path: Path) -> No
         ("#global bias W0\n1\n", "the model has no features"),
     ],
 )
-def test_what_is_no_libfm_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_libfm_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         read_libfm(written(tmp_path, text))
 
 
-def test_libffm_is_read_as_it_is_written() -> None:
+def test_a_libffm_model_is_parsed() -> None:
     model = read_libffm(GOLDEN / "libffm.txt")
     line = next(line for line in (GOLDEN / "libffm.txt").read_text().splitlines() if line.startswith("w7,3 "))
     assert (model.kind, model.bias, model.k) == ("ffm", 0.0, 2)
@@ -89,13 +89,13 @@ HEAD = "n 1\nm 2\nk 2\nnormalization 0\n"
         (HEAD + "w0,0 1 2\n", "1 of 2 embeddings are not there, first w0,1"),
     ],
 )
-def test_what_is_no_libffm_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_libffm_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         read_libffm(written(tmp_path, text))
 
 
 @pytest.mark.parametrize(("name", "kind", "shape"), [("linear", "fm", (9, 0)), ("fm", "fm", (9, 2)), ("ffm", "ffm", (9, 5, 2))])
-def test_xlearn_is_read_as_it_is_written(name: str, kind: str, shape: tuple[int, ...]) -> None:
+def test_an_xlearn_model_is_parsed(name: str, kind: str, shape: tuple[int, ...]) -> None:
     model = read_xlearn(GOLDEN / f"xlearn_{name}.txt")
     assert (model.kind, model.bias) == (kind, -0.25)
     assert model.parameters["user"].factors.shape == shape
@@ -117,18 +117,18 @@ def test_xlearn_is_read_as_it_is_written(name: str, kind: str, shape: tuple[int,
         ("bias: nan\ni_0: 2\n", "line 1 holds nan"),
     ],
 )
-def test_what_is_no_xlearn_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_xlearn_model_is_refused_by_line(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         read_xlearn(written(tmp_path, text))
 
 
-def test_xlearn_must_be_said_to_leave_instances_as_they_are() -> None:
+def test_xlearn_requires_that_instances_are_not_normalised() -> None:
     with pytest.raises(DataError, match="--no-norm"):
         read_model("xlearn", GOLDEN / "xlearn_fm.txt")
     assert read_model("xlearn", GOLDEN / "xlearn_fm.txt", plain=True).k == 2
 
 
-def test_a_binary_file_is_no_text(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"\x00\xff\x01")
     with pytest.raises(DataError, match="the file is not text"):
         read_libffm(tmp_path / "model.bin")
@@ -137,7 +137,7 @@ def test_a_binary_file_is_no_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["", "_"])
-def test_arrays_of_fastfm_and_myfm(ending: str, tmp_path: Path) -> None:
+def test_fastfm_and_myfm_arrays_are_loaded(ending: str, tmp_path: Path) -> None:
     factors = np.arange(6.0).reshape(3, 2)
     arrays = {"w0": np.array(0.5), "w": np.ones(3), "V": factors.T if ending else factors}
     np.savez(tmp_path / "fm.npz", **{name + ending: array for name, array in arrays.items()})
@@ -155,13 +155,13 @@ def test_arrays_of_fastfm_and_myfm(ending: str, tmp_path: Path) -> None:
         ({"w": np.array([1, np.nan]), "V": np.ones((2, 2))}, "array 'w' holds 1 numbers that are not finite, first at \\[1\\]"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
+def test_inconsistent_arrays_are_refused(arrays: dict[str, np.ndarray], said: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "fm.npz", **arrays)
     with pytest.raises(DataError, match=said):
         read_fm_arrays(tmp_path / "fm.npz")
 
 
-def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
+def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "fm.npz", w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(DataError, match="the arrays cannot be read"):
         read_fm_arrays(tmp_path / "fm.npz")
@@ -170,7 +170,7 @@ def test_python_objects_are_never_loaded(tmp_path: Path) -> None:
         read_fm_arrays(tmp_path / "one.npy")
 
 
-def test_the_definition_by_hand() -> None:
+def test_the_definition_matches_a_manual_calculation() -> None:
     """Three features a, b of the user and c of the item: every product written out."""
     weights, factors = np.array([0.1, 0.2, 0.3]), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     user, item = entries((0, 0, 1.0), (1, 1, 0.5)), entries((2, 2, 2.0))

@@ -38,7 +38,7 @@ def imported(kind: str, file: Path, root: Path) -> Path:
 
 @pytest.mark.parametrize(("kind", "file"), MODELS)
 @pytest.mark.parametrize("request_", [Request("u1", context={"device": "web"}), Request("u2"), Request("stranger")])
-def test_what_is_served_is_what_the_definition_says(kind: str, file: str, request_: Request, tmp_path: Path) -> None:
+def test_served_scores_match_the_definition(kind: str, file: str, request_: Request, tmp_path: Path) -> None:
     recommender = Recommender.load(imported(kind, GOLDEN / file, tmp_path))
     model = read_model(kind, GOLDEN / file, plain=True)
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
@@ -51,7 +51,7 @@ def test_what_is_served_is_what_the_definition_says(kind: str, file: str, reques
     recommender.close()
 
 
-def test_the_manifest_says_where_the_model_comes_from(tmp_path: Path) -> None:
+def test_the_manifest_names_the_source_of_the_model(tmp_path: Path) -> None:
     report = run_import("libfm", GOLDEN / "libfm.txt", GOLDEN / "mapping.csv", GOLDEN / "items.csv", None, tmp_path, "golden")
     manifest = report.manifest
     assert manifest.config["import"] == {"format": "libfm", "model": "libfm.txt", "mapping": "mapping.csv"}
@@ -61,7 +61,7 @@ def test_the_manifest_says_where_the_model_comes_from(tmp_path: Path) -> None:
     assert report.unknown == {"item_id": 1, "genre": 1}
 
 
-def test_an_imported_model_takes_a_new_catalogue(tmp_path: Path) -> None:
+def test_an_imported_model_can_be_rebuilt(tmp_path: Path) -> None:
     root = imported("libfm", GOLDEN / "libfm.txt", tmp_path / "root")
     (tmp_path / "items.csv").write_text("item_id,genre,price\ni1,comedy,1.5\ni9,drama,3\n")
     report = rebuild(root, tmp_path / "items.csv", root)
@@ -80,21 +80,21 @@ def test_users_may_be_a_table(tmp_path: Path) -> None:
     recommender.close()
 
 
-def test_a_table_that_lacks_a_field_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_a_mapped_field_is_refused(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id,genres,price\ni1,drama,1\n")
     with pytest.raises(DataError, match="there is no column 'genre'"):
         run_import("libfm", GOLDEN / "libfm.txt", GOLDEN / "mapping.csv", tmp_path / "items.csv", None, tmp_path / "root", "x")
     assert not (tmp_path / "root" / "CURRENT").exists()
 
 
-def test_without_a_mapping_or_a_table_nothing_is_guessed(tmp_path: Path) -> None:
+def test_a_mapping_or_table_is_required(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing says what the features are"):
         run_import("libfm", GOLDEN / "libfm.txt", None, None, None, tmp_path, "x")
     with pytest.raises(DataError, match="field 'genre' needs a table"):
         run_import("libfm", GOLDEN / "libfm.txt", GOLDEN / "mapping.csv", None, None, tmp_path, "x")
 
 
-def test_a_wrong_export_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incorrect_export_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def shifted(model: ForeignModel, *others: object) -> object:
         tables = tables_of(model, *others)
         tables.item_weights[:] += 0.5
@@ -128,7 +128,7 @@ def compressed(dense: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("form", ["dense", "compressed"])
-def test_lightfm_is_served_with_its_own_matrices(form: str, tmp_path: Path) -> None:
+def test_lightfm_is_served_with_its_feature_matrices(form: str, tmp_path: Path) -> None:
     arrays = lightfm_arrays()
     dense = arrays["item_features"]
     if form == "compressed":
@@ -147,7 +147,7 @@ def test_lightfm_is_served_with_its_own_matrices(form: str, tmp_path: Path) -> N
     recommender.close()
 
 
-def test_sums_of_embeddings_are_served_and_not_trained(tmp_path: Path, tiny_additions: Path) -> None:
+def test_lightfm_models_are_served_but_cannot_be_trained(tmp_path: Path, tiny_additions: Path) -> None:
     np.savez(tmp_path / "model.npz", **lightfm_arrays())
     run_import("lightfm", tmp_path / "model.npz", None, None, None, tmp_path / "root", "hybrid")
     schema = load_bundle(tmp_path / "root").encoder.schema
@@ -156,7 +156,7 @@ def test_sums_of_embeddings_are_served_and_not_trained(tmp_path: Path, tiny_addi
         prepare_warm_start(config, tmp_path / "root", tiny_additions, None, tmp_path / "root")
 
 
-def test_lightfm_without_matrices_has_a_feature_for_each_row(tmp_path: Path) -> None:
+def test_lightfm_without_matrices_has_one_feature_per_row(tmp_path: Path) -> None:
     arrays = lightfm_arrays(items=7)
     del arrays["item_features"]
     np.savez(tmp_path / "model.npz", **arrays)
@@ -166,7 +166,7 @@ def test_lightfm_without_matrices_has_a_feature_for_each_row(tmp_path: Path) -> 
     assert bundle.item_vectors[:, 0] == pytest.approx(arrays["item_biases"])
 
 
-def test_lightfm_with_a_mapping(tmp_path: Path) -> None:
+def test_lightfm_is_imported_with_a_mapping(tmp_path: Path) -> None:
     """Users and items are numbered apart; pairs within an item do not count."""
     arrays = lightfm_arrays(users=2, features=3)
     np.savez(tmp_path / "model.npz", **arrays)
@@ -205,14 +205,14 @@ def test_lightfm_with_a_mapping(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_lightfm_arrays_that_do_not_fit_are_refused(change: dict[str, np.ndarray | None], said: str, tmp_path: Path) -> None:
+def test_inconsistent_lightfm_arrays_are_refused(change: dict[str, np.ndarray | None], said: str, tmp_path: Path) -> None:
     arrays = {name: array for name, array in {**lightfm_arrays(), **change}.items() if array is not None}
     np.savez(tmp_path / "model.npz", **arrays)
     with pytest.raises(DataError, match=said):
         read_lightfm(tmp_path / "model.npz").described("user_id", "item_id")
 
 
-def test_a_bundle_moves_as_any_other(tmp_path: Path) -> None:
+def test_an_imported_bundle_can_be_moved(tmp_path: Path) -> None:
     root = imported("libffm", GOLDEN / "libffm.txt", tmp_path / "root")
     shutil.copytree(root, tmp_path / "copy")
     first, second = load_bundle(root), load_bundle(tmp_path / "copy")

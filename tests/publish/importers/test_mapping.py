@@ -17,7 +17,7 @@ def written(folder: Path, text: str) -> Path:
     return folder / "mapping.csv"
 
 
-def test_fields_are_made_of_their_features() -> None:
+def test_fields_combine_their_features() -> None:
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
     assert list(mapped.fields) == ["user_id", "device", "item_id", "genre", "price"]
     assert [(one.number, one.value, one.kind, one.field_number) for one in mapped.fields["genre"]] == [
@@ -28,7 +28,7 @@ def test_fields_are_made_of_their_features() -> None:
     mapped.check(read_libffm(GOLDEN / "libffm.txt"), "mapping")
 
 
-def test_plain_values_are_read_as_features() -> None:
+def test_plain_values_become_features() -> None:
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
     item = Reading(mapped, "item").entries({"item_id": "i2", "genre": "comedy|horror|drama", "price": 1.5})
     assert item.features.tolist() == [5, 7, 6, 8]
@@ -55,12 +55,12 @@ def test_plain_values_are_read_as_features() -> None:
         ("feature,side,field,value,kind\n0,user,a,,numeric\n1,user,a,y,numeric\n", "numeric field 'a' has 2 features"),
     ],
 )
-def test_what_is_no_mapping_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_mapping_is_refused(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=said):
         read_mapping(written(tmp_path, text), field_aware=False)
 
 
-def test_a_field_aware_model_needs_numbers_of_fields(tmp_path: Path) -> None:
+def test_a_field_aware_model_needs_field_numbers(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column 'field_number'"):
         read_mapping(written(tmp_path, HEAD), field_aware=True)
     text = (GOLDEN / "mapping.csv").read_text().replace("numeric,4", "numeric,5")
@@ -69,7 +69,7 @@ def test_a_field_aware_model_needs_numbers_of_fields(tmp_path: Path) -> None:
         mapped.check(read_libffm(GOLDEN / "libffm.txt"), "mapping")
 
 
-def test_every_feature_that_counts_must_be_mapped(tmp_path: Path) -> None:
+def test_every_feature_with_parameters_must_be_mapped(tmp_path: Path) -> None:
     model = read_libfm(GOLDEN / "libfm.txt")
     lines = (GOLDEN / "mapping.csv").read_text().splitlines(keepends=True)
     with pytest.raises(DataError, match="2 features of the model are not in the mapping: 2, 7"):
@@ -80,7 +80,7 @@ def test_every_feature_that_counts_must_be_mapped(tmp_path: Path) -> None:
     read_mapping(written(tmp_path, "".join(lines[:8] + lines[9:])), field_aware=False).check(model, "mapping")
 
 
-def test_a_feature_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_feature_is_refused(tmp_path: Path) -> None:
     mapped = read_mapping(written(tmp_path, HEAD + "0,user,a,x\n7,item,b,y\n"), field_aware=False)
     model = ForeignModel.together("fm", 0.0, Parameters(np.ones(2), np.ones((2, 1))))
     with pytest.raises(DataError, match="feature 7 is not one of the model's 2"):

@@ -13,7 +13,7 @@ def clause(number: int) -> CodeRanges:
     return CodeRanges("column", "text", ((number, number + 1),))
 
 
-def test_the_first_that_is_kept_stays() -> None:
+def test_the_first_cached_entry_stays() -> None:
     cache = selection_cache()
     one, other = some(3), some(3)
     assert cache.get(clause(0)) is None
@@ -22,7 +22,7 @@ def test_the_first_that_is_kept_stays() -> None:
     assert cache.get(clause(0)) is one
 
 
-def test_the_least_recently_used_is_given_up() -> None:
+def test_the_least_recently_used_entry_is_evicted() -> None:
     cache = selection_cache(most=3)
     for number in range(3):
         cache.setdefault(clause(number), some(number))
@@ -31,7 +31,7 @@ def test_the_least_recently_used_is_given_up() -> None:
     assert [number for number in range(4) if cache.get(clause(number)) is not None] == [0, 2, 3]
 
 
-def test_bytes_are_bounded_whatever_grows() -> None:
+def test_the_bytes_of_the_cache_are_bounded() -> None:
     cache = selection_cache(most_bytes=60_000)  # a selection takes 10,000 for its bits, and 8 for each row once they are listed
     kept = [cache.setdefault(clause(number), some(10)) for number in range(10)]
     assert len(cache) == 5
@@ -43,7 +43,7 @@ def test_bytes_are_bounded_whatever_grows() -> None:
     assert cache.get(clause(11)) is not None
 
 
-def test_what_is_larger_than_the_cache_is_kept_alone() -> None:
+def test_an_entry_larger_than_the_cache_is_kept_alone() -> None:
     cache = selection_cache(most_bytes=100)
     cache.setdefault(clause(0), some(1))
     cache.setdefault(clause(1), some(1))

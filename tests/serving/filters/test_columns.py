@@ -120,7 +120,7 @@ FILTERS = st.recursive(
 
 @given(FILTERS)
 @settings(max_examples=examples(400))
-def test_a_selection_is_what_a_loop_over_the_items_finds(filter_: dict) -> None:
+def test_a_bitmap_equals_a_loop_over_the_items(filter_: dict) -> None:
     found = ATTRIBUTES.select(parse(filter_), NOW)
     np.testing.assert_array_equal(found.mask, selected(filter_, PLAIN, NOW))
     assert found.count == found.mask.sum()
@@ -128,7 +128,7 @@ def test_a_selection_is_what_a_loop_over_the_items_finds(filter_: dict) -> None:
 
 @given(FILTERS, st.integers(0, 5))
 @settings(max_examples=examples(100))
-def test_further_items_are_read_as_the_catalogue_is(filter_: dict, rows: int) -> None:
+def test_further_items_are_parsed_like_the_catalogue(filter_: dict, rows: int) -> None:
     others = PLAIN.sample(rows, seed=3, with_replacement=True)
     found = ATTRIBUTES.over(others).select(parse(filter_), NOW)
     np.testing.assert_array_equal(found.mask, selected(filter_, others, NOW))
@@ -136,14 +136,14 @@ def test_further_items_are_read_as_the_catalogue_is(filter_: dict, rows: int) ->
 
 @given(st.lists(FILTERS, min_size=2, max_size=6))
 @settings(max_examples=examples(50))
-def test_what_is_cached_is_what_was_found(filters: list[dict]) -> None:
+def test_cached_bitmaps_are_equal_to_computed_ones(filters: list[dict]) -> None:
     attributes = FilterColumns.of(FRAME)
     first = [attributes.select(parse(one), NOW) for one in filters]
     again = [attributes.select(parse(one), NOW) for one in filters]
     assert all(one is other for one, other in zip(first, again, strict=True))
 
 
-def test_filters_that_say_the_same_share_a_selection() -> None:
+def test_equivalent_filters_share_a_bitmap() -> None:
     same = [{"price": {"gte": 2, "lt": 3}, "new": True}, {"new": True, "price": {"lt": 2.75, "gt": 1.75}}]
     same += [{"all": [one]} for one in same] + [{"any": [same[0], same[1]]}]
     found = [ATTRIBUTES.select(parse(one), NOW) for one in same]
@@ -151,7 +151,7 @@ def test_filters_that_say_the_same_share_a_selection() -> None:
     assert 0 < found[0].count < ROWS
 
 
-def test_a_window_moves_with_the_present() -> None:
+def test_an_availability_window_follows_the_clock() -> None:
     """The selection of a moment holds until the next change and not a microsecond longer, cached or not."""
     filter_ = {"available": {"from": "since", "until": "until"}}
     changes = {value for name in ("since", "until") for value in FRAME[name].dt.replace_time_zone(None).drop_nulls()}
@@ -169,13 +169,13 @@ def test_a_window_moves_with_the_present() -> None:
     assert len({one.mask.tobytes() for one in found.values()}) > 5
 
 
-def test_the_clock_is_read_when_no_present_is_given() -> None:
+def test_the_current_time_is_the_default() -> None:
     soon = datetime.datetime.now(UTC) + datetime.timedelta(hours=1)
     attributes = FilterColumns.of(pl.DataFrame({"until": [soon - datetime.timedelta(hours=2), soon, None]}))
     assert attributes.select(parse({"available": {"until": "until"}})).rows.tolist() == [1, 2]
 
 
-def test_windows_of_plain_numbers_need_a_number() -> None:
+def test_numeric_windows_need_a_number() -> None:
     attributes = FilterColumns.of(pl.DataFrame({"from": [1, 5, None], "until": [4.5, None, 3.0]}))
     window = {"from": "from", "until": "until", "at": 3}
     assert attributes.select(parse({"available": window})).rows.tolist() == [0]
@@ -184,7 +184,7 @@ def test_windows_of_plain_numbers_need_a_number() -> None:
     assert refused.value.where == "/filter/available/from"
 
 
-def test_bags_of_text_are_cut_where_their_field_cuts_them() -> None:
+def test_text_bags_are_split_like_their_field() -> None:
     field = {"side": "item", "kind": "bag", "separator": ";", "weights": "w"}
     user = {"side": "user", "kind": "categorical"}
     schema = Schema.model_validate({"fields": {"labels": {**field, "column": "tags"}, "user_id": user}})
@@ -225,7 +225,7 @@ def test_bags_of_text_are_cut_where_their_field_cuts_them() -> None:
         ({"odd": {"missing": True}}, "/filter/odd/missing", "of a type that cannot be filtered by"),
     ],
 )
-def test_what_does_not_fit_the_catalogue_is_refused(filter_: dict, where: str, message: str) -> None:
+def test_conditions_that_do_not_fit_the_catalogue_are_refused(filter_: dict, where: str, message: str) -> None:
     odd = FRAME.with_columns(odd=pl.struct("price", "stock"))
     with pytest.raises(RequestError) as refused:
         FilterColumns.of(odd).select(parse(filter_), NOW)
@@ -244,19 +244,19 @@ def test_what_does_not_fit_the_catalogue_is_refused(filter_: dict, where: str, m
         ({"sizes": {"any": ["3", "1.0"]}}, {"sizes": {"any": [3, 1]}}),
     ],
 )
-def test_typed_columns_take_the_texts_that_columns_of_a_csv_take(filter_: dict, plain: dict) -> None:
+def test_typed_columns_accept_text_values_like_csv_columns(filter_: dict, plain: dict) -> None:
     written, expected = (ATTRIBUTES.select(parse(one), NOW).mask for one in (filter_, plain))
     assert expected.any()
     np.testing.assert_array_equal(written, expected)
 
 
-def test_further_items_with_values_of_another_kind_are_refused() -> None:
+def test_further_items_with_values_of_another_type_are_refused() -> None:
     with pytest.raises(RequestError, match="column 'price' cannot be read as numbers"):
         ATTRIBUTES.over(pl.DataFrame({"price": [[1.0]]})).select(parse({"price": 1}))
     assert ATTRIBUTES.over(pl.DataFrame({"elsewhere": [1]})).select(parse({"price": {"missing": True}})).count == 1
 
 
-def test_text_of_further_items_that_cannot_be_read_matches_nothing() -> None:
+def test_unparsable_text_of_further_items_matches_nothing() -> None:
     column = ["1", "soon", None, "2026-03-05", "2.5", "nan"]
     others = ATTRIBUTES.over(pl.DataFrame({"written": column, "code": column}))
     for filter_, rows in (
@@ -270,7 +270,7 @@ def test_text_of_further_items_that_cannot_be_read_matches_nothing() -> None:
         assert others.select(parse(filter_), NOW).rows.tolist() == rows
 
 
-def test_threads_share_a_catalogue() -> None:
+def test_threads_share_the_columns() -> None:
     filters = [{"price": {"gt": bound}} for bound in (0, 1, 2, 5)] + [{"tags": {"any": ["red"]}}, {"category": "hats"}]
     expected = [selected(one, PLAIN, NOW) for one in filters]
     attributes = FilterColumns.of(FRAME)
@@ -281,12 +281,12 @@ def test_threads_share_a_catalogue() -> None:
         assert selection is found[turn % 6]
 
 
-def test_names_are_those_that_a_filter_may_use() -> None:
+def test_names_lists_the_columns_for_filters() -> None:
     assert FilterColumns.of(FRAME.with_columns(odd=pl.struct("price"))).names == tuple(FRAME.columns)
 
 
 @pytest.mark.parametrize("distinct", [1, 254, 255, 256, 65_534, 65_535, 65_536])
-def test_codes_of_every_width(distinct: int) -> None:
+def test_codes_have_the_smallest_width(distinct: int) -> None:
     """The longest range of codes still fits the type that they are kept in."""
     values = np.random.default_rng(2).permutation(np.arange(distinct))
     attributes = FilterColumns.of(pl.DataFrame({"value": pl.concat([pl.Series(values), pl.Series([None], dtype=pl.Int64)])}))
@@ -295,7 +295,7 @@ def test_codes_of_every_width(distinct: int) -> None:
     np.testing.assert_array_equal(attributes.select(parse({"value": {"gt": distinct // 3}})).mask[:-1], values > distinct // 3)
 
 
-def test_an_empty_catalogue_has_nothing() -> None:
+def test_an_empty_catalogue_has_no_columns() -> None:
     empty = FilterColumns.of(FRAME.clear())
     for filter_ in ({"price": 1}, {"tags": {"any": ["red"]}}, {"not": {"new": True}}, {}):
         assert empty.select(parse(filter_), NOW).count == 0

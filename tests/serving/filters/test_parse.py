@@ -37,7 +37,7 @@ DAY = datetime.date(2026, 3, 1)
         ({"price": {"in": (Decimal("2.5"), np.int64(3))}}, In("price", (2.5, 3))),
     ],
 )
-def test_every_form(filter_: object, predicate: Predicate) -> None:
+def test_every_form_of_condition_is_parsed(filter_: object, predicate: Predicate) -> None:
     assert parse(filter_) == predicate
     assert hash(parse(filter_)) == hash(predicate)
 
@@ -76,14 +76,14 @@ def test_every_form(filter_: object, predicate: Predicate) -> None:
         ({"not": {"any": [{"x": {"lte": []}}]}}, "/not/any/0/x/lte", "not a list"),
     ],
 )
-def test_what_is_no_filter_is_refused_where_it_stands(filter_: object, where: str, message: str) -> None:
+def test_invalid_filters_are_refused_with_their_location(filter_: object, where: str, message: str) -> None:
     with pytest.raises(RequestError) as refused:
         parse(filter_)
     assert refused.value.where == "/filter" + where
     assert message in str(refused.value)
 
 
-def test_filters_are_bounded() -> None:
+def test_the_size_of_filters_is_limited() -> None:
     deep: dict = {"a": 1}
     for _ in range(DEPTH - 1):
         deep = {"not": deep}
@@ -111,7 +111,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_is_sent_is_a_filter_or_is_refused_by_a_pointer(value: object) -> None:
+def test_any_json_is_a_filter_or_refused_with_a_pointer(value: object) -> None:
     refused = None
     try:
         hash(parse(value))

@@ -136,7 +136,7 @@ def check(recommender: Recommender, request: Request, answer: Recommendations) -
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5])
-def test_the_best_eligible_items_are_found_at_every_share(recommender: Recommender, share: float) -> None:
+def test_the_best_eligible_items_are_found_at_any_selectivity(recommender: Recommender, share: float) -> None:
     filter_ = {"rank": {"lt": share * ITEMS}}
     requests = [Request(f"u{user}", n=50, filter=filter_) for user in range(ASKING)]
     found = [check(recommender, *pair) for pair in zip(requests, recommender.recommend_batch(requests), strict=True)]
@@ -171,7 +171,7 @@ CONDITIONS: st.SearchStrategy[Mapping[str, object]] = st.sampled_from(
     filter_=st.none() | st.lists(CONDITIONS, max_size=3).map(lambda parts: {"all": parts}),
 )
 @settings(max_examples=examples(60))
-def test_everything_together_leaves_what_a_loop_over_the_items_leaves(
+def test_combined_restrictions_equal_a_loop_over_the_items(
     exact: Recommender, user: str | None, n: int, exclude_seen: bool, exclude: list[str], allow: list[str] | None, filter_: dict
 ) -> None:
     request = Request(user, n=n, exclude_seen=exclude_seen, exclude=exclude, allow=allow, filter=filter_)
@@ -180,7 +180,7 @@ def test_everything_together_leaves_what_a_loop_over_the_items_leaves(
     assert answer.exact
 
 
-def test_answers_have_as_many_items_as_there_are(recommender: Recommender) -> None:
+def test_answers_contain_all_eligible_items_up_to_n(recommender: Recommender) -> None:
     for filter_ in ({"rank": {"lt": 7}}, {"rank": {"lt": 0}}, {"rank": {"lt": 999}}):
         request = Request(n=1000, filter=filter_)
         answer = recommender.recommend(request)
@@ -188,7 +188,7 @@ def test_answers_have_as_many_items_as_there_are(recommender: Recommender) -> No
         assert check(recommender, request, answer) == 1.0
 
 
-def test_a_batch_equals_its_requests_and_shares_selections(exact: Recommender) -> None:
+def test_a_batch_equals_single_requests_and_shares_bitmaps(exact: Recommender) -> None:
     same = {"genre": "noir", "price": {"lt": 9}}
     requests = [
         Request("u1", n=20, filter=same),
@@ -213,7 +213,7 @@ def test_a_batch_equals_its_requests_and_shares_selections(exact: Recommender) -
     assert together[4].items == ()
 
 
-def test_allowed_ids_that_do_not_exist_are_named(exact: Recommender) -> None:
+def test_unknown_allowed_ids_are_named(exact: Recommender) -> None:
     answer = exact.recommend(Request(n=10, allow=["i5", "nowhere", "i5", "i7"], exclude=["elsewhere"]))
     assert sorted(ids_of(answer)) == ["i5", "i7"]
     assert answer.warnings == (
@@ -223,7 +223,7 @@ def test_allowed_ids_that_do_not_exist_are_named(exact: Recommender) -> None:
 
 
 @pytest.mark.parametrize("filter_", [None, {"genre": "noir"}])
-def test_very_many_excluded_items_are_taken_out_of_the_selection(
+def test_many_excluded_items_are_removed_from_the_bitmap(
     recommender: Recommender, filter_: dict | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = Request("u1", n=30, exclude=[f"i{number}" for number in range(1_500)], filter=filter_)
@@ -234,7 +234,7 @@ def test_very_many_excluded_items_are_taken_out_of_the_selection(
         assert check(recommender, request, answer) >= (1.0 if answer.exact else 0.85)
 
 
-def test_a_wrong_filter_is_refused_where_it_stands(exact: Recommender) -> None:
+def test_an_invalid_filter_is_refused_with_its_location(exact: Recommender) -> None:
     for filter_, where in (
         ({"genr": "noir"}, "/filter/genr"),
         ({"any": [{"price": {"below": 3}}]}, "/filter/any/0/price/below"),
@@ -250,7 +250,7 @@ def test_a_wrong_filter_is_refused_where_it_stands(exact: Recommender) -> None:
     assert refused.value.where == "/allow"
 
 
-def test_what_is_ready_needs_no_work(folder: Path, tmp_path: Path) -> None:
+def test_prepared_columns_are_reused(folder: Path, tmp_path: Path) -> None:
     recommender = Recommender.load(published(folder, tmp_path))
     request = Request(filter={"genre": "noir", "available": {"from": "from"}})
     assert recommender.eligibility.ready_for(Request())
@@ -263,7 +263,7 @@ def test_what_is_ready_needs_no_work(folder: Path, tmp_path: Path) -> None:
     recommender.close()
 
 
-def test_live_items_are_filtered_as_published_ones_are(folder: Path, tmp_path: Path) -> None:
+def test_live_items_are_filtered_like_published_ones(folder: Path, tmp_path: Path) -> None:
     recommender = Recommender.load(published(folder, tmp_path))
     request = Request(n=1000, filter={"genre": "noir", "labels": {"any": ["fresh"]}, "price": {"lt": 5}})
     assert recommender.recommend(request).items == ()
@@ -289,7 +289,7 @@ def test_live_items_are_filtered_as_published_ones_are(folder: Path, tmp_path: P
         {"channels": Channels([ModelChannel(), LatestChannel("rank")], depth=1000), "rules": [Diversify()]},
     ],
 )
-def test_rules_and_channels_stay_within_the_filter(recommender: Recommender, filter_: dict, shaping: dict) -> None:
+def test_rules_and_channels_respect_the_filter(recommender: Recommender, filter_: dict, shaping: dict) -> None:
     request = Request("u1", n=40, filter=filter_, exclude=["i5"])
     eligible = set(ranked(recommender, request))
     found = ids_of(recommender.recommend(replace(request, **shaping)))
@@ -297,7 +297,7 @@ def test_rules_and_channels_stay_within_the_filter(recommender: Recommender, fil
     assert len(found) == len(set(found)) == min(40, len(eligible))
 
 
-def test_attributes_are_kept_and_change_no_vector(folder: Path, tmp_path: Path) -> None:
+def test_attributes_are_stored_and_do_not_change_vectors(folder: Path, tmp_path: Path) -> None:
     with_ = Recommender.load(published(folder, tmp_path / "with"))
     data = {**CONFIG["data"], "attributes": []}
     without = Recommender.load(published(folder, tmp_path / "without", data=data))
@@ -311,7 +311,7 @@ def test_attributes_are_kept_and_change_no_vector(folder: Path, tmp_path: Path) 
     without.close()
 
 
-def test_a_rebuild_reads_and_keeps_the_attributes(folder: Path, tmp_path: Path) -> None:
+def test_a_rebuild_reads_and_stores_the_attributes(folder: Path, tmp_path: Path) -> None:
     root = published(folder, tmp_path / "root")
     items = pl.read_parquet(folder / "items.parquet").with_columns(labels=pl.lit(["rebuilt"])).head(500)
     items.write_parquet(tmp_path / "items.parquet")
@@ -325,7 +325,7 @@ def test_a_rebuild_reads_and_keeps_the_attributes(folder: Path, tmp_path: Path) 
         rebuild(root, tmp_path / "items.parquet", root)
 
 
-def test_new_data_bring_their_attributes(folder: Path, tmp_path: Path) -> None:
+def test_new_data_include_their_attributes(folder: Path, tmp_path: Path) -> None:
     run = parse_config(CONFIG)
     fresh = {"item_id": ["fresh", "i3"], "genre": ["noir", "noir"], "price": [1.0, 2.0], "rank": [5_000, 5_001]}
     times = [datetime.datetime(2020, 1, 1), None]

@@ -22,7 +22,7 @@ def whole(world: World, chosen: list) -> list[int]:
 
 @settings(max_examples=examples(300))
 @given(st.data())
-def test_the_first_of_a_ranking_are_enough(data: st.DataObject) -> None:
+def test_a_prefix_of_the_ranking_is_sufficient(data: st.DataObject) -> None:
     world = data.draw(worlds())
     # values that tie but for rounding may fall either way, so no rule rests on what marginal relevance made of ties
     chosen = data.draw(st.lists(rules(world, with_diversity=False), max_size=4))
@@ -36,7 +36,7 @@ def test_the_first_of_a_ranking_are_enough(data: st.DataObject) -> None:
 
 @settings(max_examples=examples(100))
 @given(st.data())
-def test_marginal_relevance_among_other_rules(data: st.DataObject) -> None:
+def test_marginal_relevance_combines_with_other_rules(data: st.DataObject) -> None:
     world = data.draw(worlds())
     chosen = data.draw(st.lists(rules(world), min_size=1, max_size=3))
     # only score counts, or likeness would tie but for rounding
@@ -53,14 +53,14 @@ def shops(size: int, of_one: int) -> World:
     return World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
 
 
-def test_it_looks_wider_until_there_are_enough() -> None:
+def test_retrieval_widens_until_there_are_enough_items() -> None:
     world, widths = shops(5000, 1000), []
     found = apply_rules(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 10, len(world.item_scores))
     assert found.rows.tolist() == [0, 1, *range(1000, 1008)]
     assert widths == [30, 120]  # the second time, the shop whose quota is full is passed over
 
 
-def test_it_looks_ever_wider_where_a_later_rule_wants_more() -> None:
+def test_retrieval_widens_for_later_rules() -> None:
     size, widths = 5000, []
     frame = pl.DataFrame({"shop": [f"s{row}" for row in range(size)], "town": [f"t{row // 1000}" for row in range(size)]})
     world = World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
@@ -72,7 +72,7 @@ def test_it_looks_ever_wider_where_a_later_rule_wants_more() -> None:
     assert sum(widths) < 3 * size
 
 
-def test_it_stops_looking_when_nothing_can_come() -> None:
+def test_retrieval_stops_when_no_more_items_exist() -> None:
     size = 5000
     frame = pl.DataFrame({"shop": [f"s{row % 3}" for row in range(size)]})
     world = World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
@@ -81,7 +81,7 @@ def test_it_stops_looking_when_nothing_can_come() -> None:
     assert (found.rows.tolist(), found.complete, widths) == ([0, 1, 2, 3, 4, 5], True, [300])
 
 
-def test_nothing_is_fetched_twice_for_rules_that_drop_nothing() -> None:
+def test_rules_that_drop_nothing_need_one_retrieval() -> None:
     world, widths = shops(500, 1), []
     steps = [Diversify(0.5, 50).step(world, ""), Pin({"400": 3, "7": 20}).step(world, "")]
     assert apply_rules(world.fetcher(widths), steps, 20, len(world.item_scores)).rows[[2, 19]].tolist() == [400, 7]
@@ -89,12 +89,12 @@ def test_nothing_is_fetched_twice_for_rules_that_drop_nothing() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3, 100])
-def test_no_rules_give_the_ranking(n: int) -> None:
+def test_without_rules_the_ranking_is_unchanged(n: int) -> None:
     world = shops(30, 1)
     assert apply_rules(world.fetcher([]), [], n, len(world.item_scores)).rows.tolist() == world.ranking[:n]
 
 
-def test_ten_quotas_never_ask_for_more_rows_than_there_are() -> None:
+def test_ten_quotas_never_request_more_rows_than_exist() -> None:
     world, widths = shops(400, 390), []
     steps = [Quota("shop", 1).step(world, "") for _ in range(10)]
     found = apply_rules(world.fetcher(widths), steps, 20, len(world.item_scores))
@@ -103,7 +103,7 @@ def test_ten_quotas_never_ask_for_more_rows_than_there_are() -> None:
     assert max(widths) <= 401
 
 
-def test_guesses_of_several_caps_add_up_instead_of_multiplying() -> None:
+def test_estimates_of_several_quotas_add_up() -> None:
     world, widths = shops(100_000, 1), []
     steps = [Quota("shop", 2).step(world, "") for _ in range(10)]
     found = apply_rules(world.fetcher(widths), steps, 1000, len(world.item_scores))
@@ -111,7 +111,7 @@ def test_guesses_of_several_caps_add_up_instead_of_multiplying() -> None:
     assert widths == [1000 + 10 * 2000]
 
 
-def test_order_matters() -> None:
+def test_the_order_of_rules_matters() -> None:
     world = shops(10, 5)
     pin, dedupe = Pin({"4": 1}), Dedupe("shop")
     first = apply_rules(world.fetcher([]), [pin.step(world, ""), dedupe.step(world, "")], 3, len(world.item_scores))

@@ -6,7 +6,7 @@ from recall.errors import RequestError
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, read_channels
 
 
-def test_channels_and_their_plain_values_are_the_same() -> None:
+def test_channels_round_trip_through_plain_values() -> None:
     plain = {
         "lists": [
             {"kind": "model"},
@@ -54,7 +54,7 @@ def test_channels_and_their_plain_values_are_the_same() -> None:
         (["model"], "/channels"),
     ],
 )
-def test_what_is_out_of_bounds_is_named(channels: object, where: str) -> None:
+def test_values_out_of_range_are_named(channels: object, where: str) -> None:
     with pytest.raises(RequestError) as raised:
         read_channels(channels)
     assert raised.value.where == where

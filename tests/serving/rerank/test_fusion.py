@@ -34,7 +34,7 @@ def defined(lists: list[ChannelResult], by: str, k: float) -> dict[int, float]:
 
 
 @given(channels(), st.sampled_from(["reciprocal_rank", "weights"]), st.sampled_from([0.0, 1.0, 60.0]))
-def test_it_scores_as_it_says(lists: list[ChannelResult], by: str, k: float) -> None:
+def test_explanations_sum_to_the_score(lists: list[ChannelResult], by: str, k: float) -> None:
     found = fuse(lists, by, k)  # type: ignore[arg-type]
     expected = defined(lists, by, k)
     assert found.rows.tolist() == sorted(expected, key=lambda row: (-expected[row], row))
@@ -42,7 +42,7 @@ def test_it_scores_as_it_says(lists: list[ChannelResult], by: str, k: float) -> 
 
 
 @given(channels())
-def test_every_item_says_where_it_comes_from(lists: list[ChannelResult]) -> None:
+def test_every_item_names_its_sources(lists: list[ChannelResult]) -> None:
     found = fuse(lists, "reciprocal_rank", 60)
     asked = np.arange(-0, 40)
     places = found.places(asked)
@@ -53,13 +53,13 @@ def test_every_item_says_where_it_comes_from(lists: list[ChannelResult]) -> None
         assert list(sources) == expected
 
 
-def test_no_item_at_all() -> None:
+def test_an_answer_may_be_empty() -> None:
     found = fuse([ChannelResult("editors", 1.0, np.empty(0, dtype=np.int64), np.empty(0))], "weights", 60)
     assert (len(found.rows), found.sources(found.places(np.array([3])))) == (0, [()])
 
 
 @pytest.mark.parametrize(("weight", "best"), [(1.0, 7), (3.0, 3)])
-def test_weights_decide(weight: float, best: int) -> None:
+def test_weights_determine_the_order(weight: float, best: int) -> None:
     lists = [
         ChannelResult("model", 2.0, np.array([7, 1]), np.array([9.0, 8.0])),
         ChannelResult("editors", weight, np.array([3, 1]), np.array([1.0, 0.0])),

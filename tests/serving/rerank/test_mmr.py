@@ -17,7 +17,7 @@ def applied(world: World, rule: Diversify, wanted: int) -> Candidates:
 
 
 @given(worlds(), st.floats(0, 1), st.integers(1, 70))
-def test_each_place_goes_to_the_best_by_the_formula(world: World, relevance: float, pool: int) -> None:
+def test_each_position_maximises_marginal_relevance(world: World, relevance: float, pool: int) -> None:
     found = applied(world, Diversify(relevance, pool), 1000).rows.tolist()
     ranking = world.ranking
     assert sorted(found[:pool]) == sorted(ranking[:pool])
@@ -36,7 +36,7 @@ def test_each_place_goes_to_the_best_by_the_formula(world: World, relevance: flo
 
 
 @given(worlds(), st.integers(1, 70), st.integers(1, 70))
-def test_fewer_places_are_the_first_of_all(world: World, pool: int, wanted: int) -> None:
+def test_a_shorter_list_is_a_prefix_of_a_longer_one(world: World, pool: int, wanted: int) -> None:
     rule = Diversify(0.4, pool)
     some, everything = applied(world, rule, wanted), applied(world, rule, 1000)
     assert some.rows.tolist() == everything.rows.tolist()[: len(some)]
@@ -45,7 +45,7 @@ def test_fewer_places_are_the_first_of_all(world: World, pool: int, wanted: int)
     assert not some.complete or len(some) == len(everything)
 
 
-def test_an_item_that_repeats_one_above_it_falls() -> None:
+def test_an_item_similar_to_a_higher_one_moves_down() -> None:
     vectors = np.array([[9, 1, 0], [-9, 1, 0], [0, 0, 1]], dtype=np.float32)  # the first component is no likeness
     world = World(pl.DataFrame({"shop": ["a"] * 3}), np.array([3.0, 2.9, 2.0]), vectors, np.ones(3, dtype=bool))
     assert applied(world, Diversify(0.5), 3).rows.tolist() == [0, 2, 1]
@@ -53,7 +53,7 @@ def test_an_item_that_repeats_one_above_it_falls() -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 10])
-def test_a_pool_that_is_not_full_settles_nothing(missing: int) -> None:
+def test_an_incomplete_pool_settles_nothing(missing: int) -> None:
     rows = np.arange(20 - missing)
     step = Diversify(0.5, 20).step(World(pl.DataFrame(), rows, np.ones((20, 3), dtype=np.float32), rows >= 0), "")
     found = step.apply(Candidates(rows, -rows.astype(float), complete=False), 5)

@@ -8,7 +8,7 @@ from recall.serving.rerank.channels import Order
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.integers(1, 50), st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-def test_the_first_eligible_rows(seed: int, size: int, count: int, share: float) -> None:
+def test_the_first_eligible_rows_are_returned(seed: int, size: int, count: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     scores = rng.choice([0.0, 1.0, 2.5, np.nan], size)
     mask = rng.random(size + 7) < share

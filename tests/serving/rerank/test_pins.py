@@ -18,7 +18,7 @@ def plain(size: int, barred: tuple[int, ...] = ()) -> World:
 
 
 @given(st.data())
-def test_what_settles_on_a_part_stands_on_the_whole(data: st.DataObject) -> None:
+def test_results_settled_on_a_prefix_hold_for_the_full_ranking(data: st.DataObject) -> None:
     world = data.draw(worlds(30))
     ids = st.integers(0, len(world.mask) + 2).map(str)
     positions = st.dictionaries(ids, st.integers(1, 40), min_size=1, max_size=5).filter(
@@ -38,14 +38,14 @@ def test_what_settles_on_a_part_stands_on_the_whole(data: st.DataObject) -> None
     np.testing.assert_array_equal(found.scores, world.item_scores[found.rows])
 
 
-def test_a_pin_beyond_the_end_is_the_last() -> None:
+def test_a_pin_beyond_the_end_is_last() -> None:
     world = plain(4)
     step = Pin({"0": 9, "1": 7}).step(world, "")
     found = step.apply(Candidates(np.arange(4), -np.arange(4.0), complete=True), 4)
     assert found.rows.tolist() == [2, 3, 1, 0]
 
 
-def test_pins_without_effect_are_told() -> None:
+def test_pins_without_effect_are_reported() -> None:
     step = Pin({"2": 1, "nobody": 2, "3": 4}).step(plain(5, barred=(3,)), "")
     assert step.warnings == (
         "1 pinned ids are not in the catalogue: 'nobody'",
@@ -54,7 +54,7 @@ def test_pins_without_effect_are_told() -> None:
     assert Pin({"2": 1}).step(plain(5), "").warnings == ()
 
 
-def test_two_items_in_one_place_are_refused() -> None:
+def test_two_pins_at_one_position_are_refused() -> None:
     with pytest.raises(RequestError, match="position 2") as raised:
         Pin({"1": 2, "0": 2}).step(plain(5), "/rules/0")
     assert raised.value.where == "/rules/0/items"

@@ -87,7 +87,9 @@ REQUESTS = [
 
 @unchanged
 @given(chosen=rules(), request=st.sampled_from(REQUESTS))
-def test_rules_give_what_they_give_on_the_whole_ranking(shop: Recommender, chosen: list[AnyRule], request: Request) -> None:
+def test_rules_on_retrieved_candidates_equal_rules_on_the_full_ranking(
+    shop: Recommender, chosen: list[AnyRule], request: Request
+) -> None:
     # with a boost every index is exact; a weight that changes no order keeps the model's own
     request = replace(request, rules=chosen, boosts={"price": 1e-12})
     world, ids = world_of(shop, request)
@@ -98,7 +100,9 @@ def test_rules_give_what_they_give_on_the_whole_ranking(shop: Recommender, chose
 
 @unchanged
 @given(chosen=rules(), request=st.sampled_from(REQUESTS))
-def test_an_index_is_asked_for_as_much_as_the_rules_take(shop: Recommender, chosen: list[AnyRule], request: Request) -> None:
+def test_the_index_returns_as_many_candidates_as_the_rules_need(
+    shop: Recommender, chosen: list[AnyRule], request: Request
+) -> None:
     chosen = [rule for rule in chosen if getattr(rule, "column", "") != "tags"]  # how many fit may rest on their order
     world, ids = world_of(shop, request)
     answer = shop.recommend(replace(request, rules=chosen))
@@ -115,7 +119,7 @@ def test_an_index_is_asked_for_as_much_as_the_rules_take(shop: Recommender, chos
     ).filter(lambda weights: any(weights.values())),
     request=st.sampled_from(REQUESTS),
 )
-def test_boosted_answers_are_surely_the_best(shop: Recommender, weights: dict[str, float], request: Request) -> None:
+def test_boosted_answers_are_exact(shop: Recommender, weights: dict[str, float], request: Request) -> None:
     request = replace(request, boosts=weights)
     world, ids = world_of(shop, request)
     answer = shop.recommend(request)
@@ -127,7 +131,7 @@ def test_boosted_answers_are_surely_the_best(shop: Recommender, weights: dict[st
     assert answer.exact
 
 
-def test_weights_of_zero_change_nothing(shop: Recommender) -> None:
+def test_a_boost_of_weight_0_changes_nothing(shop: Recommender) -> None:
     request = Request("u3", n=20)
     answer = shop.recommend(replace(request, boosts={"price": 0, "tags=t2": 0.0}))
     if shop.index.exact:
@@ -135,7 +139,7 @@ def test_weights_of_zero_change_nothing(shop: Recommender) -> None:
     assert len(answer.items) == 20
 
 
-def test_an_explanation_holds_the_boosts(shop: Recommender) -> None:
+def test_an_explanation_includes_the_boosts(shop: Recommender) -> None:
     request = Request("u1", n=1000, exclude_seen=False, boosts={"price": 0.5, "tags=t2": -2.0}, popularity=0.5)
     items = {item.item_id: item.score for item in shop.recommend(request).items}
     for item_id in ("i3", "i249", "i5", next(iter(items))):
@@ -148,7 +152,7 @@ def test_an_explanation_holds_the_boosts(shop: Recommender) -> None:
         assert boosted == pytest.approx({name: part for name, part in expected.items() if part})
 
 
-def test_diversity_puts_the_pool_in_order(shop: Recommender) -> None:
+def test_diversification_reorders_the_pool(shop: Recommender) -> None:
     request = Request("u1", n=30, boosts={"price": 1e-12})
     world, ids = world_of(shop, request)
     answer = shop.recommend(replace(request, rules=[Diversify(0.6, 50)]))
@@ -158,7 +162,7 @@ def test_diversity_puts_the_pool_in_order(shop: Recommender) -> None:
 
 @pytest.mark.parametrize("merge", ["reciprocal_rank", "weights"])
 @pytest.mark.parametrize("request_", REQUESTS)
-def test_channels_are_merged_as_they_say(shop: Recommender, request_: Request, merge: str) -> None:
+def test_channels_are_merged_by_the_given_method(shop: Recommender, request_: Request, merge: str) -> None:
     depth = 30
     lists = [
         ModelChannel(2.0),
@@ -215,7 +219,7 @@ def test_channels_are_merged_as_they_say(shop: Recommender, request_: Request, m
         assert dict(item.sources) == tagged
 
 
-def test_channels_without_the_model_hold_what_they_hold(shop: Recommender) -> None:
+def test_channels_without_the_model_return_their_items(shop: Recommender) -> None:
     channels = Channels([ListChannel(["i8", "i3", "nothing", "i4"])], depth=2)
     answer = shop.recommend(Request(n=10, exclude=["i3"], channels=channels))
     assert [(item.item_id, item.sources) for item in answer.items] == [
@@ -225,19 +229,19 @@ def test_channels_without_the_model_hold_what_they_hold(shop: Recommender) -> No
     assert answer.warnings == ("1 ids of channel 'list' are not in the catalogue: 'nothing'",)
 
 
-def test_the_latest_are_the_last_of_the_catalogue(shop: Recommender) -> None:
+def test_latest_items_are_the_last_of_the_catalogue(shop: Recommender) -> None:
     answer = shop.recommend(Request(n=30, exclude=["i247"], channels=Channels([LatestChannel()])))
     rows = [row for row in reversed(catalogue(shop)["item_id"].to_list()) if row != "i247"]
     assert ids_of(answer) == rows[:30]
 
 
-def test_the_latest_by_a_date(shop: Recommender) -> None:
+def test_latest_items_by_a_date_column(shop: Recommender) -> None:
     answer = shop.recommend(Request(n=1000, channels=Channels([LatestChannel("released")], depth=1000)))
     items = catalogue(shop).filter(pl.col("released").is_not_null()).sort("released", descending=True, maintain_order=True)
     assert ids_of(answer) == items["item_id"].to_list()
 
 
-def test_rules_shape_what_channels_gave(shop: Recommender) -> None:
+def test_rules_apply_to_merged_channels(shop: Recommender) -> None:
     channels = Channels([ModelChannel(), PopularChannel()], depth=20)
     request = Request("u1", n=1000, exclude_seen=False, channels=channels, boosts={"price": 1e-12})
     plain = shop.recommend(request)
@@ -265,7 +269,7 @@ def test_a_batch_equals_its_requests_one_by_one(shop: Recommender) -> None:
     assert shop.recommend_batch(requests) == [shop.recommend(request) for request in requests]
 
 
-def test_pins_that_do_not_show_are_told(shop: Recommender) -> None:
+def test_pins_without_effect_give_a_warning(shop: Recommender) -> None:
     answer = shop.recommend(Request(n=3, exclude=["i3"], rules=[Pin({"i3": 1, "nothing": 2, "i4": 3})]))
     assert ids_of(answer)[2] == "i4"
     assert answer.warnings == (
@@ -288,13 +292,13 @@ def test_pins_that_do_not_show_are_told(shop: Recommender) -> None:
         (Request(boosts={"price": float("inf")}), "/boosts/price", "Give a number"),
     ],
 )
-def test_what_cannot_be_done_is_named(shop: Recommender, request_: Request, where: str, message: str) -> None:
+def test_invalid_requests_are_named(shop: Recommender, request_: Request, where: str, message: str) -> None:
     with pytest.raises(RequestError, match=message) as raised:
         shop.recommend(request_)
     assert raised.value.where == where
 
 
-def test_without_boosts_it_says_how_to_have_them(recommender: Recommender) -> None:
+def test_without_boosts_the_error_explains_how_to_add_them(recommender: Recommender) -> None:
     with pytest.raises(RequestError, match=r"index\.boosts"):
         recommender.recommend(Request(boosts={"price": 1.0}))
 
@@ -307,13 +311,13 @@ def test_without_boosts_it_says_how_to_have_them(recommender: Recommender) -> No
         (Request(channels=Channels([ModelChannel()])), "/channels"),
     ],
 )
-def test_a_prediction_is_the_models_own(shop: Recommender, request_: Request, where: str) -> None:
+def test_a_prediction_equals_the_model_score(shop: Recommender, request_: Request, where: str) -> None:
     with pytest.raises(RequestError, match="the model's own") as raised:
         shop.predict([(request_, "i3")])
     assert raised.value.where == where
 
 
-def test_an_older_bundle_does_not_know_what_is_popular() -> None:
+def test_an_older_bundle_has_no_popularity() -> None:
     golden = Recommender.load(Path(__file__).parents[2] / "golden" / "bundle_v2_fm")
     with pytest.raises(RequestError, match="number of interactions of its items") as raised:
         golden.recommend(Request(channels=Channels([ModelChannel(), PopularChannel()])))
@@ -322,7 +326,7 @@ def test_an_older_bundle_does_not_know_what_is_popular() -> None:
     golden.close()
 
 
-def test_a_rebuild_keeps_boosts_and_refuses_what_holds_no_numbers(shaped_root: Path, tmp_path: Path) -> None:
+def test_a_rebuild_keeps_boosts_and_refuses_non_numeric_columns(shaped_root: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(shaped_root, tmp_path / "root"))
     write_tables(tmp_path)
     before = Recommender.load(root)
@@ -342,7 +346,7 @@ def test_a_rebuild_keeps_boosts_and_refuses_what_holds_no_numbers(shaped_root: P
     assert "margin" in raised.value.where
 
 
-def test_text_that_says_numbers_is_numbers_where_it_is_boosted(shop: Recommender) -> None:
+def test_numeric_text_is_converted_for_boosts(shop: Recommender) -> None:
     items = catalogue(shop)
     assert items["margin"].dtype == pl.Float64
     assert items["series"].dtype == pl.String

@@ -17,7 +17,7 @@ ANY = st.one_of(
 
 
 @given(worlds(), ANY)
-def test_it_admits_what_its_definition_does(world: World, rule: Quota | Dedupe) -> None:
+def test_a_quota_admits_items_by_its_definition(world: World, rule: Quota | Dedupe) -> None:
     rows = np.array(world.ranking, dtype=np.int64)
     found = rule.step(world, "").apply(Candidates(rows, world.item_scores[rows], complete=True), 1000)
     assert found.rows.tolist() == defined(world, rule, world.ranking)
@@ -25,7 +25,9 @@ def test_it_admits_what_its_definition_does(world: World, rule: Quota | Dedupe) 
 
 
 @given(worlds(), ANY, st.integers(0, 60), st.integers(1, 30))
-def test_what_settles_on_a_part_stands_on_the_whole(world: World, rule: Quota | Dedupe, part: int, wanted: int) -> None:
+def test_results_settled_on_a_prefix_hold_for_the_full_ranking(
+    world: World, rule: Quota | Dedupe, part: int, wanted: int
+) -> None:
     rows = np.array(world.ranking[:part], dtype=np.int64)
     found = rule.step(world, "").apply(Candidates(rows, world.item_scores[rows], complete=False), wanted)
     expected = defined(world, rule, world.ranking)
@@ -35,7 +37,7 @@ def test_what_settles_on_a_part_stands_on_the_whole(world: World, rule: Quota | 
 
 
 @pytest.mark.parametrize("rule", [Quota("shoppe", 1), Dedupe("shoppe")])
-def test_a_column_that_is_not_there_is_refused(rule: Quota | Dedupe) -> None:
+def test_a_missing_column_is_refused(rule: Quota | Dedupe) -> None:
     world = World(pl.DataFrame({"shop": ["a"]}), np.zeros(1), np.zeros((1, 3), dtype=np.float32), np.ones(1, dtype=bool))
     with pytest.raises(RequestError) as raised:
         rule.step(world, "/rules/3")

@@ -9,7 +9,7 @@ from recall.serving.rerank.rules import Diversify, Pin, read_rules
 RULES = (Quota("genre", 3), Dedupe("series"), Diversify(0.5, 100), Pin({"i1": 2}))
 
 
-def test_rules_and_their_plain_values_are_the_same() -> None:
+def test_rules_round_trip_through_plain_values() -> None:
     plain = [
         {"kind": "quota", "column": "genre", "most": 3},
         {"kind": "dedupe", "column": "series"},
@@ -42,19 +42,19 @@ def test_rules_and_their_plain_values_are_the_same() -> None:
         ("quota", "/rules/0"),
     ],
 )
-def test_what_is_out_of_bounds_is_named(rule: object, where: str) -> None:
+def test_values_out_of_range_are_named(rule: object, where: str) -> None:
     with pytest.raises(RequestError) as raised:
         read_rules([rule])
     assert raised.value.where == where
 
 
 @pytest.mark.parametrize("rules", ["quota", 3, [Dedupe("genre")] * 11])
-def test_a_few_rules_are_asked_for(rules: object) -> None:
+def test_the_number_of_rules_is_limited(rules: object) -> None:
     with pytest.raises(RequestError) as raised:
         read_rules(rules)  # type: ignore[arg-type]
     assert raised.value.where == "/rules"
 
 
-def test_a_misspelt_kind_gets_the_nearest() -> None:
+def test_a_misspelt_kind_gets_a_suggestion() -> None:
     with pytest.raises(RequestError, match="Did you mean 'quota'"):
         read_rules([{"kind": "qouta"}])

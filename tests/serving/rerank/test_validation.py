@@ -50,7 +50,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("parts", "where"), BAD)
-def test_no_user_is_read_for_a_bad_request(
+def test_no_user_is_read_for_an_invalid_request(
     counted: tuple[Recommender, CountingUsers], parts: dict[str, object], where: str
 ) -> None:
     recommender, users = counted
@@ -66,7 +66,7 @@ def test_no_user_is_read_for_a_bad_request(
     assert users.read == 0
 
 
-def test_in_a_batch_only_the_users_of_good_requests_are_read(counted: tuple[Recommender, CountingUsers]) -> None:
+def test_a_batch_reads_only_users_of_valid_requests(counted: tuple[Recommender, CountingUsers]) -> None:
     recommender, users = counted
     requests = [Request("u1", n=5), *(Request("u2", **{"n": 5, **parts}) for parts, _ in BAD), Request("u3", n=5)]
     answers = recommender.recommend_each(requests)
@@ -75,7 +75,7 @@ def test_in_a_batch_only_the_users_of_good_requests_are_read(counted: tuple[Reco
     assert users.read == 2
 
 
-def test_a_good_request_reads_its_user_once(counted: tuple[Recommender, CountingUsers]) -> None:
+def test_a_valid_request_reads_its_user_once(counted: tuple[Recommender, CountingUsers]) -> None:
     recommender, users = counted
     asked = Request("u1", n=5, rules=[Quota("category", 2)], filter={"price": {"gte": 0}})
     assert recommender.recommend(asked).ids == recommender.recommend_batch([asked])[0].ids

@@ -35,8 +35,8 @@ class World:
     def scores(self, rows: np.ndarray) -> np.ndarray:
         return self.item_scores[rows]
 
-    def vectors(self, rows: np.ndarray) -> np.ndarray:
-        return self.item_vectors[rows]
+    def taste(self, rows: np.ndarray) -> np.ndarray:
+        return self.item_vectors[rows][:, 1:]
 
     def groups(self, column: str, where: str) -> Groups:
         if column not in self.frame.columns:

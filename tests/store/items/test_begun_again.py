@@ -20,7 +20,7 @@ def followed(root: Path) -> Recommender:
     return Recommender.load(root, pause=None)
 
 
-def test_an_older_copy_that_one_writes_on_who_had_not_read_everything_stays_told_of(root: Path, tmp_path: Path) -> None:
+def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(root: Path, tmp_path: Path) -> None:
     first, second = followed(root), followed(root)
     first.items.upsert({"a": {}})
     copy(root, tmp_path / "copy")
@@ -41,7 +41,7 @@ def test_an_older_copy_that_one_writes_on_who_had_not_read_everything_stays_told
         one.close()
 
 
-def test_writing_back_what_was_read_after_a_loss_does_not_make_up_for_it(root: Path, tmp_path: Path) -> None:
+def test_writing_back_changes_read_after_a_loss_does_not_clear_it(root: Path, tmp_path: Path) -> None:
     first, second = followed(root), followed(root)
     first.items.upsert({"a": {}})
     copy(root, tmp_path / "copy")
@@ -58,7 +58,7 @@ def test_writing_back_what_was_read_after_a_loss_does_not_make_up_for_it(root: P
     second.close()
 
 
-def test_a_loss_that_is_made_up_for_does_not_hide_another(root: Path, live: Recommender) -> None:
+def test_a_repaired_loss_does_not_hide_another(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     compact(root)
     live.close()
@@ -75,7 +75,7 @@ def test_a_loss_that_is_made_up_for_does_not_hide_another(root: Path, live: Reco
     last.close()
 
 
-def test_a_version_without_changes_of_a_lost_log_is_opened_and_told_of(root: Path, live: Recommender) -> None:
+def test_a_version_older_than_a_lost_log_is_opened_and_reported(root: Path, live: Recommender) -> None:
     older = resolve(root)
     live.items.upsert({"a": {}})
     compact(root)
@@ -99,7 +99,7 @@ def test_a_version_without_changes_of_a_lost_log_is_opened_and_told_of(root: Pat
         one.close()
 
 
-def test_a_process_that_knows_the_changes_of_a_lost_log_completes_one_begun_over_a_newer_version(root: Path) -> None:
+def test_a_process_completes_a_new_log_with_changes_of_the_lost_one(root: Path) -> None:
     older, first = resolve(root), followed(root)
     first.items.upsert({"a": {}})
     compact(root)
@@ -130,7 +130,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: P
         one.close()
 
 
-def test_a_log_taken_over_in_two_parts_is_whole_only_where_they_meet(tmp_path: Path) -> None:
+def test_a_log_restored_in_two_parts_is_complete_only_without_a_gap(tmp_path: Path) -> None:
     def lacks(*parts: tuple[int, int]) -> tuple[int, int]:
         path = tmp_path / f"{parts}" / JOURNAL
         path.parent.mkdir()
@@ -152,9 +152,7 @@ def test_a_log_taken_over_in_two_parts_is_whole_only_where_they_meet(tmp_path: P
     assert lacks((3, 8), (12, 20)) == (12, 12)
 
 
-def test_an_older_copy_that_ends_before_what_the_version_holds_is_whole_for_that_version_alone(
-    root: Path, tmp_path: Path
-) -> None:
+def test_an_older_copy_is_complete_only_for_a_version_that_covers_it(root: Path, tmp_path: Path) -> None:
     older, served = resolve(root), followed(root)
     served.items.upsert({"a": {}})
     copy(root, tmp_path / "copy")
@@ -175,7 +173,7 @@ def test_an_older_copy_that_ends_before_what_the_version_holds_is_whole_for_that
     started.close()
 
 
-def test_a_change_that_was_written_without_its_mark_counts_once_it_was_read(root: Path, live: Recommender) -> None:
+def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     before = (root / MARK).read_bytes()
     live.items.upsert({"b": {}}, key="k")

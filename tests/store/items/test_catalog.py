@@ -27,7 +27,7 @@ def scores_of(answer: Recommendations) -> dict[str, float]:
     return {item.item_id: item.score for item in answer.items}
 
 
-def test_an_item_given_by_its_features_is_served_by_the_next_request(live: Recommender) -> None:
+def test_an_upserted_item_is_served_by_the_next_request(live: Recommender) -> None:
     before = scores_of(live.recommend(EVERYTHING))
     receipt = live.items.upsert({"fresh": FRESH})
     assert receipt == (1, 0)
@@ -43,7 +43,7 @@ def test_an_item_given_by_its_features_is_served_by_the_next_request(live: Recom
     assert after["fresh"] == pytest.approx(float(vector @ user), abs=1e-5)
 
 
-def test_an_item_given_as_it_is_keeps_its_score_to_the_last_bit(live: Recommender) -> None:
+def test_upserting_an_unchanged_item_keeps_its_score_bit_for_bit(live: Recommender) -> None:
     before = live.recommend(EVERYTHING)
     rows = live.bundle.items().rows(named=True)
     for row in (rows[4], rows[7]):
@@ -54,7 +54,7 @@ def test_an_item_given_as_it_is_keeps_its_score_to_the_last_bit(live: Recommende
     assert sorted(live.recommend(EVERYTHING).items) == sorted(before.items)
 
 
-def test_an_item_is_given_whole(live: Recommender) -> None:
+def test_an_upsert_replaces_the_whole_item(live: Recommender) -> None:
     before = scores_of(live.recommend(EVERYTHING))
     live.items.upsert({"i1": {"category": "c1"}})
     after = scores_of(live.recommend(EVERYTHING))
@@ -64,7 +64,7 @@ def test_an_item_is_given_whole(live: Recommender) -> None:
     assert missing == (None, None)
 
 
-def test_what_is_deleted_is_gone_at_once(live: Recommender) -> None:
+def test_a_deleted_item_disappears_at_once(live: Recommender) -> None:
     first = live.recommend(EVERYTHING)
     assert live.items.delete(["i1", "nowhere", "i1"]) == (2, 1)
     answer = live.recommend(EVERYTHING)
@@ -82,7 +82,7 @@ def test_what_is_deleted_is_gone_at_once(live: Recommender) -> None:
     assert len(live.recommend(EVERYTHING).items) == ITEMS
 
 
-def test_everything_may_be_deleted_and_a_new_catalogue_given(live: Recommender) -> None:
+def test_all_items_can_be_deleted_and_replaced(live: Recommender) -> None:
     live.items.delete(live.bundle.item_ids.values.to_list())
     answer = live.recommend(EVERYTHING)
     assert (answer.items, answer.exact) == ((), True)
@@ -92,7 +92,7 @@ def test_everything_may_be_deleted_and_a_new_catalogue_given(live: Recommender) 
     assert scores_of(live.recommend(Request("u1", n=20))) == dict(list(scores_of(answer).items())[:20])
 
 
-def test_explanations_and_predictions_know_new_items(live: Recommender) -> None:
+def test_explanations_and_predictions_include_new_items(live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH})
     score = scores_of(live.recommend(EVERYTHING))["fresh"]
     explanation = live.explain(EVERYTHING, "fresh")
@@ -102,7 +102,7 @@ def test_explanations_and_predictions_know_new_items(live: Recommender) -> None:
     assert predicted.score == pytest.approx(score + explanation.user_offset, abs=1e-5)
 
 
-def test_new_items_can_be_excluded_and_be_seen(live: Recommender) -> None:
+def test_new_items_can_be_excluded_and_seen(live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     left = scores_of(live.recommend(Request("u1", n=1000, exclude_seen=False, exclude=["fresh", "i2", "i3"])))
     assert len(left) == ITEMS - 2
@@ -110,7 +110,7 @@ def test_new_items_can_be_excluded_and_be_seen(live: Recommender) -> None:
     assert "fresh" not in scores_of(live.recommend(Request(history=["fresh"], n=1000)))
 
 
-def test_changes_outlive_the_process_that_made_them(root: Path, live: Recommender) -> None:
+def test_changes_survive_the_process(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     live.items.delete(["i3"])
     again = Recommender.load(root)
@@ -138,7 +138,7 @@ for line in sys.stdin:
 """
 
 
-def test_another_process_sees_a_change_within_a_moment(root: Path, live: Recommender) -> None:
+def test_another_process_sees_a_change_promptly(root: Path, live: Recommender) -> None:
     command = [sys.executable, "-c", WRITER, str(root)]
     cwd = Path(__file__).parents[3]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd) as writer:
@@ -154,7 +154,7 @@ def test_another_process_sees_a_change_within_a_moment(root: Path, live: Recomme
         writer.stdin.close()
 
 
-def test_a_request_sees_whole_batches_only(live: Recommender) -> None:
+def test_a_request_sees_only_complete_batches(live: Recommender) -> None:
     """Every batch gives all of its items one price, so that a mixture would have two."""
     names = [f"item {number}" for number in range(8)]
     prices = [float(4**number) for number in range(6)]
@@ -184,7 +184,7 @@ def test_a_request_sees_whole_batches_only(live: Recommender) -> None:
     assert all(sequence % len(names) == 0 for _, sequence in seen)
 
 
-def test_a_batch_sent_again_under_its_key_changes_nothing(live: Recommender) -> None:
+def test_a_batch_retried_with_its_key_changes_nothing(live: Recommender) -> None:
     assert live.items.upsert({"fresh": FRESH}, key="one") == (1, 0)
     assert live.items.delete(["fresh"], key="two") == (2, 1)
     assert live.items.upsert({"fresh": FRESH}, key="one").sequence == 1
@@ -212,7 +212,7 @@ def test_a_batch_sent_again_under_its_key_changes_nothing(live: Recommender) -> 
         ({"category": "\ud800"}, "/items/1/features/category", "Unicode"),
     ],
 )
-def test_what_is_wrong_with_an_item_is_named_and_changes_nothing(
+def test_an_invalid_item_is_named_and_changes_nothing(
     root: Path, live: Recommender, features: dict[str, object], where: str, message: str
 ) -> None:
     with pytest.raises(RequestError, match=message) as raised:
@@ -223,7 +223,7 @@ def test_what_is_wrong_with_an_item_is_named_and_changes_nothing(
 
 
 @pytest.mark.parametrize(("value", "what"), [(np.inf, "holds NaN or an infinity"), (1e20, "is too large to be scored")])
-def test_a_vector_that_cannot_be_scored_is_refused(
+def test_an_item_whose_score_overflows_is_refused(
     live: Recommender, monkeypatch: pytest.MonkeyPatch, value: float, what: str
 ) -> None:
     original = type(live.bundle.tables).item_vectors
@@ -248,7 +248,7 @@ def test_ids_are_text(live: Recommender, ids: object) -> None:
 
 
 @pytest.mark.parametrize("item_id", ["nul\0inside", "line\nbreak", "../../etc", "é", "e\u0301", "' OR 1=1--", "🦊" * 50])
-def test_ids_come_back_as_they_were_given(root: Path, live: Recommender, item_id: str) -> None:
+def test_ids_round_trip_as_given(root: Path, live: Recommender, item_id: str) -> None:
     live.items.upsert({item_id: {}})
     again = Recommender.load(root)
     assert item_id in scores_of(again.recommend(EVERYTHING))
@@ -257,7 +257,7 @@ def test_ids_come_back_as_they_were_given(root: Path, live: Recommender, item_id
     assert item_id not in scores_of(Recommender.load(root).recommend(EVERYTHING))
 
 
-def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, live: Recommender) -> None:
+def test_an_unreadable_log_degrades_answers(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH})
     answer = live.recommend(EVERYTHING)
     path = root / JOURNAL
@@ -293,7 +293,7 @@ def test_when_the_journal_cannot_be_read_answers_go_on_and_say_so(root: Path, li
     assert live.recommend(EVERYTHING) == answer
 
 
-def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, live: Recommender) -> None:
+def test_a_change_that_does_not_fit_a_bundle_is_skipped_and_named(root: Path, live: Recommender) -> None:
     live.items.upsert({"fresh": FRESH, "i2": FRESH})
     assert live.items._journal is not None
     from recall.store.items.log_position import Change
@@ -312,7 +312,7 @@ def test_a_change_that_does_not_fit_a_bundle_is_left_out_and_named(root: Path, l
     assert load_bundle(root).manifest.folded == 0
 
 
-def test_filters_and_allow_lists_hold_for_changed_items(live: Recommender) -> None:
+def test_filters_and_allow_lists_apply_to_changed_items(live: Recommender) -> None:
     cheap = {"price": {"lt": 10.0}}
     before = scores_of(live.recommend(Request("u1", n=1000, exclude_seen=False, filter=cheap)))
     live.items.upsert({"near": {"price": 5.0}, "dear": {"price": 500.0}, "i1": {"price": 90.0}, "i9": {"price": 3.0}})

@@ -43,7 +43,7 @@ BATCHES = st.lists(st.dictionaries(IDS, st.none() | st.integers(-50, 50).map(flo
 
 
 @given(BATCHES, st.lists(st.integers(0, 11), max_size=4))
-def test_each_is_the_one_before_and_its_changes(batches: list[dict[str, float | None]], forks: list[int]) -> None:
+def test_each_snapshot_is_the_previous_one_plus_its_changes(batches: list[dict[str, float | None]], forks: list[int]) -> None:
     deltas = [Delta.empty(5, SIZE, DIM)]
     expected: list[tuple[dict[str, float], set[int], int]] = [({}, set(), 5)]
     steps = [(at, batch) for at, batch in enumerate(batches)]
@@ -58,7 +58,7 @@ def test_each_is_the_one_before_and_its_changes(batches: list[dict[str, float | 
         assert seen(delta) == (items, sorted(hidden), sequence)
 
 
-def test_places_of_items_that_are_gone_are_used_again() -> None:
+def test_slots_of_deleted_items_are_reused() -> None:
     delta = Delta.empty(0, SIZE, DIM)
     for number in range(1000):
         delta = changed(delta, {"a": float(number), f"b {number % 10}": 1.0})
@@ -68,7 +68,7 @@ def test_places_of_items_that_are_gone_are_used_again() -> None:
     assert seen(delta)[0] == {"a": 999.0, **{f"b {number}": 1.0 for number in range(10)}}
 
 
-def test_what_is_left_of_a_mask_is_made_once() -> None:
+def test_a_remaining_mask_is_computed_once() -> None:
     content = changed(Delta.empty(0, SIZE, DIM), {f"item {row}": 1.0 for row in range(SIZE)})
     segment = Segment(0, content, RowBitmap.of_rows(np.array([3, 4]), SIZE))
     few, other = RowBitmap.of_rows(np.array([3, 4, 5]), SIZE), RowBitmap.of_rows(np.array([7, 8]), SIZE)

@@ -88,7 +88,7 @@ def columns() -> ItemColumns:
         ("bag", [], []),
     ],
 )
-def test_values_are_read_as_their_columns_hold_them(columns: ItemColumns, column: str, value: object, read: object) -> None:
+def test_values_are_parsed_by_column_type(columns: ItemColumns, column: str, value: object, read: object) -> None:
     values = columns.read("a", {column: value, "text": None} if column != "text" else {column: value}, "")
     assert values == {column: read}
     again = columns.read("a", orjson.loads(orjson.dumps(values)), "")  # as the journal gives them back
@@ -130,7 +130,7 @@ def test_values_are_read_as_their_columns_hold_them(columns: ItemColumns, column
         ("item_id", "a", "no column 'item_id'"),
     ],
 )
-def test_what_a_column_cannot_hold_is_refused(columns: ItemColumns, column: str, value: object, message: str) -> None:
+def test_values_of_the_wrong_type_are_refused(columns: ItemColumns, column: str, value: object, message: str) -> None:
     with pytest.raises(RequestError, match=rf"item 'a'.*{message}") as raised:
         columns.read("a", {column: value}, "/items/0/features")
     assert raised.value.where == f"/items/0/features/{column}"
@@ -146,7 +146,7 @@ ITEM = st.fixed_dictionaries(
 )
 
 
-def test_one_by_one_or_together_items_have_the_same_vectors(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_have_the_same_vectors_singly_and_in_batches(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, encoder = ItemReader(bundle), bundle.encoder
 
     @given(st.lists(ITEM, min_size=1, max_size=5), st.data())
@@ -165,7 +165,7 @@ def test_one_by_one_or_together_items_have_the_same_vectors(bundle: Bundle, monk
     same()
 
 
-def test_items_of_the_catalogue_come_to_their_own_vectors(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalogue_items_encode_to_their_published_vectors(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = ItemReader(bundle)
     rows = {row.pop("item_id"): row for row in bundle.items().rows(named=True)}
     read = reader.read(rows)

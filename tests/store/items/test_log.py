@@ -44,7 +44,7 @@ def changes(*ids: str) -> list[Change]:
     return [Change(one, {"name": one}) for one in ids]
 
 
-def test_the_last_change_of_each_item_comes_back_in_order(path: Path) -> None:
+def test_the_last_change_of_each_item_is_read_in_order(path: Path) -> None:
     written = ChangeLog(path)
     assert written.append([Change("a", {"price": 1.5, "tags": ["x"]}), Change("b", None)]) == 2
     assert written.append([Change("c", {}), Change("a", {}), Change("c", {"price": 2})]) == 5
@@ -56,7 +56,7 @@ def test_the_last_change_of_each_item_comes_back_in_order(path: Path) -> None:
         assert opened.last() == 5
 
 
-def test_without_a_change_there_is_no_file(path: Path) -> None:
+def test_there_is_no_file_before_the_first_change(path: Path) -> None:
     empty = ChangeLog(path)
     assert empty.since(0) == []
     assert empty.last() == 0
@@ -65,12 +65,12 @@ def test_without_a_change_there_is_no_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("item_id", ["", "nul\0inside", "line\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1--", "🦊" * 500])
-def test_ids_come_back_as_they_were(path: Path, item_id: str) -> None:
+def test_ids_round_trip_exactly(path: Path, item_id: str) -> None:
     ChangeLog(path).append([Change(item_id, {item_id: item_id})])
     assert ChangeLog(path).since(0) == [Entry(1, item_id, {item_id: item_id})]
 
 
-def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
+def test_a_retried_batch_is_written_once(path: Path) -> None:
     written = ChangeLog(path)
     assert written.append(changes("a", "b"), key="one") == 2
     assert written.append(changes("c"), key="two") == 3
@@ -82,7 +82,7 @@ def test_a_batch_that_is_sent_again_is_written_once(path: Path) -> None:
     assert written.append(changes("a")) == written.append(changes("a")) - 1  # without a key they are two batches
 
 
-def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_idempotency_keys_expire(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "MOST_KEYS", 2)
     written = ChangeLog(path)
     for key in "abc":
@@ -91,7 +91,7 @@ def test_old_keys_are_forgotten(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert written.append(changes("a"), key="a") == 4
 
 
-def test_the_version_changes_with_every_batch_of_anybody(path: Path) -> None:
+def test_the_data_version_changes_with_every_batch_of_any_process(path: Path) -> None:
     reader = ChangeLog(path)
     seen = [reader.version()]
     for writer in (ChangeLog(path), ChangeLog(path), reader):
@@ -101,7 +101,7 @@ def test_the_version_changes_with_every_batch_of_anybody(path: Path) -> None:
     assert len(set(seen)) == 4
 
 
-def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_changes_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written, start, commits = ChangeLog(path), Barrier(8), []
     inner = DurableLog._write
     monkeypatch.setattr(DurableLog, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
@@ -119,7 +119,7 @@ def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyP
         assert [held[f"{thread} {number}"] for number in range(25)] == sequences
 
 
-def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
+def test_an_invalid_key_does_not_affect_concurrent_batches(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a"), key="one")
     good, bad = (log._Batch(rows=[("b", b"{}")], key=key, after=0, base=Base(), expected=None) for key in ("two", "one"))
@@ -128,7 +128,7 @@ def test_one_bad_key_does_not_spoil_the_batches_beside_it(path: Path) -> None:
     assert (good.error, good.last) == (None, 2)
 
 
-def test_pruned_changes_are_missed_by_those_who_need_them(path: Path) -> None:
+def test_a_reader_that_needs_pruned_changes_gets_an_error(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a", "b", "c"))
     assert written.prune(2) == 2
@@ -140,7 +140,7 @@ def test_pruned_changes_are_missed_by_those_who_need_them(path: Path) -> None:
     assert written.append(changes("d")) == 4
 
 
-def test_a_journal_that_was_taken_away_goes_on_after_what_versions_hold(path: Path) -> None:
+def test_a_removed_log_continues_after_the_sequence_of_the_versions(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a"))
     path.rename(path.with_name("away"))
@@ -180,7 +180,7 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
         assert held.append([Change(name, {"part": part}) for part in range(3)], key=name) == last
 
 
-def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) -> None:
+def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
     ChangeLog(path).append(changes("a"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -193,7 +193,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) 
     other.close()
 
 
-def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a"))
     connection = written._file.writer()
@@ -222,7 +222,7 @@ for number in range(6):
 
 
 @every_error
-def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
+def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, error: str, code: str) -> None:
     opened = ChangeLog(path)
     opened.append(changes("first"))
     told = acknowledged(STRACED, path, call, error, code)
@@ -232,7 +232,7 @@ def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error
         assert held[f"item {number}"] == int(sequence)
 
 
-def test_damage_is_named(path: Path) -> None:
+def test_corruption_is_reported(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes(*(f"item {number}" for number in range(2000))))
     written.close()
@@ -263,9 +263,7 @@ def test_damage_is_named(path: Path) -> None:
         ChangeLog(path).since(0)
 
 
-def test_an_error_that_ends_the_transaction_of_a_reader_is_told_and_the_next_look_reads(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_read_transaction_is_reported_and_retried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = ChangeLog(path)
     journal.append(changes("a"))
 
@@ -281,7 +279,7 @@ def test_an_error_that_ends_the_transaction_of_a_reader_is_told_and_the_next_loo
     journal.close()
 
 
-def test_another_database_and_a_newer_journal_are_refused(path: Path) -> None:
+def test_other_databases_and_newer_logs_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     for use in (lambda: ChangeLog(path).since(0), lambda: ChangeLog(path).append(changes("a"))):
         with pytest.raises(JournalError, match="not a journal of live changes"):

@@ -62,7 +62,7 @@ def other_process(root: Path, *changes: Change) -> int:
         other.close()
 
 
-def test_a_removed_log_is_noticed_and_written_anew_with_the_next_change(root: Path, live: Recommender) -> None:
+def test_a_removed_log_is_detected_and_rewritten_with_the_next_change(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}, "b": {}})
     live.items.delete(["i1"])
     token = live.items.token(3)
@@ -80,7 +80,7 @@ def test_a_removed_log_is_noticed_and_written_anew_with_the_next_change(root: Pa
     assert live.items.has_seen(receipt.token)
 
 
-def test_a_removed_log_is_written_back_when_asked(root: Path, live: Recommender) -> None:
+def test_a_removed_log_is_written_back_on_request(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     served = ids(live)
     remove(root)
@@ -92,9 +92,7 @@ def test_a_removed_log_is_written_back_when_asked(root: Path, live: Recommender)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 1000, None], ids=["emptied", "overwritten", "torn"])
-def test_a_damaged_log_is_set_aside_and_what_is_served_of_it_written_anew(
-    root: Path, live: Recommender, content: bytes | None
-) -> None:
+def test_a_corrupt_log_is_set_aside_and_rewritten_from_memory(root: Path, live: Recommender, content: bytes | None) -> None:
     live.items.upsert({"a": {}, "b": {}})
     live.items.delete(["i1"])
     live.items.settle()
@@ -115,7 +113,7 @@ def test_a_damaged_log_is_set_aside_and_what_is_served_of_it_written_anew(
     assert fresh(root) == served | {"late"}
 
 
-def test_what_others_began_in_place_of_a_removed_log_is_followed_and_kept(root: Path, live: Recommender) -> None:
+def test_a_log_created_by_another_process_is_followed_and_kept(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}, "i2": {"price": 1.0}, "i3": {}})
     old = live.items.token(3)
     remove(root)
@@ -131,7 +129,7 @@ def test_what_others_began_in_place_of_a_removed_log_is_followed_and_kept(root: 
     assert live.items.has_seen(old)
 
 
-def test_an_older_copy_that_is_put_back_gets_what_it_lacks(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_restored_older_copy_gets_the_missing_changes(root: Path, live: Recommender, tmp_path: Path) -> None:
     live.items.upsert({"a": {}, "b": {"price": 1.0}})
     copy(root, tmp_path / "copy")
     live.items.upsert({"b": {"price": 2.0}, "c": {}})
@@ -147,9 +145,7 @@ def test_an_older_copy_that_is_put_back_gets_what_it_lacks(root: Path, live: Rec
     assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
 
 
-def test_a_copy_that_others_wrote_on_is_told_from_the_log_although_it_is_as_long(
-    root: Path, live: Recommender, tmp_path: Path
-) -> None:
+def test_a_diverged_copy_of_equal_length_is_detected(root: Path, live: Recommender, tmp_path: Path) -> None:
     live.items.upsert({"a": {}})
     copy(root, tmp_path / "copy")
     live.items.upsert({"b": {}, "c": {}})
@@ -165,7 +161,7 @@ def test_a_copy_that_others_wrote_on_is_told_from_the_log_although_it_is_as_long
     assert fresh(root) == expected
 
 
-def test_two_processes_that_serve_the_same_log_write_it_back_once(root: Path, live: Recommender) -> None:
+def test_two_processes_write_a_lost_log_back_once(root: Path, live: Recommender) -> None:
     other = Recommender.load(root)
     live.items.upsert({"a": {}, "b": {}})
     other.items.refresh()
@@ -182,7 +178,7 @@ def test_two_processes_that_serve_the_same_log_write_it_back_once(root: Path, li
     other.close()
 
 
-def test_a_log_that_goes_after_compaction_loses_nothing(root: Path, live: Recommender) -> None:
+def test_losing_the_log_after_compaction_loses_no_change(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     live.items.delete(["i1"])
     compact(root)
@@ -210,7 +206,7 @@ def test_a_log_that_goes_after_compaction_loses_nothing(root: Path, live: Recomm
     started.close()
 
 
-def test_a_copy_without_the_wal_file_is_noticed(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_copy_without_the_wal_file_is_detected(root: Path, live: Recommender, tmp_path: Path) -> None:
     live.items.upsert({"a": {}})
     live.items.delete(["i1"])
     to = tmp_path / "copied"
@@ -225,7 +221,7 @@ def test_a_copy_without_the_wal_file_is_noticed(root: Path, live: Recommender, t
     assert fresh(whole) == ids(live)
 
 
-def test_a_log_that_ends_before_what_the_version_holds_is_noticed(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_log_that_ends_before_the_version_is_detected(root: Path, live: Recommender, tmp_path: Path) -> None:
     live.items.upsert({"a": {}})
     copy(root, tmp_path / "copy")
     live.items.upsert({"b": {}})
@@ -245,7 +241,7 @@ def test_a_log_that_ends_before_what_the_version_holds_is_noticed(root: Path, li
     started.close()
 
 
-def test_a_log_that_goes_between_writing_and_reading_loses_nothing(
+def test_losing_the_log_between_write_and_read_loses_no_change(
     root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
@@ -265,7 +261,7 @@ def test_a_log_that_goes_between_writing_and_reading_loses_nothing(
     assert fresh(root) == ids(live)
 
 
-def test_tokens_name_a_change_of_one_log(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_token_identifies_a_change_of_one_log(root: Path, live: Recommender, tmp_path: Path) -> None:
     token = live.items.upsert({"a": {}}).token
     assert live.items.has_seen(token)
     assert not live.items.has_seen(live.items.token(2))
@@ -277,7 +273,7 @@ def test_tokens_name_a_change_of_one_log(root: Path, live: Recommender, tmp_path
     assert Recommender.load(resolve(root)).items.token(1) == ""
 
 
-def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
+def test_moving_the_file_during_a_write_prevents_acknowledgement(
     root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
@@ -298,7 +294,7 @@ def test_a_file_that_is_moved_away_while_it_is_written_acknowledges_nothing(
     assert "b" not in ids(live)
 
 
-def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(root: Path, live: Recommender) -> None:
+def test_an_unreadable_mark_is_reported_until_removed(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     (root / MARK).write_bytes(b"not a mark")
     live.items.refresh()  # nothing was written since
@@ -321,7 +317,7 @@ def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(root: Path, l
     started.close()
 
 
-def test_a_lost_journal_beside_a_damaged_mark_is_told_of_first(root: Path, live: Recommender) -> None:
+def test_a_lost_log_takes_precedence_over_a_corrupt_mark(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     (root / MARK).write_bytes(b"")
     remove(root)
@@ -335,7 +331,7 @@ def test_a_lost_journal_beside_a_damaged_mark_is_told_of_first(root: Path, live:
     assert "a" in fresh(root)
 
 
-def test_a_write_between_the_looks_at_the_mark_and_at_the_journal_is_no_loss(
+def test_a_write_between_reading_mark_and_log_is_not_a_loss(
     root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
@@ -357,7 +353,7 @@ def test_a_write_between_the_looks_at_the_mark_and_at_the_journal_is_no_loss(
     other.close()
 
 
-def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(root: Path, live: Recommender) -> None:
+def test_an_older_copy_of_equal_size_over_the_open_file_is_reported(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {"price": 1.0}})
     live.items.settle()
     before = (root / JOURNAL).read_bytes()

@@ -43,7 +43,7 @@ def memory() -> sqlite3.Connection:
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abcdef"), st.none() | st.binary(max_size=3)), min_size=1, max_size=9)))
-def test_it_holds_the_last_change_of_each_item_and_its_sums_are_right(batches: list[list[tuple[str, bytes | None]]]) -> None:
+def test_the_log_keeps_the_last_changes_and_correct_checksums(batches: list[list[tuple[str, bytes | None]]]) -> None:
     connection = memory()
     expected: dict[str, tuple[int, bytes | None]] = {}
     heads = []
@@ -67,7 +67,7 @@ def test_it_holds_the_last_change_of_each_item_and_its_sums_are_right(batches: l
 
 
 @pytest.mark.parametrize("lost", [1, 300, 256, 999])
-def test_an_entry_that_is_missing_is_noticed_by_whoever_reads_beyond_it(lost: int) -> None:
+def test_a_missing_entry_is_detected_by_later_reads(lost: int) -> None:
     connection = memory()
     log_tables.add(connection, log_tables.read_state(connection), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
     connection.execute("DELETE FROM entries WHERE sequence = ?", (lost,))
@@ -81,7 +81,7 @@ def test_an_entry_that_is_missing_is_noticed_by_whoever_reads_beyond_it(lost: in
         log_tables.rows_after(connection, 0, whole=True)  # with its whole block: a reader that starts looks at the sums of all
 
 
-def test_few_items_that_change_often_make_a_short_log(tmp_path: Path) -> None:
+def test_frequent_changes_of_few_items_keep_the_log_short(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path / JOURNAL)
     for start in range(0, 20_000, 500):
         log.append([Change(f"i{at % 40}", {"price": at, "text": "x" * 100}) for at in range(start, start + 500)])
@@ -93,7 +93,7 @@ def test_few_items_that_change_often_make_a_short_log(tmp_path: Path) -> None:
     assert (tmp_path / JOURNAL).stat().st_size < 100_000
 
 
-def test_a_file_shrinks_when_entries_are_dropped(tmp_path: Path) -> None:
+def test_the_file_shrinks_when_entries_are_removed(tmp_path: Path) -> None:
     log = ChangeLog(tmp_path / JOURNAL)
     log.append([Change(f"i{at}", {"text": "x" * 1000}) for at in range(2000)])
     log.checkpoint()
@@ -104,7 +104,7 @@ def test_a_file_shrinks_when_entries_are_dropped(tmp_path: Path) -> None:
     assert [entry.item_id for entry in log.since(1990)] == [f"i{at}" for at in range(1990, 2000)]
 
 
-def test_a_log_of_format_1_is_upgraded(tmp_path: Path) -> None:
+def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(at, f"i{at % 7}", orjson.dumps({"at": at}) if at % 5 else None) for at in range(11, 501)], pruned=10)
     log = ChangeLog(path)
@@ -126,7 +126,7 @@ def test_a_log_of_format_1_is_upgraded(tmp_path: Path) -> None:
     old.close()
 
 
-def test_a_damaged_log_of_format_1_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_corrupt_format_1_log_is_not_modified(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(1, "a", b"{}"), (3, "b", b"{}")])
     with pytest.raises(JournalError, match="change 2 is missing"):

@@ -172,12 +172,12 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("kind", ["exact", "cells", "ivf"])
-def test_changes_and_searches_are_those_of_a_dictionary(published: Path, kind: str) -> None:
+def test_changes_and_searches_match_a_dictionary_model(published: Path, kind: str) -> None:
     machine = type("Changed", (Changes,), {"published": published, "kind": kind})
     run_state_machine_as_test(machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=14, deadline=None))
 
 
-def test_a_scope_is_of_both_parts(published: Path) -> None:
+def test_a_mask_covers_both_segments(published: Path) -> None:
     bundle = load_bundle(published)
     index = build_index(np.asarray(bundle.item_vectors), np.eye(bundle.tables.dim, dtype=np.float32), IndexConfig(), seed=0)
     live = Catalog(bundle, index)

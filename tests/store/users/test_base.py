@@ -26,14 +26,14 @@ def record_of(store: LiveUsers, user_id: str, stored: UserRecord | None = None) 
     return user.over(stored, DATA)
 
 
-def test_nothing_is_stored_at_first(store: LiveUsers) -> None:
+def test_a_new_store_is_empty(store: LiveUsers) -> None:
     assert store.get(["a", "b"]) == {}
     assert store.get([]) == {}
     assert store.ids() == []
     assert store.sequence() == 0
 
 
-def test_an_interaction_is_the_latest_of_the_history_and_seen(store: LiveUsers) -> None:
+def test_an_interaction_is_added_to_history_and_seen_items(store: LiveUsers) -> None:
     assert store.write([took("u", "i1"), took("u", "i2"), took("v", "i1")]) == 3
     assert record_of(store, "u") == UserRecord({}, ("i2", "i1"), ("i2", "i1"))
     assert record_of(store, "u", STORED) == UserRecord(
@@ -44,7 +44,7 @@ def test_an_interaction_is_the_latest_of_the_history_and_seen(store: LiveUsers) 
     assert record_of(store, "v") == UserRecord({}, ("i1",), ("i1",))
 
 
-def test_an_interaction_with_a_time_goes_where_that_puts_it(store: LiveUsers) -> None:
+def test_a_timed_interaction_is_inserted_in_order(store: LiveUsers) -> None:
     store.write([took("u", "at 20", 20.0), took("u", "at 10", 10.0), took("u", "at 30", 30), took("u", "at 20 too", 20.0)])
     store.write([took("u", "now"), took("u", "at 15", 15.0)])
     record = record_of(store, "u")
@@ -52,7 +52,7 @@ def test_an_interaction_with_a_time_goes_where_that_puts_it(store: LiveUsers) ->
     assert record.history == ("now", "at 30", "at 20 too", "at 20", "at 15", "at 10")
 
 
-def test_what_comes_without_a_time_is_the_latest_whatever_the_clock_says(store: LiveUsers) -> None:
+def test_an_untimed_interaction_is_the_latest_regardless_of_the_clock(store: LiveUsers) -> None:
     store.write([took("u", "far ahead", 4e12)])
     store.write([took("u", "next")])
     store.write([took("u", "last")])
@@ -61,7 +61,7 @@ def test_what_comes_without_a_time_is_the_latest_whatever_the_clock_says(store: 
     assert record.history == ("last", "next", "far ahead")
 
 
-def test_a_user_who_is_put_is_known_by_that_alone(store: LiveUsers) -> None:
+def test_putting_a_user_replaces_everything(store: LiveUsers) -> None:
     store.write([took("u", "i1")])
     store.write([UserPut("u", {"age": 31, "zip": None}, ("h1", "h2"), ("s1",))])
     for stored in (None, STORED):
@@ -70,7 +70,7 @@ def test_a_user_who_is_put_is_known_by_that_alone(store: LiveUsers) -> None:
     assert record_of(store, "u", STORED) == UserRecord({"age": 31}, ("i2", "h1", "h2"), ("i2", "h1", "h2", "s1"))
 
 
-def test_an_upsert_changes_what_it_names(store: LiveUsers) -> None:
+def test_an_upsert_changes_only_the_given_columns(store: LiveUsers) -> None:
     store.write([UserUpsert("u", {"age": 31}, None, None)])
     assert record_of(store, "u", STORED) == UserRecord({"age": 31, "zip": "00001"}, STORED.history, STORED.seen)
     store.write([UserUpsert("u", {"zip": None, "tags": ["x", None]}, None, None)])
@@ -85,7 +85,7 @@ def test_an_upsert_changes_what_it_names(store: LiveUsers) -> None:
     assert record_of(store, "u", STORED) == UserRecord({"age": 31, "tags": ["x", None]}, (), ())
 
 
-def test_a_deleted_user_is_not_known_whatever_a_bundle_holds(store: LiveUsers) -> None:
+def test_a_deleted_user_is_unknown_even_if_in_the_bundle(store: LiveUsers) -> None:
     store.write([took("u", "i1"), UserDelete("u"), UserDelete("never there")])
     assert record_of(store, "u", STORED) is None
     assert record_of(store, "never there", STORED) is None
@@ -95,7 +95,7 @@ def test_a_deleted_user_is_not_known_whatever_a_bundle_holds(store: LiveUsers) -
     assert record_of(store, "never there", STORED) == UserRecord({"age": 1}, (), ())
 
 
-def test_others_see_it_on_their_next_read(open_store: Open) -> None:
+def test_other_processes_see_changes_on_the_next_read(open_store: Open) -> None:
     writer, reader = open_store(), open_store()
     for number in range(20):
         assert "u" in reader.get(["u"]) or number == 0
@@ -108,7 +108,7 @@ def test_others_see_it_on_their_next_read(open_store: Open) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD_IDS)
-def test_ids_come_back_as_they_were(open_store: Open, odd: str) -> None:
+def test_ids_round_trip_exactly(open_store: Open, odd: str) -> None:
     open_store().write([UserPut(odd, {"text": odd}, (odd,), (odd + "x",)), took(odd, odd + "y")], key="k")
     store = open_store()
     assert record_of(store, odd) == UserRecord({"text": odd}, (odd + "y", odd), (odd + "y", odd, odd + "x"))
@@ -116,7 +116,7 @@ def test_ids_come_back_as_they_were(open_store: Open, odd: str) -> None:
     assert store.get(["another", odd]).keys() == {odd}
 
 
-def test_users_are_listed_in_order_page_by_page(store: LiveUsers) -> None:
+def test_users_are_listed_in_order_in_pages(store: LiveUsers) -> None:
     named = [f"u{number:03}" for number in range(25)] + ["é", "z", "\U0001f600"]
     store.write([took(one, "i") for one in reversed(named)])
     store.write([UserDelete("u003")])
@@ -129,7 +129,7 @@ def test_users_are_listed_in_order_page_by_page(store: LiveUsers) -> None:
     assert pages == expected
 
 
-def test_a_batch_that_is_sent_again_is_carried_out_once(open_store: Open) -> None:
+def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
     store = open_store()
     batch: list[UserChange] = [took("u", "i1"), UserUpsert("v", {"b": 1, "a": 2}, None, None)]
     assert store.write(batch, "one") == 2
@@ -148,7 +148,7 @@ def test_a_batch_that_is_sent_again_is_carried_out_once(open_store: Open) -> Non
     assert store.write([took("u", "i1")]) == 4  # without a key they are two
 
 
-def test_a_batch_is_the_same_whatever_bundle_is_served_when_it_is_sent_again(store: LiveUsers) -> None:
+def test_a_retried_batch_is_recognised_with_any_served_bundle(store: LiveUsers) -> None:
     first, again = InteractionEvent("u", "i1", None, "old data"), InteractionEvent("u", "i1", None, "new data")
     assert store.write([first], "one") == store.write([again], "one") == 1
     assert store.get(["u"])["u"].taken == ("i1",)
@@ -168,7 +168,7 @@ def _drawn(rng: random.Random) -> UserChange:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_is_written_it_holds_what_a_dictionary_would(open_store: Open, seed: int) -> None:
+def test_the_store_behaves_like_a_dictionary(open_store: Open, seed: int) -> None:
     rng, stores = random.Random(seed), [open_store(), open_store()]
     held: dict[str, LiveUser] = {}
     keys: dict[str, tuple[list[UserChange], int]] = {}
@@ -192,7 +192,7 @@ def test_whatever_is_written_it_holds_what_a_dictionary_would(open_store: Open, 
         assert store.sequence() == written
 
 
-def test_many_writers_of_one_user_lose_nothing(open_store: Open) -> None:
+def test_concurrent_writes_of_one_user_are_not_lost(open_store: Open) -> None:
     stores = [open_store() for _ in range(4)]
     start = Barrier(4)
 
@@ -230,7 +230,7 @@ def test_a_closed_store_opens_again(store: LiveUsers) -> None:
     assert store.get(["u"]).keys() == {"u"}
 
 
-def test_a_user_with_much_behind_them_stays_bounded(store: LiveUsers) -> None:
+def test_the_size_of_a_record_is_bounded(store: LiveUsers) -> None:
     for start in range(0, 12_000, 1000):
         store.write([took("u", f"i{number}") for number in range(start, start + 1000)])
     user = store.get(["u"])["u"]

@@ -31,7 +31,7 @@ def items_of(dataset: Dataset, user: int, splits: tuple[int, ...] = (0, 1, 2)) -
     return dataset.items["item_id"].gather(events["item"]).to_list()[::-1]
 
 
-def test_every_user_comes_back(users: SqliteUsers, tiny_dataset: Dataset) -> None:
+def test_every_user_round_trips(users: SqliteUsers, tiny_dataset: Dataset) -> None:
     assert len(users) == len(tiny_dataset.users)
     for row, values in enumerate(tiny_dataset.users.iter_rows(named=True)):
         record = users.get(values.pop("user_id"))
@@ -42,12 +42,12 @@ def test_every_user_comes_back(users: SqliteUsers, tiny_dataset: Dataset) -> Non
         assert record.seen == tuple(dict.fromkeys(items))
 
 
-def test_a_stranger_is_none(users: SqliteUsers) -> None:
+def test_an_unknown_user_is_none(users: SqliteUsers) -> None:
     for user_id in ("nobody", "", "u1\0", "' OR 1=1 --"):
         assert users.get(user_id) is None
 
 
-def test_parts_of_the_split_may_be_left_out(tiny_dataset: Dataset, tmp_path: Path) -> None:
+def test_parts_of_the_split_can_be_excluded(tiny_dataset: Dataset, tmp_path: Path) -> None:
     write_user_store(tmp_path / "users.sqlite", tiny_dataset, (TRAIN,))
     store = SqliteUsers(tmp_path / "users.sqlite")
     record = store.get("u3")
@@ -56,33 +56,33 @@ def test_parts_of_the_split_may_be_left_out(tiny_dataset: Dataset, tmp_path: Pat
     assert record.history == tuple(items_of(tiny_dataset, 3, (TRAIN,))[:50])
 
 
-def test_a_sample_is_of_different_users_and_repeats_with_its_seed(users: SqliteUsers) -> None:
+def test_a_sample_has_distinct_users_and_is_deterministic(users: SqliteUsers) -> None:
     everyone = users.sample(1000, 1)
     assert len(set(everyone)) == len(everyone) == len(users)
     assert users.sample(4, 2) == users.sample(4, 2) != users.sample(4, 3)
     assert len(set(users.sample(4, 2))) == 4
 
 
-def test_threads_ask_at_once(users: SqliteUsers) -> None:
+def test_threads_read_concurrently(users: SqliteUsers) -> None:
     ids = users.sample(1000, 0) * 20
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(users.get, ids)) == [users.get(one) for one in ids]
 
 
-def test_there_are_no_more_connections_than_were_needed_at_once(users: SqliteUsers) -> None:
+def test_there_are_no_more_connections_than_concurrent_reads(users: SqliteUsers) -> None:
     for _ in range(5):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(users.get, ["u1"] * 50))
     assert len(users._idle) <= 4
 
 
-def test_closed_users_say_so(users: SqliteUsers) -> None:
+def test_reading_a_closed_store_is_an_error(users: SqliteUsers) -> None:
     users.close()
     with pytest.raises(BundleError, match="closed"):
         users.get("u1")
 
 
-def test_values_keep_their_written_form(tiny_dataset: Dataset, tmp_path: Path) -> None:
+def test_values_keep_their_text_form(tiny_dataset: Dataset, tmp_path: Path) -> None:
     table = pl.DataFrame(
         {
             "user_id": ["é\0'", "b"],
@@ -126,7 +126,7 @@ def test_the_file_is_never_written(users: SqliteUsers, tmp_path: Path) -> None:
         users._ask("DELETE FROM users", ())
 
 
-def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="the users cannot be read"):
         SqliteUsers(tmp_path / "missing")
     (tmp_path / "text").write_text("no database " * 1000)
@@ -137,7 +137,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
         SqliteUsers(tmp_path / "empty")
 
 
-def test_all_records_come_in_the_order_of_writing(users: SqliteUsers, tiny_dataset: Dataset) -> None:
+def test_records_are_iterated_in_write_order(users: SqliteUsers, tiny_dataset: Dataset) -> None:
     records = list(users.records())
     assert [user_id for user_id, _ in records] == tiny_dataset.users["user_id"].to_list()
     assert all(record == users.get(user_id) for user_id, record in records)

@@ -20,7 +20,7 @@ def opened(clock: Clock) -> Breaker:
     return breaker
 
 
-def test_it_stays_closed_while_calls_succeed_now_and_then() -> None:
+def test_the_breaker_stays_closed_while_some_calls_succeed() -> None:
     breaker = Breaker(failures=3, clock=Clock())
     for outcome in "ffsffsffs":
         assert breaker.admits()
@@ -28,7 +28,7 @@ def test_it_stays_closed_while_calls_succeed_now_and_then() -> None:
         assert breaker.state == "closed"
 
 
-def test_failures_in_a_row_open_it_for_a_pause() -> None:
+def test_consecutive_failures_open_the_breaker() -> None:
     clock = Clock()
     breaker = opened(clock)
     assert breaker.state == "open"
@@ -36,7 +36,7 @@ def test_failures_in_a_row_open_it_for_a_pause() -> None:
     assert not breaker.admits()
 
 
-def test_half_open_it_lets_one_call_through() -> None:
+def test_a_half_open_breaker_permits_one_call() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 1
@@ -45,7 +45,7 @@ def test_half_open_it_lets_one_call_through() -> None:
     assert not breaker.admits()
 
 
-def test_a_call_that_succeeds_closes_it() -> None:
+def test_a_successful_call_closes_the_breaker() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 1
@@ -57,7 +57,7 @@ def test_a_call_that_succeeds_closes_it() -> None:
     assert breaker.state == "closed"
 
 
-def test_a_call_that_fails_opens_it_again() -> None:
+def test_a_failed_call_opens_the_breaker_again() -> None:
     clock = Clock()
     breaker = opened(clock)
     for _ in range(5):
@@ -68,7 +68,7 @@ def test_a_call_that_fails_opens_it_again() -> None:
         assert not breaker.admits()
 
 
-def test_a_call_of_which_nothing_is_heard_does_not_hold_it_half_open() -> None:
+def test_a_lost_call_does_not_keep_the_breaker_half_open() -> None:
     clock = Clock()
     breaker = opened(clock)
     clock.now += 1
@@ -77,7 +77,7 @@ def test_a_call_of_which_nothing_is_heard_does_not_hold_it_half_open() -> None:
     assert breaker.admits()
 
 
-def test_of_many_threads_one_is_let_through() -> None:
+def test_one_of_many_threads_is_permitted() -> None:
     clock = Clock()
     for _ in range(20):
         breaker = opened(clock)

@@ -40,16 +40,16 @@ def history(user: LiveUser, stored: str, data: str) -> str:
         ("cba", "czy", "cbaczy"),  # no run: they may be others
     ],
 )
-def test_what_the_data_of_a_later_bundle_hold_is_not_there_twice(taken: str, stored: str, expected: str) -> None:
+def test_interactions_contained_in_a_later_bundle_are_not_duplicated(taken: str, stored: str, expected: str) -> None:
     assert history(after(taken), stored, "new") == expected
 
 
 @pytest.mark.parametrize(("taken", "stored"), [("cba", "azy"), ("a", "a"), ("aa", "aa"), ("cba", "cba")])
-def test_over_the_bundle_that_was_served_they_are_on_top(taken: str, stored: str) -> None:
+def test_changes_are_applied_on_top_of_the_served_bundle(taken: str, stored: str) -> None:
     assert history(after(taken, "same"), stored, "same") == taken + stored
 
 
-def test_those_that_came_since_the_data_changed_are_on_top_of_what_came_before() -> None:
+def test_newer_changes_are_on_top_of_older_ones() -> None:
     user = after("ba", "old")
     for number, item in enumerate("ab"):
         user = InteractionEvent("u", item, 10.0 + number, "new").after(user, 0.0)
@@ -57,13 +57,13 @@ def test_those_that_came_since_the_data_changed_are_on_top_of_what_came_before()
     assert history(user, "zy", "old") == "babazy"  # and so they are after going back
 
 
-def test_a_history_that_was_given_is_nobody_elses() -> None:
+def test_a_given_history_replaces_that_of_the_bundle() -> None:
     user = UserUpsert("u", {}, ("b", "a"), None).after(None, 0.0)
     user = InteractionEvent("u", "c", None, "old").after(user, 0.0)
     assert history(user, "cbazy", "new") == "cba"
 
 
-def test_the_form_in_which_it_is_kept_gives_it_back() -> None:
+def test_the_stored_form_round_trips() -> None:
     users = [
         LiveUser(),
         GONE,
@@ -79,18 +79,18 @@ def test_the_form_in_which_it_is_kept_gives_it_back() -> None:
     "raw",
     [b"", b"{", b"[]", b"1", b"{}", b'{"format": 1}', GONE.to_json().replace(b'"times":[]', b'"times":[1]')],
 )
-def test_what_cannot_be_read_is_said(raw: bytes) -> None:
+def test_unreadable_data_are_reported(raw: bytes) -> None:
     with pytest.raises(StoreError, match="cannot be read"):
         LiveUser.from_json(raw)
 
 
-def test_a_newer_form_is_said() -> None:
+def test_a_newer_format_is_reported() -> None:
     newer = orjson.dumps({**orjson.loads(GONE.to_json()), "format": 2})
     with pytest.raises(StoreError, match="Upgrade"):
         LiveUser.from_json(newer)
 
 
-def test_histories_and_seen_items_are_bounded_and_the_latest_stay() -> None:
+def test_histories_and_seen_items_keep_the_latest() -> None:
     long = tuple(f"i{number}" for number in range(MOST_HISTORY + MOST_SEEN + 5))
     put = UserPut("u", {}, long, ("last",)).after(None, 0.0)
     assert put.history == long[:MOST_HISTORY]
@@ -102,7 +102,7 @@ def test_histories_and_seen_items_are_bounded_and_the_latest_stay() -> None:
     assert record.history == ("latest", *long[: MOST_HISTORY - 1])
 
 
-def test_interactions_stay_in_order_of_time_and_then_of_arrival() -> None:
+def test_interactions_are_ordered_by_time_then_arrival() -> None:
     user: LiveUser | None = None
     for item, time in (("a", 5.0), ("b", 5.0), ("c", 1.0), ("d", None), ("e", 9.0)):
         user = InteractionEvent("u", item, time, "d").after(user, 7.0)

@@ -31,7 +31,7 @@ def remove(path: Path) -> None:
         file.unlink()
 
 
-def test_a_removed_file_is_noticed_until_the_loss_is_accepted(path: Path, users: SqliteLiveUsers) -> None:
+def test_a_removed_file_is_reported_until_accepted(path: Path, users: SqliteLiveUsers) -> None:
     remove(path)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
@@ -43,7 +43,7 @@ def test_a_removed_file_is_noticed_until_the_loss_is_accepted(path: Path, users:
         assert one.error() == ""
 
 
-def test_an_older_copy_that_is_put_back_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
+def test_a_restored_older_copy_is_reported(path: Path, users: SqliteLiveUsers) -> None:
     source, target = sqlite3.connect(path), sqlite3.connect(path.with_name("copy"))
     source.backup(target)
     target.close()
@@ -57,9 +57,7 @@ def test_an_older_copy_that_is_put_back_is_noticed(path: Path, users: SqliteLive
     assert "up to 4 are missing" in SqliteLiveUsers(path).error()
 
 
-def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_whole(
-    path: Path, users: SqliteLiveUsers, tmp_path: Path
-) -> None:
+def test_a_copy_without_wal_is_reported_unless_checkpointed(path: Path, users: SqliteLiveUsers, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("*-wal", "*-shm")
     shutil.copytree(path.parent, tmp_path / "partly", ignore=ignored)
     assert "replaced or cut short" in SqliteLiveUsers(tmp_path / "partly" / USERS_LIVE).error()
@@ -70,7 +68,7 @@ def test_a_copy_without_the_wal_file_is_noticed_and_one_after_a_checkpoint_is_wh
     assert whole.get(["u"])["u"].taken == ("c", "b", "a")
 
 
-def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, users: SqliteLiveUsers) -> None:
+def test_an_unreadable_mark_is_reported_until_removed(path: Path, users: SqliteLiveUsers) -> None:
     (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith(f"{USERS_MARK} was damaged (it is empty)")
@@ -83,7 +81,7 @@ def test_a_mark_that_cannot_be_read_is_told_of_until_it_is_removed(path: Path, u
         assert one.get(["u"])["u"].taken == ("d", "c", "b", "a")
 
 
-def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
+def test_a_format_1_file_gets_an_identity(path: Path) -> None:
     opened = SqliteLiveUsers(path)
     opened.write([InteractionEvent("u", "a", 1.0, "d")])
     opened.close()
@@ -100,7 +98,7 @@ def test_a_file_of_format_1_gets_an_identity(path: Path) -> None:
     assert again.error() == ""
 
 
-def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
+def test_a_write_between_reading_mark_and_file_is_not_a_loss(
     path: Path, users: SqliteLiveUsers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, read = SqliteLiveUsers(path), SqliteLiveUsers._state
@@ -116,7 +114,7 @@ def test_a_write_between_the_looks_at_the_mark_and_at_the_file_is_no_loss(
     assert users.sequence() == 4
 
 
-def test_an_older_copy_of_the_same_size_written_over_the_open_file_is_noticed(path: Path, users: SqliteLiveUsers) -> None:
+def test_an_older_copy_of_equal_size_over_the_open_file_is_reported(path: Path, users: SqliteLiveUsers) -> None:
     users.checkpoint()
     before = path.read_bytes()
     users.write([InteractionEvent("u", "d", 2.0, "d")])

@@ -52,7 +52,7 @@ def items_of(recommender: Recommender, request: Request) -> list[tuple[str, floa
     return [(item.item_id, item.score) for item in recommender.recommend(request).items]
 
 
-def test_what_changes_is_in_the_next_answer_as_if_the_request_had_said_it(live: Recommender, recommender: Recommender) -> None:
+def test_changes_take_effect_in_the_next_answer(live: Recommender, recommender: Recommender) -> None:
     before = record_of(live, "u1")
     first, second = [item for item, _ in items_of(live, Request("u1", n=2))]
     receipt = live.users.log_interactions([Interaction("u1", first), Interaction("u1", second)])
@@ -67,7 +67,7 @@ def test_what_changes_is_in_the_next_answer_as_if_the_request_had_said_it(live: 
     assert items_of(live, Request("u2", n=100)) == items_of(recommender, Request("u2", n=100))
 
 
-def test_a_request_says_more_than_what_is_stored(live: Recommender, recommender: Recommender) -> None:
+def test_request_values_override_stored_ones(live: Recommender, recommender: Recommender) -> None:
     live.users.put(User("u1", {"age": 20}, ["i1"], ["i2"]))
     own = replace(Request("u1", n=100), features={"age": 40}, history=("i3",))
     expected = replace(own, features={"age": 40, "gender": None, "zip": None}, exclude=("i1", "i2"), exclude_seen=False)
@@ -87,7 +87,7 @@ def test_a_new_user_is_known_and_a_deleted_one_is_not(live: Recommender, recomme
     assert live.users.get("u1") is None
 
 
-def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_reads_users_once_and_equals_single_requests(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     live.users.log_interactions([Interaction("u1", "i0"), Interaction("new", "i1")])
     requests = [Request(user, n=5) for user in ("u1", "new", None, "u2", "stranger", "u1")]
     expected = [live.recommend(request) for request in requests]
@@ -115,14 +115,14 @@ def test_a_batch_asks_once_and_answers_as_one_by_one(live: Recommender, monkeypa
         (User("u", {}, None, ["\ud800"]), "/users/1/seen/0"),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_is_written(root: Path, live: Recommender, user: User, where: str) -> None:
+def test_invalid_changes_are_named_and_nothing_is_written(root: Path, live: Recommender, user: User, where: str) -> None:
     with pytest.raises(RequestError) as raised:
         live.users.upsert([User("good", {"age": 1}), user])
     assert raised.value.where == where
     assert not (root / USERS_LIVE).exists()
 
 
-def test_a_misspelt_column_is_guessed(live: Recommender) -> None:
+def test_a_misspelt_column_gets_a_suggestion(live: Recommender) -> None:
     with pytest.raises(RequestError, match="Did you mean 'gender'"):
         live.users.put(User("u", {"gendr": "f"}))
 
@@ -137,21 +137,21 @@ def test_a_misspelt_column_is_guessed(live: Recommender) -> None:
         (Interaction("u", "i", "now"), "/interactions/1/time"),  # type: ignore[arg-type]
     ],
 )
-def test_an_interaction_that_is_none_is_named(root: Path, live: Recommender, interaction: Interaction, where: str) -> None:
+def test_an_invalid_interaction_is_named(root: Path, live: Recommender, interaction: Interaction, where: str) -> None:
     with pytest.raises(RequestError) as raised:
         live.users.log_interactions([Interaction("u", "i"), interaction])
     assert raised.value.where == where
     assert not (root / USERS_LIVE).exists()
 
 
-def test_values_of_every_kind_are_kept_as_they_are_read(live: Recommender, recommender: Recommender) -> None:
+def test_values_of_every_kind_are_stored_in_canonical_form(live: Recommender, recommender: Recommender) -> None:
     for value in (31, 31.0, True, 0.5):
         live.users.upsert([User("u1", {"age": value, "zip": datetime.date(2026, 1, 31), "gender": Decimal(value)})])
         expected = Request("u1", features={"age": value, "zip": "2026-01-31", "gender": value}, n=100)
         assert items_of(live, Request("u1", n=100)) == items_of(recommender, expected)
 
 
-def test_a_key_is_the_name_of_one_change(live: Recommender) -> None:
+def test_an_idempotency_key_identifies_one_change(live: Recommender) -> None:
     before = record_of(live, "u1").history
     for _ in range(3):
         assert live.users.log_interactions([Interaction("u1", "i1")], key="k").sequence == 1
@@ -160,12 +160,12 @@ def test_a_key_is_the_name_of_one_change(live: Recommender) -> None:
         live.users.delete(["u1"], key="k")
 
 
-def test_no_changes_are_none(root: Path, live: Recommender) -> None:
+def test_an_empty_batch_changes_nothing(root: Path, live: Recommender) -> None:
     assert live.users.upsert([]) == live.users.log_interactions([]) == live.users.delete([]) == (0, 0)
     assert not (root / USERS_LIVE).exists()
 
 
-def test_one_bundle_by_itself_has_nothing_that_changes(root: Path) -> None:
+def test_a_single_bundle_cannot_be_changed(root: Path) -> None:
     recommender = Recommender.load(resolve(root))
     assert not recommender.users.writable
     with pytest.raises(StoreError, match="no store of users"):
@@ -174,7 +174,7 @@ def test_one_bundle_by_itself_has_nothing_that_changes(root: Path) -> None:
     assert not list(root.rglob("*" + USERS_LIVE))
 
 
-def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: Recommender) -> None:
+def test_compaction_and_rebuilds_keep_user_changes(root: Path, live: Recommender) -> None:
     live.users.log_interactions([Interaction("u1", "fresh"), Interaction("new", "i1")])
     live.items.upsert({"fresh": {"category": "c1"}})
     before = [record_of(live, user) for user in ("u1", "new")]
@@ -185,7 +185,7 @@ def test_compaction_and_rebuilt_bundles_keep_what_has_changed(root: Path, live: 
     again.close()
 
 
-def test_what_has_changed_is_left_out_where_the_bundle_is_what_counts(root: Path, live: Recommender) -> None:
+def test_checks_of_a_bundle_ignore_user_changes(root: Path, live: Recommender) -> None:
     live.users.log_interactions([Interaction("u1", "i1"), Interaction("new", "i1")])
     live.users.delete(["u2"])
     alone = Recommender.load(root, users=None)
@@ -199,7 +199,7 @@ def test_what_has_changed_is_left_out_where_the_bundle_is_what_counts(root: Path
     alone.close()
 
 
-def test_nothing_that_users_hold_keeps_a_catalogue_from_being_published(root: Path, live: Recommender) -> None:
+def test_user_data_never_prevents_a_publication(root: Path, live: Recommender) -> None:
     store = SqliteLiveUsers(root / USERS_LIVE)
     store.write([UserUpsert(f"u{number}", {"age": ["a", "list"]}, None, None) for number in range(12)])
     store.close()
@@ -212,7 +212,7 @@ def test_nothing_that_users_hold_keeps_a_catalogue_from_being_published(root: Pa
     assert report.overlap > 0
 
 
-def test_a_bundle_of_later_data_does_not_count_interactions_twice(tmp_path: Path) -> None:
+def test_a_later_bundle_does_not_count_interactions_twice(tmp_path: Path) -> None:
     write_tiny_tables(tmp_path)
     config = parse_config(TINY)
 
@@ -242,7 +242,7 @@ def test_a_bundle_of_later_data_does_not_count_interactions_twice(tmp_path: Path
     second.close()
 
 
-def test_values_that_another_model_cannot_read_are_passed_over_and_said(root: Path, live: Recommender) -> None:
+def test_values_unreadable_by_another_model_are_skipped_and_reported(root: Path, live: Recommender) -> None:
     store = SqliteLiveUsers(root / USERS_LIVE)
     store.write([UserUpsert("u1", {"age": ["a", "list"], "colour": "red", "zip": 7}, None, None)])
     answer = live.recommend(Request("u1", n=100))
@@ -256,7 +256,9 @@ def test_values_that_another_model_cannot_read_are_passed_over_and_said(root: Pa
     store.close()
 
 
-def test_what_cannot_be_read_is_said_and_the_bundle_answers(root: Path, live: Recommender, recommender: Recommender) -> None:
+def test_an_unreadable_record_is_reported_and_the_bundle_is_used(
+    root: Path, live: Recommender, recommender: Recommender
+) -> None:
     (root / USERS_LIVE).write_bytes(b"no database " * 1000)
     answer = live.recommend(Request("u1", n=100))
     assert [(one.part, "not known" in one.reason) for one in answer.degraded] == [("users", True)]
@@ -268,7 +270,7 @@ def test_what_cannot_be_read_is_said_and_the_bundle_answers(root: Path, live: Re
         live.users.log_interactions([Interaction("u1", "i1")])
 
 
-def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommender) -> None:
+def test_a_store_passed_by_the_caller_stays_open(root: Path, recommender: Recommender) -> None:
     store = RedisLiveUsers(f"redis://127.0.0.1:{free_port()}/0", read_seconds=1)
     loaded = Recommender.load(root, users=store)
     answers = loaded.recommend_batch([Request("u1", n=100), Request(n=3), Request("u1", n=100)])
@@ -281,7 +283,7 @@ def test_a_store_of_the_callers_own_stays_open(root: Path, recommender: Recommen
     store.close()
 
 
-def test_requests_and_changes_at_once(live: Recommender) -> None:
+def test_requests_and_changes_run_concurrently(live: Recommender) -> None:
     def work(thread: int) -> None:
         for number in range(20):
             live.users.log_interactions([Interaction(f"w{thread}", f"i{number % 15}")])
@@ -294,7 +296,7 @@ def test_requests_and_changes_at_once(live: Recommender) -> None:
         list(pool.map(work, range(6)))
 
 
-def test_the_bundle_itself_is_never_written(root: Path, live: Recommender) -> None:
+def test_user_changes_do_not_write_to_the_bundle(root: Path, live: Recommender) -> None:
     stored = resolve(root) / files.USERS
     before = stored.read_bytes()
     live.users.log_interactions([Interaction("u1", "i1")])

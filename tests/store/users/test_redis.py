@@ -71,7 +71,7 @@ FAULTS = ["refuse", "reset", "hang", "slow", "trickle"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_said_opens_the_breaker_and_heals(proxy: Proxy, through: Through, fault: str) -> None:
+def test_a_fault_is_reported_opens_the_breaker_and_recovers(proxy: Proxy, through: Through, fault: str) -> None:
     store = through(0.15)
     store.write(took("i1"))
     assert items_of(store) == ["i1"]
@@ -95,7 +95,7 @@ def test_a_fault_is_said_opens_the_breaker_and_heals(proxy: Proxy, through: Thro
     assert store.write(took("i2")) == 2
 
 
-def test_an_answer_that_comes_too_late_counts_as_none(proxy: Proxy, through: Through) -> None:
+def test_a_late_reply_counts_as_a_failure(proxy: Proxy, through: Through) -> None:
     store = through(0.15)
     store.write(took("i1"))
     proxy.delay, proxy.mode = 0.003, "trickle"  # each byte comes in time, all of them do not
@@ -104,7 +104,7 @@ def test_an_answer_that_comes_too_late_counts_as_none(proxy: Proxy, through: Thr
     assert store.breaker.state == "open"
 
 
-def test_nobody_waits_much_longer_than_the_budget(proxy: Proxy, through: Through) -> None:
+def test_requests_wait_at_most_the_time_budget(proxy: Proxy, through: Through) -> None:
     store = through(0.15, failures=1000)
     store.write(took("i1"))
     for fault in ("hang", "slow"):
@@ -116,7 +116,7 @@ def test_nobody_waits_much_longer_than_the_budget(proxy: Proxy, through: Through
         assert time.monotonic() - start < 5  # a budget of 0.75 s on a busy machine; a slow answer takes 2 s each
 
 
-def test_a_service_that_flaps_is_used_while_it_is_there(proxy: Proxy, through: Through) -> None:
+def test_a_flapping_store_is_used_while_available(proxy: Proxy, through: Through) -> None:
     store = through(0.5)
     store.write(took("i1"))
     stop = threading.Event()
@@ -148,7 +148,7 @@ def test_a_service_that_flaps_is_used_while_it_is_there(proxy: Proxy, through: T
     assert healed(store) == ["i1"]
 
 
-def test_connections_that_were_cut_while_idle_are_made_anew(redis: RedisServer, proxy: Proxy, through: Through) -> None:
+def test_idle_connections_that_were_closed_are_reopened(redis: RedisServer, proxy: Proxy, through: Through) -> None:
     store = through()
     store.write(took("i1"))
     proxy.mode = "reset"
@@ -158,7 +158,7 @@ def test_connections_that_were_cut_while_idle_are_made_anew(redis: RedisServer, 
 
 
 @pytest.mark.parametrize("fault", ["hang", "slow", "reset"])
-def test_a_write_of_which_nothing_was_heard_can_be_sent_again(proxy: Proxy, through: Through, fault: str) -> None:
+def test_a_write_without_a_reply_can_be_retried(proxy: Proxy, through: Through, fault: str) -> None:
     store, other = through(0.1, failures=1000), through(5.0)
     store.write(took("i1"))
     proxy.mode = fault
@@ -193,7 +193,7 @@ def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
     assert len(set(held)) == len(held) <= len(acknowledged) + 3  # the last of each life may be there or not
 
 
-def test_a_full_redis_is_said_and_read_on(tmp_path: Path) -> None:
+def test_a_full_redis_is_reported_and_still_read(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
         store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5)
         store.write(took("i1"))
@@ -206,7 +206,7 @@ def test_a_full_redis_is_said_and_read_on(tmp_path: Path) -> None:
         store.close()
 
 
-def test_a_redis_that_takes_no_writes_is_said(tmp_path: Path) -> None:
+def test_a_read_only_redis_is_reported(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes") as server:
         store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5)
         with pytest.raises(StoreError, match="cannot be written") as raised:
@@ -217,7 +217,7 @@ def test_a_redis_that_takes_no_writes_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("appendonly", "said"), [("yes", False), ("no", True)])
-def test_a_redis_that_may_forget_is_told_of(tmp_path: Path, appendonly: str, said: bool) -> None:
+def test_a_redis_without_durability_is_reported(tmp_path: Path, appendonly: str, said: bool) -> None:
     with redis_server(tmp_path / "redis", "--appendonly", appendonly) as server:
         store = RedisLiveUsers(server.url, read_seconds=5)
         assert ("appendonly yes" in store.durability_warning()) is said
@@ -245,7 +245,7 @@ def test_a_redis_that_is_a_cache_is_reported(tmp_path: Path, policy: str, limit:
     assert (policy in caution) == bool(said)
 
 
-def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_and_never_shown(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--requirepass", "right") as server:
         for url in (server.url, server.url.replace("//", "//:wr0ng@")):
             store = RedisLiveUsers(url, read_seconds=5)
@@ -258,7 +258,7 @@ def test_a_wrong_password_is_said_and_never_shown(tmp_path: Path) -> None:
         store.close()
 
 
-def test_others_who_write_all_the_while_are_not_waited_for_for_ever(
+def test_constant_concurrent_writes_end_in_a_timeout(
     redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
@@ -279,7 +279,7 @@ def test_others_who_write_all_the_while_are_not_waited_for_for_ever(
     other.close()
 
 
-def test_a_record_that_cannot_be_read_is_said(redis: RedisServer, tmp_path: Path) -> None:
+def test_an_unreadable_record_is_reported(redis: RedisServer, tmp_path: Path) -> None:
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
     store._read("SET", store._user("u"), b"{")
     with pytest.raises(StoreError, match="cannot be read"):
@@ -290,7 +290,7 @@ def test_a_record_that_cannot_be_read_is_said(redis: RedisServer, tmp_path: Path
     store.close()
 
 
-def test_no_more_connections_than_were_needed_at_once(redis: RedisServer, tmp_path: Path) -> None:
+def test_the_pool_has_no_more_connections_than_concurrent_calls(redis: RedisServer, tmp_path: Path) -> None:
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: store.get(["u"]), range(200)))
@@ -299,13 +299,13 @@ def test_no_more_connections_than_were_needed_at_once(redis: RedisServer, tmp_pa
 
 
 @pytest.mark.parametrize("setting", ["", "sqlit", "http://here", "redis:/here", "redis://here:port", "localhost:6379"])
-def test_a_setting_that_is_none_is_refused(setting: str, tmp_path: Path) -> None:
+def test_an_invalid_setting_is_refused(setting: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         open_live_users(setting, tmp_path)
     assert raised.value.where == "users"
 
 
-def test_settings_name_their_stores(tmp_path: Path) -> None:
+def test_settings_select_the_store(tmp_path: Path) -> None:
     assert open_live_users("sqlite", None) is None
     assert isinstance(open_live_users("sqlite", tmp_path), SqliteLiveUsers)
     for root in (None, tmp_path):
@@ -313,9 +313,7 @@ def test_settings_name_their_stores(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_redis_that_was_emptied_while_nothing_ran_is_noticed_until_that_is_accepted(
-    redis: RedisServer, tmp_path: Path
-) -> None:
+def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisServer, tmp_path: Path) -> None:
     prefix, mark = f"{tmp_path.name}:", Mark(tmp_path / USERS_REDIS_MARK)
 
     def opened() -> RedisLiveUsers:
@@ -351,7 +349,7 @@ def test_a_redis_that_was_emptied_while_nothing_ran_is_noticed_until_that_is_acc
     assert opened().error().startswith("users.redis.mark was damaged")
 
 
-def test_a_redis_that_was_emptied_or_set_back_is_noticed(redis: RedisServer, tmp_path: Path) -> None:
+def test_an_emptied_or_restored_redis_is_reported(redis: RedisServer, tmp_path: Path) -> None:
     store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
     assert store.error() == ""
     store.write(took("i1", "i2"))

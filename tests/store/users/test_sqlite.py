@@ -47,14 +47,14 @@ def items_of(store: SqliteLiveUsers, user_id: str = "u") -> list[str]:
     return list(store.get([user_id])[user_id].taken)
 
 
-def test_without_a_change_there_is_no_file(path: Path) -> None:
+def test_there_is_no_file_before_the_first_change(path: Path) -> None:
     store = SqliteLiveUsers(path)
     assert store.get(["u"]) == {}
     assert (store.ids(), store.sequence()) == ([], 0)
     assert list(path.parent.iterdir()) == []
 
 
-def test_it_is_written_ahead_and_fsynced(path: Path) -> None:
+def test_the_file_is_in_wal_mode_and_fsynced(path: Path) -> None:
     store = SqliteLiveUsers(path)
     store.write(took("i"))
     connection = store._file.writer()
@@ -91,7 +91,7 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
     store.close()
 
 
-def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) -> None:
+def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
     SqliteLiveUsers(path).write(took("i1"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -104,7 +104,7 @@ def test_another_process_that_writes_is_waited_for_but_not_for_ever(path: Path) 
     other.close()
 
 
-def test_a_full_disk_is_said_and_nothing_is_acknowledged(path: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None:
     store = SqliteLiveUsers(path)
     store.write(took("i1"))
     connection = store._file.writer()
@@ -135,7 +135,7 @@ for number in range(6):
 
 
 @every_error
-def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error: str, code: str) -> None:
+def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, error: str, code: str) -> None:
     opened = SqliteLiveUsers(path)
     opened.write(took("first"))
     told = acknowledged(STRACED, path, call, error, code)
@@ -144,7 +144,7 @@ def test_an_error_of_the_disk_is_never_acknowledged(path: Path, call: str, error
     assert {f"i{number}" for number, _ in told} <= set(held)
 
 
-def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_changes_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, start, commits = SqliteLiveUsers(path), Barrier(8), []
     inner = DurableLog._write
     monkeypatch.setattr(DurableLog, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
@@ -162,7 +162,7 @@ def test_many_threads_share_transactions(path: Path, monkeypatch: pytest.MonkeyP
     store.close()
 
 
-def test_one_bad_batch_does_not_spoil_those_beside_it(path: Path) -> None:
+def test_an_invalid_batch_does_not_affect_concurrent_ones(path: Path) -> None:
     from recall.store.users.sqlite import _Batch
 
     store = SqliteLiveUsers(path)
@@ -175,7 +175,7 @@ def test_one_bad_batch_does_not_spoil_those_beside_it(path: Path) -> None:
     store.close()
 
 
-def test_damage_is_named(path: Path) -> None:
+def test_corruption_is_reported(path: Path) -> None:
     store = SqliteLiveUsers(path)
     store.write([InteractionEvent(f"user {number}", f"item {number}", None, "d") for number in range(1000)])
     store.close()
@@ -204,7 +204,7 @@ def test_damage_is_named(path: Path) -> None:
     damaged.close()
 
 
-def test_a_file_that_was_taken_away_is_begun_anew(path: Path) -> None:
+def test_a_removed_file_is_created_again(path: Path) -> None:
     store = SqliteLiveUsers(path)
     store.write(took("i1"))
     path.rename(path.with_name("away"))
@@ -213,7 +213,7 @@ def test_a_file_that_was_taken_away_is_begun_anew(path: Path) -> None:
     assert items_of(store) == items_of(SqliteLiveUsers(path)) == ["i2"]
 
 
-def test_another_database_and_a_newer_one_are_refused(path: Path) -> None:
+def test_other_and_newer_databases_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
     for use in (lambda: SqliteLiveUsers(path).get(["u"]), lambda: SqliteLiveUsers(path).write(took("i"))):
         with pytest.raises(StoreError, match="not a file of users"):

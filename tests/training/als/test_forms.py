@@ -59,7 +59,7 @@ class _ItemVectors(torch.nn.Module):
         return self.model.item_vectors(batch)
 
 
-def test_item_side_is_the_models(kind):
+def test_the_item_side_matches_the_model(kind):
     pairs, model, form = world(kind)
     table = item_table(model, form)
     side = ItemSide(form, matrix(form.split_items(pairs.items), form.item_groups, len(pairs.items)), table)
@@ -72,7 +72,7 @@ def test_item_side_is_the_models(kind):
     torch.testing.assert_close(side.pull(rows), torch.einsum("idfw,id->fw", moves, rows), rtol=1e-4, atol=1e-4)
 
 
-def test_user_side_is_the_models(kind):
+def test_the_user_side_matches_the_model(kind):
     pairs, model, form = world(kind)
     users = matrix(form.split_users(pairs.contexts), form.user_groups, len(pairs.contexts))
     batch = SparseBatch.of(pairs.contexts, fields=USERS)
@@ -84,7 +84,7 @@ def test_user_side_is_the_models(kind):
     torch.testing.assert_close((back * sums).sum(), (rows * vectors).sum())  # the transpose, by its definition
 
 
-def test_diagonals_are_those_of_the_jacobian(kind):
+def test_diagonals_match_the_jacobian(kind):
     pairs, model, form = world(kind)
     table = item_table(model, form)
     side = ItemSide(form, matrix(form.split_items(pairs.items), form.item_groups, len(pairs.items)), table)
@@ -96,7 +96,7 @@ def test_diagonals_are_those_of_the_jacobian(kind):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_turning_the_factors_changes_no_score(kind):
+def test_rotating_the_factors_changes_no_score(kind):
     pairs, model, form = world(kind)
     batches = SparseBatch.of(pairs.contexts, fields=USERS), SparseBatch.of(pairs.items, fields=ITEMS)
     before = model.user_vectors(batches[0]) @ model.item_vectors(batches[1]).t()
@@ -113,7 +113,7 @@ def test_turning_the_factors_changes_no_score(kind):
         torch.testing.assert_close(gram, torch.diag(gram.diagonal()), atol=1e-6, rtol=0)
 
 
-def test_a_model_with_fields_asks_for_them():
+def test_a_model_with_fields_requires_them():
     model = fresh(random_pairs(9), kind="ffm")
     with pytest.raises(TypeError, match="FieldAwareFM"):
         parameterization_of(model, None, FeatureLayout.of_sizes([("what", 9)]))

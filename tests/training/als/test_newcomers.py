@@ -8,7 +8,7 @@ from recall.features.layout import FeatureLayout
 from recall.training.als.kernels import Entries
 from recall.training.als.newcomers import Newcomers
 from recall.training.masking import Roles
-from tests.training.worlds import one_field, one_hot, random_pairs, random_rows
+from tests.training.worlds import one_field, one_hot, random_pairs
 
 
 def observed(pairs):
@@ -16,36 +16,35 @@ def observed(pairs):
 
 
 def loss(phi, psi, pairs, a, b):
-    """The square loss of some contexts by its definition, without a regulariser."""
+    """The square loss of some items by its definition, without a regulariser."""
     y = phi @ psi.T
     owners = np.repeat(np.arange(len(phi)), np.diff(pairs.indptr))
     return (pairs.weights * (1 - y[owners, pairs.indices]) ** 2).sum() + (a[:, None] * b * y**2).sum()
 
 
 @pytest.mark.parametrize("drop", [0.05, 0.5])
-def test_merged_ids_have_the_loss_of_every_context_once_more(drop):
-    pairs = replace(random_pairs(1), contexts=one_hot(40))
-    newcomers = Newcomers(pairs.contexts, Roles.of(one_field("user", 40), pairs.contexts), drop, "user", seed=3)
+def test_merged_ids_have_the_loss_of_every_item_once_more(drop):
+    pairs = replace(random_pairs(1), items=one_hot(25))
+    newcomers = Newcomers(pairs.items, Roles.of(one_field("item", 25), pairs.items), drop, seed=3)
     (masked,) = newcomers.fixed(lambda one: len(one.rows) == 1)
-    assert newcomers.settled
     assert newcomers.drawn(0) is None
     rng = np.random.default_rng(0)
-    psi, stranger = rng.normal(size=(25, 4)), rng.normal(size=4)
-    a, b = rng.random(40).astype(np.float32), rng.random(25)
-    unmerged = drop * loss(np.tile(stranger, (40, 1)), psi, observed(pairs), a, b)
-    together = loss(stranger[None], psi, masked.pairs(observed(pairs), 25), masked.summed(a), b)
+    phi, newcomer = rng.normal(size=(40, 4)), rng.normal(size=4)
+    a, b = rng.random(40), rng.random(25).astype(np.float32)
+    unmerged = drop * loss(phi, np.tile(newcomer, (25, 1)), observed(pairs), a, b)
+    together = loss(phi, newcomer[None], masked.columns(observed(pairs), 25), a, masked.summed(b))
     # the constants sum over the pairs of s_ci are the same, and so are the terms in y
     assert together == pytest.approx(unmerged, rel=1e-5)
     assert masked.rows.indices.tolist() == [0]
 
 
-def test_what_is_drawn_weighs_as_much_as_all_rows_would():
+def test_sampled_masked_rows_weigh_as_much_as_all_rows():
     fields = FeatureLayout.of_sizes([("id", 3002), ("age", 40)])
     rng = np.random.default_rng(0)
     indices = np.stack([np.arange(2, 3002), 3002 + rng.integers(2, 40, 3000)], axis=1).astype(np.int32)
     rows = SparseRows(np.arange(3001) * 2, indices.reshape(-1), np.ones(6000, dtype=np.float32), fields.n_features)
-    roles = Roles(fields, np.array([True, False]), np.zeros(2, dtype=bool), np.zeros(2, dtype=bool), np.ones(2, dtype=bool))
-    newcomers = Newcomers(rows, roles, 0.2, "user", seed=0)
+    roles = Roles(fields, np.array([True, False]), np.ones(2, dtype=bool))
+    newcomers = Newcomers(rows, roles, 0.2, seed=0)
     fixed = newcomers.fixed(lambda one: len(one.rows) == 1)
     ones, weight = np.ones(3000, dtype=np.float32), []
     for sweep in range(5):
@@ -60,10 +59,10 @@ def test_what_is_drawn_weighs_as_much_as_all_rows_would():
     assert len(set(weight)) == 5
 
 
-def test_pairs_of_masked_items_are_those_of_their_sources():
+def test_masked_items_have_the_pairs_of_their_sources():
     pairs = random_pairs(4)
-    roles = Roles(one_field("item", 9), np.array([False]), np.array([False]), np.array([False]), np.array([True]))
-    newcomers = Newcomers(pairs.items, roles, 0.5, "item", seed=1)
+    roles = Roles(one_field("item", 9), np.array([False]), np.array([True]))
+    newcomers = Newcomers(pairs.items, roles, 0.5, seed=1)
     drawn = newcomers.drawn(2)
     assert drawn is not None
     found = drawn.columns(observed(pairs), 25)
@@ -74,25 +73,4 @@ def test_pairs_of_masked_items_are_those_of_their_sources():
         expected[:, code] += dense[:, source] * drawn.weight
     result = np.zeros_like(expected)
     result[np.repeat(np.arange(40), np.diff(found.indptr)), found.indices] = found.weights
-    assert result == pytest.approx(expected, rel=1e-5)
-
-
-def test_pairs_of_masked_contexts_are_those_of_their_sources():
-    pairs = random_pairs(5)
-    rows = random_rows(np.random.default_rng(2), 40, 12, 1)
-    roles = Roles(
-        FeatureLayout.of_sizes([("a", 6), ("b", 6)]),
-        np.array([True, False]),
-        np.zeros(2, bool),
-        np.zeros(2, bool),
-        np.ones(2, bool),
-    )
-    drawn = Newcomers(rows, roles, 0.3, "user", seed=1).drawn(0)
-    assert drawn is not None
-    found = drawn.pairs(observed(pairs), 25)
-    dense, result = np.zeros((40, 25)), np.zeros((len(drawn.rows), 25))
-    dense[pairs.owners, pairs.observed] = pairs.weights
-    expected = np.zeros_like(result)
-    np.add.at(expected, drawn.code, dense[drawn.sources] * drawn.weight)
-    result[np.repeat(np.arange(len(drawn.rows)), np.diff(found.indptr)), found.indices] = found.weights
     assert result == pytest.approx(expected, rel=1e-5)

@@ -70,7 +70,7 @@ def ask(objective, batch, phi, psi, offset):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_those_of_the_loss(name):
+def test_gradients_match_the_loss(name):
     pairs, phi, psi, offset = world(1)
     objective = objectives(pairs)[name]
     batch = objective.draw(np.arange(0, objective.size, 2), np.random.default_rng(0))
@@ -100,7 +100,7 @@ def _double(batch):
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])
-def test_full_softmax_is_its_definition(scale):
+def test_the_full_softmax_matches_its_definition(scale):
     pairs, phi, psi, offset = world(2, contexts=300, items=5000 if scale == 1.0 else 40, scale=scale)
     objective = FullSoftmax(pairs, TEMPERATURE, ACTIVITY)
     chosen = np.random.default_rng(0).permutation(300)[:290]
@@ -114,7 +114,7 @@ def test_full_softmax_is_its_definition(scale):
     torch.testing.assert_close(found.psi, by_psi, rtol=1e-3, atol=1e-3)
 
 
-def test_a_pass_covers_the_observed_weight():
+def test_an_epoch_covers_the_observed_weight():
     pairs = world(3)[0]
     for objective in objectives(pairs).values():
         assert objective.weight == pytest.approx(float(pairs.weights.sum()), rel=1e-6)
@@ -122,7 +122,7 @@ def test_a_pass_covers_the_observed_weight():
     assert float(batch.weights.sum()) == pytest.approx(float(pairs.weights.sum()), rel=1e-5)
 
 
-def test_negatives_are_never_observed_and_follow_their_law():
+def test_negatives_are_unobserved_and_follow_their_distribution():
     pairs = random_pairs(4, contexts=6, items=8, share=0.4)
     negatives, rng = Negatives(pairs, 0.7), np.random.default_rng(0)
     drawn = negatives.draw(np.arange(6), 40_000, rng)
@@ -140,7 +140,7 @@ def allowed(pairs, popularity):
     return law / law.sum(1, keepdims=True)
 
 
-def test_sampled_softmax_estimates_the_sum_over_all_items_without_bias():
+def test_the_sampled_softmax_is_unbiased():
     pairs, phi, psi, offset = world(5)
     objective = SampledSoftmax(pairs, TEMPERATURE, 1.0, 4, 0.5)
     rng, chosen = np.random.default_rng(0), np.arange(len(phi))
@@ -185,7 +185,7 @@ def _only(batch, context):
     )
 
 
-def test_many_samples_give_the_full_softmax():
+def test_the_sampled_softmax_converges_to_the_full_softmax():
     pairs, phi, psi, offset = world(6)
     exact = full_softmax(pairs, phi, psi).sum()
     objective = SampledSoftmax(pairs, TEMPERATURE, ACTIVITY, 200_000, 0.5)
@@ -193,7 +193,7 @@ def test_many_samples_give_the_full_softmax():
     assert ask(objective, batch, phi, psi, offset).loss == pytest.approx(float(exact), rel=5e-3)
 
 
-def test_in_batch_softmax_estimates_the_sum_over_its_item_and_all_not_observed():
+def test_the_in_batch_softmax_estimates_the_sum_over_unobserved_items():
     pairs, phi, psi, _ = world(7)
     pairs = type(pairs)(pairs.contexts, pairs.items, pairs.indptr, pairs.observed, np.ones_like(pairs.weights))
     objective, rng = InBatchSoftmax(pairs, TEMPERATURE, True), np.random.default_rng(0)
@@ -222,7 +222,7 @@ def test_in_batch_softmax_estimates_the_sum_over_its_item_and_all_not_observed()
 
 
 @pytest.mark.parametrize("name", ["bpr", "logistic"])
-def test_losses_and_gradients_with_negatives_are_their_full_form_on_average(name):
+def test_sampled_losses_and_gradients_are_unbiased(name):
     pairs, phi, psi, offset = world(8)
     loss = {"bpr": bpr, "logistic": logistic}[name]
     objective = Pairwise(pairs, Negatives(pairs, 0.5), 2, loss, name == "logistic")
@@ -243,7 +243,7 @@ def test_losses_and_gradients_with_negatives_are_their_full_form_on_average(name
     _near([one.psi.numpy() for one in drawn], by_psi.numpy())
 
 
-def test_warp_is_its_full_form_on_average():
+def test_warp_is_unbiased():
     """The n-th draw is the first violator with probability (1 - p)^(n - 1) p, and any violator as likely as its draw."""
     pairs, phi, psi, offset = world(9)
     draws, margin = 4, 0.8
@@ -269,7 +269,7 @@ def _near(drawn, exact):
     assert np.all(np.abs(values.mean(0) - exact) < 5 * error + 1e-5)
 
 
-def test_labelled_log_loss_is_its_definition():
+def test_the_labelled_log_loss_matches_its_definition():
     pairs, phi, psi, offset = world(10)
     shown = ShownPairs(np.array([2, 2, 7]), np.array([0, 5, 5], dtype=np.int32), np.array([1.0, 0.5, 2.0], dtype=np.float32))
     objective = LabelledLogLoss(pairs, shown)

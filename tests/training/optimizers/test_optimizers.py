@@ -13,7 +13,7 @@ def gradients(count, shape=(6, 3)):
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_steps_on_all_rows_are_those_of_torch(name):
+def test_dense_steps_match_torch(name):
     first, *others = gradients(6)
     table, reference = first.clone(), torch.nn.Parameter(first.clone())
     mine, theirs = RULES[name](table), TORCH[name]([reference], lr=0.1)
@@ -25,7 +25,7 @@ def test_steps_on_all_rows_are_those_of_torch(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_naming_all_rows_is_the_same_as_naming_none(name):
+def test_sparse_steps_on_all_rows_equal_dense_steps(name):
     first, *others = gradients(5)
     tables = [first.clone(), first.clone()]
     rules = [RULES[name](table) for table in tables]
@@ -36,7 +36,7 @@ def test_naming_all_rows_is_the_same_as_naming_none(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_rows_that_are_not_used_stay_and_are_not_remembered(name):
+def test_unused_rows_and_their_state_do_not_change(name):
     table = torch.ones(5, 2)
     rule = RULES[name](table)
     rule.step(table, torch.tensor([1, 3]), torch.ones(2, 2), 0.1)
@@ -46,7 +46,7 @@ def test_rows_that_are_not_used_stay_and_are_not_remembered(name):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_a_rule_goes_on_from_its_state(name):
+def test_an_optimizer_resumes_from_its_state(name):
     first, *others = gradients(5)
     table, rule = first.clone(), None
     rule = RULES[name](table)
@@ -61,7 +61,7 @@ def test_a_rule_goes_on_from_its_state(name):
     assert torch.equal(table, other_table)
 
 
-def test_ftrl_minimises_what_its_authors_write_down():
+def test_ftrl_minimises_its_published_objective():
     """w = argmin sum_t g_t w + sum_t sigma_t / 2 (w - w_t)^2 + l1 |w| + l2 / 2 w^2, found here by a fine grid."""
     alpha, l1, l2 = 0.5, 0.3, 0.2
     steps = torch.tensor([0.9, -0.2, 0.7, 0.4])
@@ -81,7 +81,7 @@ def test_ftrl_minimises_what_its_authors_write_down():
         assert float(table) == pytest.approx(float(grid[value.argmin()]), abs=2e-5)
 
 
-def test_ftrl_leaves_weights_at_exactly_zero_that_the_data_do_not_ask_for():
+def test_ftrl_keeps_uninformative_weights_at_exactly_0():
     generator = torch.Generator().manual_seed(1)
     table = torch.zeros(50)
     rule = FTRL(table, 5.0, 0.0, 0.1)

@@ -39,7 +39,7 @@ def standing(report) -> tuple[bool, float]:
     return report.margin is None or report.margin >= 0, report.figure
 
 
-def test_the_best_trial_is_found_and_the_configured_settings_come_first(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: Path, tmp_path: Path) -> None:
     listener = Enough(6)
     found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
     figures = [report.figure for report in listener.reports if report.figure is not None]
@@ -55,7 +55,7 @@ def test_the_best_trial_is_found_and_the_configured_settings_come_first(tiny_fol
     merged(quick(), found.values)  # the best settings are settings
 
 
-def test_an_interrupted_search_goes_on_where_it_stopped(tiny_folder: Path, tmp_path: Path) -> None:
+def test_an_interrupted_search_resumes(tiny_folder: Path, tmp_path: Path) -> None:
     first, second = Enough(2), Enough(2)
     tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, first)
     found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, second)
@@ -64,7 +64,7 @@ def test_an_interrupted_search_goes_on_where_it_stopped(tiny_folder: Path, tmp_p
     assert found.configured == first.reports[0].figure
 
 
-def test_other_data_are_another_search(tiny_folder: Path, tmp_path: Path) -> None:
+def test_other_data_start_another_search(tiny_folder: Path, tmp_path: Path) -> None:
     tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, Enough(2))
     table = pl.read_parquet(tiny_folder / "interactions.parquet")
     other = tmp_path / "other"
@@ -77,7 +77,7 @@ def test_other_data_are_another_search(tiny_folder: Path, tmp_path: Path) -> Non
     assert listener.reports[0].number == 0
 
 
-def test_the_test_part_plays_no_part(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_test_part_is_not_used(tiny_folder: Path, tmp_path: Path) -> None:
     """Other items in the test rows change no figure: nothing of them reaches the search."""
     whole = load_dataset(quick(), tiny_folder)
     table = pl.read_parquet(tiny_folder / "interactions.parquet").with_row_index("at")
@@ -96,14 +96,14 @@ def test_the_test_part_plays_no_part(tiny_folder: Path, tmp_path: Path) -> None:
     assert figures[0] == figures[1]
 
 
-def test_without_a_validation_part_the_last_training_interactions_judge(tiny_folder: Path, tmp_path: Path) -> None:
+def test_without_a_validation_part_the_last_training_interactions_are_used(tiny_folder: Path, tmp_path: Path) -> None:
     config = quick(split={"by": "last", "test": 1, "valid": 0})
     found = tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
     assert len(load_dataset(config, tiny_folder).select(VALID)) == 0
     assert 0 < found.validation <= 12
 
 
-def test_a_trial_that_fails_is_told_of_and_does_not_end_the_search(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_failed_trial_is_reported_and_the_search_continues(tiny_folder: Path, tmp_path: Path) -> None:
     listener = Enough(3)
     config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
     limits = Limits(600.0, 60.0, 8, ("square",))
@@ -114,7 +114,7 @@ def test_a_trial_that_fails_is_told_of_and_does_not_end_the_search(tiny_folder: 
     assert found.trials == 2
 
 
-def test_nothing_found_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_search_without_results_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
     with pytest.raises(TrainingError, match="no trial was finished"):
         tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, Enough(1))
@@ -134,7 +134,7 @@ def test_nothing_found_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
         (0.1, None, 0.9, -0.1, True),
     ],
 )
-def test_a_trial_that_serves_unknown_users_worse_than_popularity_beats_no_other(figure, margin, than, other, expected):
+def test_a_trial_worse_than_popularity_for_unknown_users_never_wins(figure, margin, than, other, expected):
     assert better(figure, margin, than, other) is expected
 
 
@@ -151,7 +151,7 @@ def test_the_best_settings_do_not_win_at_the_cost_of_unknown_users():
     assert best_trial([trial_of(0, 0.2, None), trial_of(1, 0.9, -0.01)]).number == 0
 
 
-def test_each_trial_tells_what_unknown_users_get(tiny_folder: Path, tmp_path: Path) -> None:
+def test_each_trial_reports_results_for_unknown_users(tiny_folder: Path, tmp_path: Path) -> None:
     listener = Enough(3)
     found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
     best = [report for report in listener.reports if report.best][-1]
@@ -161,7 +161,7 @@ def test_each_trial_tells_what_unknown_users_get(tiny_folder: Path, tmp_path: Pa
         assert report.margin is not None
 
 
-def test_a_search_goes_on_with_another_k_and_other_objectives(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_search_continues_with_other_k_and_objectives(tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "j.journal"
     first = Enough(3)
     tune(quick(), tiny_folder, path, LIMITS, first)
@@ -176,7 +176,7 @@ def test_a_search_goes_on_with_another_k_and_other_objectives(tiny_folder: Path,
     merged(larger, found.values)
 
 
-def test_a_trial_of_another_kind_of_model_is_not_found(tiny_folder: Path, tmp_path: Path) -> None:
+def test_trials_of_another_model_kind_are_ignored(tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "j.journal"
     tune(quick(), tiny_folder, path, LIMITS, Enough(2))
     other = parse_config({**TINY, "train": {"sweeps": 2}, "model": {"k": 4, "kind": "fwfm"}})
@@ -185,7 +185,7 @@ def test_a_trial_of_another_kind_of_model_is_not_found(tiny_folder: Path, tmp_pa
     assert merged(other, found.values).model.kind == "fwfm"
 
 
-def test_only_trials_within_the_limits_of_now_are_found(tiny_folder: Path, tmp_path: Path) -> None:
+def test_only_trials_within_the_current_limits_are_used(tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "j.journal"
     tune(quick(), tiny_folder, path, LIMITS, Enough(3))
     limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=2, objectives=("logistic",))

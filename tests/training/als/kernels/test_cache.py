@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 
-def test_compiled_code_needs_no_folder_of_its_own():
+def test_compiled_code_needs_no_writable_folder():
     """An install that cannot be written to, by a user without a home: numba finds no place for a cache."""
     code = (
         "import numpy as np; from recall.training.als.kernels import Kernels;"

@@ -1,0 +1,298 @@
+"""How much popularity says to unknown users, beside what is known of them.
+
+A popularity factor (`recall.models.serving.popularity`) is added after training. The row of each item id holds the standardised
+logarithm of its count; the row of an unknown id, and that of an empty history, get one length each. They are chosen on
+training users who are taken for unknown: the first half of what each has taken is known, the second half is to be
+found. A length is in standard deviations of the score of an unknown user over the items that train.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from recall._arrays import Bool, Float32, Float64, Int64
+from recall.config import RunConfig
+from recall.data.contexts import build_contexts
+from recall.data.dataset import Dataset
+from recall.errors import TrainingError
+from recall.evaluation.baselines import Popularity
+from recall.evaluation.cold_start import unknown_user, upper_end
+from recall.evaluation.exact_topk import top_of_scores
+from recall.evaluation.lists import ItemLists
+from recall.evaluation.metrics import ndcg
+from recall.evaluation.protocol import TestRequests, held_out
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
+from recall.features.layout import FeatureBlock
+from recall.features.masking import id_blocks, said_as, without
+from recall.features.vocabulary import MISSING, UNKNOWN
+from recall.models.serving.popularity import PopularityFactor
+from recall.models.torch.base import Model
+from recall.models.torch.batch import SparseBatch
+
+_LIST = 20  # length of the lists that are judged: that of most published figures
+_LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)  # beyond, lists are those of popularity
+_UNTRIED = 5.0  # where there are too few requests to choose by: unknown users of ml-100k, toys, frappe and ml-1m do well by it
+_REQUESTS = 1000
+_LEAST = 30  # requests to choose by
+_SCORES = 20_000_000  # scores of one length that are looked at, which bounds the requests over a large catalogue
+_RARE = 20  # users; a value of fewer says of a training user what it would not say of a new one
+_BLOCK = 1 << 22  # scores held at once: 16 MB
+
+
+class _Way(NamedTuple):
+    """Requests of unknown users that know as much.
+
+    Attributes:
+        rows: of the user feature space; one row for each request, or one for all.
+        stage: the length that is chosen by them, 0 or 1.
+    """
+
+    rows: SparseRows
+    stage: int
+
+
+@dataclass(frozen=True, slots=True)
+class PopularityFit:
+    """Choose the lengths of the popularity factor of a model.
+
+    Its requests are of training users who are taken for unknown.
+
+    Attributes:
+        encoder: of the model.
+        items: one row in the item feature space for each item of the catalogue.
+        item_rows: the same rows.
+        trained: bool [items], those with training interactions.
+        weights: float32 [n_item_features], p.
+        carriers: of each length, the features that hold it.
+        ways: what requests know.
+        held: the requests.
+        popular: float64 [q], NDCG of the most popular items.
+    """
+
+    encoder: FeatureEncoder
+    items: SparseBatch
+    item_rows: SparseRows
+    trained: Bool
+    weights: Float32
+    carriers: tuple[Int64, Int64]
+    ways: tuple[_Way, ...]
+    held: TestRequests
+    popular: Float64
+
+    @staticmethod
+    def of(dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> "PopularityFit | None":
+        """Prepare the requests.
+
+        Args:
+            dataset: its training part is taken.
+            encoder: of the model.
+            config: the protocol and the seed.
+
+        Returns:
+            None where no feature of the user side or none of the items could hold the factor.
+        """
+        counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
+        rows = encoder.encode_items(dataset.items)
+        weights = _item_weights(encoder, rows, counts)
+        carriers = _carriers(dataset, encoder)
+        if weights is None or config.train.objective == "logistic" or not any(map(len, carriers)):
+            return None
+        held = _requests(dataset, config, len(rows))
+        ranked = Popularity.fit(counts)
+        return PopularityFit(
+            encoder,
+            SparseBatch.of(rows, fields=encoder.item_fields),
+            rows,
+            counts > 0,
+            weights,
+            carriers,
+            _ways(dataset, encoder, held, config.seed),
+            held,
+            _judged(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
+        )
+
+    @torch.no_grad()
+    def __call__(self, model: Model) -> tuple[PopularityFactor, str]:
+        """Choose the lengths for a model.
+
+        Returns:
+            The factor, and a line for the report.
+
+        Raises:
+            TrainingError: A score is not finite.
+        """
+        users = np.zeros(self.encoder.user_fields.n_features, dtype=np.float32)
+        psi = model.item_vectors(self.items).numpy()
+        popularity = self.item_rows.weighted_sum(self.weights[:, None])[:, 0]
+        unit, chosen = self._unit(model, psi), [_UNTRIED, _UNTRIED]
+        for stage, features in enumerate(self.carriers):
+            ways = [way for way in self.ways if way.stage == stage]
+            if len(features) and len(self.held) >= _LEAST and ways:
+                figures = [self._figures(model, way.rows, psi, popularity, users, unit) for way in ways]
+                best = np.sum(figures, axis=0)
+                chosen[stage] = _LENGTHS[len(best) - 1 - int(best[::-1].argmax())]
+            users[features] = unit * chosen[stage]
+        named = zip(chosen, _NAMES, self.carriers, strict=True)
+        weighs = " and ".join(f"{length:g} for {name}" for length, name, features in named if len(features))
+        return PopularityFactor(users, self.weights), f"popularity weighs {weighs}, in standard deviations of a score"
+
+    def _vectors(self, model: Model, rows: SparseRows) -> Float32:
+        vectors: Float32 = model.user_vectors(SparseBatch.of(rows, fields=self.encoder.user_fields)).numpy()
+        return vectors
+
+    def _unit(self, model: Model, psi: Float32) -> float:
+        first = min((way.stage for way in self.ways), default=0)
+        phi = [self._vectors(model, way.rows) for way in self.ways if way.stage == first]
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread = float(np.mean([np.mean([(psi[self.trained] @ one).std() for one in part[:_LEAST]]) for part in phi]))
+        if not np.isfinite(spread):
+            raise TrainingError(
+                "scores for an unknown user are not finite", hint="Lower the learning rate or raise the regularisation"
+            )
+        return spread or 1.0
+
+    def _figures(
+        self, model: Model, rows: SparseRows, psi: Float32, popularity: Float32, users: Float32, unit: float
+    ) -> Float64:
+        """NDCG by length, less a significant deficit to popularity: float64 [lengths]."""
+        phi, base = self._vectors(model, rows), rows.weighted_sum(users[:, None])
+        found = np.zeros((len(_LENGTHS), len(self.held)))
+        if len(rows) == 1:
+            for place, length in enumerate(_LENGTHS):
+                order = Popularity.ranked(psi @ phi[0] + (base[0] + np.float32(unit * length)) * popularity)
+                lists = order.top(self.held.masked.indptr, self.held.masked.items, _LIST)
+                found[place] = _judged(lists, self.held.relevant)
+        else:
+            step = max(1, _BLOCK // max(len(psi), 1))
+            for first in range(0, len(phi), step):
+                part = slice(first, first + step)
+                some = self.held.between(first, min(first + step, len(phi)))
+                scores = phi[part] @ psi.T
+                for place, length in enumerate(_LENGTHS):
+                    moved = scores + (base[part] + np.float32(unit * length)) * popularity
+                    found[place, part] = _judged(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
+        deficits = [min(0.0, upper_end(one - self.popular, self.held.user)) for one in found]
+        figures: Float64 = found.mean(axis=1) + np.array(deficits)
+        return figures
+
+
+_NAMES = ("unknown ids", "empty histories")
+
+
+def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> Float32 | None:
+    """Return p, zero but in the rows of item ids: float32 [n_item_features].
+
+    None where no field has such rows.
+
+    Items that the field leaves out have the mean of their own; items without interactions the mean of all.
+    """
+    block = next((one for one in id_blocks(encoder, "item") if _is_id(encoder, one)), None)
+    trained = counts > 0
+    if block is None or not trained.any():
+        return None
+    logs = np.log1p(counts.astype(np.float64))
+    level = (logs - logs[trained].mean()) / (logs[trained].std() or 1.0)
+    inside = (rows.indices >= block.offset) & (rows.indices < block.offset + block.size)
+    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    inside &= trained[owner]
+    features = rows.indices[inside]
+    sums = np.bincount(features, level[owner[inside]], rows.n_features)
+    return (sums / np.maximum(np.bincount(features, minlength=rows.n_features), 1)).astype(np.float32)
+
+
+def _is_id(encoder: FeatureEncoder, block: FeatureBlock) -> bool:
+    field = encoder.columns[block.field]
+    return field.vocabulary is not None and len(field.columns) == 1
+
+
+def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
+    """Return features of unknown ids that nothing trains, and of empty histories."""
+    ids = dataset.users[dataset.schema.user_id].gather(np.unique(dataset.events["user"].to_numpy()[dataset.training]))
+    unknown = []
+    for block in id_blocks(encoder, "user"):
+        vocabulary = encoder.columns[block.field].vocabulary
+        if vocabulary is not None and _is_id(encoder, block) and not (vocabulary.rows(ids) == UNKNOWN).any():
+            unknown.append(block.offset + UNKNOWN)
+    first = {block.field: block for block in reversed(encoder.user_blocks) if block.field in encoder.histories}
+    empty = [block.offset + MISSING for name, block in first.items() if encoder.histories[name].tells_empty]
+    return np.array(unknown, dtype=np.int64), np.array(empty, dtype=np.int64)
+
+
+def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
+    """Ask for the second half of what some training users have taken."""
+    training = dataset.training
+    user = dataset.events["user"].to_numpy()[training]
+    rng = np.random.default_rng(config.seed)
+    several = np.flatnonzero(np.bincount(user, minlength=len(dataset.users)) > 1)
+    most = min(_REQUESTS, max(_SCORES // max(items, 1), _LEAST))
+    chosen = np.zeros(len(dataset.users), dtype=np.bool_)
+    chosen[rng.permutation(several)[:most]] = True
+    training, user = training[chosen[user]], user[chosen[user]]
+    starts, lengths = np.unique(user, return_index=True, return_counts=True)[1:]
+    place = np.arange(len(user)) - np.repeat(starts, lengths)
+    later = place >= np.repeat(lengths // 2, lengths)
+    # as where users are held out, all requests of a user have the history before the first that is judged
+    as_held_out = replace(dataset, hold_out="users")
+    held = held_out(as_held_out, config.evaluation, training[later], training[~later])
+    held = held.take(rng.permutation(len(held)))
+    # one request of each user, where users have several: a new user is like a user, not like a request
+    return held.take(np.sort(np.unique(held.user, return_index=True)[1])[:most])
+
+
+def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_Way, ...]:
+    """Say the requests with more or less of what is known of their users."""
+    contexts = build_contexts(dataset, encoder, held.event, held.before)
+    known, nothing = contexts.features.take(contexts.context), unknown_user(encoder)
+    ids = id_blocks(encoder, "user")
+    histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
+    columns = [block for block in encoder.user_blocks if block not in histories and block not in ids]
+    ways = [_Way(nothing, 1 if histories else 0)]
+    if columns:
+        seen = _as_strangers(dataset, encoder, known, columns, seed)
+        ways.append(_Way(said_as(seen, [*ids, *histories], nothing), 1 if histories else 0))
+        if histories:
+            ways.append(_Way(said_as(seen, ids, nothing), 0))
+    if histories:
+        ways.append(_Way(said_as(known, [*ids, *columns], nothing), 0))
+    return tuple(ways)
+
+
+def _as_strangers(
+    dataset: Dataset, encoder: FeatureEncoder, rows: SparseRows, blocks: Sequence[FeatureBlock], seed: int
+) -> SparseRows:
+    """Exchange values that few users have for those of other users.
+
+    Such a value has learnt from the user it is to describe, and would seem to say more than it says of new users.
+    """
+    training = dataset.training
+    last = training[np.diff(dataset.events["user"].to_numpy()[training], append=-1) != 0]
+    contexts = build_contexts(dataset, encoder, last)
+    every = contexts.features.take(contexts.context)
+    users = np.bincount(every.indices, minlength=every.n_features)
+    rng = np.random.default_rng(seed)
+    for block in blocks:
+        others = [one for one in encoder.user_blocks if one != block]
+        own, donors = without(rows, others), without(every, others)
+        rare = np.flatnonzero(_has_rare(own, users))
+        giving = np.flatnonzero(_has_rare(donors, users))
+        if len(rare) and len(giving):
+            both = SparseRows.vstack([own, donors])
+            source = np.arange(len(own))
+            source[rare] = len(own) + rng.choice(giving, len(rare))
+            own = both.take(source)
+        rows = SparseRows.hstack([without(rows, [block]), own])
+    return rows
+
+
+def _has_rare(rows: SparseRows, users: Int64) -> Bool:
+    rare = np.concatenate([[0], np.cumsum(users[rows.indices] < _RARE)])
+    found: Bool = np.diff(rare[rows.indptr]) > 0
+    return found
+
+
+def _judged(rows: Int64, relevant: ItemLists) -> Float64:
+    return ndcg(relevant.contains(rows), relevant.lengths, _LIST)

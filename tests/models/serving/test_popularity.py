@@ -1,0 +1,72 @@
+"""The popularity factor over every kind of model."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recall.models.serving.attribution import entry_parts
+from recall.models.serving.layout import Layout, unwrapped
+from recall.models.serving.popularity import PopularityFactor, PopularityTables
+from tests.models.serving.test_base import every_kind, tables_of
+from tests.models.torch.worlds import World, worlds
+
+
+def with_factor(world: World, seed: int) -> PopularityTables:
+    rng = np.random.default_rng(seed)
+    weights = (rng.normal(size=fields.n_features).astype(np.float32) for fields in (world.user_fields, world.item_fields))
+    return PopularityTables(tables_of(world), world.user_fields, world.item_fields, PopularityFactor(*weights))
+
+
+@every_kind
+@given(st.data(), st.integers(0, 2**16))
+def test_it_adds_one_product_to_each_score(kind: str, data: st.DataObject, seed: int) -> None:
+    world = data.draw(worlds(kind))
+    tables = with_factor(world, seed)
+    added = tables.factor.products(world.users, world.items)
+    for rows, row in ((world.users, 0), (world.users, len(world.users) - 1)):
+        one = rows.take(np.array([row]))
+        expected = float((one.weights * tables.factor.users[one.indices]).sum())
+        assert tables.user_vectors(one)[0, -1] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        vector, offset = tables.user_parts(one)
+        np.testing.assert_allclose(vector, tables.user_vectors(one), rtol=1e-4, atol=1e-4)
+        assert offset == pytest.approx(tables.of.user_offset(one), rel=1e-4, abs=1e-4)
+    np.testing.assert_allclose(
+        tables.scores(world.users, world.items), tables.of.scores(world.users, world.items) + added, atol=1e-9, rtol=1e-9
+    )
+    np.testing.assert_array_equal(tables.user_vectors(world.users)[:, :-1], tables.of.user_vectors(world.users))
+    np.testing.assert_array_equal(tables.item_vectors(world.items)[:, :-1], tables.of.item_vectors(world.items))
+
+
+@every_kind
+@given(st.data(), st.integers(0, 2**16))
+def test_explanations_contain_it(kind: str, data: st.DataObject, seed: int) -> None:
+    world = data.draw(worlds(kind))
+    tables = with_factor(world, seed)
+    user, item = world.users.take(np.array([0])), world.items.take(np.array([0]))
+    score = float(tables.split(user, item)[1][0, 0])
+    assert tables.explain(user, item).total == pytest.approx(score, rel=1e-5, abs=1e-5)
+    parts = entry_parts(tables, user, item)
+    assert float(parts.across.sum() + parts.first.sum() + parts.second.sum()) == pytest.approx(score, rel=1e-5, abs=1e-5)
+
+
+@every_kind
+@given(st.data())
+def test_it_is_stored_and_read(kind: str, data: st.DataObject) -> None:
+    world = data.draw(worlds(kind))
+    tables = with_factor(world, 1)
+    layout = Layout.of(tables)
+    assert layout.popularity
+    assert layout.cosine == ("cosine" in kind)
+    shapes = layout.shapes(world.user_fields, world.item_fields)
+    assert {name: array.shape for name, array in tables.arrays().items()} == shapes
+    again = layout.tables(tables.arrays(), world.user_fields, world.item_fields)
+    np.testing.assert_array_equal(again.item_vectors(world.items), tables.item_vectors(world.items))
+    assert unwrapped(again).arrays().keys() == unwrapped(tables).arrays().keys()
+
+
+@given(st.data())
+def test_it_does_not_make_items_alike(data: st.DataObject) -> None:
+    world = data.draw(worlds("fm"))
+    tables = with_factor(world, 2)
+    assert tables.item_vectors(world.items)[:, tables.taste].shape[1] == tables.k

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from recall.config import parse_config
+from recall.features.encoder import FeatureEncoder
+from recall.features.vocabulary import MISSING, UNKNOWN
+from recall.models.torch.registry import new_model
+from recall.training.means import MeanRows
+from recall.training.pairs import ObservedPairs
+from tests.conftest import TINY
+
+
+@pytest.fixture(params=["fm", "fwfm", "ffm"])
+def model(request, tiny_encoder):
+    made = new_model(
+        parse_config({**TINY, "model": {"kind": request.param, "k": 3}}).model,
+        tiny_encoder.user_fields,
+        tiny_encoder.item_fields,
+    )
+    made.initialise(1.0, torch.Generator().manual_seed(2))
+    return made
+
+
+def test_a_request_of_which_nothing_is_known_is_the_mean_of_all(tiny_dataset, tiny_encoder: FeatureEncoder, model):
+    pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
+    assert pairs.user_means is not None
+    pairs.user_means.fill(model)
+    times = np.diff(pairs.indptr)
+    for name, table in model.named_parameters():
+        if not name.startswith("user_"):
+            continue
+        flat = table.detach().view(len(table), -1).numpy()
+        for block in tiny_encoder.user_blocks:
+            if block.field in tiny_encoder.histories or block.offset + MISSING not in pairs.user_means.features:
+                continue
+            inside = (pairs.contexts.indices >= block.offset) & (pairs.contexts.indices < block.offset + block.size)
+            owners = np.repeat(np.arange(len(pairs.contexts)), np.diff(pairs.contexts.indptr))
+            weights = pairs.contexts.weights * inside * times[owners]
+            expected = (weights[:, None] * flat[pairs.contexts.indices]).sum(axis=0) / times.sum()
+            assert flat[block.offset + MISSING] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_features_that_train_are_left_to_training(tiny_dataset, tiny_encoder, model):
+    pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
+    assert pairs.user_means is not None
+    assert not np.isin(pairs.user_means.features, pairs.contexts.indices).any()
+    before = model.user_factors.detach().clone()
+    pairs.user_means.fill(model)
+    moved = (model.user_factors != before).flatten(1).any(dim=1).nonzero().flatten().numpy()
+    assert np.isin(moved, pairs.user_means.features).all()
+    assert len(moved)
+
+
+def test_without_interactions_there_is_no_mean(tiny_dataset, tiny_encoder):
+    pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
+    nothing = MeanRows.of(pairs.contexts.take(np.zeros(0, np.int64)), np.zeros(0, np.int64), tiny_encoder)
+    assert nothing.means == ()
+
+
+def test_unknown_values_have_the_mean_of_known_ones(tiny_dataset, tiny_encoder, model):
+    pairs = ObservedPairs.of(tiny_dataset, tiny_encoder, tiny_dataset.training)
+    assert pairs.user_means is not None
+    pairs.user_means.fill(model)
+    block = tiny_encoder.user_blocks[0]
+    rows = model.user_factors[[block.offset + UNKNOWN, block.offset + MISSING]].detach()
+    torch.testing.assert_close(rows[0], rows[1])  # each context has one id
