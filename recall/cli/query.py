@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +95,7 @@ def query(
             return
         answer = recommender.recommend(asked)
         if as_json:
-            output.show_json(answer)
+            output.show_json({**asdict(answer), "items": answer.items})
         else:
             _show(recommender, answer)
 
