@@ -129,7 +129,7 @@ def test_tables_and_changes_compare_equally_before_and_after_compaction(
     standing = report.standing
     assert (standing.hidden, standing.added) == (("i2",), ("fresh",))
     assert standing.withheld == ("i3", "i5")
-    assert (standing.returned, standing.assumed, standing.base.folded) == ((), 0, 0)
+    assert (standing.returned, standing.assumed, standing.base.compacted_through) == ((), 0, 0)
     found = Recommender.load(root)
     ids = set(found.recommend(EVERYTHING).ids)
     assert {"fresh", "i2"} <= ids

@@ -20,7 +20,7 @@ from typing import Any
 from recall.bundle.activation import activate, previous
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import VERSIONS, live_name, number, versions
-from recall.cli.versions import activate as activate_version
+from recall.cli.bundle import activate as activate_version
 from recall.errors import RecallError
 from recall.publish.compact import compact
 from recall.publish.rebuild import rebuild

@@ -27,8 +27,7 @@ from recall.serving.filters.parse import parse
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-from recall.serving.rerank.mmr import Diversify
-from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.rules import Diversify, Pin
 from recall.serving.response import Recommendations
 from tests.conftest import random_model
 from tests.hypotheses import examples

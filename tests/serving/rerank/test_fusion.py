@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.serving.rerank.fusion import ChannelResult, Source, fuse
+from recall.serving.rerank.channels import ChannelResult, Source, fuse
 
 NAMES = ("model", "popular", "editors", "latest")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.serving.rerank.base import Candidates
-from recall.serving.rerank.mmr import Diversify
+from recall.serving.rerank.rules import Diversify
 from tests.serving.rerank.worlds import World, cosine, worlds
 
 

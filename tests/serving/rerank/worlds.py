@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates, Groups
-from recall.serving.rerank.mmr import Diversify
-from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import AnyRule
+from recall.serving.rerank.rules import AnyRule, Diversify, Pin
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError
-from recall.store.users.base import LiveUsers
-from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
