@@ -20,8 +20,8 @@ from service.logs import logging_of
 _USAGE = 2
 _APPLICATION = "service.app:create_app"
 _POLLS = 16
-"""Connections accepted in one iteration of the event loop, which takes one from each socket that listens: when many connect
-while searches run, the last of them would otherwise wait for as many iterations before its request is even read."""
+"""Connections accepted in one iteration of the event loop, which accepts one from each listening socket: when many clients
+connect while searches run, the last would otherwise wait for as many iterations before its request is read."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValidationError as error:
         for one in error.errors(include_url=False, include_input=False):
             name = "".join(map(str, one["loc"][:1])).replace("_", "-")
-            print(f"--{name}: {one['msg']}. `--help` names what there is.", file=sys.stderr)  # noqa: T201
+            print(f"--{name}: {one['msg']}. `--help` lists the options.", file=sys.stderr)  # noqa: T201
         sys.exit(_USAGE)
     except RecallError as error:
         print(error, file=sys.stderr)  # noqa: T201
@@ -46,7 +46,7 @@ def serve(settings: Settings) -> None:
     """Run the server.
 
     Raises:
-        BundleError, ConfigError: As `service.app.create_app`; and there is no bundle, where one is not waited for.
+        BundleError, ConfigError: As `service.app.create_app`; or there is no bundle yet, with `wait` off.
     """
     from service.app import prepare  # importing it takes a second
 
@@ -55,17 +55,17 @@ def serve(settings: Settings) -> None:
         try:
             resolve(settings.bundle)
         except BundleError:
-            if not candidates(settings.bundle):  # else the last good version is served, and says so
+            if not candidates(settings.bundle):  # otherwise the last good version is served
                 raise
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # then as many as there may be now
+    with suppress(OSError, ValueError):  # then the limit stays as it is
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.config.dictConfig(logging_of(settings.logs))
     with ExitStack() as stack:
         if settings.workers > 1:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="recall-workers-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        os.environ.update(settings.environment())  # of which each worker makes its settings
+        os.environ.update(settings.environment())  # from which each worker makes its settings
         options: dict[str, Any] = {
             "factory": True,
             "host": settings.host,
@@ -78,7 +78,7 @@ def serve(settings: Settings) -> None:
             "ws": "none",
             "log_config": logging_of(settings.logs),
             "access_log": False,  # costs a tenth of an answer; --access logs a sample
-            "proxy_headers": False,  # nothing depends on who asks, and looking costs as much as admission
+            "proxy_headers": False,  # nothing depends on the client's address, and parsing them costs as much as admission
             "server_header": False,
             "limit_concurrency": settings.connections,
             "timeout_keep_alive": settings.patience,
@@ -90,8 +90,8 @@ def serve(settings: Settings) -> None:
             return
         config = uvicorn.Config(_APPLICATION, **options)
         socket = config.bind_socket()
-        socket.set_inheritable(False)  # a compaction that outlives a killed service must not keep its port
-        with suppress(KeyboardInterrupt):  # the server hands the signal on once it has stopped in good order
+        socket.set_inheritable(False)  # a compaction that outlives the service must not keep its port
+        with suppress(KeyboardInterrupt):  # the server raises the signal again once it has shut down
             uvicorn.Server(config).run([socket, *(socket.dup() for _ in range(_POLLS - 1))])
 
 

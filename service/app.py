@@ -16,7 +16,7 @@ from recall.errors import BundleError
 from service.auth import Guard, Hosts, RateLimits, check_binding, is_loopback
 from service.config import ANY, Settings
 from service.errors import MEDIA_TYPE, handle_problems
-from service.keys import KeyRing, KnownKeys, Renewal
+from service.keys import KeyRing
 from service.live import Live
 from service.metrics import FOLDER
 from service.middleware import RequestContext
@@ -37,28 +37,37 @@ def create_app(
 
     Args:
         settings: None for those of the environment, which `uvicorn --factory service.app:create_app` takes.
-        keys: those that open it; None for those of the settings and of the environment.
-        traces: makes a span of each request; None for what the settings say.
+        keys: that are accepted; None for those of the settings and of the environment.
+        traces: makes a span of each request; None for the setting `otel`.
         fast: answer recommendations before they are routed; see `service.recommend`.
 
     Raises:
-        ConfigError: The keys cannot be read, or others than this machine could ask without one.
+        ConfigError: The keys cannot be read, or other machines could send requests without one.
         BundleError: There is no such folder.
     """
     settings = settings or Settings()  # type: ignore[call-arg]  # of the environment
-    known = prepare(settings) if keys is None else KnownKeys(None, keys.keys)
+    known = prepare(settings) if keys is None else keys
     if traces is None and settings.otel:
         traces = open_tracing()
     live = Live(settings)
-    limits = RateLimits(known.ring.keys, settings.rate, settings.workers)
-    guard = Guard(known.ring, limits, _hosts(settings), strict=bool(settings.hosts), origins=settings.cors_origins)
-    renewal = Renewal(known, guard.know, live.meters)
-    live.refused = guard.refused
+    guard = Guard(
+        known,
+        RateLimits(settings.rate, settings.workers),
+        _hosts(settings),
+        lambda slug: live.meters.refused[slug].inc(),
+        strict=bool(settings.hosts),
+        origins=settings.cors_origins,
+    )
+
+    def count_keys() -> None:
+        live.meters.set(keys=len(known), keys_degraded=bool(known.error))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            live.tasks += map(asyncio.create_task, (live.watch(), live.follow(), renewal.follow(settings.poll), settle(live)))
+            live.tasks += map(
+                asyncio.create_task, (live.watch(), live.follow(), known.follow(settings.poll, count_keys), settle(live))
+            )
             try:
                 await wait_for_bundle(live)
                 yield
@@ -70,7 +79,7 @@ def create_app(
                 await asyncio.gather(*live.tasks, return_exceptions=True)
                 live.close()
                 if traces is not None:
-                    await asyncio.to_thread(traces.shutdown)  # sends what is left
+                    await asyncio.to_thread(traces.shutdown)  # sends the remaining spans
 
     telemetry: TelemetryConfig = {"tracing": traces is not None, "metrics": False, "logs": False, "operation_spans": False}
     if traces is not None:
@@ -88,14 +97,14 @@ def create_app(
         generate_unique_id_function=_operation_id,
         telemetry=telemetry,
     )
-    app.state.routers, app.state.renewal = ROUTERS, renewal
+    app.state.routers, app.state.keys = ROUTERS, known
     for router in ROUTERS:
         app.include_router(router)
     add_pages(app, page=settings.page, docs=settings.docs)
     handle_problems(app)
     generate = app.openapi
     app.openapi = lambda: app.openapi_schema or _described(generate(), keyed=known.asked_for)  # type: ignore[method-assign]  # as FastAPI documents
-    if fast and traces is None and not settings.cors_origins:  # spans and CORS are made on the way through the application
+    if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
         app.recommend = RecommendEndpoint(live, guard, settings)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
@@ -103,28 +112,28 @@ def create_app(
     return app
 
 
-def prepare(settings: Settings) -> KnownKeys:
-    """Check what is checked before anything is opened, and return the keys.
+def prepare(settings: Settings) -> KeyRing:
+    """Check the settings before anything is opened, and return the keys.
 
     Raises:
-        BundleError: There is no such folder. One that holds no bundle yet is waited for.
-        ConfigError: The keys cannot be read, or others than this machine could ask without one.
+        BundleError: There is no such folder. It may be empty: bundles may be published later.
+        ConfigError: The keys cannot be read, or other machines could send requests without one.
     """
     if not settings.bundle.is_dir():
         raise BundleError(
             "there is no such folder", where=str(settings.bundle), hint="Give the folder that bundles are published to"
         )
     folder = os.environ.get(FOLDER)
-    keys = KnownKeys.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)
-    check_binding("127.0.0.1" if settings.uds else settings.host, bool(keys.ring), settings.insecure)
+    keys = KeyRing.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)
+    check_binding("127.0.0.1" if settings.uds else settings.host, bool(keys), settings.insecure)
     return keys
 
 
 def _hosts(settings: Settings) -> Hosts | None:
-    """Return the names that requests may be sent to; None for any.
+    """Return the host names that requests may be sent to; None for any.
 
-    Where other machines reach the service and no names are set, addresses and names without a dot are accepted, which the owner
-    of no web page can let stand for this machine.
+    Where other machines reach the service and no names are set, addresses and names without a dot are accepted: no owner of a
+    web page can point these at this machine.
     """
     if ANY in settings.hosts:
         return None

@@ -3,11 +3,10 @@
 import math
 import socket
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import cast
 from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -27,17 +26,17 @@ def check_binding(host: str, keyed: bool, insecure: bool) -> None:
     Args:
         host: name or address to listen on.
         keyed: whether any key is known.
-        insecure: whether to listen all the same.
+        insecure: whether to listen anyway.
 
     Raises:
         ConfigError: Other machines could send requests without a key.
     """
     if not keyed and not insecure and not is_loopback(host):
         raise ConfigError(
-            "others than this machine could ask and change what is served, and no key is set",
+            "other machines could send requests and change what is served, and no key is set",
             where=f"--host {host}",
             hint="Set a key in RECALL_ADMIN_KEY or with --keys (recall key new makes one), listen on 127.0.0.1, "
-            "or say --insecure where something in front of the service asks for a key",
+            "or add --insecure where a proxy in front of the service checks keys",
         )
 
 
@@ -50,78 +49,63 @@ def is_loopback(host: str) -> bool:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     except (OSError, UnicodeError):
-        return False  # whatever it is, binding will say so
+        return False  # binding reports the error
     return bool(found) and all(ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found)
 
 
-_MOST_REMEMBERED = 256
-
-
 class Hosts:
-    """Names of this machine itself, and allowed further ones."""
+    """Names of this machine itself, and allowed further ones.
+
+    Attributes:
+        allow: returns whether a Host header names one of them, on any port.
+    """
 
     def __init__(self, names: Iterable[str] = (), *, network: bool = False) -> None:
         """Accept the names of this machine for itself, and others.
 
         Args:
             names: further names, with or without a port.
-            network: also accept every IP address and every name without a dot, for a service that other machines reach. A
-                page's owner can let neither stand for this machine: an address is not looked up, and names without a dot
-                (such as those of containers) are resolved by the local network alone.
+            network: also accept every IP address and every name without a dot, for a service that other machines reach. No
+                owner of a web page can point these at this machine: addresses are not looked up, and names without a dot
+                (such as those of containers) are resolved by the local network only.
         """
         self._names = {_host_name(name.strip().encode()) for name in names}
         self._network = network
-        self._met: set[bytes] = set()
+        self.allow = lru_cache(256)(self._allow)
 
-    def hold(self, host: bytes) -> bool:
-        """Whether a Host header names one of them, on whatever port."""
-        if host in self._met:
-            return True
+    def _allow(self, host: bytes) -> bool:
+        """Return whether a Host header names one of them, on any port."""
         name = _host_name(host)
-        if name not in self._names and not _is_loopback(name) and not (self._network and _is_local(name)):
-            return False
-        if len(self._met) < _MOST_REMEMBERED:
-            self._met.add(host)
-        return True
+        try:
+            address = ip_address(name.strip(b"[]").decode("ascii"))
+        except ValueError:
+            own = name == b"localhost" or name.endswith(b".localhost")
+            local = b"." not in name and name.isascii() and name.replace(b"-", b"").replace(b"_", b"").isalnum()
+        else:
+            own, local = address.is_loopback, True
+        return own or name in self._names or (self._network and local)
 
 
 def _host_name(host: bytes) -> bytes:
-    """Without a port, in small letters."""
+    """Return a Host header in lower case, without the port."""
     name = host[: host.find(b"]") + 1] if host.startswith(b"[") else host.partition(b":")[0]
     return name.lower().removesuffix(b".")
 
 
-def _is_loopback(name: bytes) -> bool:
-    if name == b"localhost" or name.endswith(b".localhost"):
-        return True
-    try:
-        return ip_address(name.strip(b"[]").decode("ascii")).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_local(name: bytes) -> bool:
-    try:
-        ip_address(name.strip(b"[]").decode("ascii"))
-    except ValueError:
-        return bool(name) and b"." not in name and name.isascii() and name.replace(b"-", b"").replace(b"_", b"").isalnum()
-    return True
-
-
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing here, and whose answers a browser keeps from a page of another origin."""
+"""Methods that change nothing, and whose answers a browser hides from pages of another origin."""
 
-_OWN = (b"same-origin", b"none")  # "none": typed into the address bar, or a bookmark
+_OWN = (b"same-origin", b"none")  # "none": from the address bar, or a bookmark
 
 
 def is_cross_site(fetch_site: bytes | None, origin: bytes | None, host: bytes | None) -> bool:
-    """Whether a browser says that a request comes from a page of another origin.
+    """Return whether a browser names a page of another origin as the sender.
 
-    `Sec-Fetch-Site` decides where it is sent: a proxy may change `Host`, so that `Origin` differs from it on the service's
-    own page too.
+    `Sec-Fetch-Site` decides where it is sent: a proxy may change `Host`, so that `Origin` differs from it even on the service's
+    own page.
 
     Args:
-        fetch_site: the `Sec-Fetch-Site` header; None without one, b"" if there are several.
+        fetch_site: the `Sec-Fetch-Site` header; None without one, b"?" if there are several.
         origin: the `Origin` header, in the same form.
         host: the `Host` header, in the same form.
     """
@@ -137,84 +121,79 @@ def is_cross_site(fetch_site: bytes | None, origin: bytes | None, host: bytes | 
 
 
 _LONGEST_WINDOW = 4
-"""Seconds in which a broken rate is counted: a shorter window rounds more, a longer one allows longer bursts."""
+"""Longest window for a rate that is not a whole number: a shorter one rounds more, a longer one allows longer bursts."""
 
 
 class RateLimits:
-    """A limit for each key, and one for all who send none.
+    """A limit for each key, and one for all requests without a key."""
 
-    Attributes:
-        limited: whether anyone's requests are limited.
-    """
-
-    def __init__(self, keys: Sequence[Key], rate: float | None, workers: int = 1) -> None:
-        """Grant everything that the rates allow.
+    def __init__(self, rate: float | None, workers: int = 1) -> None:
+        """Create the limits.
 
         Args:
-            keys: those that are known; `know` changes them.
-            rate: requests a second of a key without a rate of its own, and of all without a key; None does not limit.
+            rate: requests a second of a key without a rate of its own, and of all requests without a key; None for no limit.
             workers: processes among which each rate is shared.
         """
         self._rate, self._workers = rate, workers
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self.know(keys)
-
-    def know(self, keys: Sequence[Key]) -> None:
-        """Count the requests of these keys from now on, and of no others."""
-        rates = {key.digest: self._rate if key.rate is None else key.rate for key in keys} | {b"": self._rate}
-        self._items = {digest: self._item(rate) for digest, rate in rates.items() if rate is not None}
-        self.limited = bool(self._items)
 
     def take(self, key: Key | None, count: int = 1) -> float:
         """Count requests of a key.
 
         Args:
-            key: None for who asks without one.
-            count: requests; more than the limit count as many as that.
+            key: None for a request without one.
+            count: requests; at most the limit is counted.
 
         Returns:
-            0.0 when they may be sent; else none was counted, and so many seconds must pass before it is worth asking again.
+            0.0 when they may be sent; otherwise the seconds after which to ask again, and none was counted.
         """
-        digest = b"" if key is None else key.digest
-        item = self._items.get(digest)
-        if item is None or self._limiter.hit(item, digest.hex(), cost=min(count, item.amount)):
+        rate = self._rate if key is None or key.rate is None else key.rate
+        if rate is None:
             return 0.0
-        return max(0.001, self._limiter.get_window_stats(item, digest.hex()).reset_time - time.time())
+        name, item = "" if key is None else key.digest.hex(), _window(rate / self._workers)
+        if self._limiter.hit(item, name, cost=min(count, item.amount)):
+            return 0.0
+        return max(0.001, self._limiter.get_window_stats(item, name).reset_time - time.time())
 
-    def _item(self, rate: float) -> RateLimitItem:
-        share = rate / self._workers
-        if share < 1:
-            return RateLimitItemPerSecond(1, math.ceil(1 / share))
-        whole = Fraction(share).limit_denominator(_LONGEST_WINDOW)
-        return RateLimitItemPerSecond(whole.numerator, whole.denominator)
+
+@lru_cache
+def _window(rate: float) -> RateLimitItem:
+    """Return a limit of whole requests in whole seconds for a rate."""
+    if rate < 1:
+        return RateLimitItemPerSecond(1, math.ceil(1 / rate))
+    whole = Fraction(rate).limit_denominator(_LONGEST_WINDOW)
+    return RateLimitItemPerSecond(whole.numerator, whole.denominator)
 
 
 def whole_seconds(wait: float) -> str:
-    """Return what Retry-After says for a wait in seconds."""
+    """Return the value of Retry-After for a wait in seconds."""
     return str(max(1, math.ceil(wait)))
 
 
 LONGEST_TIMEOUT = 600_000
-"""Milliseconds that X-Request-Timeout-Ms may give."""
+"""Largest number of milliseconds in X-Request-Timeout-Ms."""
 
 _AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
 _TOKEN = b"x-recall-token"
 _ORIGIN, _FETCH_SITE = b"origin", b"sec-fetch-site"
-_LOOKED_AT = frozenset({_AUTHORISATION, _KEY, _TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
+_ADMITTED_BY = frozenset({_TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
-_STRANGE_PAGE = "A browser says that a page of another site sent this; without a key that may only be a GET."
+_FOREIGN_PAGE = "A browser says that a page of another site sent this; without a key, only GET is allowed then."
 
 
 class Guard:
-    """Lets requests through, or says why not.
-
-    Attributes:
-        refused: requests that were not let through, by slug of the problem.
-    """
+    """Admits requests, or raises the problem that refuses them."""
 
     def __init__(
-        self, keys: KeyRing, limits: RateLimits, hosts: Hosts | None = None, strict: bool = True, origins: Sequence[str] = ()
+        self,
+        keys: KeyRing,
+        limits: RateLimits,
+        hosts: Hosts | None,
+        on_refuse: Callable[[str], None],
+        *,
+        strict: bool,
+        origins: Sequence[str],
     ) -> None:
         """Create a guard.
 
@@ -222,20 +201,16 @@ class Guard:
             keys: the known ones; without any, no key is required.
             limits: requests a second of each key.
             hosts: allowed names in the Host header; None for any.
-            strict: whether hosts are checked for requests with a key, too, which no foreign page has.
+            on_refuse: called with the slug of the problem for which a request is refused.
+            strict: whether hosts are also checked for requests with a key, which no page of another site has.
             origins: of other pages that may send requests.
         """
-        self.refused: Counter[str] = Counter()
         self._hosts = hosts
         self._strict = strict
         self._origins = {one.encode() for one in origins}
         self._keys = keys
         self._limits = limits
-
-    def know(self, keys: KeyRing) -> None:
-        """Let these keys in from now on, and no others."""
-        self._limits.know(keys.keys)
-        self._keys = keys
+        self._on_refuse = on_refuse
 
     def admit(self, scope: Scope, role: Role, *, searches: bool) -> None:
         """Admit a request, and note in its state who waits for the answer, and until when.
@@ -246,103 +221,81 @@ class Guard:
             searches: whether it may have a deadline.
 
         Raises:
-            ProblemError: it may not be answered.
+            ProblemError: It may not be answered.
         """
-        secrets, timeout, host, origin, fetch_site, token = _read(scope["headers"])
-        try:
-            if self._hosts is not None and host is not None and (self._strict or not self._keys):
-                self._check_host(host)
-            if not self._keys and scope["method"] not in SAFE_METHODS and self._is_strange(fetch_site, origin, host):
-                raise ProblemError(Kind.CROSS_SITE, _STRANGE_PAGE)
-            key = self._identify(secrets, role) if self._keys else None
-            if self._limits.limited:
-                self._count(self._limits.take(key), key)
-                scope["state"]["key"] = key
-            if searches or token:
-                state = scope["state"]
-                state["caller"] = Caller(_deadline(timeout), token.decode("latin-1"))
-        except ProblemError as problem:
-            self.refused[problem.kind.slug] += 1
-            raise
+        secrets, found = _read(scope["headers"])
+        host, token = found.get(_HOST), found.get(_TOKEN, b"")
+        if self._hosts is not None and host is not None and (self._strict or not self._keys) and not self._hosts.allow(host):
+            raise self._refuse(Kind.HOST, "Send it to localhost or 127.0.0.1; other names are set with --hosts.")
+        if not self._keys and scope["method"] not in SAFE_METHODS and self._is_foreign(found):
+            raise self._refuse(Kind.CROSS_SITE, _FOREIGN_PAGE)
+        key = scope["state"]["key"] = self._identify(secrets, role) if self._keys else None
+        self._count(key)
+        if searches or token:
+            scope["state"]["caller"] = Caller(self._deadline(found.get(_TIMEOUT)), token.decode("latin-1"))
 
     def charge(self, scope: Scope, count: int) -> None:
-        """Count a request that was let in as so many.
+        """Count an admitted request as several.
 
         Args:
             scope: of the request.
             count: how many it holds.
 
         Raises:
-            ProblemError: its key may not send so many now.
+            ProblemError: Its key may not send so many now.
         """
-        if self._limits.limited and count > 1:
-            key = cast("Key | None", scope["state"].get("key"))
-            try:
-                self._count(self._limits.take(key, count - 1), key)
-            except ProblemError as problem:
-                self.refused[problem.kind.slug] += 1
-                raise
+        if count > 1:
+            self._count(scope["state"]["key"], count - 1)
 
-    def _is_strange(self, fetch_site: bytes | None, origin: bytes | None, host: bytes | None) -> bool:
-        return origin not in self._origins and b"*" not in self._origins and is_cross_site(fetch_site, origin, host)
-
-    def _check_host(self, host: bytes) -> None:
-        if self._hosts is not None and not self._hosts.hold(host):
-            detail = "Ask for localhost or 127.0.0.1; other names are given to the service as --hosts."
-            raise ProblemError(Kind.HOST, detail)
+    def _is_foreign(self, found: Mapping[bytes, bytes]) -> bool:
+        origin = found.get(_ORIGIN)
+        allowed = origin in self._origins or b"*" in self._origins
+        return not allowed and is_cross_site(found.get(_FETCH_SITE), origin, found.get(_HOST))
 
     def _identify(self, secrets: list[bytes], role: Role) -> Key:
         if len(secrets) != 1:
             detail = "Send one key only." if secrets else "Send a key as Authorization: Bearer, or as X-API-Key."
-            raise ProblemError(Kind.NO_KEY, detail, headers={"WWW-Authenticate": _CHALLENGE})
+            raise self._refuse(Kind.NO_KEY, detail, {"WWW-Authenticate": _CHALLENGE})
         key = self._keys.find(secrets[0])
         if key is None:
             challenge = f'{_CHALLENGE}, error="invalid_token"'
-            raise ProblemError(Kind.NO_KEY, "This key is not known here.", headers={"WWW-Authenticate": challenge})
+            raise self._refuse(Kind.NO_KEY, "This key is not known here.", {"WWW-Authenticate": challenge})
         if key.role < role:
             challenge = f'{_CHALLENGE}, error="insufficient_scope"'
-            raise ProblemError(Kind.FORBIDDEN, "This takes an admin key.", headers={"WWW-Authenticate": challenge})
+            raise self._refuse(Kind.FORBIDDEN, "This needs an admin key.", {"WWW-Authenticate": challenge})
         return key
 
-    def _count(self, wait: float, key: Key | None) -> None:
+    def _count(self, key: Key | None, count: int = 1) -> None:
+        wait = self._limits.take(key, count)
         if wait:
-            detail = "This key sends more requests than it may." if key else "More requests are sent than may be."
-            raise ProblemError(Kind.LIMITED, detail, headers={"Retry-After": whole_seconds(wait)})
+            detail = "This key sends more requests than it may." if key else "Too many requests are sent."
+            raise self._refuse(Kind.LIMITED, detail, {"Retry-After": whole_seconds(wait)})
+
+    def _deadline(self, timeout: bytes | None) -> float | None:
+        if timeout is None:
+            return None
+        milliseconds = int(timeout) if timeout.isdigit() and len(timeout) <= len(str(LONGEST_TIMEOUT)) else 0
+        if not 0 < milliseconds <= LONGEST_TIMEOUT:
+            raise self._refuse(Kind.INVALID, f"X-Request-Timeout-Ms is a whole number from 1 to {LONGEST_TIMEOUT}.")
+        return time.monotonic() + milliseconds / 1000
+
+    def _refuse(self, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:
+        self._on_refuse(kind.slug)
+        return ProblemError(kind, detail, headers=headers)
 
 
-def _read(
-    headers: list[tuple[bytes, bytes]],
-) -> tuple[list[bytes], bytes | None, bytes | None, bytes | None, bytes | None, bytes]:
-    """Parse keys, timeout, host, origin, `Sec-Fetch-Site` and token of a request.
+def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """Return the keys of a request, and its headers that admission depends on.
 
-    A repeated header is read as b"".
+    A repeated header is read as b"?", which none of them allows.
     """
     secrets: list[bytes] = []
-    token = b""
-    timeout = host = origin = fetch_site = None
+    found: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _LOOKED_AT:
-            if name == _HOST:
-                host = value if host is None else b""
-            elif name == _TOKEN:
-                token = value if not token else b"?"
-            elif name == _TIMEOUT:
-                timeout = value if timeout is None else b""
-            elif name == _ORIGIN:
-                origin = value if origin is None else b""
-            elif name == _FETCH_SITE:
-                fetch_site = value if fetch_site is None else b""
-            elif name == _KEY:
-                secrets.append(value)
-            else:  # other schemes carry no key
-                secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, timeout, host, origin, fetch_site, token
-
-
-def _deadline(timeout: bytes | None) -> float | None:
-    if timeout is None:
-        return None
-    milliseconds = int(timeout) if timeout.isdigit() and len(timeout) <= len(str(LONGEST_TIMEOUT)) else 0
-    if not 0 < milliseconds <= LONGEST_TIMEOUT:
-        raise ProblemError(Kind.INVALID, f"X-Request-Timeout-Ms is a whole number from 1 to {LONGEST_TIMEOUT}.")
-    return time.monotonic() + milliseconds / 1000
+        if name in _ADMITTED_BY:
+            found[name] = b"?" if name in found else value
+        elif name == _KEY:
+            secrets.append(value)
+        elif name == _AUTHORISATION:  # other schemes carry no key
+            secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
+    return secrets, found

@@ -1,7 +1,7 @@
-"""Read the body of a request: bounded in size and time, and strict JSON.
+"""Read the body of a request: strict JSON, bounded in size and time.
 
-orjson refuses NaN, numbers beyond a double, lone surrogates, bad UTF-8 and deep nesting. It lets the last of two equal
-keys win, so a second pass refuses those: two readers of one document must not see two different requests.
+orjson refuses NaN, numbers beyond a double, lone surrogates, invalid UTF-8 and very deep nesting. It keeps the last of two
+equal keys; a second pass refuses those, because other parsers would read another request from the same document.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from collections.abc import Iterable
 import orjson
 from starlette.types import Receive
 
-from service.errors import Fault, Kind, ProblemError, pointer
+from service.errors import FaultDocument, Kind, ProblemError, pointer
 
 DEPTH = 64
-"""Objects and lists within each other that a body may hold."""
+"""Deepest nesting of objects and lists in a body."""
 LARGE = 1 << 15
-"""Bytes of a body from which on it is parsed on a thread: parsing a megabyte would hold up every other request."""
+"""Bytes of a body above which it is parsed on a thread: parsing a megabyte would block all other requests."""
 
 _CLOSE = {"Connection": "close"}
 
 
 async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, limit: int, seconds: float) -> bytes:
-    """Read a body that is announced as JSON.
+    """Read a body whose headers declare JSON.
 
     Args:
         headers: of the request; names in lower case.
@@ -53,7 +53,7 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ProblemError(Kind.GONE, "The client left before all of the body had come.")
+                    raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
                 parts.append(message.get("body", b""))
                 more = message.get("more_body", False)
                 size += len(parts[-1])
@@ -65,63 +65,46 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
 
 
 def parse_json(body: bytes) -> object:
-    """Plain values of a JSON document. Raises ProblemError."""
+    """Return the values in a JSON document. Raises ProblemError."""
     if not body:
         raise _not_json("the body is empty", "")
     try:
         value: object = orjson.loads(body)
-        # of two equal keys one is lost: where there are as many as colons, and one object, none was
+        # an object without inner objects that has as many keys as the body has colons lost none
         flat = isinstance(value, dict) and body.count(b":") == len(value) and body.count(b"{") == 1
-        repeated = None if flat else _repeated(json.loads(body, object_pairs_hook=_Object), ())
+        if not flat or body.count(b"[") >= DEPTH:
+            _check_nested(json.loads(body, object_pairs_hook=tuple), ())
     except orjson.JSONDecodeError as error:
         raise _not_json(str(error), "") from None
     except RecursionError:
         raise _not_json("nested too deeply", "") from None
-    if body.count(b"{") + body.count(b"[") > DEPTH and _deeper(value, DEPTH):
-        raise ProblemError(Kind.INVALID, "The body is too deep.", [Fault("", f"Objects and lists may be {DEPTH} deep")])
-    if repeated is not None:
-        raise _not_json("the same key stands twice in one object", pointer(repeated))
     return value
 
 
-class _Object(dict[str, object]):
-    """A JSON object that remembers a key that stood in it twice."""
+def _check_nested(value: object, path: tuple[str | int, ...]) -> None:
+    """Raise ProblemError for a key that an object has twice, and for deep nesting.
 
-    def __init__(self, pairs: list[tuple[str, object]]) -> None:
-        super().__init__(pairs)
-        self.twice: str | None = None
-        if len(self) < len(pairs):
-            keys = Counter(key for key, _ in pairs)
-            self.twice = next(key for key, count in keys.items() if count > 1)
-
-
-def _repeated(value: object, path: tuple[str | int, ...]) -> tuple[str | int, ...] | None:
-    """Path of a key that stands twice in its object, or None."""
-    if isinstance(value, _Object):
-        if value.twice is not None:
-            return (*path, value.twice)
-        children: Iterable[tuple[str | int, object]] = value.items()
+    Args:
+        value: a list, an object as a tuple of pairs, or a scalar.
+        path: that leads to it.
+    """
+    if len(path) >= DEPTH:
+        raise ProblemError(Kind.INVALID, "The body is too deep.", [FaultDocument("", f"Objects and lists may be {DEPTH} deep")])
+    children: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, tuple):
+        children, keys = value, [key for key, _ in value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise _not_json("the same key is twice in one object", pointer((*path, twice)))
     elif isinstance(value, list):
         children = enumerate(value)
-    else:
-        return None
-    found = (_repeated(child, (*path, key)) for key, child in children if isinstance(child, _Object | list))
-    return next((place for place in found if place is not None), None)
-
-
-def _deeper(value: object, depth: int) -> bool:
-    """Whether objects and lists lie more than `depth` within each other."""
-    level = [value]
-    for _ in range(depth):
-        inner = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list))
-        level = [child for children in inner for child in children if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
+    for step, child in children:
+        if isinstance(child, list | tuple):
+            _check_nested(child, (*path, step))
 
 
 def check_content(media: str, encoding: str) -> None:
-    """Check that Content-Type and Content-Encoding announce plain JSON.
+    """Check that Content-Type and Content-Encoding declare plain JSON.
 
     Args:
         media: the Content-Type.
@@ -146,13 +129,13 @@ def too_slow(seconds: float) -> ProblemError:
 
 
 def _content(detail: str) -> ProblemError:
-    return ProblemError(Kind.CONTENT, detail, [Fault("", detail)], {"Accept": "application/json"})
+    return ProblemError(Kind.CONTENT, detail, [FaultDocument("", detail)], {"Accept": "application/json"})
 
 
 def _too_large(limit: int) -> ProblemError:
     detail = f"A body may hold {limit} bytes."
-    return ProblemError(Kind.TOO_LARGE, detail, [Fault("", detail)], _CLOSE)
+    return ProblemError(Kind.TOO_LARGE, detail, [FaultDocument("", detail)], _CLOSE)
 
 
 def _not_json(message: str, where: str) -> ProblemError:
-    return ProblemError(Kind.NOT_JSON, "Send one JSON object, encoded as UTF-8.", [Fault(where, message)])
+    return ProblemError(Kind.NOT_JSON, "Send one JSON object, encoded as UTF-8.", [FaultDocument(where, message)])

@@ -1,35 +1,33 @@
-"""The served bundle, and its exchange for a new one without failing requests."""
+"""The served bundle, and its replacement by a new one without failing requests."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Self
 
+from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
 from recall.bundle.manifest import Manifest
-from recall.bundle.memory import check_room
+from recall.bundle.memory import check_memory
 from recall.bundle.versions import live_name, resolve
-from recall.errors import JournalError, RecallError, VersionMovedError
 from recall.publish import golden
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Degraded
-from recall.store.users.base import LiveUsers
+from recall.store.users.changes import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.logs import without_paths
+from service.metrics import Metrics
 
 INLINE_SECONDS = 0.002
 """A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and
-back costs about as much CPU again. A longer one would hold up every other connection, health checks among them."""
+back takes about as much CPU time again. A longer one would block all other connections, including health checks."""
 
 
 class Snapshot:
-    """One loaded bundle, and the requests that hold it.
+    """One loaded bundle, kept open while requests use it.
 
     Attributes:
         recommender: answers requests from the bundle.
@@ -46,7 +44,7 @@ class Snapshot:
 
     @classmethod
     def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
-        """Verify, load, check golden requests, and warm up; live changes are included.
+        """Verify and load a version, check its golden requests, and warm it up.
 
         Args:
             folder: of the version.
@@ -56,7 +54,7 @@ class Snapshot:
         Raises:
             RecallError: It cannot be served.
         """
-        check_room(folder, Manifest.read(folder))
+        check_memory(folder, Manifest.read(folder))
         recommender = Recommender.load(folder, root=root, pause=None, users=users)
         try:
             golden.check(recommender)
@@ -70,15 +68,14 @@ class Snapshot:
         """Whether searches are short enough for the event loop."""
         return self.search_seconds <= INLINE_SECONDS
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep the bundle open for the length of a request."""
+    def __enter__(self) -> Self:
+        """Keep the bundle open until the `with` block ends."""
         self._holders += 1
-        try:
-            yield
-        finally:
-            self._holders -= 1
-            self._close_when_free()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._holders -= 1
+        self._close_when_free()
 
     @property
     def retired(self) -> bool:
@@ -86,7 +83,7 @@ class Snapshot:
         return self._retired
 
     def retire(self) -> None:
-        """Close the bundle as soon as no request holds it."""
+        """Close the bundle as soon as no request uses it."""
         self._retired = True
         self._close_when_free()
 
@@ -96,16 +93,16 @@ class Snapshot:
 
 
 def _warmed(recommender: Recommender) -> float:
-    """Median CPU seconds of some requests."""
+    """Return the median CPU seconds of some requests."""
     seconds = []
     for user_id in (None, *recommender.users.sample(20, seed=0)):
-        start = time.thread_time()  # what the loop would be held up for, however busy the machine is now
+        start = time.thread_time()  # the time that it would block the event loop, however busy the machine is now
         recommender.recommend(Request(user_id=user_id, n=100))
         seconds.append(time.thread_time() - start)
     return median(seconds)
 
 
-_LONGEST_PAUSE = 300.0  # seconds between two tries of a bundle that keeps being refused: each try reads all of it
+_LONGEST_PAUSE = 300.0  # seconds between two tries of a refused bundle: each reads all of it
 
 log = logging.getLogger("service")
 
@@ -125,8 +122,8 @@ class Exchange:
 
     Attributes:
         snapshot: what is served; None before the first bundle.
-        refusal: of the live bundle, while it is not the one that is served.
-        degraded: what every answer says meanwhile.
+        refusal: of the live bundle, while a different one is served or none.
+        meters: all metrics of the application.
     """
 
     def __init__(self, settings: Settings, users: LiveUsers | None = None) -> None:
@@ -138,11 +135,19 @@ class Exchange:
         """
         self.snapshot: Snapshot | None = None
         self.refusal: Refusal | None = None
-        self.degraded: tuple[Degraded, ...] = ()
+        self.meters = Metrics()
         self._settings = settings
         self._users = users
         self._taking = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What every answer says while a bundle other than the live one is served."""
+        if self.snapshot is None or self.refusal is None:
+            return ()
+        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
+        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)
 
     def serving(self) -> Snapshot:
         """Return what is served now.
@@ -156,21 +161,25 @@ class Exchange:
         return self.snapshot
 
     async def look(self) -> None:
-        """Read CURRENT once, and take its bundle unless it is served or was just refused.
+        """Read CURRENT once, and serve its bundle unless it was just refused.
 
-        When nothing is served and that bundle cannot be, the last good one is served instead.
+        Where nothing is served and that bundle is refused, the last good one is served instead.
         """
         async with self._taking:
             now = asyncio.get_running_loop().time()
             root = self._settings.bundle
             try:
                 folder = await asyncio.to_thread(resolve, root)
-            except Exception as error:  # a watch that ends would miss every later bundle
+            except Exception as error:  # the watch must go on, for later bundles
                 self.refusal = self._refuse(root, error, now)
-                await self._fall_back(now)
             else:
-                await self._take(folder, now)
-            self.degraded = self._degraded()
+                if self.snapshot is not None and self.snapshot.folder == folder:
+                    self.refusal = None
+                    return
+                if await self._try(folder, now):
+                    return
+                self.refusal = self._unfit.get(folder)
+            await self._fall_back(now)
 
     async def activate(self, name: str, expected: str | None = None) -> str:
         """Make a version of the root live: here when this returns, elsewhere soon.
@@ -206,7 +215,7 @@ class Exchange:
             return before
 
     def close(self) -> None:
-        """Let go of the bundle."""
+        """Close the bundle and the store of users."""
         if self.snapshot is not None:
             self.snapshot.retire()
             self.snapshot = None
@@ -214,35 +223,39 @@ class Exchange:
             self._users.close()
 
     def _exchanged(self, snapshot: Snapshot) -> None:
-        """Handle that another bundle is served."""
+        """React to another bundle being served."""
 
-    def _swapped(self, result: str) -> None:
-        """Handle the result of a swap: "served", "refused", or "fell_back"."""
+    async def _try(self, folder: Path, now: float, instead_of: Refusal | None = None) -> bool:
+        """Serve a version unless it is refused now, or was just before.
 
-    async def _take(self, folder: Path, now: float) -> None:
-        if self.snapshot is not None and self.snapshot.folder == folder:
-            self.refusal = None
-            return
-        snapshot = await self._load(folder, now) if self._due(folder, now) else None
-        if snapshot is not None:
-            self._serve(snapshot)
-        else:
-            self.refusal = self._unfit.get(folder)
-            await self._fall_back(now)
+        Returns:
+            Whether it is served.
+        """
+        known = self._unfit.get(folder)
+        if known is not None and known.again > now:
+            return False
+        root = self._settings.bundle if folder != self._settings.bundle else None
+        try:
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
+        except Exception as error:  # whatever is wrong with a new bundle, the old one is served
+            self._refuse(folder, error, now)
+            return False
+        self._unfit.pop(folder, None)
+        self._serve(snapshot, instead_of)
+        return True
 
     def _serve(self, snapshot: Snapshot, instead_of: Refusal | None = None) -> None:
-        """Answer from this bundle; the last request that uses the previous one closes it."""
+        """Answer from this bundle; the previous one closes after its last request."""
         previous, self.snapshot, self.refusal = self.snapshot, snapshot, instead_of
-        self.degraded = self._degraded()
         if previous is snapshot:
             return
         items = snapshot.recommender.items
-        with suppress(JournalError):  # answers tell of it
-            items.refresh()  # what was acknowledged while it was being loaded
+        with suppress(JournalError):  # answers say so
+            items.refresh()  # changes that were acknowledged while it was being loaded
         for item_id, why in items.refused.items():
             log.warning("the last change of item %r does not fit bundle %s: %s", item_id, snapshot.folder.name, why)
         self._exchanged(snapshot)
-        self._swapped("fell_back" if instead_of is not None else "served")
+        self.meters.swaps["fell_back" if instead_of is not None else "served"].inc()
         log.info("serving bundle %s, %.2f ms a search", snapshot.folder.name, snapshot.search_seconds * 1000)
         if previous is not None:
             previous.retire()
@@ -252,25 +265,9 @@ class Exchange:
         if self.snapshot is not None:
             return
         for folder in await asyncio.to_thread(activation.candidates, self._settings.bundle):
-            if self._due(folder, now) and (snapshot := await self._load(folder, now)) is not None:
-                self._serve(snapshot, instead_of=self.refusal)
+            if await self._try(folder, now, instead_of=self.refusal):
                 log.error("bundle %s is served in place of the live one, which is refused", folder.name)
                 return
-
-    async def _load(self, folder: Path, now: float) -> Snapshot | None:
-        """Return a bundle ready to be served, or None after noting why not."""
-        try:
-            root = self._settings.bundle if folder != self._settings.bundle else None
-            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
-        except Exception as error:  # whatever is wrong with a new bundle, the old one serves on
-            self._refuse(folder, error, now)
-            return None
-        self._unfit.pop(folder, None)
-        return snapshot
-
-    def _due(self, folder: Path, now: float) -> bool:
-        known = self._unfit.get(folder)
-        return known is None or known.again <= now
 
     def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
         known = self._unfit.get(folder)
@@ -280,13 +277,6 @@ class Exchange:
         if known is None or known.reason != reason:
             expected = isinstance(error, RecallError | OSError)
             log.error("bundle %s is refused: %s", folder.name, text, exc_info=None if expected else error)
-        self._swapped("refused")
+        self.meters.swaps["refused"].inc()
         self._unfit[folder] = refusal = Refusal(folder, reason, now + pause, pause)
         return refusal
-
-    def _degraded(self) -> tuple[Degraded, ...]:
-        """Return what answers say while a bundle other than the live one is served."""
-        if self.snapshot is None or self.refusal is None:
-            return ()
-        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
-        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)

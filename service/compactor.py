@@ -1,4 +1,4 @@
-"""Compact a changed catalogue in a process of its own, which may die without harm."""
+"""Compact a changed catalogue in a separate process, which may fail without harm."""
 
 import asyncio
 import fcntl
@@ -7,16 +7,16 @@ import os
 import sys
 from pathlib import Path
 
-_REST = 60.0  # seconds from the end of one run to the next: the new version takes a moment to be served
-_ASK_AGAIN = 5.0  # seconds after which a process looks whether another still does it
+_REST = 60.0  # seconds between two runs: the new version must be served first
+_ASK_AGAIN = 5.0  # seconds between two checks whether another process still does it
 _LOCK = ".compactor"
-_COMMAND = "import os; os.nice(10); from recall.cli import main; main()"  # requests come first
+_COMMAND = "import os; os.nice(10); from recall.cli import main; main()"  # requests have priority
 
 log = logging.getLogger("service")
 
 
 class Compactor:
-    """Runs `recall compact` over one root, one run at a time over all processes."""
+    """Runs `recall compact` on one root, in one process at a time."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -26,7 +26,7 @@ class Compactor:
         self._lock: int | None = None
 
     async def start(self) -> bool:
-        """Start a run unless one goes on or has just ended; return whether it was started."""
+        """Start a run unless one is active or has just ended; return whether it started."""
         if self._watching is not None or asyncio.get_running_loop().time() < self._again:
             return False
         if not self._locked():
@@ -42,7 +42,7 @@ class Compactor:
         return True
 
     def close(self) -> None:
-        """Stop a run; what was live stays live."""
+        """Stop a run; the live version stays live."""
         if self._watching is not None:
             self._watching.cancel()
         if self._process is not None and self._process.returncode is None:
@@ -55,11 +55,11 @@ class Compactor:
             log.error("the catalogue was not compacted: %s", said.decode(errors="replace").strip())
         loop = asyncio.get_running_loop()
         self._again = loop.time() + _REST
-        loop.call_later(_REST, self._unlock)  # others rest as long, and find by then that nothing is left to do
+        loop.call_later(_REST, self._unlock)  # other processes wait as long, and then find nothing to do
         self._watching = None
 
     def _locked(self) -> bool:
-        """Return whether this process holds the lock, which the kernel frees at its death."""
+        """Return whether this process has the lock, which the kernel frees when it ends."""
         if self._lock is None:
             try:
                 self._lock = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,19 +1,20 @@
 """Bounded queues for searches, with a maximum age and a deadline for each caller.
 
-Short searches run on the event loop, a slice of time between two polls of the sockets, so that new requests are read, and
-rejected where too many wait, while others wait. Long searches run on threads. Each way has a queue of its own.
+Short searches run on the event loop, in slices of time between two polls of the sockets, so that new requests are read, and
+rejected if too many wait, in the meantime. Long searches run on threads. Each kind has its own queue.
 
-A queue may be long for a moment, since requests come in bursts. One that has not been empty for a tenth of a second (a standing
-queue, as in CoDel) may be as long as clients that wait for their answers make it; once it is longer, more arrives than can be
-answered. From then on, until none had to be rejected for a tenth of a second, a caller may wait only where its turn is expected
-within `TARGET`. Timers end every wait: at the deadline of the caller, or at the maximum age.
+A queue may be long for a moment, since requests come in bursts. A standing queue (as in CoDel: one that has not been empty for
+a tenth of a second) may hold a smaller number of callers, as many as there are clients that wait for their answers; a longer
+one means that more requests arrive than can be answered. From then on, until none had to be rejected for a tenth of a second, a
+caller may wait only if its turn is expected within `TARGET`. A timer ends each wait: at the deadline of the caller, or at the
+maximum age.
 
 All of this runs on the event loop's thread; only work given to `in_thread` runs elsewhere.
 """
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -21,36 +22,38 @@ from typing import NamedTuple, TypeVar
 from service.errors import Kind, ProblemError
 
 SLICE = 0.002
-"""Seconds of searching on the event loop between two rounds of reading and rejecting; one search may exceed it.
+"""Seconds of searching on the event loop between two polls of the sockets; a single search may exceed it.
 
 With 5 ms, a rejection took 54 ms at the median at five times the capacity of one core, with 2 ms 8 ms.
 """
 LONGEST_SLICE = 0.003
-"""The same when a round takes longer than a slice: rejecting requests must not starve searches. Much longer slices would give
-them half of the time however much is rejected, and let rejections wait: 503 after 68 ms (p99) with 8 ms, 14 ms with 3 ms."""
+"""Longest slice, where reading and rejecting requests takes longer than `SLICE`, so that this does not starve searches.
+
+With longer ones, rejections wait: 503 after 68 ms (p99) with 8 ms, 14 ms with 3 ms.
+"""
 STANDING = 0.1
-"""Seconds without an empty queue after which it is a standing queue, and without a rejection until it is none any more."""
+"""Seconds without an empty queue after which it is a standing queue, and seconds without a rejection after which it is not."""
 TARGET = 0.005
-"""Seconds that a caller may be expected to wait while others are rejected."""
+"""Longest expected wait of an admitted caller, in seconds, while others are rejected."""
 BUSY = "Send fewer requests at once, and this one again later."
 
 _STALL = 0.05
-"""Seconds without a new caller, while some wait, that only a process which was stopped explains."""
+"""Seconds without a new caller, while some wait, after which the process must have been stopped."""
 _SMOOTHING = 0.05
 """Weight of a new measurement in a mean time."""
 _FEWEST = 4
-"""Callers that may wait however long a turn takes: with none in reserve, what answers would go idle."""
+"""Callers that may always wait, so that searches do not run out of work."""
 
 Result = TypeVar("Result")
 
 
 class Caller(NamedTuple):
-    """Who waits for an answer, and until when.
+    """The sender of a request, who waits for the answer.
 
     Attributes:
-        deadline: moment on the monotonic clock after which the answer is of no use; None for no limit.
-        token: token of a change that the answer has to include; empty for none.
-        gone: tells whether the client has disconnected; asked only after a wait.
+        deadline: time on the monotonic clock after which the answer is useless; None for no limit.
+        token: of a change that the answer must include; empty for none.
+        gone: returns whether the client has disconnected; called only after a wait.
     """
 
     deadline: float | None = None
@@ -66,7 +69,7 @@ class _Queue:
     """Callers that wait for a turn, first in, first out."""
 
     def __init__(self, long: int, standing: int) -> None:
-        """Admit `long` callers for a moment, and at most `standing` ones for longer."""
+        """Admit `long` callers for a moment, and `standing` ones for longer."""
         self.waiting: deque[asyncio.Future[None]] = deque()
         self._long, self._standing = long, min(standing, long)
         self._empty_at = self._asked_at = time.monotonic()
@@ -93,7 +96,7 @@ class _Queue:
         return admitted
 
     def release(self) -> bool:
-        """Give the next caller its turn; False when none waits."""
+        """Give the next caller its turn; return False if none waits."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():
@@ -103,16 +106,16 @@ class _Queue:
         return False
 
     def note_wait(self, seconds: float, place: int) -> None:
-        """Estimate the time between two turns from a caller that had the `place`-th turn.
+        """Update the estimate of the time between two turns.
 
         Args:
-            seconds: that it waited.
+            seconds: that a caller has waited.
             place: its position in the queue.
         """
         self._pace += _SMOOTHING * (seconds / place - self._pace)
 
     def _note_empty(self, now: float) -> None:
-        # a short standing queue is empty now and then: it is over only when no caller had to be rejected for a while
+        # a short standing queue is empty at times: it is over only when no caller was rejected for a while
         if now - self._rejected_at > STANDING:
             self._empty_at = now
 
@@ -123,21 +126,22 @@ class SearchQueue:
     Attributes:
         inline: whether most searches are short enough for the event loop.
         on_wait: called with the seconds that a search has waited, when its turn comes.
-        shed: searches that were not started, by reason: "full" and "old" queues, "late" for their deadline, "gone" clients.
+        on_shed: called with the reason why a search is not started: "full" or "old" queue, "late" for its deadline, "gone"
+            client.
     """
 
     def __init__(self, threads: int, waiting: int, standing: int, age: float) -> None:
-        """Start nothing.
+        """Create empty queues.
 
         Args:
-            threads: long searches that may run at once.
+            threads: long searches that may run at the same time.
             waiting: callers that may wait in each queue for a moment.
             standing: callers that may wait there for longer.
             age: seconds that a caller may wait.
         """
         self.inline = True
-        self.shed: Counter[str] = Counter()
         self.on_wait: Callable[[float], None] = _ignore
+        self.on_shed: Callable[[str], None] = _ignore
         self._age = age
         self._threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
@@ -149,7 +153,7 @@ class SearchQueue:
 
     @property
     def waiting(self) -> int:
-        """Searches that wait for their turn."""
+        """Number of searches that wait for their turn."""
         return len(self._short.waiting) + len(self._long.waiting)
 
     def has_room(self, *, short: bool) -> bool:
@@ -201,7 +205,7 @@ class SearchQueue:
             self._check(caller)
             self._running += 1
         else:
-            await self._turn(self._long, caller)  # a turn comes with the slot of the search that has ended
+            await self._turn(self._long, caller)  # the turn comes with the slot of a search that has ended
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
         running.add_done_callback(self._finished)
         if caller.deadline is None:
@@ -214,12 +218,12 @@ class SearchQueue:
             raise self._late() from None
 
     def full(self) -> ProblemError:
-        """Count a rejected search; returns its problem."""
-        self.shed["full"] += 1
+        """Count a rejected search, and return its problem."""
+        self.on_shed("full")
         return _busy()
 
     def dismiss(self) -> None:
-        """Tell all who wait that the process stops."""
+        """Reject all waiting searches, because the process stops."""
         for queue in (self._short, self._long):
             for turn in queue.waiting:
                 if not turn.done():
@@ -227,7 +231,7 @@ class SearchQueue:
             queue.waiting.clear()
 
     def close(self) -> None:
-        """Wait for the threads to finish what they do."""
+        """Wait for the running searches."""
         self._pool.shutdown()
 
     async def _turn(self, queue: _Queue, caller: Caller) -> None:
@@ -244,7 +248,7 @@ class SearchQueue:
             await turn
             self._check(caller)  # the loop may have been busy beyond the deadline
             if caller.gone is not None and caller.gone():
-                self.shed["gone"] += 1
+                self.on_shed("gone")
                 raise ProblemError(Kind.GONE, "The client has disconnected.")
         except BaseException:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
@@ -262,11 +266,11 @@ class SearchQueue:
         if caller.deadline is not None and time.monotonic() >= caller.deadline:
             turn.set_exception(self._late())
         else:
-            self.shed["old"] += 1
+            self.on_shed("old")
             turn.set_exception(_busy())
 
     def _pass_on(self, queue: _Queue) -> None:
-        """Give up a turn that was had and not used."""
+        """Give an unused turn to the next caller."""
         if not queue.release() and queue is self._long:
             self._running -= 1
 
@@ -276,14 +280,14 @@ class SearchQueue:
         self._pass_on(self._long)
 
     def _pump_soon(self) -> None:
-        """Begin a slice after the next iteration, so that new requests are rejected first."""
+        """Start a slice after the next iteration, so that new requests are rejected first."""
         if not self._pumping:
             self._pumping = True
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._pump)
 
     def _pump(self) -> None:
-        """Begin a slice: the loop has polled its sockets since the last one."""
+        """Start a slice: the loop has polled its sockets since the last one."""
         now = time.monotonic()
         others = now - self._pumped_at - self._spent
         self._pumping, self._pumped_at, self._spent = False, now, 0.0
@@ -297,18 +301,18 @@ class SearchQueue:
             raise self._late()
 
     def _late(self) -> ProblemError:
-        self.shed["late"] += 1
-        return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or ask when less is asked.")
+        self.on_shed("late")
+        return ProblemError(Kind.LATE, "Give it more time in X-Request-Timeout-Ms, or send it again under less load.")
 
 
 def draining() -> ProblemError:
     """Return the problem of a request that is not answered because the process stops."""
-    return ProblemError(Kind.DRAINING, "Send this request again: another process answers it.", headers={"Retry-After": "1"})
+    return ProblemError(Kind.DRAINING, "Send this request again; another process will answer it.", headers={"Retry-After": "1"})
 
 
 def _busy() -> ProblemError:
     return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
 
 
-def _ignore(_seconds: float) -> None:
-    """Default of `on_wait`."""
+def _ignore(_observed: object) -> None:
+    """Default of `on_wait` and `on_shed`."""

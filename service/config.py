@@ -12,7 +12,7 @@ PREFIX = "RECALL_"
 
 
 class Settings(BaseSettings):
-    """All settings; the command line precedes the environment. Frozen once made."""
+    """All settings; the command line overrides the environment."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -25,24 +25,24 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    bundle: CliPositionalArg[Path] = Field(description="A folder of published bundles, which is watched, or one bundle.")
-    host: str = Field(default="127.0.0.1", description="Address to listen on; beyond this machine a key is needed.")
+    bundle: CliPositionalArg[Path] = Field(description="A folder of published bundles, which is watched, or a single bundle.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on; one that other machines reach needs a key.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     uds: str | None = Field(default=None, description="Path of a Unix socket to listen on instead of host and port.")
     ssl_certfile: Path | None = Field(default=None, description="Certificate; with it, HTTPS is served.")
     ssl_keyfile: Path | None = Field(default=None, description="Private key of the certificate.")
-    root_path: str = Field(default="", description="Path prefix below which a reverse proxy serves this, such as /recall.")
+    root_path: str = Field(default="", description="Path prefix at which a reverse proxy serves this, such as /recall.")
     workers: int = Field(default=1, ge=1, le=256, description="Processes that answer; they share the index.")
     users: str = Field(
         default="sqlite",
         repr=False,
         description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB.",
     )
-    users_seconds: float = Field(default=0.02, gt=0, description="Seconds that a request waits for Redis at most.")
+    users_seconds: float = Field(default=0.02, gt=0, description="Most seconds that a request waits for Redis.")
     keys: Path | None = Field(default=None, description="A file with hashes of keys, as `recall key new` prints them.")
-    insecure: bool = Field(default=False, description="Listen beyond this machine without any key.")
+    insecure: bool = Field(default=False, description="Listen to other machines without any key.")
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Names, separated by commas, that Host headers may have besides localhost; * for any."
+        default=(), description="Names, separated by commas, that are accepted in Host besides localhost; * for any."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Origins, separated by commas, whose web pages may send requests; none unless given."
@@ -54,10 +54,10 @@ class Settings(BaseSettings):
     access: float = Field(default=0.0, ge=0, le=1, description="Share of the requests that are logged.")
     otel: bool = Field(default=False, description="Trace requests with OpenTelemetry, as its OTEL_... variables say.")
     max_body: int = Field(default=1 << 20, ge=1, description="Largest request body in bytes.")
-    patience: int = Field(default=10, ge=1, description="Seconds for a body to arrive, and of an idle connection.")
-    waiting: int = Field(default=128, ge=1, description="Requests that may wait for a search for a moment.")
-    standing: int = Field(default=32, ge=1, description="Requests that may wait when many have waited for a tenth of a second.")
-    age: float = Field(default=0.5, gt=0, description="Seconds that a request waits for a search at most.")
+    patience: int = Field(default=10, ge=1, description="Seconds for a body to arrive, and until an idle connection is closed.")
+    waiting: int = Field(default=128, ge=1, description="Requests that may wait for a search in a burst.")
+    standing: int = Field(default=32, ge=1, description="Requests that may wait once some have waited for a tenth of a second.")
+    age: float = Field(default=0.5, gt=0, description="Most seconds that a request waits for a search.")
     connections: int = Field(default=4096, ge=1, description="Connections of one process beyond which requests get 503.")
     shadow: float = Field(
         default=0.001, ge=0, le=1, description="Share of requests answered again, exactly, to measure the index's recall."
@@ -83,7 +83,7 @@ class Settings(BaseSettings):
         return "/" + value.strip("/") if value.strip("/") else ""
 
     def environment(self) -> dict[str, str]:
-        """Return variables that make the same settings in another process."""
+        """Return environment variables that give another process the same settings."""
         values: dict[str, Any] = self.model_dump(exclude_none=True)
         return {
             PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values.items()

@@ -1,15 +1,16 @@
-"""Dependencies of routes: admission, and parameters of paths, queries and headers."""
+"""Routes that admit requests, their parameters, and answers in JSON."""
 
 import asyncio
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
-import orjson
 from fastapi import Depends, Header, Path, Query, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -27,11 +28,11 @@ from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
 from service.middleware import has_disconnected
-from service.schemas import MOST_RESULTS, Id
+from service.schemas import MOST_RESULTS, Id, to_json
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
 _LONGEST_TOKEN = 8192
-_CHECK = 4  # bytes of a page token that tell it from one that was mangled
+_CHECK = 4  # bytes of the checksum of a page token
 
 _BEARER = Security(HTTPBearer(scheme_name="bearer", auto_error=False))
 _API_KEY = Security(APIKeyHeader(scheme_name="header", name="X-API-Key", auto_error=False))
@@ -39,7 +40,7 @@ _Timeout = Annotated[
     str | None,
     Header(
         alias="X-Request-Timeout-Ms",
-        description="Milliseconds after which the answer is of no use: it is answered 504 by then.",
+        description="Milliseconds after which the answer is useless; 504 is answered then.",
     ),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT}),
 ]
@@ -73,46 +74,21 @@ def caller_of(request: Request) -> Caller:
     return cast(Caller, request.scope["state"].get("caller", ANYBODY))._replace(gone=partial(has_disconnected, request.receive))
 
 
-def note_time(request: Request, name: str, seconds: float) -> None:
-    """Add a part to the Server-Timing header.
+@contextmanager
+def timed(request: Request, stage: str) -> Iterator[None]:
+    """Add the time of a `with` block to the Server-Timing header.
 
     Args:
         request: in progress.
-        name: a bare word.
-        seconds: that the part took.
+        stage: its name there, one of `service.metrics.STAGES`.
     """
-    request.scope["state"]["timings"][name] = seconds
-
-
-class Admission:
-    """Dependency that admits a request by host, key, rate, and room for a search."""
-
-    def __init__(self, role: Role, *, searches: bool = False) -> None:
-        """Require a key of a role.
-
-        Args:
-            role: that the key must allow.
-            searches: whether there must be room in the search queue.
-        """
-        self._role, self._searches = role, searches
-
-    def __call__(self, request: Request) -> None:
-        """Admit a request; further calls for one request do nothing.
-
-        Raises:
-            ProblemError: It is not admitted.
-        """
-        state = request.scope["state"]
-        if not state.get("admitted"):
-            cast(Guard, state["guard"]).admit(request.scope, self._role, searches=self._searches)
-            queue = live_of(request).queue
-            if self._searches and not queue.has_room(short=False):
-                raise queue.full()
-            state["admitted"] = True
+    start = time.perf_counter()
+    yield
+    request.scope["state"]["timings"][stage] = time.perf_counter() - start
 
 
 class JsonRequest(Request):
-    """A request whose body is JSON in the strict sense, bounded in size and time."""
+    """A request whose body is strict JSON, bounded in size and time."""
 
     _read: bytes | None = None
 
@@ -128,33 +104,58 @@ class JsonRequest(Request):
 
     @override
     async def json(self) -> object:
-        """Return the body's plain values. Raises ProblemError."""
-        start = time.perf_counter()
-        body = await self.body()
-        self.scope["state"]["large"] = len(body) > LARGE
-        value = await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
-        note_time(self, "parse", time.perf_counter() - start)
-        return value
+        """Return the values in the body. Raises ProblemError."""
+        with timed(self, "parse"):
+            body = await self.body()
+            self.scope["state"]["large"] = len(body) > LARGE
+            return await asyncio.to_thread(parse_json, body) if len(body) > LARGE else parse_json(body)
 
 
 class Route(APIRoute):
-    """A route whose requests are admitted before their bodies are read."""
+    """A route whose requests are admitted before their bodies are read.
+
+    Attributes:
+        role: that the key of a request must allow.
+        searches: whether there must be room in the search queue.
+    """
+
+    role: Role
+    searches = False
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the function that answers a request."""
         handler = super().get_route_handler()
-        admissions = [one.dependency for one in self.dependencies if isinstance(one.dependency, Admission)]
 
         async def handle(request: Request) -> Response:
-            for admission in admissions:
-                admission(request)
+            cast(Guard, request.scope["state"]["guard"]).admit(request.scope, self.role, searches=self.searches)
+            queue = live_of(request).queue
+            if self.searches and not queue.has_room(short=False):
+                raise queue.full()
             names = [name for name, _ in request.query_params.multi_items()]
             if len(names) > len(set(names)):
-                raise ProblemError(Kind.INVALID, "A query parameter is there twice.")
+                raise ProblemError(Kind.INVALID, "A query parameter is given twice.")
             return await handler(JsonRequest(request.scope, request.receive))
 
         return handle
+
+
+class ReadRoute(Route):
+    """A route that needs a read key."""
+
+    role = Role.READ
+
+
+class SearchRoute(ReadRoute):
+    """A route whose requests wait for a turn to search."""
+
+    searches = True
+
+
+class AdminRoute(Route):
+    """A route that needs an admin key."""
+
+    role = Role.ADMIN
 
 
 def _search_headers(x_request_timeout_ms: _Timeout = None, x_recall_token: _Token = None) -> None:
@@ -165,37 +166,28 @@ def _token_header(x_recall_token: _Token = None) -> None:
     """Declare the header that admission reads."""
 
 
-def _routes(role: Role, *further: Any, searches: bool = False, **texts: str) -> dict[str, Any]:
-    statuses = {401: "No key was sent, or one that is not known.", 421: "The Host header names another host; see --hosts."}
-    statuses[403] = "The key does not allow this, or a browser says that a page of another site sent the request."
-    statuses[429] = "The key sends more requests than it may; Retry-After says when to come back."
-    if searches:
-        statuses[412] = "X-Recall-Token names a change of another log of changes."
-        statuses[504] = "The time that X-Request-Timeout-Ms gave has passed."
-    answers = problems(422, 503, texts={**statuses, **{int(name[1:]): text for name, text in texts.items()}})
-    dependencies = [_BEARER, _API_KEY, Depends(Admission(role, searches=searches)), *further]
-    return {"route_class": Route, "dependencies": dependencies, "responses": answers}
+def _routes(route_class: type[Route], *statuses: int, headers: Callable[..., None] | None = None) -> dict[str, Any]:
+    dependencies = [_BEARER, _API_KEY, *([] if headers is None else [Depends(headers)])]
+    answers = problems(401, 403, 421, 422, 429, 503, *statuses)
+    return {"route_class": route_class, "dependencies": dependencies, "responses": answers}
 
 
-READ = _routes(Role.READ)
-"""Arguments of routers that a read key opens."""
-READ_CHANGES = _routes(Role.READ, Depends(_token_header), s412="X-Recall-Token names a change of another log of changes.")
-"""The same where an answer waits for the change that a token names."""
-SEARCH = _routes(Role.READ, Depends(_search_headers), searches=True)
-"""The same for routes that search, and so wait for a turn."""
-ADMIN = _routes(Role.ADMIN)
-"""Arguments of routers that an admin key opens."""
-CHANGE = _routes(
-    Role.ADMIN,
-    s409="One bundle is served by itself, or nothing can be written there; nothing can be changed.",
-    s500="The change could not be stored, and was not acknowledged.",
-    s507="There is no room to store the change.",
-)
+READ = _routes(ReadRoute)
+"""Arguments of routers that need a read key."""
+READ_CHANGES = _routes(ReadRoute, 412, headers=_token_header)
+"""The same where answers wait for the change that a token names."""
+SEARCH = _routes(SearchRoute, 412, 504, headers=_search_headers)
+"""The same for routes that search."""
+ADMIN = _routes(AdminRoute)
+"""Arguments of routers that need an admin key."""
+CHANGE = _routes(AdminRoute, 409, 500, 507)
 """The same for routes that change items or users."""
+BODY = problems(400, 408, 413, 415)
+"""Further responses of a route that reads a body."""
 
 
 def _decoded(encoded: object) -> object:
-    """Decode a path part, which is matched encoded: an id may contain a slash as %2F."""
+    """Decode a part of a path, which is matched encoded: an id may contain %2F."""
     try:
         return unquote_to_bytes(str(encoded).encode("latin-1")).decode()
     except UnicodeError:
@@ -211,7 +203,7 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern="^[A-Za-z0-9._:-]+$",
-        description="A name for this change: sent again with the same key, it is not applied twice.",
+        description="Name of this change: one that is sent again with the same key is not applied twice.",
     ),
 ]
 
@@ -242,16 +234,16 @@ def _after(token: str) -> str:
     except ValueError:
         after = ""
     if token_after(after) != token:
-        raise PydanticCustomError("page_token", "page_token is not one that this service gave")
+        raise PydanticCustomError("page_token", "page_token is not from this service")
     return after
 
 
 class Page(BaseModel):
-    """Query of a list that is given page by page, as in Google's AIP-158."""
+    """Query of a list in pages, as in Google's AIP-158."""
 
     model_config = ConfigDict(extra="forbid")
 
-    page_size: Whole = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page; 0 for 100, at most 1000.")
+    page_size: Whole = Field(default=USUAL_PAGE, ge=0, lt=10**18, description="Entries of a page, at most 1000; 0 for 100.")
     page_token: Annotated[str, AfterValidator(_after)] = Field(
         default="", max_length=_LONGEST_TOKEN, description="The `next_page_token` of the page before."
     )
@@ -272,7 +264,7 @@ CountQuery = Annotated[Count, Query()]
 
 
 def token_after(last: str | None) -> str:
-    """Return an opaque token with a checksum for the page after an id; or empty."""
+    """Return an opaque token with a checksum for the page after an id; empty for None."""
     if last is None:
         return ""
     encoded = last.encode()
@@ -295,33 +287,33 @@ def charge(request: Request, count: int) -> None:
 Found = TypeVar("Found")
 
 
-async def answered(request: Request, part: str, act: Callable[[Recommender], Found]) -> Found:
-    """Ask the bundle that is served, on a search thread and in turn.
+async def answered(request: Request, stage: str, act: Callable[[Recommender], Found]) -> Found:
+    """Run a query of the served bundle on a search thread, when it is its turn.
 
     Args:
-        request: who waits for it.
-        part: name of the time that it takes in Server-Timing, a bare word.
-        act: asks the recommender; what it raises is raised here.
+        request: that waits for it.
+        stage: as for `timed`.
+        act: queries the recommender; what it raises is raised here.
     """
-    start = time.perf_counter()
-    found = await live_of(request).ask(act, caller_of(request))
-    note_time(request, part, time.perf_counter() - start)
-    return found
+    with timed(request, stage):
+        return await live_of(request).ask(act, caller_of(request))
 
 
-def respond(request: Request, basis: Basis, content: dict[str, Any], *, exact: bool = True) -> Response:
+def respond(request: Request, found: Basis, content: Mapping[str, object] | None = None, *, exact: bool = True) -> Response:
     """Return an answer as JSON.
 
     Args:
         request: in progress.
-        basis: the versions and changes that it rests on.
-        content: of the answer.
+        found: the answer, with the versions and changes that it rests on.
+        content: of the document; None for all fields of the answer.
         exact: whether it is exact.
     """
-    return json_response({**content, **basis_of(request, basis.bundle, basis.sequence, basis.degraded, exact=exact)})
+    if content is None:
+        content = {field.name: getattr(found, field.name) for field in fields(found)}
+    return json_response({**content, **basis_of(request, found.bundle, found.sequence, found.degraded, exact=exact)})
 
 
-def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, Any]:
+def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[Degraded], *, exact: bool) -> dict[str, object]:
     """Return the fields of `Answer`, with the degradations of the service itself.
 
     Args:
@@ -335,18 +327,16 @@ def basis_of(request: Request, bundle: str, sequence: int, degraded: Sequence[De
         "bundle": bundle,
         "sequence": sequence,
         "exact": exact,
-        "degraded": [
-            {"part": one.part, "reason": one.reason} for one in dict.fromkeys((*degraded, *live_of(request).degraded))
-        ],
+        "degraded": tuple(dict.fromkeys((*degraded, *live_of(request).degraded))),
         "request_id": request_id_of(request),
     }
 
 
-def json_response(content: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON document; values of item columns unknown to JSON become text.
+def json_response(content: Mapping[str, object], headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON document.
 
     Args:
         content: of the document.
         headers: further ones.
     """
-    return Response(orjson.dumps(content, default=str), media_type="application/json", headers=headers)
+    return Response(to_json(content), media_type="application/json", headers=headers)

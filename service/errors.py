@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import orjson
 from fastapi import FastAPI, Request
@@ -32,21 +32,29 @@ from recall.serving.rerank.rules import AnyRule
 
 MEDIA_TYPE = "application/problem+json"
 MOST_FAULTS = 20
-"""Faults named in one document; a body can hold many thousands."""
+"""Faults listed in one document; a body can have thousands."""
 
-_LATER = {"Retry-After": "1"}
-_AGAIN = "Send a change again with the same Idempotency-Key: it is not taken twice."
+_AGAIN = "Send a change again with the same Idempotency-Key: it is not applied twice."
 NOT_WRITABLE = "The service may not write to the folder of versions, where changes are kept. Nothing was changed."
 """Where storage is read-only, by a mount or by rights."""
 _NO_ROOM = "Nothing was changed. Send the change again when there is room."
 
 _TEXTS = {
     400: "The body is not JSON.",
+    401: "No key was sent, or one that is not known.",
+    403: "The key does not allow this, or a browser says that a page of another site sent the request.",
     408: "The body did not arrive in time.",
+    409: "Nothing can be changed: a single bundle is served, or its folder cannot be written.",
+    412: "X-Recall-Token names a change of another log of changes.",
     413: "The body is too large.",
     415: "The body is not plain application/json.",
+    421: "The Host header names another host; see --hosts.",
     422: "A value is wrong; `errors` names it.",
-    503: "No bundle is served, or too many requests wait; Retry-After says when to come back.",
+    429: "The key sends more requests than it may; Retry-After says when to send the next.",
+    500: "The change could not be stored, and was not acknowledged.",
+    503: "No bundle is served, or too many requests wait; Retry-After says when to try again.",
+    504: "The time that X-Request-Timeout-Ms gave has passed.",
+    507: "There is no room to store the change.",
 }
 
 log = logging.getLogger("service")
@@ -54,7 +62,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class Kind(Enum):
-    """Each kind of problem: its name in `type`, its status, and its title."""
+    """A kind of problem: its name in `type`, its status, and its title."""
 
     NOT_JSON = ("not-json", 400, "The body is not a JSON document")
     MALFORMED = ("malformed", 400, "This is not an HTTP request")
@@ -99,33 +107,15 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault of a body.
-
-    `pointer` is a JSON pointer (RFC 6901), empty for the whole body.
-    """
-
-    pointer: str
-    message: str
-
-
-class ProblemError(HTTPException):
-    """Ends a request with a problem document."""
-
-    def __init__(self, kind: Kind, detail: str, faults: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(kind.status, detail, headers)
-        self.kind, self.message, self.faults = kind, detail, faults
-
-    def document(self, request_id: str) -> bytes:
-        """Return the problem document as JSON."""
-        return render(self.kind, self.message, self.faults, request_id)
-
-
-class FaultDocument(BaseModel):
+class FaultDocument:
     """One thing that is wrong with the body."""
 
-    pointer: str = Field(description="JSON pointer to the value that is wrong; empty for the whole body.", examples=["/n"])
-    message: str = Field(description="What is wrong with it.", examples=["Input should be less than or equal to 1000"])
+    pointer: Annotated[
+        str, Field(description="JSON pointer to the value that is wrong; empty for the whole body.", examples=["/n"])
+    ]
+    message: Annotated[
+        str, Field(description="What is wrong with it.", examples=["Input should be less than or equal to 1000"])
+    ]
 
 
 class ProblemDocument(BaseModel):
@@ -139,31 +129,32 @@ class ProblemDocument(BaseModel):
     errors: list[FaultDocument] = Field(default=[], description="What is wrong with the body, at most 20 entries.")
 
 
-def render(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> bytes:
-    """Return a problem document as JSON.
+class ProblemError(HTTPException):
+    """Answers a request with a problem document."""
 
-    Args:
-        kind: of the problem.
-        detail: a sentence.
-        faults: of the body.
-        request_id: of the request.
-    """
-    return orjson.dumps(document(kind, detail, faults, request_id))
+    def __init__(
+        self, kind: Kind, detail: str, faults: Sequence[FaultDocument] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
+        self.kind, self.message, self.faults = kind, detail, faults
 
+    def document(self, request_id: str | None) -> dict[str, object]:
+        """Return the fields of `ProblemDocument`, for orjson.
 
-def document(kind: Kind, detail: str, faults: Sequence[Fault] = (), request_id: str | None = None) -> dict[str, object]:
-    """Return a problem document as plain values.
-
-    Args:
-        kind: of the problem.
-        detail: a sentence.
-        faults: of the body.
-        request_id: of the request.
-    """
-    if len(faults) > MOST_FAULTS:
-        detail = f"{detail} The first {MOST_FAULTS} of {len(faults)} faults are named."
-    parts = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail, "request_id": request_id}
-    return {**parts, "errors": faults[:MOST_FAULTS]}
+        Args:
+            request_id: of the request; None where it is not known.
+        """
+        detail = self.message
+        if len(self.faults) > MOST_FAULTS:
+            detail = f"{detail} The first {MOST_FAULTS} of {len(self.faults)} faults are named."
+        return {
+            "type": self.kind.type,
+            "title": self.kind.title,
+            "status": self.kind.status,
+            "detail": detail,
+            "request_id": request_id,
+            "errors": self.faults[:MOST_FAULTS],
+        }
 
 
 def as_problem(error: RequestError) -> ProblemError:
@@ -171,7 +162,21 @@ def as_problem(error: RequestError) -> ProblemError:
     message = f"{error.what} ({error.why})" if error.why else error.what
     message = f"{message}. {error.hint}" if error.hint else message
     where = error.where if error.where.startswith("/") else ""
-    return ProblemError(Kind.INVALID, "One value is wrong.", [Fault(where, message)])
+    return ProblemError(Kind.INVALID, "One value is wrong.", [FaultDocument(where, message)])
+
+
+_STORAGE: dict[type[Exception], tuple[Kind, str]] = {
+    JournalBusyError: (Kind.BUSY, "Another process is changing items."),
+    StoreBusyError: (Kind.BUSY, "Others are changing the same users."),
+    StoreDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
+    JournalReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
+    StoreReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
+    JournalFullError: (Kind.FULL, _NO_ROOM),
+    StoreFullError: (Kind.FULL, _NO_ROOM),
+    JournalError: (Kind.NOT_STORED, _AGAIN),
+    StoreError: (Kind.NOT_STORED, _AGAIN),
+}
+"""Problems of errors of the stores of items and users; of two that fit, the first."""
 
 
 def problem_of(error: Exception) -> ProblemError | None:
@@ -180,23 +185,11 @@ def problem_of(error: Exception) -> ProblemError | None:
         return error
     if isinstance(error, RequestError):
         return as_problem(error)
-    if isinstance(error, JournalError):
-        log.error("a change was not stored: %s", error)
-    elif isinstance(error, StoreError):
-        log.error("users: %s", error)
-    else:
-        return None
-    if isinstance(error, JournalBusyError):
-        return ProblemError(Kind.BUSY, "Another process is changing items.", headers=_LATER)
-    if isinstance(error, StoreBusyError):
-        return ProblemError(Kind.BUSY, "Others are changing the same users.", headers=_LATER)
-    if isinstance(error, StoreDownError):
-        return ProblemError(Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}", headers=_LATER)
-    if isinstance(error, JournalReadOnlyError | StoreReadOnlyError):
-        return ProblemError(Kind.READ_ONLY, NOT_WRITABLE)
-    if isinstance(error, JournalFullError | StoreFullError):
-        return ProblemError(Kind.FULL, _NO_ROOM)
-    return ProblemError(Kind.NOT_STORED, _AGAIN)
+    for error_type, (kind, detail) in _STORAGE.items():
+        if isinstance(error, error_type):
+            log.error("%s: %s", "users" if isinstance(error, StoreError) else "a change was not stored", error)
+            return ProblemError(kind, detail, headers={"Retry-After": "1"} if kind.status == 503 else None)
+    return None
 
 
 def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:
@@ -218,7 +211,7 @@ def pointer(path: Sequence[str | int]) -> str:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Let every error of `app` end as a problem document."""
+    """Answer every error of an application with a problem document."""
     for kind in (ProblemError, RequestError, JournalError, StoreError):
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(HTTPException, _http)
@@ -227,7 +220,7 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def _respond(request: Request, problem: ProblemError) -> Response:
-    body = render(problem.kind, problem.message, problem.faults, getattr(request.state, "request_id", None))
+    body = orjson.dumps(problem.document(getattr(request.state, "request_id", None)))
     return Response(body, problem.kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
@@ -240,14 +233,14 @@ async def _problem(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
-    detail = "See /docs or /openapi.json for the paths and methods that are answered."
+    detail = "See /docs or /openapi.json for the paths and their methods."
     if kind is not Kind.METHOD:
         return _respond(request, ProblemError(kind, detail, headers=error.headers))
     routes = (route for router in request.app.state.routers for route in router.routes)
     methods = {one for route in routes if route.matches(request.scope)[0] is not Match.NONE for one in route.methods}
     if "GET" in methods:
         methods.add("HEAD")
-    headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))} if methods else error.headers  # a mounted part names its own
+    headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))} if methods else error.headers  # of a mounted application
     if methods and request.method == "OPTIONS":
         return Response(status_code=204, headers=headers)
     return _respond(request, ProblemError(kind, detail, headers=headers))
@@ -263,23 +256,23 @@ async def _invalid(request: Request, error: Exception) -> Response:
             faults.append(fault_of({**entry, "loc": tuple(path)}, field.field_info.annotation))
         else:
             text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
-            faults.append(Fault("", f"{path[-1] if path else place}: {text}"))
+            faults.append(FaultDocument("", f"{path[-1] if path else place}: {text}"))
     return _respond(request, invalid(faults))
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    # This handler answers from outside the middleware that names requests, so it names the request itself.
+    # This handler runs outside the middleware that sets X-Request-ID, and so sets it itself.
     return _respond(request, unforeseen(error, getattr(request.state, "request_id", "")))
 
 
-_LONGEST = 256  # characters of a name that are compared with those known
+_LONGEST = 256  # characters of an unknown name that are compared with the known ones
 
 
-def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
-    """One entry of a validation error, made with its context.
+def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
+    """Return the fault of one entry of a validation error.
 
     Args:
-        entry: as pydantic gives it.
+        entry: of `errors()` of the exception.
         model: of the body.
     """
     path: tuple[str | int, ...] = entry["loc"]
@@ -289,24 +282,24 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> Fault:
         path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
     match entry["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return Fault(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
+            return FaultDocument(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
         case "union_tag_invalid":
             kinds = [tag.strip(" '") for tag in entry["ctx"]["expected_tags"].split(",")]
             near = did_you_mean(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
-            return Fault(pointer((*path, "kind")), f"This kind is not known. {near}")
+            return FaultDocument(pointer((*path, "kind")), f"This kind is not known. {near}")
         case "union_tag_not_found":
-            return Fault(pointer(path), "An object is wanted that says its 'kind'")
+            return FaultDocument(pointer(path), "An object with a 'kind' is needed here")
         case "model_type" | "model_attributes_type" | "missing" if not path:
-            return Fault("", "The body is a JSON object")
+            return FaultDocument("", "The body is a JSON object")
         case "dataclass_type" | "model_type" | "model_attributes_type":
-            return Fault(pointer(path), "An object is wanted here")
-    if path and path[-1] == "[key]":  # a key that is itself wrong is not repeated
-        return Fault(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
-    return Fault(pointer(path), entry["msg"])
+            return FaultDocument(pointer(path), "An object is needed here")
+    if path and path[-1] == "[key]":  # an invalid key is not repeated
+        return FaultDocument(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
+    return FaultDocument(pointer(path), entry["msg"])
 
 
 def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
-    """Keys of the object that a path leads into."""
+    """Return the valid keys of the object that a path leads into."""
     if path[:1] not in (("rules",), ("channels",)):
         for step in path[:-1]:
             field = model.model_fields.get(step) if isinstance(step, str) else None
@@ -320,7 +313,7 @@ def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:
 
 
 def _models(of: Any) -> Iterator[type[BaseModel]]:
-    """Models that a type speaks of, such as of a list of them."""
+    """Yield the models in a type, such as that of a list."""
     if isinstance(of, type) and issubclass(of, BaseModel):
         yield of
     for part in get_args(of):
@@ -347,7 +340,7 @@ def parsed(model: type[Body], body: object) -> Body:
         raise invalid([fault_of(entry, model) for entry in error.errors(include_url=False, include_input=False)]) from None
 
 
-def invalid(faults: Sequence[Fault]) -> ProblemError:
+def invalid(faults: Sequence[FaultDocument]) -> ProblemError:
     """Return the problem of a request with wrong values."""
     return ProblemError(Kind.INVALID, "One value is wrong." if len(faults) == 1 else "Some values are wrong.", faults)
 
@@ -356,8 +349,8 @@ def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int
     """Return the responses of a route that are problem documents.
 
     Args:
-        statuses: those that mean the same everywhere.
-        texts: meaning of further ones, by status.
+        statuses: those with a usual meaning.
+        texts: descriptions of further ones, by status.
     """
     described = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
     return {status: {"model": ProblemDocument, "description": described[status]} for status in sorted(described)}

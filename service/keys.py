@@ -5,10 +5,9 @@ Keys come from the environment, in the clear:
     RECALL_READ_KEY    RECALL_READ_KEYS     one, or several separated by commas, for queries
     RECALL_ADMIN_KEY   RECALL_ADMIN_KEYS    the same for changes as well
 
-or from a file of hashes, a line each, with a public name and requests a second if they differ from those of the service's
-settings. `recall key new` prints a key and its line. The file may change while the service runs. One that cannot be read, or
-has an invalid line, changes nothing: the keys before it stay valid. Nor may a change remove the last key, because then no key
-would be required.
+or from a file of hashes, one a line, with an optional name and an optional rate in requests a second. `recall key new` prints
+a key and its line. The file may change while the service runs. A file that cannot be read, or has an invalid line, changes
+nothing: the previous keys stay valid. A change may not remove the last key, because then no key would be required.
 
     read sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae shop-front rate=50
 """
@@ -25,20 +24,15 @@ from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
 
-from fastapi import Request
-
 from recall.errors import ConfigError, did_you_mean
 from recall.serving.response import Degraded
-from service.metrics import Metrics
 
 SHORTEST = 16
-"""Characters that a key has at least: shorter ones can be found by trying."""
-MOST_KEYS = (1 << 15) - 1
-"""Keys that there may be."""
+"""Fewest characters of a key: shorter ones can be guessed."""
 
 
 class Role(IntEnum):
-    """What a key allows; a higher one allows all that a lower one does."""
+    """What a key allows; a higher role includes the lower ones."""
 
     READ = 1
     ADMIN = 2
@@ -48,17 +42,20 @@ _ROLES = {"read": Role.READ, "admin": Role.ADMIN}
 _HASH = "sha256:"
 _RATE = "rate="
 _MAKE = "Make one with: recall key new"
+_DEGRADED = "the file of keys cannot be read, and the previous keys stay valid; the log says why"
+
+log = logging.getLogger("service")
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is known.
+    """A known key.
 
     Attributes:
         digest: SHA-256 of the key's bytes.
         role: what it allows.
-        name: what it is called in messages; never the key.
-        rate: requests a second that it may send; None: as many as the settings say.
+        name: for messages; never the key itself.
+        rate: requests a second that it may send; None for the rate of the settings.
     """
 
     digest: bytes
@@ -68,39 +65,63 @@ class Key:
 
 
 class KeyRing:
-    """All known keys; false without any, and then no key is required."""
+    """All known keys; false if there is none, and then no key is required.
 
-    def __init__(self, keys: Iterable[Key]) -> None:
-        """Create a key ring; of a repeated key the higher role counts.
+    Attributes:
+        keys: the keys.
+        file: the file of hashes; None for none.
+        error: why the file cannot be read any more; empty when it can.
+    """
 
-        Raises:
-            ConfigError: There are more than `MOST_KEYS`.
-        """
-        known: dict[bytes, Key] = {}
-        for key in keys:
-            if key.digest not in known or known[key.digest].role < key.role:
-                known[key.digest] = key
-        if len(known) > MOST_KEYS:
-            raise ConfigError(f"there are {len(known)} keys", hint=f"There may be {MOST_KEYS}")
-        self.keys = tuple(known.values())
-        self._known = known
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        """Create a key ring; of a repeated key the higher role counts."""
+        self.file: Path | None = None
+        self.error = ""
+        self._fixed = tuple(keys)
+        self._copy: Path | None = None
+        self._stamp: tuple[int, ...] | None = None
+        self._set(())
 
     @classmethod
-    def read(cls, file: Path | None, environment: Mapping[str, str]) -> "KeyRing":
+    def read(cls, file: Path | None, environment: Mapping[str, str], copy: Path | None = None) -> "KeyRing":
         """Return the keys of a file of hashes and of the environment.
 
         Args:
             file: of hashes, if any.
             environment: variables.
+            copy: where workers keep the last valid content of the file, for a worker that is restarted while the file has an
+                error.
 
         Raises:
             ConfigError: The file cannot be read or a line of it is wrong, or a key of the environment is too short. No
                 message contains a key.
         """
-        return cls([*from_environment(environment), *(from_file(file) if file is not None else ())])
+        ring = cls(from_environment(environment))
+        if file is None:
+            return ring
+        ring.file, ring._copy, ring._stamp = file, copy, _stamp(file)
+        try:
+            ring._set(from_file(file))
+            ring._save_copy()
+        except ConfigError as error:
+            if copy is None or not copy.exists():
+                raise
+            ring._set(from_file(copy))
+            ring._note_error(str(error))
+        return ring
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether requests need a key, or will as soon as the file holds one."""
+        return bool(self.keys) or self.file is not None
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What answers report while the file cannot be read."""
+        return (Degraded("keys", _DEGRADED),) if self.error else ()
 
     def find(self, secret: bytes) -> Key | None:
         """Return the key with these bytes, if it is known.
@@ -108,6 +129,67 @@ class KeyRing:
         It is looked up by its hash, which the sender knows: timing reveals nothing about other keys.
         """
         return self._known.get(sha256(secret).digest())
+
+    def reload(self) -> bool:
+        """Read the file if it has changed; return whether the keys have.
+
+        A file that is invalid, or would leave no key, changes nothing.
+        """
+        stamp = None if self.file is None else _stamp(self.file)
+        if self.file is None or stamp == self._stamp:
+            return False
+        before = self.keys
+        try:
+            listed = tuple(from_file(self.file))
+            if _stamp(self.file) != stamp:
+                return False  # it is being written
+            if before and not (listed or self._fixed):
+                raise ConfigError("no key would be left, and then none would be required", where=str(self.file))
+        except ConfigError as error:
+            self._stamp = stamp
+            self._note_error(str(error))
+            return False
+        self._stamp, self.error = stamp, ""
+        self._set(listed)
+        self._save_copy()
+        if set(self.keys) == set(before):
+            return False
+        log.info("%d keys are known now", len(self))
+        return True
+
+    async def follow(self, seconds: float, on_look: Callable[[], None]) -> None:
+        """Check the file periodically and at each SIGHUP, forever.
+
+        Args:
+            seconds: between two checks.
+            on_look: called after each.
+        """
+        signalled = asyncio.Event()
+        if self.file is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, signalled.set)
+        while True:
+            await asyncio.to_thread(self.reload)
+            on_look()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(signalled.wait(), seconds)
+            signalled.clear()
+
+    def _set(self, listed: Iterable[Key]) -> None:
+        """Replace the keys of the file; of a repeated key the higher role counts."""
+        by_role = sorted((*self._fixed, *listed), key=lambda key: key.role)
+        self._known = {key.digest: key for key in by_role}
+        self.keys = tuple(self._known.values())
+
+    def _save_copy(self) -> None:
+        if self._copy is not None and self.file is not None:
+            scratch = self._copy.with_suffix(f".{os.getpid()}")
+            scratch.write_bytes(self.file.read_bytes())
+            scratch.replace(self._copy)
+
+    def _note_error(self, reason: str) -> None:
+        if reason != self.error:
+            log.error("the previous keys stay valid: %s", reason)
+        self.error = reason
 
 
 def from_environment(environment: Mapping[str, str]) -> Iterator[Key]:
@@ -147,7 +229,7 @@ def from_file(file: Path) -> Iterator[Key]:
 def _parsed(words: list[str], where: str) -> Key:
     role = _ROLES.get(words[0])
     if role is None:
-        raise ConfigError("a line begins with what the key allows", where=where, hint=did_you_mean(words[0][:10], _ROLES))
+        raise ConfigError("a line begins with the role of the key", where=where, hint=did_you_mean(words[0][:10], _ROLES))
     hashed = words[1] if len(words) > 1 else ""
     try:
         digest = bytes.fromhex(hashed.removeprefix(_HASH))
@@ -174,11 +256,6 @@ def _rate(text: str, where: str) -> float:
     return rate
 
 
-TROUBLE = "the file of keys is not as it should be, and the keys from before it hold; the log says why"
-
-log = logging.getLogger("service")
-
-
 def _stamp(file: Path) -> tuple[int, ...] | None:
     """Return file metadata that changes with the content; None without a file."""
     try:
@@ -186,134 +263,3 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-class KnownKeys:
-    """All keys that are known now.
-
-    Attributes:
-        ring: the keys.
-        fixed: those of them that are in no file.
-        listed: those of them that were in the file.
-        troubled: whether the file cannot be read any more.
-    """
-
-    def __init__(self, file: Path | None, fixed: Iterable[Key], listed: Iterable[Key] = ()) -> None:
-        """Know these keys; `look` says whether the file has others."""
-        self.file = file
-        self.fixed, self.listed = tuple(fixed), tuple(listed)
-        self.ring = KeyRing([*self.fixed, *self.listed])
-        self.troubled = False
-        self._copy: Path | None = None
-        self._stamp: tuple[int, ...] | None = None
-        self._looked = False
-        self._reason = ""
-
-    @classmethod
-    def read(cls, file: Path | None, environment: Mapping[str, str], copy: Path | None = None) -> "KnownKeys":
-        """Read the keys of a file of hashes and of the environment.
-
-        Args:
-            file: None for no file.
-            environment: variables.
-            copy: where workers keep the file as it was last without an error: one that is restarted beside a file with an error
-                knows the keys that the others know.
-
-        Raises:
-            ConfigError: As `KeyRing.read`.
-        """
-        stamp = None if file is None else _stamp(file)
-        known = cls(file, from_environment(environment))
-        known._copy = copy
-        if file is not None:
-            try:
-                known._list(tuple(from_file(file)))
-            except ConfigError as error:
-                if copy is None or not copy.exists():
-                    raise
-                known.listed = tuple(from_file(copy))
-                known.ring = KeyRing([*known.fixed, *known.listed])
-                known._complain(str(error))
-        known._stamp, known._looked = stamp, True  # what was written since is read at the first look
-        return known
-
-    @property
-    def asked_for(self) -> bool:
-        """Whether requests need a key, or may need one as soon as the file holds one."""
-        return bool(self.ring) or self.file is not None
-
-    def look(self) -> bool:
-        """Read the file if it has changed; return whether the keys have.
-
-        Raises:
-            ConfigError: It is invalid, or would leave no key.
-        """
-        if self.file is None:
-            return False
-        stamp = _stamp(self.file)
-        if self._looked and stamp == self._stamp:
-            return False
-        try:
-            listed = tuple(from_file(self.file))
-            if _stamp(self.file) != stamp:
-                return False  # it is being written
-            ring = KeyRing([*self.fixed, *listed])
-            if self.ring and not ring:
-                raise ConfigError("no key would be left, and none would be required", where=str(self.file))
-        except ConfigError as error:
-            self._looked, self._stamp = True, stamp
-            self._complain(str(error))
-            return False
-        self._looked, self._stamp, self._reason, self.troubled = True, stamp, "", False
-        changed = set(ring.keys) != set(self.ring.keys)
-        self._list(listed)
-        if changed:
-            log.info("%d keys are known now", len(ring))
-        return changed
-
-    def _list(self, listed: tuple[Key, ...]) -> None:
-        """Know the keys of the file, which has no error."""
-        self.listed, self.ring = listed, KeyRing([*self.fixed, *listed])
-        if self._copy is not None and self.file is not None:
-            scratch = self._copy.with_suffix(f".{os.getpid()}")
-            scratch.write_bytes(self.file.read_bytes())
-            scratch.replace(self._copy)
-
-    def _complain(self, reason: str) -> None:
-        if not self.troubled or reason != self._reason:
-            log.error("the keys from before hold: %s", reason)
-        self.troubled, self._reason = True, reason
-
-
-class Renewal:
-    """Reloads keys; on the event loop's thread, apart from reading the file."""
-
-    def __init__(self, keys: KnownKeys, on_change: Callable[[KeyRing], None], meters: Metrics) -> None:
-        self._keys, self._on_change, self._meters = keys, on_change, meters
-        self._woken = asyncio.Event()
-
-    @property
-    def degraded(self) -> tuple[Degraded, ...]:
-        """What is said while the file of keys cannot be read."""
-        return (Degraded("keys", TROUBLE),) if self._keys.troubled else ()
-
-    async def follow(self, seconds: float) -> None:
-        """Check the file periodically and at each SIGHUP, forever."""
-        if self._keys.file is not None and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._woken.set)
-        while True:
-            await self._look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), seconds)
-            self._woken.clear()
-
-    async def _look(self) -> None:
-        if self._keys.file is not None and await asyncio.to_thread(self._keys.look):
-            self._on_change(self._keys.ring)
-        self._meters.set(keys=len(self._keys.ring), keys_degraded=self._keys.troubled)
-
-
-def degraded_keys(request: Request) -> tuple[Degraded, ...]:
-    """Return the degradations of the application's file of keys."""
-    renewal: Renewal = request.app.state.renewal
-    return renewal.degraded

@@ -4,23 +4,18 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from typing_extensions import override
 
+from recall import Degraded, Recommendations, Recommender, Request, StoreError
 from recall.bundle.manifest import MANIFEST
-from recall.errors import JournalDamagedError, JournalError, StoreError, TokenError
 from recall.serving.query import needs_reranking
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Degraded, Recommendations
-from recall.store.items.catalog import Catalog, Receipt
+from recall.store.group_commit import Receipt
+from recall.store.items.catalog import Catalog
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers
 from service.bundles import Exchange, Snapshot
@@ -28,179 +23,56 @@ from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue
 from service.config import Settings
 from service.errors import Kind, ProblemError
-from service.metrics import Metrics, Shadow
+from service.follower import Follower
+from service.shadow import Shadow
 
-IDLE = 1.0
-"""Seconds without a change after which the -wal file is moved into the log's file: a copy of that file alone is whole then."""
-_LONGEST_WAIT = 1.0  # seconds for a token, where the request says nothing of how long an answer is of use
-_PAUSE = 0.005  # seconds between two looks for a token
+_REMOTE_FACTOR = 4  # times as many search threads where some of them wait for another machine
 
 log = logging.getLogger("service")
-
-
-class Follower:
-    """Reads what other processes change, and writes back what a log has lost."""
-
-    def __init__(self, meters: Metrics, patience: float) -> None:
-        """Begin with nothing.
-
-        Args:
-            meters: to count with.
-            patience: seconds that a log must be without changes that are served before they are written back.
-        """
-        self._meters = meters
-        self._patience = patience
-        self._pool = ThreadPoolExecutor(1, "following")
-        self._trouble = ""
-        self._mend_at: float | None = None
-        self._gone = False
-        self._changed_at = time.monotonic()
-        self._sequence = -1
-        self._settled = False
-
-    def behind(self, snapshot: Snapshot, caller: Caller) -> bool:
-        """Return whether an answer has to wait for `catch_up`; takes microseconds.
-
-        Args:
-            snapshot: that is served.
-            caller: with a token.
-        """
-        return bool(caller.token) or snapshot.recommender.items.behind()
-
-    async def catch_up(self, snapshot: Snapshot, caller: Caller) -> None:
-        """Read all acknowledged changes, and wait for the one of the caller's token.
-
-        Args:
-            snapshot: that is served.
-            caller: with a token.
-
-        Raises:
-            ProblemError: The token is of another log, or its change has not arrived in time.
-        """
-        items = snapshot.recommender.items
-        with snapshot.held():
-            if items.behind():
-                with suppress(JournalError):  # answers tell of it
-                    await self._run(items)
-            if caller.token:
-                await self._wait_for(items, caller.token, caller.deadline)
-
-    async def look(self, snapshot: Snapshot) -> None:
-        """Read what is new; write back what is lost, and tell the log about it."""
-        items = snapshot.recommender.items
-        with snapshot.held():
-            try:
-                if items.has_changes():
-                    with suppress(JournalDamagedError):  # the catalogue tells of it, and what is served is written back
-                        await self._run(items)
-                trouble = " ".join(one.reason for one in items.current().degraded)
-                self._meters.in_step()
-                await self._mend(items)
-                await self._settle(items)
-            except Exception as error:  # answers go on, and say so
-                trouble = str(error)
-            if trouble != self._trouble:
-                if trouble:
-                    log.error("live changes: %s", trouble)
-                else:
-                    log.info("live changes are as they should be again")
-                self._trouble = trouble
-
-    async def finish(self, snapshot: Snapshot) -> None:
-        """Write back what is lost before the process that knows it ends."""
-        items = snapshot.recommender.items
-        with snapshot.held(), suppress(JournalError):
-            if items.unsaved or items.has_changes():
-                with suppress(JournalDamagedError):
-                    await self._run(items)
-            if items.unsaved:
-                await asyncio.get_running_loop().run_in_executor(self._pool, items.repair)
-
-    def close(self) -> None:
-        """Stop the thread."""
-        self._pool.shutdown(cancel_futures=True)
-
-    async def _run(self, items: Catalog) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._pool, items.refresh)
-
-    async def _mend(self, items: Catalog) -> None:
-        if not items.unsaved:
-            self._mend_at = None
-            return
-        now = time.monotonic()
-        if self._mend_at is None or self._gone != (not items.logs):
-            # an existing file has most likely been replaced completely; a missing one may still be restored
-            self._gone = not items.logs
-            self._mend_at = now + (self._patience if self._gone else self._patience / 5)
-        elif now >= self._mend_at:
-            self._mend_at = now + self._patience
-            written = await asyncio.get_running_loop().run_in_executor(self._pool, items.repair)
-            self._meters.written_back.inc(float(written))
-            log.warning("%d acknowledged changes that the journal had lost were written back to it", written)
-
-    async def _settle(self, items: Catalog) -> None:
-        now, sequence = time.monotonic(), items.current().sequence
-        if sequence != self._sequence:
-            self._sequence, self._changed_at, self._settled = sequence, now, False
-        elif not self._settled and now - self._changed_at >= IDLE and items.writable:
-            self._settled = True
-            with suppress(JournalError):  # where it may not be written, or others write
-                await asyncio.get_running_loop().run_in_executor(self._pool, items.settle)
-
-    async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:
-        until = deadline if deadline is not None else time.monotonic() + _LONGEST_WAIT
-        try:
-            while not items.has_seen(token):
-                if time.monotonic() >= until:
-                    detail = "The change that the token names is not served here yet."
-                    raise ProblemError(Kind.BEHIND, detail, headers={"Retry-After": "1"})
-                await asyncio.sleep(_PAUSE)
-                with suppress(JournalError):
-                    await self._run(items)
-        except TokenError as error:
-            kind = Kind.OTHER_LOG if error.why else Kind.INVALID
-            text = f"{error.what[:1].upper()}{error.what[1:]}{f' ({error.why})' if error.why else ''}. {error.hint}."
-            raise ProblemError(kind, text) from None
-
-
-_WAITING_THREADS = 4  # times as many search threads where some of them wait for another machine
-
 Answer = TypeVar("Answer")
 
 
 class Live(Exchange):
-    """Answers requests, and takes changes, with the bundle that is served.
+    """Answers requests from the served bundle, and changes its items and users.
 
     Attributes:
         draining: whether the process is about to stop.
         queue: runs searches in turn.
-        tasks: run for as long as the application.
+        tasks: background tasks of the application.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Nothing is opened yet."""
+        """Prepare; nothing is opened yet."""
         root = None if (settings.bundle / MANIFEST).exists() else settings.bundle
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
         self.tasks: list[asyncio.Task[None]] = []
-        self.meters = Metrics()
         self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
-        self.refused: Counter[str] = Counter()
         if isinstance(users, SqliteLiveUsers):
             users.on_commit(self.meters.commits["users"].observe)
-        self._asks_far = users is not None and users.remote
-        threads = _threads(settings) * (_WAITING_THREADS if self._asks_far else 1)
+        self._remote_users = users is not None and users.remote
+        threads = _threads(settings) * (_REMOTE_FACTOR if self._remote_users else 1)
         self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
         self.queue.on_wait = self.meters.stages["queue"].observe
+        self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
         self._search = self.meters.stages["search"]
-        self._changing = 0
+        self._changes = asyncio.Semaphore(settings.waiting)
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
-        self._users_trouble = ""
+        self._users_error = ""
         self._users_unread = ""
-        self._users_sequence = (-1, True)
+        self._users_sequence = self._users_checkpoint = -1
         self._compactor = Compactor(settings.bundle)
+
+    @property
+    @override
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What every answer lacks, or has only in part."""
+        if self.refusal is None and not self._users_error:  # as for nearly all answers
+            return ()
+        users = (Degraded("users", self._users_error),) if self._users_error else ()
+        return super().degraded + users
 
     async def recommend(self, request: Request, caller: Caller = ANYBODY, *, large: bool = False) -> Recommendations:
         """Answer one request, when it is its turn.
@@ -212,7 +84,7 @@ class Live(Exchange):
 
         Raises:
             RequestError: The request names something that the bundle does not know.
-            ProblemError: No bundle is served yet, too many requests wait, or the caller waits no longer.
+            ProblemError: No bundle is served yet, too many requests wait, or the caller no longer waits.
         """
         snapshot = self.serving()
         quick = not large and self._quick(snapshot, request)
@@ -220,15 +92,17 @@ class Live(Exchange):
             raise self.queue.full()  # before the disk is asked for changes
         if self._follower.behind(snapshot, caller):
             snapshot = await self._in_step(caller)
-        if quick:
-            return await self.queue.on_loop(partial(self._recommend, request), caller)
-        with snapshot.held():
-            answer, seconds = await self.queue.in_thread(partial(_timed, snapshot.recommender, request), caller)
+        work = partial(_timed, snapshot.recommender, request)
+        with snapshot:
+            answer, seconds = await (self.queue.on_loop(work, caller) if quick else self.queue.in_thread(work, caller))
         self._search.observe(seconds)
-        return self.noted(request, answer, snapshot)
+        answer = self.with_degraded(answer)
+        self.meters.answered(answer)
+        self.shadow.offer(request, answer, snapshot)
+        return answer
 
     async def ask(self, act: Callable[[Recommender], Answer], caller: Caller = ANYBODY) -> Answer:
-        """Let the served bundle answer on a search thread, from one snapshot.
+        """Run a query of the served bundle on a search thread, on one snapshot.
 
         Args:
             act: queries the recommender; what it raises is raised here.
@@ -250,10 +124,10 @@ class Live(Exchange):
             ProblemError: As `ask`.
         """
         snapshot = await self._in_step(caller)
-        with snapshot.held():
+        with snapshot:
             return [await self.queue.in_thread(partial(act, snapshot.recommender), caller) for act in acts]
 
-    async def change(self, act: Callable[[Catalog], Receipt]) -> Receipt:
+    async def change_items(self, act: Callable[[Catalog], Receipt]) -> Receipt:
         """Change items; on return the change is on disk and in every later answer.
 
         Args:
@@ -267,11 +141,10 @@ class Live(Exchange):
         snapshot = self.serving()
         if not snapshot.recommender.items.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
-        with self._change(snapshot):
-            receipt = await asyncio.to_thread(act, snapshot.recommender.items)
-        if self.snapshot is not None and self.snapshot is not snapshot:  # it was exchanged meanwhile
-            with self.snapshot.held():
-                await asyncio.to_thread(self.snapshot.recommender.items.refresh)
+        receipt = await self._change(snapshot, lambda recommender: act(recommender.items))
+        if self.snapshot is not None and self.snapshot is not snapshot:  # another bundle is served by now
+            with self.snapshot as current:
+                await asyncio.to_thread(current.recommender.items.refresh)
         return receipt
 
     async def change_users(self, act: Callable[[Recommender], Answer]) -> Answer:
@@ -288,18 +161,17 @@ class Live(Exchange):
         snapshot = self.serving()
         if not snapshot.recommender.users.writable:
             raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, or name a Redis for users.")
-        with self._change(snapshot):
-            return await asyncio.to_thread(act, snapshot.recommender)
+        return await self._change(snapshot, act)
 
     async def follow(self) -> None:
-        """Take in for ever what other processes change."""
+        """Read the changes of other processes, forever."""
         while True:
             await asyncio.sleep(self._settings.follow)
             if self.snapshot is not None:
-                await self._follower.look(self.snapshot)  # a function's names are gone when it ends: none holds an old bundle
+                await self._follower.look(self.snapshot)  # no variable of this loop may keep an old bundle open
 
     async def watch(self) -> None:
-        """Follow CURRENT forever: take each new bundle, or remember why it was refused."""
+        """Follow CURRENT forever: serve each new bundle, or note why it was refused."""
         await self._warn()
         while True:
             await self.look()
@@ -311,7 +183,7 @@ class Live(Exchange):
             await asyncio.sleep(self._settings.poll)
 
     async def settled(self) -> None:
-        """Wait until the present bundles have been tried, or the process shuts down."""
+        """Wait until loading the live bundle was tried, or the process shuts down."""
         while not (self._looked or self.draining):
             await asyncio.sleep(0.02)
 
@@ -331,17 +203,13 @@ class Live(Exchange):
         self._follower.close()
         super().close()
 
-    @contextmanager
-    def _change(self, snapshot: Snapshot) -> Iterator[None]:
-        """Keep a bundle open during a change; the number of concurrent changes is bounded."""
-        if self._changing >= self._settings.waiting:
+    async def _change(self, snapshot: Snapshot, act: Callable[[Recommender], Answer]) -> Answer:
+        """Run a change on another thread; the number of concurrent changes is bounded."""
+        if self._changes.locked():
             raise self.queue.full()
-        self._changing += 1
-        try:
-            with snapshot.held():
-                yield
-        finally:
-            self._changing -= 1
+        async with self._changes:
+            with snapshot:
+                return await asyncio.to_thread(act, snapshot.recommender)
 
     async def _in_step(self, caller: Caller) -> Snapshot:
         """Return what is served, with every acknowledged change; may raise ProblemError."""
@@ -353,61 +221,40 @@ class Live(Exchange):
                 break
         return snapshot
 
-    def noted(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> Recommendations:
-        """Count an answer, and sometimes sample it for comparison.
-
-        Args:
-            request: of the answer.
-            answer: of the recommender.
-            snapshot: that answered.
-        """
-        answer = self.with_degraded(answer)
-        self.meters.answered(answer)
-        self.shadow.offer(request, answer, snapshot)
-        return answer
-
     async def _look_at_users(self) -> None:
         """Detect lost changes of users; checkpoint the store when it is idle."""
-        if self._users is None:
-            return
         users = self._users
+        if users is None:
+            return
         try:
-            trouble = await asyncio.to_thread(users.error)
-            sequence = await asyncio.to_thread(users.sequence)
-            if sequence != self._users_sequence[0]:
-                self._users_sequence = (sequence, False)
-            elif not self._users_sequence[1]:
-                self._users_sequence = (sequence, True)
+            error = await asyncio.to_thread(users.error)
+            before, self._users_sequence = self._users_sequence, await asyncio.to_thread(users.sequence)
+            if before == self._users_sequence != self._users_checkpoint:
+                self._users_checkpoint = before
                 await asyncio.to_thread(users.checkpoint)
-        except StoreError as error:  # answers to requests that name a user tell of it
-            self._users_unread = f"changes of users since the bundle are not known: {error.what}"
+        except StoreError as unread:  # answers to requests that name a user say so
+            self._users_unread = f"changes of users since the bundle are not known: {unread.what}"
             return
         self._users_unread = ""
-        if trouble != self._users_trouble:
-            if trouble:
-                log.error("users: %s", trouble)
-            self._users_trouble = trouble
-            self.degraded = self._degraded()
-
-    @override
-    def _degraded(self) -> tuple[Degraded, ...]:
-        users = (Degraded("users", self._users_trouble),) if self._users_trouble else ()
-        return (*super()._degraded(), *users)
+        if error and error != self._users_error:
+            log.error("users: %s", error)
+        self._users_error = error
 
     async def _warn(self) -> None:
-        """Tell the log what the store of users does not promise."""
+        """Log what the store of users does not guarantee."""
         if self._users is None:
             return
         try:
-            caution = await asyncio.to_thread(self._users.durability_warning)
+            warning = await asyncio.to_thread(self._users.durability_warning)
         except StoreError as error:
-            caution = str(error)
-        if caution:
-            log.warning("users: %s", caution)
+            warning = str(error)
+        if warning:
+            log.warning("users: %s", warning)
 
     def with_degraded(self, answer: Recommendations) -> Recommendations:
         """Add the degradations of the service to an answer."""
-        return answer if not self.degraded else replace(answer, degraded=answer.degraded + self.degraded)
+        degraded = self.degraded
+        return replace(answer, degraded=answer.degraded + degraded) if degraded else answer
 
     def lacking(self) -> tuple[Degraded, ...]:
         """Return the degradations of all answers, and of those that name a user."""
@@ -418,34 +265,23 @@ class Live(Exchange):
     def measure(self) -> None:
         """Set the gauges."""
         meters = self.meters
-        meters.count_since(self.queue.shed, self.refused)
         degraded = any(one.part == "bundle" for one in self.degraded)
         ready = self.snapshot is not None and not self.draining
         meters.set(waiting=self.queue.waiting, ready=ready, bundle_degraded=degraded)
         if self.snapshot is not None:
-            meters.measure(self.snapshot)
+            meters.measure(self.snapshot.recommender.items)
 
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
-        """Whether the event loop may answer a request itself."""
-        far = self._asks_far and request.user_id is not None
-        quick = snapshot.inline and not (far or needs_reranking(request) or request.explain)
+        """Return whether the event loop may answer a request itself."""
+        remote = self._remote_users and request.user_id is not None
+        quick = snapshot.inline and not (remote or needs_reranking(request) or request.explain)
         return quick and snapshot.recommender.eligibility.ready_for(request)
-
-    def _recommend(self, request: Request) -> Recommendations:
-        snapshot = self.serving()
-        answer, seconds = _timed(snapshot.recommender, request)
-        self._search.observe(seconds)
-        return self.noted(request, answer, snapshot)
 
     @override
     def _exchanged(self, snapshot: Snapshot) -> None:
-        self.queue.inline = snapshot.inline and not self._asks_far
+        self.queue.inline = snapshot.inline and not self._remote_users
         snapshot.recommender.items.on_commit(self.meters.commits["items"].observe)
-        self.meters.serve_bundle(snapshot)
-
-    @override
-    def _swapped(self, result: str) -> None:
-        self.meters.swaps[result].inc()
+        self.meters.serve_bundle(snapshot.recommender, snapshot.search_seconds)
 
 
 def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:
@@ -454,5 +290,5 @@ def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations,
 
 
 def _threads(settings: Settings) -> int:
-    """Return the number of search threads; a container may have fewer cores."""
+    """Return the number of search threads, by the cores that this process may use."""
     return max(1, len(os.sched_getaffinity(0)) // settings.workers)

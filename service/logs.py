@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import orjson
 from typing_extensions import override
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that is being answered; empty outside of one."""
+"""Id of the request that is being answered; empty outside of requests."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SET_OFF = "    | "
@@ -25,10 +24,9 @@ class TextFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        """One record; the lines of a trace follow it."""
-        fields = {**_fields(record), **_request()}
+        """Return a record as one line, followed by the lines of a traceback."""
         parts = [_time(record), record.levelname, _plain(record.getMessage())]
-        parts += [f"{name}={_plain(str(value))}" for name, value in fields.items()]
+        parts += [f"{name}={_plain(str(value))}" for name, value in _fields(record).items()]
         trace = self.formatException(record.exc_info) if record.exc_info else ""
         return "\n".join([" ".join(parts), *(_SET_OFF + _plain(line) for line in trace.splitlines())])
 
@@ -38,13 +36,12 @@ class JsonFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        """One record, a trace and all."""
+        """Return a record as one line, including a traceback."""
         fields: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_request(),
             **_fields(record),
         }
         if record.exc_info:
@@ -64,11 +61,11 @@ def logging_of(style: Literal["text", "json"]) -> dict[str, Any]:
 
 
 def log_request(method: str, route: str, status: int, seconds: float) -> None:
-    """Log an answered request, without its content, which is private.
+    """Log a request without its content, which is private.
 
     Args:
-        method: of HTTP.
-        route: as declared.
+        method: of the request.
+        route: declared path.
         status: of the answer.
         seconds: until it was sent.
     """
@@ -76,14 +73,11 @@ def log_request(method: str, route: str, status: int, seconds: float) -> None:
     log.info("request", extra={"fields": fields})
 
 
-def _fields(record: logging.LogRecord) -> Mapping[str, object]:
-    fields = getattr(record, "fields", None)
-    return fields if isinstance(fields, dict) else {}
-
-
-def _request() -> dict[str, str]:
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    """Return the further fields of a record, the request's id among them."""
+    fields: dict[str, object] = getattr(record, "fields", {})
     request_id = REQUEST_ID.get()
-    return {"request_id": request_id} if request_id else {}
+    return {**fields, "request_id": request_id} if request_id else fields
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -95,7 +89,7 @@ def _plain(text: str) -> str:
 
 
 def _encodable(fields: dict[str, object]) -> dict[str, object]:
-    """Text without lone surrogates, which JSON cannot hold."""
+    """Replace lone surrogates, which JSON cannot represent."""
     return {
         name: value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
         for name, value in fields.items()
@@ -103,7 +97,7 @@ def _encodable(fields: dict[str, object]) -> dict[str, object]:
 
 
 _PATH = re.compile(r"""(?<![\w./:~-])(?:/[^\s/'"`,;:()<>]+)+(/[^\s/'"`,;:()<>]*)""")
-"""An absolute path of two parts or more; what has a scheme or a word before its first slash is none."""
+"""An absolute path of two parts or more, without a scheme or a word before its first slash."""
 
 
 def without_paths(text: str, root: Path) -> str:
@@ -111,7 +105,7 @@ def without_paths(text: str, root: Path) -> str:
 
     Args:
         text: any text, such as an error message.
-        root: a folder that may hold blanks in its name; paths below it are shown relative to it.
+        root: a folder, whose name may contain blanks; paths below it become relative to it.
     """
     for folder in sorted({str(root), str(root.absolute()), str(root.resolve())}, key=len, reverse=True):
         if folder.startswith("/") and len(folder) > 1:

@@ -1,19 +1,12 @@
-"""Everything that the service counts and times, as Prometheus reads it.
+"""All metrics of the service, in the format of Prometheus.
 
-With several workers, PROMETHEUS_MULTIPROC_DIR names the folder in which all count (the multiprocess mode of prometheus_client):
-counters and histograms are summed, gauges carry the worker's `pid`."""
+With several workers, PROMETHEUS_MULTIPROC_DIR names the folder that all of them count in (the multiprocess mode of
+prometheus_client): counters and histograms are summed, gauges carry the worker's `pid`."""
 
-import asyncio
-import math
 import os
-import random
 import re
-import threading
 import time
-from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import nan, sqrt
 from pathlib import Path
@@ -23,20 +16,17 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from recall.serving.query import needs_reranking
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Recommendations
-from service.bundles import Snapshot
+from recall import Recommendations, Recommender
+from recall.store.items.catalog import Catalog
 from service.errors import Kind
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"
-"""Label value for everything that has none of its own."""
+"""Label for values that have no label of their own."""
 STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
-"""Parts of an answer's time, as its Server-Timing header names them; a search may wait in a queue before."""
+"""Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
 PARTS = ("items", "users", "bundle", OTHER)
-"""Parts of the service that an answer may have to do without."""
+"""Parts of the service that may be degraded."""
 SWAPS = ("served", "refused", "fell_back")
 SHED = ("full", "old", "late", "gone")
 REFUSED = (Kind.NO_KEY.slug, Kind.FORBIDDEN.slug, Kind.LIMITED.slug, Kind.INVALID.slug, Kind.HOST.slug, Kind.CROSS_SITE.slug)
@@ -74,7 +64,7 @@ _GAUGES = {
     "overlay_hidden": ("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since."),
     "overlay_sequence": ("recall_overlay_sequence", "Last live change of items that answers have seen."),
     "overlay_refused": ("recall_overlay_refused_items", "Items whose last change does not fit the bundle."),
-    "lag": ("recall_overlay_lag_seconds", "Time since every live change of items was known to be served."),
+    "lag": ("recall_overlay_lag_seconds", "Time since all live changes of items were last known to be served."),
     "age": ("recall_bundle_age_seconds", "Time since the served version was made."),
     "bundle_items": ("recall_bundle_items", "Items of the served bundle."),
     "bundle_users": ("recall_bundle_users", "Users of the served bundle."),
@@ -100,7 +90,6 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._finished: dict[tuple[str, int], tuple[Histogram, Counter]] = {}
         self._shares = self._samples = 0.0
-        self._seen = {"shed": Tally[str](), "refused": Tally[str]()}
         self._durations = self._histogram(
             "recall_http_request_duration_seconds",
             "Time from the headers of a request to the end of its answer.",
@@ -117,13 +106,13 @@ class Metrics:
         self.fallback = self._counter("recall_fallback", "Recommendations for an unknown user, from the rest of the request.")
         self.unknown = self._counter("recall_unknown_values", "Recommendations with a value that the model has never seen.")
         self.degraded = self._counters(
-            "recall_degraded", "Recommendations that had to do without a part of the service.", "part", PARTS
+            "recall_degraded", "Recommendations while a part of the service was degraded.", "part", PARTS
         )
         self.shed = self._counters(
             "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
         )
         self.refused = self._counters("recall_refused", "Requests that were not admitted.", "reason", REFUSED)
-        self.swaps = self._counters("recall_swap", "Versions that were to be served, by outcome.", "result", SWAPS)
+        self.swaps = self._counters("recall_swap", "Attempts to serve another version, by outcome.", "result", SWAPS)
         commits = self._histogram(
             "recall_journal_fsync_seconds", "Time of a write to a journal, its fsync included.", _COMMITS, "journal"
         )
@@ -205,20 +194,8 @@ class Metrics:
         for name, spent in timings.items():
             self.stages.get(name, self.stages[OTHER]).observe(spent)
 
-    def count_since(self, shed: "Tally[str]", refused: "Tally[str]") -> None:
-        """Add the counts of the queues and the guard.
-
-        Args:
-            shed: rejected searches by reason.
-            refused: rejected requests by reason.
-        """
-        for name, counters, tally in (("shed", self.shed, shed), ("refused", self.refused, refused)):
-            for reason, count in tally.items():
-                counters[reason].inc(count - self._seen[name][reason])
-                self._seen[name][reason] = count
-
     def in_step(self) -> None:
-        """Note that answers have seen every change of items that is known."""
+        """Note that answers include every known change of items."""
         self._synced = time.monotonic()
 
     def set(self, **values: float) -> None:
@@ -227,21 +204,26 @@ class Metrics:
             self._gauges[key].set(value)
 
     def begin_sampling(self) -> None:
-        """Forget the samples of another version."""
+        """Discard the samples of another version."""
         self._shares = self._samples = 0.0
         self.set(samples=0, recall=nan, recall_lower=nan, recall_upper=nan)
 
     def sampled(self, share: float) -> None:
-        """Take in the share of an exact list that an answer held."""
+        """Count a sampled answer by its share of the exact list."""
         self._shares += share
         self._samples += 1.0
         mean = self._shares / self._samples
         lower, upper = wilson(mean, self._samples)
         self.set(samples=self._samples, recall=mean, recall_lower=lower, recall_upper=upper)
 
-    def serve_bundle(self, snapshot: Snapshot) -> None:
-        """Set the gauges of another bundle."""
-        manifest = snapshot.recommender.bundle.manifest
+    def serve_bundle(self, recommender: Recommender, search_seconds: float) -> None:
+        """Set the gauges of another bundle.
+
+        Args:
+            recommender: that answers from it.
+            search_seconds: of one search, measured at loading.
+        """
+        manifest = recommender.bundle.manifest
         if self._version:
             self.info.labels(self._version).set(0)
         self._version, self._created = manifest.version, _seconds_of(manifest.created)
@@ -250,14 +232,13 @@ class Metrics:
         self.set(
             bundle_items=manifest.sizes.items,
             bundle_users=manifest.sizes.users,
-            search_seconds=snapshot.search_seconds,
-            promised=1.0 if snapshot.recommender.index.exact else certificate.lower if certificate is not None else 0.0,
+            search_seconds=search_seconds,
+            promised=1.0 if recommender.index.exact else certificate.lower if certificate is not None else 0.0,
         )
         self.begin_sampling()
 
-    def measure(self, snapshot: Snapshot) -> None:
+    def measure(self, items: Catalog) -> None:
         """Set the gauges of what changes while a bundle is served."""
-        items = snapshot.recommender.items
         catalogue = items.current()
         self.set(
             age=max(0.0, time.time() - self._created),
@@ -292,8 +273,7 @@ class Metrics:
 def wilson(mean: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a mean share after Wilson (1927).
 
-    For shares between 0 and 1 it is conservative: of all variables with one mean within these bounds, one that is 0 or 1 varies
-    most.
+    It is conservative for shares between 0 and 1: of all variables with one mean in these bounds, one of 0 and 1 varies most.
 
     Args:
         mean: of the shares.
@@ -310,87 +290,8 @@ def _process() -> list[Metric]:
 
 
 def _seconds_of(created: str) -> float:
-    """Return the seconds since 1970 of a moment in ISO 8601; 0 where it is none."""
+    """Return the seconds since 1970 of a time in ISO 8601; 0 if it is not one."""
     try:
         return datetime.fromisoformat(created).timestamp()
     except ValueError:
         return 0.0
-
-
-_PATIENT = 5  # niceness; with a greater one, it might be kept from the processor while it holds the interpreter's lock
-
-
-class Shadow:
-    """Draws requests, and compares."""
-
-    def __init__(self, meters: Metrics, share: float, busy: Callable[[], bool]) -> None:
-        """Nothing is started.
-
-        Args:
-            meters: to count with.
-            share: of the requests that are compared, 0 to 1.
-            busy: whether there is more to do than can be done.
-        """
-        self._busy = busy
-        self._meters = meters
-        self._share = share
-        self._random = random.Random()  # noqa: S311 - sampling needs no secrecy
-        self._left = self._gap()
-        self._task: asyncio.Task[None] | None = None
-        self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
-
-    def offer(self, request: Request, answer: Recommendations, snapshot: Snapshot) -> None:
-        """Sample an answer, without blocking the event loop.
-
-        Args:
-            request: of the answer.
-            answer: of the recommender.
-            snapshot: that answered.
-        """
-        self._left -= 1
-        if self._left >= 0:
-            return
-        self._left = self._gap()
-        if answer.exact or needs_reranking(request):
-            return
-        if self._task is not None or self._busy():
-            self._meters.compared["dropped"].inc()
-            return
-        held = ExitStack()
-        held.enter_context(snapshot.held())  # from now on: the task begins later
-        self._task = asyncio.get_running_loop().create_task(self._compare(request, snapshot, held))
-
-    def close(self) -> None:
-        """Wait for the request that is being compared."""
-        self._pool.shutdown(cancel_futures=True)
-
-    async def _compare(self, request: Request, snapshot: Snapshot, held: ExitStack) -> None:
-        try:
-            with held:
-                loop = asyncio.get_running_loop()
-                share = await loop.run_in_executor(self._pool, _share, snapshot.recommender, request)
-            if not snapshot.retired:
-                self._meters.sampled(share)
-            self._meters.compared["compared"].inc()
-        except Exception:  # the answer is sent already
-            self._meters.compared["failed"].inc()
-        finally:
-            self._task = None
-
-    def _gap(self) -> int:
-        """Return how many requests to skip before the next sample, uniformly."""
-        if self._share <= 0:
-            return 1 << 62
-        if self._share >= 1:
-            return 0
-        return int(math.log(1.0 - self._random.random()) / math.log1p(-self._share))
-
-
-def _share(recommender: Recommender, request: Request) -> float:
-    found = set(recommender.recommend(request).ids)
-    exact = recommender.recommend(request, exact=True).ids
-    return len(found.intersection(exact)) / len(exact) if exact else 1.0
-
-
-def _yield_to_others() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PATIENT)

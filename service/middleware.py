@@ -1,4 +1,4 @@
-"""Request id, timing, and headers for browsers of every answer."""
+"""Request id, timing and security headers of every answer."""
 
 import random
 import re
@@ -20,12 +20,12 @@ from service.tracing import record_stages
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-_POLICY, _KEEPING = b"content-security-policy", b"cache-control"
-_NEVER_GUESS = (b"x-content-type-options", b"nosniff")
-_NOTHING = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
-_DO_NOT_KEEP = (_KEEPING, b"no-store")
-SECURE = (_NEVER_GUESS, _NOTHING, _DO_NOT_KEEP)
-"""Headers that keep browsers from doing more with an answer than was meant."""
+_POLICY, _CACHING = b"content-security-policy", b"cache-control"
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+_NO_CONTENT = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
+_NO_STORE = (_CACHING, b"no-store")
+SECURE = (_NO_SNIFFING, _NO_CONTENT, _NO_STORE)
+"""Security headers for browsers of answers that are not pages."""
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -41,7 +41,7 @@ def has_disconnected(receive: Receive) -> bool:
 
 
 def request_id_among(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the id that a request's headers give, or a new one."""
+    """Return the id in a request's headers, or a new one."""
     for name, value in headers:
         if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
             return value.decode("ascii")
@@ -72,14 +72,14 @@ class RequestContext:
         self._app, self._live, self._guard, self._settings = app, live, guard, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the server's other messages pass through."""
+        """Answer one request; pass other messages of the server on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
         _set_path(scope)
         head = scope["method"] == "HEAD"
-        if head:  # answered as GET is, without a body; the server's own scope stays as it is
+        if head:  # answered like GET, without the body; the server's own scope is not changed
             scope = {**scope, "method": "GET"}
         request_id = request_id_among(scope["headers"])
         timings: dict[str, float] = {}
@@ -102,7 +102,7 @@ class RequestContext:
                     attributes = {"recall.request_id": request_id, "recall.bundle": bundle}
                     record_stages(self._traces, attributes, timings, time.time_ns() - int(timings["total"] * 1e9))
                 if self._live.draining:
-                    MutableHeaders(scope=message)["Connection"] = "close"  # a client that comes back finds another server
+                    MutableHeaders(scope=message)["Connection"] = "close"  # the client's next connection reaches another server
             elif head:
                 message = {**message, "body": b""}
             await send(message)
@@ -111,7 +111,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_headers)
         except BaseException:
-            status = status or Kind.INTERNAL.status  # as which it will be answered
+            status = status or Kind.INTERNAL.status  # the status that it will get
             raise
         finally:
             spent = time.perf_counter() - start
@@ -121,15 +121,15 @@ class RequestContext:
 def finish(
     live: Live, settings: Settings, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]
 ) -> None:
-    """Count, and at times log, a request that is over.
+    """Count a finished request, and log a sample.
 
     Args:
         live: of the application.
         settings: of the application.
         method: of the request.
-        route: path as it was declared.
+        route: declared path.
         status: of the answer.
-        seconds: from the headers of the request to the end of its answer.
+        seconds: from its headers to the end of its answer.
         timings: seconds by stage.
     """
     live.meters.in_flight.dec()
@@ -139,17 +139,17 @@ def finish(
 
 
 def secure(headers: list[tuple[bytes, bytes]]) -> None:
-    """Keep browsers from doing more with an answer than was meant.
+    """Add security headers for browsers; pages already have their own policy.
 
     Args:
-        headers: names in lower case; changed in place. Pages bring a policy of their own.
+        headers: names in lower case; changed in place.
     """
     names = [name for name, _ in headers]
-    headers.append(_NEVER_GUESS)
+    headers.append(_NO_SNIFFING)
     if _POLICY not in names:
-        headers.append(_NOTHING)
-        if _KEEPING not in names:
-            headers.append(_DO_NOT_KEEP)
+        headers.append(_NO_CONTENT)
+        if _CACHING not in names:
+            headers.append(_NO_STORE)
 
 
 def _route_of(scope: Scope) -> str:
@@ -159,9 +159,9 @@ def _route_of(scope: Scope) -> str:
 
 
 def _set_path(scope: Scope) -> None:
-    """Route by the percent-encoded path, below a root path that a proxy may strip.
+    """Set the percent-encoded path, below a root path that a proxy may strip.
 
-    What servers decode a path to may be the path of something else.
+    Decoded, a path could be that of a different resource.
     """
     raw: bytes = scope["raw_path"]
     if b"%" in raw:

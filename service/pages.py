@@ -1,6 +1,6 @@
 """The web page at `/` and the documentation at /docs, without external resources.
 
-All addresses in them are relative, so that both work below any prefix of a reverse proxy.
+All addresses in them are relative, so that they work below any path prefix of a reverse proxy.
 """
 
 import os
@@ -21,13 +21,13 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Content-Security-Policy of a page whose parts are all files of their own, and whose scripts parse no HTML."""
+"""Content-Security-Policy of a page without inline parts, whose scripts parse no HTML."""
 _DOCS_POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
-"""A browser asks whether a file has changed, so that the files always fit each other."""
+"""Browsers check whether a file has changed, so that all files are of one version."""
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _PLACE, _LINK = "<!-- documentation -->", '<a href="docs">API</a>'
 
@@ -37,7 +37,7 @@ class _Files(StaticFiles):
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
-        """One file, or that it has not changed."""
+        """Return a file, or 304 if it has not changed."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers.update(_HEADERS)
         return response
@@ -73,7 +73,7 @@ async def _docs(_request: Request) -> HTMLResponse:
         swagger_js_url="docs/assets/swagger-ui-bundle.js",
         swagger_css_url="docs/assets/swagger-ui.css",
         swagger_favicon_url="docs/assets/favicon.png",
-        swagger_ui_parameters={"validatorUrl": None},  # it would send the document's address to another host
+        swagger_ui_parameters={"validatorUrl": None},  # which would send the document's address to another host
     )
     scripts = [b64encode(sha256(one.encode()).digest()).decode() for one in _SCRIPT.findall(bytes(page.body).decode())]
     page.headers["Content-Security-Policy"] = _DOCS_POLICY.format(scripts=" ".join(f"'sha256-{one}'" for one in scripts))

@@ -1,13 +1,14 @@
 """POST /v1/recommend as a plain ASGI callable in front of the application.
 
-A search takes about as long as a framework needs to route a request, so this route is answered before it is routed. The
-application declares the same route with its models (`service.routers.recommendations`), and answers it the same way.
+A framework takes about as long to route a request as a search does, so these requests are answered before routing. The
+application also declares the route, with its models (`service.routers.recommendations`), and gives the same answers.
 """
 
 import asyncio
 import time
 from functools import partial
 
+import orjson
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
@@ -29,10 +30,10 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class RecommendEndpoint:
-    """Answers recommendations."""
+    """Answers requests for recommendations."""
 
     def __init__(self, live: Live, guard: Guard, settings: Settings) -> None:
-        """Answer with the parts of an application."""
+        """Take the parts of an application."""
         self._live, self._guard, self._settings = live, guard, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,13 +64,12 @@ class RecommendEndpoint:
             finish(self._live, self._settings, "POST", PATH, status, time.perf_counter() - start, timings)
 
     async def _reject(self, given: Headers, send: Send) -> None:
-        """Answer 503 before anything of a request is looked at but the id in its headers.
+        """Answer 503 without reading more of a request than the id in its headers.
 
-        What this takes, times the rejections for each answer, is what overload takes from the answers. Hence no admission, no
-        error that is raised, and no stages.
+        Under overload there are many rejections for each answer, so they must be cheap: no admission, no exception, no stages.
         """
         start, request_id = time.perf_counter(), request_id_among(given)
-        body = self._live.queue.full().document(request_id)
+        body = orjson.dumps(self._live.queue.full().document(request_id))
         headers = [*_REJECTED, (b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode())]
         headers.append((b"server-timing", timing_of({"total": time.perf_counter() - start})))
         await send({"type": "http.response.start", "status": Kind.BUSY.status, "headers": headers})
@@ -77,7 +77,7 @@ class RecommendEndpoint:
         self._live.meters.finished(PATH, Kind.BUSY.status, time.perf_counter() - start, {})
 
     async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
-        """Return the body of an answer. Raises what problem documents are made of."""
+        """Return the body of an answer; any error becomes a problem document."""
         self._guard.admit(scope, Role.READ, searches=True)
         body = await read_body(scope["headers"], receive, self._settings.max_body, self._settings.patience)
         start = time.perf_counter()
@@ -87,7 +87,7 @@ class RecommendEndpoint:
         timings["parse"] = parsed - start
         caller = scope["state"]["caller"]._replace(gone=partial(has_disconnected, receive))
         answer = await self._live.recommend(request, caller, large=large)
-        # what an explained answer holds takes a tenth of a second to write
+        # writing an explained answer takes up to a tenth of a second
         write = partial(render_answer, answer, request_id)
         document = await asyncio.to_thread(write) if answer.contributions else write()
         timings["recommend"] = time.perf_counter() - parsed
@@ -98,7 +98,7 @@ class Application(FastAPI):
     """FastAPI with one path answered in front of it.
 
     Attributes:
-        recommend: answers that path; None where the declared route does.
+        recommend: answers that path; None if the declared route does.
     """
 
     recommend: RecommendEndpoint | None = None
@@ -117,12 +117,12 @@ class Application(FastAPI):
 def _problem_parts(error: Exception, request_id: str) -> tuple[int, bytes, Headers, bytes]:
     """Return status, media type, headers and body of the problem of an error.
 
-    A function of its own, because a local variable that outlives its `except` block makes a cycle of the error, its traceback
-    and the frame; collecting 29 objects for each problem took a tenth of the processor.
+    A separate function, because a local variable that outlives its `except` block makes a reference cycle of the error, its
+    traceback and the frame; collecting 29 objects for each problem took a tenth of the CPU time.
     """
     problem = problem_of(error) or unforeseen(error, request_id, trace=True)
     headers = [(name.lower().encode(), value.encode()) for name, value in (problem.headers or {}).items()]
-    return problem.kind.status, MEDIA_TYPE.encode(), headers, problem.document(request_id)
+    return problem.kind.status, MEDIA_TYPE.encode(), headers, orjson.dumps(problem.document(request_id))
 
 
 def _parsed(body: bytes) -> Request:

@@ -1,29 +1,29 @@
-"""Models of what goes over the wire."""
+"""Models of request and response bodies."""
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypeAliasType, override
+from typing_extensions import TypeAliasType
 
-from recall.serving.request import LARGEST_POPULARITY, Request
-from recall.serving.rerank.channels import Channels
+from recall import Channels, Recommendations, Request, ScoredItem
+from recall.serving.request import LARGEST_POPULARITY
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
-from recall.serving.response import Contribution, Recommendations
 from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000
 LONGEST_ID = 1024
 _USUAL = {"user_id", "n"}
+_REQUEST_FIELDS = {field.name for field in fields(Request)}
 Scalar = str | int | float | bool | None
 
 
 def _as_id(value: object) -> object:
-    """Return an id as text; integers become what tables of integer ids are read to."""
+    """Return an id as text; integers become text as those in tables do."""
     if type(value) is int:
         return str(value)
     if type(value) is not str:
@@ -45,8 +45,8 @@ Dial = Annotated[
     Field(
         ge=0,
         le=LARGEST_POPULARITY,
-        description="Weight of the part of a score that an item has for everyone, in which its popularity lies: 1 ranks as "
-        "the model does, 0 by what this user and the item have with each other alone.",
+        description="Weight of the part of a score that is the same for every user, such as the item's popularity: 1 ranks as "
+        "the model does, 0 ignores it.",
         examples=[0.5],
     ),
 ]
@@ -54,16 +54,16 @@ Value = Annotated[Any, PlainValidator(_as_value, json_schema_input_type=Scalar |
 
 
 class Condition(BaseModel):
-    """What the value of one column must be; several conditions hold together."""
+    """Condition on the value of one column; several of them must all hold."""
 
-    equals: Scalar = Field(default=None, description="This value; a value alone says the same.")
+    equals: Scalar = Field(default=None, description="This value; a plain value means the same.")
     in_: list[Scalar] = Field(default=[], alias="in", description="One of these.")
     gt: Scalar = Field(default=None, description="Greater than this.")
     gte: Scalar = Field(default=None, description="At least this.")
     lt: Scalar = Field(default=None, description="Less than this.")
     lte: Scalar = Field(default=None, description="At most this.")
-    any: list[Scalar] = Field(default=[], description="A list that holds one of these.")
-    all: list[Scalar] = Field(default=[], description="A list that holds all of these.")
+    any: list[Scalar] = Field(default=[], description="A list that contains one of these.")
+    all: list[Scalar] = Field(default=[], description="A list that contains all of these.")
     missing: bool = Field(default=False, description="Whether there is no value.")
     exists: bool = Field(default=True, description="Whether there is a value.")
 
@@ -74,25 +74,60 @@ FilterTree = TypeAliasType("FilterTree", "dict[str, Scalar | list[Scalar] | Cond
 Filter = Annotated[
     dict[Column, Any],
     Field(max_length=1000),
-    BeforeValidator(lambda value: value, json_schema_input_type=FilterTree),  # the bundle knows what its columns may be
+    BeforeValidator(lambda value: value, json_schema_input_type=FilterTree),  # checked by the bundle, which knows its columns
 ]
 
 
 class Body(BaseModel):
-    """A request body: no value is converted, and no key is unknown."""
+    """A request body; no value is converted, and unknown keys are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Caller(Body):
-    """Who asks, and what is known of them now."""
+class Query(Body):
+    """A body with a request to the recommender."""
 
-    user_id: Id | None = Field(default=None, description="A known user; their features, history and seen items are then known.")
+    def request(self) -> Request:
+        """Return the request to the recommender, from the fields that both have."""
+        given: dict[str, Any] = {}
+        for name in self.model_fields_set & _REQUEST_FIELDS:
+            value = getattr(self, name)
+            given[name] = tuple(value) if isinstance(value, list) else value
+        return Request(**given)
+
+
+class Selection(Query):
+    """How many items are wanted, and which may be returned."""
+
+    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        default=[], description="Items to leave out.", examples=[["3"]]
+    )
+    filter: Filter | None = Field(
+        default=None,
+        description="Conditions on the items' columns: for each column a value, "
+        '{"in": [...]}, {"gte": 10, "lt": 50}, {"any": [...]} or {"all": [...]} of a list, {"missing": true}; '
+        'and "all", "any" and "not" of further filters, "available": {"from": column, "until": column, "at": "now"}, and '
+        '"columns": {...} for columns that have one of these words as their name. `/v1/info` lists the columns. '
+        "The best of the items that match are returned, `n` of them if there are as many.",
+        examples=[{"genre": {"in": ["noir", "drama"]}, "not": {"genre": "noir"}}],
+    )
+    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
+        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
+    )
+
+
+class Caller(Query):
+    """The user of a request, and what the request says about them."""
+
+    user_id: Id | None = Field(default=None, description="A user, whose stored features, history and seen items are used.")
     features: dict[Column, Value] = Field(
         default={}, description="Values of users-table columns; each overrides the stored one.", examples=[{"age": 31}]
     )
     context: dict[Column, Value] = Field(
-        default={}, description="Values of context columns, known only when the request comes.", examples=[{"hour": 18}]
+        default={},
+        description="Values of context columns, known only at the time of the request.",
+        examples=[{"hour": 18}],
     )
     history: Annotated[list[Id], Field(max_length=1000)] | None = Field(
         default=None,
@@ -100,82 +135,38 @@ class Caller(Body):
         examples=[["7", "12"]],
     )
 
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return Request(self.user_id, self.features, self.context, None if self.history is None else tuple(self.history))
-
 
 class Scoring(Caller):
-    """A caller, and what scores are made of besides the model."""
+    """A user, and what changes the scores of the model."""
 
     popularity: Dial = 1.0
     boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
         default={},
         description="Weights of further numbers of items, which are added to their scores; the answer is exact by the "
-        "sum. `/v1/info` lists the names.",
+        "sum. `/v1/info` lists their names.",
         examples=[{"margin": 0.2, "genre=noir": 0.5}],
     )
 
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return replace(super().request(), popularity=self.popularity, boosts=self.boosts)
 
+class Ranking(Selection, Scoring):
+    """A user, and which items are wanted in which order."""
 
-class Ranking(Scoring):
-    """A caller, and which items they want in what order."""
-
-    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
-    exclude_seen: bool = Field(default=True, description="Leave out what the user had already.")
-    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        default=[], description="Items to leave out besides.", examples=[["3"]]
-    )
-    filter: Filter | None = Field(
-        default=None,
-        description="What the items' columns must say: a condition for each column, such as a value, "
-        '{"in": [...]}, {"gte": 10, "lt": 50}, {"any": [...]} or {"all": [...]} of a list, {"missing": true}; '
-        'and "all", "any" and "not" of further filters, "available": {"from": column, "until": column, "at": "now"}, and '
-        '"columns": {...} for columns that are called like one of these words. `/v1/info` lists the columns. '
-        "The best of the items that match are returned, `n` of them if there are as many.",
-        examples=[{"genre": {"in": ["noir", "drama"]}, "not": {"genre": "noir"}}],
-    )
-    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
-        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
-    )
+    exclude_seen: bool = Field(default=True, description="Leave out the items that the user has seen.")
     rules: Annotated[list[TaggedRule], Field(max_length=MOST_RULES)] = Field(
         default=[],
-        description="Quotas, duplicates, diversity and pins, one after another in this order. As many candidates are looked at "
-        "as it takes: the answer is what the rules leave of the whole ranking, `n` of it if there is as much.",
+        description="Quotas, duplicates, diversity and pins, applied in this order to the whole ranking; the first `n` items "
+        "that remain are returned.",
         examples=[[{"kind": "quota", "column": "genre", "most": 3}, {"kind": "diversify", "relevance": 0.7}]],
     )
     channels: Channels | None = Field(
         default=None,
-        description="Lists that are merged with the model's, before any rule; each item then says its `sources`.",
+        description="Lists that are merged with the model's before the rules; each item then has `sources`.",
         examples=[{"lists": [{"kind": "model"}, {"kind": "list", "name": "editors", "items": ["12", "7"]}]}],
     )
 
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return Request(
-            user_id=self.user_id,
-            features=self.features,
-            context=self.context,
-            history=None if self.history is None else tuple(self.history),
-            n=self.n,
-            exclude_seen=self.exclude_seen,
-            exclude=tuple(self.exclude),
-            popularity=self.popularity,
-            filter=self.filter,
-            allow=None if self.allow is None else tuple(self.allow),
-            rules=tuple(self.rules),
-            channels=self.channels,
-            boosts=self.boosts,
-        )
-
 
 class RecommendRequest(Ranking):
-    """The user, what is known of them, and the wanted items; all parts are optional."""
+    """The user, what is known of them, and which items are wanted; all optional."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -188,28 +179,22 @@ class RecommendRequest(Ranking):
     )
 
     explain: bool = Field(
-        default=False, description="Say of every item what its score comes from, field by field; for an `n` of at most 100."
+        default=False, description="Return the contributions to each score, field by field; for an `n` of at most 100."
     )
-
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        asked = super().request()
-        return replace(asked, explain=True) if self.explain else asked
 
 
 class ItemSource(BaseModel):
-    """A channel that holds an item."""
+    """A channel that lists an item."""
 
     channel: str
     rank: int = Field(description="The item's place in the channel, from 1.")
 
 
 class FieldContribution(BaseModel):
-    """What some fields bring to a score."""
+    """Contribution of some fields to a score."""
 
     user_field: str | None = Field(
-        description="A field of the user, or 'boosts'; null for the item's own part, which is the same for everyone."
+        description="A field of the user, or 'boosts'; null for the item's own part, which is the same for all users."
     )
     item_fields: list[str] = Field(
         description="The item's field, or two for a pair of its own.", examples=[["genre"], ["genre", "price"]]
@@ -222,41 +207,45 @@ class Item(BaseModel):
 
     item_id: str
     score: float = Field(
-        description="The model's score less the part that is the same for every item of this user; with another `popularity` "
-        "than 1, the item's own part counts that many times. Boosts are part of it, and where channels were merged it is "
-        "their sum."
+        description="The model's score without the part that is the same for all items of this user. The item's own part is "
+        "multiplied by `popularity`. Boosts are added; where channels were merged, it is their sum."
     )
     sources: list[ItemSource] = Field(
-        default=[], description="The channels that hold the item; only where the request names channels."
+        default=[], description="The channels that list the item; only if the request names channels."
     )
     contributions: list[FieldContribution] = Field(
         default=[],
-        description="What the score comes from, the largest part first; they add up to it, or where channels were merged to "
-        "the model's score. Only where the request says `explain`.",
+        description="Contributions to the score, the largest first; they add up to it, or where channels were merged to the "
+        "model's score. Only with `explain`.",
     )
 
 
 class Degradation(BaseModel):
-    """A part of the service that does not work as it should."""
+    """A part of the service that does not work properly."""
 
     part: str = Field(examples=["items"])
     reason: str = Field(examples=["later changes of items are not known"])
 
 
-class Answer(BaseModel):
-    """What an answer rests on."""
+class Reply(BaseModel):
+    """The body of an answer with status 200."""
 
-    bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="The last live change of items that this answer has seen; 0 before the first.")
-    exact: bool = Field(description="Whether it is provably right, or rests on an approximate search.")
-    degraded: list[Degradation] = Field(
-        description="Parts of the service that this answer had to do without, or with less of; empty when all is well."
-    )
     request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
+class Answer(Reply):
+    """What an answer is based on."""
+
+    bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
+    sequence: int = Field(description="The last live change of items that this answer includes; 0 before the first.")
+    exact: bool = Field(description="Whether it is provably right, or from an approximate search.")
+    degraded: list[Degradation] = Field(
+        description="Parts of the service that this answer lacks, or has only in part; empty if all is well."
+    )
+
+
 class CallerAnswer(Answer):
-    """An answer that speaks of a user."""
+    """An answer about a user."""
 
     user: Literal["known", "unknown", "anonymous"] = Field(
         description="Whether user_id is known; 'anonymous' when none was sent. "
@@ -265,17 +254,17 @@ class CallerAnswer(Answer):
     unknown: list[str] = Field(description="Columns whose value the model has never seen.")
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
     user_offset: float = Field(
-        description="Add it to a score, asked with popularity 1, for the model's full score; the same for all items."
+        description="Added to a score with popularity 1, it gives the model's full score; the same for all items."
     )
 
 
 class RecommendResponse(CallerAnswer):
-    """The best items, best first, and what they rest on."""
+    """The best items, best first, and what they are based on."""
 
     items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
     exact: bool = Field(
-        description="Whether these are provably the best items, or those of an approximate search. "
-        "With rules and channels: whether the model's ranking that they were given is exact."
+        description="Whether these are provably the best items, or from an approximate search. "
+        "With rules and channels: whether the model's ranking that they are applied to is exact."
     )
 
 
@@ -285,11 +274,25 @@ def parse_request(body: object) -> Request:
     Raises:
         ProblemError: They are invalid; names each fault.
     """
-    if type(body) is dict and body.keys() == _USUAL:  # what most requests say needs no more than this look
+    if type(body) is dict and body.keys() == _USUAL:  # most requests need no further validation
         user_id, n = body["user_id"], body["n"]
         if type(user_id) is str and 0 < len(user_id) <= LONGEST_ID and type(n) is int and 0 < n <= MOST_RESULTS:
             return Request(user_id, n=n)
     return parsed(RecommendRequest, body).request()
+
+
+def to_json(content: Mapping[str, object]) -> bytes:
+    """Return a JSON document.
+
+    Named tuples become objects; values unknown to JSON, such as dates of item columns, become text.
+    """
+    return orjson.dumps(content, default=_plain)
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, ScoredItem):
+        return {"item_id": value.item_id, "score": value.score}
+    return value._asdict() if hasattr(value, "_asdict") else str(value)
 
 
 def render_answer(answer: Recommendations, request_id: str) -> bytes:
@@ -301,63 +304,55 @@ def render_answer(answer: Recommendations, request_id: str) -> bytes:
     """
     document = recommendations_of(answer)
     document["request_id"] = request_id
-    return orjson.dumps(document)
+    return to_json(document)
 
 
 def recommendations_of(answer: Recommendations) -> dict[str, object]:
-    """Return an answer as plain values, without the request's id.
+    """Return an answer as values for `to_json`, without the request's id.
 
     orjson writes dicts several times faster than dataclasses.
     """
+    items: list[dict[str, object]] = [
+        {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
+    ]
+    if answer.sources is not None:
+        for item, sources in zip(items, answer.sources, strict=True):
+            item["sources"] = sources
+    if answer.contributions:
+        for item, parts in zip(items, answer.contributions, strict=True):
+            item["contributions"] = parts
     return {
-        "items": [{"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)]
-        if answer.sources is None and not answer.contributions
-        else _explained_items(answer),
+        "items": items,
         "user": answer.user,
         "bundle": answer.bundle,
         "sequence": answer.sequence,
         "exact": answer.exact,
         "unknown": answer.unknown,
         "warnings": answer.warnings,
-        "degraded": [{"part": one.part, "reason": one.reason} for one in answer.degraded],
+        "degraded": answer.degraded,
         "user_offset": answer.user_offset,
     }
-
-
-def contributions_of(parts: Sequence[Contribution]) -> list[dict[str, object]]:
-    """Return the contributions of fields as plain values."""
-    return [{"user_field": user, "item_fields": items, "value": value} for user, items, value in parts]
-
-
-def _explained_items(answer: Recommendations) -> list[dict[str, object]]:
-    """Items with their sources and what their scores come from, where they have any."""
-    items: list[dict[str, object]] = [{"item_id": item.item_id, "score": item.score} for item in answer.items]
-    for document, sources in zip(items, answer.sources or (), strict=False):
-        document["sources"] = [{"channel": source.channel, "rank": source.rank} for source in sources]
-    for document, parts in zip(items, answer.contributions, strict=False):
-        document["contributions"] = contributions_of(parts)
-    return items
 
 
 MOST_REQUESTS = 256
 
 
 class BatchRequest(Body):
-    """Requests that have nothing to do with each other."""
+    """Independent requests."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"requests": [{"user_id": "42", "n": 10}, {"user_id": "43", "n": 10}]}]},
     )
 
     requests: Annotated[list[SkipValidation[RecommendRequest]], Field(min_length=1, max_length=MOST_REQUESTS)] = Field(
-        description="Each is answered as it would be alone; one that is wrong is refused alone."
+        description="Each is answered as it would be alone; an invalid one is refused alone."
     )
 
 
 class BatchAnswer(BaseModel):
-    """What became of one of the requests."""
+    """The outcome of one of the requests."""
 
-    status: int = Field(description="What it would have been answered with alone.", examples=[200])
+    status: int = Field(description="The status that it would have alone.", examples=[200])
     answer: RecommendResponse | None = Field(default=None, description="Only with status 200.")
     problem: ProblemDocument | None = Field(default=None, description="Only with another status.")
 
@@ -369,10 +364,10 @@ class BatchResponse(Answer):
 
 
 class CatalogueEntry(BaseModel):
-    """One item as the catalogue holds it."""
+    """One item of the catalogue."""
 
     item_id: str
-    features: dict[str, Any] = Field(description="Values by column; what is missing is left out.", examples=[{"price": 9.5}])
+    features: dict[str, Any] = Field(description="Values by column, without missing ones.", examples=[{"price": 9.5}])
 
 
 class ItemResponse(Answer, CatalogueEntry):
@@ -380,34 +375,34 @@ class ItemResponse(Answer, CatalogueEntry):
 
 
 class ItemsResponse(Answer):
-    """One page of the catalogue, in order of the ids."""
+    """One page of the catalogue, in the order of the ids."""
 
     items: list[CatalogueEntry]
-    next_page_token: str = Field(description="Give it as `page_token` for the page that follows; empty on the last one.")
+    next_page_token: str = Field(description="The `page_token` of the next page; empty on the last one.")
 
 
 class ExplainRequest(Scoring):
-    """Who asks, and whose score is to be explained to them."""
+    """A user, and the item whose score to explain."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "item_id": "12", "values": True}]})
 
     item_id: Id = Field(description="An item of the catalogue, whether or not it would be listed.", examples=["12"])
-    values: bool = Field(default=False, description="Tell what single values bring too, and not only what fields do.")
+    values: bool = Field(default=False, description="Also return the contributions of single values.")
 
 
 class TableValue(BaseModel):
     """One value of a user or an item."""
 
     field: str = Field(description="A history has a field for each range of lags.", examples=["genre", "history[1]"])
-    value: str | None = Field(description="In writing; null where `state` says that there is none.", examples=["noir"])
-    weight: float = Field(description="How much of it there is, as the model has it.")
+    value: str | None = Field(description="As text; null if `state` is missing.", examples=["noir"])
+    weight: float = Field(description="Its weight in the model's input.")
     state: Literal["learnt", "unknown", "missing"] = Field(
         description="Whether the model has learnt the value, has not, or there is none."
     )
 
 
 class ValuePair(BaseModel):
-    """What some values bring to a score."""
+    """Contribution of some values to a score."""
 
     user: TableValue | None = Field(description="A value of the user; null for the item's own part.")
     items: list[TableValue] = Field(description="A value of the item, or two for a pair of its own.")
@@ -415,18 +410,18 @@ class ValuePair(BaseModel):
 
 
 class ExplainResponse(Answer):
-    """How the score of one item comes about."""
+    """The parts of the score of one item."""
 
     item_id: str
-    score: float = Field(description="What the item would be listed with, boosts included.")
+    score: float = Field(description="The score with which the item would be listed, including boosts.")
     contributions: list[FieldContribution] = Field(description="By fields, the largest first; they add up to the score.")
     values: list[ValuePair] | None = Field(description="By values, the largest first, at most 1000; null unless asked for.")
-    rest: float = Field(description="What `values` leaves out, boosts among it: with them it adds up to the score.")
+    rest: float = Field(description="Sum of the parts that `values` leaves out, such as boosts.")
     user_offset: float = Field(description="The part of the model's score that is the same for every item.")
 
 
 class WhyNotRequest(Ranking):
-    """A request for recommendations, and the item that is looked for in its answer."""
+    """A request for recommendations, and an item that may be missing in the answer."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"user_id": "42", "item_id": "12", "n": 10, "filter": {"genre": "noir"}}]}
@@ -436,14 +431,14 @@ class WhyNotRequest(Ranking):
 
 
 class AbsenceReason(BaseModel):
-    """Something that keeps an item out of a list."""
+    """A reason why an item is not in a list."""
 
     kind: Literal["excluded", "seen", "allow", "filter", "score", "rule", "rules", "channels", "search"] = Field(
         description="`excluded`, `seen`, `allow` and `filter` make the item ineligible. `score`: enough others score higher. "
         "`rule` and `channels`: without this one rule, or without channels, it would be listed; `rules`: without all of them "
         "together. `search`: an approximate search has not found it."
     )
-    where: str = Field(description="JSON pointer to the part of the request; empty where there is none.", examples=["/rules/0"])
+    where: str = Field(description="JSON pointer to the part of the request; empty if there is none.", examples=["/rules/0"])
     text: str
 
 
@@ -455,22 +450,20 @@ class WhyNotResponse(Answer):
     """
 
     item_id: str
-    listed: int | None = Field(description="The item's place in the answer, from 1; null when it is not there.")
-    reasons: list[AbsenceReason] = Field(description="All that keep it out; empty when it is listed.")
+    listed: int | None = Field(description="The item's rank in the answer, from 1; null if it is not there.")
+    reasons: list[AbsenceReason] = Field(description="All reasons why it is not listed; empty if it is.")
     score: float
-    rank: int = Field(description="Its place in the ranking, from 1.")
-    eligible: int = Field(description="Number of items that are ranked, this one included.")
-    last: Item | None = Field(
-        description="The other item that it has to overtake to be among the first `n`; null when there are fewer."
-    )
-    missing: float | None = Field(description="The score of `last` less its own; null without `last`.")
+    rank: int = Field(description="Its rank, from 1.")
+    eligible: int = Field(description="Number of ranked items, including this one.")
+    last: Item | None = Field(description="The item that it must outrank to be among the first `n`; null if there are fewer.")
+    missing: float | None = Field(description="The score of `last` minus its own; null without `last`.")
     contributions: list[FieldContribution] = Field(
-        description="What `last` has from each pair of fields more than it; they add up to `missing`."
+        description="How much more `last` gets from each pair of fields; they add up to `missing`."
     )
 
 
 class Liveness(BaseModel):
-    """The process runs."""
+    """The process is running."""
 
     status: Literal["live"] = "live"
 
@@ -488,13 +481,13 @@ class Readiness(BaseModel):
     status: Literal["ready"] = "ready"
     bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
     refused: RefusedBundle | None = Field(
-        description="The live bundle, when it was refused and a different one is served; null when all is well."
+        description="The live bundle, if it was refused and a different one is served; null if all is well."
     )
-    degraded: list[Degradation] = Field(description="What is not as it should be; empty when all is well.")
+    degraded: list[Degradation] = Field(description="Parts that do not work properly; empty if all is well.")
 
 
 class Sizes(BaseModel):
-    """How large the bundle is."""
+    """Sizes of the bundle."""
 
     users: int
     items: int
@@ -502,11 +495,11 @@ class Sizes(BaseModel):
 
 
 class Columns(BaseModel):
-    """What a request may say."""
+    """Keys that requests may have."""
 
     features: list[str] = Field(description="Keys of `features`.")
     context: list[str] = Field(description="Keys of `context`.")
-    history: bool = Field(description="Whether previous items count for more than being left out.")
+    history: bool = Field(description="Whether the model uses previous items; otherwise they are only left out.")
     filter: dict[str, str] = Field(
         description="Columns of the items that `filter` may name, and the type of their values: text, integer, float32, "
         'float64, boolean, date, time (a moment), clock (a time of day), or "list of" one of these.',
@@ -519,29 +512,28 @@ class Columns(BaseModel):
 class IndexCertificate(BaseModel):
     """A lower bound on the recall of the index, from held-out users."""
 
-    target: float = Field(description="Share that was asked for.")
+    target: float = Field(description="Recall that was requested.")
     n: int = Field(description="Length of the lists.")
-    queries: int = Field(description="Users on whom the bound was found; 0 of an index that is exact by construction.")
-    recall: float = Field(description="Mean share that was found for them.")
-    lower: float = Field(description="The mean over all such users is at least this,")
-    confidence: float = Field(description="with this probability.")
+    queries: int = Field(description="Users from whom the bound was computed; 0 for an index that is exact by construction.")
+    recall: float = Field(description="Mean recall for them.")
+    lower: float = Field(description="The mean over all such users is at least this")
+    confidence: float = Field(description="Probability with which `lower` holds.")
     met: bool = Field(description="Whether `lower` is at least `target`.")
 
 
-class Info(BaseModel):
+class Info(Reply):
     """The bundle that is served."""
 
-    name: str = Field(description="Name that the run was given in its configuration.")
+    name: str = Field(description="Name in the configuration of the training run.")
     bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="Number of the bundle, which grows with every one published to one place.")
+    sequence: int = Field(description="Number of the bundle, which increases with every one published to the same folder.")
     created: str = Field(description="When it was made, in UTC.")
     sizes: Sizes
     index: str = Field(description="How items are searched.", examples=["exact"])
-    certificate: IndexCertificate | None = Field(description="Null where the kind of index was prescribed.")
+    certificate: IndexCertificate | None = Field(description="Null if the configuration names the kind of index.")
     columns: Columns
-    changes: int = Field(description="The last live change of items that is served; answers call it their `sequence`.")
-    degraded: list[Degradation] = Field(description="What answers have to do without now, and why; empty when all is well.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
+    changes: int = Field(description="The last live change of items that is served; `sequence` in answers.")
+    degraded: list[Degradation] = Field(description="What answers lack now, and why; empty if all is well.")
 
 
 MOST_INTERACTIONS = 1000
@@ -549,7 +541,7 @@ _LATEST = 253_402_300_799  # the last second of the year 9999
 
 
 def _as_time(value: object) -> float:
-    """Seconds since 1970, from themselves or from a date and time with a zone."""
+    """Return seconds since 1970, from a number or a date and time with a zone."""
     if isinstance(value, str) and len(value) <= 64:
         try:
             moment = datetime.datetime.fromisoformat(value)
@@ -578,20 +570,20 @@ Time = Annotated[
 
 
 class Interaction(Body):
-    """A user took an item."""
+    """An item that a user interacted with."""
 
-    user_id: Id = Field(description="One of whom nothing is known becomes known.")
-    item_id: Id = Field(description="One that the catalogue lacks is kept, and named in the answer.")
+    user_id: Id = Field(description="An unknown user becomes known.")
+    item_id: Id = Field(description="An item that the catalogue lacks is stored, and named in the answer.")
     time: Time | None = Field(
         default=None,
-        description="When, in seconds since 1970 or as a date and time with a zone. It puts the item in its place among the "
-        "user's others; without one it is the latest.",
+        description="In seconds since 1970 or as a date and time with a zone. It orders the user's items; an item without one "
+        "is the latest.",
         examples=[1769882400, "2026-01-31T18:00:00Z"],
     )
 
 
 class Interactions(Body):
-    """Interactions to add, in order: all of them or none."""
+    """Interactions to add in order, all or none."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"interactions": [{"user_id": "42", "item_id": "7"}]}]},
@@ -600,21 +592,20 @@ class Interactions(Body):
     interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_INTERACTIONS)]
 
 
-class Taken(BaseModel):
-    """The interactions are stored, and the next request includes them."""
+class Taken(Reply):
+    """The interactions are stored, and the next request uses them."""
 
-    change: int = Field(description="Number of the last one among all changes of users, counted apart from those of items.")
+    change: int = Field(description="Number of the last change of users; changes of items are counted separately.")
     known: int = Field(description="How many of the users were known before.")
-    unknown: list[str] = Field(description="Items that the catalogue lacks; they are kept, and count once it has them.")
+    unknown: list[str] = Field(description="Items that the catalogue lacks; they are stored, and used once it has them.")
     bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 MOST_ITEMS = 1000
 
 
 class ItemUpsert(Body):
-    """One item, whole: a column that is left out is missing."""
+    """One complete item: a column that is left out is missing."""
 
     item_id: Id
     features: dict[Column, Value] = Field(default={}, description="Values of items-table columns.", examples=[{"price": 9.5}])
@@ -631,29 +622,29 @@ class ItemsUpsert(Body):
 
 
 class ItemsDelete(Body):
-    """Items to delete: all of them or none."""
+    """Items to delete, all or none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"item_ids": ["i9000"]}]})
 
     item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
-class Changed(BaseModel):
-    """The change is on disk, and in every later answer of any worker."""
+class Changed(Reply):
+    """The change is on disk, and in all later answers of all workers."""
 
-    sequence: int = Field(description="Answers of this sequence or a later one have seen the change.")
+    sequence: int = Field(description="Answers with this sequence or a higher one include the change.")
     token: str = Field(
-        description="Names the change; opaque. A request that sends it as X-Recall-Token is answered when the change is served."
+        description="Opaque name of the change. A request that sends it as X-Recall-Token waits until the change is served."
     )
-    known: int = Field(description="How many of the items the catalogue held before.")
+    known: int = Field(description="How many of the items were in the catalogue before.")
     warnings: list[str] = Field(
-        default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
+        default=[],
+        description="Values that the model cannot use well: unknown ones, and numbers far out of range.",
     )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
 class ServerLive(BaseModel):
-    """The process runs."""
+    """The process is running."""
 
     live: Literal[True] = True
 
@@ -672,10 +663,10 @@ class ModelReady(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """What the server is."""
+    """Description of the server."""
 
     name: Literal["fm-recall"] = "fm-recall"
-    version: str = Field(description="Version of the paths that are answered.")
+    version: str = Field(description="Version of the API.")
     extensions: list[str] = []
 
 
@@ -688,9 +679,9 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What the model is."""
+    """Description of the model."""
 
-    name: str = Field(description="Name that the run was given in its configuration.")
+    name: str = Field(description="Name in the configuration of the training run.")
     versions: list[str] = Field(description="The version of the bundle that is served.")
     platform: Literal["fm-recall"] = "fm-recall"
     inputs: list[TensorMetadata]
@@ -706,7 +697,7 @@ class Model(BaseModel):
     version: str = Field(examples=[_VERSION_EXAMPLE])
     live: bool = Field(description="Whether it is the one that should be served.")
     served: bool = Field(description="Whether this process answers from it.")
-    name: str | None = Field(default=None, description="Name that the run was given; null where `fault` says something.")
+    name: str | None = Field(default=None, description="Name of the training run; null if `fault` is set.")
     sequence: int | None = Field(default=None, description="Number of the publication.")
     parent: int | None = Field(default=None, description="Number of the version that it was made from.")
     created: str | None = Field(default=None, description="UTC, ISO 8601.")
@@ -714,30 +705,28 @@ class Model(BaseModel):
     index: str | None = Field(default=None, description="How items are searched.", examples=["exact"])
     users: int | None = None
     items: int | None = None
-    golden: int | None = Field(default=None, description="Requests that it must answer as it did before it is served.")
+    golden: int | None = Field(default=None, description="Golden requests, whose answers are compared before it is served.")
     bytes: int | None = Field(default=None, description="Size of all its files.")
-    fault: str | None = Field(default=None, description="Why its manifest cannot be read; null when it can.")
+    fault: str | None = Field(default=None, description="Why its manifest cannot be read; null if it can.")
 
 
-class Models(BaseModel):
+class Models(Reply):
     """All published versions."""
 
     models: list[Model] = Field(description="The newest first.")
-    live: str | None = Field(description="The version that should be served; null when none is named.")
+    live: str | None = Field(description="The version that should be served; null if none is named.")
     served: str | None = Field(description="The version that this process answers from; null before the first.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
-class Activated(BaseModel):
-    """Another version is live and answers here; other processes follow at once."""
+class Activated(Reply):
+    """Another version is live and is served here; other processes follow at once."""
 
     version: str = Field(description="The version that is live now.", examples=[_VERSION_EXAMPLE])
-    previous: str | None = Field(description="The version that was; null when none was.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
+    previous: str | None = Field(description="The version that was live before; null if none was.")
 
 
 class ScoreRequest(Scoring):
-    """Who asks, and the items to score for them."""
+    """A user, and the items to score."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "items": ["12", "7"]}]})
 
@@ -750,69 +739,53 @@ class ItemScore(BaseModel):
     """The score of one item."""
 
     item_id: str
-    score: float = Field(description="What `/v1/recommend` would list the item with.")
+    score: float = Field(description="The score in a list of `/v1/recommend`.")
     probability: float | None = Field(
-        description="That the item is taken, by the model's full score; null unless the model was trained by log loss and the "
-        "request has neither boosts nor another `popularity` than 1."
+        description="Probability that the user takes the item, from the model's full score; null unless the model was trained "
+        "with log loss and the request has no boosts and a `popularity` of 1."
     )
 
 
 class ScoreResponse(CallerAnswer):
-    """Scores in the order in which the items were given."""
+    """Scores in the order of the given items."""
 
     items: list[ItemScore]
     missing: list[str] = Field(description="Items that the catalogue lacks, each once.")
 
 
 class UserVectorRequest(Caller):
-    """Who asks for their vector."""
+    """A user, for the query vector."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42"}, {"features": {"age": 31}, "popularity": 0.5}]})
 
     popularity: Dial = 1.0
 
-    @override
-    def request(self) -> Request:
-        """Return the request to the recommender."""
-        return replace(super().request(), popularity=self.popularity)
-
 
 class UserVectorResponse(CallerAnswer):
-    """What a request is searched with."""
+    """The query vector of a request."""
 
     vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
 
 
-class SimilarRequest(Body):
-    """The number of items, and which may be returned. All parts are optional."""
+class SimilarRequest(Selection):
+    """How many items are wanted, and which may be returned; all optional."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]})
 
-    n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
-    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        default=[], description="Items to leave out.", examples=[["3"]]
-    )
-    filter: Filter | None = Field(
-        default=None, description="What the items' columns must say, as in `/v1/recommend`.", examples=[{"genre": "noir"}]
-    )
-    allow: Annotated[list[Id], Field(max_length=10_000)] | None = Field(
-        default=None, description="The only items that may be returned; all when left out.", examples=[["3", "12"]]
-    )
-
 
 class SimilarItem(BaseModel):
-    """An item, and how much it is like the one asked about."""
+    """An item, and its similarity to the given one."""
 
     item_id: str
     score: float = Field(
-        description="Cosine of the two items' vectors, -1 to 1; what an item scores for everyone plays no part."
+        description="Cosine of the two items' vectors, -1 to 1, without the part of the score that is the same for all users."
     )
 
 
 class SimilarResponse(Answer):
-    """The items most like one item, most alike first."""
+    """The items most similar to an item, most similar first."""
 
-    item_id: str = Field(description="The item asked about, which is not among them.")
+    item_id: str = Field(description="The given item, which is not among them.")
     items: list[SimilarItem]
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
 
@@ -824,36 +797,38 @@ _Seen = Annotated[list[Id], Field(max_length=10_000)]
 
 
 class UserPut(Body):
-    """A user, whole: what is left out is not known any more."""
+    """A complete user: what is left out becomes unknown."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"features": {"age": 31}, "history": ["12", "7"], "seen": ["3"]}]},
     )
 
     features: _Features = Field(default={}, description="Values of users-table columns.", examples=[{"age": 31}])
-    history: _History = Field(default=[], description="Items, latest first; they count as seen.", examples=[["12", "7"]])
-    seen: _Seen = Field(default=[], description="Further items that the user had.", examples=[["3"]])
+    history: _History = Field(default=[], description="Items, latest first; they also count as seen.", examples=[["12", "7"]])
+    seen: _Seen = Field(default=[], description="Further items that the user has seen.", examples=[["3"]])
 
 
 class UserUpsert(Body):
-    """Parts of a user; what is left out stays as it is."""
+    """Parts of a user; what is left out does not change."""
 
     user_id: Id
     features: _Features = Field(
         default={},
-        description="Values of users-table columns, each of which replaces the one before; null for a missing one.",
+        description="Values of users-table columns, which replace the previous ones; null for missing.",
         examples=[{"age": 31}],
     )
     history: _History | None = Field(
-        default=None, description="Items, latest first, in the place of those before; they count as seen.", examples=[["12"]]
+        default=None,
+        description="Items, latest first, which replace the previous ones; they also count as seen.",
+        examples=[["12"]],
     )
     seen: _Seen | None = Field(
-        default=None, description="Further items that the user had, in the place of those before.", examples=[["3"]]
+        default=None, description="Further items that the user has seen, which replace the previous ones.", examples=[["3"]]
     )
 
 
 class UsersUpsert(Body):
-    """Users to change, or to make known: all of them or none."""
+    """Users to change or to add, all or none."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"users": [{"user_id": "u9000", "features": {"age": 31}}]}]},
@@ -863,34 +838,33 @@ class UsersUpsert(Body):
 
 
 class UsersDelete(Body):
-    """Users to forget: all of them or none."""
+    """Users to delete, all or none."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_ids": ["u9000"]}]})
 
     user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_USERS)]
 
 
-class UsersChanged(BaseModel):
-    """The change is stored, and in every answer that follows."""
+class UsersChanged(Reply):
+    """The change is stored, and in all later answers."""
 
-    change: int = Field(description="Its number among all changes of users, which are counted apart from those of items.")
+    change: int = Field(description="Number of the change of users; changes of items are counted separately.")
     known: int = Field(description="How many of the users were known before.")
     warnings: list[str] = Field(
-        default=[], description="What the model can make little of: values that it was not trained on, numbers far out."
+        default=[],
+        description="Values that the model cannot use well: unknown ones, and numbers far out of range.",
     )
-    request_id: str = Field(description="The same as the X-Request-ID header.")
 
 
-class KnownUser(BaseModel):
+class KnownUser(Reply):
     """What is known of a user now."""
 
     user_id: str
     features: dict[str, Any] = Field(description="Values by column.", examples=[{"age": 31}])
     history: list[str] = Field(description="Items, latest first.", examples=[["12", "7"]])
-    seen: list[str] = Field(description="Every different item that the user had, latest first.", examples=[["12", "7", "3"]])
-    bundle: str = Field(description="Version of the bundle over which the changes lie.", examples=["000001-4f2a90c1"])
-    degraded: list[Degradation] = Field(description="That later changes are not known, and why; empty when all is well.")
-    request_id: str = Field(description="The same as the X-Request-ID header.")
+    seen: list[str] = Field(description="All items that the user has seen, latest first.", examples=[["12", "7", "3"]])
+    bundle: str = Field(description="Version of the bundle that the changes are applied to.", examples=["000001-4f2a90c1"])
+    degraded: list[Degradation] = Field(description="Why later changes are not known; empty if all is well.")
 
 
 class UserEntry(BaseModel):
@@ -899,10 +873,9 @@ class UserEntry(BaseModel):
     user_id: str
 
 
-class UsersPage(BaseModel):
-    """One page of the users that are known, in order of the ids."""
+class UsersPage(Reply):
+    """One page of the known users, in the order of the ids."""
 
     users: list[UserEntry]
-    next_page_token: str = Field(description="Give it as `page_token` for the page that follows; empty on the last one.")
-    bundle: str = Field(description="Version of the bundle over which the changes lie.", examples=["000001-4f2a90c1"])
-    request_id: str = Field(description="The same as the X-Request-ID header.")
+    next_page_token: str = Field(description="The `page_token` of the next page; empty on the last one.")
+    bundle: str = Field(description="Version of the bundle that the changes are applied to.", examples=["000001-4f2a90c1"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_tracing() -> "TracerProvider":
-    """Return a tracer that sends spans by OTLP over HTTP, on a thread of its own.
+    """Return a provider of tracers, which sends spans by OTLP over HTTP on a thread.
 
     Raises:
         ConfigError: OpenTelemetry is not installed.

@@ -1,8 +1,8 @@
-"""Start and stop of one worker; the server, whichever it is, supervises workers.
+"""Start and stop of one worker; the server supervises them.
 
-Workers that count in one folder (see `service.metrics`) coordinate by two files in it. The first worker listens at once, so
-that health checks are answered while the first bundle loads; the others, and those that are restarted, listen when they can
-serve, so that no request reaches a worker that has nothing to serve while others have.
+Workers that share a folder for metrics (see `service.metrics`) coordinate through two files in it. The first worker listens at
+once, so that health checks are answered while the first bundle loads. The others, and restarted ones, listen when they have
+loaded it, so that no request reaches a worker without a bundle while others have one.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from service.metrics import FOLDER
 
 _PAUSE = 0.02  # seconds
 _LONGEST = 60.0
-"""Seconds after which a worker that cannot load what is live listens all the same: the others may be gone."""
+"""Seconds after which a worker that cannot load the live bundle listens anyway: the others may be gone."""
 _YOUNG = 20_000
-"""Objects between two collections of the youngest generation: what a request makes is freed by reference counts."""
+"""Objects between two collections of the youngest generation; those of a request are freed by reference counts."""
 
 
 async def wait_for_bundle(live: Live) -> None:
     """Return when this worker may listen."""
     folder = os.environ.get(FOLDER)
     if folder is None:
-        if multiprocessing.parent_process() is not None:  # one of several, which do not know of each other
+        if multiprocessing.parent_process() is not None:  # one of several, without a shared folder
             await live.settled()
         return
     loaded = Path(folder, "loaded")
@@ -58,9 +58,9 @@ async def settle(live: Live) -> None:
 
 @contextmanager
 def lame_duck(live: Live, seconds: float) -> Iterator[None]:
-    """Answer for some seconds after SIGTERM while not ready; then let the server stop.
+    """Keep answering for some seconds after SIGTERM, not ready; then stop the server.
 
-    A load balancer needs that time to notice. A second SIGTERM, and SIGINT, skip it. A worker whose supervisor is gone stops
+    A load balancer needs that time to notice. A second SIGTERM, and SIGINT, skip it. A worker whose supervisor is gone stops in
     the same way.
 
     Args:
@@ -101,7 +101,7 @@ async def _announce(live: Live, loaded: Path) -> None:
 
 
 def _locked(file: Path) -> bool:
-    """Return whether this process holds a lock, which the kernel frees when it ends."""
+    """Return whether this process has the lock, which the kernel frees when it ends."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Routers, one for each subject."""
+"""All routers, one module for each subject."""
 
 from service.routers import explanations, items, models, recommendations, system, users
 

@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from recall.errors import RequestError
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request as Asked
-from recall.serving.response import Similar
-from recall.store.items.catalog import Catalog, Receipt
+from recall import Recommender, RequestError, Similar
+from recall import Request as Asked
+from recall.store.group_commit import Receipt
+from recall.store.items.catalog import Catalog
 from service.dependencies import (
+    BODY,
     CHANGE,
     READ_CHANGES,
     SEARCH,
@@ -26,13 +26,12 @@ from service.dependencies import (
     respond,
     token_after,
 )
-from service.errors import Fault, Kind, ProblemError, problems
+from service.errors import FaultDocument, Kind, ProblemError, problems
 from service.schemas import Changed, ItemResponse, ItemsDelete, ItemsResponse, ItemsUpsert, SimilarRequest, SimilarResponse
 
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
 changes = APIRouter(tags=["items"], **CHANGE)
 MISSING: dict[int | str, dict[str, Any]] = problems(texts={404: "The catalogue lacks the item."})
-BODY = problems(400, 408, 413, 415)
 
 
 @searches.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses=MISSING)
@@ -44,8 +43,7 @@ async def get_similar_items(request: Request, item_id: PathId, query: CountQuery
 @searches.post("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses={**MISSING, **BODY})
 async def find_similar_items(request: Request, item_id: PathId, body: SimilarRequest) -> Response:
     """Return the most similar items among those that a filter or list allows."""
-    allow = None if body.allow is None else tuple(body.allow)
-    return await _similar(request, item_id, Asked(n=body.n, exclude=tuple(body.exclude), filter=body.filter, allow=allow))
+    return await _similar(request, item_id, body.request())
 
 
 @reads.get("/v1/items", response_model=ItemsResponse)
@@ -55,8 +53,7 @@ async def list_items(request: Request, page: PageQuery) -> Response:
     An item that exists throughout is on exactly one page.
     """
     found = await answered(request, "read", lambda recommender: recommender.list_items(page.count, page.after))
-    items = [{"item_id": one.item_id, "features": one.features} for one in found.items]
-    return respond(request, found, {"items": items, "next_page_token": token_after(found.after)})
+    return respond(request, found, {"items": found.items, "next_page_token": token_after(found.after)})
 
 
 @reads.get("/v1/items/{item_id:path}", response_model=ItemResponse, responses=MISSING)
@@ -65,8 +62,7 @@ async def get_item(request: Request, item_id: PathId) -> Response:
     found = await answered(request, "read", lambda recommender: recommender.item(item_id))
     if not found.items:
         raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.")
-    (item,) = found.items
-    return respond(request, found, {"item_id": item.item_id, "features": item.features})
+    return respond(request, found, found.items[0]._asdict())
 
 
 @changes.post("/v1/items:upsert", responses=BODY)
@@ -79,27 +75,27 @@ async def upsert_items(request: Request, body: ItemsUpsert, key: IdempotencyKey 
     items: dict[str, dict[str, Any]] = {}
     for at, one in enumerate(body.items):
         if one.item_id in items:
-            fault = Fault(f"/items/{at}/item_id", "Give each item once")
-            raise ProblemError(Kind.INVALID, "An item is there twice.", [fault])
+            fault = FaultDocument(f"/items/{at}/item_id", "Give each item only once")
+            raise ProblemError(Kind.INVALID, "An item is given twice.", [fault])
         items[one.item_id] = one.features
     return await _changed(request, lambda live: live.upsert(items, key))
 
 
 @changes.post("/v1/items:delete", responses=BODY)
 async def delete_items(request: Request, body: ItemsDelete, key: IdempotencyKey = None) -> Changed:
-    """Delete items; those that are not there stay deleted."""
+    """Delete items; missing ones are ignored."""
     charge(request, len(body.item_ids))
     return await _changed(request, lambda live: live.delete(body.item_ids, key))
 
 
 @changes.delete("/v1/items/{item_id:path}")
 async def delete_item(request: Request, item_id: PathId, key: IdempotencyKey = None) -> Changed:
-    """Delete an item; one that is not there stays deleted."""
+    """Delete an item; a missing one is ignored."""
     return await _changed(request, lambda live: live.delete([item_id], key))
 
 
 async def _changed(request: Request, act: Callable[[Catalog], Receipt]) -> Changed:
-    receipt = await live_of(request).change(act)
+    receipt = await live_of(request).change_items(act)
     warnings = list(receipt.warnings)
     return Changed(**receipt._asdict(), token=receipt.token, warnings=warnings, request_id=request_id_of(request))
 
@@ -109,10 +105,8 @@ async def _similar(request: Request, item_id: str, asked: Asked) -> Response:
         try:
             return recommender.similar(item_id, asked)
         except RequestError as error:
-            if error.where == "/item_id":  # which is in the path
+            if error.where == "/item_id":  # it is in the path
                 raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.") from None
             raise
 
-    found = await answered(request, "search", ask)
-    items = [{"item_id": one.item_id, "score": one.score} for one in found.items]
-    return respond(request, found, {"item_id": found.item_id, "items": items, "warnings": found.warnings})
+    return respond(request, await answered(request, "search", ask))

@@ -1,7 +1,5 @@
-"""Published versions: which there are, and which one is live."""
+"""Published versions, and which one is live."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +12,12 @@ from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.dependencies import CHANGE, READ, live_of, request_id_of, settings_of
-from service.errors import NOT_WRITABLE, Fault, Kind, ProblemError, problems
+from service.errors import NOT_WRITABLE, FaultDocument, Kind, ProblemError, problems
 from service.schemas import Activated, Model, Models
 
 reads, changes = APIRouter(tags=["models"], **READ), APIRouter(tags=["models"], **CHANGE)
 MISSING = problems(texts={404: "There is no such version."})
-MOVED = problems(texts={412: "Another version is live than If-Match says."})
+MOVED = problems(texts={412: "The live version is not the one in If-Match."})
 
 Version = Annotated[str, PathParameter(pattern=f"^{activation.NAME.pattern}$", description="Name of a version.")]
 IfMatch = Annotated[
@@ -55,22 +53,19 @@ Expected = Annotated[str | None, Depends(_expected)]
 
 @reads.get("/v1/models")
 async def list_models(request: Request, response: Response) -> Models:
-    """All versions. The ETag is of the live one, for If-Match."""
-    found, live = await run_in_threadpool(_versions, settings_of(request).bundle)
-    served = _served(request)
-    if live:
-        response.headers["ETag"] = f'"{live}"'
-    models = [_model(one, served) for one in found]
-    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
+    """Return all versions. The ETag is that of the live one, for If-Match."""
+    models = await _models(request)
+    if models.live:
+        response.headers["ETag"] = f'"{models.live}"'
+    return models
 
 
 @reads.get("/v1/models/{version}", responses=MISSING)
 async def get_model(request: Request, version: Version) -> Model:
-    """One version."""
-    found, _ = await run_in_threadpool(_versions, settings_of(request).bundle)
-    for one in found:
-        if one.folder.name == version:
-            return _model(one, _served(request))
+    """Return one version."""
+    for model in (await _models(request)).models:
+        if model.version == version:
+            return model
     raise _no_version()
 
 
@@ -91,21 +86,13 @@ async def roll_back(request: Request, response: Response, root: Root, expected: 
     try:
         folder = await run_in_threadpool(activation.previous, root)
     except BundleError:
-        raise ProblemError(Kind.NO_WAY_BACK, "Activate a version by its name: GET /v1/models lists them.") from None
+        raise ProblemError(Kind.NO_WAY_BACK, "Activate a version by its name; GET /v1/models lists them.") from None
     return await _activate(request, response, folder.name, live if expected is None else expected)
 
 
 async def _activate(request: Request, response: Response, name: str, expected: str | None) -> Activated:
-    with _problems(settings_of(request).bundle):
-        previous = await live_of(request).activate(name, expected)
-    response.headers["ETag"] = f'"{name}"'
-    return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
-
-
-@contextmanager
-def _problems(root: Path) -> Iterator[None]:
     try:
-        yield
+        previous = await live_of(request).activate(name, expected)
     except VersionMovedError as error:
         raise ProblemError(Kind.MOVED, f"{error.what[:1].upper()}{error.what[1:]}.") from None
     except PublishBusyError:
@@ -115,12 +102,22 @@ def _problems(root: Path) -> Iterator[None]:
             raise ProblemError(Kind.READ_ONLY, NOT_WRITABLE) from None
         raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
     except RecallError as error:
-        reason = str(error).replace(f"{root}/", "")
-        raise ProblemError(Kind.UNFIT, "What was live stays live.", [Fault("", reason)]) from None
+        reason = str(error).replace(f"{settings_of(request).bundle}/", "")
+        raise ProblemError(Kind.UNFIT, "The live version stays live.", [FaultDocument("", reason)]) from None
+    response.headers["ETag"] = f'"{name}"'
+    return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
+
+
+async def _models(request: Request) -> Models:
+    found, live = await run_in_threadpool(_versions, settings_of(request).bundle)
+    snapshot = live_of(request).snapshot
+    served = snapshot.folder.name if snapshot is not None else None
+    models = [_model(one, served) for one in found]
+    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
 
 
 def _versions(root: Path) -> tuple[list[activation.Version], str]:
-    """Return all versions of a root, or the one bundle, and the name of the live one."""
+    """Return all versions of a root or the only bundle, and the live one's name."""
     if not (root / MANIFEST).exists():
         return activation.listed(root), live_name(root)
     try:
@@ -148,10 +145,5 @@ def _model(version: activation.Version, served: str | None) -> Model:
     return Model(version=name, live=version.live, served=name == served, **known)
 
 
-def _served(request: Request) -> str | None:
-    snapshot = live_of(request).snapshot
-    return snapshot.folder.name if snapshot is not None else None
-
-
 def _no_version() -> ProblemError:
-    return ProblemError(Kind.NO_VERSION, "GET /v1/models lists those that there are.")
+    return ProblemError(Kind.NO_VERSION, "GET /v1/models lists the versions.")

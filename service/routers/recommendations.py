@@ -1,6 +1,5 @@
-"""Recommendations: for one user, for many, to be cached; scores and vectors."""
+"""Recommendations for one user or many; scores and query vectors."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,12 +10,11 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 
-from recall.errors import RequestError
-from recall.serving.recommender import Recommender
-from recall.serving.request import Request as Asked
-from recall.serving.response import Recommendations, Scores, UserVector
+from recall import Recommendations, Recommender, RequestError
+from recall import Request as Asked
 from recall.store.items.snapshot import CatalogSnapshot
 from service.dependencies import (
+    BODY,
     SEARCH,
     CountQuery,
     PathId,
@@ -26,11 +24,11 @@ from service.dependencies import (
     charge,
     json_response,
     live_of,
-    note_time,
     request_id_of,
     respond,
+    timed,
 )
-from service.errors import ProblemError, as_problem, document, problems
+from service.errors import ProblemError, as_problem
 from service.live import Live
 from service.schemas import (
     BatchRequest,
@@ -44,27 +42,26 @@ from service.schemas import (
     parse_request,
     recommendations_of,
     render_answer,
+    to_json,
 )
 
 COST = 16
-"""Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of one."""
+"""Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of a request."""
 
 router = APIRouter(tags=["recommendations"], **SEARCH)
-BODY = problems(400, 408, 413, 415)
 
 
 @router.post("/v1/recommend", response_model=RecommendResponse, responses=BODY)
 async def recommend(request: Request, body: RecommendRequest) -> Response:
     """Return the top items for a user.
 
-    The user is known by `user_id`, by what the request says of them, or both.
+    The user is described by `user_id`, by the features in the request, or both.
     """
-    start = time.perf_counter()
-    large = request.scope["state"]["large"]
-    answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
-    write = partial(render_answer, answer, request_id_of(request))
-    content = await run_in_threadpool(write) if answer.contributions else write()
-    note_time(request, "recommend", time.perf_counter() - start)
+    with timed(request, "recommend"):
+        large = request.scope["state"]["large"]
+        answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
+        write = partial(render_answer, answer, request_id_of(request))
+        content = await run_in_threadpool(write) if answer.contributions else write()
     return Response(content, media_type="application/json")
 
 
@@ -72,13 +69,12 @@ async def recommend(request: Request, body: RecommendRequest) -> Response:
 async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     """Return the top items for up to 256 users.
 
-    The status is 200 even where single requests could not be answered.
+    The status is 200 even if single requests could not be answered.
     """
     charge(request, len(body.requests))
-    start = time.perf_counter()
-    batch = _Batch(live_of(request), body.requests, request_id_of(request))
-    bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
-    note_time(request, "recommend", time.perf_counter() - start)
+    with timed(request, "recommend"):
+        batch = _Batch(live_of(request), body.requests, request_id_of(request))
+        bundle = (await live_of(request).ask_in_turns(batch.parts(), caller_of(request)))[0]
     batch.count()
     return await run_in_threadpool(batch.response, request, bundle)
 
@@ -87,17 +83,16 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
     "/v1/users/{user_id:path}/recommendations",
     response_model=RecommendResponse,
     responses={
-        200: {"headers": {"ETag": {"description": "Names this answer.", "schema": {"type": "string"}}}},
-        304: {"description": "The answer that If-None-Match names is still right."},
+        200: {"headers": {"ETag": {"description": "Identifies this answer.", "schema": {"type": "string"}}}},
+        304: {"description": "The answer that If-None-Match names has not changed."},
     },
 )
 async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
     """Return the top items for a user, by id only."""
-    start = time.perf_counter()
-    content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
-    note_time(request, "recommend", time.perf_counter() - start)
-    # of the whole answer: it changes with the user's history as well as with the items, and not with every change of either
-    tag = f'W/"{blake2b(orjson.dumps(content), digest_size=16).hexdigest()}"'
+    with timed(request, "recommend"):
+        content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
+    # a hash of the answer: it changes with the user's history and with the items, but not with every change of either
+    tag = f'W/"{blake2b(to_json(content), digest_size=16).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     known = [one.strip() for given in request.headers.getlist("if-none-match") for one in given.split(",")]
     if "*" in known or tag.removeprefix("W/") in [one.removeprefix("W/") for one in known]:
@@ -109,26 +104,29 @@ async def get_recommendations(request: Request, user_id: PathId, query: CountQue
 async def score(request: Request, body: ScoreRequest) -> Response:
     """Return the scores of given items for a user.
 
-    For candidates that another system has found.
+    These may be candidates of another system.
     """
     found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
     likely = found.probabilities or [None] * len(found.items)
-    items = [
-        {"item_id": one.item_id, "score": one.score, "probability": probability}
-        for one, probability in zip(found.items, likely, strict=True)
-    ]
-    return respond(request, found, {"items": items, "missing": found.missing, **_user(found)})
+    content = {
+        "items": [
+            {"item_id": one.item_id, "score": one.score, "probability": probability}
+            for one, probability in zip(found.items, likely, strict=True)
+        ],
+        "missing": found.missing,
+        "user": found.user,
+        "unknown": found.unknown,
+        "warnings": found.warnings,
+        "user_offset": found.user_offset,
+    }
+    return respond(request, found, content)
 
 
 @router.post("/v1/user-vector", response_model=UserVectorResponse, responses=BODY)
 async def get_user_vector(request: Request, body: UserVectorRequest) -> Response:
-    """Return the query vector of a user, for searches elsewhere."""
+    """Return the query vector of a user, for searches in another system."""
     found = await answered(request, "encode", lambda recommender: recommender.user_vector(body.request()))
-    return respond(request, found, {"vector": found.vector, **_user(found)})
-
-
-def _user(found: Scores | UserVector) -> dict[str, object]:
-    return {"user": found.user, "unknown": found.unknown, "warnings": found.warnings, "user_offset": found.user_offset}
+    return respond(request, found)
 
 
 class _Batch:
@@ -138,7 +136,7 @@ class _Batch:
         self._live, self._bodies, self._request_id = live, bodies, request_id
         self._catalogue: CatalogSnapshot | None = None
         self._answers: list[Recommendations] = []
-        self._written: list[bytes] = []
+        self._written: list[orjson.Fragment] = []
 
     def parts(self) -> Iterator[Callable[[Recommender], str]]:
         """Yield the parts to run; each returns the version of the bundle."""
@@ -154,17 +152,17 @@ class _Batch:
             yield partial(self._answer, part)
 
     def count(self) -> None:
-        """Count what was answered."""
+        """Count the answers in the metrics."""
         for answer in self._answers:
             self._live.meters.answered(answer)
 
     def response(self, request: Request, bundle: str) -> Response:
-        """Return the JSON form of BatchResponse, once all parts were asked."""
+        """Return the JSON form of BatchResponse, after all parts have run."""
         assert self._catalogue is not None  # there is at least one part
         degraded = list(dict.fromkeys(part for answer in self._answers for part in answer.degraded))
         exact = all(answer.exact for answer in self._answers)
-        basis = orjson.dumps(basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact))
-        return Response(b"".join([b'{"answers":[', b",".join(self._written), b"],", basis[1:]]), media_type="application/json")
+        basis = basis_of(request, bundle, self._catalogue.sequence, degraded, exact=exact)
+        return json_response({"answers": self._written, **basis})
 
     def _answer(self, bodies: Sequence[object], recommender: Recommender) -> str:
         if self._catalogue is None:
@@ -176,7 +174,12 @@ class _Batch:
             if isinstance(outcome, Recommendations):
                 outcome = self._live.with_degraded(outcome)
                 self._answers.append(replace(outcome, contributions=()))  # the large part is written below
-            self._written.append(orjson.dumps(_outcome(outcome, self._request_id)))
+                answer = {**recommendations_of(outcome), "request_id": self._request_id}
+                written = to_json({"status": 200, "answer": answer})
+            else:
+                problem = as_problem(outcome) if isinstance(outcome, RequestError) else outcome
+                written = to_json({"status": problem.kind.status, "problem": problem.document(self._request_id)})
+            self._written.append(orjson.Fragment(written))
         return recommender.bundle.manifest.version
 
 
@@ -193,11 +196,3 @@ def _cost(body: object) -> float:
         return 1.0
     count = body.get("n", 10)
     return 1.0 + (min(count, 100) / 10 if isinstance(count, int) else 0.0)
-
-
-def _outcome(one: Recommendations | RequestError | ProblemError, request_id: str) -> dict[str, object]:
-    if isinstance(one, Recommendations):
-        return {"status": 200, "answer": {**recommendations_of(one), "request_id": request_id}}
-    problem = as_problem(one) if isinstance(one, RequestError) else one
-    content = document(problem.kind, problem.message, problem.faults, request_id)
-    return {"status": problem.kind.status, "problem": content}

@@ -1,6 +1,6 @@
-"""What is served, health, metrics, and the Open Inference Protocol (KServe v2).
+"""Information, health, metrics, and the Open Inference Protocol (KServe v2).
 
-The latter has no `infer`, because requests are not tensors.
+The protocol's `infer` is not offered, because requests are not tensors.
 """
 
 from fastapi import APIRouter, Request
@@ -9,7 +9,6 @@ from fastapi.responses import Response
 
 from service.dependencies import READ, PathId, live_of, request_id_of
 from service.errors import Kind, ProblemError, problems
-from service.keys import degraded_keys
 from service.schemas import (
     Columns,
     Degradation,
@@ -42,7 +41,7 @@ async def get_info(request: Request) -> Info:
     manifest, encoder = recommender.bundle.manifest, recommender.bundle.encoder
     certificate = manifest.index.certificate
     columns = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
-    degraded = (*live.lacking(), *degraded_keys(request))
+    degraded = (*live.lacking(), *request.app.state.keys.degraded)
     return Info(
         name=manifest.name,
         bundle=manifest.version,
@@ -81,7 +80,7 @@ async def get_metrics(request: Request) -> Response:
 
 @health.get("/health/live", tags=["service"])
 async def is_live() -> Liveness:
-    """Whether the process runs. Restart it when this fails."""
+    """Return whether the process is running. Restart it if this fails."""
     return Liveness()
 
 
@@ -89,7 +88,7 @@ async def is_live() -> Liveness:
 async def is_ready(request: Request) -> Readiness:
     """Return whether requests should be sent here.
 
-    A newer bundle that was refused does not make the service unready.
+    It stays ready if a newer bundle was refused.
     """
     live = live_of(request)
     if live.draining:
@@ -98,7 +97,7 @@ async def is_ready(request: Request) -> Readiness:
     return Readiness(
         bundle=live.serving().recommender.bundle.manifest.version,
         refused=RefusedBundle(bundle=refusal.folder.name, reason=refusal.reason) if refusal else None,
-        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.lacking(), *degraded_keys(request))],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in (*live.lacking(), *request.app.state.keys.degraded)],
     )
 
 
@@ -146,7 +145,7 @@ async def get_model_metadata(request: Request, name: PathId) -> ModelMetadata:
 
 
 def _known(request: Request, name: str) -> str:
-    """Return the name of the served model; raise ProblemError if another was named."""
+    """Return the name of the served model; raise ProblemError for another."""
     if name != live_of(request).serving().recommender.bundle.manifest.name:
         raise ProblemError(Kind.NO_MODEL, "No model of that name is served.")
     return name

@@ -1,12 +1,22 @@
-"""Users: what is known of them, and changes that the next request includes."""
+"""Users: what is known of them, and changes, which the next request uses."""
 
 from fastapi import APIRouter, Request
 
-from recall.errors import StoreDownError
-from recall.serving.recommender import Recommender
+from recall import Recommender, StoreDownError, User
+from recall.store.group_commit import Receipt
 from recall.store.users import profiles
-from recall.store.users.profiles import User, UserReceipt
-from service.dependencies import ADMIN, CHANGE, IdempotencyKey, PageQuery, PathId, charge, live_of, request_id_of, token_after
+from service.dependencies import (
+    ADMIN,
+    BODY,
+    CHANGE,
+    IdempotencyKey,
+    PageQuery,
+    PathId,
+    charge,
+    live_of,
+    request_id_of,
+    token_after,
+)
 from service.errors import Kind, ProblemError, problems
 from service.schemas import (
     Degradation,
@@ -22,7 +32,6 @@ from service.schemas import (
 )
 
 reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], **CHANGE)
-BODY = problems(400, 408, 413, 415)
 
 
 @reads.get("/v1/users")
@@ -51,7 +60,7 @@ async def get_user(request: Request, user_id: PathId) -> KnownUser:
         lambda recommender: (recommender.users.known([user_id])[user_id], recommender.bundle.manifest.version)
     )
     if found.record is None:
-        if found.error:  # whether there is such a user is unknown
+        if found.error:  # it is not known whether there is such a user
             raise StoreDownError(found.error)
         raise ProblemError(Kind.NO_USER, "No such user is known.")
     return KnownUser(
@@ -70,7 +79,7 @@ async def get_user(request: Request, user_id: PathId) -> KnownUser:
 
 @changes.post("/v1/users:upsert", responses=BODY)
 async def upsert_users(request: Request, body: UsersUpsert, key: IdempotencyKey = None) -> UsersChanged:
-    """Change parts of users, or make new ones known, without training.
+    """Change parts of users, or add new ones, without training.
 
     The next request uses the change.
     """
@@ -82,7 +91,7 @@ async def upsert_users(request: Request, body: UsersUpsert, key: IdempotencyKey 
 
 @changes.post("/v1/users:delete", responses=BODY)
 async def delete_users(request: Request, body: UsersDelete, key: IdempotencyKey = None) -> UsersChanged:
-    """Forget users, also those of the bundle; those that are not known stay so."""
+    """Delete users, including those of the bundle; unknown ones are ignored."""
     charge(request, len(body.user_ids))
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete(body.user_ids, key))
     return _changed(request, receipt)
@@ -90,7 +99,7 @@ async def delete_users(request: Request, body: UsersDelete, key: IdempotencyKey 
 
 @changes.put("/v1/users/{user_id:path}", responses=BODY)
 async def put_user(request: Request, user_id: PathId, body: UserPut, key: IdempotencyKey = None) -> UsersChanged:
-    """Put a user in place, whole. The next request finds them so, without training."""
+    """Replace a whole user, without training. The next request uses the change."""
     given = User(user_id, body.features, body.history, body.seen)
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.put(given, key))
     return _changed(request, receipt)
@@ -98,7 +107,7 @@ async def put_user(request: Request, user_id: PathId, body: UserPut, key: Idempo
 
 @changes.delete("/v1/users/{user_id:path}")
 async def delete_user(request: Request, user_id: PathId, key: IdempotencyKey = None) -> UsersChanged:
-    """Forget a user, also one of the bundle; one that is not known stays so."""
+    """Delete a user, including one of the bundle; an unknown one is ignored."""
     receipt = await live_of(request).change_users(lambda recommender: recommender.users.delete([user_id], key))
     return _changed(request, receipt)
 
@@ -123,7 +132,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     return await live_of(request).change_users(take)
 
 
-def _changed(request: Request, receipt: UserReceipt) -> UsersChanged:
+def _changed(request: Request, receipt: Receipt) -> UsersChanged:
     return UsersChanged(
         change=receipt.sequence,
         known=receipt.known,

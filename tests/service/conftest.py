@@ -11,7 +11,7 @@ from tests.service.serving import Server, serving
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """One version of the shop is published; tests that publish more use `shop.in_` a folder of their own."""
+    """A shop with one published version; tests that publish more use `shop.in_` with their own folder."""
     folder = tmp_path_factory.mktemp("shop")
     shop = Shop.open(folder / "tables", folder / "bundles")
     shop.publish(seed=1)
@@ -27,5 +27,5 @@ def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 @pytest.fixture
 def own_shop(shop: Shop, tmp_path: Path) -> Shop:
-    """Nothing is published yet."""
+    """A shop without published versions."""
     return shop.in_(tmp_path / "bundles")

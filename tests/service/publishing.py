@@ -1,4 +1,4 @@
-"""A small shop with awkward ids, and real bundles of it made as a training run would make them."""
+"""A small shop with awkward ids, and real bundles of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Shop:
-    """Publishes bundles of the shop to `root`."""
+    """Publishes bundles of the shop in `root`."""
 
     root: Path
     config: RunConfig
@@ -91,11 +91,11 @@ class Shop:
         return cls(root, config, dataset, FeatureEncoder.fit(dataset))
 
     def publish(self, seed: int) -> Path:
-        """Publish a model of its own for each seed; gives the new version's folder."""
+        """Publish a different model for each seed; return the folder of the version."""
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))
         return export(model, self.encoder, self.dataset, self.config, self.root).folder
 
     def in_(self, root: Path) -> "Shop":
-        """The same shop, published elsewhere."""
+        """The same shop with another root."""
         return Shop(root, self.config, self.dataset, self.encoder)

@@ -1,4 +1,4 @@
-"""The real server as a subprocess, and a client that sends bytes exactly as they are given."""
+"""The real server as a subprocess, and a client that sends raw bytes."""
 
 import socket
 import subprocess
@@ -39,7 +39,7 @@ class Server:
         return self.ask("POST", "/v1/recommend", body, **{"content-type": "application/json", **headers})
 
     def wait(self, path: str = "/health/ready", status: int = 200, seconds: float = 120) -> Answer:
-        """Ask until the answer has that status."""
+        """Repeat a GET until the answer has that status."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log.read_text()
@@ -58,7 +58,7 @@ class Server:
 def serving(
     bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = servers.NOTHING, before: Sequence[str] = ()
 ) -> Iterator[Server]:
-    """`python -m service` over `bundle`, until the block ends; its log goes to the file `log`. `before` goes before it."""
+    """Run `python -m service` on `bundle` until the block ends, with its log in `log` and the command prefix `before`."""
     log.unlink(missing_ok=True)
     with servers.serving(bundle, log, *options, environment=environment, before=before) as begun:
         server = Server(begun.port, begun.process, log)

@@ -35,7 +35,7 @@ def test_two_applications_share_nothing(tmp_path: Path) -> None:
         assert two.get("/docs").status_code == 404
 
 
-def test_without_a_bundle_the_process_lives_and_says_what_is_missing(tmp_path: Path) -> None:
+def test_without_a_bundle_the_process_is_live_and_reports_what_is_missing(tmp_path: Path) -> None:
     with TestClient(create_app(Settings(bundle=tmp_path, poll=0.01)), base_url="http://localhost") as client:
         assert client.get("/health/live").status_code == 200
         for ask in (
@@ -61,7 +61,7 @@ def test_a_failure_of_the_service_itself_is_a_problem_document(tmp_path: Path) -
     assert "secret" not in answer.text
 
 
-def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="there is no such folder"):
         create_app(Settings(bundle=tmp_path / "bundels"))
     command = [sys.executable, "-m", "service", str(tmp_path / "bundels")]

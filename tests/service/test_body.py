@@ -1,4 +1,4 @@
-"""The strict reading of JSON, apart from any server."""
+"""Strict parsing of JSON, without a server."""
 
 import json
 from contextlib import nullcontext
@@ -32,7 +32,7 @@ def test_reads_every_json_document_as_the_standard_library_does(document: object
         (b'{"a": {"b": 1}, "a": {"b": 2}}', "/a"),
     ],
 )
-def test_names_a_key_that_stands_twice(body: bytes, where: str) -> None:
+def test_names_a_repeated_key(body: bytes, where: str) -> None:
     with pytest.raises(ProblemError) as caught:
         parse_json(body)
     assert caught.value.kind is Kind.NOT_JSON
@@ -62,7 +62,7 @@ def test_names_a_key_that_stands_twice(body: bytes, where: str) -> None:
         b"{} {}",
     ],
 )
-def test_refuses_what_is_not_json(body: bytes) -> None:
+def test_refuses_invalid_json(body: bytes) -> None:
     with pytest.raises(ProblemError) as caught:
         parse_json(body)
     assert caught.value.kind is Kind.NOT_JSON
@@ -78,7 +78,7 @@ def test_deep_nesting_is_refused(depth: int, opening: bytes, closing: bytes) -> 
         parse_json(opening * times + b"1" + closing * times)
 
 
-def test_much_that_lies_side_by_side_is_not_deep() -> None:
+def test_wide_documents_are_not_deep() -> None:
     assert parse_json(b"[" + b",".join([b"[{}]"] * 1000) + b"]") == [[{}]] * 1000
 
 

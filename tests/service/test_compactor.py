@@ -1,4 +1,4 @@
-"""Of several processes that serve one root, one publishes it anew."""
+"""Of several processes that serve one root, only one compacts it."""
 
 import asyncio
 import fcntl
@@ -18,10 +18,10 @@ def test_only_one_of_several_runs(own_shop: Shop) -> None:
         assert not await second.start()
         assert not await first.start()
         first.close()
-        third = Compactor(own_shop.root)  # `second` looks again after a while
+        third = Compactor(own_shop.root)  # `second` checks again only after a while
         assert await third.start()
         third.close()
-        await asyncio.sleep(0.5)  # the runs that were stopped end
+        await asyncio.sleep(0.5)  # the stopped runs end
 
     asyncio.run(go())
 
@@ -44,7 +44,7 @@ def test_a_process_that_dies_frees_the_lock(own_shop: Shop) -> None:
     asyncio.run(go())
 
 
-def test_a_root_that_cannot_be_written_to_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_read_only_root_is_not_changed(tmp_path: Path) -> None:
     async def go() -> None:
         assert not await Compactor(tmp_path / "nowhere").start()
 

@@ -1,8 +1,9 @@
-"""Search queues: who waits, for how long, and who is told to come back."""
+"""Search queues: which callers wait, for how long, and which are rejected."""
 
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -19,6 +20,13 @@ def queue(threads: int = 2, waiting: int = 100, standing: int = 100, age: float 
     return SearchQueue(threads, waiting, standing, age)
 
 
+def count_shed(searches: SearchQueue) -> Counter[str]:
+    """Count the searches that are not started from now on, by reason."""
+    counts: Counter[str] = Counter()
+    searches.on_shed = lambda reason: counts.update([reason])
+    return counts
+
+
 def run(asks: Callable[[SearchQueue], Awaitable[object]], searches: SearchQueue) -> object:
     async def go() -> object:
         try:
@@ -30,7 +38,7 @@ def run(asks: Callable[[SearchQueue], Awaitable[object]], searches: SearchQueue)
 
 
 async def outcomes(*asked: Awaitable[object]) -> list[object]:
-    """What each returned, or the kind of its problem."""
+    """The result of each, or the kind of its problem."""
     return [one.kind if isinstance(one, ProblemError) else one for one in await asyncio.gather(*asked, return_exceptions=True)]
 
 
@@ -80,10 +88,11 @@ def test_callers_beyond_the_queue_are_rejected_at_once(way: str) -> None:
         return await outcomes(*(ask(partial(spin, 0.02)) for _ in range(20)))
 
     searches = queue(threads=2, waiting=5)
+    shed = count_shed(searches)
     found = run(go, searches)
     running = 2 if way == "in_thread" else 1
     assert found == [0.02] * (5 + running) + [Kind.BUSY] * (15 - running)
-    assert searches.shed == {"full": 15 - running}
+    assert shed == {"full": 15 - running}
     assert searches.waiting == 0
 
 
@@ -94,17 +103,17 @@ def test_a_standing_queue_is_kept_short_and_one_that_was_empty_may_be_long_again
             ask: Ask = getattr(searches, way)
             return (await outcomes(*(ask(partial(spin, 0.004)) for _ in range(count)))).count(0.004)
 
-        assert await burst(50) == 50  # for a moment
+        assert await burst(50) == 50  # a burst
         await asyncio.sleep(0)
         assert await burst(50) == 50  # the queue was empty
         standing = [asyncio.create_task(burst(50))]
         until = time.monotonic() + STANDING + 0.05
         while searches.waiting > 2 or time.monotonic() < until:
-            searches.has_room(short=way == "on_loop")  # others go on asking
+            searches.has_room(short=way == "on_loop")  # others keep arriving
             await asyncio.sleep(0.001)
-        assert 1 <= await burst(40) <= 9  # as many as may stand, beside those that do
+        assert 1 <= await burst(40) <= 9  # the standing limit, minus those that wait
         await asyncio.gather(*standing)
-        assert await burst(50) < 50  # one moment without callers does not end an overload
+        assert await burst(50) < 50  # a short gap does not end an overload
         await asyncio.sleep(2 * STANDING)
         assert await burst(50) == 50
 
@@ -112,8 +121,8 @@ def test_a_standing_queue_is_kept_short_and_one_that_was_empty_may_be_long_again
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_callers_in_a_standing_queue_expect_a_short_wait(way: str) -> None:
-    """As many may stand as have their turn soon: of searches that take longer, fewer."""
+def test_callers_in_a_standing_queue_wait_only_briefly(way: str) -> None:
+    """The longer searches take, the fewer callers may wait in a standing queue."""
 
     async def go(searches: SearchQueue) -> int:
         ask: Ask = getattr(searches, way)
@@ -125,13 +134,13 @@ def test_callers_in_a_standing_queue_expect_a_short_wait(way: str) -> None:
         await asyncio.gather(*asked, return_exceptions=True)
         return sorted(lengths)[len(lengths) // 2]
 
-    # a process that is kept from the processor takes the pause for one of its callers: then once more
+    # a process that got no processor takes the pause for one of its callers; then try again
     assert any(run(go, queue(threads=1, waiting=64, standing=32)) <= 8 for _ in range(5))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_clients_that_wait_for_their_answers_are_not_rejected(way: str) -> None:
-    """However long they keep the queue from being empty, as many as may stand in it."""
+    """Clients up to the standing limit are admitted however long the queue stays non-empty."""
 
     async def go(searches: SearchQueue) -> list[object]:
         ask: Ask = getattr(searches, way)
@@ -147,7 +156,7 @@ def test_clients_that_wait_for_their_answers_are_not_rejected(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_is_searched_for_callers_who_wait_no_longer(way: str) -> None:
+def test_no_search_runs_for_callers_that_no_longer_wait(way: str) -> None:
     begun: list[str] = []
 
     async def go(searches: SearchQueue) -> list[object]:
@@ -166,13 +175,14 @@ def test_nothing_is_searched_for_callers_who_wait_no_longer(way: str) -> None:
         return [one.kind if isinstance(one, ProblemError) else one for one in await found]
 
     searches = queue(threads=1)
+    shed = count_shed(searches)
     assert run(go, searches) == [Kind.LATE, None, Kind.LATE, Kind.GONE, None]
     assert begun == ["long", "patient"]
-    assert searches.shed == {"late": 2, "gone": 1}
+    assert shed == {"late": 2, "gone": 1}
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_deadline_is_kept_however_long_the_searches_on_threads_take(running: bool) -> None:
+def test_a_deadline_holds_however_long_searches_on_threads_take(running: bool) -> None:
     async def go(searches: SearchQueue) -> float:
         busy = [] if running else [asyncio.create_task(searches.in_thread(partial(time.sleep, 1)))]
         await asyncio.sleep(0)
@@ -189,7 +199,7 @@ def test_a_deadline_is_kept_however_long_the_searches_on_threads_take(running: b
     assert 0.1 <= waited < 0.2
 
 
-def test_an_age_is_kept_however_long_the_searches_on_threads_take() -> None:
+def test_the_maximum_age_holds_however_long_searches_on_threads_take() -> None:
     async def go(searches: SearchQueue) -> float:
         busy = asyncio.create_task(searches.in_thread(partial(time.sleep, 1)))
         await asyncio.sleep(0)
@@ -200,14 +210,15 @@ def test_an_age_is_kept_however_long_the_searches_on_threads_take() -> None:
         return waited
 
     searches = queue(threads=1, age=0.1)
+    shed = count_shed(searches)
     waited = run(go, searches)
     assert isinstance(waited, float)
     assert 0.1 <= waited < 0.2
-    assert searches.shed == {"old": 1}
+    assert shed == {"old": 1}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_error_is_its_callers_alone(way: str) -> None:
+def test_an_error_reaches_only_its_caller(way: str) -> None:
     def divide(by: int) -> float:
         spin(SLICE)
         return 1 / by
@@ -222,7 +233,7 @@ def test_an_error_is_its_callers_alone(way: str) -> None:
     assert (second, fourth) == (1, 0.5)
 
 
-def test_long_searches_run_on_as_many_threads_as_there_are() -> None:
+def test_long_searches_use_all_threads() -> None:
     running, most = 0, 0
     lock = threading.Lock()
 
@@ -244,7 +255,7 @@ def test_long_searches_run_on_as_many_threads_as_there_are() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_turn_that_nobody_uses_is_passed_on(way: str) -> None:
+def test_an_unused_turn_is_passed_on(way: str) -> None:
     async def go(searches: SearchQueue) -> list[object]:
         ask: Ask = getattr(searches, way)
         callers = [ANYBODY, *(Caller(gone=always) for _ in range(5)), ANYBODY, ANYBODY]
@@ -253,7 +264,7 @@ def test_a_turn_that_nobody_uses_is_passed_on(way: str) -> None:
     assert run(go, queue(threads=1)) == [SLICE, *[Kind.GONE] * 5, SLICE, SLICE]
 
 
-def test_callers_that_come_while_the_process_is_stopped_may_wait() -> None:
+def test_callers_that_arrive_while_the_process_is_stopped_may_wait() -> None:
     async def go(searches: SearchQueue) -> list[object]:
         first = [asyncio.create_task(searches.on_loop(partial(spin, SLICE))) for _ in range(4)]
         await asyncio.sleep(0)
@@ -263,13 +274,13 @@ def test_callers_that_come_while_the_process_is_stopped_may_wait() -> None:
     assert Kind.BUSY not in run(go, queue(waiting=64, standing=4))  # type: ignore[operator]
 
 
-def test_searches_are_not_starved_however_much_is_rejected() -> None:
+def test_rejections_do_not_starve_searches() -> None:
     async def go(searches: SearchQueue) -> float:
         waiting = [asyncio.create_task(searches.on_loop(partial(spin, 0.0005))) for _ in range(100)]
         await asyncio.sleep(0)
         began, others = time.monotonic(), 0.0
         while not all(one.done() for one in waiting):
-            others += spin(0.006)  # an iteration with much else in it
+            others += spin(0.006)  # an iteration with much other work
             await asyncio.sleep(0)
         return others / (time.monotonic() - began)
 
@@ -277,7 +288,7 @@ def test_searches_are_not_starved_however_much_is_rejected() -> None:
     assert run(go, queue()) < 0.88  # type: ignore[operator]
 
 
-def test_callers_that_wait_are_told_when_the_process_stops() -> None:
+def test_waiting_callers_are_rejected_when_the_process_stops() -> None:
     async def go(searches: SearchQueue) -> list[object]:
         asked = [asyncio.create_task(searches.on_loop(partial(spin, SLICE))) for _ in range(3)]
         asked += [asyncio.create_task(searches.in_thread(partial(spin, 0.01))) for _ in range(3)]

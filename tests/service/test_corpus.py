@@ -1,4 +1,4 @@
-"""Raw bytes over a real socket: whatever is sent, the answer is a problem document that names the fault, and never a 500."""
+"""Raw bytes over a real socket: every invalid request gets a problem document that names the fault, never a 500."""
 
 import gzip
 import time
@@ -147,7 +147,7 @@ def assert_problem(answer, status: int) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_JSON)
-def test_what_is_not_json_is_refused(server: Server, name: str) -> None:
+def test_invalid_json_is_refused(server: Server, name: str) -> None:
     answer = server.post(NOT_JSON[name])
     assert_problem(answer, 400)
     assert answer.pointers == [""]
@@ -155,7 +155,7 @@ def test_what_is_not_json_is_refused(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("raw", TWICE, ids=range(len(TWICE)))
-def test_a_key_that_stands_twice_is_refused(server: Server, raw: bytes) -> None:
+def test_a_repeated_key_is_refused(server: Server, raw: bytes) -> None:
     answer = server.post(raw)
     assert_problem(answer, 400)
     assert answer.pointers == [TWICE[raw]]
@@ -173,7 +173,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one(server: Server) -> None
     assert "Did you mean 'exclude_seen'?" in server.post({"excludeseen": True}).json["errors"][0]["message"]
 
 
-def test_faults_without_number_are_cut_short(server: Server) -> None:
+def test_a_long_list_of_faults_is_truncated(server: Server) -> None:
     answer = server.post({f"key{i}": 1 for i in range(20_000)})
     assert_problem(answer, 422)
     assert len(answer.pointers) == 20
@@ -216,7 +216,7 @@ def test_a_missing_content_type_is_refused(server: Server) -> None:
 @pytest.mark.parametrize(
     "content_type", ["application/json;charset=utf-8", 'Application/JSON; charset="UTF-8"', "application/json"]
 )
-def test_json_in_utf_8_is_taken(server: Server, content_type: str) -> None:
+def test_json_in_utf_8_is_accepted(server: Server, content_type: str) -> None:
     assert server.post({}, content_type=content_type).status == 200
 
 
@@ -269,7 +269,7 @@ def test_wrong_lengths_are_refused(server: Server, length: str) -> None:
 
 
 @pytest.mark.parametrize("raw", NOT_HTTP, ids=range(len(NOT_HTTP)))
-def test_what_is_not_http_is_refused(server: Server, raw: bytes) -> None:
+def test_invalid_http_is_refused(server: Server, raw: bytes) -> None:
     assert server.send(raw).status == 400
 
 
@@ -318,7 +318,7 @@ def test_head_is_answered_as_get_without_a_body(server: Server, path: str) -> No
     assert body == b""
 
 
-def test_the_clients_request_id_comes_back(server: Server) -> None:
+def test_the_request_id_of_the_client_is_returned(server: Server) -> None:
     assert server.post({}, x_request_id="job-7.a_B").json["request_id"] == "job-7.a_B"
 
 
@@ -344,7 +344,7 @@ def test_one_connection_carries_many_requests_and_their_faults(server: Server) -
             assert receive(connection).status == status
 
 
-def test_clients_that_leave_early_do_no_harm(server: Server) -> None:
+def test_clients_that_disconnect_early_do_no_harm(server: Server) -> None:
     raw = request("POST", "/v1/recommend", b'{"n": 2}', content_type=JSON)
     for length in range(1, len(raw), 5):
         with server.connect() as connection:

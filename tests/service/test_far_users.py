@@ -1,4 +1,4 @@
-"""Users in Redis: the service answers whatever becomes of it, says what it had to do without, and recovers by itself."""
+"""Users in Redis: the service answers during its failures, reports them, and recovers."""
 
 import select
 import subprocess
@@ -17,7 +17,7 @@ from tests.service.serving import Server, receive, request, serving
 from tests.store.users.servers import Proxy, RedisServer, redis_server
 
 JSON = {"content-type": "application/json"}
-PATIENT = ("--users-seconds", "1")  # where the budget is not what is looked at: the machine may be busy
+PATIENT = ("--users-seconds", "1")  # for tests not of the time limit, since the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_users_are_shared_through_redis(shop: Shop, redis: RedisServer, tmp_path
     assert not (shop.root / "users.live.sqlite").exists()
 
 
-def test_one_bundle_by_itself_may_have_users_in_redis(own_shop: Shop, redis: RedisServer, tmp_path: Path) -> None:
+def test_a_single_bundle_may_have_users_in_redis(own_shop: Shop, redis: RedisServer, tmp_path: Path) -> None:
     with serving(own_shop.publish(seed=0), tmp_path / "log", "--users", redis.url, *PATIENT) as server:
         server.wait()
         assert took(server, ("alone", "1")).status == 200
@@ -71,7 +71,7 @@ def test_one_bundle_by_itself_may_have_users_in_redis(own_shop: Shop, redis: Red
 
 
 @pytest.mark.parametrize("fault", ["refuse", *(pytest.param(one, marks=pytest.mark.slow) for one in ("reset", "hang", "slow"))])
-def test_while_redis_is_away_answers_go_on_without_it(shop: Shop, proxy: Proxy, tmp_path: Path, fault: str) -> None:
+def test_without_redis_answers_continue(shop: Shop, proxy: Proxy, tmp_path: Path, fault: str) -> None:
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.25") as server:
         server.wait()
         recovered(server)
@@ -104,7 +104,7 @@ def test_while_redis_is_away_answers_go_on_without_it(shop: Shop, proxy: Proxy, 
         assert user(server, name)["history"] == ["2", "1"]
 
 
-def test_others_are_not_held_up_by_those_who_wait_for_redis(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
+def test_requests_that_wait_for_redis_do_not_block_others(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "20") as server:
         server.wait()
         recovered(server)
@@ -132,7 +132,7 @@ def test_a_service_may_start_before_its_redis(shop: Shop, proxy: Proxy, tmp_path
         recovered(server)
 
 
-def test_while_redis_flaps_every_request_is_answered(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
+def test_every_request_is_answered_while_redis_comes_and_goes(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.25") as server:
         server.wait()
         stop = threading.Event()
@@ -157,7 +157,7 @@ def test_while_redis_flaps_every_request_is_answered(shop: Shop, proxy: Proxy, t
         recovered(server)
 
 
-def test_the_password_of_a_redis_is_nowhere_to_be_seen(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_password_of_redis_is_not_shown(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECALL_USERS", "redis://:s3cret@127.0.0.1:1/0")
     with serving(shop.root, tmp_path / "log") as server:
         server.wait()
@@ -168,7 +168,7 @@ def test_the_password_of_a_redis_is_nowhere_to_be_seen(shop: Shop, tmp_path: Pat
     assert "s3cret" not in server.log.read_text()
 
 
-def test_a_setting_that_is_no_store_ends_the_service_with_a_reason(shop: Shop, tmp_path: Path) -> None:
+def test_an_invalid_store_ends_the_service_with_a_reason(shop: Shop, tmp_path: Path) -> None:
 
     command = [sys.executable, "-m", "service", str(shop.root), "--port", "0", "--users", "radis://here"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=Path(__file__).parents[2])

@@ -1,4 +1,4 @@
-"""A service keeps in step with its log of changes, and says when the log is not what it was."""
+"""A service follows its log of changes, and reports a log that lacks some."""
 
 import shutil
 import sqlite3
@@ -43,7 +43,7 @@ def recommend(server: Server, **headers: str) -> Answer:
     return server.ask("POST", "/v1/recommend", b'{"n": 3}', **{"content-type": "application/json", **headers})
 
 
-def test_a_removed_log_is_told_and_written_back(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_removed_log_is_reported_and_written_back(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--write-back", "1") as server:
         server.wait()
@@ -87,7 +87,7 @@ def test_an_older_copy_under_two_workers_loses_nothing(own_shop: Shop, tmp_path:
     started.close()
 
 
-def test_answers_of_every_worker_have_seen_what_was_acknowledged(own_shop: Shop, tmp_path: Path) -> None:
+def test_answers_of_every_worker_include_acknowledged_changes(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
         server.wait()
@@ -98,7 +98,7 @@ def test_answers_of_every_worker_have_seen_what_was_acknowledged(own_shop: Shop,
             assert server.ask("GET", f"/v1/items/new%20{number}").status == 404
 
 
-def test_a_token_is_waited_for_within_the_deadline(own_shop: Shop, tmp_path: Path) -> None:
+def test_an_answer_waits_for_the_token_until_the_deadline(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -115,7 +115,7 @@ def test_a_token_is_waited_for_within_the_deadline(own_shop: Shop, tmp_path: Pat
         assert (wrong.status, wrong.json["type"]) == (422, "urn:fm-recall:problem:invalid-request")
 
 
-def test_a_damaged_log_is_set_aside_and_what_was_acknowledged_written_anew(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_damaged_log_is_moved_away_and_acknowledged_changes_are_written_again(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--poll", "0.1", "--write-back", "0.2") as server:
         server.wait()
@@ -130,7 +130,7 @@ def test_a_damaged_log_is_set_aside_and_what_was_acknowledged_written_anew(own_s
     started.close()
 
 
-def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:
+def test_lost_users_are_reported(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--poll", "0.1") as server:
         server.wait()
@@ -145,7 +145,7 @@ def test_lost_users_are_told(own_shop: Shop, tmp_path: Path) -> None:
         wait_for(lambda: not degraded(server))
 
 
-def test_a_damaged_mark_is_told_of_while_nothing_changes(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_damaged_mark_is_reported_without_any_change(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--poll", "0.1") as server:
         server.wait()
@@ -159,7 +159,7 @@ def test_a_damaged_mark_is_told_of_while_nothing_changes(own_shop: Shop, tmp_pat
         assert server.ask("GET", "/v1/items/a").status == 200
 
 
-def test_a_copy_without_the_wal_file_of_users_is_told_of(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_copy_without_the_wal_file_of_users_is_reported(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     users = SqliteLiveUsers(own_shop.root / USERS_LIVE)
     users.write([InteractionEvent("3", "7", 1.0, "d")])
@@ -175,7 +175,7 @@ def test_a_copy_without_the_wal_file_of_users_is_told_of(own_shop: Shop, tmp_pat
         assert server.ask("GET", "/v1/users/3").json["degraded"] == [told]
 
 
-def test_what_is_unsaved_is_written_back_when_the_service_ends(own_shop: Shop, tmp_path: Path) -> None:
+def test_unsaved_changes_are_written_back_when_the_service_ends(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--write-back", "600") as server:
         server.wait()

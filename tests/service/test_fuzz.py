@@ -1,4 +1,4 @@
-"""Requests made up from the OpenAPI document: only documented statuses, types and shapes come back."""
+"""Requests generated from the OpenAPI document get only documented answers."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ TIMEOUT = "X-Request-Timeout-Ms"
 
 @pytest.fixture(scope="module")
 def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of a shop of its own: items are changed here."""
+    """A server with its own shop, whose items are changed."""
     folder = tmp_path_factory.mktemp("fuzzed")
     own = shop.in_(folder / "bundles")
     own.publish(seed=1)
@@ -44,7 +44,7 @@ def server(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     ("path", "method", "mode"),
     [
         *((path, method, GenerationMode.POSITIVE) for path, method in OPERATIONS),
-        *(  # others cannot go wrong, and a batch that is wrong in part is answered
+        *(  # other requests cannot be invalid, and a partly invalid batch is answered
             (path, "POST", GenerationMode.NEGATIVE)
             for path in (
                 *("/v1/recommend", "/v1/items:upsert", "/v1/users:upsert", "/v1/interactions"),
@@ -62,8 +62,8 @@ def test_answers_are_as_documented(server: Server, path: str, method: str, mode:
     @settings(max_examples=examples(60), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def answers_are_as_documented(case: schemathesis.Case) -> None:
         if mode is GenerationMode.POSITIVE and (case.headers or {}).get(TIMEOUT):
-            case.headers[TIMEOUT] = "60000"  # what is late is answered 504, which the checks take for a fault of the server
-        # A schema cannot know the columns of a bundle: made-up ones are rightly refused.
+            case.headers[TIMEOUT] = "60000"  # a late answer is 504, which the checks count as a server error
+        # A schema does not know the columns of a bundle, and invented ones are refused.
         case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
     answers_are_as_documented()

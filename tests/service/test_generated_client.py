@@ -1,4 +1,4 @@
-"""A client that openapi-python-client makes from the document works with the service."""
+"""A client that openapi-python-client generates from the document works."""
 
 import importlib
 import os

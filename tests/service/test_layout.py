@@ -1,4 +1,4 @@
-"""The service uses the public parts of other packages alone."""
+"""The service uses only public parts of other packages."""
 
 import ast
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ INNER = ("uvicorn.protocols", "uvicorn.supervisors", "uvicorn.lifespan", "uvicor
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Full names of everything that is imported."""
+    """Full names of all imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names)

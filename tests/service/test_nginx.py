@@ -1,4 +1,4 @@
-"""The service behind nginx: with its defaults, and with the configuration of the deployment guide."""
+"""The service behind nginx with its defaults, and as in the deployment guide."""
 
 import os
 import re
@@ -35,14 +35,14 @@ def behind(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 @contextmanager
 def nginx(folder: Path, text: str, server: Server) -> Iterator[Server]:
-    """nginx in front of a server, with everything that it writes in one folder."""
+    """nginx in front of a server, with all its files in one folder."""
     with proxied_by(folder, text, server.port) as begun:
         yield Server(begun.port, begun.process, begun.log)
 
 
 @pytest.fixture(params=["defaults", "cutting", "guide"])
 def proxied(behind: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Server, str]]:
-    """A proxy and the prefix below which it serves."""
+    """A proxy and its path prefix."""
     text = {"defaults": DEFAULTS, "cutting": CUTTING, "guide": GUIDE.read_text(encoding="utf-8")}[request.param]
     with nginx(tmp_path, text, behind) as front:
         yield front, "" if request.param == "defaults" else "/recall"
@@ -52,7 +52,7 @@ def recommended(server: Server, path: str, **headers: str) -> Answer:
     return server.ask("POST", path, b'{"user_id": "3", "n": 5}', **JSON, **headers)
 
 
-def test_everything_is_answered_as_without_a_proxy(behind: Server, proxied: tuple[Server, str]) -> None:
+def test_answers_are_the_same_as_without_a_proxy(behind: Server, proxied: tuple[Server, str]) -> None:
     front, prefix = proxied
     expected = recommended(behind, "/v1/recommend").json
     for path in ("/v1/recommend", "/v1/recommend?x=1"):
@@ -83,7 +83,7 @@ def test_the_documentation_finds_its_files(proxied: tuple[Server, str]) -> None:
         assert front.ask("GET", f"{prefix}/{first or second}").status == 200
 
 
-def test_the_guide_bounds_what_the_server_does_not(behind: Server, tmp_path: Path) -> None:
+def test_the_guides_configuration_sets_limits_that_the_server_lacks(behind: Server, tmp_path: Path) -> None:
     text = GUIDE.read_text(encoding="utf-8").replace("timeout 10s", "timeout 1s")
     with nginx(tmp_path, text, behind) as front:
         with front.connect() as slow:

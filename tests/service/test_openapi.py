@@ -1,4 +1,4 @@
-"""The OpenAPI document: whole, stable, true to what is answered, and shown without any other host."""
+"""The OpenAPI document: complete, stable, correct, and shown without other hosts."""
 
 import re
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
     }
 
 
-def test_every_reference_leads_somewhere(document: dict) -> None:
+def test_every_reference_resolves(document: dict) -> None:
     references = re.findall(r"'\$ref': '([^']+)'", str(document))
     assert references
     for reference in references:
@@ -136,7 +136,7 @@ def test_examples_fit_their_schemas(document: dict) -> None:
     assert seen > 10
 
 
-def test_the_request_schema_says_what_is_refused(document: dict) -> None:
+def test_the_request_schema_rejects_what_the_service_refuses(document: dict) -> None:
     root = {"$ref": "#/components/schemas/RecommendRequest", "components": document["components"]}
     validator = jsonschema_rs.validator_for(root)
     for good in (
@@ -168,7 +168,7 @@ def test_the_request_schema_says_what_is_refused(document: dict) -> None:
         assert not validator.is_valid(bad), bad
 
 
-def test_what_waits_for_a_change_says_so(document: dict) -> None:
+def test_routes_that_wait_for_a_change_declare_it(document: dict) -> None:
     waiting = {
         operation["operationId"]
         for methods in document["paths"].values()
@@ -202,7 +202,7 @@ def test_the_page_needs_no_other_host(client: TestClient) -> None:
     addresses = re.findall(r"(?:src|href)=\"([^\"]*)\"", page.text)
     assert addresses
     for address in addresses:
-        assert not address.startswith("/")  # it is served below a prefix, too
+        assert not address.startswith("/")  # it may be served below a prefix
         asset = client.get(f"/{address}")
         assert asset.status_code == 200
         assert len(asset.content) > 1000

@@ -1,4 +1,4 @@
-"""More than can be answered, over real connections: some is answered, the rest is told so, and nothing is mixed up."""
+"""Overload over real connections: some requests are answered, the others rejected, in order."""
 
 import signal
 import socket
@@ -18,7 +18,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def narrow(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two may wait, for however short a time."""
+    """At most two requests may wait."""
     log = tmp_path_factory.mktemp("log") / "server.log"
     with serving(shop.root, log, "--waiting", "2", "--standing", "2", "--connections", "150") as server:
         server.wait()
@@ -26,13 +26,13 @@ def narrow(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 
 def asked(number: int, **headers: str) -> bytes:
-    """A search of the event loop, or of the threads: each way has a queue, and only that of threads fills on any machine."""
+    """A search on the event loop or on threads, which have separate queues; only that of the threads fills on any machine."""
     body = b'{"n": 1000}' if number % 2 else b'{"n": 1000, "rules": [{"kind": "diversify"}]}'
     return request("POST", "/v1/recommend", body, x_request_id=f"number-{number}", **JSON, **headers)
 
 
 def all_at_once(server: Server, connections: list[socket.socket], raws: list[bytes]) -> list[Answer]:
-    """Answers to requests that the server finds waiting all at the same moment."""
+    """Answers to requests that all arrive at the same time."""
     server.process.send_signal(signal.SIGSTOP)
     try:
         for connection, raw in zip(connections, raws, strict=True):
@@ -42,7 +42,7 @@ def all_at_once(server: Server, connections: list[socket.socket], raws: list[byt
     return [receive(connection) for connection in connections]
 
 
-def test_what_is_turned_away_is_told_so_and_the_connection_goes_on(narrow: Server) -> None:
+def test_rejected_requests_get_503_and_the_connection_stays_open(narrow: Server) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(narrow.connect()) for _ in range(100)]
         seen: Counter[int] = Counter()
@@ -62,7 +62,7 @@ def test_what_is_turned_away_is_told_so_and_the_connection_goes_on(narrow: Serve
     assert narrow.post({}).status == 200
 
 
-def test_a_client_that_closes_is_let_go_even_when_it_is_turned_away(narrow: Server) -> None:
+def test_a_connection_is_closed_on_request_even_after_a_rejection(narrow: Server) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(narrow.connect()) for _ in range(60)]
         answers = all_at_once(narrow, connections, [asked(number, connection="close") for number in range(60)])
@@ -85,7 +85,7 @@ def test_pipelined_requests_are_answered_in_order_and_large_bodies_are_dropped(n
             assert {answer.status for answer in answers} <= {200, 503}
 
 
-def test_health_is_answered_while_more_comes_than_can_be_answered(narrow: Server) -> None:
+def test_health_is_answered_under_overload(narrow: Server) -> None:
     stop = threading.Event()
     statuses: Counter[int] = Counter()
 
@@ -108,20 +108,20 @@ def test_health_is_answered_while_more_comes_than_can_be_answered(narrow: Server
         stop.set()
         flooding.join()
     assert set(statuses) == {200, 503}
-    assert narrow.post({}).status == 200  # the line is empty as soon as nobody sends
+    assert narrow.post({}).status == 200  # the queue is empty once no requests arrive
 
 
-def test_too_many_connections_are_told_so(narrow: Server) -> None:
+def test_connections_beyond_the_limit_get_503(narrow: Server) -> None:
     with ExitStack() as stack:
         kept = [stack.enter_context(narrow.connect()) for _ in range(160)]
         for connection in kept:
             connection.sendall(request("GET", "/health/live"))
         statuses = {receive(connection).status for connection in kept}
-        assert 503 in statuses  # those beyond the limit; it closes them, and so makes room
+        assert 503 in statuses  # connections beyond the limit, which are closed
     narrow.wait("/health/live")
 
 
-def test_a_slow_body_keeps_nobody_waiting(narrow: Server) -> None:
+def test_a_slow_body_does_not_block_other_requests(narrow: Server) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(narrow.connect()) for _ in range(50)]
         for connection in slow:

@@ -1,4 +1,4 @@
-"""A folder of versions that nothing can be written to, as containers have it: answers go on, and changes are told why not."""
+"""With a read-only folder of versions, as in containers, requests are answered and changes refused."""
 
 import subprocess
 import time
@@ -24,7 +24,7 @@ CHANGES = (
 
 @pytest.fixture
 def read_only() -> Callable[[Path], list[str]]:
-    """A command that has another one see a folder without being able to change it; others still can."""
+    """A command prefix that makes a folder read-only for one process."""
 
     def read_only(folder: Path) -> list[str]:
         return ["unshare", "-rm", "sh", "-c", _MOUNTED, str(folder)]
@@ -52,7 +52,9 @@ def refuses_changes(server: Server, version: str) -> None:
     assert server.post({"user_id": "3"}).status == 200
 
 
-def test_changes_are_refused_and_answers_go_on(own_shop: Shop, tmp_path: Path, read_only: Callable[[Path], list[str]]) -> None:
+def test_changes_are_refused_and_answers_continue(
+    own_shop: Shop, tmp_path: Path, read_only: Callable[[Path], list[str]]
+) -> None:
     own_shop.publish(seed=1)
     version = own_shop.publish(seed=2).name
     with serving(own_shop.root, tmp_path / "log", before=read_only(own_shop.root)) as server:
@@ -61,7 +63,7 @@ def test_changes_are_refused_and_answers_go_on(own_shop: Shop, tmp_path: Path, r
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_what_was_changed_before_is_served_and_so_is_what_others_change(
+def test_earlier_changes_and_those_of_others_are_served(
     own_shop: Shop, tmp_path: Path, read_only: Callable[[Path], list[str]]
 ) -> None:
     own_shop.publish(seed=1)

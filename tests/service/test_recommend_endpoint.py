@@ -1,4 +1,4 @@
-"""POST /v1/recommend in front of the application: nobody can tell its answers from those of the declared route."""
+"""POST /v1/recommend in front of the application gives the same answers as the declared route."""
 
 import asyncio
 import gc
@@ -73,19 +73,19 @@ def stages(answer: Response) -> list[str]:
     return [part.split(";")[0] for part in answer.headers["server-timing"].split(", ")]
 
 
-def test_every_body_is_answered_alike(pair: tuple[TestClient, TestClient]) -> None:
+def test_every_body_gets_the_same_answer(pair: tuple[TestClient, TestClient]) -> None:
     for call in recommendations():
         assert_alike(*both(pair, call, **{"x-api-key": READ}))
 
 
 @pytest.mark.parametrize("headers", KEYS, ids=range(len(KEYS)))
-def test_keys_are_asked_for_alike(pair: tuple[TestClient, TestClient], headers: dict[str, str]) -> None:
+def test_keys_are_required_in_the_same_way(pair: tuple[TestClient, TestClient], headers: dict[str, str]) -> None:
     for call in list(recommendations())[::25]:
         assert_alike(*both(pair, call, **headers))
 
 
 @given(raw=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_any_bytes_are_answered_alike(pair: tuple[TestClient, TestClient], raw: bytes) -> None:
+def test_any_bytes_get_the_same_answer(pair: tuple[TestClient, TestClient], raw: bytes) -> None:
     assert_alike(*both(pair, Call("POST", "/v1/recommend", raw, tuple(JSON.items()))))
 
 
@@ -100,7 +100,7 @@ def test_query_strings_and_chunks_change_nothing(pair: tuple[TestClient, TestCli
         assert (answer.status_code, answer.content) == (200, expected.content)
 
 
-def test_an_unforeseen_error_is_a_problem_too(
+def test_an_unexpected_error_is_a_problem_too(
     shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object, **__: object) -> None:
@@ -117,7 +117,7 @@ def test_an_unforeseen_error_is_a_problem_too(
 
 @pytest.fixture(scope="module")
 def locked(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Takes one key, few requests, and small bodies; a body must come within a second."""
+    """A server with one key, a low rate, small bodies and a timeout of a second."""
     log = tmp_path_factory.mktemp("log") / "server.log"
     options = ("--max-body", "100", "--patience", "1", "--access", "1")
     with serving(shop.root, log, *options, environment={"RECALL_READ_KEY": READ}) as server:
@@ -125,7 +125,7 @@ def locked(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         yield server
 
 
-def test_a_body_that_is_too_large_or_too_slow_is_told_so(locked: Server) -> None:
+def test_a_body_that_is_too_large_or_too_slow_is_refused(locked: Server) -> None:
     key = {**JSON, "x-api-key": READ}
     assert locked.ask("POST", "/v1/recommend", b" " * 200, **key).status == 413
     slow = request("POST", "/v1/recommend", b'{"n": 5}', x_request_id="slow", **key)
@@ -137,7 +137,7 @@ def test_a_body_that_is_too_large_or_too_slow_is_told_so(locked: Server) -> None
     assert locked.ask("POST", "/v1/recommend", b'{"n": 5}', **key).status == 200
 
 
-def test_what_is_answered_is_counted_and_logged(locked: Server) -> None:
+def test_answers_are_counted_and_logged(locked: Server) -> None:
     def counted() -> dict[str, float]:
         lines = locked.ask("GET", "/metrics", x_api_key=READ).body.decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
@@ -151,7 +151,7 @@ def test_what_is_answered_is_counted_and_logged(locked: Server) -> None:
         assert locked.post({"user_id": "1"}, x_api_key=READ, x_request_id=f"counted-{number}").status == 200
     assert locked.post({"n": 0}, x_api_key=READ).status == 422
     assert locked.post({"n": 1}).status == 401
-    with locked.connect() as connection:  # it goes before it has said all
+    with locked.connect() as connection:  # it disconnects before the request is complete
         connection.sendall(request("POST", "/v1/recommend", b'{"n": 5}', x_api_key=READ, **JSON)[:-1])
         time.sleep(0.1)
     time.sleep(0.2)
@@ -161,14 +161,14 @@ def test_what_is_answered_is_counted_and_logged(locked: Server) -> None:
         assert of(after, name, route, f'"{status}"') - of(before, name, route, f'"{status}"') == count
     timed = "recall_http_request_duration_seconds_count"
     assert of(after, timed, route) - of(before, timed, route) == 6
-    assert of(after, "recall_http_requests_in_flight") == 1  # whoever asks for it
+    assert of(after, "recall_http_requests_in_flight") == 1  # the scrape itself
     assert of(after, "recall_stage_duration_seconds_count", '"parse"') > of(
         before, "recall_stage_duration_seconds_count", '"parse"'
     )
     assert "request_id=counted-2" in locked.log.read_text()
 
 
-def test_requests_behind_one_another_are_answered_in_order(server: Server) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
     asked = [request("POST", "/v1/recommend", b'{"n": %d}' % n, x_request_id=f"n{n}", **JSON) for n in range(1, 30)]
     between = request("GET", "/v1/info", x_request_id="between")
     shaped = request("POST", "/v1/recommend", b'{"n": 3, "explain": true}', x_request_id="told", **JSON)
@@ -191,7 +191,7 @@ NUMBERS = st.one_of(st.integers(-1, 2), st.integers(998, 1002), st.booleans(), s
 
 
 @given(st.fixed_dictionaries({}, optional={"user_id": IDS, "n": NUMBERS, "m": NUMBERS}))
-def test_what_is_checked_at_a_look_is_what_the_model_of_the_body_says(body: dict[str, object]) -> None:
+def test_the_fast_check_agrees_with_the_model_of_the_body(body: dict[str, object]) -> None:
     def slowly(one: object) -> Request:
         return parsed(RecommendRequest, one).request()
 
@@ -207,7 +207,7 @@ def test_rejections_leave_nothing_for_the_garbage_collector(shop: Shop) -> None:
         async with app.router.lifespan_context(app):
             while await answered(app, Call("GET", "/health/ready")) != 200:
                 await asyncio.sleep(0.02)
-            await asyncio.gather(*(answered(app, raw) for _ in range(200)))  # creates what is created once
+            await asyncio.gather(*(answered(app, raw) for _ in range(200)))  # creates all that is created only once
             gc.collect()
             gc.disable()
             try:
@@ -222,7 +222,7 @@ def test_rejections_leave_nothing_for_the_garbage_collector(shop: Shop) -> None:
 
 
 async def answered(app: ASGIApp, call: Call) -> int:
-    """The status with which an application answers, called without a server."""
+    """Status of an answer of the application, called without a server."""
     status: list[int] = []
     headers = [(name.encode(), value.encode()) for name, value in (("host", "localhost"), *call.headers)]
     scope = {"type": "http", "method": call.method, "path": call.target, "raw_path": call.target.encode(), "root_path": ""}

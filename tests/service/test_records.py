@@ -1,4 +1,4 @@
-"""Lines of the log: one for each event, whatever is in it, and the request's id beside it."""
+"""Log lines: one for each event, whatever it contains, with the id of the request."""
 
 import logging
 import re
@@ -48,7 +48,7 @@ def test_an_event_is_one_json_object(text: str) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", told["time"])
 
 
-def test_a_trace_is_told_and_cannot_pass_for_an_event() -> None:
+def test_a_traceback_is_logged_and_cannot_look_like_an_event() -> None:
     first, *others = TextFormatter().format(record("it failed", trace=True)).splitlines()
     assert first.endswith("WARNING it failed")
     assert others
@@ -56,7 +56,7 @@ def test_a_trace_is_told_and_cannot_pass_for_an_event() -> None:
     assert "ValueError" in orjson.loads(JsonFormatter().format(record("it failed", trace=True)))["trace"]
 
 
-def test_the_request_is_named_while_there_is_one() -> None:
+def test_the_request_id_is_logged_during_a_request() -> None:
     assert "request_id" not in orjson.loads(JsonFormatter().format(record("event")))
     token = REQUEST_ID.set("r-1")
     try:
@@ -66,7 +66,7 @@ def test_the_request_is_named_while_there_is_one() -> None:
         REQUEST_ID.reset(token)
 
 
-def test_requests_are_logged_as_json_with_their_ids_and_without_what_they_ask(shop: Shop, tmp_path: Path) -> None:
+def test_requests_are_logged_as_json_with_ids_and_without_content(shop: Shop, tmp_path: Path) -> None:
     with serving(shop.root, tmp_path / "log", "--logs", "json", "--access", "1") as server:
         server.wait()
         server.post({"user_id": "secret-user"}, x_request_id="first")

@@ -1,4 +1,4 @@
-"""No path of the machine is shown to callers who may have no key."""
+"""No file path is shown to callers without a key."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_paths_are_cut_to_their_last_part(text: str, expected: str) -> None:
 
 
 def test_a_refused_bundle_is_named_without_its_path(shop: Shop, tmp_path: Path) -> None:
-    """The only version is damaged: nothing is served, and both health checks say why."""
+    """The only version is damaged: nothing is served, and health checks say why."""
     root = tmp_path / "a secret place" / "bundles"
     shutil.copytree(shop.root, root)
     for vectors in root.glob("versions/*/item_vectors*"):

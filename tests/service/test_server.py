@@ -1,4 +1,4 @@
-"""The server's own part: clocks on slow clients, and stopping without losing a request."""
+"""Behaviour of the server: timeouts for slow clients, and a shutdown without lost requests."""
 
 import signal
 import socket
@@ -17,7 +17,7 @@ POST = request("POST", "/v1/recommend", b'{"n": 5}', content_type="application/j
 
 @pytest.fixture(scope="module")
 def impatient(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that waits for one second only."""
+    """A server with a timeout of one second."""
     with serving(shop.root, tmp_path_factory.mktemp("log") / "server.log", "--patience", "1") as server:
         server.wait()
         yield server
@@ -36,11 +36,11 @@ def closes_within(connection: socket.socket, seconds: float) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/v1/recommend", "/v1/score"])
-def test_a_body_that_does_not_arrive_is_given_up(impatient: Server, path: str) -> None:
+def test_a_body_that_does_not_arrive_gets_408(impatient: Server, path: str) -> None:
     with impatient.connect() as connection:
         connection.sendall(request("POST", path, b'{"n": 5}', content_type="application/json")[:-1])
         start = time.monotonic()
-        assert impatient.ask("GET", "/health/live").status == 200  # others are not held up
+        assert impatient.ask("GET", "/health/live").status == 200  # other requests are not blocked
         assert time.monotonic() - start < 0.5
         answer = receive(connection)
         assert answer.status == 408
@@ -55,14 +55,14 @@ def test_an_idle_connection_is_closed(impatient: Server) -> None:
         assert closes_within(connection, 3)
 
 
-def test_the_rest_of_a_refused_body_is_not_taken_for_headers(server: Server) -> None:
+def test_the_rest_of_a_refused_body_is_not_parsed_as_headers(server: Server) -> None:
     with server.connect() as connection:
         connection.sendall(request("POST", "/nope", b"x" * 1_000_000) + POST)
         assert receive(connection).status == 404
         assert receive(connection).status == 200
 
 
-def test_sigterm_turns_ready_off_first_and_then_ends_with_nothing_lost(shop: Shop, tmp_path: Path) -> None:
+def test_sigterm_turns_ready_off_first_and_loses_no_request(shop: Shop, tmp_path: Path) -> None:
     with serving(shop.root, tmp_path / "log", "--drain", "1.5") as server:
         server.wait()
         statuses: list[int] = []
@@ -86,7 +86,7 @@ def test_sigterm_turns_ready_off_first_and_then_ends_with_nothing_lost(shop: Sho
             assert len(statuses) > asked  # still served while it drains
             assert set(statuses) == {200}
             assert server.ask("GET", "/health/live").headers["connection"] == "close"
-            time.sleep(1.5)  # no longer listening, but the request that was begun is waited for
+            time.sleep(1.5)  # no longer listening, but waiting for the request in progress
             with pytest.raises(ConnectionRefusedError):
                 server.connect()
             unfinished.sendall(POST[-4:])

@@ -1,4 +1,4 @@
-"""The application is the same under every server that it may run with."""
+"""The application works in the same way under all supported servers."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def run(command: Sequence[str], port: int, root: Path, log: Path) -> Iterator[Se
         server = Server(port, process, log)
         deadline = time.monotonic() + 60
         ready = 0
-        while ready < 20:  # each worker loads by itself
+        while ready < 20:  # each worker loads separately
             assert time.monotonic() < deadline, log.read_text()
             assert process.poll() is None, log.read_text()
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Spans of requests: in memory, and as they are sent."""
+"""Spans of requests, in memory and as they are exported."""
 
 import gzip
 import threading
@@ -76,12 +76,12 @@ def test_a_request_and_its_stages_are_spans_of_the_clients_trace(client: TestCli
         at = stage.end_time
 
 
-def test_a_trace_that_is_not_to_be_recorded_is_not(client: TestClient, spans: InMemorySpanExporter) -> None:
+def test_an_unsampled_trace_is_not_recorded(client: TestClient, spans: InMemorySpanExporter) -> None:
     client.post("/v1/recommend", json={}, headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
     assert spans.get_finished_spans() == ()
 
 
-def test_whatever_is_no_trace_begins_a_new_one(client: TestClient, spans: InMemorySpanExporter) -> None:
+def test_an_invalid_trace_header_starts_a_new_trace(client: TestClient, spans: InMemorySpanExporter) -> None:
     for given in ("", "x", f"00-{TRACE}", f"00-{'0' * 32}-{PARENT}-01", "00-" + "g" * 32 + f"-{PARENT}-01", "é"):
         client.get("/health/live", headers={"traceparent": given.encode()})
     found = spans.get_finished_spans()
@@ -90,7 +90,7 @@ def test_whatever_is_no_trace_begins_a_new_one(client: TestClient, spans: InMemo
     assert len({span.context.trace_id for span in found}) == 6
 
 
-def test_names_hold_no_ids_and_refusals_are_no_errors(client: TestClient, spans: InMemorySpanExporter) -> None:
+def test_span_names_contain_no_ids_and_refusals_are_not_errors(client: TestClient, spans: InMemorySpanExporter) -> None:
     client.get("/v1/models/nothing")
     client.get("/nothing/at/all")
     span = named(spans, "GET /v1/models/{version}")

@@ -1,4 +1,4 @@
-"""Types that openapi-typescript makes from the document fit the service: what they allow is answered, the rest is wrong."""
+"""Types that openapi-typescript generates from the document fit the service."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def test_a_typed_client_asks_the_service(server: Server, tmp_path: Path) -> None:
+def test_a_typed_client_works_with_the_service(server: Server, tmp_path: Path) -> None:
     for name in ("client.ts", "tsconfig.json", "package.json"):
         shutil.copy(SOURCES / name, tmp_path)
     (tmp_path / "node_modules").symlink_to(MODULES)

@@ -1,4 +1,4 @@
-"""Several processes on one port: they share the work, changes and keys' buckets, and one that dies is missed for a moment."""
+"""Several processes on one port: they share requests, changes and rates, and dead ones are replaced."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def pair(own_shop: Shop, tmp_path: Path) -> Iterator[Server]:
 
 
 def both_ready(server: Server, seconds: float = 30) -> list[int]:
-    """Wait until each worker serves; gives their process ids."""
+    """Wait until each worker serves; return their process ids."""
     server.wait()
     deadline = time.monotonic() + seconds
     while server.log.read_text().count("serving bundle") < 2:
@@ -43,7 +43,7 @@ def both_ready(server: Server, seconds: float = 30) -> list[int]:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Process ids of a supervisor's workers; multiprocessing has a helper process of its own beside them."""
+    """Process ids of a supervisor's workers, without the helper process of multiprocessing."""
     found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
     return sorted(int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line)
 
@@ -57,7 +57,7 @@ Reach = Callable[[Server, int], socket.socket]
 
 @pytest.fixture
 def reaching() -> Iterator[Reach]:
-    """Gives a connection that a worker has taken."""
+    """Return a connection that a worker has accepted."""
     with ExitStack() as stack:
 
         def reaching(server: Server, worker: int) -> socket.socket:
@@ -104,7 +104,7 @@ def test_both_answer_and_both_see_each_change_within_a_second(pair: Server, own_
         assert {"fresh 0", "fresh 1"} <= {item["item_id"] for item in answer["items"]}
 
 
-def test_a_killed_worker_is_missed_by_those_it_was_answering_only(pair: Server, reaching: Reach) -> None:
+def test_a_killed_worker_fails_only_the_requests_it_was_answering(pair: Server, reaching: Reach) -> None:
     victim, survivor = children(pair)
     idle = reaching(pair, victim)
     steady = reaching(pair, survivor)
@@ -135,14 +135,14 @@ def test_a_killed_worker_is_missed_by_those_it_was_answering_only(pair: Server, 
     assert receive(fresh).status == 200
     stop.set()
     asking.join()
-    assert len(failures) <= 1  # the one that was on its way
+    assert len(failures) <= 1  # the request in flight
     assert set(statuses) == {200}
     steady.sendall(POST)
     assert receive(steady).status == 200
     assert idle.recv(1) == b""
 
 
-def test_a_worker_that_hangs_is_killed_and_started_anew(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
+def test_a_worker_that_hangs_is_killed_and_restarted(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
     own_shop.publish(seed=1)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--silence", "3") as server:
         victim, survivor = both_ready(server)
@@ -164,24 +164,24 @@ def test_a_worker_that_hangs_is_killed_and_started_anew(own_shop: Shop, tmp_path
         assert survivor in children(server)
 
 
-def test_while_workers_load_somebody_says_so(own_shop: Shop, tmp_path: Path) -> None:
+def test_health_is_answered_while_workers_load(own_shop: Shop, tmp_path: Path) -> None:
     manifest = own_shop.publish(seed=1) / MANIFEST
     whole = manifest.with_name("whole")
     manifest.rename(whole)
     os.mkfifo(manifest)
-    os.link(manifest, tmp_path / "blocks")  # whoever reads waits here
+    os.link(manifest, tmp_path / "blocks")  # a reader waits here
     with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
         for answer in (server.ask("GET", "/health/ready"), server.post({})):
             assert answer.status == 503
             assert answer.headers["retry-after"] == "1"
         whole.rename(manifest)
-        with (tmp_path / "blocks").open("wb"):  # who read there finds nothing, and looks again
+        with (tmp_path / "blocks").open("wb"):  # the reader finds nothing, and tries again
             pass
         both_ready(server)
         assert {server.post({}).status for _ in range(20)} == {200}
 
 
-def test_sigterm_drains_all_workers_and_leaves_none(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
+def test_sigterm_drains_and_stops_all_workers(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
     own_shop.publish(seed=1)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--drain", "1") as server:
         workers = both_ready(server)
@@ -210,7 +210,7 @@ def test_sigint_ends_all_at_once(own_shop: Shop, tmp_path: Path) -> None:
         assert "Traceback" not in server.log.read_text()
 
 
-def test_workers_end_when_whoever_watches_them_is_gone(pair: Server) -> None:
+def test_workers_end_with_their_supervisor(pair: Server) -> None:
     workers = children(pair)
     pair.process.kill()
     pair.process.wait()
@@ -220,7 +220,7 @@ def test_workers_end_when_whoever_watches_them_is_gone(pair: Server) -> None:
         time.sleep(0.05)
 
 
-def test_a_port_that_is_in_use_is_said(pair: Server, own_shop: Shop) -> None:
+def test_a_port_in_use_is_an_error(pair: Server, own_shop: Shop) -> None:
     for workers in ("1", "2"):
         command = [sys.executable, "-m", "service", str(own_shop.root), "--workers", workers, "--port", str(pair.port)]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
@@ -229,14 +229,14 @@ def test_a_port_that_is_in_use_is_said(pair: Server, own_shop: Shop) -> None:
         assert "Traceback" not in ended.stderr
 
 
-def test_two_names_of_this_machine_are_listened_to_on_one_port(own_shop: Shop, tmp_path: Path) -> None:
+def test_two_addresses_of_this_machine_share_one_port(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=1)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--host", "localhost") as server:
         server.wait()
         assert server.post({}).status == 200
 
 
-def test_each_worker_grants_its_share_of_a_rate(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
+def test_each_worker_allows_its_share_of_a_rate(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
     own_shop.publish(seed=1)
     key = "a key that is counted"
     (tmp_path / "keys").write_text(f"read sha256:{sha256(key.encode()).hexdigest()} rate=0.5\n")

@@ -1,4 +1,4 @@
-"""The interval against values that are known, and against shares that were drawn."""
+"""The interval against published values and random shares."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a running service says of itself."""
+"""Metrics of a running service."""
 
 import ast
 import asyncio
@@ -17,7 +17,8 @@ from recall.serving.recommender import Recommender, Request
 from service.bundles import Snapshot
 from service.config import Settings
 from service.live import Live
-from service.metrics import STAGES, Metrics, Shadow
+from service.metrics import STAGES, Metrics
+from service.shadow import Shadow
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
 from tests.service.test_live import damage, served_within
@@ -84,7 +85,7 @@ def test_every_stage_that_a_path_times_has_a_name() -> None:
     named = set()
     for path in (Path(__file__).parents[3] / "service").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("note_time", "answered"):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("timed", "answered"):
                 named |= {one.value for one in node.args if isinstance(one, ast.Constant)}
     assert {"parse", "recommend", "explain"} <= named <= set(STAGES)
 
@@ -94,7 +95,7 @@ def test_searches_that_wait_are_timed(shop: Shop) -> None:
         live = Live(Settings(bundle=shop.root))
         await live.look()
         assert live.snapshot is not None
-        live.snapshot.search_seconds = 1.0  # so that they take turns on threads
+        live.snapshot.search_seconds = 1.0  # so that they run on threads
         await asyncio.gather(*(live.recommend(Request(user_id="3", n=20)) for _ in range(20)))
         live.close()
         return live.meters
@@ -104,7 +105,7 @@ def test_searches_that_wait_are_timed(shop: Shop) -> None:
     assert 0 < value(meters, "recall_stage_duration_seconds_count", stage="queue") < 20
 
 
-def test_the_bundle_and_what_lies_over_it_are_told(own_shop: Shop, own_server: Server) -> None:
+def test_the_bundle_and_its_live_changes_are_reported(own_shop: Shop, own_server: Server) -> None:
     worker = ()
     found = scraped(own_server)
     version = resolve(own_shop.root).name
@@ -159,7 +160,7 @@ def test_a_start_that_falls_back_is_counted(own_shop: Shop, tmp_path: Path) -> N
         assert found["recall_swap_total", (("result", "refused"),)] >= 1
 
 
-def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_path: Path) -> None:
+def test_every_worker_reports_all_metrics_including_those_of_dead_workers(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--shadow", "0") as server:
         server.wait()
@@ -168,7 +169,7 @@ def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_
         while scraped(server).get(("recall_bundle_info", version), 0) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        for _ in range(30):  # a connection each, which the kernel gives to either
+        for _ in range(30):  # each on a new connection, to either worker
             assert server.post({"user_id": "3"}).status == 200
         asked = ("recall_http_requests_total", (("route", "/v1/recommend"), ("status", "200")))
         assert {scraped(server)[asked] for _ in range(10)} == {30}
@@ -176,10 +177,10 @@ def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_
         pids = workers_of(server.process.pid)
         assert len(pids) == 2
         os.kill(pids[0], signal.SIGKILL)
-        while True:  # until another has taken its place
+        while True:  # until another has replaced it
             assert time.monotonic() < deadline
             now = set(workers_of(server.process.pid)) - {pids[0]}
-            with suppress(ConnectionError):  # whoever was given to the one that died
+            with suppress(ConnectionError):  # the connection was to the dead worker
                 if len(now) == 2 and scraped(server)["recall_workers", ()] == 2:
                     break
             time.sleep(0.05)
@@ -189,7 +190,7 @@ def test_any_worker_tells_of_all_and_forgets_none_that_died(own_shop: Shop, tmp_
 
 
 class Coarse:
-    """A real index that is made to find only every second item of the exact list."""
+    """A real index that finds only every second item of the exact list."""
 
     exact = False
 
@@ -237,7 +238,7 @@ def test_sampled_requests_are_answered_again_exactly(shop: Shop) -> None:
     loaded.close()
 
 
-def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop) -> None:
+def test_a_request_sampled_during_a_comparison_is_dropped(shop: Shop) -> None:
     loaded = Recommender.load(resolve(shop.root))
     coarse = Recommender(loaded.bundle, Coarse(loaded.index), loaded.users)
     snapshot = Snapshot(coarse, resolve(shop.root), 0.0)
@@ -250,7 +251,7 @@ def test_a_request_that_is_drawn_while_another_is_compared_is_dropped(shop: Shop
         answer = coarse.recommend(request)
         for _ in range(3):
             shadow.offer(request, answer, snapshot)
-        snapshot.retire()  # and one that ends after another version is served does not count
+        snapshot.retire()  # a comparison that ends after its version is replaced does not count
         assert shadow._task is not None
         await shadow._task
         assert value(meters, "recall_ann_sampled_total", result="dropped") == 2

@@ -1,4 +1,4 @@
-"""A real browser, and a server of a shop whose items and users the page changes."""
+"""A real browser, and a server whose items and users the page changes."""
 
 import shutil
 import time
@@ -21,12 +21,12 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 PATIENT = ("--age", "30")
-"""Options of a server whose answers may take long: a browser is at work beside it."""
+"""Options of a server whose answers may take long, since a browser runs on the same machine."""
 
 
 @dataclass
 class Visit:
-    """A page, and all that it should not have brought about."""
+    """A page, and the errors that it has caused."""
 
     page: Page
     server: Server
@@ -46,14 +46,14 @@ class Visit:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the list is whole, with attributes and what is known of the user."""
+        """Wait until the list is complete, with attributes and the user."""
         self.page.wait_for_selector("#list:not([aria-busy]) > li")
 
     def listed(self) -> list[str]:
         return self.texts("#list > li .head > .id")
 
     def until(self, expression: str) -> None:
-        """Wait until an expression is true; Playwright's own way would evaluate text, which the page's policy forbids."""
+        """Wait until an expression is true; Playwright's own function evaluates text, which the page's policy forbids."""
         deadline = time.monotonic() + 20
         while not self.page.evaluate(expression):
             assert time.monotonic() < deadline, expression
@@ -66,11 +66,11 @@ class Visit:
         return self.page.eval_on_selector_all(selector, "all => all.map(one => one.textContent)")
 
     def numbers(self, selector: str) -> list[float]:
-        """The whole of every number that is shown in an element."""
+        """The full value of every number in an element."""
         return self.page.eval_on_selector_all(f"{selector} data", "all => all.map(one => Number(one.value))")
 
     def focused(self) -> str:
-        """The id of the element that has the focus."""
+        """The id of the focused element."""
         return self.page.evaluate("document.activeElement.id")
 
     def violations(self) -> list[str]:
@@ -79,7 +79,7 @@ class Visit:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Chromium, for as long as these tests run: no event loop of others can run beside its own."""
+    """Chromium, for these tests only, because its event loop excludes others."""
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium")
@@ -91,7 +91,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def root(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the shop is published that is visited, and changed."""
+    """A published shop, which the tests change."""
     own = shop.in_(tmp_path_factory.mktemp("visited") / "bundles")
     own.publish(seed=1)
     return own.root
@@ -106,7 +106,7 @@ def server(root: Path) -> Iterator[Server]:
 
 @contextmanager
 def visiting(browser: Browser, server: Server, **options) -> Iterator[Visit]:
-    """A page of a context of its own, with Playwright's options for it."""
+    """A page in its own context, with Playwright's options."""
     with browser.new_context(**options) as context:
         context.add_init_script(_REPORT)
         yield _watched(context, server)
@@ -121,7 +121,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def visit(context: BrowserContext, server: Server) -> Iterator[Visit]:
-    """The page at its first view; the test may not bring about dialogs, errors or violations of the page's policy."""
+    """The page at its first view; dialogs, errors or violations of the page's policy fail the test."""
     visit = _watched(context, server)
     visit.open()
     yield visit

@@ -1,4 +1,4 @@
-"""Everybody can use the page: by keyboard alone, on a small screen, in the dark, and with a screen reader."""
+"""Accessibility of the page: keyboard, small screens, dark mode and screen readers."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,7 +11,7 @@ VIEWS = ("recommend", "compare", "items", "model")
 
 
 def fill_all(visit: Visit) -> None:
-    """Every view shows all that it can show."""
+    """Open all parts of every view."""
     page = visit.page
     visit.open()
     visit.recommend("3", n="5")
@@ -43,7 +43,7 @@ def show(visit: Visit, view: str) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
-def test_nothing_serious_is_found_and_nothing_is_too_wide(browser: Browser, server: Server, scheme: str, width: int) -> None:
+def test_no_serious_violation_and_no_horizontal_overflow(browser: Browser, server: Server, scheme: str, width: int) -> None:
     with visiting(browser, server, color_scheme=scheme, viewport={"width": width, "height": 740}) as visit:
         fill_all(visit)
         assert visit.troubles == []
@@ -58,12 +58,12 @@ def test_nothing_serious_is_found_and_nothing_is_too_wide(browser: Browser, serv
             assert [(one["id"], one["impact"], [node["html"] for node in one["nodes"]]) for one in found] == [], view
 
 
-def test_axe_finds_what_is_wrong(visit: Visit) -> None:
+def test_axe_detects_a_violation(visit: Visit) -> None:
     visit.page.evaluate("document.querySelector('label[for=user]').remove()")
     assert "label" in [one["id"] for one in Axe().run(visit.page).response["violations"]]
 
 
-def test_it_is_dark_where_the_visitor_wants_it(visit: Visit) -> None:
+def test_dark_mode_follows_the_browser(visit: Visit) -> None:
     shown = "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.getElementById('user')).color]"
     for scheme in ("dark", "light"):
         visit.page.emulate_media(color_scheme=scheme)
@@ -73,7 +73,7 @@ def test_it_is_dark_where_the_visitor_wants_it(visit: Visit) -> None:
         assert dark < 150 < 600 < bright
 
 
-def test_a_keyboard_is_enough(visit: Visit) -> None:
+def test_the_keyboard_is_sufficient(visit: Visit) -> None:
     keys = visit.page.keyboard
     keys.press("Tab")
     assert visit.focused() == "skip"

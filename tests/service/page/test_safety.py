@@ -1,4 +1,4 @@
-"""Ids stay text, keys stay in memory, and nothing is asked of any other host."""
+"""Ids stay text, keys stay in memory, and no other host receives requests."""
 
 import json
 from collections.abc import Iterator
@@ -43,18 +43,18 @@ def test_hostile_ids_and_values_stay_text(visit: Visit) -> None:
     visit.page.wait_for_selector("#why-not p")
     assert visit.page.evaluate(elements) == 0
     visit.page.evaluate("document.body.append(document.createElement('b'))")
-    assert visit.page.evaluate(elements.replace("main b", "body b")) == 1  # it would be seen
+    assert visit.page.evaluate(elements.replace("main b", "body b")) == 1  # the expression finds elements
 
 
-def test_html_cannot_be_made_from_text(visit: Visit) -> None:
+def test_text_cannot_become_html(visit: Visit) -> None:
     made = "try { document.body.innerHTML = '<p>x</p>'; 'made' } catch (error) { error.name }"
     assert visit.page.evaluate(made) == "TypeError"
     assert [one.split()[0] for one in visit.violations()] == ["require-trusted-types-for"]
     visit.page.evaluate("window.violations = []")
-    visit.troubles.clear()  # the console tells of it, too
+    visit.troubles.clear()  # the console reports it, too
 
 
-def test_only_the_service_is_asked(browser: Browser, server: Server) -> None:
+def test_only_the_service_receives_requests(browser: Browser, server: Server) -> None:
     with visiting(browser, server) as visit:
         asked: list[str] = []
         visit.page.on("request", lambda request: asked.append(request.url))
@@ -68,7 +68,7 @@ def test_only_the_service_is_asked(browser: Browser, server: Server) -> None:
         assert visit.violations() == []
 
 
-def test_a_key_is_asked_for_and_kept_in_memory(browser: Browser, guarded: Server) -> None:
+def test_a_key_is_requested_and_kept_in_memory(browser: Browser, guarded: Server) -> None:
     with visiting(browser, guarded) as visit:
         page = visit.page
         visit.open()
@@ -80,7 +80,7 @@ def test_a_key_is_asked_for_and_kept_in_memory(browser: Browser, guarded: Server
         page.keyboard.type(READ)
         visit.recommend("3")
         assert len(visit.listed()) == 10
-        assert "This takes an admin key." in visit.text("#known")  # what is stored of a user
+        assert "This needs an admin key." in visit.text("#known")  # stored data of a user
         assert visit.text("#serving").startswith("shop 000001-")
 
         page.click("nav a:has-text('Items')")  # which this key may not change

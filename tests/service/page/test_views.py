@@ -1,4 +1,4 @@
-"""What a visitor sees is what the service answers."""
+"""The page shows the answers of the service."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def test_the_list_is_the_served_one(visit: Visit) -> None:
     assert f"genre{genre}" in visit.texts("#list > li:last-child .attributes > div")
 
 
-def test_everything_that_is_typed_is_asked(visit: Visit) -> None:
+def test_everything_typed_is_in_the_request(visit: Visit) -> None:
     visit.page.click("#recommend-form summary")
     visit.page.uncheck("#seen")
     visit.recommend(
@@ -81,7 +81,7 @@ def check_bars(visit: Visit, row: str, score: float) -> None:
     assert served == score
     assert abs(residual) < 1e-4
     widths = visit.page.eval_on_selector_all(f"{row} .bar", "all => all.map(one => one.getBoundingClientRect().width)")
-    assert max(widths) == widths[0] > 10  # the largest comes first, and is drawn
+    assert max(widths) == widths[0] > 10  # the largest is first, and visible
     visit.page.click(f"{row} summary")
     visit.page.wait_for_selector(f"{row} table")
     values = visit.numbers(f"{row} table")
@@ -90,7 +90,7 @@ def check_bars(visit: Visit, row: str, score: float) -> None:
     assert sorted(values, key=abs, reverse=True) == values
 
 
-def test_why_an_item_is_not_there(visit: Visit) -> None:
+def test_why_an_item_is_not_listed(visit: Visit) -> None:
     visit.recommend("3", n="5")
     answer = visit.server.ask(
         "POST", "/v1/why-not", b'{"user_id": "3", "n": 5, "item_id": "7"}', content_type="application/json"
@@ -103,7 +103,7 @@ def test_why_an_item_is_not_there(visit: Visit) -> None:
     assert sum(visit.numbers("#why-not .bars")) == pytest.approx(answer["missing"], abs=1e-4)
 
 
-def test_what_is_taken_is_known_in_the_next_list(visit: Visit) -> None:
+def test_an_interaction_changes_the_next_list(visit: Visit) -> None:
     visit.recommend("11", n="6")
     first = visit.listed()
     with visit.page.expect_response("**/v1/recommend"):
@@ -161,7 +161,7 @@ def test_the_model_card(visit: Visit) -> None:
     assert sum(map(int, visit.texts("#latency td"))) == counted
 
 
-def test_an_item_appears_and_goes(visit: Visit) -> None:
+def test_an_item_is_added_and_deleted(visit: Visit) -> None:
     visit.recommend("6", n="1000")
     before = visit.listed()
     visit.page.click("nav a:has-text('Items')")
@@ -196,7 +196,7 @@ def test_an_item_appears_and_goes(visit: Visit) -> None:
     assert visit.listed() == before
 
 
-def test_code_that_is_copied_asks_the_same(visit: Visit) -> None:
+def test_copied_code_sends_the_same_request(visit: Visit) -> None:
     awkward = "' OR 1=1--"
     visit.recommend(awkward, n="5", features='{"age": 44}', filter='{"not": {"genre": "noir"}}')
     served = visit.listed()
@@ -216,7 +216,7 @@ def test_code_that_is_copied_asks_the_same(visit: Visit) -> None:
     assert '"item_id":"a/b"' in answer.stdout
 
 
-def test_an_answer_that_comes_late_does_not_cover_a_later_one(visit: Visit) -> None:
+def test_a_late_answer_does_not_replace_a_newer_one(visit: Visit) -> None:
     held = []
 
     def hold(route) -> None:
@@ -234,7 +234,7 @@ def test_an_answer_that_comes_late_does_not_cover_a_later_one(visit: Visit) -> N
     assert visit.listed() == second == [one["item_id"] for one in visit.server.post({"user_id": "2"}).json["items"]]
 
 
-def test_the_clipboard_is_used_where_it_may_be(visit: Visit) -> None:
+def test_the_clipboard_is_used_if_allowed(visit: Visit) -> None:
     visit.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit.recommend("3", n="2")
     visit.page.click("#recommend-code button:has-text('Python')")
@@ -244,7 +244,7 @@ def test_the_clipboard_is_used_where_it_may_be(visit: Visit) -> None:
     assert "v1/recommend" in copied
     visit.page.evaluate(
         "Object.defineProperty(navigator, 'clipboard', {value: undefined})"
-    )  # as over plain HTTP from elsewhere
+    )  # as over plain HTTP from another machine
     visit.page.click("#recommend-code button:has-text('curl')")
     visit.page.wait_for_selector("#recommend-code [role=status]:has-text('Copy the marked text')")
     marked = visit.page.evaluate("getSelection().toString()")
@@ -252,10 +252,10 @@ def test_the_clipboard_is_used_where_it_may_be(visit: Visit) -> None:
     assert marked.startswith("curl ")
 
 
-def test_what_is_not_as_it_should_be_is_said(browser: Browser, shop: Shop, tmp_path: Path) -> None:
+def test_degradations_are_shown(browser: Browser, shop: Shop, tmp_path: Path) -> None:
     index = {**CONFIG["index"], "kind": "ivf"}
     Shop(tmp_path / "b", parse_config({**CONFIG, "index": index}), shop.dataset, shop.encoder).publish(seed=1)
-    options = ("--users", "redis://127.0.0.1:1/0", "--shadow", "1", *PATIENT)  # nothing listens there
+    options = ("--users", "redis://127.0.0.1:1/0", "--shadow", "1", *PATIENT)  # nothing listens on that port
     with serving(tmp_path / "b", tmp_path / "log", *options) as server, visiting(browser, server) as visit:
         server.wait()
         visit.open()
@@ -266,9 +266,9 @@ def test_what_is_not_as_it_should_be_is_said(browser: Browser, shop: Shop, tmp_p
         assert len(visit.listed()) == 10
         visit.page.click("nav a:has-text('Model')")
         visit.page.wait_for_selector("#certificate dl")
-        assert visit.texts("#certificate dd")[3] == "no"  # with so few users, nothing can be shown
+        assert visit.texts("#certificate dd")[3] == "no"  # there are too few users for a bound
         deadline = time.monotonic() + 30
-        while "Live" not in visit.text("#certificate"):  # measured off the path of requests
+        while "Live" not in visit.text("#certificate"):  # it is measured in the background
             assert time.monotonic() < deadline
             server.post({"user_id": "4"})
             visit.page.click("#model-again")
@@ -278,7 +278,7 @@ def test_what_is_not_as_it_should_be_is_said(browser: Browser, shop: Shop, tmp_p
         assert visit.violations() == []
 
 
-def test_some_user_is_drawn(visit: Visit) -> None:
+def test_a_random_user_is_chosen(visit: Visit) -> None:
     with visit.page.expect_response("**/v1/recommend"):
         visit.page.click("#random")
     visit.settle()
@@ -286,7 +286,7 @@ def test_some_user_is_drawn(visit: Visit) -> None:
     assert "user known" in visit.texts("#badges li")
 
 
-def test_faults_are_said_where_they_are(visit: Visit) -> None:
+def test_faults_are_shown_at_their_fields(visit: Visit) -> None:
     visit.page.click("#recommend-form summary")
     for name, value, said in (
         ("features", "{", "This is not JSON"),
@@ -304,6 +304,6 @@ def test_faults_are_said_where_they_are(visit: Visit) -> None:
     visit.recommend("3")
     assert visit.text("#recommend-error") == ""
     assert visit.page.query_selector("[aria-invalid]") is None
-    assert len(visit.troubles) == 2  # what a browser itself says of each answer that is no success
+    assert len(visit.troubles) == 2  # the browser logs each unsuccessful answer
     assert all(one.startswith("console: Failed to load resource") for one in visit.troubles)
     visit.troubles.clear()

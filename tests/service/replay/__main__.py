@@ -1,4 +1,4 @@
-"""Record what the service answers, and compare two recordings: `python -m tests.service.replay record FILE`.
+"""Record the answers of the service, and compare two recordings: `python -m tests.service.replay record FILE`.
 
 python -m tests.service.replay make ROOT            publish the shop
 python -m tests.service.replay record ROOT FILE     serve a copy of ROOT, ask everything, write the answers
@@ -31,7 +31,7 @@ _TOKEN = re.compile(rb'"token":"[^"]*"')
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Run the command line."""
     command, first, *rest = sys.argv[1:]
     if command == "make":
         root = Path(first)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def record(root: Path, file: Path) -> None:
-    """Ask everything of a service over a copy of a root."""
+    """Send all requests to a service on a copy of a root."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "bundles"
         shutil.copytree(root, copy)
@@ -55,13 +55,13 @@ def record(root: Path, file: Path) -> None:
 
 
 def told(answer: Answer) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body, without what differs from run to run."""
+    """Status, headers and body, without parts that differ between runs."""
     headers = {name: answer.headers[name] for name in HEADERS if name in answer.headers}
     return answer.status, headers, _TOKEN.sub(b'"token":"..."', answer.body).decode("latin-1")
 
 
 def compare(old: Path, new: Path) -> int:
-    """Print each answer that differs; gives how many do."""
+    """Print each answer that differs; return their number."""
     different = 0
     for before, after in zip(old.read_bytes().splitlines(), new.read_bytes().splitlines(), strict=True):
         if before != after:

@@ -1,4 +1,4 @@
-"""About a thousand requests over every route: valid ones, invalid ones, and bytes that are no JSON."""
+"""About a thousand requests for all routes: valid, invalid, and without JSON."""
 
 import itertools
 from collections.abc import Iterator
@@ -72,19 +72,19 @@ RULES: tuple[object, ...] = (
 
 
 def post(target: str, value: object, **headers: str) -> Call:
-    """A POST of JSON, or of bytes that say they are."""
+    """A POST of JSON, or of bytes declared as JSON."""
     body = value if isinstance(value, bytes) else orjson.dumps(value)
     named = {"content-type": JSON, **{name.replace("_", "-"): text for name, text in headers.items()}}
     return Call("POST", target, body, tuple(named.items()))
 
 
 def quoted(text: str) -> str:
-    """A part of a path that holds any id."""
+    """A path part for any id."""
     return "".join(f"%{byte:02X}" for byte in text.encode())
 
 
 def recommendations(path: str = "/v1/recommend") -> Iterator[Call]:
-    """Bodies of recommendations, valid and invalid, as they are sent to one path."""
+    """Requests for recommendations to one path, valid and invalid."""
     for user in (*USERS, "nobody", "x" * 1024):
         yield post(path, {"user_id": user, "n": 5})
     for n in (1, 2, 10, 79, 80, 1000):
@@ -126,7 +126,7 @@ def recommendations(path: str = "/v1/recommend") -> Iterator[Call]:
 
 
 def calls() -> Iterator[Call]:
-    """Every request, in order: the later ones change what is served."""
+    """All requests in order; the later ones change items and users."""
     yield from recommendations()
     for path in SEARCHES[1:]:
         for text, _ in INVALID[::3]:
@@ -153,7 +153,7 @@ def calls() -> Iterator[Call]:
 
 
 def reads() -> Iterator[Call]:
-    """GET, and methods that paths do not answer."""
+    """GET requests, and methods that are not allowed."""
     for path in (
         *("/health/live", "/health/ready", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/shop"),
         *("/v2/models/shop/ready", "/v2/models/none", "/v1/info", "/v1/models", "/v1/models/none", "/v1/models/..%2fx"),
@@ -186,7 +186,7 @@ def reads() -> Iterator[Call]:
 
 
 def changes() -> Iterator[Call]:
-    """What changes items and users, with and without a key that makes it safe to repeat."""
+    """Changes of items and users, with and without idempotency keys."""
     yield post("/v1/items:upsert", {"items": [{"item_id": "new", "features": {"genre": "noir", "year": 2000}}]})
     yield post("/v1/items:upsert", {"items": [{"item_id": "new 2"}, {"item_id": "new 2"}]})
     yield post("/v1/items:upsert", {"items": [{"item_id": "new 3", "features": {"gerne": "noir"}}]})

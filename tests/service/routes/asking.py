@@ -1,4 +1,4 @@
-"""Questions to a real server, and what every answer has to say."""
+"""Requests to a real server, and checks of the common fields of answers."""
 
 import orjson
 
@@ -14,7 +14,7 @@ def get(server: Server, path: str, **headers: str) -> Answer:
 
 
 def content(answer: Answer) -> dict:
-    """The answer's own part, once what every answer has to say of itself was checked."""
+    """Check the common fields of an answer, and return the other ones."""
     assert answer.status == 200, answer.body
     found = answer.json
     assert found.pop("request_id") == answer.headers["x-request-id"]

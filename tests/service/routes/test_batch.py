@@ -1,4 +1,4 @@
-"""A batch is what its requests would be alone, and one that is wrong spoils no other."""
+"""Requests of a batch are answered as they would be alone."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ def test_each_answer_is_what_it_would_be_alone(server: Server) -> None:
     assert [one["answer"] for one in found] == [server.post(one, x_request_id="mine").json for one in GOOD]
 
 
-def test_a_request_that_is_wrong_is_refused_alone(server: Server) -> None:
+def test_an_invalid_request_is_refused_alone(server: Server) -> None:
     bad = [
         ({"n": 0}, "/n"),
         ({"user_di": "3"}, "/user_di"),
@@ -48,7 +48,7 @@ def test_a_request_that_is_wrong_is_refused_alone(server: Server) -> None:
         assert "answer" not in one
 
 
-def test_of_requests_that_are_all_wrong_the_bundle_is_told_too(server: Server) -> None:
+def test_a_batch_of_only_invalid_requests_names_the_bundle(server: Server) -> None:
     found = content(post(server, BATCH, {"requests": [{"n": -1}, []]}))
     assert [one["status"] for one in found["answers"]] == [422, 422]
 
@@ -57,11 +57,11 @@ def test_of_requests_that_are_all_wrong_the_bundle_is_told_too(server: Server) -
     ("body", "pointer"),
     [({}, "/requests"), ({"requests": []}, "/requests"), ({"requests": {}}, "/requests"), ([], ""), ({"request": []}, None)],
 )
-def test_what_is_no_batch(server: Server, body: object, pointer: str | None) -> None:
+def test_invalid_batches(server: Server, body: object, pointer: str | None) -> None:
     refused(post(server, BATCH, body), 422, *([pointer] if pointer is not None else ["/requests", "/request"]))
 
 
-def test_all_of_a_long_batch_is_of_one_version_and_one_moment(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_long_batch_is_answered_from_one_snapshot(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -93,6 +93,6 @@ def test_all_of_a_long_batch_is_of_one_version_and_one_moment(own_shop: Shop, tm
             changing.join()
 
 
-def test_no_more_than_so_many(server: Server) -> None:
+def test_the_size_of_a_batch_is_limited(server: Server) -> None:
     assert len(content(post(server, BATCH, {"requests": [{"n": 1}] * MOST_REQUESTS}))["answers"]) == MOST_REQUESTS
     refused(post(server, BATCH, {"requests": [{"n": 1}] * (MOST_REQUESTS + 1)}), 422, "/requests")

@@ -1,4 +1,4 @@
-"""Every path that reads a body refuses what is none, and names what is wrong with one."""
+"""Every path that reads a body refuses an invalid one, and names the faults."""
 
 import pytest
 
@@ -13,7 +13,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_no_json(server: Server, path: str) -> None:
+def test_invalid_json(server: Server, path: str) -> None:
     for name, body in NOT_JSON.items():
         answer = server.ask("POST", path, body, **{"content-type": "application/json"})
         assert answer.status == 400, name
@@ -28,7 +28,7 @@ def test_other_kinds_of_content(server: Server, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_no_object_or_has_a_key_that_is_not_known(server: Server, path: str) -> None:
+def test_other_values_than_objects_and_unknown_keys(server: Server, path: str) -> None:
     for body in ([], "text", 1, None):
         refused(post(server, path, body), 422, "")
     secret = "\u2028 secret" + "x" * 300

@@ -1,4 +1,4 @@
-"""Recommendations by GET: the same as by POST, and not sent again while they are the same."""
+"""Recommendations by GET: the same as by POST, and not sent again while unchanged."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -16,14 +16,14 @@ def ask(server: Server, user_id: str, query: str = "", **headers: str) -> Answer
 
 
 @pytest.mark.parametrize("user_id", ["3", "nobody", *ODD_IDS])
-def test_they_are_those_that_are_posted_for(server: Server, user_id: str) -> None:
+def test_they_are_the_same_as_by_post(server: Server, user_id: str) -> None:
     found = ask(server, user_id, "?n=6", x_request_id="mine")
     assert found.status == 200
     assert found.json == server.post({"user_id": user_id, "n": 6}, x_request_id="mine").json
     assert len(ask(server, user_id).json["items"]) == 10
 
 
-def test_what_is_still_right_is_not_sent_again(server: Server) -> None:
+def test_an_unchanged_answer_is_not_sent_again(server: Server) -> None:
     tag = ask(server, "3", "?n=6").headers["etag"]
     assert tag.startswith('W/"')
     for condition in (tag, f'"x", {tag}', tag.removeprefix("W/"), "*"):
@@ -50,7 +50,7 @@ def test_any_change_of_the_answer_changes_its_tag(own_shop: Shop, tmp_path: Path
         assert ask(server, "3", if_none_match=second.headers["etag"]).status == 200
 
 
-def test_what_is_wrong(server: Server) -> None:
+def test_invalid_requests(server: Server) -> None:
     for query in ("?n=0", "?n=1001", "?n=x", "?m=3", "?n=1&n=1"):
         refused(ask(server, "3", query), 422)
     refused(get(server, "/v1/users/%FF/recommendations"), 422)

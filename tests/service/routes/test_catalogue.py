@@ -1,4 +1,4 @@
-"""One item and all of them: every item on exactly one page, whatever changes meanwhile."""
+"""Single items and pages of items: each item is on exactly one page, during changes too."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -49,7 +49,7 @@ def test_one_item(server: Server, shop: Shop, item_id: str) -> None:
     assert found["features"]["year"] == year
 
 
-def test_what_is_not_there_or_wrong(server: Server) -> None:
+def test_missing_items_and_invalid_requests(server: Server) -> None:
     refused(get(server, "/v1/items/none%20such"), 404)
     for query in ("page_size=-1", "page_size=many", "page_size=1&page_size=2", "page=2", "page_token=x", "page_token=%FF"):
         refused(get(server, f"/v1/items?{query}"), 422)
@@ -58,7 +58,7 @@ def test_what_is_not_there_or_wrong(server: Server) -> None:
         refused(get(server, f"/v1/items?page_token={wrong}"), 422)
 
 
-def test_a_walk_through_a_catalogue_that_changes(own_shop: Shop, tmp_path: Path) -> None:
+def test_paging_through_a_changing_catalogue(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -87,7 +87,7 @@ def test_a_walk_through_a_catalogue_that_changes(own_shop: Shop, tmp_path: Path)
         refused(get(server, "/v1/items/59"), 404)
 
 
-def test_what_is_read_can_be_given_back(own_shop: Shop, tmp_path: Path) -> None:
+def test_an_item_that_is_read_can_be_upserted(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()

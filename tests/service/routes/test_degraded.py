@@ -1,4 +1,4 @@
-"""Every answer says what it had to do without, whatever was asked."""
+"""Every answer reports degraded parts of the service."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def parts(answer: Answer) -> list[str]:
     return [one["part"] for one in answer.json["degraded"]]
 
 
-def test_that_another_bundle_is_served_than_the_live_one(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_bundle_other_than_the_live_one_is_reported(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     damaged = own_shop.publish(seed=1)
     (damaged / "manifest.json").write_text("{}")
@@ -44,5 +44,5 @@ def test_that_another_bundle_is_served_than_the_live_one(own_shop: Shop, tmp_pat
 
 
 @pytest.mark.parametrize("path", [*ASKED, *READ])
-def test_that_nothing_is_amiss(server: Server, path: str) -> None:
+def test_nothing_is_reported_if_all_is_well(server: Server, path: str) -> None:
     assert parts(post(server, path, ASKED[path]) if path in ASKED and path not in READ else get(server, path)) == []

@@ -1,4 +1,4 @@
-"""Explanations over HTTP are the recommender's, and add up to the score that is served."""
+"""Explanations over HTTP are the recommender's, and add up to the served score."""
 
 import pytest
 
@@ -29,22 +29,22 @@ def test_an_answer_that_explains_itself_adds_up(server: Server, extra: dict) -> 
         assert sum(one["value"] for one in alone["values"]) + alone["rest"] == pytest.approx(item["score"], abs=1e-4)
 
 
-def test_no_more_than_a_hundred_are_explained(server: Server) -> None:
+def test_at_most_a_hundred_items_are_explained(server: Server) -> None:
     assert server.post({"n": 100, "explain": True}).status == 200
     refused(server.post({"n": 101, "explain": True}), 422, "/n")
     assert server.post({"n": 101, "explain": False}).status == 200
 
 
-def test_sources_and_contributions_stand_side_by_side(server: Server) -> None:
+def test_sources_and_contributions_are_returned_together(server: Server) -> None:
     channels = {"lists": [{"kind": "model"}, {"kind": "list", "items": ["7", "8"]}]}
     found = server.post({"n": 5, "channels": channels, "explain": True}).json
     assert all(set(one) == {"item_id", "score", "sources", "contributions"} for one in found["items"])
     scores = content(post(server, "/v1/score", {"items": [one["item_id"] for one in found["items"]]}))["items"]
-    for one, scored in zip(found["items"], scores, strict=True):  # the model's, for the merged one has no parts
+    for one, scored in zip(found["items"], scores, strict=True):  # the model's score, since the merged one has no contributions
         assert sum(part["value"] for part in one["contributions"]) == pytest.approx(scored["score"], abs=1e-4)
 
 
-def test_an_explanation_is_the_recommenders(server: Server, recommender: Recommender) -> None:
+def test_an_explanation_is_that_of_the_recommender(server: Server, recommender: Recommender) -> None:
     body = {"user_id": 3, "context": {"device": "web"}, "history": ["4"], "item_id": 7, "values": True}
     found = content(post(server, "/v1/explain", body))
     expected = recommender.explain(Request("3", context={"device": "web"}, history=("4",)), "7", values=True)
@@ -73,7 +73,7 @@ def test_an_explanation_is_the_recommenders(server: Server, recommender: Recomme
         ({"item_id": "7", "features": {"aeg": 1}}, "/features/aeg"),
     ],
 )
-def test_what_cannot_be_explained(server: Server, body: dict, pointer: str) -> None:
+def test_invalid_requests_for_explanations(server: Server, body: dict, pointer: str) -> None:
     refused(post(server, "/v1/explain", body), 422, pointer)
 
 

@@ -1,4 +1,4 @@
-"""Items that are changed over HTTP: on disk and in the next answer, in every process, before and after a new version."""
+"""Changes of items over HTTP are on disk and in the next answer of every process, and survive new versions."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def test_a_change_is_in_the_next_answer(changing: Server, own_shop: Shop) -> Non
     assert served(changing) == ({item.item_id: item.score for item in expected.items}, 4)
 
 
-def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
+def test_odd_ids_are_returned_unchanged(changing: Server) -> None:
     for item_id in (*ODD_IDS, "ends with\n", "%0A", "a?b#c", "x" * 1024):
         assert delete(changing, item_id).status == 200, item_id
         assert item_id not in served(changing)[0]
@@ -77,7 +77,7 @@ def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
         assert set(served(changing)[0]) == set(others) - {item_id}
 
 
-def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) -> None:
+def test_a_change_sent_again_with_its_key_is_applied_once(changing: Server) -> None:
     fresh = [{"item_id": "fresh"}]
     assert upsert(changing, fresh, idempotency_key="one").json["sequence"] == 1
     assert delete(changing, "fresh", idempotency_key="two").json["sequence"] == 2
@@ -104,7 +104,7 @@ def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) 
         ({"items": [3]}, ["/items/0"]),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_changes(server: Server, shop: Shop, body: object, pointers: list[str]) -> None:
+def test_faults_are_named_and_nothing_changes(server: Server, shop: Shop, body: object, pointers: list[str]) -> None:
     answer = server.ask("POST", "/v1/items:upsert", orjson.dumps(body), **JSON)
     assert answer.status == 422
     assert answer.pointers == pointers
@@ -121,12 +121,12 @@ def test_what_is_wrong_is_named_and_nothing_changes(server: Server, shop: Shop, 
         ("DELETE", "/v1/items", 405),
     ],
 )
-def test_paths_that_name_no_item(server: Server, shop: Shop, method: str, path: str, status: int) -> None:
+def test_paths_without_a_valid_item(server: Server, shop: Shop, method: str, path: str, status: int) -> None:
     assert server.ask(method, path).status == status
     assert not (shop.root / "journal.sqlite").exists()
 
 
-def test_a_path_that_does_not_answer_a_method_names_those_that_it_does(server: Server) -> None:
+def test_405_names_the_allowed_methods(server: Server) -> None:
     for path, methods in (
         ("/v1/items/a", "DELETE, GET, HEAD, OPTIONS"),
         ("/v1/items/a/similar", "DELETE, GET, HEAD, OPTIONS, POST"),
@@ -137,14 +137,14 @@ def test_a_path_that_does_not_answer_a_method_names_those_that_it_does(server: S
         assert answer.headers["allow"] == methods
 
 
-def test_one_bundle_by_itself_cannot_be_changed(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_single_bundle_cannot_be_changed(own_shop: Shop, tmp_path: Path) -> None:
     with serving(own_shop.publish(seed=0), tmp_path / "log") as server:
         server.wait()
         assert upsert(server, [{"item_id": "a"}]).status == 409
         assert delete(server, "1").status == 409
 
 
-def test_changes_outlive_new_versions_and_reach_every_process(own_shop: Shop, tmp_path: Path) -> None:
+def test_changes_survive_new_versions_and_reach_every_process(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "a") as one, serving(own_shop.root, tmp_path / "b") as other:
         for server in (one, other):
@@ -195,7 +195,7 @@ def test_acknowledged_changes_survive_kill_9(own_shop: Shop, tmp_path: Path) -> 
                     if upsert(server, [{"item_id": name}]).status == 200:
                         acknowledged.add(name)
                         if number == 7:
-                            enough.set()  # it is killed while the next ones are taken
+                            enough.set()  # it is killed while the next changes arrive
                 except OSError:
                     break
                 number += 1
@@ -209,7 +209,7 @@ def test_acknowledged_changes_survive_kill_9(own_shop: Shop, tmp_path: Path) -> 
     assert len(acknowledged) > 10
 
 
-def test_a_catalogue_that_changed_much_is_published_anew(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_catalogue_with_many_changes_is_published_again(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()

@@ -1,4 +1,4 @@
-"""What platforms that speak the Open Inference Protocol look for."""
+"""The Open Inference Protocol, for platforms that use it."""
 
 from pathlib import Path
 

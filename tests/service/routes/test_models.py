@@ -1,4 +1,4 @@
-"""Versions over HTTP: listing, activating, going back; what is damaged is refused and changes nothing."""
+"""Versions over HTTP: list, activate, roll back; damaged ones are refused."""
 
 import shutil
 import time
@@ -25,7 +25,7 @@ def post(server: Server, path: str, **headers: str) -> Answer:
     return server.ask("POST", path, b"", **headers)
 
 
-def test_versions_are_listed_activated_and_gone_back_from(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+def test_versions_are_listed_activated_and_rolled_back(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     root = own_shop.root
     with serving(root, tmp_path / "log", "--poll", "60") as server:
         server.wait()
@@ -54,7 +54,7 @@ def test_versions_are_listed_activated_and_gone_back_from(own_shop: Shop, three:
         assert (again.status, again.json["previous"]) == (200, three[0])
 
 
-def test_if_match_guards_against_somebody_else(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+def test_if_match_guards_against_concurrent_activation(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
         for path in (f"/v1/models/{three[0]}:activate", "/v1/models:rollback"):
@@ -67,9 +67,7 @@ def test_if_match_guards_against_somebody_else(own_shop: Shop, three: list[str],
         assert post(server, f"/v1/models/{three[1]}:activate", if_match="*").status == 200
 
 
-def test_a_version_that_is_not_fit_is_refused_by_name_and_nothing_changes(
-    own_shop: Shop, three: list[str], tmp_path: Path
-) -> None:
+def test_a_damaged_version_is_refused_and_nothing_changes(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     root = own_shop.root
     damage(root / "versions" / three[0])
     cut = root / "versions" / three[1] / "index.faiss"
@@ -119,7 +117,7 @@ def test_names_are_confined_to_the_root(server: Server, name: str, status: int) 
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_root_that_cannot_be_written_to_changes_nothing(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+def test_a_read_only_root_refuses_activation(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
         shutil.rmtree(own_shop.root / "staging")
@@ -131,7 +129,7 @@ def test_a_root_that_cannot_be_written_to_changes_nothing(own_shop: Shop, three:
         assert post(server, f"/v1/models/{three[0]}:activate").status == 200
 
 
-def test_nothing_is_activated_while_somebody_publishes(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+def test_nothing_is_activated_during_a_publication(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
         with locked(own_shop.root / LOCK, 1.0, ""):
@@ -152,7 +150,7 @@ def test_links_are_not_followed(own_shop: Shop, three: list[str], tmp_path: Path
         assert server.post(BODY).json["bundle"] == three[2]
 
 
-def test_one_bundle_by_itself_has_nothing_to_activate(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_single_bundle_has_nothing_to_activate(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     folder = resolve(own_shop.root)
     with serving(folder, tmp_path / "log") as server:
@@ -163,7 +161,7 @@ def test_one_bundle_by_itself_has_nothing_to_activate(own_shop: Shop, tmp_path: 
             assert (answer.status, answer.json["type"]) == (409, "urn:fm-recall:problem:read-only")
 
 
-def test_a_damaged_live_version_at_the_start_gives_way_to_the_last_good_one(
+def test_a_damaged_live_version_at_the_start_is_replaced_by_the_last_good_one(
     own_shop: Shop, three: list[str], tmp_path: Path
 ) -> None:
     root = own_shop.root
@@ -188,18 +186,18 @@ def test_a_damaged_live_version_at_the_start_gives_way_to_the_last_good_one(
         assert server.wait().json["refused"] is None
 
 
-def test_a_broken_current_at_the_start_gives_way_too(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
+def test_a_broken_current_at_the_start_is_replaced_too(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     (own_shop.root / "CURRENT").write_bytes(b"\xff\xfe")
     with serving(own_shop.root, tmp_path / "log") as server:
         ready = server.wait().json
-        assert ready["bundle"] == three[2]  # what was live last
+        assert ready["bundle"] == three[2]  # the version that was live last
         assert ready["degraded"][0]["reason"].startswith("CURRENT was refused")
         assert post(server, f"/v1/models/{three[1]}:activate").json["previous"] is None
         ready = server.wait().json
         assert (ready["bundle"], ready["degraded"]) == (three[1], [])
 
 
-def test_a_version_that_answers_otherwise_than_it_did_is_not_served(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_version_with_other_golden_answers_is_not_served(own_shop: Shop, tmp_path: Path) -> None:
     good = own_shop.publish(seed=0)
     recommender = Recommender.load(good)
     (record, *others) = recommender.bundle.manifest.golden or ()
@@ -223,7 +221,7 @@ def test_a_version_that_answers_otherwise_than_it_did_is_not_served(own_shop: Sh
         assert server.post(BODY).json["bundle"] == good.name
 
 
-def test_a_version_for_which_there_is_no_memory_is_refused_before_it_is_read(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_version_that_does_not_fit_in_memory_is_refused_unread(own_shop: Shop, tmp_path: Path) -> None:
     good = own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -242,7 +240,7 @@ def test_a_version_for_which_there_is_no_memory_is_refused_before_it_is_read(own
         assert server.post(BODY).json["bundle"] == good.name
 
 
-def test_a_version_that_is_served_is_not_pruned(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_served_version_is_not_pruned(own_shop: Shop, tmp_path: Path) -> None:
     first = own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--poll", "60") as server:
         server.wait()

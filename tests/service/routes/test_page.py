@@ -1,4 +1,4 @@
-"""The page's files: whole, small, guarded by headers, and gone when they are not wanted."""
+"""The page's files: complete, small, with security headers, and optional."""
 
 import re
 import subprocess
@@ -42,12 +42,12 @@ def test_the_page_is_served_with_a_strict_policy(server: Server) -> None:
     assert policy == {name: ["'self'"] for name in ("script-src", "style-src", "img-src", "connect-src")}
 
 
-def test_its_headers_can_be_asked_for_alone(client: TestClient) -> None:
+def test_head_returns_its_headers(client: TestClient) -> None:
     head = client.head("/")
     assert (head.status_code, head.content) == (200, b"")
 
 
-def test_the_page_holds_no_script_style_or_handler(server: Server) -> None:
+def test_the_page_has_no_inline_script_style_or_handler(server: Server) -> None:
     text = server.ask("GET", "/").body.decode()
     assert re.findall(r"<script[^>]*>", text) == ['<script type="module" src="page/main.js">']
     assert re.findall(r"<script[^>]*>([^<]+)</script>|<style| style=| on[a-z]+=|javascript:", text) == []
@@ -56,7 +56,7 @@ def test_the_page_holds_no_script_style_or_handler(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_is_served_and_asked_for_again_only_when_it_changed(client: TestClient, name: str) -> None:
+def test_every_file_is_served_and_revalidated(client: TestClient, name: str) -> None:
     found = client.get(f"/page/{name}")
     assert found.status_code == 200
     assert found.headers["content-type"].partition(";")[0] == TYPES[name.rpartition(".")[2]]
@@ -77,7 +77,7 @@ def test_the_page_is_small() -> None:
 
 
 @pytest.mark.parametrize("name", ["main.py", "../settings.py", "%2e%2e/settings.py", "..%2fsettings.py", ""])
-def test_there_is_nothing_else_below_it(server: Server, name: str) -> None:
+def test_nothing_else_is_served_below_it(server: Server, name: str) -> None:
     answer = server.ask("GET", f"/page/{name}")
     assert answer.status == 404
     assert answer.headers["content-type"] == "application/problem+json"
@@ -85,7 +85,7 @@ def test_there_is_nothing_else_below_it(server: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_it_is_only_read(server: Server, method: str) -> None:
+def test_it_is_read_only(server: Server, method: str) -> None:
     for path in ("/", "/page/main.js"):
         assert server.ask(method, path).status == 405
 
@@ -121,14 +121,14 @@ def test_the_command_line_turns_it_off(shop: Shop, tmp_path: Path) -> None:
         process.wait(30)
 
 
-def test_it_does_not_lead_to_documentation_that_is_off(tmp_path: Path) -> None:
+def test_it_has_no_link_to_documentation_that_is_off(tmp_path: Path) -> None:
     with TestClient(create_app(Settings(bundle=tmp_path, docs=False)), base_url="http://localhost") as client:
         page = client.get("/").text
     assert 'href="#model"' in page
     assert "docs" not in page
 
 
-def test_it_needs_no_key_while_its_questions_do(shop: Shop, tmp_path: Path) -> None:
+def test_it_needs_no_key_but_its_requests_do(shop: Shop, tmp_path: Path) -> None:
     with serving(shop.root, tmp_path / "log", environment={"RECALL_READ_KEY": "read-" + "r" * 40}) as server:
         server.wait()
         for path in ("/", "/page/main.js", "/page/page.css"):
@@ -136,7 +136,7 @@ def test_it_needs_no_key_while_its_questions_do(shop: Shop, tmp_path: Path) -> N
         assert server.ask("GET", "/v1/info").status == 401
 
 
-def test_the_index_is_told_with_its_certificate(server: Server) -> None:
+def test_info_has_the_certificate_of_the_index(server: Server) -> None:
     found = server.ask("GET", "/v1/info").json
     assert set(found["certificate"]) == {"target", "n", "queries", "recall", "lower", "confidence", "met"}
     assert found["certificate"]["lower"] >= found["certificate"]["target"]

@@ -1,4 +1,4 @@
-"""Answers over HTTP are the recommender's own, flags and all."""
+"""Answers over HTTP are those of the recommender, with all fields."""
 
 import orjson
 import pytest
@@ -84,14 +84,14 @@ def test_an_unknown_column_is_refused_with_the_nearest_name(server: Server) -> N
 @pytest.mark.parametrize("value", ["old", [1], True, 1e300])
 def test_a_value_that_its_column_cannot_hold_is_refused(server: Server, value: object) -> None:
     answer = server.post({"features": {"age": value}})
-    if value is True:  # a truth value is the number 1, in tables as in requests
+    if value is True:  # true is the number 1, in tables and in requests
         assert answer.status == 200
     else:
         assert answer.status == 422
         assert answer.pointers == ["/features/age"]
 
 
-def test_exclusions_are_honoured(server: Server) -> None:
+def test_exclusions_are_left_out(server: Server) -> None:
     all_items = ids(server.post({"user_id": "5", "exclude_seen": False, "n": 1000}))
     unseen = ids(server.post({"user_id": "5", "n": 1000}))
     seen = set(all_items) - set(unseen)
@@ -103,7 +103,7 @@ def test_exclusions_are_honoured(server: Server) -> None:
     assert ids(server.post({"user_id": "5", "exclude": ITEMS})) == []
 
 
-def test_filters_allowed_and_seen_items_go_together(server: Server, shop: Shop) -> None:
+def test_filters_allowed_and_seen_items_combine(server: Server, shop: Shop) -> None:
     genre = dict(zip(ITEMS, shop.dataset.items["genre"].to_list(), strict=True))
     unseen = ids(server.post({"user_id": "5", "n": 1000}))
     noir = [item for item in unseen if genre[item] == "noir"]
@@ -132,7 +132,7 @@ def test_filters_allowed_and_seen_items_go_together(server: Server, shop: Shop) 
         ({"x" * 257: 1}, "/filter", "at most 256"),
     ],
 )
-def test_a_wrong_filter_is_refused_by_its_pointer(server: Server, filter_: object, pointer: str, message: str) -> None:
+def test_an_invalid_filter_is_refused_with_its_pointer(server: Server, filter_: object, pointer: str, message: str) -> None:
     answer = server.post({"filter": filter_})
     assert answer.status == 422
     assert answer.pointers == [pointer]
@@ -152,7 +152,7 @@ def test_items_of_a_given_history_count_as_seen(server: Server) -> None:
     assert {*first} <= {*ids(server.post({"history": first, "n": 1000, "exclude_seen": False}))}
 
 
-def test_more_than_the_catalogue_gives_the_catalogue(server: Server) -> None:
+def test_a_larger_n_than_the_catalogue_returns_the_catalogue(server: Server) -> None:
     answer = server.post({"n": 1000})
     assert sorted(ids(answer)) == sorted(ITEMS)
     scores = [item["score"] for item in answer.json["items"]]
@@ -166,7 +166,7 @@ def test_excluded_ids_that_do_not_exist_are_reported(server: Server) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD_IDS, ids=ascii)
-def test_awkward_ids_go_there_and_back_unchanged(server: Server, odd: str) -> None:
+def test_awkward_ids_are_returned_unchanged(server: Server, odd: str) -> None:
     assert odd in ids(server.post({"n": 1000}))
     assert odd not in ids(server.post({"n": 1000, "exclude": [odd]}))
     answer = server.post({"user_id": odd, "exclude_seen": False, "history": [odd]})

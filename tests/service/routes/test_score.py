@@ -1,4 +1,4 @@
-"""Scores of given items are those that they are listed with, and vectors are what is searched with."""
+"""Scores of given items are those of lists; vectors are query vectors."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def recommender(shop: Shop) -> Recommender:
 
 
 @pytest.mark.parametrize("extra", [{}, {"popularity": 3.0}, {"boosts": {"year": 0.5}}, {"features": {"age": 20}}])
-def test_scores_are_those_that_items_are_listed_with(server: Server, extra: dict) -> None:
+def test_scores_are_those_of_the_list(server: Server, extra: dict) -> None:
     listed = server.post({"user_id": "3", "n": 1000, **extra}).json
     asked = [one["item_id"] for one in reversed(listed["items"])][:50]
     found = content(post(server, "/v1/score", {"user_id": "3", "items": [*asked, "nothing", asked[0], "nothing"], **extra}))
@@ -34,7 +34,7 @@ def test_seen_items_are_scored_too(server: Server, recommender: Recommender) -> 
     assert content(post(server, "/v1/score", {"items": ["nothing"]}))["items"] == []
 
 
-def test_a_vector_is_what_is_searched_with(server: Server, recommender: Recommender) -> None:
+def test_the_vector_is_the_query_vector(server: Server, recommender: Recommender) -> None:
     body = {"user_id": "3", "context": {"device": "fridge"}, "popularity": 0.5}
     found = content(post(server, "/v1/user-vector", body))
     (expected,) = recommender.user_vectors([Request("3", context={"device": "fridge"}, popularity=0.5)])
@@ -56,5 +56,5 @@ def test_a_vector_is_what_is_searched_with(server: Server, recommender: Recommen
         ("/v1/user-vector", {"features": {"age": "old"}}, "/features/age"),
     ],
 )
-def test_what_is_wrong_is_named(server: Server, path: str, body: dict, pointer: str) -> None:
+def test_faults_are_named(server: Server, path: str, body: dict, pointer: str) -> None:
     refused(post(server, path, body), 422, pointer)

@@ -1,13 +1,12 @@
-"""Rules, channels and boosts over HTTP: what they ask for, what comes back, and what is refused."""
+"""Rules, channels and boosts over HTTP: requests, answers and refusals."""
 
 import pytest
 
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-from recall.serving.rerank.mmr import Diversify
-from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import Diversify, Pin
 from tests.service.publishing import Shop
 from tests.service.serving import Server
 
@@ -48,13 +47,13 @@ def test_answers_are_those_of_the_recommender(server: Server, recommender: Recom
     assert items
 
 
-def test_pins_stand_where_they_are_told(server: Server) -> None:
+def test_pins_are_at_their_positions(server: Server) -> None:
     found = server.post({"n": 4, "rules": [{"kind": "pin", "items": {"7": 1, "12": 3, "nothing": 2}}]}).json
     assert [item["item_id"] for item in found["items"]][::2] == ["7", "12"]
     assert found["warnings"] == ["1 pinned ids are not in the catalogue: 'nothing'"]
 
 
-def test_the_nearest_name_is_told(server: Server) -> None:
+def test_the_nearest_name_is_suggested(server: Server) -> None:
     for body, near in (
         ({"rules": [{"kind": "qouta"}]}, "'quota'"),
         ({"rules": [{"kind": "quota", "colunm": "genre", "column": "genre", "most": 1}]}, "'column'"),

@@ -1,4 +1,4 @@
-"""Items like an item: asked by path, by a body, and for ids of every kind."""
+"""Similar items, by GET and POST, for all kinds of ids."""
 
 from urllib.parse import quote
 
@@ -20,7 +20,7 @@ def path(item_id: str) -> str:
 
 
 @pytest.mark.parametrize("item_id", ["7", *ODD_IDS])
-def test_they_are_the_recommenders(server: Server, recommender: Recommender, item_id: str) -> None:
+def test_answers_are_those_of_the_recommender(server: Server, recommender: Recommender, item_id: str) -> None:
     found = content(get(server, path(item_id) + "?n=6"))
     assert found == content(post(server, path(item_id), {"n": 6}))
     assert found["item_id"] == item_id
@@ -29,7 +29,7 @@ def test_they_are_the_recommenders(server: Server, recommender: Recommender, ite
     assert len(content(get(server, path(item_id)))["items"]) == 10
 
 
-def test_among_some_items(server: Server, recommender: Recommender) -> None:
+def test_similar_items_among_allowed_ones(server: Server, recommender: Recommender) -> None:
     body = {"n": 30, "filter": {"genre": "noir"}, "exclude": ["3", "no such item"], "allow": [str(one) for one in range(40)]}
     found = content(post(server, path("7"), body))
     request = Request(n=30, filter={"genre": "noir"}, exclude=("3", "no such item"), allow=tuple(body["allow"]))
@@ -37,7 +37,7 @@ def test_among_some_items(server: Server, recommender: Recommender) -> None:
     assert found["warnings"] == ["1 excluded ids are not in the catalogue: 'no such item'"]
 
 
-def test_what_is_not_there_or_wrong(server: Server) -> None:
+def test_missing_items_and_invalid_requests(server: Server) -> None:
     refused(get(server, path("none such")), 404)
     refused(post(server, path("none such"), {}), 404)
     refused(get(server, path("%FF").replace("%25", "%")), 422)

@@ -1,4 +1,4 @@
-"""Users who change over HTTP: stored, and so in the next request of any process, over every version."""
+"""Changes of users over HTTP are stored, and used by the next request to any process, on any version."""
 
 import resource
 import signal
@@ -26,7 +26,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture(scope="module")
 def changed_shop(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A shop whose users change: each test has users of its own."""
+    """A server of a shop whose users change; each test uses its own."""
     own = shop.in_(tmp_path_factory.mktemp("changing") / "bundles")
     own.publish(seed=1)
     return own
@@ -79,7 +79,7 @@ def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request
     assert after["features"] == before["features"]
     found = ranked(changing, "3")
     assert not {first, second} & {item for item, _ in found}
-    plain = Recommender.load(changed_shop.root / "versions" / bundle)  # without what changes
+    plain = Recommender.load(changed_shop.root / "versions" / bundle)  # without live changes
     asked = Request("3", history=(second, first, *before["history"]), exclude=(first, second), n=1000)
     expected = plain.recommend(asked)
     plain.close()
@@ -87,7 +87,7 @@ def test_an_interaction_is_in_the_history_and_the_seen_items_of_the_next_request
     assert (changed_shop.root / USERS_LIVE).exists()
 
 
-def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Server) -> None:
+def test_a_new_user_is_served_from_posted_interactions(changing: Server) -> None:
     assert changing.post({"user_id": "new"}).json["user"] == "unknown"
     assert changing.ask("GET", "/v1/users/new").status == 404
     answer = send(changing, "POST", "/v1/users:upsert", {"users": [{"user_id": "new", "features": {"age": 33.5}}]})
@@ -103,7 +103,7 @@ def test_a_user_new_since_training_is_served_from_what_was_posted(changing: Serv
     assert user(changing, "new")["seen"] == ["2", "1"]
 
 
-def test_items_that_the_catalogue_lacks_are_kept_and_named(changing: Server) -> None:
+def test_items_that_the_catalogue_lacks_are_stored_and_named(changing: Server) -> None:
     answer = took(changing, ("10", "fresh"), ("10", "7"), ("11", "fresh"), ("11", "other"))
     assert answer.json["unknown"] == ["fresh", "other"]
     assert user(changing, "10")["history"][:2] == ["7", "fresh"]
@@ -113,13 +113,13 @@ def test_items_that_the_catalogue_lacks_are_kept_and_named(changing: Server) -> 
     assert took(changing, ("12", "fresh")).json["unknown"] == []
 
 
-def test_times_put_interactions_in_order(changing: Server) -> None:
+def test_times_order_interactions(changing: Server) -> None:
     took(changing, ("timed", "1", 100), ("timed", "2", "1970-01-01T00:00:50Z"), ("timed", "3", "1970-01-01T01:01:15+01:00"))
     took(changing, ("timed", "4"), ("timed", "5", 99.5))
     assert user(changing, "timed")["history"] == ["4", "1", "5", "3", "2"]
 
 
-def test_put_is_whole_upsert_is_in_parts_delete_is_for_good(changing: Server) -> None:
+def test_put_replaces_upsert_merges_and_delete_removes_users(changing: Server) -> None:
     before = user(changing, "13")
     assert send(changing, "PUT", "/v1/users/13", {"features": {"age": 20}, "history": ["1"], "seen": [2]}).json["known"] == 1
     put = user(changing, "13")
@@ -140,7 +140,7 @@ def test_put_is_whole_upsert_is_in_parts_delete_is_for_good(changing: Server) ->
     assert before["history"]
 
 
-def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
+def test_odd_ids_are_returned_unchanged(changing: Server) -> None:
     for user_id in (*ODD_IDS, "ends with\n", "%0A", "a?b#c", "a/recommendations", "x" * 1024):
         item = ITEMS[-1]
         assert took(changing, (user_id, item), (user_id, user_id)).status == 200
@@ -154,7 +154,7 @@ def test_odd_ids_come_back_byte_for_byte(changing: Server) -> None:
         assert changing.ask("GET", path).status == 404
 
 
-def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) -> None:
+def test_a_change_sent_again_with_its_key_is_applied_once(changing: Server) -> None:
     before = user(changing, "15")["history"]
     first = took(changing, ("15", "1"), idempotency_key="one").json["change"]
     for _ in range(2):
@@ -202,7 +202,7 @@ def test_sent_again_under_its_key_a_change_is_not_taken_twice(changing: Server) 
         ),
     ],
 )
-def test_what_is_wrong_is_named_and_nothing_changes(
+def test_faults_are_named_and_nothing_changes(
     server: Server, shop: Shop, method: str, path: str, body: object, pointers: list[str]
 ) -> None:
     answer = send(server, method, path, body)
@@ -221,12 +221,12 @@ def test_what_is_wrong_is_named_and_nothing_changes(
         ("GET", "/v1/interactions", 405),
     ],
 )
-def test_paths_that_name_no_user(server: Server, shop: Shop, method: str, path: str, status: int) -> None:
+def test_paths_without_a_valid_user(server: Server, shop: Shop, method: str, path: str, status: int) -> None:
     assert server.ask(method, path).status == status
     assert not (shop.root / USERS_LIVE).exists()
 
 
-def test_one_bundle_by_itself_has_no_users_that_change(own_shop: Shop, tmp_path: Path) -> None:
+def test_users_of_a_single_bundle_cannot_change(own_shop: Shop, tmp_path: Path) -> None:
     with serving(own_shop.publish(seed=0), tmp_path / "log") as server:
         server.wait()
         assert took(server, ("3", "1")).status == 409
@@ -234,7 +234,7 @@ def test_one_bundle_by_itself_has_no_users_that_change(own_shop: Shop, tmp_path:
         assert user(server, "3")["history"]
 
 
-def test_changes_reach_every_process_at_once_and_lie_over_every_version(own_shop: Shop, tmp_path: Path) -> None:
+def test_changes_reach_every_process_at_once_and_apply_to_every_version(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "a") as one, serving(own_shop.root, tmp_path / "b") as other:
         for server in (one, other):
@@ -252,18 +252,18 @@ def test_changes_reach_every_process_at_once_and_lie_over_every_version(own_shop
         assert user(again, "3")["history"] == kept
 
 
-def test_whichever_worker_takes_a_change_the_next_request_knows_it(own_shop: Shop, tmp_path: Path) -> None:
+def test_the_next_request_to_any_worker_includes_a_change(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
         both_ready(server)
         known: list[str] = []
-        for number in range(40):  # each over a connection of its own, and so to any worker
+        for number in range(40):  # each over a new connection, to any worker
             known.insert(0, f"i{number}")
             assert took(server, ("u", known[0])).json["change"] == number + 1
             assert user(server, "u")["history"] == known
 
 
-def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -> None:
+def test_acknowledged_changes_of_users_survive_kill_9(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     acknowledged: list[str] = []
     for life in range(3):
@@ -293,11 +293,11 @@ def test_what_was_acknowledged_survives_kill_9(own_shop: Shop, tmp_path: Path) -
         server.wait()
         seen = user(server, "u")["seen"]
         assert set(acknowledged) <= set(seen)
-        assert len(seen) <= len(acknowledged) + 3  # the last of each life may be there or not
+        assert len(seen) <= len(acknowledged) + 3  # the last change before each kill may be stored or not
         assert took(server, ("u", "0 0"), idempotency_key="0-0").json["change"] == 1
 
 
-def test_whoever_meets_another_writer_is_told_to_come_back(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_change_during_another_write_gets_503(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -315,7 +315,7 @@ def test_whoever_meets_another_writer_is_told_to_come_back(own_shop: Shop, tmp_p
         assert user(server, "u")["history"] == ["2", "1"]
 
 
-def test_a_disk_that_takes_no_more_is_said_and_heals_without_a_restart(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_recovers_without_a_restart(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -334,7 +334,7 @@ def test_a_disk_that_takes_no_more_is_said_and_heals_without_a_restart(own_shop:
         assert user(server, "u")["history"] == ["2", "1"]
 
 
-def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: Shop, tmp_path: Path) -> None:
+def test_a_damaged_store_is_reported_and_requests_are_answered_without_it(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
@@ -360,7 +360,7 @@ def test_a_damaged_store_is_said_and_requests_are_answered_without_it(own_shop: 
         assert server.post({"user_id": "3"}).json["degraded"] == []
 
 
-def test_a_pipelined_request_sees_what_the_one_before_it_posted(changing: Server) -> None:
+def test_a_pipelined_request_includes_the_change_of_the_previous_one(changing: Server) -> None:
     body = orjson.dumps({"interactions": [{"user_id": "16", "item_id": "new item"}]})
     with changing.connect() as connection:
         connection.sendall(request("POST", "/v1/interactions", body, **JSON) + request("GET", "/v1/users/16"))
@@ -407,12 +407,12 @@ def test_users_are_listed_page_by_page_while_they_change(own_shop: Shop, tmp_pat
         assert set(found) >= {*USERS, "zz"} - {"5", "true"}
         for size in (1, 3, 1000):
             assert walk(server, size) == sorted({*USERS, "zz", "-before"} - {"5", "true"})
-        for number in range(20):  # whole pages of users that are gone
+        for number in range(20):  # whole pages of deleted users
             assert server.ask("DELETE", f"/v1/users/{number}").status == 200
         assert walk(server, 2) == sorted({*USERS, "zz", "-before"} - {"true"} - set(map(str, range(20))))
 
 
-def test_a_page_of_users_that_cannot_be_given_is_a_problem(changing: Server) -> None:
+def test_an_unavailable_page_of_users_is_a_problem(changing: Server) -> None:
     for query in ("page_size=-1", "page_size=x", "page_token=x", "after=3", "page_size=1&page_size=2"):
         answer = changing.ask("GET", f"/v1/users?{query}")
         assert answer.status == 422, query

@@ -1,4 +1,4 @@
-"""Where the service listens without a key, and where it does not."""
+"""Addresses that the service listens on without a key."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_only_addresses_of_this_machine_need_no_key(host: str, loopback: bool) -
         check_binding(host, keyed=False, insecure=True)
 
 
-def test_the_service_refuses_to_start_where_anybody_could_ask(shop: Shop, tmp_path: Path) -> None:
+def test_the_service_refuses_to_start_if_anybody_could_send_requests(shop: Shop, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service", str(shop.root), "--host", "0.0.0.0", "--port", "0"]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3], timeout=60)
     assert ended.returncode == 78

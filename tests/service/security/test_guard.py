@@ -1,4 +1,4 @@
-"""A server with keys: who may ask for what, and what becomes of a key that is wrong."""
+"""A server with keys: what each key allows, and wrong keys."""
 
 from collections.abc import Iterator
 from hashlib import sha256
@@ -32,14 +32,14 @@ def keyed(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
 
 
 def asks(server: Server, raw: bytes) -> Answer:
-    """A recommendation, with further header lines as they are given."""
+    """Request a recommendation with further raw header lines."""
     head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
     return server.send(head + raw + b"\r\n{}")
 
 
 @pytest.mark.parametrize("key", [READ, ADMIN])
 @pytest.mark.parametrize("header", ["Authorization: Bearer {}", "authorization:bearer   {} ", "X-API-Key: {}"])
-def test_a_known_key_opens_what_only_reads(keyed: Server, key: str, header: str) -> None:
+def test_a_known_key_allows_reading(keyed: Server, key: str, header: str) -> None:
     assert asks(keyed, header.format(key).encode() + b"\r\n").status == 200
 
 
@@ -76,7 +76,7 @@ def test_only_an_admin_key_changes_something(keyed: Server) -> None:
     ],
     ids=range(16),
 )
-def test_without_a_known_key_nothing_is_told(keyed: Server, raw: bytes) -> None:
+def test_without_a_known_key_nothing_is_revealed(keyed: Server, raw: bytes) -> None:
     answer = asks(keyed, raw)
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -102,7 +102,7 @@ def test_health_answers_without_a_key_and_nothing_else_does(keyed: Server) -> No
         assert keyed.ask("GET", path).status == 404
 
 
-def test_a_refused_request_leaves_the_connection_in_order(keyed: Server) -> None:
+def test_a_connection_works_after_a_refused_request(keyed: Server) -> None:
     good = request("POST", "/v1/recommend", b"{}", x_api_key=READ, **JSON)
     with keyed.connect() as connection:
         connection.sendall(request("POST", "/v1/recommend", b"x" * 500_000) + good)
@@ -118,7 +118,7 @@ def test_no_key_is_ever_logged(keyed: Server) -> None:
     assert not [key for key in (READ, ADMIN, "a-wrong-key") if key in log]
 
 
-def test_a_key_is_asked_for_before_the_body_is_looked_at(tmp_path: Path) -> None:
+def test_the_key_is_checked_before_the_body(tmp_path: Path) -> None:
     app = create_app(Settings(bundle=tmp_path), KeyRing.read(None, {"RECALL_READ_KEY": READ}))
     with TestClient(app) as client:
         assert client.post("/v1/recommend", content=b"no json").status_code == 401
@@ -131,10 +131,10 @@ def test_a_timeout_is_a_number_of_milliseconds(server: Server, value: str) -> No
     assert answer.status == 422
     assert "X-Request-Timeout-Ms" in answer.json["detail"]
     assert asks(server, b"X-Request-Timeout-Ms: 60000\r\nX-Request-Timeout-Ms: 60000\r\n").status == 422
-    assert server.ask("GET", "/v1/info", **{"x-request-timeout-ms": value}).status == 200  # it searches nothing
+    assert server.ask("GET", "/v1/info", **{"x-request-timeout-ms": value}).status == 200  # this path does not search
 
 
-def test_a_timeout_that_passed_before_the_search_is_said(server: Server) -> None:
+def test_a_timeout_that_passed_before_the_search_gets_504(server: Server) -> None:
     assert asks(server, b"X-Request-Timeout-Ms: 60000\r\n").status == 200
     with server.connect() as connection:
         head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
@@ -149,7 +149,7 @@ def test_a_timeout_that_passed_before_the_search_is_said(server: Server) -> None
     assert answer.json["type"] == "urn:fm-recall:problem:deadline-passed"
 
 
-def test_what_is_stored_of_users_takes_an_admin_key(keyed: Server) -> None:
+def test_stored_users_need_an_admin_key(keyed: Server) -> None:
     for path in ("/v1/users", "/v1/users/3", "/v1/users/recommendations"):
         assert keyed.ask("GET", path).status == 401
         assert keyed.ask("GET", path, x_api_key=READ).status == 403

@@ -1,4 +1,4 @@
-"""Headers that browsers heed, and the one that nobody trusts."""
+"""Security headers for browsers, and the untrusted Host header."""
 
 import re
 from base64 import b64encode
@@ -12,7 +12,7 @@ from tests.service.serving import Server
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/health/live"), ("GET", "/v1/info"), ("GET", "/nowhere"), ("PUT", "/v1/info")]
 )
-def test_answers_are_data_and_nothing_else(server: Server, method: str, path: str) -> None:
+def test_browsers_treat_answers_as_data_only(server: Server, method: str, path: str) -> None:
     headers = server.ask(method, path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
@@ -21,7 +21,7 @@ def test_answers_are_data_and_nothing_else(server: Server, method: str, path: st
     assert "server" not in headers
 
 
-def test_the_page_runs_its_own_scripts_only(server: Server) -> None:
+def test_the_page_runs_only_its_own_scripts(server: Server) -> None:
     page = server.ask("GET", "/docs")
     policy = page.headers["content-security-policy"]
     assert page.headers["x-content-type-options"] == "nosniff"
@@ -31,7 +31,7 @@ def test_the_page_runs_its_own_scripts_only(server: Server) -> None:
     assert b"onload=" not in page.body
 
 
-def test_the_host_header_leads_nowhere(server: Server) -> None:
+def test_the_host_header_does_not_change_addresses(server: Server) -> None:
     for path in (
         "/",
         "/page",

@@ -1,4 +1,4 @@
-"""Keys from files and from the environment, of which only hashes are kept."""
+"""Keys from files and the environment; only hashes are kept."""
 
 import secrets
 from hashlib import sha256
@@ -52,7 +52,7 @@ def test_of_a_key_given_twice_the_higher_role_counts() -> None:
         assert [key.role for key in ring.keys] == [Role.ADMIN]
 
 
-def test_a_key_that_is_no_text_is_a_key() -> None:
+def test_a_key_may_be_any_bytes() -> None:
     ring = KeyRing.read(None, {"RECALL_READ_KEY": b"sixteen bytes \xff\xfe!".decode(errors="surrogateescape")})
     assert ring.find(b"sixteen bytes \xff\xfe!") is not None
 
@@ -71,9 +71,7 @@ def test_a_key_that_is_no_text_is_a_key() -> None:
         (line("admin", ADMIN, "rate=nan"), "keys:1", "above 0"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_line_and_without_a_key(
-    tmp_path: Path, text: str, where: str, message: str
-) -> None:
+def test_errors_in_a_file_name_the_line_and_no_key(tmp_path: Path, text: str, where: str, message: str) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
         KeyRing.read(tmp_path / "keys", {})

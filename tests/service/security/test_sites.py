@@ -1,4 +1,4 @@
-"""A page of another site cannot change anything on a service that asks for no key."""
+"""A page of another site cannot change anything on a service without keys."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from tests.service.serving import Server, request, serving
         (None, b"http://localhost:8000", None, True),
     ],
 )
-def test_what_a_browser_says_decides(
+def test_headers_of_the_browser_decide(
     fetch_site: bytes | None, origin: bytes | None, host: bytes | None, expected: bool
 ) -> None:
     assert is_cross_site(fetch_site, origin, host) is expected
@@ -59,7 +59,7 @@ PAGES = [
         ("POST", "/v1/recommend"),
     ],
 )
-def test_a_strange_page_is_refused_before_anything_is_read(
+def test_a_foreign_page_is_refused_before_anything_is_read(
     server: Server, method: str, path: str, headers: dict[str, str]
 ) -> None:
     live = server.ask("GET", "/v1/models").json["live"]
@@ -69,7 +69,7 @@ def test_a_strange_page_is_refused_before_anything_is_read(
     assert server.ask("GET", "/v1/models").json["live"] == live
 
 
-def test_the_own_page_and_programs_are_answered(server: Server) -> None:
+def test_its_own_page_and_programs_are_answered(server: Server) -> None:
     own = {"origin": f"http://localhost:{server.port}", "sec_fetch_site": "same-origin"}
     assert server.post({"n": 1}, **own).status == 200
     assert server.post({"n": 1}).status == 200
@@ -77,7 +77,7 @@ def test_the_own_page_and_programs_are_answered(server: Server) -> None:
     assert server.ask("POST", f"/v1/models/{live}:activate").status == 200
 
 
-def test_a_strange_page_may_look_at_what_a_browser_keeps_from_it(server: Server) -> None:
+def test_a_foreign_page_may_send_get_since_browsers_hide_the_answer(server: Server) -> None:
     assert server.ask("GET", "/v1/info", **PAGES[0]).status == 200
     assert server.ask("GET", "/health/ready", **PAGES[0]).status == 200
 
@@ -89,7 +89,7 @@ def test_refusals_are_counted(server: Server) -> None:
     assert float(line.split()[1]) >= 1
 
 
-def test_a_key_is_what_a_strange_page_lacks(shop: Shop, tmp_path: Path) -> None:
+def test_requests_with_a_key_are_not_from_a_foreign_page(shop: Shop, tmp_path: Path) -> None:
     key = "a key that no page has"
     with serving(shop.root, tmp_path / "log", environment={"RECALL_ADMIN_KEY": key}) as server:
         server.wait()

@@ -16,14 +16,14 @@ def observed(pairs):
 
 
 def loss(phi, psi, pairs, a, b):
-    """The square loss of some items by its definition, without a regulariser."""
+    """Compute the square loss of some items by definition, without regularisation."""
     y = phi @ psi.T
     owners = np.repeat(np.arange(len(phi)), np.diff(pairs.indptr))
     return (pairs.weights * (1 - y[owners, pairs.indices]) ** 2).sum() + (a[:, None] * b * y**2).sum()
 
 
 @pytest.mark.parametrize("drop", [0.05, 0.5])
-def test_merged_ids_have_the_loss_of_every_item_once_more(drop):
+def test_merged_masked_ids_have_the_loss_of_all_items(drop):
     pairs = replace(random_pairs(1), items=one_hot(25))
     masked_items = MaskedItems(pairs.items, Roles.of(one_field("item", 25), pairs.items), drop, seed=3)
     (masked,) = masked_items.fixed(lambda one: len(one.rows) == 1)
@@ -33,7 +33,7 @@ def test_merged_ids_have_the_loss_of_every_item_once_more(drop):
     a, b = rng.random(40), rng.random(25).astype(np.float32)
     unmerged = drop * loss(phi, np.tile(newcomer, (25, 1)), observed(pairs), a, b)
     together = loss(phi, newcomer[None], masked.columns(observed(pairs), 25), a, masked.summed(b))
-    # the constants sum over the pairs of s_ci are the same, and so are the terms in y
+    # the sums of s_ci over the pairs are equal, and so are the terms in y
     assert together == pytest.approx(unmerged, rel=1e-5)
     assert masked.rows.indices.tolist() == [0]
 
