@@ -34,11 +34,9 @@ if TYPE_CHECKING:
     )
     from recall.serving.recommender import Recommender
     from recall.serving.request import Request
-    from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-    from recall.serving.rerank.fusion import Source
-    from recall.serving.rerank.mmr import Diversify
-    from recall.serving.rerank.pins import Pin
+    from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
     from recall.serving.rerank.quota import Dedupe, Quota
+    from recall.serving.rerank.rules import Diversify, Pin
     from recall.serving.response import (
         Absence,
         CatalogueItem,
@@ -123,10 +121,10 @@ _HOMES = {
     "recall.store.items.snapshot": ("Degraded",),
     "recall.serving.recommender": ("Recommender",),
     "recall.serving.request": ("Request",),
-    "recall.serving.rerank.channels": ("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel"),
-    "recall.serving.rerank.fusion": ("Source",),
-    "recall.serving.rerank.mmr": ("Diversify",),
-    "recall.serving.rerank.pins": ("Pin",),
+    "recall.serving.rerank.channels": (
+        *("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel", "Source"),
+    ),
+    "recall.serving.rerank.rules": ("Diversify", "Pin"),
     "recall.store.users.profiles": ("Interaction", "User"),
     "recall.serving.rerank.quota": ("Dedupe", "Quota"),
 }

@@ -12,10 +12,10 @@ from typing import Self
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
 from recall.bundle.manifest import Manifest
-from recall.bundle.memory import check_room
+from recall.bundle.memory import check_memory
 from recall.bundle.versions import live_name, resolve
 from recall.publish import golden
-from recall.store.users.base import LiveUsers
+from recall.store.users.changes import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.logs import without_paths
@@ -55,7 +55,7 @@ class Snapshot:
         Raises:
             RecallError: It cannot be served.
         """
-        check_room(folder, Manifest.read(folder))
+        check_memory(folder, Manifest.read(folder))
         recommender = Recommender.load(folder, root=root, pause=None, users=users)
         try:
             golden.check(recommender)

@@ -14,7 +14,8 @@ from typing_extensions import override
 from recall import Degraded, Recommendations, Recommender, Request, StoreError
 from recall.bundle.manifest import MANIFEST
 from recall.serving.query import needs_reranking
-from recall.store.items.catalog import Catalog, Receipt
+from recall.store.group_commit import Receipt
+from recall.store.items.catalog import Catalog
 from recall.store.users.registry import open_live_users
 from recall.store.users.sqlite import SqliteLiveUsers
 from service.bundles import Exchange, Snapshot

@@ -17,7 +17,7 @@ _OWN = Path("/proc/self/statm")
 _GROUPS = Path("/sys/fs/cgroup")  # as a container sees its own
 
 
-def check_room(folder: Path, manifest: Manifest) -> None:
+def check_memory(folder: Path, manifest: Manifest) -> None:
     """Check that the files of a bundle fit into the available memory.
 
     Args:

@@ -10,18 +10,15 @@ from typing import Annotated
 import typer
 
 from recall.cli import errors
-from recall.cli.bundle import export_bundle, show_bundle, verify_bundle
+from recall.cli.bundle import activate, export_bundle, roll_back, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
 from recall.cli.demo import demo
-from recall.cli.evaluate import evaluate
-from recall.cli.items import compact, delete_items, upsert_items
-from recall.cli.predict import predict
-from recall.cli.publish import backup, import_model, publish_version, rebuild
+from recall.cli.evaluate import evaluate, predict
+from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query
 from recall.cli.serve import new_key, serve
 from recall.cli.train import train
 from recall.cli.tune import tune, tune_index
-from recall.cli.versions import activate, roll_back, show_versions
 
 _ABOUT = "Recommendations by factorization machine: from tables to a running service."
 

@@ -1,8 +1,7 @@
-"""`recall bundle`: show, verify and export what was published."""
+"""`recall bundle`, `versions`, `activate`: what is published, and what is live."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,34 +9,23 @@ from recall.cli import output
 from recall.cli.tune import described
 
 if TYPE_CHECKING:
+    from recall.bundle.activation import Version
     from recall.bundle.manifest import Manifest
 
 ROUNDING = 1e-6
 """Folding losses below this are rounding of float32."""
 
 
-class Format(StrEnum):
-    """File format of exported vectors; see `recall.publish.vector_export`."""
-
-    PARQUET = "parquet"
-    NPY = "npy"
-    FAISS = "faiss"
-
-
 BundlePath = Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
+def show_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
     """Print the main facts of a bundle's manifest; --json prints all of it."""
     from recall.bundle.manifest import Manifest
     from recall.bundle.versions import resolve, versions
 
     folder = resolve(bundle)
     manifest = Manifest.read(folder)
-    if as_json:
-        output.show_json(manifest.model_dump(mode="json", by_alias=True))
-        return
     sizes, parity, index, away = manifest.sizes, manifest.parity, manifest.index, manifest.users_elsewhere
     lines: dict[str, object] = {
         "name": manifest.name,
@@ -58,10 +46,10 @@ def show_bundle(bundle: BundlePath, as_json: Json = False) -> None:
         lines["made from"] = manifest.parent
     if folder != bundle:
         lines["versions"] = ", ".join(version.name for version in versions(bundle))
-    output.show(lines)
+    output.result(as_json, manifest.model_dump(mode="json", by_alias=True), lines)
 
 
-def verify_bundle(bundle: BundlePath, as_json: Json = False) -> None:
+def verify_bundle(bundle: BundlePath, as_json: output.Json = False) -> None:
     """Verify a bundle: names, sizes, SHA-256, shapes, numbers, index, golden requests."""
     from recall.publish import golden
     from recall.serving.recommender import Recommender
@@ -83,13 +71,13 @@ def export_bundle(
     bundle: BundlePath,
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     format_: Annotated[
-        Format,
+        Literal["parquet", "npy", "faiss"],
         typer.Option(
             "--format", help="Parquet tables; NumPy arrays with ids as JSON; or a Faiss IndexFlatIP with ids as JSON."
         ),
-    ] = Format.PARQUET,
+    ] = "parquet",
     users: Annotated[bool, typer.Option("--users", help="Also write the vector of each known user, without context.")] = False,
-    as_json: Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Export item vectors and ids, live changes included, for other systems.
 
@@ -100,10 +88,7 @@ def export_bundle(
     from recall.publish.vector_export import export_vectors
 
     with output.stage("write the vectors"):
-        report = export_vectors(bundle, out, format_.value, users=users)
-    if as_json:
-        output.show_json({**report._asdict(), "folder": str(report.folder)})
-        return
+        report = export_vectors(bundle, out, format_, users=users)
     lines: dict[str, object] = {
         "written": report.folder,
         "files": ", ".join(report.files),
@@ -114,7 +99,7 @@ def export_bundle(
         lines["users"] = f"{report.users:,} vectors"
     if report.sequence:
         lines["changes up to"] = report.sequence
-    output.show(lines)
+    output.result(as_json, report, lines)
 
 
 def _model(manifest: "Manifest") -> str:
@@ -130,3 +115,80 @@ def _figures(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_figures(one)}" for name, one in value.items())
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
+Expect = Annotated[str | None, typer.Option(help="Fail unless this version is live.")]
+
+
+def show_versions(root: Root, as_json: output.Json = False) -> None:
+    """List the versions of a root, newest first, and mark the live one."""
+    from recall.bundle.activation import listed
+    from recall.errors import BundleError
+
+    found = listed(root)
+    if not found:
+        raise BundleError("there are no versions", where=str(root), hint="Give the folder that bundles are published to")
+    if as_json:
+        output.show_json([_plain(one) for one in found])
+        return
+    rows = [["live" if one.live else "", one.folder.name, *_row(one)] for one in found]
+    output.show_table(["", "version", "created", "model", "items", "MB", "made from"], rows)
+
+
+def activate(
+    root: Root,
+    version: Annotated[str, typer.Argument(help="Name of a version, such as 000003-4f2a90c1.")],
+    expect: Expect = None,
+    as_json: output.Json = False,
+) -> None:
+    """Make a version live, after verifying it. Running services pick it up."""
+    from recall.bundle.activation import find
+
+    _activate(root, find(root, version), expect, as_json)
+
+
+def roll_back(root: Root, expect: Expect = None, as_json: output.Json = False) -> None:
+    """Return to the version that was live before; repeat to go back further."""
+    from recall.bundle.activation import previous
+    from recall.bundle.versions import live_name
+
+    live = live_name(root)
+    _activate(root, previous(root), expect if expect is not None else live, as_json)
+
+
+def _activate(root: Path, folder: Path, expected: str | None, as_json: bool) -> None:
+    from recall.bundle.activation import activate
+    from recall.publish import golden
+    from recall.serving.recommender import Recommender
+
+    # verified as the service does; its lock keeps it from being pruned meanwhile
+    with output.stage("verify, ask golden requests"), Recommender.load(folder, root=root) as recommender:
+        golden.check(recommender)
+        before = activate(root, folder.name, expected)
+    output.result(
+        as_json, {"version": folder.name, "previous": before or None}, {"live": folder.name, "before": before or "none"}
+    )
+
+
+def _row(one: "Version") -> list[object]:
+    manifest = one.manifest
+    if manifest is None:
+        return [one.fault, "", "", "", ""]
+    parent = "" if manifest.parent is None else manifest.parent
+    return [manifest.created, manifest.model.kind, manifest.sizes.items, round(one.size / 1e6, 1), str(parent)]
+
+
+def _plain(one: "Version") -> dict[str, object]:
+    manifest = one.manifest
+    plain: dict[str, object] = {"version": one.folder.name, "live": one.live, "fault": one.fault or None}
+    if manifest is not None:
+        plain |= {
+            "created": manifest.created,
+            "parent": manifest.parent,
+            "kind": manifest.model.kind,
+            "items": manifest.sizes.items,
+            "users": manifest.sizes.users,
+            "bytes": one.size,
+        }
+    return plain

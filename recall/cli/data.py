@@ -19,8 +19,6 @@ def check_data(
 
     The exit code is 65 when the run could not be trained.
     """
-    from dataclasses import asdict
-
     from recall.config import load_config
     from recall.data.checks import check
 
@@ -28,7 +26,7 @@ def check_data(
     with output.stage("check the tables"):
         findings = check(loaded, data if data is not None else config.parent)
     if as_json:
-        output.show_json([asdict(finding) for finding in findings])
+        output.show_json(findings)
     else:
         for finding in findings:
             typer.echo(f"{finding.level:8} {finding.place + ': ' if finding.place else ''}{finding.message}")

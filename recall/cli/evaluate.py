@@ -1,31 +1,31 @@
-"""`recall evaluate`."""
+"""`recall evaluate` and `recall predict`: a bundle on the rows of tables."""
 
 import os
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from recall.cli import output
+from recall.errors import BundleError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import polars as pl
+
+    from recall.data.tables import Table
     from recall.evaluation.evaluate import EvaluationReport
-
-
-class Part(StrEnum):
-    """A held-out part of the interactions."""
-
-    VALID = "valid"
-    TEST = "test"
+    from recall.serving.recommender import Recommender
+    from recall.serving.response import Prediction
 
 
 def evaluate(
     config: Annotated[Path, typer.Argument(help="The TOML file of the run, for its data, split and evaluation.")],
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
-    part: Annotated[Part, typer.Option(help="The held-out part to evaluate on.")] = Part.TEST,
+    part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as evaluation.mask=none.")
     ] = None,
@@ -58,7 +58,7 @@ def evaluate(
             dataset = load_dataset(loaded, folder, types)
         others = [opened.enter_context(Recommender.load(one, threads=threads, users=None)) for one in against or ()]
         with output.stage("evaluate"):
-            split = TEST if part is Part.TEST else VALID
+            split = TEST if part == "test" else VALID
             for one in (recommender, *others):
                 refuse_trained_on(
                     dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
@@ -81,3 +81,163 @@ def _show(report: "EvaluationReport") -> None:
     console = Console()
     # in a pipe or file, as wide as the table needs
     (console if console.is_terminal else Console(width=120)).print(render(report))
+
+
+_AT_ONCE = 10_000  # pairs in one batch. Chosen, not tuned.
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    pairs: Annotated[
+        Path, typer.Option(help="One row for each pair of user and item, with features and context: .parquet or .csv.")
+    ],
+    out: Annotated[Path, typer.Option(help="The same rows with their predictions: .parquet or .csv.")],
+    scores: Annotated[bool, typer.Option("--scores", help="Write scores only, for a model of any objective.")] = False,
+) -> None:
+    """Predict the probability that each user takes each item, with a log-loss model.
+
+    Columns that a field reads override the stored features of the user where they hold a value; histories are the stored
+    ones. All other columns pass through. A pair without a user id (an empty cell) is scored as anonymous.
+
+    Example: recall predict bundles --pairs candidates.csv --out ranked.csv
+    """
+    import polars as pl
+
+    from recall.data.tables import read_table
+    from recall.publish.rebuild import trained_on
+    from recall.serving.recommender import Recommender
+
+    with Recommender.load(bundle) as recommender:
+        objective = recommender.bundle.manifest.objective
+        if objective != "logistic" and not scores:
+            raise BundleError(
+                "the scores of this model are not probabilities",
+                where=str(recommender.bundle.folder),
+                why=f"it was trained with objective {objective!r}" if objective else "it was not trained by log loss",
+                hint='Train with train.objective = "logistic", or ask for --scores',
+            )
+        nulls = trained_on(recommender.bundle.manifest).nulls
+        table = read_table(pairs, nulls)
+        rows = table.collect(table.columns)
+        _check_columns(table, rows, recommender)
+        _check_out(out, rows)
+        _check_users(table, pairs, recommender.bundle.encoder.schema.user_id, nulls)
+        asked = _asked(table, rows, recommender)
+        anonymous = asked[recommender.bundle.encoder.schema.user_id].null_count()
+        with output.stage(f"predict {len(rows):,} pairs"):
+            pieces = (asked[first : first + _AT_ONCE] for first in range(0, len(asked), _AT_ONCE))
+            predicted = [one for piece in pieces for one in _predict(recommender, piece)]
+        unknown = _unknown(recommender, asked)
+    columns = [pl.Series("score", [one.score for one in predicted], dtype=pl.Float64)]
+    if not scores:
+        columns.append(pl.Series("probability", [one.probability for one in predicted], dtype=pl.Float64))
+    written = (
+        read_table(pairs).collect(table.columns) if nulls else rows
+    )  # columns that pass through keep their nulls as written
+    _write(written.with_columns(columns), out)
+    said = {"anonymous": f"{anonymous:,} pairs without a user" if anonymous else "", "unknown": unknown}
+    output.show({"written": out, "pairs": f"{len(rows):,}", **{name: text for name, text in said.items() if text}})
+
+
+def _check_columns(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> None:
+    encoder = recommender.bundle.encoder
+    ids = (encoder.schema.user_id, encoder.schema.item_id)
+    for name in ids:
+        if name not in rows.columns:
+            raise DataError(
+                f"there is no column {name!r}", where=str(table.path), hint="Name the user and the item of each pair"
+            )
+    for name in ("score", "probability"):
+        if name in rows.columns:
+            raise DataError(f"there is a column {name!r} already", where=str(table.path), hint="Rename it")
+    read = {*ids, *encoder.users.columns, *encoder.contexts.columns}
+    strange = [name for name in rows.columns if name not in read]
+    if strange:
+        output.note(f"note: no field reads {', '.join(map(repr, strange))}")
+
+
+def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str]") -> None:
+    """Raise DataError where a user id is blank: white space, or empty text in quotes."""
+    import polars as pl
+
+    from recall.data.entities import refuse_absent
+    from recall.features.values import canonical_series
+
+    frame = table.frame
+    if pairs.suffix == ".csv":  # an empty cell is missing, empty text in quotes is not
+        frame = pl.scan_csv(pairs, infer_schema=False, null_values=list(nulls))
+    ids = canonical_series(frame.select(pl.col(user_id)).collect().to_series())
+    refuse_absent(
+        ids.fill_null("missing"), table.where(user_id), "Fill the ids in, or leave the cells of anonymous users empty"
+    )
+
+
+def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> "pl.DataFrame":
+    """Return ids as text, and the columns of user fields in the types of requests."""
+    import polars as pl
+
+    from recall.data.column_types import forms
+    from recall.data.entities import ids_of
+    from recall.features.values import as_requested, canonical_series, to_float
+
+    encoder = recommender.bundle.encoder
+    schema = encoder.schema
+    numeric = schema.number_columns("user")
+    read = dict.fromkeys(name for name in (*encoder.users.columns, *encoder.contexts.columns) if name in rows.columns)
+    read.pop(schema.user_id, None)
+    users, items = forms(schema, encoder.types)
+    given = [
+        to_float(rows[name], table.where(name)) if name in numeric else users.canonical(rows[name], table.where(name))
+        for name in read
+    ]
+    user_ids = users.canonical(canonical_series(rows[schema.user_id]), table.where(schema.user_id))
+    item_ids = ids_of(rows[schema.item_id], table.where(schema.item_id), items)
+    return as_requested(pl.DataFrame([user_ids, item_ids, *given]))
+
+
+def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
+    """Describe how many values of each column the model does not know."""
+    from recall.features.vocabulary import UNKNOWN
+
+    encoder, counts = recommender.bundle.encoder, {}
+    for name, field in encoder.columns.items():
+        column = field.column
+        if encoder.schema.fields[name].side != "user" or column not in asked.columns or field.vocabulary is None:
+            continue
+        rows = field.encode(asked)
+        unknown = int((rows.indices == UNKNOWN).sum())
+        if unknown:
+            counts[column] = f"{unknown:,} of {len(asked) - asked[column].null_count():,} values of {column!r}"
+    return ", ".join(counts.values())
+
+
+def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
+    """Return one prediction for each row; equal rows share one request."""
+    from recall.features.values import Distinct
+    from recall.serving.request import Request
+
+    encoder = recommender.bundle.encoder
+    user_id, item_id = encoder.schema.user_id, encoder.schema.item_id
+    users = asked.drop(item_id)
+    distinct = Distinct.of(users)
+    requests = []
+    for values in users[distinct.first].iter_rows(named=True):
+        user = values.pop(user_id)
+        given = {name: value for name, value in values.items() if value is not None}
+        context = {name: given.pop(name) for name in encoder.context_columns if name in given}
+        requests.append(Request(user_id=user, features=given, context=context, exclude_seen=False))
+    return recommender.predict([(requests[code], item) for code, item in zip(distinct.codes, asked[item_id], strict=True)])
+
+
+def _check_out(out: Path, rows: "pl.DataFrame") -> None:
+    import polars as pl
+
+    if out.suffix not in (".parquet", ".csv"):
+        raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
+    if out.suffix == ".csv" and any(isinstance(dtype, pl.List) for dtype in rows.dtypes):
+        raise DataError("a CSV file holds no lists", where=str(out), hint="Write .parquet")
+
+
+def _write(rows: "pl.DataFrame", out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (rows.write_parquet if out.suffix == ".parquet" else rows.write_csv)(out)

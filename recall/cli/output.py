@@ -4,8 +4,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def note(text: str = "") -> None:
@@ -24,7 +27,24 @@ def show_json(value: object) -> None:
     """Print a result as JSON."""
     import orjson
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=str).decode())
+    def plain(one: Any) -> object:
+        return one._asdict() if hasattr(one, "_asdict") else str(one)
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY, default=plain).decode())
+
+
+def result(as_json: bool, plain: object, shown: Mapping[str, object]) -> None:
+    """Print a result for other programs, or for people.
+
+    Args:
+        as_json: for other programs.
+        plain: what becomes JSON; named tuples and dataclasses become objects.
+        shown: named results for people, one a line.
+    """
+    if as_json:
+        show_json(plain)
+    else:
+        show(shown)
 
 
 def show_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

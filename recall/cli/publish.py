@@ -1,8 +1,7 @@
-"""`recall import`, `rebuild`, `publish`, `backup`: versions not trained here."""
+"""Commands that change a root without training, such as `recall rebuild`."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,20 +9,14 @@ from recall.cli import output
 
 if TYPE_CHECKING:
     from recall.publish.importers.importer import ImportReport
-
-
-class Kind(StrEnum):
-    """Program or format that the model comes from."""
-
-    LIBFM = "libfm"
-    LIBFFM = "libffm"
-    XLEARN = "xlearn"
-    LIGHTFM = "lightfm"
-    ARRAYS = "arrays"
+    from recall.store.group_commit import Receipt
 
 
 def import_model(
-    kind: Annotated[Kind, typer.Argument(help="Program that wrote the model; 'arrays' are those of fastFM and myFM.")],
+    kind: Annotated[
+        Literal["libfm", "libffm", "xlearn", "lightfm", "arrays"],
+        typer.Argument(help="Program that wrote the model; 'arrays' are those of fastFM and myFM."),
+    ],
     file: Annotated[Path, typer.Argument(help="The model: text of libFM, libffm or xLearn; .npz of LightFM and arrays.")],
     mapping: Annotated[Path | None, typer.Option(help="Table with one row a feature: feature, side, field, value.")] = None,
     items: Annotated[Path | None, typer.Option(help="All items: .parquet or .csv.")] = None,
@@ -33,7 +26,7 @@ def import_model(
     user_id: Annotated[str, typer.Option(help="Column with a user's id.")] = "user_id",
     item_id: Annotated[str, typer.Option(help="Column with an item's id.")] = "item_id",
     no_norm: Annotated[bool, typer.Option("--no-norm", help="xLearn was run with --no-norm.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Publish a model of another program, verified against its score definition.
 
@@ -42,13 +35,10 @@ def import_model(
     from recall.publish.importers.importer import run_import
 
     with output.stage("read, encode, verify, index, publish"):
-        report = run_import(kind.value, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
+        report = run_import(kind, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
     for line in report.standing.lines():
         output.note(line)
-    if as_json:
-        output.show_json(_result(report))
-    else:
-        output.show(_lines(report))
+    output.result(as_json, _result(report), _lines(report))
 
 
 def _result(report: "ImportReport") -> dict[str, object]:
@@ -92,7 +82,7 @@ def rebuild(
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Publish although no item of BUNDLE is in the table.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Publish a trained model with a new catalogue, without training.
 
@@ -109,33 +99,27 @@ def rebuild(
         output.note(line)
     for warning in report.warnings:
         output.note(f"warning: {warning}")
-    if as_json:
-        output.show_json(
-            {
-                "folder": str(report.folder),
-                "version": report.manifest.version,
-                "added": list(report.added),
-                "removed": list(report.removed),
-                "changed": list(report.changed),
-                "kept": report.kept,
-                "users": report.users,
-                "overlap": report.overlap,
-                "live_changes": report.standing.counts(),
-                "warnings": list(report.warnings),
-            }
-        )
-        return
-    output.show(
+    output.result(
+        as_json,
+        {
+            "folder": str(report.folder),
+            "version": report.manifest.version,
+            "added": list(report.added),
+            "removed": list(report.removed),
+            "changed": list(report.changed),
+            "kept": report.kept,
+            "users": report.users,
+            "overlap": report.overlap,
+            "live_changes": report.standing.counts(),
+            "warnings": list(report.warnings),
+        },
         {
             "published": report.folder,
             "items": f"{len(report.added):,} added, {len(report.removed):,} removed, {len(report.changed):,} changed, "
             f"{report.kept:,} as before",
             "overlap": f"{report.overlap:.1%} of the lists of {report.users:,} users are as before",
-        }
+        },
     )
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def publish_version(
@@ -150,7 +134,7 @@ def publish_version(
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Publish although ROOT serves a version of another data set.")
     ] = False,
-    as_json: Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Verify and publish a version built elsewhere, below the live changes of ROOT."""
     from recall.publish.adopt import adopt
@@ -161,46 +145,109 @@ def publish_version(
         output.note(f"warning: {adopted.unmatched}")
     for line in adopted.standing.lines():
         output.note(line)
-    if as_json:
-        output.show_json(
-            {
-                "folder": str(adopted.folder),
-                "version": adopted.manifest.version,
-                "source": adopted.source,
-                "live_changes": adopted.standing.counts(),
-            }
-        )
-    else:
-        output.show({"published": adopted.folder, "from": adopted.source, "items": f"{adopted.manifest.sizes.items:,}"})
+    output.result(
+        as_json,
+        {
+            "folder": str(adopted.folder),
+            "version": adopted.manifest.version,
+            "source": adopted.source,
+            "live_changes": adopted.standing.counts(),
+        },
+        {"published": adopted.folder, "from": adopted.source, "items": f"{adopted.manifest.sizes.items:,}"},
+    )
 
 
 def backup(
     root: Annotated[Path, typer.Argument(help="The folder of published bundles; may be in use.")],
     to: Annotated[Path, typer.Argument(help="A folder that does not exist yet; can be served as it is.")],
-    as_json: Json = False,
+    as_json: output.Json = False,
 ) -> None:
     """Copy a root with its live changes and users at one point in time; verify it."""
     from recall.publish.backup import backup as copy
 
     with output.stage("copy, verify"):
         report = copy(root, to)
-    if as_json:
-        output.show_json(
-            {
-                "folder": str(report.folder),
-                "live": report.live,
-                "versions": report.versions,
-                "linked": report.linked,
-                "changes": report.changes,
-                "users": report.users,
-            }
-        )
-    else:
-        output.show(
-            {
-                "copied to": report.folder,
-                "live": report.live,
-                "versions": f"{report.versions:,}, {report.linked:,} of their files linked",
-                "changes up to": f"{report.changes:,} of items, {report.users:,} of users",
-            }
-        )
+    output.result(
+        as_json,
+        report,
+        {
+            "copied to": report.folder,
+            "live": report.live,
+            "versions": f"{report.versions:,}, {report.linked:,} of their files linked",
+            "changes up to": f"{report.changes:,} of items, {report.users:,} of users",
+        },
+    )
+
+
+Root = Annotated[Path, typer.Argument(help="The folder of published bundles.")]
+Key = Annotated[str | None, typer.Option(help="Idempotency key: the same change under the same key is applied once.")]
+
+
+def upsert_items(
+    root: Root,
+    table: Annotated[Path, typer.Argument(help="Complete items: .parquet or .csv with the id column and any features.")],
+    key: Key = None,
+    as_json: output.Json = False,
+) -> None:
+    """Insert or replace items in the live catalogue, without training."""
+    from recall.data.entities import listed
+    from recall.data.tables import read_items
+    from recall.features.values import as_requested
+    from recall.publish.rebuild import trained_on
+    from recall.serving.recommender import Recommender
+
+    with Recommender.load(root, verify=False) as recommender:
+        column = recommender.bundle.encoder.schema.item_id
+        read = read_items(trained_on(recommender.bundle.manifest), table)
+        items = as_requested(listed(read, column, tuple(name for name in read.columns if name != column), set()))
+        receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
+        _show(receipt, {"added": len(items) - receipt.known, "replaced": receipt.known}, as_json)
+
+
+def delete_items(
+    root: Root,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of items.")],
+    key: Key = None,
+    as_json: output.Json = False,
+) -> None:
+    """Delete items from the live catalogue."""
+    from recall.features.canonical import TEXT, canonical_text
+    from recall.serving.recommender import Recommender
+
+    with Recommender.load(root, verify=False) as recommender:
+        receipt = recommender.items.delete(ids, key)
+        encoder = recommender.bundle.encoder
+        type_ = encoder.types.items.get(encoder.schema.item_id, TEXT)
+        unknown = len({canonical_text(one, type_) for one in ids}) - receipt.known
+        _show(receipt, {"deleted": receipt.known, "not there": unknown}, as_json)
+
+
+def compact(root: Root, as_json: output.Json = False) -> None:
+    """Publish the current items as a new version, which folds in the live changes."""
+    from recall.publish.compact import compact as publish_changes
+
+    with output.stage("encode, index, compare, publish"):
+        report = publish_changes(root)
+    if report is None:
+        if as_json:
+            output.show_json({"folder": None})
+        else:
+            typer.echo("nothing has changed since the live version")
+        return
+    counts = {"added": len(report.added), "removed": len(report.removed), "changed": len(report.changed), "kept": report.kept}
+    output.result(
+        as_json,
+        {"folder": str(report.folder), "version": report.manifest.version, "folded": report.manifest.folded, **counts},
+        {
+            "published": report.folder,
+            "items": ", ".join(f"{count:,} {name}" for name, count in counts.items()),
+            "changes up to": report.manifest.folded,
+        },
+    )
+
+
+def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
+    for warning in receipt.warnings:
+        output.note(f"warning: {warning}")
+    plain = {"sequence": receipt.sequence, **counts, **({"warnings": receipt.warnings} if receipt.warnings else {})}
+    output.result(as_json, plain, {name: f"{count:,}" for name, count in counts.items()} | {"sequence": str(receipt.sequence)})

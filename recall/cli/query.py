@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +95,7 @@ def query(
             return
         answer = recommender.recommend(asked)
         if as_json:
-            output.show_json(_plain(answer))
+            output.show_json({**asdict(answer), "items": answer.items})
         else:
             _show(recommender, answer)
 
@@ -162,15 +163,6 @@ def _parsed(raw: bytes, where: str) -> dict[str, Any]:
     return values
 
 
-def _plain(answer: "Recommendations") -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(answer) | {
-        "items": [item._asdict() for item in answer.items],
-        "degraded": [one._asdict() for one in answer.degraded],
-    }
-
-
 def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     import polars as pl
 
@@ -197,11 +189,8 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
 
 
 def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
-    from dataclasses import asdict
-
     if as_json:
-        parts = [one._asdict() for one in explanation.contributions]
-        output.show_json(asdict(explanation) | {"contributions": parts})
+        output.show_json(explanation)
         return
     rows = [[one.user_field or "", " x ".join(one.item_fields), one.value] for one in explanation.contributions]
     output.show_table(["user field", "item field", "part"], [*rows, ["", "score", explanation.score]])
@@ -209,12 +198,8 @@ def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
 
 
 def _show_absence(absence: "Absence", as_json: bool) -> None:
-    from dataclasses import asdict
-
     if as_json:
-        parts = {name: [one._asdict() for one in getattr(absence, name)] for name in ("reasons", "contributions", "degraded")}
-        last = None if absence.last is None else absence.last._asdict()
-        output.show_json(asdict(absence) | parts | {"last": last})
+        output.show_json(absence)
         return
     output.show_table(["kept out by", "where", "because"], [list(one) for one in absence.reasons])
     place = "is not listed" if absence.listed is None else f"is listed in place {absence.listed}"

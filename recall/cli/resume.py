@@ -229,7 +229,7 @@ def grow(
     root: Path,
     resume: bool = False,
     compare: bool = False,
-    remember: float = 1.0,
+    old_weight: float = 1.0,
     *,
     restart: bool = False,
 ) -> Run:
@@ -243,7 +243,7 @@ def grow(
         root: where to publish.
         resume: continue from the checkpoint of the same run, which was interrupted.
         compare: also train from scratch on the same data, and report the difference.
-        remember: without `old`, the weight of an old observation relative to a new one.
+        old_weight: without `old`, the weight of an old observation relative to a new one.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
 
     Raises:
@@ -252,7 +252,7 @@ def grow(
     """
     with keeping() as kept:
         with output.stage("open the bundle, load the tables"):
-            ground = prepare_warm_start(config, source, new, old, root, remember)
+            ground = prepare_warm_start(config, source, new, old, root, old_weight)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
             output.note(f"warning: {ground.overlap}")

@@ -5,11 +5,10 @@ import re
 import secrets
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,17 +65,10 @@ _NAME = re.compile(r"[A-Za-z0-9._ -]*")
 _BYTES = 32  # 256 bits cannot be guessed
 
 
-class Role(StrEnum):
-    """Permissions of a key."""
-
-    READ = "read"
-    ADMIN = "admin"
-
-
 def new_key(
-    role: Annotated[Role, typer.Option(help="read: queries only; admin: changes as well.")] = Role.READ,
+    role: Annotated[Literal["read", "admin"], typer.Option(help="read: queries only; admin: changes as well.")] = "read",
     name: Annotated[str, typer.Option(help="Name of the key in the file of hashes.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Generate an API key, and print it with the line of its hash. Nothing is stored.
 
@@ -87,7 +79,5 @@ def new_key(
         raise typer.BadParameter("a name must consist of letters, digits, spaces and . _ -", param_hint="--name")
     key = f"{role}-{secrets.token_urlsafe(_BYTES)}"
     line = " ".join([role, f"sha256:{sha256(key.encode()).hexdigest()}", *name.split()])
-    if as_json:
-        output.show_json({"key": key, "line": line})
-    else:
-        output.show({"key": key, "line": line})
+    made = {"key": key, "line": line}
+    output.result(as_json, made, made)

@@ -34,8 +34,11 @@ def train(
     compare_full: Annotated[
         bool, typer.Option("--compare-full", help="With --resume: also train from scratch, and report the difference.")
     ] = False,
-    remember: Annotated[
-        float, typer.Option(min=0.0, help="With --resume and no --data: weight of an old observation relative to a new one.")
+    old_weight: Annotated[
+        float,
+        typer.Option(
+            "--remember", min=0.0, help="With --resume and no --data: weight of an old observation relative to a new one."
+        ),
     ] = 1.0,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue an interrupted run of the same settings.")] = False,
     as_of: Annotated[
@@ -45,7 +48,7 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
 
@@ -67,17 +70,14 @@ def train(
     if resume is not None and new is not None:
         from recall.cli.resume import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full, remember, restart=restart)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
     else:
         from recall.cli.resume import run
 
         finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():
         output.note(line)
-    if as_json:
-        output.show_json(_result(finished))
-    else:
-        output.show(dict(_lines(finished)))
+    output.result(as_json, _result(finished), dict(_lines(finished)))
 
 
 def _result(finished: "Run") -> dict[str, object]:

@@ -31,7 +31,7 @@ def tune(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting during the search.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Search for better settings on a part of the training data.
 
@@ -59,18 +59,17 @@ def tune(
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes, settings or ())
-    if as_json:
-        output.show_json({"file": str(target), **{name: getattr(found, name) for name in found.__slots__}})
-        return
     unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
     before = "failed" if found.configured is None else f"{found.configured:.4f}"
-    output.show(
+    output.result(
+        as_json,
+        {"file": str(target), **{name: getattr(found, name) for name in found.__slots__}},
         {
             "written": target,
             "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
             "configured": f"{before}",
             "to continue": f"run the same command again; trials are kept in {journal}",
-        }
+        },
     )
 
 
@@ -114,7 +113,7 @@ def tune_index(
     seconds: Annotated[float | None, typer.Option(help="Start no further candidate after this time.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the choice, and publish nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: output.Json = False,
 ) -> None:
     """Publish a bundle with the fastest index that provably reaches the target."""
     from recall.publish.reindex import reindex

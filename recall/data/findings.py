@@ -174,6 +174,12 @@ def written_lists(texts: pl.Series) -> int:
     return int(texts.str.contains(_LIST).sum())
 
 
+def decimal_commas(texts: pl.Series) -> bool:
+    """Return whether texts are numbers with a decimal comma, such as "1.234,5"."""
+    number = texts.str.strip_chars(BLANKS).str.contains(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$")
+    return bool(number.all()) and bool(texts.str.contains(",", literal=True).any())
+
+
 def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS) -> str:
     """Return the most probable separator of the texts; empty when none fits.
 

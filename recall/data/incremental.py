@@ -22,6 +22,8 @@ from recall.errors import DataError, did_you_mean
 from recall.features.canonical import CanonicalTypes, canonical_column
 from recall.features.values import Distinct
 
+_FEW, _ENOUGH = 0.05, 10  # share of known items among those of new interactions; fewer items say nothing
+
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
     """Load old and new interactions as one data set.
@@ -51,7 +53,7 @@ class Additions:
         known: number of old interactions, which come first.
         given: number of new interactions in their file.
         repeated: how many of these equal an old one and are dropped.
-        timed: whether the times were compared; without a time column, all other columns were.
+        note: what to say of them, or of new interactions with items of which next to none is known; else empty.
         before: the old tables.
         after: the new tables.
     """
@@ -60,7 +62,7 @@ class Additions:
     known: int
     given: int
     repeated: int
-    timed: bool
+    note: str
     before: Tables
     after: Tables
 
@@ -77,15 +79,6 @@ class Additions:
         """
         with self.located(config.data):
             return dataset_of(config, self.tables, self.known, types)
-
-    @property
-    def note(self) -> str:
-        """Message about new interactions that equal old ones; empty if there are none."""
-        if not self.repeated:
-            return ""
-        what = "user, item and time" if self.timed else "every column"
-        counted = f"{self.repeated:,} of {self.given:,} new interactions equal old ones in {what}"
-        return f"{counted}: they are left out, so that none counts twice"
 
     @contextmanager
     def located(self, data: DataConfig) -> Iterator[None]:
@@ -122,12 +115,12 @@ def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
     before = _kept(data, read_tables(data, old))
     after = _read(data, new, before.users, before.items)
     known = before.interactions.frame.select(pl.len()).collect().item()
-    added, given, repeated = _without_repeated(data, before.interactions, after.interactions, known)
+    added, given, repeated, note = _without_repeated(data, before.interactions, after.interactions, known)
     tables = replace(_joined(data, after, before.users, before.items), interactions=followed(before.interactions, added))
-    return Additions(described(data, tables), known, given, repeated, data.time is not None, before, after)
+    return Additions(described(data, tables), known, given, repeated, note, before, after)
 
 
-def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, int, int]:
+def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, int, int, str]:
     """Drop new interactions that the old table has too.
 
     Interactions are equal that have one user, item and time, and the same label or event where there are such columns.
@@ -135,7 +128,7 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     old table has it.
 
     Returns:
-        The new interactions that are left, how many there were, and how many were dropped.
+        The new interactions that are left, how many there were, how many were dropped, and what to say of it.
     """
     both = followed(older, newer)
     facts = [data.label, data.events.column if data.events is not None else None]
@@ -162,29 +155,34 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     fresh = codes[known:]
     again = pl.Series(fresh).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy() < had[fresh]
     if not again.any():
-        return newer, len(fresh), 0
+        items = columns[keys.index(data.item_id)]
+        return newer, len(fresh), 0, unknown_items_note(items[known:], items[:known], "old interactions")
     frame = newer.frame.collect().filter(pl.Series(~again)).lazy()
-    return replace(newer, frame=frame), len(fresh), int(again.sum())
+    repeated, what = int(again.sum()), "every column" if data.time is None else "user, item and time"
+    counted = f"{repeated:,} of {len(fresh):,} new interactions equal old ones in {what}"
+    return replace(newer, frame=frame), len(fresh), repeated, f"{counted}: they are left out, so that none counts twice"
 
 
-def load_additions_alone(config: RunConfig, new: Path, users: Table, items: Table) -> Dataset:
-    """Load new interactions over all users and items, without the old interactions.
+def unknown_items_note(items: pl.Series, known: pl.Series, place: str) -> str:
+    """Warn when new interactions are with unknown items, perhaps of other data.
 
     Args:
-        config: names the tables and columns.
-        new: as in `load_additions`.
-        users: as they were known before.
-        items: as they were known before.
-
-    Raises:
-        DataError: As `load_additions`.
-        ConfigError: As `load_additions`.
+        items: of the new interactions.
+        known: items that were known before.
+        place: where they were, such as "old interactions".
     """
-    return dataset_of(config, addition_tables_alone(config.data, new, users, items))
+    distinct = items.unique()
+    shared = int(distinct.is_in(known.unique().implode()).sum())
+    if len(distinct) < _ENOUGH or shared >= _FEW * len(distinct):
+        return ""
+    return (
+        f"{shared:,} of the {len(distinct):,} items of the new interactions are in the {place}: are they those of another data "
+        "set, or written in another way?"
+    )
 
 
 def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
-    """Return the tables that `load_additions_alone` reads.
+    """Return new interactions over all users and items, without the old ones.
 
     Args:
         data: names the tables and columns.
@@ -236,12 +234,10 @@ class Record(Protocol):
     @property
     def history(self) -> Sequence[str]:
         """Items of the latest interactions, most recent first."""
-        ...
 
     @property
     def seen(self) -> Sequence[str]:
         """Every different item interacted with, most recent first."""
-        ...
 
 
 def with_remembered(dataset: Dataset, users: Iterable[tuple[str, Record]]) -> Dataset:

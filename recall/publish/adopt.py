@@ -159,11 +159,11 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
         unmatched = "" if other_data else _matched(bundle, root)
         standing = stand(root, bundle.item_ids.values.to_list(), as_of)
         names = (bundle.encoder.user_fields.names, bundle.encoder.item_fields.names)
-        base, config = standing.base, with_through(bundle.manifest.config, standing.base.folded)
+        base, config = standing.base, with_through(bundle.manifest.config, standing.base.compacted_through)
         with BundleWriter.open(root) as writer:
             for name in bundle.manifest.files:
                 writer.copy(folder / name)
-            bundle.manifest.adopted(base.folded, base.log, config, names).write(writer.folder)
+            bundle.manifest.adopted(base.compacted_through, base.log, config, names).write(writer.folder)
             published, manifest = writer.publish(lambda copy: _open(copy, root), keep=kept(bundle.manifest))
     return Adopted(published, manifest, folder.name, standing, unmatched)
 

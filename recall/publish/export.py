@@ -35,7 +35,6 @@ from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
 from recall.store.users.bundle_users import SqliteUsers
-from recall.store.users.record import UserStore
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
@@ -116,7 +115,7 @@ def export(
                 config.seed,
                 config.model_dump(mode="json", by_alias=True),
                 dict(metrics or {}),
-                standing.base.folded,
+                standing.base.compacted_through,
                 standing.base.log,
             )
             writer.write_manifest(origin, len(dataset.users), parity, index, fold)
@@ -188,7 +187,7 @@ def _parity(
     return writer.check_parity("model", served, items, scores, config.export.tolerance), fold
 
 
-def _requests(encoder: FeatureEncoder, dataset: Dataset, users: UserStore, positions: Int64) -> list[SparseRows]:
+def _requests(encoder: FeatureEncoder, dataset: Dataset, users: SqliteUsers, positions: Int64) -> list[SparseRows]:
     """Encode the requests of some interactions as the server does."""
     events = dataset.events[positions]
     ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()

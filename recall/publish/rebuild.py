@@ -35,7 +35,8 @@ from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.binding import THROUGH, Standing, stand
-from recall.store.users.record import UserStore
+from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.profiles import UserProfiles
 
 SAMPLE = 200
 """Stored users whose lists before and after are compared."""
@@ -211,8 +212,8 @@ def _assemble(
     base = standing.base
     origin = replace(
         Provenance.carried(before),
-        config=before.config if deletions is not None else with_through(before.config, base.folded),
-        folded=base.folded,
+        config=before.config if deletions is not None else with_through(before.config, base.compacted_through),
+        folded=base.compacted_through,
         log=base.log,
     )
     parity = _parity(old.bundle, writer, users, rows)
@@ -264,7 +265,7 @@ def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
     return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
-def user_rows(encoder: FeatureEncoder, store: UserStore, count: int, seed: int) -> SparseRows:
+def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, count: int, seed: int) -> SparseRows:
     """Encode stored users as requests without context.
 
     Args:

@@ -29,7 +29,7 @@ from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
-from recall.store.users.base import LiveUsers
+from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal, NamedTuple
 
-from recall.serving.rerank.fusion import Source
+from recall.serving.rerank.channels import Source
 from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.items.snapshot import Degraded as Degraded
 

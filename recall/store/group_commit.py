@@ -8,13 +8,40 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from recall.errors import RecallError, RequestError
 from recall.store.high_water_mark import Mark
 from recall.store.sqlite import DurableFile, FileKind, transaction
 
 Found = TypeVar("Found")
+
+
+class _Receipt(NamedTuple):
+    sequence: int
+    known: int
+
+
+class Receipt(_Receipt):
+    """What became of a batch of changes, which is stored.
+
+    A tuple of `sequence` and `known`, with the others as attributes.
+
+    Attributes:
+        sequence: of its last change; answers of this sequence or a later one have seen it.
+        known: how many of its items or users were known before.
+        token: names the change among those of all logs of items; an answer that is asked for with it has seen the change.
+        warnings: what the model can make little of in these items or users, in sentences.
+    """
+
+    token: str
+    warnings: tuple[str, ...]
+
+    def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
+        """Make a tuple of two members, with `token` and `warnings` as attributes."""
+        made = super().__new__(cls, sequence, known)
+        made.token, made.warnings = token, warnings
+        return made
 
 
 @dataclass(eq=False, kw_only=True)

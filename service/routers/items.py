@@ -8,7 +8,8 @@ from fastapi.responses import Response
 
 from recall import Recommender, RequestError, Similar
 from recall import Request as Asked
-from recall.store.items.catalog import Catalog, Receipt
+from recall.store.group_commit import Receipt
+from recall.store.items.catalog import Catalog
 from service.dependencies import (
     BODY,
     CHANGE,

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 
 from recall import Recommender, StoreDownError, User
+from recall.store.group_commit import Receipt
 from recall.store.users import profiles
-from recall.store.users.profiles import UserReceipt
 from service.dependencies import (
     ADMIN,
     BODY,
@@ -132,7 +132,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     return await live_of(request).change_users(take)
 
 
-def _changed(request: Request, receipt: UserReceipt) -> UsersChanged:
+def _changed(request: Request, receipt: Receipt) -> UsersChanged:
     return UsersChanged(
         change=receipt.sequence,
         known=receipt.known,

@@ -1,4 +1,4 @@
-"""A bundle that does not fit is refused before it is read."""
+"""A bundle that does not fit in memory is refused before it is read."""
 
 import resource
 import subprocess
@@ -20,12 +20,12 @@ def larger(manifest: Manifest, size: int) -> Manifest:
 def test_a_bundle_must_fit_in_memory(published: Path) -> None:
     folder = resolve(published)
     manifest = Manifest.read(folder)
-    memory.check_room(folder, manifest)
+    memory.check_memory(folder, manifest)
     there = memory.available()
     assert there is not None
     assert there > 0
     with pytest.raises(BundleError, match=r"needs [\d,]+ bytes of memory, and [\d,]+ are available"):
-        memory.check_room(folder, larger(manifest, 10 * there + (1 << 40)))
+        memory.check_memory(folder, larger(manifest, 10 * there + (1 << 40)))
 
 
 def test_the_process_limit_applies() -> None:
@@ -58,4 +58,4 @@ def test_without_a_known_limit_nothing_is_refused(tmp_path: Path, published: Pat
     monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
     assert memory.available() is None
     folder = resolve(published)
-    memory.check_room(folder, larger(Manifest.read(folder), 1 << 60))
+    memory.check_memory(folder, larger(Manifest.read(folder), 1 << 60))

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from recall.bundle.versions import resolve
-from recall.cli.bundle import Format
 from recall.publish.vector_export import FORMATS
 
 SERVE = "import sys; from recall.cli import main; sys.argv = ['recall', 'serve', sys.argv[1]]; main()"
@@ -58,14 +57,15 @@ def test_a_folder_without_a_bundle_is_named(run, tmp_path: Path) -> None:
         ended = run("bundle", command, tmp_path)
         assert ended.code == 65
         assert str(tmp_path) in ended.err
-    # of its own, since the command replaces the process
+    # separate, because the command replaces the process
     served = subprocess.run([sys.executable, "-c", SERVE, str(tmp_path)], capture_output=True, text=True, check=False)
     assert served.returncode == 65
     assert str(tmp_path) in served.stderr
 
 
 def test_export_lists_the_available_formats(run, published: Path, tmp_path: Path) -> None:
-    assert [one.value for one in Format] == list(FORMATS)
+    assert [run("bundle", "export", published, "--out", tmp_path / one, "--format", one).code for one in FORMATS] == [0, 0, 0]
+    assert run("bundle", "export", published, "--out", tmp_path / "csv", "--format", "csv").code == 2
     ended = run("bundle", "export", published, "--out", tmp_path / "out", "--format", "npy", "--users")
     assert ended.code == 0, ended.err
     assert "15 vectors of 5 numbers" in ended.out

@@ -116,6 +116,16 @@ def test_a_different_event_at_the_same_time_is_not_a_duplicate(tmp_path: Path) -
     assert addition_tables(plain(time="t", events=events).data, new, old).repeated == 1
 
 
+def test_new_interactions_of_other_items_are_asked_about(tmp_path: Path) -> None:
+    old = "user_id,item_id,t\n" + "".join(f"a,{item},{item}\n" for item in range(30))
+    for name, first, asked in (("other", 100, True), ("later", 20, False)):
+        (tmp_path / name).mkdir()
+        new, before = folders(tmp_path / name, old, "user_id,item_id,t\n" + "".join(f"b,{first + n},9\n" for n in range(20)))
+        note = addition_tables(plain(time="t").data, new, before).note
+        assert note.startswith("0 of the 20 items of the new interactions are in the old interactions: ") is asked
+        assert bool(note) is asked
+
+
 def test_without_a_time_every_column_is_compared(tmp_path: Path) -> None:
     new, old = folders(tmp_path, "user_id,item_id,place\na,x,home\n", "user_id,item_id,place\na,x,work\na,x,home\n")
     additions = addition_tables(plain().data, new, old)

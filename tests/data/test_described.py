@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
-from recall.data.dataset import load_dataset
-from recall.data.incremental import load_additions, load_additions_alone
+from recall.data.dataset import dataset_of, load_dataset
+from recall.data.incremental import addition_tables_alone, load_additions
 from recall.data.joined import agreement
 from recall.data.tables import read_table
 from recall.errors import ConfigError, DataError
@@ -93,7 +93,7 @@ def test_without_the_old_interactions_their_descriptions_are_kept(tmp_path: Path
     before.items.write_parquet(tmp_path / "items.parquet")
     before.users.write_parquet(tmp_path / "users.parquet")
     users, items = (read_table(tmp_path / f"{name}.parquet") for name in ("users", "items"))
-    dataset = load_additions_alone(run, new, users, items)
+    dataset = dataset_of(run, addition_tables_alone(run.data, new, users, items))
     found = {row[0]: row[1:] for row in dataset.items.select("item_id", "genre", "price").rows()}
     assert found == {"x": ("drama", 2.0), "y": ("sport", 4.0), "z": ("crime", None), "v": (None, 5.0)}
     assert dict(dataset.users.rows()) == {"a": "FR", "b": "DE", "c": None, "d": "ES"}

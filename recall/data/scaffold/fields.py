@@ -8,7 +8,7 @@ from itertools import chain, count
 
 import polars as pl
 
-from recall.data.findings import separator_of, written_lists
+from recall.data.findings import decimal_commas, separator_of, written_lists
 from recall.data.roles import Role
 from recall.data.sources import RESERVED
 from recall.data.tables import Table
@@ -75,6 +75,11 @@ def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
         return f'kind = "bag"{rare(parts)}', "lists"
     if written_lists(known) > _LISTS * len(known):
         return "", "lists written as text, which no field reads: store them as lists in Parquet, or as text with a separator"
+    if decimal_commas(known):
+        return (
+            "",
+            'numbers with a decimal comma, which no field reads: write "3,5" as "3.5" (or "3|5", for two values)',
+        )
     separator = separator_of(known)
     if not separator:
         return None

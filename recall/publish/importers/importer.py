@@ -157,7 +157,9 @@ def import_model(
         scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
         parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
         base = standing.base
-        origin = Provenance(name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.folded, base.log)
+        origin = Provenance(
+            name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.compacted_through, base.log
+        )
         writer.write_manifest(origin, len(dataset.users), parity, index)
         published, manifest = writer.publish(golden.record, keep=config.keep)
     return ImportReport(published, manifest, _unknown(encoder, rows), standing)

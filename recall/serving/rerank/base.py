@@ -5,6 +5,7 @@ to need: a step gives back only what cannot change however many more candidates 
 the whole ranking would have given.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,8 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from pydantic import ValidationError
 
 from recall._arrays import Float32, Int32, Int64
+from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.values import Distinct
 
 # What every item holds in one column, as numbers: the values themselves play no part in a rule, only which are equal.
@@ -108,6 +111,14 @@ Mask = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.floating[Any]]
 
 
+def scaled(scores: Scores) -> npt.NDArray[np.float64]:
+    """Scale scores to [0, 1], all to 1 if they are equal: floats [m] -> float64 [m]."""
+    values = np.asarray(scores, dtype=np.float64)
+    if not len(values) or values.max() == values.min():
+        return np.ones(len(values))
+    return np.asarray((values - values.min()) / (values.max() - values.min()), dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
     """The first of a ranking, best first.
@@ -167,16 +178,17 @@ class Pool(Protocol):
         """
 
 
-class Step(Protocol):
+class Step(ABC):
     """A rule over the items of one request."""
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What had no effect, in sentences."""
+    warnings: tuple[str, ...] = ()
+    """What had no effect, in sentences."""
 
+    @abstractmethod
     def fetch_size(self, wanted: int) -> int:
         """Estimate how many candidates it takes for `wanted` results; may be too low."""
 
+    @abstractmethod
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
         """Return the first results that would not change if more candidates followed.
 
@@ -185,25 +197,14 @@ class Step(Protocol):
             wanted: at least this many, where the candidates allow; work beyond them may be left out.
         """
 
-    def remaining_mask(self, candidates: Candidates) -> Mask | None:
+    def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
         """Return the rows beyond these candidates that the step may let through.
 
         None stands for all eligible rows.
 
         Left out is only what the step drops without its making any difference to others.
         """
-
-
-class Rule(Protocol):
-    """What a request says; every part of it can be checked without a catalogue."""
-
-    def step(self, pool: Pool, where: str) -> Step:
-        """Return the rule as a step over the items of one request, or raise RequestError.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule, with which that of an error begins.
-        """
+        return None
 
 
 # Steps one after another, over as much of the ranking as the answer takes.
@@ -240,3 +241,31 @@ def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence
             left = steps[0].remaining_mask(fetched)
             more = fetch(min(wants[0] * factor, most), left)
             fetched = more if left is None else fetched.followed(more)
+
+
+def pointer_of(part: str, path: Sequence[str | int]) -> str:
+    """Return the JSON pointer of a fault in a list of tagged values.
+
+    Args:
+        part: key of the list in the request.
+        path: of pydantic's error; the tag, which follows a position, is left out.
+    """
+    kept = [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
+    return pointer(part, *kept)
+
+
+def refused(part: str, error: ValidationError) -> RequestError:
+    """Convert the first fault of a part of a request with tagged values.
+
+    Args:
+        part: key of the list in the request.
+        error: of pydantic.
+    """
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
+    if fault["type"] == "union_tag_invalid":
+        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
+        return RequestError(
+            "this kind is not known", where=f"{where}/kind", hint=did_you_mean(str(context["tag"])[:256], known)
+        )
+    return RequestError(fault["msg"], where=where)

@@ -11,19 +11,21 @@ from recall.serving.request import Request
 from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, apply_rules
 from recall.serving.rerank.channels import (
     AnyChannel,
+    ChannelResult,
     Channels,
+    FusedList,
     LatestChannel,
     ListChannel,
     ModelChannel,
     Order,
     PopularChannel,
+    Source,
+    fuse,
     read_channels,
 )
-from recall.serving.rerank.fusion import ChannelResult, FusedList, Source, fuse
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import AnyRule, read_rules
+from recall.serving.rerank.rules import AnyRule, Pin, read_rules
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 

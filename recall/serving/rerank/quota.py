@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
+from typing_extensions import override
 
 from recall._arrays import Int64
 from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Step
@@ -75,8 +76,8 @@ class Dedupe:
         return Capped(pool.groups(self.column, f"{where}/column"), 1, pool.everything)
 
 
-@dataclass(frozen=True, slots=True)
-class Capped:
+@dataclass(frozen=True)
+class Capped(Step):
     """Admits at most `most` items of each group, from the best down.
 
     Attributes:
@@ -88,12 +89,13 @@ class Capped:
     groups: Groups
     most: int
     everything: Callable[[], Mask]
-    warnings: tuple[str, ...] = ()
 
+    @override
     def fetch_size(self, wanted: int) -> int:
         """Guess three times as many, and at most `_MOST_SPARE` more."""
         return wanted + min(2 * wanted, _MOST_SPARE)
 
+    @override
     def apply(self, candidates: Candidates, wanted: int) -> Candidates:
         """Admit candidates.
 
@@ -140,6 +142,7 @@ class Capped:
                         full.add(value)
         return np.array(kept, dtype=np.int64)
 
+    @override
     def remaining_mask(self, candidates: Candidates) -> Mask | None:
         """Those whose values all have room."""
         kept = self._admitted(candidates.rows, len(candidates))

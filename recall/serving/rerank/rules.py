@@ -1,15 +1,210 @@
 """All kinds of rules, and the check of what a request says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import override
 
-from recall.errors import RequestError, did_you_mean, pointer
-from recall.serving.rerank.mmr import Diversify
-from recall.serving.rerank.pins import Pin
+from recall._arrays import Float32, Int64
+from recall.errors import RequestError
+from recall.serving.rerank.base import Candidates, Pool, Scores, Step, refused, scaled
 from recall.serving.rerank.quota import Dedupe, Quota
+
+_SHOWN = 5  # ids named in one warning
+
+
+Id = Annotated[str, Field(min_length=1, max_length=1024)]
+Position = Annotated[int, Field(ge=1, le=1000, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Items at fixed positions; the others close up around them.
+
+    A pin passes over the score and nothing else: an item that a filter, a list or the user's seen items leave out is not
+    shown, and neither is one that the catalogue lacks; both give a warning. Where a list ends before a position, the item is
+    its last. A rule that stands after this one sees a pinned item as any other.
+
+    Attributes:
+        items: position from 1 by id; each position once.
+    """
+
+    items: Annotated[Mapping[Id, Position], Field(min_length=1, max_length=100, examples=[{"12": 1, "7": 3}])]
+    kind: Literal["pin"] = "pin"
+
+    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
+
+    def step(self, pool: Pool, where: str) -> Step:
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
+        twice = [position for position in self.items.values() if list(self.items.values()).count(position) > 1]
+        if twice:
+            raise RequestError(
+                f"two items are pinned to position {twice[0]}", where=f"{where}/items", hint="Give each a position of its own"
+            )
+        ids = sorted(self.items, key=self.items.__getitem__)
+        rows = pool.rows(ids)
+        allowed = rows >= 0
+        allowed[allowed] = pool.eligible(rows[allowed])
+        positions = np.array([self.items[one] for one in ids], dtype=np.int64)
+        strangers = [one for one, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+        barred = [one for one, row, fine in zip(ids, rows.tolist(), allowed.tolist(), strict=True) if row >= 0 and not fine]
+        rows = rows[allowed]
+        return Pinned(rows, pool.scores(rows), positions[allowed], tuple(_warnings(strangers, barred)))
+
+
+@dataclass(frozen=True)
+class Pinned(Step):
+    """Puts rows at positions.
+
+    Attributes:
+        rows: int64 [p], eligible and distinct.
+        scores: floats [p].
+        positions: int64 [p], from 1, rising.
+        warnings: of the pins that had no effect.
+    """
+
+    rows: Int64
+    scores: Scores
+    positions: Int64
+    warnings: tuple[str, ...] = ()
+
+    @override
+    def fetch_size(self, wanted: int) -> int:
+        """Return as many as are wanted: a pin takes a place and may take a candidate."""
+        return wanted + len(self.rows)
+
+    @override
+    def apply(self, candidates: Candidates, wanted: int) -> Candidates:
+        """Insert the pins, up to where more candidates could still come in between.
+
+        Args:
+            candidates: the first of the ranking before.
+            wanted: results wanted.
+        """
+        others = candidates.take(~np.isin(candidates.rows, self.rows), complete=candidates.complete)
+        places: list[int] = []
+        for position in self.positions.tolist():
+            last = len(others) + len(places)
+            if position - 1 > last and not candidates.complete:
+                break
+            places.append(min(position - 1, last))
+        rows = np.empty(len(others) + len(places), dtype=np.int64)
+        scores = np.empty(len(rows), dtype=np.result_type(others.scores, self.scores))
+        free = np.ones(len(rows), dtype=bool)
+        free[places] = False
+        rows[free], scores[free] = others.rows, others.scores
+        rows[places], scores[places] = self.rows[: len(places)], self.scores[: len(places)]
+        return Candidates(rows, scores, candidates.complete)
+
+
+def _warnings(strangers: list[str], barred: list[str]) -> Iterator[str]:
+    for ids, fault in ((strangers, "are not in the catalogue"), (barred, "are filtered or seen and are not shown")):
+        if ids:
+            shown = ", ".join(map(repr, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
+            yield f"{len(ids)} pinned ids {fault}: {shown}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diversify:
+    """Maximal marginal relevance (Carbonell & Goldstein 1998) over a pool of items.
+
+    Each place goes to the item with the largest
+
+        relevance * s - (1 - relevance) * c
+
+    where s is the item's score, scaled so that the best of the pool has 1 and the last 0 (all have 1 where their scores are
+    equal), and c its largest cosine with an item above it, 0 for the first place. The cosine is of item vectors without
+    the parts that an item has for everyone; of a vector of zeros it is 0. Equal values go by the order
+    before. Items below the pool follow as they were.
+
+    Attributes:
+        relevance: 1 leaves the order as it was, 0 looks at likeness alone once the first place is taken.
+        pool: number of candidates that are put in order.
+    """
+
+    relevance: Annotated[float, Field(ge=0, le=1, strict=True, examples=[0.7])] = 0.7
+    pool: Annotated[int, Field(ge=1, le=2000, strict=True, examples=[200])] = 200
+    kind: Literal["diversify"] = "diversify"
+
+    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
+
+    def step(self, pool: Pool, where: str) -> Step:  # noqa: ARG002
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
+        return Marginal(pool.taste, self.relevance, self.pool)
+
+
+@dataclass(frozen=True)
+class Marginal(Step):
+    """Puts the first `pool` candidates in order by marginal relevance.
+
+    Attributes:
+        taste: components of item vectors that tell which are alike, of rows: int64 [m] -> float32 [m, ...].
+        relevance, pool: as in `Diversify`.
+    """
+
+    taste: Callable[[Int64], Float32]
+    relevance: float
+    pool: int
+
+    @override
+    def fetch_size(self, wanted: int) -> int:
+        """Return the size of the whole pool: any of it may come first."""
+        return max(self.pool, wanted)
+
+    @override
+    def apply(self, candidates: Candidates, wanted: int) -> Candidates:
+        """Order the pool; nothing is returned while the pool is not full.
+
+        Args:
+            candidates: the first of the ranking before.
+            wanted: results wanted.
+        """
+        among = min(self.pool, len(candidates))
+        if among < self.pool and not candidates.complete:
+            return candidates.take(slice(0), complete=False)
+        picked = self._order(candidates.rows[:among], candidates.scores[:among], min(wanted, among))
+        if len(picked) < among:
+            return candidates.take(picked, complete=False)
+        return candidates.take(np.concatenate([picked, np.arange(among, len(candidates))]), complete=candidates.complete)
+
+    def _order(self, rows: Int64, scores: Scores, count: int) -> Int64:
+        """Places of the first `count` of these, in their new order."""
+        parts = self.taste(rows)
+        lengths = np.linalg.norm(parts, axis=1, keepdims=True)
+        directions = parts / np.where(lengths > 0, lengths, np.float32(1))
+        gain = self.relevance * scaled(scores)
+        likeness = (1 - self.relevance) * (directions @ directions.T).astype(np.float64)
+        penalty: npt.NDArray[np.float64] = np.zeros(len(rows))
+        order = np.empty(count, dtype=np.int64)
+        for place in range(count):
+            best = int((gain - penalty).argmax())
+            order[place] = best
+            # nothing is above the first place, and a likeness below 0 counts once something is
+            penalty = likeness[best].copy() if place == 0 else np.maximum(penalty, likeness[best], out=penalty)
+            gain[best] = -np.inf
+        return order
+
 
 AnyRule = Quota | Dedupe | Diversify | Pin
 TaggedRule = Annotated[AnyRule, Field(discriminator="kind")]
@@ -32,34 +227,6 @@ def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
         return tuple(_adapter().validate_python(list(values)))
     except ValidationError as error:
         raise refused("rules", error) from None
-
-
-def pointer_of(part: str, path: Sequence[str | int]) -> str:
-    """Return the JSON pointer of a fault in a list of tagged values.
-
-    Args:
-        part: key of the list in the request.
-        path: of pydantic's error; the tag, which follows a position, is left out.
-    """
-    kept = [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
-    return pointer(part, *kept)
-
-
-def refused(part: str, error: ValidationError) -> RequestError:
-    """Convert the first fault of a part of a request with tagged values.
-
-    Args:
-        part: key of the list in the request.
-        error: of pydantic.
-    """
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where, context = pointer_of(part, fault["loc"]), fault.get("ctx", {})
-    if fault["type"] == "union_tag_invalid":
-        known = [tag.strip(" '") for tag in str(context["expected_tags"]).split(",")]
-        return RequestError(
-            "this kind is not known", where=f"{where}/kind", hint=did_you_mean(str(context["tag"])[:256], known)
-        )
-    return RequestError(fault["msg"], where=where)
 
 
 @cache

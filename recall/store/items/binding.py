@@ -48,21 +48,23 @@ class Standing:
         if self.hidden:
             found.append(f"live changes hide the values that this table has of {_named(self.hidden)}")
         if self.withheld:
-            found.append(f"{_named(self.withheld)} of this table stay deleted, as live changes say")
+            verb = "stay" if len(self.withheld) > 1 else "stays"
+            found.append(f"{_named(self.withheld)} of this table {verb} deleted, as live changes say")
         if self.added:
-            found.append(f"{_named(self.added)} are served besides, as live changes say")
+            verb = "are" if len(self.added) > 1 else "is"
+            found.append(f"{_named(self.added)} {verb} served besides, as live changes say")
         if self.returned:
             found.append(f"this table brings back {_named(self.returned)} that a live change deleted")
         if self.assumed:
             found.append(f"live changes up to {self.assumed} are not in the log any more: the table is taken to contain them")
-        if found and not self.base.folded:
+        if found and not self.base.compacted_through:
             found.append("a table that contains live changes says so by --as-of SEQUENCE, or data.contains_changes_through")
         return found
 
     def counts(self) -> dict[str, object]:
         """Return all of it for other programs."""
         sets = {name: list(getattr(self, name)) for name in ("hidden", "withheld", "added", "returned")}
-        return {"as_of": self.base.folded, "assumed": self.assumed, **sets}
+        return {"as_of": self.base.compacted_through, "assumed": self.assumed, **sets}
 
 
 def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
@@ -93,13 +95,13 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
     base, table = Base(state.identity or None, max(as_of, assumed)), set(ids)
     forgotten = [(one, sequence) for one, sequence in _deletions(root).iter_rows() if sequence <= state.pruned]
     gone = [*forgotten, *((row.item_id, row.sequence) for row in rows if row.features is None)]
-    given = [row.item_id for row in rows if row.features is not None and row.sequence > base.folded]
+    given = [row.item_id for row in rows if row.features is not None and row.sequence > base.compacted_through]
     return Standing(
         base,
         hidden=tuple(one for one in given if one in table),
-        withheld=tuple(one for one, sequence in gone if sequence > base.folded and one in table),
+        withheld=tuple(one for one, sequence in gone if sequence > base.compacted_through and one in table),
         added=tuple(one for one in given if one not in table),
-        returned=tuple(one for one, sequence in gone if sequence <= base.folded and one in table),
+        returned=tuple(one for one, sequence in gone if sequence <= base.compacted_through and one in table),
         assumed=assumed,
     )
 

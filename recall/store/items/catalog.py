@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Lock
-from typing import NamedTuple
 
 from recall._ids import check_id, check_text
 from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalDamagedError, JournalError, RequestError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
+from recall.store.group_commit import Receipt
 from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log import ChangeLog
@@ -33,31 +33,6 @@ LARGEST_SHARE = 0.05
 LEAST_GIVEN = 1_000
 """no fewer: each search looks at all of them."""
 _TRIES = 5  # of a change whose log is replaced between reading and writing
-
-
-class _Receipt(NamedTuple):
-    sequence: int
-    known: int
-
-
-class Receipt(_Receipt):
-    """What became of a batch of changes, which is on disk and in the catalogue.
-
-    Attributes:
-        sequence: of its last change; answers of this sequence or a later one have seen it.
-        known: how many of its items the catalogue held before.
-        token: names the change among those of all logs; an answer that is asked for with it has seen the change.
-        warnings: what the model can make little of in these items, in sentences.
-    """
-
-    token: str
-    warnings: tuple[str, ...]
-
-    def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
-        """Make a tuple of two members, with `token` and `warnings` as attributes."""
-        made = super().__new__(cls, sequence, known)
-        made.token, made.warnings = token, warnings
-        return made
 
 
 class Catalog:
@@ -78,7 +53,7 @@ class Catalog:
         self._journal = journal
         self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
-        self._empty = self._delta = Delta.empty(self._base.folded, index.size, index.dim)
+        self._empty = self._delta = Delta.empty(self._base.compacted_through, index.size, index.dim)
         self._sealed = Segment(0, bundle, self._empty.tombstones, index)
         self._catalogue = CatalogSnapshot(bundle, (self._sealed,), self._delta.sequence)
         self._pause = pause

@@ -162,7 +162,7 @@ class ChangeLog(DurableLog[_Batch]):
                 held, start = (0, position.last) if goes_on and position is not None else self._start(state, base)
                 rows = self._rows(connection, start, whole=not goes_on)
             mark = self.mark.follow(mark, state.identity, state.last)
-            return Reading(state, rows, held, goes_on, mark, log_tables.lacking(state, base.log, base.folded))
+            return Reading(state, rows, held, goes_on, mark, log_tables.lacking(state, base.log, base.compacted_through))
 
     def since(self, sequence: int) -> list[Entry]:
         """Return the last change of each item that has changed after a sequence, in order.
@@ -271,16 +271,16 @@ class ChangeLog(DurableLog[_Batch]):
         mark, base, lost = self.mark.read(), batch.base, None
         if mark is not None and mark.identity == state.identity and mark.sequence > state.last:
             lost = Lost(mark.identity, mark.sequence)
-        before = max([batch.after, base.folded, *([mark.sequence] if mark is not None else [])])
+        before = max([batch.after, base.compacted_through, *([mark.sequence] if mark is not None else [])])
         if before <= state.last:
             return state, lost
         if not state.last and not state.number:  # a new file, over a version that holds changes of one that is gone
-            state = state._replace(unnamed=int(base.log is None), pruned=base.folded)
+            state = state._replace(unnamed=int(base.log is None), pruned=base.compacted_through)
             if base.log is not None:
-                state = state._replace(base=base.log, base_from=base.folded, base_through=base.folded)
-        elif base.folded > state.last and base.log in (state.identity, None):
-            state = state._replace(pruned=base.folded)  # the version holds changes that the file lost
-            missing = max(base.folded, state.base_from)
+                state = state._replace(base=base.log, base_from=base.compacted_through, base_through=base.compacted_through)
+        elif base.compacted_through > state.last and base.log in (state.identity, None):
+            state = state._replace(pruned=base.compacted_through)  # the version holds changes that the file lost
+            missing = max(base.compacted_through, state.base_from)
             state = state._replace(base=state.identity, base_from=missing, base_through=missing)
         return state._replace(last=before), lost
 
@@ -315,8 +315,10 @@ class ChangeLog(DurableLog[_Batch]):
         """
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
         taken_over = base.log is not None and base.log == state.base
-        held = base.folded if same else state.pruned if taken_over and base.folded >= state.base_from else 0
-        if held < state.pruned and not log_tables.lacking(state, base.log, base.folded):
+        held = (
+            base.compacted_through if same else state.pruned if taken_over and base.compacted_through >= state.base_from else 0
+        )
+        if held < state.pruned and not log_tables.lacking(state, base.log, base.compacted_through):
             raise self._gap(held + 1, state.pruned)
         return held, held if same else 0
 

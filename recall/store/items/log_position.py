@@ -50,7 +50,7 @@ class Base:
     """
 
     log: str | None = None
-    folded: int = 0
+    compacted_through: int = 0
 
 
 class Reading(NamedTuple):
@@ -193,8 +193,8 @@ class Past:
                 "hold them, with --as-of"
             )
         reached = 0 if mark is None or self._covers(mark, base) else mark.sequence
-        if state is not None and state.identity == base.log and state.last < base.folded:
-            reached = max(reached, base.folded)
+        if state is not None and state.identity == base.log and state.last < base.compacted_through:
+            reached = max(reached, base.compacted_through)
         if not reached:
             return ""
         if state is None:
@@ -207,7 +207,9 @@ class Past:
         """Return whether all that the mark covers is in the log, the version, or memory."""
         states = [one for one in (self.state, self.lost) if one is not None]
         logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
-        return any(log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.folded)))
+        return any(
+            log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.compacted_through))
+        )
 
     def _lose(self, unsaved: dict[str, Row], held: int) -> None:
         self.lost, self.lost_held = self.state, held

@@ -119,7 +119,7 @@ def taken_over(state: State, identity: str, held: int, through: int) -> State:
     return state._replace(base=identity, base_from=held, base_through=through, pruned=pruned)
 
 
-def lacking(state: State, log: str | None, folded: int) -> int:
+def lacking(state: State, log: str | None, compacted_through: int) -> int:
     """Return up to which sequence changes are missing from both log and version.
 
     This happens to a log that was begun again after a loss.
@@ -127,15 +127,15 @@ def lacking(state: State, log: str | None, folded: int) -> int:
     Args:
         state: of the log.
         log: identity of the one whose changes the version contains, None if not recorded.
-        folded: the version contains them up to this sequence.
+        compacted_through: the version contains them up to this sequence.
 
     Returns:
         Sequence in the earlier log; 0 when nothing is missing.
     """
-    if state.base is None or (log == state.base and folded >= state.base_from):
+    if state.base is None or (log == state.base and compacted_through >= state.base_from):
         return 0
     # numbers after those of the earlier log were given when the two were one, so a version of that time held all
-    return 0 if log == state.identity and folded >= state.base_through else state.base_from
+    return 0 if log == state.identity and compacted_through >= state.base_through else state.base_from
 
 
 def add(connection: sqlite3.Connection, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:

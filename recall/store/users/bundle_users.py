@@ -8,15 +8,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import orjson
-from typing_extensions import override
 
 from recall.errors import BundleError
-from recall.store.users.record import UserRecord, UserStore
+from recall.store.users.record import UserRecord
 
 _BATCH = 10_000
 
 
-class SqliteUsers(UserStore):
+class SqliteUsers:
     """The users of a bundle, with a pool of connections.
 
     There are as many connections as there were concurrent readers.
@@ -30,10 +29,11 @@ class SqliteUsers(UserStore):
         self._size = int(self._ask("SELECT count(*) FROM users", ())[0][0])
 
     def __len__(self) -> int:
+        """Return the number of known users."""
         return self._size
 
-    @override
     def get(self, user_id: str) -> UserRecord | None:
+        """Return the record of a user, or None."""
         rows = self._ask("SELECT features, history, seen FROM users WHERE user_id = ?", (user_id,))
         if not rows:
             return None
@@ -42,12 +42,16 @@ class SqliteUsers(UserStore):
         # of most users they are the same: nothing was taken twice, and nothing is too long ago for the history
         return UserRecord(orjson.loads(features), items, items if seen == history else tuple(orjson.loads(seen)))
 
-    @override
     def sample(self, count: int, seed: int) -> list[str]:
+        """Return ids of distinct users, drawn at random.
+
+        Args:
+            count: maximum number.
+            seed: of the draw.
+        """
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
         return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
 
-    @override
     def ids(self, after: str | None, count: int) -> list[str]:
         """Return the first ids in order of their UTF-8.
 
@@ -66,7 +70,6 @@ class SqliteUsers(UserStore):
                 features, history, seen = map(orjson.loads, parts)
                 yield user_id, UserRecord(features, tuple(history), tuple(seen))
 
-    @override
     def close(self) -> None:
         """Close the pool; a connection in use is closed when it is returned."""
         self._closed = True

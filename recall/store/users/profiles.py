@@ -15,10 +15,10 @@ from recall.errors import RequestError, StoreError, did_you_mean, pointer
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
-from recall.store.users.base import LiveUsers
+from recall.store.group_commit import Receipt
 from recall.store.users.bundle_users import SqliteUsers
-from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
-from recall.store.users.record import LiveUser, UserRecord, UserStore
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.record import LiveUser, UserRecord
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 # The users that are known, page by page in order of the UTF-8 of their ids.
@@ -26,7 +26,7 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 # As with items, a user who is known from the first page to the last stands on exactly one of them.
 
 
-def page(stored: UserStore, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
+def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
     """Return ids of users, of a bundle and new ones, without deleted ones.
 
     Args:
@@ -83,40 +83,11 @@ class Interaction(NamedTuple):
     time: float | None = None
 
 
-class _UserReceipt(NamedTuple):
-    sequence: int
-    known: int
-
-
-class UserReceipt(_UserReceipt):
-    """What became of a change of users, which is stored.
-
-    Attributes:
-        sequence: of the last change among all changes of users.
-        known: how many of the users were known before.
-        warnings: what the model can make little of in these users' features, in sentences.
-    """
-
-    warnings: tuple[str, ...]
-
-    def __new__(cls, sequence: int, known: int, warnings: tuple[str, ...] = ()) -> "UserReceipt":
-        """Create a receipt, a tuple of two members with further attributes.
-
-        Args:
-            sequence: of the last change.
-            known: number of users that existed before.
-            warnings: in sentences.
-        """
-        made = super().__new__(cls, sequence, known)
-        made.warnings = warnings
-        return made
-
-
 class UserProfiles:
     """The users of one bundle, and their changes. Safe to share among threads."""
 
     def __init__(
-        self, stored: UserStore, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
+        self, stored: SqliteUsers, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
     ) -> None:
         """Join them.
 
@@ -213,7 +184,7 @@ class UserProfiles:
         """
         return self._stored.sample(count, seed)
 
-    def put(self, user: User, key: str | None = None) -> UserReceipt:
+    def put(self, user: User, key: str | None = None) -> Receipt:
         """Replace a user completely: what is None or left out becomes unknown.
 
         Args:
@@ -230,7 +201,7 @@ class UserProfiles:
         put = UserPut(self._encoder.user_id(user.user_id), features, history, seen)
         return self._warned(self._write([put], key), [user])
 
-    def upsert(self, users: Sequence[User], key: str | None = None) -> UserReceipt:
+    def upsert(self, users: Sequence[User], key: str | None = None) -> Receipt:
         """Insert or change users, all or none.
 
         Features change column by column, and None is a missing value; history and seen items that are given replace the former.
@@ -251,7 +222,7 @@ class UserProfiles:
             changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
         return self._warned(self._write(changes, key), [user for user in users if user.features])
 
-    def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> UserReceipt:
+    def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> Receipt:
         """Add interactions to histories and seen items in order, all or none.
 
         An item need not be in the catalogue. An unknown user becomes known.
@@ -281,7 +252,7 @@ class UserProfiles:
 
     took = log_interactions  # its name until the next minor version
 
-    def delete(self, user_ids: Sequence[str], key: str | None = None) -> UserReceipt:
+    def delete(self, user_ids: Sequence[str], key: str | None = None) -> Receipt:
         """Forget users, including those of the bundle; unknown ones stay unknown.
 
         Args:
@@ -310,7 +281,7 @@ class UserProfiles:
         if self._owned and self._live is not None:
             self._live.close()
 
-    def _write(self, changes: Sequence[UserChange], key: str | None) -> UserReceipt:
+    def _write(self, changes: Sequence[UserChange], key: str | None) -> Receipt:
         if self._live is None:
             raise StoreError(
                 "this bundle has no store of users that change",
@@ -321,13 +292,13 @@ class UserProfiles:
         before = self.known(change.user_id for change in changes)
         known = sum(one.record is not None for one in before.values())
         if not changes:
-            return UserReceipt(self._live.sequence(), 0)
-        return UserReceipt(self._live.write(changes, key), known)
+            return Receipt(self._live.sequence(), 0)
+        return Receipt(self._live.write(changes, key), known)
 
-    def _warned(self, receipt: UserReceipt, users: Sequence[User]) -> UserReceipt:
+    def _warned(self, receipt: Receipt, users: Sequence[User]) -> Receipt:
         """Add warnings about values new to the model, unless a user has only a history."""
         given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
-        return UserReceipt(*receipt, novelties(self._encoder, "user", filter(None, given)))
+        return Receipt(*receipt, warnings=novelties(self._encoder, "user", filter(None, given)))
 
     def _features(self, user: User, where: str) -> dict[str, object]:
         """Return the features of a user as they are stored."""

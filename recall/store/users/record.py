@@ -1,9 +1,9 @@
-"""The contract of a user store."""
+"""One user: the record of a bundle, and what has changed since."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -24,35 +24,6 @@ class UserRecord:
     features: Mapping[str, object]
     history: tuple[str, ...]
     seen: tuple[str, ...]
-
-
-class UserStore(Protocol):
-    """Known users by external id; may be asked from several threads at once."""
-
-    def __len__(self) -> int:
-        """Return the number of known users."""
-
-    def get(self, user_id: str) -> UserRecord | None:
-        """Return the record of a user, or None."""
-
-    def ids(self, after: str | None, count: int) -> list[str]:
-        """Return the first ids in order of their UTF-8.
-
-        Args:
-            after: only ids after this one; None for all.
-            count: maximum number.
-        """
-
-    def sample(self, count: int, seed: int) -> list[str]:
-        """Return ids of distinct users, drawn at random.
-
-        Args:
-            count: maximum number.
-            seed: of the draw.
-        """
-
-    def close(self) -> None:
-        """Free what the store holds; it answers no more."""
 
 
 # One user's changes since a bundle was published, and what they make of the bundle's own record.

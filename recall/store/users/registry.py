@@ -4,7 +4,7 @@ from pathlib import Path
 
 from recall.errors import ConfigError
 from recall.store.high_water_mark import Mark
-from recall.store.users.base import READ_SECONDS, LiveUsers
+from recall.store.users.changes import READ_SECONDS, LiveUsers
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 SQLITE = "sqlite"

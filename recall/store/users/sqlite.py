@@ -17,8 +17,7 @@ from recall.errors import StoreBusyError, StoreError, StoreFullError, StoreReadO
 from recall.store.group_commit import CREATE, Batch, DurableLog
 from recall.store.high_water_mark import Lost, damage
 from recall.store.sqlite import FileKind
-from recall.store.users.base import LiveUsers
-from recall.store.users.changes import UserChange, changed, digest_of
+from recall.store.users.changes import LiveUsers, UserChange, changed, digest_of
 from recall.store.users.record import LiveUser
 
 USERS_LIVE = "users.live.sqlite"

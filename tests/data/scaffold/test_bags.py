@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from recall.data.scaffold.fields import drafted_bag, rare
+from recall.data.scaffold.fields import drafted_bag, guess, rare
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,16 @@ def test_lists_written_as_text_are_omitted_and_reported() -> None:
     found = drafted_bag(pl.Series(["['a', 'b']", "['b']"]))
     assert found is not None
     assert (found[0], found[1].startswith("lists written as text")) == ("", True)
+
+
+@pytest.mark.parametrize("cells", [["3,5", "4,0", "3,5", "4"], ["0,1234", "17,2", "-5,125", "+8"], ["1.234,5", "999,25", "12"]])
+def test_numbers_with_a_decimal_comma_are_omitted_and_reported(cells: list[str]) -> None:
+    found = guess(pl.Series(cells * 5))
+    assert (found.field, found.reason.startswith("numbers with a decimal comma")) == ("", True)
+
+
+def test_bags_of_numbers_are_bags() -> None:
+    assert drafted_bag(pl.Series(["1,2", "2,3,4", "4", "1,4"] * 5)) == ('kind = "bag", separator = ","', '4 values between ","')
 
 
 def test_a_column_that_is_not_a_bag_is_not_drafted_as_one() -> None:

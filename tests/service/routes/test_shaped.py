@@ -5,9 +5,8 @@ import pytest
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-from recall.serving.rerank.mmr import Diversify
-from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import Diversify, Pin
 from tests.service.publishing import Shop
 from tests.service.serving import Server
 

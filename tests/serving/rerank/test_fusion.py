@@ -1,4 +1,4 @@
-"""Several lists as one, against the formulas word by word."""
+"""Fusion of several lists, compared with the formulas."""
 
 from collections import defaultdict
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.serving.rerank.fusion import ChannelResult, Source, fuse
+from recall.serving.rerank.channels import ChannelResult, Source, fuse
 
 NAMES = ("model", "popular", "editors", "latest")
 

@@ -1,4 +1,4 @@
-"""Pins stand where they are told, and say when they do not."""
+"""Pins are at their positions, or give a warning."""
 
 import numpy as np
 import polars as pl
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates
-from recall.serving.rerank.pins import Pin
+from recall.serving.rerank.rules import Pin
 from tests.serving.rerank.worlds import World, defined, worlds
 
 

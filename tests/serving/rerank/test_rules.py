@@ -1,12 +1,10 @@
-"""What a request says of rules is checked, part by part."""
+"""Validation of rules in a request."""
 
 import pytest
 
 from recall.errors import RequestError
-from recall.serving.rerank.mmr import Diversify
-from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import read_rules
+from recall.serving.rerank.rules import Diversify, Pin, read_rules
 
 RULES = (Quota("genre", 3), Dedupe("series"), Diversify(0.5, 100), Pin({"i1": 2}))
 

@@ -1,4 +1,4 @@
-"""A request that cannot be answered is refused before its user is read."""
+"""An invalid request is refused before its user is read."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel
-from recall.serving.rerank.pins import Pin
 from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import Pin
 from recall.store.users.record import LiveUser
 from recall.store.users.sqlite import SqliteLiveUsers
 
 
 class CountingUsers(SqliteLiveUsers):
-    """The real store, which counts the users that it is asked for."""
+    """The real store, counting the users that are read."""
 
     read = 0
 

@@ -1,4 +1,4 @@
-"""What every store of users that change promises."""
+"""Contract tests of every mutable user store."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +7,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError
-from recall.store.users.base import LiveUsers
-from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
@@ -146,7 +145,7 @@ def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
             store.write(other, "one")
         assert raised.value.where == "/key"
     assert store.sequence() == 3
-    assert store.write([took("u", "i1")]) == 4  # without a key they are two
+    assert store.write([took("u", "i1")]) == 4  # without keys, these are two batches
 
 
 def test_a_retried_batch_is_recognised_with_any_served_bundle(store: LiveUsers) -> None:
