@@ -6,7 +6,7 @@ import pytest
 from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
 from recall.training.als.kernels import Entries
-from recall.training.als.newcomers import Newcomers
+from recall.training.als.masked_items import MaskedItems
 from recall.training.masking import Roles
 from tests.training.worlds import one_field, one_hot, random_pairs
 
@@ -25,9 +25,9 @@ def loss(phi, psi, pairs, a, b):
 @pytest.mark.parametrize("drop", [0.05, 0.5])
 def test_merged_masked_ids_have_the_loss_of_all_items(drop):
     pairs = replace(random_pairs(1), items=one_hot(25))
-    newcomers = Newcomers(pairs.items, Roles.of(one_field("item", 25), pairs.items), drop, seed=3)
-    (masked,) = newcomers.fixed(lambda one: len(one.rows) == 1)
-    assert newcomers.drawn(0) is None
+    masked_items = MaskedItems(pairs.items, Roles.of(one_field("item", 25), pairs.items), drop, seed=3)
+    (masked,) = masked_items.fixed(lambda one: len(one.rows) == 1)
+    assert masked_items.drawn(0) is None
     rng = np.random.default_rng(0)
     phi, newcomer = rng.normal(size=(40, 4)), rng.normal(size=4)
     a, b = rng.random(40), rng.random(25).astype(np.float32)
@@ -44,14 +44,14 @@ def test_sampled_masked_rows_weigh_as_much_as_all_rows():
     indices = np.stack([np.arange(2, 3002), 3002 + rng.integers(2, 40, 3000)], axis=1).astype(np.int32)
     rows = SparseRows(np.arange(3001) * 2, indices.reshape(-1), np.ones(6000, dtype=np.float32), fields.n_features)
     roles = Roles(fields, np.array([True, False]), np.ones(2, dtype=bool))
-    newcomers = Newcomers(rows, roles, 0.2, seed=0)
-    fixed = newcomers.fixed(lambda one: len(one.rows) == 1)
+    masked_items = MaskedItems(rows, roles, 0.2, seed=0)
+    fixed = masked_items.fixed(lambda one: len(one.rows) == 1)
     ones, weight = np.ones(3000, dtype=np.float32), []
     for sweep in range(5):
-        drawn = newcomers.drawn(sweep)
+        drawn = masked_items.drawn(sweep)
         assert drawn is not None
         weight.append(drawn.summed(ones).sum() + sum(one.summed(ones).sum() for one in fixed))
-        again = newcomers.drawn(sweep)
+        again = masked_items.drawn(sweep)
         assert again is not None
         assert np.array_equal(again.sources, drawn.sources)
         assert np.array_equal(again.rows.indices, drawn.rows.indices)
@@ -62,8 +62,8 @@ def test_sampled_masked_rows_weigh_as_much_as_all_rows():
 def test_masked_items_have_the_pairs_of_their_sources():
     pairs = random_pairs(4)
     roles = Roles(one_field("item", 9), np.array([False]), np.array([True]))
-    newcomers = Newcomers(pairs.items, roles, 0.5, seed=1)
-    drawn = newcomers.drawn(2)
+    masked_items = MaskedItems(pairs.items, roles, 0.5, seed=1)
+    drawn = masked_items.drawn(2)
     assert drawn is not None
     found = drawn.columns(observed(pairs), 25)
     dense = np.zeros((40, 25))
