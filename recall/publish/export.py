@@ -32,9 +32,8 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
-from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
-from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition

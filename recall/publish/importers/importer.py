@@ -39,9 +39,8 @@ from recall.publish.importers.mapping import (
 )
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
-from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
-from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.
 

@@ -12,9 +12,9 @@ from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean
 from recall.features.canonical import TEXT
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.ast import Predicate
 from recall.serving.filters.column import Column, Form, Kind
 from recall.serving.filters.compile import CodeRanges, Plan, compile_filter, evaluate
+from recall.serving.filters.parse import Predicate
 
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its plan, and Python's objects
 _RANGE = 128  # bytes of one range in a plan

@@ -17,7 +17,6 @@ from recall.errors import DataError, RequestError
 from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.features.values import canonical
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
 from recall.serving.filters.column import (
     Column,
     Form,
@@ -29,6 +28,20 @@ from recall.serving.filters.column import (
     microseconds_of,
     nanoseconds,
     nanoseconds_of,
+)
+from recall.serving.filters.parse import (
+    AllOf,
+    AnyOf,
+    Available,
+    Bound,
+    Equals,
+    Holds,
+    In,
+    Missing,
+    Not,
+    Predicate,
+    Range,
+    Scalar,
 )
 
 
