@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: a small data set with a field of every kind, and real data where there are any."""
+"""Shared fixtures: a small data set with a field of every kind, and real data if available."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ TINY: dict[str, Any] = {
 
 
 def write_tiny_tables(folder: Path) -> None:
-    """Twelve users, fifteen items (one of each is met in no table of features, one item is never met) and 160 events."""
+    """12 users, 15 items (one of each without features, one item without interactions) and 160 events."""
     rng = np.random.default_rng(3)
     users = [f"u{number}" for number in range(USERS)]
     items = [f"i{number}" for number in range(ITEMS)]
@@ -92,7 +92,7 @@ def write_tiny_tables(folder: Path) -> None:
 
 
 def write_tiny_additions(folder: Path) -> None:
-    """What came since: 40 events, among them those of a new user, of a user and an item that changed, and of new items."""
+    """New data: 40 events, including a new user, new items, and a changed user and item."""
     rng = np.random.default_rng(5)
     pl.DataFrame(
         {"user_id": ["u1", "new"], "gender": ["f", "z"], "age": [32.0, 50.0], "zip": ["00001", "77777"]}
@@ -122,7 +122,7 @@ def write_tiny_additions(folder: Path) -> None:
 
 @pytest.fixture
 def tiny_additions(tmp_path: Path) -> Path:
-    """A folder with what was added to `tiny_folder`."""
+    """A folder with the data added to `tiny_folder`."""
     folder = tmp_path / "additions"
     folder.mkdir()
     write_tiny_additions(folder)
@@ -140,7 +140,7 @@ def tiny_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny_config() -> RunConfig:
-    """The run that reads `tiny_folder`: a field of every kind, the last two interactions of each user held out."""
+    """The configuration of `tiny_folder`: a field of every kind; the last two interactions of each user are held out."""
     return parse_config(TINY)
 
 
@@ -158,13 +158,13 @@ def tiny_encoder(tiny_dataset: Dataset) -> FeatureEncoder:
 
 @pytest.fixture
 def tiny_model(tiny_encoder: FeatureEncoder) -> FactorizationMachine:
-    """A model over the small data set, drawn at random and never trained."""
+    """A random, untrained model of the small data set."""
     return random_model(tiny_encoder)
 
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a published bundle over the small data set, shared: to change it, copy it first."""
+    """The root of a published bundle of the small data set; shared, so copy it before changes."""
     folder = tmp_path_factory.mktemp("published")
     write_tiny_tables(folder)
     config = parse_config(TINY)
@@ -184,25 +184,25 @@ def recommender(published: Path) -> Iterator[Recommender]:
 
 @pytest.fixture
 def root(published: Path, tmp_path: Path) -> Path:
-    """A root of published versions that a test may change."""
+    """A writable root of published versions."""
     return Path(shutil.copytree(published, tmp_path / "root"))
 
 
 @pytest.fixture
 def live(root: Path) -> Iterator[Recommender]:
-    """The live version of a root that a test may change, followed."""
+    """A recommender that follows the writable root."""
     loaded = Recommender.load(root)
     yield loaded
     loaded.close()
 
 
 def random_model(encoder: FeatureEncoder, k: int = 4, seed: int = 0) -> FactorizationMachine:
-    """A factorization machine whose every parameter is drawn at random."""
+    """A factorization machine with random parameters."""
     return drawn(FactorizationMachine(encoder.n_user_features, encoder.n_item_features, k), seed)
 
 
 def drawn(model: ModelOf, seed: int = 0) -> ModelOf:
-    """The model, with every parameter drawn at random."""
+    """Draw every parameter of a model at random."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -212,7 +212,7 @@ def drawn(model: ModelOf, seed: int = 0) -> ModelOf:
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real data sets: RECALL_DATA, or ../shared/data beside the project."""
+    """The folder of real data sets: RECALL_DATA, or ../shared/data next to the project."""
     folder = Path(os.environ.get("RECALL_DATA") or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set RECALL_DATA to their folder")
@@ -221,7 +221,7 @@ def real_data() -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Under RECALL_REQUIRE_ALL=1 nothing but the want of real data may skip a test."""
+    """With RECALL_REQUIRE_ALL=1, only missing real data may skip a test."""
     report = yield
     excused = hasattr(report, "wasxfail") or "no real data" in str(report.longrepr)
     if report.skipped and not excused and os.environ.get("RECALL_REQUIRE_ALL") == "1":
@@ -231,6 +231,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """A shell that starts something in the background has it ignore SIGINT, and all that it starts in turn."""
+    """Restore SIGINT, which shells disable for background processes and their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Errors of the disk that strace puts into system calls, for every file that is written before anybody is told so."""
+"""Disk errors injected by strace into the system calls of durable writes."""
 
 import shutil
 import subprocess
@@ -12,20 +12,20 @@ ROOT = Path(__file__).parents[1]
 
 
 def every_error(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test with `call`, `error` and `code`: what fails, how, and the exit code that is told."""
+    """Run a test with `call`, `error` and `code`: the failing call, its error, and the expected exit code."""
     cases = [("fdatasync", "EIO", "74"), ("pwrite64", "ENOSPC", "73")]
     with_cases = pytest.mark.parametrize(("call", "error", "code"), cases)(test)
     return pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")(with_cases)
 
 
 def acknowledged(program: str, path: Path, call: str, error: str, code: str) -> list[list[str]]:
-    """The words after `yes` of each of six writes, of which some must be refused, all with one exit code.
+    """Run six writes, some of which must be refused with one exit code; return the words after `yes` of the others.
 
     Args:
-        program: Python that writes six times to the file that it is given, and prints `yes`, the number and more words, or
-            `no`, the number and the exit code.
+        program: Python code that writes six times to the given file, and prints `yes`, the number and more words, or `no`,
+            the number and the exit code.
         path: the file.
-        call, error, code: as `every_error` has them.
+        call, error, code: as in `every_error`.
     """
     inject = f"inject={call}:error={error}:when=5+7"
     command = ["strace", "-f", "-qq", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null"]

@@ -1,7 +1,7 @@
-"""Publishes bundles of random bytes, as a process of its own that a test may kill.
+"""Publish bundles of random bytes, in a process that a test may kill.
 
 python -m tests.bundle.publisher ROOT TEMPLATE loop COUNT     publish COUNT times, printing each sequence
-python -m tests.bundle.publisher ROOT TEMPLATE hold           stage a bundle, print "staged", and wait for ever
+python -m tests.bundle.publisher ROOT TEMPLATE hold           stage a bundle, print "staged", and wait
 python -m tests.bundle.publisher ROOT TEMPLATE lines          see `die_at_every_line`
 """
 
@@ -26,7 +26,7 @@ def publish_random(root: Path, template: Manifest, keep: int | None = None) -> P
 
 
 def check(root: Path) -> int:
-    """Sequence of the live version, every byte of which is what its manifest says."""
+    """Verify every byte of the live version and return its number."""
     folder = versions.resolve(root)
     manifest = Manifest.read(folder)
     assert folder.name == manifest.version
@@ -36,7 +36,7 @@ def check(root: Path) -> int:
 
 
 def die_at_every_line(root: Path, template: Manifest) -> None:
-    """Publish in a child that is killed at its N-th line in publish.py, for N = 1, 2, ... until one lives to the end."""
+    """Publish in children killed at the N-th line of publish.py, for N = 1, 2, ... until one completes."""
     publish_random(root, template)
     live, deaths = check(root), 0
     while True:
@@ -50,7 +50,7 @@ def die_at_every_line(root: Path, template: Manifest) -> None:
         newest = int(versions.versions(root)[-1].name[:6])
         assert now in (live, newest), (live, now, newest)
         live = now
-        for folder in versions.versions(root):  # or each new version would add lines to the next publication
+        for folder in versions.versions(root):  # otherwise each new version would add lines to the next publication
             if folder != versions.resolve(root):
                 shutil.rmtree(folder)
         if os.WIFEXITED(status):

@@ -1,4 +1,4 @@
-"""Which version is live, which was before, and which may go."""
+"""The live version, the one before, and removal of old ones."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_repeated_rollbacks_go_further_back(tmp_path: Path, template: Manifest) 
         activation.activate(tmp_path, back)
         assert live(tmp_path) == expected
     newer = publish_random(tmp_path, template).name
-    assert activation.previous(tmp_path).name == names[1]  # not one of those that were gone back from
+    assert activation.previous(tmp_path).name == names[1]  # not a version that was rolled back
     activation.activate(tmp_path, names[1])
     assert activation.previous(tmp_path).name == names[0]
     activation.activate(tmp_path, names[0])
@@ -134,7 +134,7 @@ def test_the_newest_and_the_last_live_versions_are_kept(tmp_path: Path, five: li
     for back in (3, 2, 1):
         activation.activate(tmp_path, five[back])
     newest = publish_keeping(tmp_path, template, 2)
-    assert [one.name for one in versions.versions(tmp_path)] == [five[1], five[4], newest]  # 1 was live before, 4 is new
+    assert [one.name for one in versions.versions(tmp_path)] == [five[1], five[4], newest]  # 1 was live last, 4 is new
     assert list((tmp_path / "staging").iterdir()) == []
     again = publish_keeping(tmp_path, template, 1)
     assert [one.name for one in versions.versions(tmp_path)] == [again]

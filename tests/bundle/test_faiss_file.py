@@ -1,4 +1,4 @@
-"""The index file of a small catalogue, read by faiss alone, gives the list that is served."""
+"""The index file of a small catalogue, read with Faiss alone, reproduces the served list."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from recall.serving.recommender import Recommender, Request
 
 
 def asked(index: faiss.Index, vectors: Float32) -> Float32:
-    """The vectors, padded with zeros to the length that the index has."""
+    """Pad vectors with zeros to the dimension of the index."""
     padded = np.zeros((len(vectors), index.d), dtype=np.float32)
     padded[:, : vectors.shape[1]] = vectors
     return padded
@@ -32,7 +32,7 @@ def test_the_faiss_index_reproduces_the_served_list(published: Path, n: int) -> 
         for answer, found, row in zip(recommender.recommend_batch(requests), scores, rows, strict=True):
             assert [item.score for item in answer.items] == pytest.approx(found.tolist(), rel=1e-5, abs=1e-6)
             distinct = np.flatnonzero(np.diff(found, prepend=np.inf, append=-np.inf)[:-1] < -1e-5)
-            alone = [place for place in distinct if place + 1 in distinct or place + 1 == len(found)]  # no tie with the next
+            alone = [place for place in distinct if place + 1 in distinct or place + 1 == len(found)]  # not tied with the next
             assert len(alone) > len(found) / 2
             assert [answer.items[place].item_id for place in alone] == ids[row[alone]].tolist()
     finally:

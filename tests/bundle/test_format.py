@@ -1,4 +1,4 @@
-"""What format 4 added: engines without a file, users elsewhere, the change log's identity, column types, deletions."""
+"""Additions of format 4: engines without a file, external users, identity of the change log, column types, deletions."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ DELETED = pl.DataFrame({"item_id": ["gone", "tea"], "sequence": [7, 9]}, schema=
 
 @pytest.fixture
 def folder(published: Path, tmp_path: Path) -> Path:
-    """A copy of the published bundle that a test may change."""
+    """A writable copy of the published bundle."""
     return Path(shutil.copytree(resolve(published), tmp_path / "copy"))
 
 
@@ -159,7 +159,7 @@ def test_rebuilds_and_reindexing_keep_the_deletions(tmp_path: Path) -> None:
     write_deletions(folder, DELETED)
     reseal(folder, format_version=4, **changes)
     rebuilt = load_bundle(rebuild(folder, tmp_path / files.ITEMS, tmp_path / "rebuilt").folder)
-    assert rebuilt.deletions()["item_id"].to_list() == ["gone"]  # the table holds tea again
+    assert rebuilt.deletions()["item_id"].to_list() == ["gone"]  # the table contains tea again
     assert rebuilt.manifest.columns == types
     again = reindex(folder, tmp_path / "reindexed", {"kind": "exact"}).folder
     assert again is not None

@@ -1,4 +1,4 @@
-"""Bundles of every format version that was ever published are read, and answer as they did."""
+"""Bundles of every published format version are read, and give the recorded answers."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Rows of a table of items, held in memory or read from the file each time."""
+"""Rows of the items table, cached in memory or read from the file."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bundles of other models than the factorization machine: what of them is checked when they are read."""
+"""Checks when bundles of other models than the factorization machine are read."""
 
 import shutil
 from pathlib import Path
@@ -22,12 +22,12 @@ TABLES = {"v1": FMTables, "v2_fm": FMTables, "v2_fwfm": FwFMTables, "v2_ffm": FF
 
 @pytest.fixture
 def copy(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A bundle that a test may damage."""
+    """A copy of a bundle that a test may corrupt."""
     return Path(shutil.copytree(GOLDEN / f"bundle_{request.param}", tmp_path / "copy"))
 
 
 def reseal(folder: Path, **changes: object) -> None:
-    """Make the manifest fit the files again, as whoever wants to be believed would."""
+    """Update the checksums of the manifest, as a forger would."""
     manifest = Manifest.read(folder)
     manifest.model_copy(update={"files": files.describe(folder, manifest.files), **changes}).write(folder)
 
@@ -93,7 +93,7 @@ def test_a_manifest_of_another_model_is_refused(copy: Path) -> None:
 
 @pytest.mark.parametrize("copy", ["v1"], indirect=True)
 def test_a_manifest_of_format_1_keeps_its_name(copy: Path) -> None:
-    """The version is the name of the published folder, and a sum over what the manifest held when it was written."""
+    """The version is the name of the published folder and contains a checksum of the manifest."""
     manifest = Manifest.read(copy)
     assert manifest.format_version == 1
     written = (copy / "manifest.json").read_text()

@@ -1,4 +1,4 @@
-"""A bundle that does not fit is refused before it is read."""
+"""A bundle that does not fit in memory is refused before it is read."""
 
 import resource
 import subprocess

@@ -41,7 +41,7 @@ def test_packing_is_lossless(given_: dict[str, np.ndarray]) -> None:
 
 
 def test_a_packed_bundle_gives_the_same_answers(published: Path, tmp_path: Path) -> None:
-    """The published model has user weights of zero after this, which no score needs."""
+    """After this, the user weights of the published model are 0; scores do not depend on them."""
     whole = load_bundle(published)
     folder = Path(shutil.copytree(whole.folder, tmp_path / "copy"))
     given_ = {name: array.copy() for name, array in whole.tables.arrays().items()}

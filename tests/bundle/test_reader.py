@@ -25,20 +25,20 @@ from recall.serving.recommender import Recommender, Request
 
 @pytest.fixture
 def folder(published: Path, tmp_path: Path) -> Path:
-    """A copy of the published bundle that a test may damage; its name is no version's, so that names are not compared."""
+    """A copy of the published bundle that a test may corrupt; its name is not a version, so it is not verified."""
     copy = tmp_path / "copy"
     shutil.copytree(resolve(published), copy)
     return copy
 
 
 def reseal(folder: Path, **changes: object) -> None:
-    """Make the manifest fit the files again, as whoever wants to be believed would."""
+    """Update the checksums of the manifest, as a forger would."""
     manifest = Manifest.read(folder)
     manifest.model_copy(update={"files": files.describe(folder), **changes}).write(folder)
 
 
 def rewrite_manifest(folder: Path, change: Callable[[dict], None]) -> None:
-    """Change the manifest's JSON and give it the right checksum."""
+    """Change the JSON of the manifest and update its checksum."""
     path = folder / MANIFEST
     values = orjson.loads(path.read_bytes())
     values.pop("checksum")
@@ -149,7 +149,7 @@ def test_a_directory_or_socket_in_place_of_a_file_is_refused(folder: Path, monke
     with pytest.raises(BundleError, match="holds files only"):
         load_bundle(folder)
     (folder / files.USERS).rmdir()
-    monkeypatch.chdir(folder)  # the path of a socket is short
+    monkeypatch.chdir(folder)  # socket paths must be short
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(files.USERS)
         with pytest.raises(BundleError, match="holds files only"):

@@ -58,14 +58,14 @@ def test_a_killed_publisher_leaves_the_old_or_the_new_version(tmp_path: Path, te
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
         lines = [child.stdout.readline() for _ in range(rng.randrange(4))]
-        time.sleep(rng.uniform(0, 0.01))  # somewhere within the next publication
+        time.sleep(rng.uniform(0, 0.01))  # at some point within the next publication
         child.kill()
         lines += child.stdout.read().splitlines(keepends=True)
         told = [int(line[:6]) for line in lines if line.endswith("\n")]
         child.stdout.close()
         child.wait()
         now = check(tmp_path)
-        assert now >= max(told, default=last)  # what the publisher was told is published stays published
+        assert now >= max(told, default=last)  # a version reported as published stays published
         last = now
     folder = publish_random(tmp_path, Manifest.read(template))
     assert check(tmp_path) > last

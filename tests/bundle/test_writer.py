@@ -12,7 +12,7 @@ from recall.publish.rebuild import carried_counts
 
 
 def write_copy(writer: BundleWriter, bundle: Bundle, **origin: object) -> None:
-    """All steps but the last, with what a bundle holds."""
+    """Run all steps except the last with the contents of a bundle."""
     items, manifest = bundle.items(), bundle.manifest
     writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
     writer.copy(bundle.users_file)

@@ -1,4 +1,4 @@
-"""Runs the command line inside the test process."""
+"""Fixture that runs the command line inside the test process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Ended:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Gives a function that runs `recall` with its arguments and tells how it ended."""
+    """Return a function that runs `recall` with arguments and returns the result."""
 
     def run(*arguments: object) -> Ended:
         capsys.readouterr()

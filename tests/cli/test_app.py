@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 def test_serve_has_help() -> None:
-    """It becomes the process of the service, so it is run as one of its own."""
+    """The command replaces its process by the service, so it runs in a subprocess."""
     code = "from recall.cli import main; main(['serve', '--help'])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.returncode == 0, ended.stderr

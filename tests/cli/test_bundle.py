@@ -57,7 +57,7 @@ def test_a_folder_without_a_bundle_is_named(run, tmp_path: Path) -> None:
         ended = run("bundle", command, tmp_path)
         assert ended.code == 65
         assert str(tmp_path) in ended.err
-    # of its own, since the command replaces the process
+    # separate, because the command replaces the process
     served = subprocess.run([sys.executable, "-c", SERVE, str(tmp_path)], capture_output=True, text=True, check=False)
     assert served.returncode == 65
     assert str(tmp_path) in served.stderr

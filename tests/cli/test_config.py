@@ -44,7 +44,7 @@ def test_every_key_is_documented(run) -> None:
         for name, _ in dotted(load_config(path)):
             section, _, key = name.rpartition(".")
             section = "fields.NAME" if section.startswith("fields.") else section
-            assert (section, key) in known or key in ("kind", "by", "objective"), name  # what chooses among sections
+            assert (section, key) in known or key in ("kind", "by", "objective"), name  # discriminators of sections
 
 
 def test_event_weights_are_shown_individually(run, tmp_path):

@@ -1,4 +1,4 @@
-"""Changing the catalogue of a root from the command line."""
+"""Changes of the catalogue from the command line."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Making keys; the service is asked to know them in tests/service/security/test_guard.py."""
+"""Generation of API keys; tests/service/security/test_guard.py tests their use."""
 
 from hashlib import sha256
 

@@ -1,4 +1,4 @@
-"""Bundles of every format, in a root as they were published, under each command that opens one or publishes from it."""
+"""Bundles of every format in every command that opens or publishes one."""
 
 import shutil
 from pathlib import Path
@@ -71,4 +71,4 @@ def test_an_imported_bundle_can_be_rebuilt_compacted_and_rolled_back(run, root: 
     for _ in range(2):
         assert run("rollback", root).code == 0
     assert resolve(root) == old
-    assert lists(root) == without  # the change is in the journal still
+    assert lists(root) == without  # the change is still in the log

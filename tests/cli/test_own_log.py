@@ -1,4 +1,4 @@
-"""A log with events, words for missing values and columns of its items, through every command that reads tables."""
+"""A log with event types, null texts and item columns, in every command that reads tables."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ SETTINGS = ("--set", "train={objective='logistic', epochs=1}")
 
 
 def log(folder: Path, first: int, rows: int) -> None:
-    """Rows of a log; the rarest event names items that no other event does."""
+    """Draw rows of a log; the rarest event has items that no other event has."""
     lines = ["who,sku,event,when,brand,price,country,device"]
     for n in range(first, first + rows):
         user, item = n % 23, (n * 7 + n // 23) % 31

@@ -16,7 +16,7 @@ PAIRS = "item_id,row,user_id,device,age\ni1,first,u1,web,\ni2,second,u1,web,\ni1
 
 @pytest.fixture(scope="module")
 def probable(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a bundle that says it was trained by log loss."""
+    """A root with a bundle marked as trained with log loss."""
     folder = tmp_path_factory.mktemp("probable")
     write_tiny_tables(folder)
     config = parse_config({**TINY, "train": LOG_LOSS})

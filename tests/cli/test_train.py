@@ -32,7 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundles(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root that the shop's model was published to."""
+    """The root with the published model of the shop."""
     root = tmp_path_factory.mktemp("bundles")
     command = [sys.executable, "-c", "from recall.cli import main; main()", "train", str(shop / "recall.toml")]
     subprocess.run([*command, "--out", str(root), "--set", "train.sweeps=2"], cwd=ROOT, check=True, capture_output=True)
@@ -91,7 +91,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def stopped(arguments: list[str], folder: Path, number: signal.Signals) -> tuple[int, str]:
-    """Send a signal to a training run once it has kept a sweep; gives its exit code and what it wrote to stderr."""
+    """Send a signal to a training run after its first checkpoint; return its exit code and stderr."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from recall.cli import main; main()", *arguments],
         cwd=ROOT,
@@ -152,7 +152,7 @@ def test_restarting_over_a_checkpoint_must_be_requested(run, shop: Path, tmp_pat
 
 @pytest.fixture(scope="module")
 def today(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with interactions that came since: a new customer bought what the first one did."""
+    """A folder with new interactions: a new customer bought the same items as the first one."""
     folder = tmp_path_factory.mktemp("today")
     interactions = pl.read_parquet(shop / "interactions.parquet")
     first = interactions.filter(pl.col("user_id") == interactions["user_id"][0])
@@ -250,7 +250,7 @@ def test_a_bundle_trained_on_rows_held_out_now_is_refused(run, split, shop: Path
     trained = load_dataset(load_config(shop / "recall.toml"), shop).training
     learnt, judged = len(np.intersect1d(trained, dataset.select(TEST))), len(dataset.select(TEST))
     assert f"was trained on {learnt:,} of the {judged:,} interactions that are held out" in " ".join(ended.err.split())
-    other = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", "seed=1")  # another seed draws no other parts here
+    other = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", "seed=1")  # the seed does not affect this split
     assert other.code == 0
 
 

@@ -47,7 +47,7 @@ def test_the_written_file_keeps_the_given_settings(run, tiny_folder: Path, tmp_p
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)
     common = ("tune", file, "--minutes", 0.03, "--data", tiny_folder, "--objective", "square")
-    assert run(*common).code == 0  # its trials, of another kind of model, are no answer to the next search
+    assert run(*common).code == 0  # its trials are of another model kind and not used by the next search
     given = ("model.kind=ffm", "model.k=2", "fields.tags.min_count=2", 'data.split={by="last",test=2,valid=1}')
     ended = run(*common, *(part for one in given for part in ("--set", one)))
     assert ended.code == 0, ended.err

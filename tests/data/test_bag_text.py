@@ -35,7 +35,7 @@ def test_an_unused_separator_is_named_with_a_better_one(separator: str) -> None:
 
 
 def test_duplicate_empty_or_inconsistently_cased_values_are_reported() -> None:
-    assert found(cells(" | ")) == found(cells("| ")) == {}  # which are left out
+    assert found(cells(" | ")) == found(cells("| ")) == {}  # which are removed
     (cases,) = found(pl.Series(["Crime|drama", "Drama|Crime"]))
     assert cases == "values differ in case only, such as 'Drama', 'drama': choose one"
     assert found(pl.Series(["a||b", "a|b|", "b|a", ""])) == {

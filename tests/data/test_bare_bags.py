@@ -1,4 +1,4 @@
-"""Blanks around the values of a bag mean nothing, wherever the bag comes from."""
+"""Whitespace around bag values is removed, whatever the source of the bag."""
 
 import shutil
 from collections.abc import Iterator

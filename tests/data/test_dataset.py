@@ -286,7 +286,7 @@ def test_negatives_do_not_change_anything_else(tmp_path: Path) -> None:
     ("split", "parts"),
     [
         ({"by": "none"}, [TRAIN] * 4),
-        # a's 2 comes before what validates; a's 5 after all of theirs; b's 9 before what tests; c has nothing
+        # a's row at 2 precedes the validation rows, a's at 5 follows all rows of a, b's at 9 precedes the test row, c has none
         ({"by": "last"}, [VALID, TEST, TEST, TRAIN]),
         ({"by": "time", "test": 4, "valid": 2}, [VALID, TEST, TRAIN, TEST]),
         (

@@ -37,8 +37,8 @@ def test_a_function_scores_1_and_noise_0_for_any_cardinality() -> None:
 def test_constant_or_short_columns_are_not_functions() -> None:
     item = np.arange(100) % 5
     assert function_gain(item, np.zeros(100, dtype=np.int64)).value == 0
-    assert function_gain(item[:8], item[:8] % 2).value == 0  # three rows repeat an item, and a coin might agree with all
-    assert function_gain(np.arange(100), np.arange(100)).value == 0  # every item once: nothing can be told
+    assert function_gain(item[:8], item[:8] % 2).value == 0  # only three rows repeat an item: agreement may be chance
+    assert function_gain(np.arange(100), np.arange(100)).value == 0  # every item occurs once: undecidable
     assert function_gain(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)).rows == 0
 
 
@@ -56,7 +56,7 @@ def test_a_column_that_predicts_the_item_beyond_user_and_popularity_is_found() -
     item, user = rng.zipf(1.5, 2_000) % 100, rng.integers(0, 200, 2_000)
     assert choice_gain(item * 3, item, user).value > 0.9
     assert choice_gain(rng.integers(0, 24, 2_000), item, user).value < 0.05
-    favourite = user % 100  # everybody has one item: it is the user who determines it, and the value only names the user
+    favourite = user % 100  # each user has one item, so the user determines the item and the value only identifies the user
     assert abs(choice_gain(user, favourite, user).value) < 0.05
 
 

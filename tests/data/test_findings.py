@@ -41,7 +41,7 @@ def test_inconsistent_spellings_of_a_value_are_shown(values: list[str], message:
 def test_ordinary_columns_give_no_findings() -> None:
     assert not list(spelling(pl.Series(["a", "b", None, "3", "4"]), report))
     assert not list(spelling(pl.Series([1, 2]), report))
-    assert not list(spelling(pl.Series([str((1 << 60) + number) for number in range(20)]), report))  # one number in float64
+    assert not list(spelling(pl.Series([str((1 << 60) + number) for number in range(20)]), report))  # equal in float64
     assert not list(variety(pl.Series(["a", "b"] * 100), CATEGORICAL, report))
     assert not list(spread(pl.Series([1.0, 2.0, 3.0]), NumericField(side="item", kind="numeric"), report))
 

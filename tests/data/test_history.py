@@ -23,7 +23,7 @@ def dataset(user: list[int], item: list[int]) -> Dataset:
 @given(st.lists(st.integers(0, 6), max_size=6), st.integers(1, 5), st.randoms(use_true_random=False))
 def test_history_is_the_users_own_items_latest_first(lengths: list[int], longest: int, random: object) -> None:
     user = [row for row, length in enumerate(lengths) for _ in range(length)]
-    item = list(range(100, 100 + len(user)))  # every interaction has an item of its own, so nothing can be mistaken
+    item = list(range(100, 100 + len(user)))  # every interaction has a different item
     positions = np.random.default_rng(len(user)).permutation(len(user)).astype(np.int64)
     history = previous_items(dataset(user, item), positions, longest)
     assert len(history) == len(positions)

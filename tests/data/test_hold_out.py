@@ -25,7 +25,7 @@ def loaded(folder: Path, **split: object) -> Dataset:
 
 
 def part_of(dataset: Dataset, side: str) -> dict[str, set[int]]:
-    """The parts that the interactions of each user or item are of."""
+    """Return the parts of the interactions of each user or item."""
     frame = dataset.users if side == "user" else dataset.items
     named = pl.DataFrame({"id": frame[f"{side}_id"].gather(dataset.events[side]), "part": dataset.events["split"]})
     return {str(one): set(parts) for one, parts in named.group_by("id").agg("part").iter_rows()}
@@ -57,7 +57,7 @@ def test_shares_are_respected_and_validation_does_not_change_the_test_part() -> 
         0,
         1,
         1,
-    ]  # on every machine
+    ]  # identical on every machine
 
 
 @pytest.mark.parametrize("side", ["user", "item"])

@@ -1,4 +1,4 @@
-"""Little logs of the shapes that people have, and which of their columns tell the model the answer."""
+"""Leakage in small logs of common layouts: which columns reveal the answer."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from recall.data.dependence import leaks
 
 
 def log(rows: int = 1_500, users: int = 100, items: int = 60) -> pl.DataFrame:
-    """A log with contexts that are legitimate and contexts that are not."""
+    """Create a log with legitimate and with leaking context columns."""
     rng = np.random.default_rng(5)
     user, item = rng.integers(0, users, rows), np.minimum(rng.zipf(1.4, rows) - 1, items - 1)
     price = np.round(np.exp(rng.normal(3, 1, items)), 2)[item]
@@ -26,7 +26,9 @@ def log(rows: int = 1_500, users: int = 100, items: int = 60) -> pl.DataFrame:
             "hour": rng.integers(0, 24, rows),
             "device": rng.choice(["phone", "web", "tv"], rows),
             "weather": np.where(rng.random(rows) < 0.3, "rain" if rows else "", "sun"),
-            "taste": np.where(rng.random(rows) < 0.6, item % 4, rng.integers(0, 4, rows)),  # tells something of the item
+            "taste": np.where(
+                rng.random(rows) < 0.6, item % 4, rng.integers(0, 4, rows)
+            ),  # carries some information about the item
             "position": rng.integers(1, 11, rows),
             "session": np.arange(rows) // 3,
             "browser": (user * 7) % 5,
@@ -87,12 +89,12 @@ def test_a_context_that_determines_the_item_is_found(tmp_path: Path) -> None:
         {
             "user_id": rng.integers(0, 300, 2_000),
             "item_id": item,
-            "query": [f"q{one}-{rng.integers(0, 9)}" for one in item],  # nine queries lead to each item, and to no other
+            "query": [f"q{one}-{rng.integers(0, 9)}" for one in item],  # nine queries per item, each leading to only that item
         }
     )
     (finding,) = leaks(load_dataset(reading(tmp_path, ["query"], frame), tmp_path))
     assert "nearly determines the item" in finding.message
-    (finding,) = leaks(load_dataset(reading(tmp_path, ["landing_page"]), tmp_path))  # the item's own page, four times of five
+    (finding,) = leaks(load_dataset(reading(tmp_path, ["landing_page"]), tmp_path))  # the item's page in four of five rows
     assert "nearly determines the item" in finding.message
 
 
@@ -176,7 +178,7 @@ def test_a_column_filled_only_for_positives_is_found_under_any_name(tmp_path: Pa
             "item_id": rng.integers(0, 40, 800),
             "y": taken.astype(int),
             "hour": rng.integers(0, 24, 800),
-            "a": np.where(taken, rng.random(800) * 90, np.nan),  # missing unless it was taken
+            "a": np.where(taken, rng.random(800) * 90, np.nan),  # present only for positives
             "b": np.where(taken, 5 + rng.random(800) * 90, rng.random(800) * 5),
             "c": np.where(taken, "out", "in"),
         }
@@ -198,4 +200,4 @@ def test_check_warns_about_outcomes_under_any_name_until_declared(tmp_path: Path
     declared = {"side": "user", "kind": "categorical", "source": "interactions"}
     config = reading(tmp_path, ["hour"], frame, **{name: declared})
     left = [one for one in check(config, tmp_path) if one.column == name]
-    assert bool(left) == (name == "bewertung")  # a name that says so is no matter of assumption
+    assert bool(left) == (name == "bewertung")  # the name alone is sufficient

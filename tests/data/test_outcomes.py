@@ -35,7 +35,7 @@ def pairs(dataset: Dataset, frame: pl.DataFrame | None = None) -> list[tuple[str
     users, items = (dataset.users["user_id"].gather(rows["user"]), dataset.items["item_id"].gather(rows["item"]))
     weights = (rows["weight"].cast(pl.Float64) / dataset.observation).round(
         5
-    )  # the smallest that trains is 1: only ratios count
+    )  # the smallest training weight becomes 1: only ratios matter
     return list(zip(users, items, weights, strict=True))
 
 
@@ -101,7 +101,7 @@ def test_an_unlisted_event_is_named(tmp_path: Path) -> None:
 def test_event_and_row_weights_are_multiplied(tmp_path: Path) -> None:
     text = "user_id,item_id,event,t,w\na,x,view,1,2\na,y,cart,2,0.5\nb,x,spam,3,-7\n"
     events = {"column": "event", "weights": {"view": 1, "cart": 3}, "left_out": ["spam"]}
-    dataset = load(tmp_path, text, events=events, weight="w")  # the weight of a row that is left out is never read
+    dataset = load(tmp_path, text, events=events, weight="w")  # the weight of a dropped row is never read
     assert pairs(dataset) == [("a", "x", 1.33333), ("a", "y", 1.0)]
     with pytest.raises(DataError, match=r"rows are counted without those.*not positive"):
         load(tmp_path, text.replace("0.5", "-1"), events=events, weight="w")

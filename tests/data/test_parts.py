@@ -47,7 +47,7 @@ def test_an_accurate_split_by_share_gives_no_warning(tmp_path: Path) -> None:
 
 def test_a_share_enlarged_by_ties_gives_a_warning(tmp_path: Path) -> None:
     run = config({"by": "time", "test": 0.9, "valid": 0.8})
-    dataset = load(tmp_path, run, grid(step=50))  # two times in all
+    dataset = load(tmp_path, run, grid(step=50))  # two distinct times
     empty, far = found(run, dataset, "warning")
     assert empty == "data.split asks for a valid part, but no interaction is in it"
     assert far.startswith("50.0% of the rows test, where data.split asks for 10.0%: many rows share the time at the bound")

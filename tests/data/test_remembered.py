@@ -40,7 +40,7 @@ def test_nothing_to_remember_changes_nothing(tiny_dataset: Dataset) -> None:
 
 
 def test_negatives_keep_their_position(tiny_folder: Path) -> None:
-    """A negative comes after the same interactions as before, and after all that is remembered of its user."""
+    """A negative keeps its position, after all remembered interactions of its user."""
     interactions = pl.read_parquet(tiny_folder / "interactions.parquet")
     labelled = interactions.with_columns(
         pl.Series("taken", np.random.default_rng(0).random(len(interactions)) < 0.7).cast(pl.Int8)

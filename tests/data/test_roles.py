@@ -23,18 +23,18 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("Stars", RNG.choice([0.5, 1.0, 4.5], N), "rating"),
         ("rating", RNG.choice(["1", "5", "3.5"], N), "rating"),
         ("score", RNG.integers(0, 101, N), "rating"),
-        ("rating", np.where(ITEM % 2, 5, 1), "rating"),  # even where it follows from the item
+        ("rating", np.where(ITEM % 2, 5, 1), "rating"),  # even if it is a function of the item
         ("clicked", RNG.integers(0, 2, N), "label"),
         ("is_purchased", RNG.choice([True, False], N), "label"),
         ("label", RNG.choice(["TRUE", "false"], N), "label"),
         ("skipped", RNG.integers(0, 2, N), "event"),
         ("event", RNG.choice(["zip", "zap"], N), "event"),
-        ("what", RNG.choice(["view", "cart", "purchase"], N), "event"),  # by what it holds alone
+        ("what", RNG.choice(["view", "cart", "purchase"], N), "event"),  # by its values alone
         ("action_type", RNG.integers(0, 4, N), "event"),
         ("applied", RNG.choice(["yes", "no"], N), "event"),
         ("user_rating", RNG.integers(1, 6, N), "rating"),
         ("favourite", RNG.integers(0, 2, N), "label"),
-        ("source", RNG.choice(["search", "browse", "share"], N), "context"),  # where the user came from
+        ("source", RNG.choice(["search", "browse", "share"], N), "context"),  # the referrer
         ("shipped_on", [f"2024-01-{1 + n % 28:02}" for n in RNG.integers(0, 28, N)], "moment"),
         ("read_time", RNG.integers(0, 300, N), "context"),
         ("qty", RNG.integers(1, 40, N), "amount"),
@@ -42,7 +42,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("dwell_ms", RNG.integers(0, 90_000, N), "amount"),
         ("clicks", RNG.integers(0, 9, N), "amount"),
         ("weight", RNG.random(N) + 1, "amount"),
-        ("duration", 60 + ITEM, "item"),  # how long the film is, not how long it was watched
+        ("duration", 60 + ITEM, "item"),  # the length of the film, not the time watched
         ("units", USER % 7, "user"),
         ("review", [f"text {n}" for n in range(N)], "said"),
         ("title", [f"t{one}" for one in ITEM], "item"),
@@ -79,7 +79,7 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("abc", RNG.choice(["yes", "maybe"], N), "context"),
         ("abc", RNG.integers(0, 24, N), "context"),
         ("abc", RNG.integers(0, 1000, N), "context"),
-        ("abc", (1_600_000_000 + 60 * np.arange(N)) // 3600 % 2, "context"),  # follows from the hour
+        ("abc", (1_600_000_000 + 60 * np.arange(N)) // 3600 % 2, "context"),  # a function of the hour
         ("slot", RNG.integers(1, 6, N), "context"),
         ("is_mobile", RNG.integers(0, 2, N), "context"),
         ("nothing", pl.Series([None] * N, dtype=pl.String), "context"),

@@ -134,7 +134,7 @@ def test_the_validation_share_does_not_change_the_test_part() -> None:
 
 
 def test_a_random_split_needs_no_times_and_has_no_test_pair_in_training(tmp_path: Path) -> None:
-    rows = "".join(f"u{n % 17},i{n % 13}\n" for n in range(400))  # every pair about twice
+    rows = "".join(f"u{n % 17},i{n % 13}\n" for n in range(400))  # about two rows per pair
     (tmp_path / "e.csv").write_text("user_id,item_id\n" + rows)
     fields = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
     split = {"by": "random", "test": 0.2, "valid": 0.1}

@@ -43,7 +43,7 @@ def test_a_seed_determines_everything(shop: Synthetic) -> None:
 
 
 def test_true_preferences_rank_chosen_items_above_chance(shop: Synthetic) -> None:
-    """The mean rank of a choice by its own utility, without what came before, is far from the middle."""
+    """The mean rank of choices by utility, among items not chosen before, is far from the middle."""
     truth, events = shop.truth, shop.interactions
     users = np.searchsorted(np.sort(shop.users["user_id"].to_numpy()), events["user_id"].to_numpy())
     users = np.argsort(shop.users["user_id"].to_numpy())[users]
@@ -60,7 +60,7 @@ def test_true_preferences_rank_chosen_items_above_chance(shop: Synthetic) -> Non
 
 def test_users_of_a_large_catalogue_consider_a_part_of_it() -> None:
     shop = generate(SyntheticConfig(users=50, items=500, interactions=600, considered=100))
-    assert 400 < len(shop.interactions) <= 600  # repeats are left out
+    assert 400 < len(shop.interactions) <= 600  # duplicates are dropped
     assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
 
 

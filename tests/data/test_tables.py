@@ -137,7 +137,7 @@ def test_id_names_are_per_table_and_null_texts_are_shared(tmp_path: Path) -> Non
     assert tables.interactions.collect(["device"])["device"].to_list() == [None, "tv"]
     assert tables.users.collect(["userId", "age"]).rows() == [("1", None), ("2", "30")]
     assert tables.items.collect(["movieId", "title"]).rows() == [("10", "Heat"), ("11", None)]
-    assert tables.users.where("userId") == f"{tmp_path / 'u.csv'}, column 'id'"  # as the file has it
+    assert tables.users.where("userId") == f"{tmp_path / 'u.csv'}, column 'id'"  # as in the file
 
 
 def test_a_missing_or_ambiguous_id_column_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`data.text`: values that stay as they are written, wherever they come from."""
+"""`data.text`: values of these columns are kept as written, whatever their source."""
 
 import shutil
 from collections.abc import Iterator
@@ -61,7 +61,12 @@ def test_listed_columns_keep_their_text_and_others_are_converted(tmp_path: Path)
     plain, kept = load_dataset(config(()), tmp_path), load_dataset(config(), tmp_path)
     assert plain.items["code"].to_list() == ["1", "1.5", "2.5", "3"]
     assert kept.items["code"].to_list() == ["1.0", "1.50", "2.5", "3.0"]
-    assert kept.items["parts"].to_list() == ["1.0|3.0", "1.50|3.0", "2.5|3.0", "3.0|3.0"]  # blanks are no part of a value
+    assert kept.items["parts"].to_list() == [
+        "1.0|3.0",
+        "1.50|3.0",
+        "2.5|3.0",
+        "3.0|3.0",
+    ]  # surrounding whitespace is not part of a value
     assert kept.items["item_id"].to_list() == ["0", "1", "2", "3"]
     assert kept.types.items["code"] == "text"
     assert kept.types.items["parts"] == "list of text"

@@ -53,18 +53,18 @@ def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int,
         ("runtime", [90 + n for n in range(60)]),
         ("timezone", ["UTC", "CET"] * 30),
         ("time_of_day", ["morning", "noon"] * 30),
-        ("time_of_day", [n % 10 for n in range(60)]),  # repeats, and holds few values
+        ("time_of_day", [n % 10 for n in range(60)]),  # few distinct values
         ("watch_time", list(range(60))),  # an outcome
-        ("response_time", np.random.default_rng(0).permutation(60) * 10),  # orders nothing
+        ("response_time", np.random.default_rng(0).permutation(60) * 10),  # not sequential
         ("order_id", SECONDS),
         ("phone", SECONDS),
         ("x", list(range(60))),
         ("when", [None] * 60),
         ("when", [True, False] * 30),
-        ("release_time", [1_600_000_000 + n % 12 for n in range(60)]),  # the item's
-        ("signup_time", [1_600_000_000 + n // 6 for n in range(60)]),  # the user's
+        ("release_time", [1_600_000_000 + n % 12 for n in range(60)]),  # an item column
+        ("signup_time", [1_600_000_000 + n // 6 for n in range(60)]),  # a user column
         ("price", [9.99 + n for n in range(60)]),
-        ("days", [20_209_900 + n for n in range(60)]),  # no month has the number 99
+        ("days", [20_209_900 + n for n in range(60)]),  # month 99 does not exist
     ],
 )
 def test_names_and_values_like_times_are_not_always_times(name: str, values: Any) -> None:

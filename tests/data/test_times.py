@@ -92,7 +92,7 @@ def test_invalid_times_are_refused_with_examples() -> None:
     ],
 )
 def test_all_iso_8601_forms_are_parsed(text: str) -> None:
-    for values in ([text], [text, "2020-02-29T10:05:00"]):  # alone, and among the usual form
+    for values in ([text], [text, "2020-02-29T10:05:00"]):  # alone, and mixed with the usual form
         times = Times.of(pl.Series(values), "x")
         assert times.values.to_list() == [FEBRUARY + (10 * 60 + 5) * 60 * SECOND] * len(values)
 
@@ -124,7 +124,7 @@ def test_python_datetimes_round_trip(moment: datetime.datetime, zone: datetime.t
     aware = moment.replace(tzinfo=zone)
     texts = [moment.isoformat(), moment.isoformat(" ", "minutes"), moment.strftime("%Y%m%dT%H%M%S").zfill(15)]
     offset = aware.utcoffset() or datetime.timedelta()
-    whole = not offset.seconds % 60  # ISO 8601 knows offsets of whole minutes
+    whole = not offset.seconds % 60  # ISO 8601 has offsets in whole minutes
     texts += [aware.isoformat()] if whole else []
     expected = [moment, moment.replace(second=0, microsecond=0), moment.replace(microsecond=0)]
     expected += [(moment - offset)] if whole else []

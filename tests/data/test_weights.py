@@ -79,7 +79,7 @@ def test_the_range_of_weights_names_both_rows() -> None:
     assert found is not None
     assert (found.smallest, found.smallest_row, found.largest, found.largest_row) == (2.0, 2, 40.0, 3)
     assert (found.rows, found.share, found.mean) == (3, pytest.approx(40 / 47), pytest.approx(47 / 3))
-    assert not found.extreme  # among so few rows one may well have most of the weight
+    assert not found.extreme  # with few rows, one may dominate
 
 
 @pytest.mark.parametrize(

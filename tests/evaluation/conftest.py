@@ -1,4 +1,4 @@
-"""Published random models of every kind with their held-out requests, with a history field and without."""
+"""Published random models of every kind with held-out requests, with and without a history field."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class World:
         return self.recommender.bundle.item_ids.values.to_list()
 
     def request(self, row: int, **changes) -> Request:
-        """The held-out request at that position, built by hand."""
+        """Build the held-out request at a position independently."""
         event = int(self.held.event[row])
         values = self.dataset.events.row(event, named=True)
         earlier = [item for user, item in self.dataset.events.select("user", "item").rows()[:event] if user == values["user"]]
@@ -63,7 +63,7 @@ def world_of(folder, **changes) -> World:
 
 
 def model_of(config: RunConfig, encoder: FeatureEncoder) -> Model:
-    """A model of the configured kind whose every parameter is drawn at random, always the same way."""
+    """A model of the configured kind with deterministic random parameters."""
     generator = torch.Generator().manual_seed(0)
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     with torch.no_grad():
@@ -76,7 +76,7 @@ PLAIN = {
     "data": {**TINY["data"], "split": {"by": "last", "test": 6, "valid": 1}},
     "fields": {name: TINY["fields"][name] for name in ("user_id", "gender", "zip", "item_id", "category", "tags")},
 }
-"""Several relevant items a request, and no history."""
+"""Several relevant items per request, and no history."""
 
 
 WORLDS = {

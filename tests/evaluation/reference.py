@@ -1,4 +1,4 @@
-"""The same metrics over plain lists, written again from their definitions to hold the vectorised ones against."""
+"""Reference implementations of the metrics over plain lists."""
 
 import math
 
@@ -36,7 +36,7 @@ METRICS = {"recall": recall, "hit_rate": hit_rate, "ndcg": ndcg, "mrr": mrr, "ma
 
 
 def gini(counts):
-    """Mean absolute difference over twice the mean."""
+    """Compute the mean absolute difference divided by twice the mean."""
     n, total = len(counts), sum(counts)
     return sum(abs(a - b) for a in counts for b in counts) / (2 * n * total) if total else 0.0
 

@@ -41,7 +41,7 @@ def test_intervals_cover_the_truth_in_about_95_percent():
 
 
 def test_intervals_are_valid_for_correlated_requests_of_a_user():
-    """100 users of 20 identical requests hold the evidence of 100 requests; drawing requests would claim 2,000."""
+    """100 users with 20 identical requests each have the information of 100 requests, not 2,000."""
     random = np.random.default_rng(2)
     covered, widths = 0, []
     for trial in range(200):
@@ -53,7 +53,7 @@ def test_intervals_are_valid_for_correlated_requests_of_a_user():
 
 
 def test_users_with_more_requests_weigh_more():
-    """The mean is over requests, so a resample divides by the requests it drew, not by a fixed number."""
+    """The mean is over requests, so a resample divides by its own number of requests."""
     figure = estimate(judged([1] * 9 + [0], [0] * 9 + [1]), 500, seed=0)["recall@10"]
     assert (figure.value, figure.low, figure.high) == (0.9, 0, 1)
 

@@ -17,7 +17,7 @@ def cold_of(world):
 
 
 def mean_recall(world, scores_of):
-    """Recall@3 when request r scores the items with `scores_of(r)`."""
+    """Compute recall@3 if request r scores the items with `scores_of(r)`."""
     ids = world.dataset.items["item_id"]
     values = []
     for row in range(len(world.held)):

@@ -18,7 +18,7 @@ LOG_LOSS = {"objective": "logistic", "popularity": 0.5}
 
 
 def published(folder, labels, **changes):
-    """A random model, said to be trained by log loss, with its data; every third row of label 0 where there are labels."""
+    """A random model marked as trained with log loss, and its data; with labels, every third row has label 0."""
     write_tiny_tables(folder)
     events = pl.read_parquet(folder / "interactions.parquet")
     events.with_columns(y=(pl.int_range(pl.len()) % 3 > 0).cast(pl.Int8)).write_parquet(folder / "interactions.parquet")
@@ -38,7 +38,7 @@ def world(request, tmp_path):
 
 
 def predicted(dataset, recommender, rows, before):
-    """Scores by the recommender's own `predict`, of rows with user, item and context, and how many events come before."""
+    """Compute scores with the recommender's `predict` for rows of user, item, context and number of earlier events."""
     users, items = dataset.users["user_id"].to_list(), dataset.items["item_id"].to_list()
     user = dataset.events["user"].to_list()
     pairs = []

@@ -25,7 +25,7 @@ from tests.conftest import TINY, random_model, write_tiny_tables
 
 @pytest.fixture(scope="module", params=["none", "context", "user"])
 def judged(request, tmp_path_factory):
-    """A published random model under one mask: its data, its model and the report."""
+    """A published random model with one mask: data, model and report."""
     folder = tmp_path_factory.mktemp("judged")
     write_tiny_tables(folder)
     config = parse_config({**TINY, "evaluation": {"mask": request.param, "at": [1, 3], "intervals": 50}})
@@ -123,7 +123,7 @@ def test_an_item_missing_in_the_bundle_is_a_counted_miss(judged, tmp_path):
 
 
 def test_items_only_in_the_bundle_keep_their_ranks(judged, tmp_path):
-    """Data that no longer hold an item: the bundle still returns it, and what stands behind it does not move up."""
+    """If the data lack an item, the bundle still returns it, and lower items do not move up."""
     config, dataset, _, _, recommender, _ = judged
     write_tiny_tables(tmp_path)
     asked = config.model_copy(update={"evaluation": EvaluationConfig(mask="none", at=(len(dataset.items),), intervals=0)})
@@ -148,7 +148,7 @@ def test_users_missing_in_the_bundle_are_counted(judged, tmp_path):
 
 
 def timeless(report):
-    """The report without what differs from run to run."""
+    """Return the report without values that differ between runs."""
     values = report.model_dump(exclude={"seconds"})
     del values["dial"]["seconds"], values["cold"]["seconds"]
     return values
@@ -229,7 +229,7 @@ def test_ablation_runs_on_request(judged):
 def test_the_report_describes_the_requests(judged):
     config, *_, report = judged
     assert config.evaluation.request == "context"
-    assert report.request == "row"  # each row has a history of its own
+    assert report.request == "row"  # each row has a different history
 
 
 def test_invalid_evaluations_are_refused(judged, tmp_path):

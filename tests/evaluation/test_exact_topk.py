@@ -13,7 +13,7 @@ from tests.evaluation import reference
 @given(st.data())
 def test_top_rows_match_a_full_sort_with_ties_by_row(data):
     queries, items, d = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 40)), data.draw(st.integers(1, 2))
-    small = st.integers(-2, 2)  # few values, so ties are common and every product is exact
+    small = st.integers(-2, 2)  # few distinct values, so ties are common and products are exact
     phi = np.array(data.draw(st.lists(small, min_size=queries * d, max_size=queries * d)), np.float32).reshape(queries, d)
     psi = np.array(data.draw(st.lists(small, min_size=items * d, max_size=items * d)), np.float32).reshape(items, d)
     masks = [data.draw(st.sets(st.integers(0, items - 1))) for _ in range(queries)]
@@ -52,7 +52,7 @@ def test_blocking_does_not_change_results(monkeypatch):
 
 
 def test_a_block_world_is_ranked_perfectly_and_its_reverse_not_at_all():
-    """Users and items in two blocks; each user wants the five items of the own block."""
+    """Users and items in two blocks; the relevant items of a user are the five of the same block."""
     side = np.repeat([0, 1], 5)
     phi = psi = np.eye(2, dtype=np.float32)[side]
     relevant = ItemLists.from_pairs(*np.nonzero(side[:, None] == side), 10)

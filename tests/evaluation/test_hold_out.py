@@ -1,4 +1,4 @@
-"""The report on held-out users and items, against brute force over the served recommender."""
+"""The report on held-out users and items, compared with brute force over the served recommender."""
 
 import json
 
@@ -40,7 +40,7 @@ def items(tmp_path_factory):
 
 
 def mean_recall(world, lists, k=3):
-    """Recall@k when request r is answered with lists[r], rows of the bundle."""
+    """Compute recall@k if the answer of request r is lists[r], rows of the bundle."""
     ids, values = world.dataset.items["item_id"], []
     for row in range(len(world.held)):
         relevant = {world.ids.index(one) for one in ids.gather(world.held.relevant[row]).to_list()}
@@ -49,7 +49,7 @@ def mean_recall(world, lists, k=3):
 
 
 def answers(world, n=3, **changes):
-    """What the recommender lists for requests that are built by hand."""
+    """Return the lists of the recommender for independently built requests."""
     listed = []
     for row in range(len(world.held)):
         event = int(world.held.event[row])

@@ -83,7 +83,7 @@ def test_gini_is_half_the_relative_mean_difference(counts):
 
 def test_novelty_is_the_information_in_the_training_share():
     information = metrics.self_information(np.array([4, 2, 2, 0]))
-    assert information.tolist() == [1, 2, 2, 3]  # the last was never met and counts as met once
+    assert information.tolist() == [1, 2, 2, 3]  # the last has no interactions and counts as one
     rows = np.array([[0, 1, 3], [3, -1, -1], [-1, -1, -1]])
     assert metrics.novelty(rows, information, 3).tolist() == [2, 3, 0]
     assert metrics.novelty(rows, information, 1).tolist() == [1, 3, 0]

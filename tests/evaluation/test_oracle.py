@@ -19,4 +19,4 @@ def test_true_preferences_beat_shuffled_ones_and_chance(tmp_path: Path) -> None:
     wrong = oracle(type(shop)(shop.interactions, shop.users, shop.items, other.truth), dataset, config.evaluation, TEST)
     assert best["recall@10"] > 0.35
     assert wrong["recall@10"] < 0.25
-    assert best["recall@20"] == pytest.approx(best["hit_rate@20"])  # one right answer a request
+    assert best["recall@20"] == pytest.approx(best["hit_rate@20"])  # one relevant item per request

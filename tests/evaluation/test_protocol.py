@@ -69,7 +69,7 @@ def test_one_request_per_context_with_the_users_items_masked(tmp_path):
     assert sorted(got, key=str) == sorted(
         [("ann", 1, {"b", "d"}, {"a", "b", "c"}), ("ann", 2, {"d"}, {"a", "b", "c"}), ("bob", 1, {"a"}, {"c"})], key=str
     )
-    assert held.hidden.sum() == 1  # ann had b before, under another context
+    assert held.hidden.sum() == 1  # ann had b before, in another context
 
 
 def test_the_validation_part_is_not_masked(tmp_path):
@@ -89,7 +89,7 @@ def test_with_a_history_each_row_is_a_request_with_its_earlier_items(tmp_path, r
     assert [(user, relevant) for user, _, relevant, _ in got] == [
         ("ann", {"b"}), ("ann", {"d"}), ("ann", {"d"}), ("bob", {"a"}), ("bob", {"a"})
     ]  # fmt: skip
-    assert got[0][3] == {"a", "c"}  # the mask knows the context without the history
+    assert got[0][3] == {"a", "c"}  # the mask uses the context without the history
     sent = requests(dataset, held, FeatureEncoder.fit(dataset), 4)
     assert [list(request.history) for request in sent] == [["c", "b"], ["b", "c"], ["d", "b"], ["c"], ["a", "c"]]
     assert all(not request.exclude_seen and request.n == 4 for request in sent)

@@ -73,7 +73,7 @@ def test_a_model_without_history_gets_none(tiny_folder, tiny_dataset):
 
 
 def test_data_without_columns_of_the_model_are_refused(tiny_folder, tiny_encoder):
-    """Otherwise the users' store would give its own history, which may hold what is to be found."""
+    """Otherwise the user store would supply a history that may contain relevant items."""
     data = load_dataset(without("history"), tiny_folder)
     with pytest.raises(DataError, match="reads a history"):
         requests(data, held_of(data), tiny_encoder, 3)

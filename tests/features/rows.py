@@ -1,4 +1,4 @@
-"""Sparse rows in a form that tests can compare."""
+"""Sparse rows in a form for comparison in tests."""
 
 import numpy as np
 import polars as pl
@@ -8,7 +8,7 @@ from recall.features.csr import SparseRows
 
 
 def as_sets(rows: SparseRows) -> list[dict[int, float]]:
-    """Each row as feature to weight; fails when a row holds a feature twice."""
+    """Return each row as a mapping of feature to weight; fails if a row has a feature twice."""
     result = []
     for start, stop in zip(rows.indptr[:-1], rows.indptr[1:], strict=True):
         row = dict(zip(rows.indices[start:stop].tolist(), rows.weights[start:stop].tolist(), strict=True))
@@ -18,7 +18,7 @@ def as_sets(rows: SparseRows) -> list[dict[int, float]]:
 
 
 def agree(encoder: ColumnEncoder, frame: pl.DataFrame) -> None:
-    """Fails unless every row of a table is encoded as the same values are in a request, to the last bit."""
+    """Check that every row of a table is encoded bit-identically as a request."""
     bulk = as_sets(encoder.encode(frame))
     assert len(bulk) == len(frame)
     for values, row in zip(frame.iter_rows(named=True), bulk, strict=True):

@@ -1,4 +1,4 @@
-"""Coordinates of boosts are what the columns hold, and weights are checked."""
+"""Boost coordinates equal the column values, and weights are validated."""
 
 import numpy as np
 import polars as pl

@@ -43,7 +43,7 @@ from recall.features.values import canonical_series
         ([".5"], "text", [".5"]),
         (["0.5", "10.0", "1e-05"], "float64", ["0.5", "10", "1e-05"]),
         (["9.50", "10.25"], "float64", ["9.5", "10.25"]),
-        (["1.1", "1.10"], "text", ["1.1", "1.10"]),  # versions: two values would become one
+        (["1.1", "1.10"], "text", ["1.1", "1.10"]),  # versions: two values would become equal
         (["1e+16", "2.0"], "float64", ["10000000000000000", "2"]),
         (["True", "false", "FALSE"], "boolean", ["true", "false", "false"]),
         (["true", "yes"], "text", ["true", "yes"]),
@@ -155,7 +155,7 @@ def test_a_canonical_column_is_unchanged_and_keeps_its_type(texts: list[str]) ->
     written = canonical_column(column, type_)
     assert written.to_list() == [canonical_text(text, type_) for text in texts]
     assert canonical_column(written, type_).to_list() == written.to_list()
-    assert inferred(written) == type_ or type_ in ("float64", "time")  # 2.50 alone is 2.5 then, and midnight a moment
+    assert inferred(written) == type_ or type_ in ("float64", "time")  # alone, 2.50 is 2.5 and midnight a time
 
 
 VALUES = {
@@ -179,7 +179,7 @@ def test_csv_parquet_and_requests_give_the_same_form(
     folder = tmp_path_factory.mktemp("forms", numbered=True)
     frame = column.to_frame()
     frame.write_parquet(folder / "c.parquet")
-    written = [str(value) for value in column.to_list()]  # as Python and pandas write them, with a blank in a time
+    written = [str(value) for value in column.to_list()]  # as Python and pandas format them, with a space in a time
     if type_ == "float32":
         written = column.cast(pl.String).to_list()
     (folder / "c.csv").write_text("c\n" + "\n".join(written) + "\n")

@@ -99,7 +99,7 @@ def test_an_unreadable_column_is_named_with_its_field(tiny_dataset: Dataset) -> 
 
 
 def test_a_context_frame_joins_user_columns(tiny_dataset: Dataset) -> None:
-    users = tiny_dataset.users.with_columns(weight=pl.int_range(pl.len()) * 10)  # a name that events have too
+    users = tiny_dataset.users.with_columns(weight=pl.int_range(pl.len()) * 10)  # also the name of an interactions column
     frame = context_frame(["device", "weight"], tiny_dataset.events[[30, 2]], users)
     assert frame["weight"].to_list() == [10 * user for user in tiny_dataset.events["user"].gather([30, 2])]
     assert frame["device"].to_list() == tiny_dataset.events["device"].gather([30, 2]).to_list()
@@ -111,7 +111,7 @@ def grown(tiny_folder: Path, tiny_additions: Path, tiny_encoder: FeatureEncoder,
 
 
 def test_growing_keeps_the_meaning_of_rows(tiny_dataset: Dataset, tiny_encoder: FeatureEncoder, grown: FeatureEncoder) -> None:
-    """Every row of the old data is encoded as before, once the new rows are followed back to where they come from."""
+    """Check that old data are encoded as before once new rows are mapped to their origin."""
     for blocks, found, rows in (
         ("user_blocks", build_contexts(tiny_dataset, grown, np.arange(len(tiny_dataset.events))).features, None),
         ("item_blocks", grown.encode_items(tiny_dataset.items), tiny_encoder.encode_items(tiny_dataset.items)),

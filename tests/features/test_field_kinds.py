@@ -1,4 +1,4 @@
-"""What every kind of field keeps, from the configuration to an explained answer; one kind is registered by this test alone."""
+"""Contract tests of every kind of field, from the configuration to an explained answer; one kind exists only here."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from tests.features.rows import as_sets
 
 
 class PrefixField(ColumnField):
-    """The first letters of a text, each prefix with a row of its own, and the text's length as a weight of another row."""
+    """The first letters of a text, with one row per prefix, and the length of the text as the weight of a further row."""
 
     learns_values = True
 
@@ -47,7 +47,7 @@ class PrefixField(ColumnField):
 
 @dataclass(frozen=True, eq=False)
 class PrefixEncoder(ColumnEncoder):
-    """Row `FIRST` holds the length over the largest one seen; the vocabulary's rows follow, shifted by one."""
+    """Row `FIRST` is the length divided by the largest one seen; the rows of the vocabulary follow, shifted by one."""
 
     column: str
     letters: int
@@ -114,7 +114,7 @@ KINDS: dict[str, dict[str, object]] = {
 
 @pytest.fixture(params=KINDS)
 def field(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """Settings of a field called x; the kind `prefix` is known to this test alone."""
+    """Settings of a field named x; the kind `prefix` exists only in this test."""
     monkeypatch.setitem(FIELD_KINDS, "prefix", PrefixField)
     monkeypatch.setitem(ENCODERS, "prefix", PrefixEncoder)
     return deepcopy(KINDS[request.param])
@@ -202,7 +202,7 @@ def test_a_value_of_the_wrong_type_names_its_column(encoder: FeatureEncoder) -> 
 def test_every_kind_is_trained_published_and_explained(
     config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, tmp_path: Path
 ) -> None:
-    """The export itself holds the served scores to the model's; the answer must name what the field adds."""
+    """The export checks the served scores; the answer must name the contribution of the field."""
     settings = {"train": {"objective": "square", "sweeps": 2}, "model": {"kind": "fm", "k": 3}}
     config = config.model_validate(config.model_dump(mode="json") | settings)
     trained = train(config, dataset, encoder, lambda _: None)

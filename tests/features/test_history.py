@@ -10,7 +10,7 @@ from recall.features.vocabulary import MISSING
 from tests.features.rows import as_sets
 
 IDS = pl.Series("item_id", list("abcdef"))
-COUNTS = np.array([5, 4, 3, 2, 1, 0])  # f was never interacted with, so it is not learnt
+COUNTS = np.array([5, 4, 3, 2, 1, 0])  # f has no interactions, so it is unknown
 RANGE = st.tuples(st.integers(1, 6), st.integers(0, 4)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 

@@ -1,4 +1,4 @@
-"""Values that a model was not trained on are said wherever they come in after training."""
+"""Values not seen in training are reported wherever they arrive after training."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One canonical form per value, from training to every way in which a value reaches a served bundle."""
+"""One canonical form per value, in training and in every input of a served bundle."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,7 +50,7 @@ STAMP = 1_700_000_000_123_456_000
 
 
 def write_tables(folder: Path) -> None:
-    """Write tables as pandas writes columns with gaps: ids, numbers and truth values as floats and `True`."""
+    """Write tables as pandas does for columns with missing values: ids, numbers and booleans as floats and `True`."""
     rows = []
     for n in range(60):
         hour = "" if n % 7 == 0 else f"{n % 3}.0"
@@ -205,7 +205,7 @@ def test_an_upserted_item_equals_the_trained_one(served: Recommender) -> None:
         ({"stamp": STAMP + 7}, [7]),
         ({"stamp": str(STAMP + 7)}, [7]),
         ({"stamp": {"gte": STAMP + 10}}, [10, 11]),
-        ({"stamp": {"gt": STAMP + 9.0}}, list(range(1, 12))),  # the float that is nearest, which was asked for, is STAMP
+        ({"stamp": {"gt": STAMP + 9.0}}, list(range(1, 12))),  # the nearest float is STAMP
     ],
 )
 def test_a_filter_compares_typed_values(published: Path, filter_: dict[str, object], matching: list[int]) -> None:

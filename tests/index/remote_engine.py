@@ -1,4 +1,4 @@
-"""An engine whose indexes are on another machine: what docs/development/add-an-index-engine.md describes, in full."""
+"""A complete remote engine, as described in docs/development/add-an-index-engine.md."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 class RemoteIndex(TunableIndex):
-    """A collection of a server, searched exactly."""
+    """An index on a server, searched exactly."""
 
     kind = "toy_remote"
     exact = True
@@ -77,7 +77,7 @@ class RemoteIndex(TunableIndex):
         self.close()
 
     def call(self, method: str, path: str = "", body: bytes = b"", **headers: str) -> Any:
-        """Send one request about the collection, on a connection that no other thread uses meanwhile."""
+        """Send one request for the collection, on a connection exclusive to this thread."""
         try:
             connection = self._idle.get_nowait()
         except Empty:
@@ -102,7 +102,7 @@ class RemoteIndex(TunableIndex):
 
 @dataclass(frozen=True, slots=True)
 class RemoteCollection(Candidate):
-    """A collection of a server that holds all vectors."""
+    """The candidate: a collection with all vectors."""
 
     url: str
 
@@ -120,7 +120,7 @@ class RemoteCollection(Candidate):
 
 
 class RemoteEngine(Engine):
-    """The collections of one server."""
+    """The engine for the collections of one server."""
 
     name = "toy"
     kinds = ("toy_remote",)
@@ -156,7 +156,7 @@ class RemoteEngine(Engine):
 
 
 def collections(url: str) -> dict[str, dict[str, int]]:
-    """What a server holds, by the name of the collection."""
+    """List the collections of a server."""
     connection = HTTPConnection(urlsplit(url).netloc)
     connection.request("GET", "/")
     found: dict[str, dict[str, int]] = json.loads(connection.getresponse().read())
@@ -166,7 +166,7 @@ def collections(url: str) -> dict[str, dict[str, int]]:
 
 @contextmanager
 def running_server(delay: float = 0.0) -> Iterator[str]:
-    """Start a server in a process of its own, and give its URL."""
+    """Start a server in a separate process and return its URL."""
     command = [sys.executable, "-m", "tests.index.remote_server", "--delay", str(delay)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,8 +1,8 @@
-"""A search engine in a process of its own: exact search over HTTP, in collections of vectors.
+"""A search engine in a separate process: exact search over HTTP in collections of vectors.
 
     python -m tests.index.remote_server [--delay SECONDS]
 
-It prints its port. A collection may have columns, which it then filters by itself: a filter of equal values alone.
+It prints its port. A collection may have columns, by which it filters; only equality filters are supported.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class Collection:
-    """Vectors, perhaps with columns."""
+    """Vectors, optionally with columns."""
 
     def __init__(self, vectors: np.ndarray) -> None:
         self.vectors = vectors.astype(np.float64)
@@ -26,7 +26,7 @@ class Collection:
         self.filtered = 0
 
     def search(self, asked: dict[str, Any]) -> list[int]:
-        """Rows that may be among the n best, in no order: all whose scores lie within `slack` of the n-th."""
+        """Return the rows, unsorted, whose scores are within `slack` of the n-th best."""
         self.searches += 1
         scores = self.vectors @ np.frombuffer(base64.b64decode(asked["vector"]), dtype=np.float32).astype(np.float64)
         eligible = np.ones(len(scores), dtype=bool)
@@ -48,7 +48,7 @@ class Collection:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """PUT, POST .../search and DELETE of collections; GET of what there is."""
+    """Handles PUT, POST .../search and DELETE of collections; GET lists them."""
 
     protocol_version = "HTTP/1.1"
     collections: ClassVar[dict[str, Collection]] = {}
@@ -78,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({})
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     @staticmethod
     def _about(one: Collection) -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""One suite for every kind of index: a new kind is added to `KINDS` and must pass unchanged."""
+"""Contract tests for every kind of index; add new kinds to `KINDS`."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +19,14 @@ from tests.hypotheses import examples
 from tests.index.remote_engine import RemoteEngine, running_server
 
 FILED = ("cells", "exact", "ivf")
-"""Those with a file."""
+"""Kinds with an index file."""
 KINDS = (*FILED, "toy_remote")
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 
 
 def vectors_like_a_model(size: int, dim: int, seed: int) -> np.ndarray:
-    """Clustered vectors of very different lengths with a first component of their own, as a factorization machine gives."""
+    """Draw clustered vectors of very different lengths with a separate first component, as in a model."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((20, dim))
     vectors = centres[rng.integers(0, 20, size)] + 0.4 * rng.standard_normal((size, dim))
@@ -76,7 +76,7 @@ def index(request: pytest.FixtureRequest) -> Iterator[ItemIndex]:
 
 @pytest.fixture(scope="module", autouse=True)
 def remote() -> Iterator[None]:
-    """A server of its own process, whose engine is registered from here."""
+    """A server in a separate process, with its engine registered."""
     with running_server() as url:
         register(RemoteEngine(url))
         yield

@@ -9,8 +9,8 @@ def test_cells_follow_the_variance_of_users() -> None:
     along_second = np.stack([np.full(200, 1e-4), rng.standard_normal(200)], axis=1).astype(np.float32)
     cells = CoarseQuantizer.fit(vectors, along_second, 8, seed=0)
     spread = cells.centroids.max(axis=0) - cells.centroids.min(axis=0)
-    assert spread[1] > 1.5  # they cut the range of the second
-    assert spread[0] < 0.5  # and leave the first alone
+    assert spread[1] > 1.5  # they divide the range of the second
+    assert spread[0] < 0.5  # and ignore the first
 
 
 def test_a_centroid_is_the_mean_of_its_cell() -> None:

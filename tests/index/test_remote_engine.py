@@ -1,4 +1,4 @@
-"""An engine on another machine is one module, registered from here; tests/index/test_base.py holds it to the contract."""
+"""A remote engine in one module, registered here; tests/index/test_base.py runs the contract tests."""
 
 import json
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ DELAY = 0.004
 
 @pytest.fixture(scope="module")
 def far() -> Iterator[str]:
-    """A server as far away as `DELAY` makes it."""
+    """A server with a delay of `DELAY`."""
     with running_server(DELAY) as url:
         register(RemoteEngine(url))
         yield url
@@ -43,10 +43,10 @@ def test_the_tuner_measures_a_remote_engine_by_wall_clock_time(far: str) -> None
     assert (trial.kind, trial.bytes) == ("toy_remote", 0)
     (point,) = trial.curve
     assert point.recall == 1.0
-    assert point.microseconds >= 1e6 * DELAY  # in which this process does nothing
+    assert point.microseconds >= 1e6 * DELAY  # during which this process is idle
     assert trial.note.startswith("given up: slower")
     assert tuning.name != "toy remote"
-    assert collections(far) == {}  # what was not chosen is not left behind
+    assert collections(far) == {}  # candidates that were not chosen are removed
 
 
 def test_a_configuration_may_name_a_remote_engine(far: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The exact top-k against sorting everything."""
+"""The exact top-k, compared with a full sort."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_the_best_by_inner_product_and_boost(seed: int, n: int, weight: float, s
     st.sampled_from([1.0, 1e-30, 1e18, 3e19]),
 )
 def test_without_offsets_all_scores_are_sorted(seed: int, n: int, share: float | None, tied: bool, size: float) -> None:
-    """Vectors so long that products exceed float32 are among them: nothing that can be returned may be lost."""
+    """With vectors whose products overflow float32, no valid result may be lost."""
     rng = np.random.default_rng(seed)
     vectors = rng.integers(-2, 3, (SIZE, DIM)) if tied else rng.normal(size=(SIZE, DIM))
     vectors = (size * vectors).astype(np.float32)

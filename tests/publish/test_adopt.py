@@ -1,4 +1,4 @@
-"""A version that was made elsewhere is taken into a root, with the root's live changes on top of it."""
+"""A version from another root is published with this root's live changes on top."""
 
 import shutil
 from pathlib import Path
@@ -25,7 +25,7 @@ def root(published: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def elsewhere(published: Path, tmp_path: Path) -> Path:
-    """Another root, with changes of its own that were compacted."""
+    """Another root, with its own compacted changes."""
     other = Path(shutil.copytree(published, tmp_path / "elsewhere"))
     live = Recommender.load(other)
     live.items.delete(["i4"])
@@ -63,7 +63,7 @@ def test_live_changes_of_the_root_are_applied_on_top(root: Path, elsewhere: Path
     assert (adopted.manifest.log, adopted.manifest.folded, adopted.manifest.parent) == (state.identity, 0, None)
     assert adopted.standing.withheld == ("i1",)
     assert ids(root) == expected
-    assert ids(elsewhere) == expected - {"fresh"} | {"i1"}  # which is as it was
+    assert ids(elsewhere) == expected - {"fresh"} | {"i1"}  # unchanged
 
 
 def test_tables_may_already_contain_changes(root: Path, elsewhere: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_version_copied_by_hand_can_be_activated(root: Path, elsewhere: Path) 
     name = resolve(elsewhere).name
     shutil.copytree(resolve(elsewhere), root / "versions" / name)
     activate(root, name)
-    assert ids(root) == expected  # what was compacted into it is of another log: all changes of this one lie on top
+    assert ids(root) == expected  # it was compacted from another log, so all changes of this log apply
 
 
 def test_a_corrupt_version_is_refused_and_changes_nothing(root: Path, elsewhere: Path) -> None:

@@ -1,4 +1,4 @@
-"""A root is copied while it is served: whole, at one point, and ready to be served."""
+"""Backups of a served root are complete, consistent and ready to be served."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def test_a_backup_is_complete_can_be_served_and_changed(root: Path, tmp_path: Pa
     assert record.history[0] == "i7"
     assert copy.items.delete(["i5"]).sequence == 4
     copy.close()
-    assert "i5" in live.recommend(EVERYTHING).ids  # the root has a log of its own
+    assert "i5" in live.recommend(EVERYTHING).ids  # the root has its own log
     live.close()
     assert not list(report.folder.parent.glob(".*"))
 
@@ -76,7 +76,7 @@ def test_a_backup_is_consistent_during_writes(root: Path, tmp_path: Path) -> Non
         reports = [backup(root, tmp_path / f"copy {number}") for number in range(3)]
         writer.send_signal(signal.SIGKILL)
     for report in reports:
-        assert min(report.users, report.changes) >= before  # all that was acknowledged when it began
+        assert min(report.users, report.changes) >= before  # everything acknowledged at its start
         state = ChangeLog(report.folder / JOURNAL).state()
         assert state is not None
         assert state.last == report.changes

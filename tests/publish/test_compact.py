@@ -1,4 +1,4 @@
-"""A catalogue with its changes becomes a version; nothing that was acknowledged is lost on the way, and none is taken twice."""
+"""Compaction publishes the catalogue with its changes; no acknowledged change is lost or applied twice."""
 
 import shutil
 import signal
@@ -53,7 +53,7 @@ def test_compaction_does_not_change_answers(root: Path, live: Recommender) -> No
     assert {item.item_id: item.score for item in answer.items} == {item.item_id: item.score for item in before.items}
     assert answer.sequence == before.sequence == 6
     after.items.delete(["i2"])
-    live.items.upsert({"i3": {"price": 4.0}})  # whoever still serves the old version goes on
+    live.items.upsert({"i3": {"price": 4.0}})  # processes with the old version continue
     ours, others = (one.items.refresh() and one.recommend(EVERYTHING) for one in (live, after))
     assert sorted(ours.items) == sorted(others.items)
     assert ours.sequence == others.sequence == 8
@@ -80,7 +80,7 @@ def test_a_rollback_loses_no_change(root: Path, live: Recommender) -> None:
     compact(root)
     (root / CURRENT).write_text(old)
     assert items_of(root) == expected
-    assert ChangeLog(root / JOURNAL).since(0)  # a version that needs them is there still
+    assert ChangeLog(root / JOURNAL).since(0)  # a version that needs them still exists
 
 
 def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
@@ -100,10 +100,10 @@ def test_the_log_drops_changes_contained_in_the_tables_of_all_versions(root: Pat
     table = tmp_path / "items.parquet"
     load_bundle(root).items().write_parquet(table)
     rebuild(root, table, root, as_of=6)
-    assert prune(root) == 0  # other versions are there whose tables do not contain them
+    assert prune(root) == 0  # the tables of other versions do not contain them
     for version in versions(root)[:2]:
         shutil.rmtree(version)
-    (root / "versions" / "000009-00000000").mkdir()  # a version that cannot be read may need anything
+    (root / "versions" / "000009-00000000").mkdir()  # an unreadable version may need any of them
     assert prune(root) == 0
     (root / "versions" / "000009-00000000").rmdir()
     assert prune(root) == 5
@@ -135,7 +135,7 @@ def test_tables_and_changes_compare_equally_before_and_after_compaction(
     assert {"fresh", "i2"} <= ids
     assert not {"i3", "i5"} & ids
     (price,) = found.items.current().table(found.items.current().rows(["i2"]))["price"]
-    assert price is None  # as the live change has it, which gave no price
+    assert price is None  # as in the live change, which has no price
     found.close()
     again = rebuild(root, table, root, as_of=4)  # the tables contain the changes up to the deletion of i3
     assert (again.standing.hidden, again.standing.added) == ((), ())
@@ -156,7 +156,7 @@ def test_changes_stay_on_top_of_foreign_versions_until_compacted(root: Path, liv
     compact(root)
     live.items.upsert({"later": {"price": 2.0}})
     table = tmp_path / "items.parquet"
-    load_bundle(versions(root)[0]).items().write_parquet(table)  # somebody publishes the items that he knows
+    load_bundle(versions(root)[0]).items().write_parquet(table)  # a version with outdated items is published
     report = rebuild(root, table, root)
     assert report.manifest.folded == 0
     scores, sequence = items_of(root)

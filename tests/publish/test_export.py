@@ -27,7 +27,7 @@ from tests.conftest import TINY, drawn, random_model
 
 @dataclass(frozen=True)
 class Trained:
-    """All that an export starts from."""
+    """The inputs of an export."""
 
     model: Model
     encoder: FeatureEncoder
@@ -104,7 +104,7 @@ def test_dropping_singular_values_reports_the_loss(trained: Trained, tmp_path: P
         fold = manifest.model.fold
         assert fold is not None
         assert (fold.rank, manifest.sizes.dim) == (rank, rank * 3 + 1)
-        assert manifest.parity.largest_error < 1e-5  # the proof is against the folded model
+        assert manifest.parity.largest_error < 1e-5  # the check uses the model with dropped singular values
         errors.append((fold.lost, fold.score_error))
     assert errors[0] > errors[1] > errors[2]
     assert errors[1][1] > 1e-3
@@ -123,21 +123,21 @@ def test_non_finite_field_weights_are_named(trained: Trained, tmp_path: Path) ->
 
 def test_a_non_finite_user_feature_outside_the_sample_is_found(trained: Trained, tmp_path: Path) -> None:
     with torch.no_grad():
-        trained.model.user_factors[0, 1] = float("nan")  # the row of users that were not learnt
+        trained.model.user_factors[0, 1] = float("nan")  # the row of unknown users
     with pytest.raises(ExportError, match="array 'user_factors' holds NaN or an infinity in 1 of"):
         trained.export(tmp_path)
     assert versions(tmp_path) == []
 
 
 class Skewed(FactorizationMachine):
-    """A model whose score is not what its tables say."""
+    """A model whose score does not match its tables."""
 
     def score(self, users: SparseBatch, items: SparseBatch) -> torch.Tensor:
         return super().score(users, items) + 0.01
 
 
 class SkewedFields(FieldAwareFM):
-    """One with fields: its definition is asked for some items of every user."""
+    """A model with fields: its definition is evaluated for some items of every user."""
 
     def score(self, users: SparseBatch, items: SparseBatch) -> torch.Tensor:
         return super().score(users, items) + 0.01

@@ -1,4 +1,4 @@
-"""What a bundle answered when it was published, it must answer when it is loaded."""
+"""A loaded bundle must give the answers recorded at publication."""
 
 import shutil
 from collections.abc import Sequence

@@ -114,7 +114,7 @@ def test_an_index_like_the_previous_one_is_tried_first(
     size = 32
     everything = [one.name for one in candidates(len(model_vectors()))]
     assert calls[0] == [f"{kind} {size}"]
-    if calls[1:]:  # exact search was faster, and then everything is tried
+    if calls[1:]:  # if exact search was faster, all candidates are tried
         assert calls[1:] == [everything]
     else:
         assert {one.name for one in record.candidates} == {"exact", f"{kind} {size}"}

@@ -1,4 +1,4 @@
-"""A version of another data set does not take the place of the one that is served, unless that is asked for."""
+"""A version of another data set does not replace the live one unless requested."""
 
 import shutil
 import tomllib
@@ -35,7 +35,7 @@ k = 2
 def shop(
     folder: Path, *, prefix: str = "", user: str = "user_id", item: str = "item_id", seed: int = 0, more: int = 0
 ) -> tuple[Path, Dataset]:
-    """The root of a version over 30 users, 400 items and 600 interactions of a seed, and `more` of another; its data."""
+    """Publish a version of 30 users, 400 items and 600 interactions of a seed, and `more` of another; return root and data."""
     rng = np.random.default_rng(seed)
     later = np.random.default_rng(99)
     pairs = {name: rng.integers(0, size, 600) for name, size in ((user, 30), (item, 400))}

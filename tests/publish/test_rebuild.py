@@ -23,7 +23,7 @@ from tests.conftest import random_model
 
 @pytest.fixture
 def root(published: Path, tmp_path: Path) -> Path:
-    """A root of published versions that a test may add to."""
+    """A writable copy of a root of published versions."""
     return Path(shutil.copytree(published, tmp_path / "root"))
 
 
@@ -154,7 +154,7 @@ def test_a_missing_table_or_source_is_named(root: Path, tmp_path: Path) -> None:
 
 def test_numbers_beyond_float32_are_not_published(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
     extreme = items.with_columns(pl.when(pl.col("item_id") == "i2").then(1e308).otherwise("price").alias("price"))
-    report = rebuild(root, as_file(extreme, tmp_path), root)  # the field is on a log scale
+    report = rebuild(root, as_file(extreme, tmp_path), root)  # the field has a log scale
     assert report.changed == ("i2",)
     assert np.isfinite(load_bundle(root).item_vectors).all()
 

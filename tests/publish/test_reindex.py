@@ -29,7 +29,7 @@ USERS, ITEMS = 3000, 2500
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with one version: a factorization machine by chance, of users and items that are enough to tune an index."""
+    """A root with one version: a random factorization machine, large enough to tune an index."""
     folder = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     events = pl.DataFrame(
@@ -129,7 +129,7 @@ def test_a_kind_can_be_selected(root: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("n", [10, 100])
 def test_faiss_reproduces_the_served_lists(root: Path, n: int) -> None:
-    reindex(root, root, {"kind": "auto", "exact_up_to": ITEMS, "target": 1.0})  # only exact search reaches that
+    reindex(root, root, {"kind": "auto", "exact_up_to": ITEMS, "target": 1.0})  # reached only by exact search
     index = faiss.read_index(str(resolve(root) / files.INDEX))
     recommender = Recommender.load(root)
     ids = recommender.bundle.item_ids.values.to_list()
@@ -140,7 +140,7 @@ def test_faiss_reproduces_the_served_lists(root: Path, n: int) -> None:
     for query, answer in zip(padded, recommender.recommend_batch(requests), strict=True):
         scores, rows = index.search(query[None], n)
         assert {ids[row] for row in rows[0]} == {item.item_id for item in answer.items}
-        apart = scores[0, :-1] - scores[0, 1:] > 1e-6  # what lies within rounding may come in another order
+        apart = scores[0, :-1] - scores[0, 1:] > 1e-6  # scores equal up to rounding may be ordered differently
         assert apart.mean() > 0.95
         same = [ids[row] == item.item_id for row, item in zip(rows[0], answer.items, strict=True)]
         assert all(same) or not apart.all()
@@ -159,7 +159,7 @@ def test_a_bundle_of_an_old_format_gets_a_new_index(tmp_path: Path) -> None:
 
 
 def test_a_swapped_index_is_refused(root: Path) -> None:
-    """One over the same items in another order, which nothing but its answers gives away."""
+    """Build an index over the same items in another order, detectable only by its answers."""
     reindex(root, root, {"kind": "ivf"})
     folder = root.parent / "copy"
     shutil.copytree(resolve(root), folder)

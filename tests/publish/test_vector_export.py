@@ -1,4 +1,4 @@
-"""Vectors written for other systems: read with nothing of this project, they give the lists that are served."""
+"""Exported vectors, read without this project, reproduce the served lists."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def root(published: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def changed(root: Path) -> Iterator[Recommender]:
-    """A root with an item deleted, one replaced, one added, and a user added."""
+    """A root with a deleted, a replaced and an added item, and an added user."""
     recommender = Recommender.load(root)
     recommender.items.delete(["i1"])
     recommender.items.upsert({"i2": {"category": "c0", "price": 3.0}, "fresh": {"category": "c1", "price": 1.0}})
@@ -38,7 +38,7 @@ def changed(root: Path) -> Iterator[Recommender]:
 
 
 def read_back(out: Path, format_: str, dim: int) -> tuple[list[str], np.ndarray, list[str], np.ndarray]:
-    """Item ids and vectors, user ids and vectors."""
+    """Read item ids and vectors, user ids and vectors."""
     if format_ == "parquet":
         items, users = pl.read_parquet(out / "items.parquet"), pl.read_parquet(out / "users.parquet")
         assert items.columns == ["item_id", "vector"]
@@ -117,7 +117,7 @@ def test_empty_items_and_users_give_empty_files(root: Path, tmp_path: Path) -> N
 
 
 def test_an_id_column_named_vector_is_renamed(root: Path, tmp_path: Path) -> None:
-    from recall.publish.vector_export import _Side, _write_side  # such a column takes a configuration of its own
+    from recall.publish.vector_export import _Side, _write_side  # such a column needs a separate configuration
 
     side = _Side("item", "vector", ["a"], lambda: iter([np.ones((1, 2), dtype=np.float32)]))
     _write_side(tmp_path, "parquet", side, 2)
@@ -148,7 +148,7 @@ def test_existing_files_are_not_overwritten(root: Path, tmp_path: Path, what: st
 def test_a_bundle_folder_is_not_modified(root: Path, where: str) -> None:
     within = resolve(root) if where == "own version" else root / where
     if where == ".":
-        export_vectors(root, within / "out", "npy")  # beside the versions it disturbs nobody
+        export_vectors(root, within / "out", "npy")  # next to the versions it does no harm
     else:
         with pytest.raises(PublishError, match="within a bundle"):
             export_vectors(root, within / "out", "npy")

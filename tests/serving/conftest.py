@@ -1,4 +1,4 @@
-"""Catalogues with columns to shape answers by, some of them changed since they were published."""
+"""Catalogues with columns for filters and rules, some with live changes."""
 
 import shutil
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ BOOSTS = ["price", "margin", "category=c1", "tags=t2"]
 
 
 def write_tables(folder: Path) -> None:
-    """A CSV, in which every value is text; some are missing."""
+    """Write a CSV file, in which every value is text and some are missing."""
     rng = np.random.default_rng(11)
     pl.DataFrame(
         {
@@ -54,7 +54,7 @@ def write_tables(folder: Path) -> None:
 
 @pytest.fixture(scope="session", params=["exact", "ivf", "cells"])
 def shaped_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Published with an index of each kind; nothing is to be changed in it."""
+    """A catalogue published with an index of each kind; read-only."""
     folder = tmp_path_factory.mktemp("shaped")
     write_tables(folder)
     config = parse_config({**CONFIG, "index": {"kind": request.param, "boosts": BOOSTS}})
@@ -66,7 +66,7 @@ def shaped_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session", params=["as published", "changed"])
 def shop(request: pytest.FixtureRequest, shaped_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recommender]:
-    """The published catalogue, and one in which items were added, replaced and deleted since."""
+    """The published catalogue, and one with added, replaced and deleted items."""
 
     root = shaped_root
     if request.param == "changed":
@@ -79,7 +79,7 @@ def shop(request: pytest.FixtureRequest, shaped_root: Path, tmp_path_factory: py
 
 
 def change(recommender: Recommender) -> None:
-    """Twenty new items, three replaced ones, five that are gone, one that was new and is gone."""
+    """Make live changes: 20 new items, 3 replaced, 5 deleted, and 1 both new and deleted."""
     new = {
         f"new{number}": {
             "category": f"c{number % 12}",

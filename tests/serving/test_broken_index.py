@@ -1,4 +1,4 @@
-"""A bundle whose index cannot be opened gets another one by the commands that the error recommends."""
+"""The commands recommended by the error repair a bundle with an unreadable index."""
 
 import os
 import shutil

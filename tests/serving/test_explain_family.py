@@ -1,4 +1,4 @@
-"""Explanations add up to the score that is served, whatever the model and whatever is asked of it."""
+"""Explanations sum to the served score, for every model and request."""
 
 from collections.abc import Iterator
 
@@ -26,10 +26,10 @@ MODELS = {
 
 @pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS.keys())
 def changed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recommender]:
-    """A published model of every kind, with an item that is new since and one that was replaced."""
+    """A published model of every kind, with a new and a replaced item."""
     folder = tmp_path_factory.mktemp("family")
     write_tiny_tables(folder)
-    index, train = {"boosts": ["price", "category=c1"]}, {"objective": "softmax"}  # which trains every kind
+    index, train = {"boosts": ["price", "category=c1"]}, {"objective": "softmax"}  # trains every kind
     config = parse_config({**TINY, "model": request.param, "index": index, "train": train})
     dataset = load_dataset(config, folder)
     encoder = FeatureEncoder.fit(dataset)

@@ -1,4 +1,4 @@
-"""What single values bring adds up to the score, and field by field to what fields bring."""
+"""Contributions of values sum to the score, and per field to those of the fields."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Features are named as the tables have them."""
+"""Features are named like the table values."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def test_fields_of_every_kind_are_named(tiny_encoder: FeatureEncoder) -> None:
     low, high = (float(edge) for edge in found["hour"].value.strip("[)").split(","))
     assert low <= 23 < high
     assert found["history[2-4]"].value == "i4"
-    assert found["history[2-4]"].weight == pytest.approx(2 / 2**0.5)  # twice in a range of two, by the square root
+    assert found["history[2-4]"].weight == pytest.approx(2 / 2**0.5)  # twice in a range of two, divided by the square root
     assert {one.state for one in found.values()} == {"learnt"}
 
 

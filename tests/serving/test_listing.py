@@ -1,4 +1,4 @@
-"""Pages of the catalogue against the sorted ids of all its items."""
+"""Pages of the catalogue, compared with the sorted ids of all items."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -1,4 +1,4 @@
-"""What is kept of a user who asked lately is what would be prepared anew, whatever has changed since."""
+"""Cached query vectors equal newly computed ones after any change."""
 
 import itertools
 import shutil
@@ -14,7 +14,7 @@ from recall.store.users.profiles import Interaction, User
 
 @pytest.fixture
 def kept(published: Path, tmp_path: Path) -> Iterator[Recommender]:
-    """One that is asked again and again."""
+    """A recommender that gets repeated requests."""
     loaded = Recommender.load(Path(shutil.copytree(published, tmp_path / "root")))
     yield loaded
     loaded.close()
@@ -36,7 +36,7 @@ def test_cached_users_get_the_answers_of_a_fresh_recommender(kept: Recommender, 
     asked += [Request("u1", {"age": 40}, n=5), Request("u2", n=3)]
 
     def check() -> list[object]:
-        for _ in range(2):  # the second time from what is kept
+        for _ in range(2):  # the second time from the cache
             found = [kept.recommend(request) for request in asked]
             assert found == fresh(kept, root, *asked)
             assert [kept.recommend_batch([request])[0] for request in asked] == found

@@ -195,7 +195,7 @@ def test_a_prediction_equals_the_model_score(
         answer = recommender.recommend(replace(request, n=1000, exclude_seen=False))
         score = next(item.score for item in answer.items if item.item_id == item_id)
         assert one.score == pytest.approx(score + answer.user_offset, abs=1e-5)
-        assert one.probability is None  # the square loss gives none
+        assert one.probability is None  # the square loss does not give probabilities
     assert predicted[0] == predicted[3]
     assert recommender.predict([]) == []
 
@@ -268,7 +268,7 @@ def test_approximate_answers_are_flagged(
 
 def test_each_request_of_a_batch_is_answered_or_refused_separately(recommender: Recommender) -> None:
     good = [Request("u1"), Request("nobody", n=3), Request("u2", n=3, filter={"category": "c1"}), Request(n=5, explain=True)]
-    far = {"age": 1e30}  # each fits the model's field, and the vector of such a user has no finite numbers
+    far = {"age": 1e30}  # each value is valid for its field, but the vector of such a user overflows
     bad = [Request(n=0), Request(features={"aeg": 1}), Request(n=3, filter={"x": 1}), Request("u1", features=far, n=3)]
     answers = recommender.recommend_each([one for pair in zip(bad, good, strict=True) for one in pair])
     assert answers[1::2] == [recommender.recommend(one) for one in good]

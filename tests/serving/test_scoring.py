@@ -1,4 +1,4 @@
-"""Scores of given items are those that they are listed with."""
+"""Scores of given items equal their scores in lists."""
 
 import pytest
 

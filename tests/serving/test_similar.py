@@ -1,4 +1,4 @@
-"""Similar items against cosines of the whole catalogue, worked out one by one."""
+"""Similar items, compared with cosines over the whole catalogue."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthChe
 
 
 def cosines(shop: Recommender, item: str) -> dict[str, float]:
-    """Of every other item with this one."""
+    """Compute the cosine of every other item with this one."""
     catalogue = shop.items.current()
     ids = catalogue.items()["item_id"].to_list()
     vectors = catalogue.vectors(catalogue.rows(ids)).astype(np.float64)[:, 1:]

@@ -1,4 +1,4 @@
-"""Why an item is not listed: checked against the whole ranking, and by undoing what is named."""
+"""Reasons for the absence of an item: compared with the full ranking, and by removing each reason."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ unchanged = settings(max_examples=examples(40), suppress_health_check=[HealthChe
 
 
 def ranked(shop: Recommender, request: Request) -> list[tuple[str, float]]:
-    """The whole ranking of what is eligible, surely right."""
+    """Compute the exact ranking of all eligible items."""
     answer = shop.recommend(replace(request, n=1000, rules=(), channels=None))
     assert len(answer.items) < 1000
     return [(item.item_id, item.score) for item in answer.items]
@@ -68,7 +68,7 @@ def test_the_rank_and_score_gap_match_the_full_ranking(
     listed = [one.item_id for one in shop.recommend(request).items]
     assert found.listed == (listed.index(item) + 1 if item in listed else None)
     assert bool(found.reasons) == (item not in listed)
-    if found.exact:  # an approximate search may pass over one of those that score higher
+    if found.exact:  # approximate search may miss an item that scores higher
         assert ("score" in kinds(found)) == (item not in listed and found.rank > n)
     assert ("excluded" in kinds(found)) == (item in exclude)
 
@@ -131,7 +131,7 @@ def test_channels_that_displace_an_item_are_named(shop: Recommender) -> None:
     channels = Channels([ModelChannel(), ListChannel(editors, name="editors", weight=50.0)])
     request = Request("u3", n=5, channels=channels)
     found = shop.why_not(request, best)
-    assert found.rank >= 5  # an approximate index may list it in a better place, and then its score keeps it out too
+    assert found.rank >= 5  # an approximate index may rank it higher, and then its score excludes it too
     assert ("channels", "/channels") in [(one.kind, one.where) for one in found.reasons]
     if found.rank == 5:
         assert len(found.reasons) == 1

@@ -1,7 +1,7 @@
-"""Simulate for as long as one likes: python -m tests.simulation --seconds 3600 --seed 1
+"""Run simulations for a given time: python -m tests.simulation --seconds 3600 --seed 1
 
-Every run has a seed of its own, counted up from the first. A run that finds something prints its seed and its log, and may be
-repeated with --seed SEED --runs 1. The exit code is 1 when anything was found.
+The runs use consecutive seeds. A run that finds a bug prints its seed and its log, and can be repeated with
+--seed SEED --runs 1. The exit code is 1 if any run found a bug.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tests.simulation.runs import run
 from tests.simulation.trace import can_trace
 
 POWER_EVERY = 20
-"""Runs from one in which the power fails to the next."""
+"""Number of runs from one power failure to the next."""
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _power(place: Path, seed: int) -> power.Found:
-    """Let the power fail in each workload."""
+    """Simulate power failures in each workload."""
     found = power.Found()
     with tempfile.TemporaryDirectory() as folder:
         template = publishing.template_of(resolve(place / shop.HERE), Path(folder) / "publish")

@@ -1,13 +1,13 @@
-"""A model of a disk: what a file system may hold after a crash, given the system calls that were made before.
+"""A model of a disk: the possible contents of a file system after a crash, given the preceding system calls.
 
-Everything that was not fsynced may be lost, in part or as a whole:
+Everything that was not fsynced may be lost, partly or completely:
 
-- the data of a file, in sectors of 512 bytes, independently of each other, until fsync or fdatasync of the file. A file may
+- the data of a file, in sectors of 512 bytes, independently, until fsync or fdatasync of the file. A file may
   also have grown without its data: then the new bytes are zeros;
-- names in a folder (create, link, rename, unlink, mkdir, rmdir), until fsync of the folder. Changes of one folder survive in
+- directory entries (create, link, rename, unlink, mkdir, rmdir), until fsync of the folder. Changes of one folder survive in
   order, those of different folders independently. An fsync of a file does not make its name durable.
 
-This is less than ext4, xfs or btrfs promise today and no less than POSIX does; SQLite asks for no more.
+These guarantees are weaker than those of ext4, xfs or btrfs and as strong as those of POSIX; SQLite requires no more.
 """
 
 import random
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SECTOR = 512
-"""Bytes of a file that are written as a whole."""
+"""Size of a sector, which is written atomically, in bytes."""
 
 
 @dataclass(eq=False)
 class Inode:
-    """A file or a folder, under whatever names.
+    """A file or folder, independent of its names.
 
     Attributes:
         number: order of creation.
@@ -55,11 +55,11 @@ class Sized:
 
 @dataclass(frozen=True, eq=False)
 class Named:
-    """One change of names, atomic: names that go, and names that come.
+    """One atomic change of directory entries: removed and added names.
 
     Attributes:
-        gone: folder and name of each entry that is removed first.
-        come: folder, name and inode of each entry that is made.
+        gone: folder and name of each removed entry.
+        come: folder, name and inode of each added entry.
     """
 
     gone: tuple[tuple[Inode, str], ...]
@@ -67,7 +67,7 @@ class Named:
 
     @property
     def folders(self) -> set[Inode]:
-        """Folders whose names change."""
+        """Return the folders whose entries change."""
         return {entry[0] for entry in self.gone} | {entry[0] for entry in self.come}
 
 
@@ -80,7 +80,7 @@ class Synced:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that the program said between two system calls."""
+    """A mark of the program between two system calls."""
 
     text: str
 
@@ -90,12 +90,12 @@ Step = Written | Sized | Named | Synced | Mark
 
 @dataclass(frozen=True)
 class Loss:
-    """How much of what was not fsynced is lost.
+    """The probabilities with which unsynced changes survive.
 
     Attributes:
         names: probability that a change of names survives.
         data: probability that a sector survives.
-        sizes: probability that a file has grown although its data are lost.
+        sizes: probability that a file has grown although its data were lost.
     """
 
     names: float
@@ -104,7 +104,7 @@ class Loss:
 
 
 NOTHING = Loss(1.0, 1.0, 1.0)
-"""The process was killed and the machine went on: the kernel has everything."""
+"""A killed process on a running machine: the kernel keeps everything."""
 LOSSES = (
     Loss(0.0, 0.0, 0.0),
     Loss(1.0, 0.0, 0.0),
@@ -113,11 +113,11 @@ LOSSES = (
     Loss(0.5, 0.5, 0.5),
     Loss(0.9, 0.9, 0.9),
 )
-"""Power failures: all is lost; data are lost under names that survive, with and without the size; names; a part of each."""
+"""Power failures: everything is lost; data but not names, with and without the size; names; parts of each."""
 
 
 def durable(steps: Sequence[Step]) -> set[Step]:
-    """Steps that no crash after the last of them can undo, because an fsync came after."""
+    """Return the steps that are durable because of a later fsync."""
     kept: set[Step] = set()
     synced: set[Inode] = set()
     for step in reversed(steps):
@@ -128,23 +128,23 @@ def durable(steps: Sequence[Step]) -> set[Step]:
                 if inode in synced:
                     kept.add(step)
             case Named():
-                if step.folders & synced:  # a folder's earlier changes are durable too, of both folders of a rename
+                if step.folders & synced:  # earlier changes of a folder are durable too, for both folders of a rename
                     kept.add(step)
                     synced |= step.folders
     return kept
 
 
 def after_crash(root: Inode, steps: Sequence[Step], loss: Loss, draw: random.Random) -> dict[str, bytes | None]:
-    """The files that are found after a crash.
+    """Return the files after a crash.
 
     Args:
         root: the folder that all steps happen in.
         steps: everything before the crash.
-        loss: what becomes of steps that were not fsynced.
-        draw: what chance decides.
+        loss: survival probabilities of unsynced steps.
+        draw: random numbers.
 
     Returns:
-        The content of each file by its path below the root, None for a folder, folders before what is in them.
+        The content of each file by its path below the root, None for a folder; folders come before their contents.
     """
     sure = durable(steps)
     names: dict[Inode, dict[str, Inode]] = {}
@@ -200,7 +200,7 @@ def _walk(folder: Inode, path: str, entries, content) -> Iterator[tuple[str, byt
 
 
 def put(files: dict[str, bytes | None], folder: Path) -> None:
-    """Write files from `after_crash` below a folder that is made."""
+    """Write files from `after_crash` to a new folder."""
     folder.mkdir(parents=True)
     for path, data in files.items():
         if data is None:
@@ -210,7 +210,7 @@ def put(files: dict[str, bytes | None], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, bytes | None]:
-    """The files of a real folder, as `after_crash` gives them."""
+    """Read the files of a real folder in the form of `after_crash`."""
     found: dict[str, bytes | None] = {}
     for path in sorted(folder.rglob("*")):
         found[str(path.relative_to(folder))] = None if path.is_dir() else path.read_bytes()

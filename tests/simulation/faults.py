@@ -1,4 +1,4 @@
-"""Things that a program can do wrong with a disk, put into the code under test: a simulation must find each of them."""
+"""Durability bugs injected into the code under test; a simulation must find each of them."""
 
 import os
 import sqlite3
@@ -13,12 +13,12 @@ def synchronous_off() -> None:
 
 
 def synchronous_normal() -> None:
-    """SQLite fsyncs its log before it moves it into the file, and not at every commit."""
+    """SQLite fsyncs its WAL only before checkpoints, not at every commit."""
     _synchronous("NORMAL")
 
 
 def folders_not_synced() -> None:
-    """No fsync of a folder does anything."""
+    """Fsyncs of folders are ignored."""
     real = os.fsync
 
     def only_files(descriptor: int) -> None:
@@ -29,7 +29,7 @@ def folders_not_synced() -> None:
 
 
 def files_not_synced() -> None:
-    """No fsync of a file by Python does anything."""
+    """Fsyncs of files by Python are ignored."""
     real = os.fsync
 
     def only_folders(descriptor: int) -> None:
@@ -40,7 +40,7 @@ def files_not_synced() -> None:
 
 
 def current_written_in_place() -> None:
-    """CURRENT is overwritten, and not replaced by a rename."""
+    """CURRENT is overwritten in place instead of replaced by a rename."""
     from recall._fsync import fsync
     from recall.bundle import versions
 
@@ -53,7 +53,7 @@ def current_written_in_place() -> None:
 
 
 def current_before_version() -> None:
-    """CURRENT names a version before its folder is in place."""
+    """CURRENT names a version before its folder is renamed."""
     from recall._fsync import fsync
     from recall.bundle import versions
 

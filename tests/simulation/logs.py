@@ -1,4 +1,4 @@
-"""Changes of items and of users, written to their logs by two processes; and what must be there after a crash."""
+"""Workload: two processes write changes of items and users to their logs; and the check after a crash."""
 
 import random
 from collections.abc import Callable
@@ -20,7 +20,7 @@ OPERATIONS = 30
 
 
 def work(folder: Path, draw: random.Random, marks: Marks) -> None:
-    """Write as the draw says."""
+    """Run random writes."""
     marks.say(begin="log")
     journals = [ChangeLog(folder / JOURNAL), ChangeLog(folder / JOURNAL)]
     users = [SqliteLiveUsers(folder / USERS_LIVE), SqliteLiveUsers(folder / USERS_LIVE)]
@@ -51,14 +51,14 @@ def work(folder: Path, draw: random.Random, marks: Marks) -> None:
 
 @dataclass
 class Logs:
-    """What the logs should hold.
+    """The expected contents of the logs.
 
     Attributes:
         items: id and values of every change, by its sequence.
-        keys: sequence that a keyed batch was answered with, and its changes.
-        pruned: changes up to here need not be there.
-        users: record by id, as it is stored.
-        sequence: of the last change of users.
+        keys: acknowledged sequence and changes by idempotency key.
+        pruned: changes up to this sequence may be missing.
+        users: stored record by id.
+        sequence: last change of users.
     """
 
     items: dict[int, tuple[str, Any]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Logs:
 
     @classmethod
     def after(cls, entries: list[Entry]) -> "Logs":
-        """What was acknowledged."""
+        """Collect the acknowledged changes."""
         logs = cls()
         for entry in entries:
             match entry["do"]:
@@ -88,12 +88,12 @@ class Logs:
         return logs
 
     def latest(self, pruned: int) -> dict[str, tuple[int, Any]]:
-        """Sequence and values of the last change of each item that changed after a sequence."""
+        """Return the last change of each item after a sequence."""
         return {one: (number, values) for number, (one, values) in self.items.items() if number > pruned}
 
 
 def check(root: Path, moment: Moment) -> None:
-    """Everything that was acknowledged is there and nothing else, except for all of the operation in flight."""
+    """Check that exactly the acknowledged changes exist, apart from the complete operation in flight."""
     before = Logs.after(list(moment.done))
     after = Logs.after([*moment.done, moment.next]) if moment.next is not None else before
     journal, users = ChangeLog(root / JOURNAL), SqliteLiveUsers(root / USERS_LIVE)

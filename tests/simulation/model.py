@@ -1,4 +1,4 @@
-"""What a root should hold, as plain dictionaries: the truth that a simulation compares with."""
+"""The expected state of a root as plain dictionaries."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Value(NamedTuple):
-    """What is said of an item."""
+    """The values of an item."""
 
     category: str | None
     price: float | None
@@ -14,15 +14,15 @@ class Value(NamedTuple):
 
 Catalogue = dict[str, Value]
 Changes = list[tuple[str, Value | None]]
-"""Items and their new values, or None for one that is deleted."""
+"""New values by item id, None for a deleted item."""
 
 
 class Line(NamedTuple):
-    """Versions that were made from the same table. Compaction stays within one: it changes no answer.
+    """Versions made from the same table. Compaction stays within a line, because it changes no answer.
 
     Attributes:
-        table: items that it was made from.
-        model: versions of one model give an item of the same values the same score.
+        table: items of the table.
+        model: versions of one model give equal items equal scores.
     """
 
     table: Mapping[str, Value]
@@ -31,16 +31,16 @@ class Line(NamedTuple):
 
 @dataclass
 class Truth:
-    """Everything that was acknowledged.
+    """The acknowledged state.
 
     Attributes:
-        lines: tables that versions were made from.
+        lines: tables of the versions.
         versions: the line of each version, by sequence.
-        changes: of items, in order. All of them lie over every line, whether they were compacted or not.
-        pending: changes of a process that died before it could say anything: all of them are there, or none.
-        users: history by user, latest first; None for one who was deleted.
-        pending_user: as `pending`.
-        damaged: number of changes there were when the log was last damaged, None when it was not, or holds everything again.
+        changes: changes of items in order; all apply to every line, compacted or not.
+        pending: changes of a process that crashed before it could acknowledge them: all are applied, or none.
+        users: history by user, latest first; None for a deleted user.
+        pending_user: the same for users.
+        damaged: number of changes when the log was last damaged; None if it is complete.
     """
 
     lines: list[Line] = field(default_factory=list)
@@ -52,19 +52,19 @@ class Truth:
     damaged: int | None = None
 
     def items(self, version: int, upto: int | None = None) -> Catalogue:
-        """The catalogue of a version with the changes up to a sequence, or all."""
+        """Return the catalogue of a version with the changes up to a sequence, or all."""
         items = dict(self.lines[self.versions[version]].table)
         _apply(items, self.changes if upto is None else self.changes[:upto])
         return items
 
     def with_pending(self, version: int) -> Catalogue:
-        """As `items`, with what was in flight when a process died."""
+        """Return `items` with the changes in flight when a process crashed."""
         items = self.items(version)
         _apply(items, self.pending)
         return items
 
     def possible(self, version: int, item: str) -> set[Value | None]:
-        """What an item may be while the log lacks changes: whatever it was at a time, what was said since, or is in flight."""
+        """Return the permitted values of an item while the log lacks changes."""
         past = self.lines[self.versions[version]].table.get(item)
         since = self.damaged or 0
         open_ = {value for one, value in self.pending if one == item}
@@ -83,7 +83,7 @@ def _apply(items: Catalogue, changes: Iterable[tuple[str, Value | None]]) -> Non
 
 
 def difference(found: Mapping[str, object], expected: Mapping[str, object]) -> str:
-    """Some of what differs."""
+    """Describe some differences."""
     wrong = sorted(one for one in found.keys() | expected.keys() if found.get(one) != expected.get(one))
     shown = [f"{one} is {found.get(one)}, expected {expected.get(one)}" for one in wrong[:3]]
     return f"{len(wrong)} differ: " + "; ".join(shown)

@@ -1,4 +1,4 @@
-"""Power failures at any moment of a real program: its system calls are recorded once, and replayed up to many moments."""
+"""Power failures at any point of a real program: system calls are recorded once and replayed up to many points."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from tests.simulation.disk import LOSSES, NOTHING, Inode, Loss, Mark, Named, Siz
 from tests.simulation.trace import MARKS, folder_of, traced
 
 Entry = dict[str, Any]
-"""What a program says of one operation: `try` before it and `ack` after it, each with the operation's number."""
+"""Marks of an operation: `try` before and `ack` after it, with its number."""
 
 
 MEMORY = Path("/dev/shm")
@@ -25,21 +25,21 @@ _DRAWN = re.compile(r"^\.tmp\w+$|(?<=^\d{6}-)[0-9a-f]{8}$")
 
 
 def fast_folder() -> str | None:
-    """Where files are kept in memory, if there is such a place: what is found after a crash is read once."""
+    """A folder in memory, if available, because crash images are read only once."""
     usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 50_000_000
     return str(MEMORY) if usable else None
 
 
 class Broken(AssertionError):  # noqa: N818 - it is what is found
-    """A property does not hold."""
+    """A violated property."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What one program did.
+    """The recording of a program.
 
     Attributes:
-        root: the folder before.
+        root: the folder before the run.
         steps: system calls and marks, in order.
     """
 
@@ -47,7 +47,7 @@ class Recording:
     steps: list[Step]
 
     def digest(self) -> str:
-        """Hash of what was done in which order, without bytes: SQLite draws some, and a manifest has a time in it."""
+        """Hash the sequence of steps without data, which contain random bytes and times."""
         numbers: dict[Inode, int] = {}
         hashed = hashlib.sha256()
         for step in self.steps:
@@ -70,12 +70,12 @@ class Recording:
 
 @dataclass(frozen=True)
 class Moment:
-    """What had been acknowledged when the power failed.
+    """The acknowledged state at a power failure.
 
     Attributes:
         done: acknowledgements so far.
-        next: what the operation in flight would have been acknowledged with; None when nothing was in flight, or when it was
-            refused in the end.
+        next: the acknowledgement of the operation in flight; None if nothing was in flight, or if it was refused in the
+            end.
         tried: the operation in flight.
     """
 
@@ -85,16 +85,16 @@ class Moment:
 
 
 Check = Callable[[Path, Moment], None]
-"""Looks at a root after a crash; raises Broken, or what the code under test raises."""
+"""Checks a root after a crash; raises Broken, or an error of the code under test."""
 
 
 @dataclass
 class Found:
-    """What came of many crashes.
+    """The result of many crashes.
 
     Attributes:
-        crashes: how many there were.
-        violations: where, under which loss, and what was wrong.
+        crashes: number of simulated crashes.
+        violations: location, kind of loss and problem.
     """
 
     crashes: int = 0
@@ -106,9 +106,9 @@ def record(workload: str, seed: int, template: Path | None = None, fault: str = 
 
     Args:
         workload: its name.
-        seed: of what it does.
-        template: a folder that it starts from; without one the watched folder is empty.
-        fault: something to break in the code under test; see `workload`.
+        seed: seed of the workload.
+        template: initial contents of the folder; empty without one.
+        fault: bug to inject; see `workload`.
     """
     with tempfile.TemporaryDirectory() as folder:
         watched = Path(folder).resolve() / "disk"
@@ -129,7 +129,7 @@ def record(workload: str, seed: int, template: Path | None = None, fault: str = 
 
 
 def crash(recording: Recording, cut: int, loss: Loss, seed: int, check: Check) -> str:
-    """Let the power fail before a step; gives what is wrong afterwards, or nothing."""
+    """Simulate a power failure before a step; return the problem, if any."""
     steps = recording.steps[:cut]
     files = disk.after_crash(recording.root, steps, loss, random.Random(f"{seed} {cut} {loss}"))
     with tempfile.TemporaryDirectory(dir=fast_folder()) as folder:
@@ -143,7 +143,7 @@ def crash(recording: Recording, cut: int, loss: Loss, seed: int, check: Check) -
 
 
 def crashes(recording: Recording, check: Check, seed: int, count: int) -> Found:
-    """Let the power fail at moments that are drawn, half of them right after an acknowledgement."""
+    """Simulate power failures at random steps, half of them right after an acknowledgement."""
     draw, found = random.Random(seed), Found()
     told = [at for at, step in enumerate(recording.steps) if isinstance(step, Mark) and "ack" in json.loads(step.text)]
     for number in range(count):
@@ -157,7 +157,7 @@ def crashes(recording: Recording, check: Check, seed: int, count: int) -> Found:
 
 
 def moment(steps: Sequence[Step], cut: int) -> Moment:
-    """What had been said before a step, and what was said next."""
+    """Return the acknowledgements before a step, and the next one."""
     said = [json.loads(step.text) for step in steps[:cut] if isinstance(step, Mark)]
     later = (json.loads(step.text) for step in steps[cut:] if isinstance(step, Mark))
     tried = said[-1] if said and "try" in said[-1] else None
@@ -166,7 +166,7 @@ def moment(steps: Sequence[Step], cut: int) -> Moment:
 
 
 def _plain(name: str) -> str:
-    """A name without what is drawn by libraries, or is a hash."""
+    """Remove random parts and hashes from a name."""
     return _DRAWN.sub("*", name)
 
 

@@ -1,4 +1,4 @@
-"""A process that serves a root, reduced to what it does with files: several of them take turns in one real process."""
+"""A simulated server process, reduced to its file operations; several take turns in one real process."""
 
 import gc
 import signal
@@ -30,7 +30,7 @@ _LONGEST_CLOSE = 20.0  # seconds
 
 
 class _StuckError(Exception):
-    """A close waits for a lock that a simulated crash has left taken."""
+    """A close that waits for a lock left by a simulated crash."""
 
 
 def _give_up(_number: int, _frame: object) -> None:
@@ -38,49 +38,49 @@ def _give_up(_number: int, _frame: object) -> None:
 
 
 class Died(BaseException):
-    """The process was killed at this line."""
+    """Simulated kill of the process at this line."""
 
 
 class Process:
-    """Serves the live version of a root as the service does: it looks for changes when it is told to.
+    """Serves the live version of a root like the service; it polls for changes on request.
 
     Attributes:
-        name: by which the log of a run calls it.
+        name: used in the log of a run.
         recommender: None while the process is not running.
-        trouble: why the live version is not served; empty when it is.
+        error: why the live version is not served; empty if it is.
     """
 
     def __init__(self, name: str, root: Path) -> None:
         self.name, self.root = name, root
         self.recommender: Recommender | None = None
-        self.trouble = ""
+        self.error = ""
 
     @property
     def runs(self) -> bool:
-        """Whether it is running."""
+        """Whether the process is running."""
         return self.recommender is not None
 
     @property
     def loaded(self) -> Recommender:
-        """What it serves."""
+        """The recommender of the running process."""
         assert self.recommender is not None
         return self.recommender
 
     @property
     def version(self) -> int:
-        """Sequence of the version that it serves."""
+        """The number of the served version."""
         return self.loaded.bundle.manifest.sequence
 
     def start(self) -> None:
         """Load the live version. Raises RecallError."""
         self.recommender = Recommender.load(self.root, pause=None)
-        self.trouble = ""
+        self.error = ""
 
     def stop(self) -> None:
         """Close everything.
 
-        A simulated crash may be raised after a lock was taken and before the block that frees it began. A real process frees
-        its locks when it dies, so a close that waits for one is given up.
+        A simulated crash may occur between acquiring a lock and entering the block that releases it. A real process releases
+        its locks when it dies, so a close that waits for one is abandoned.
         """
         if self.recommender is not None:
             before = signal.signal(signal.SIGALRM, _give_up)
@@ -95,20 +95,20 @@ class Process:
         self.recommender = None
 
     def look(self) -> None:
-        """Take the version that CURRENT names; one that is refused is noted, and the old one served on."""
+        """Swap to the version named by CURRENT; if it is refused, record the error and keep the old one."""
         if number(live_name(self.root)) == self.version:
-            self.trouble = ""
+            self.error = ""
             return
         try:
             other = Recommender.load(self.root, pause=None)
         except RecallError as error:
-            self.trouble = str(error)
+            self.error = str(error)
             return
         self.loaded.close()
-        self.recommender, self.trouble = other, ""
+        self.recommender, self.error = other, ""
 
     def ask(self) -> CatalogSnapshot:
-        """The catalogue that a request is answered from, after what the service does before it answers."""
+        """Return the catalogue for a request, after the steps that the service does first."""
         items = self.loaded.items
         if items.behind():
             try:
@@ -118,34 +118,34 @@ class Process:
         return items.current()
 
     def catch_up(self) -> CatalogSnapshot:
-        """The catalogue after a look at the log; one that cannot be read is told of by the catalogue."""
+        """Return the catalogue after polling the log; the catalogue reports an unreadable one."""
         try:
             return self.loaded.items.refresh()
         except RecallError:
             return self.loaded.items.current()
 
     def repair(self) -> None:
-        """What the service does in the background about changes that the log has lost."""
+        """Write lost changes back, as the service does in the background."""
         self.loaded.items.repair()
 
     def scores(self) -> dict[str, float]:
-        """The score of every item for one user."""
+        """Return the score of every item for a user."""
         answer = self.loaded.recommend(EVERYTHING)
         return dict(zip(answer.ids, answer.scores, strict=True))
 
 
 def values(catalogue: CatalogSnapshot) -> model.Catalogue:
-    """What the items of a catalogue are."""
+    """Return the values of the items of a catalogue."""
     return items_of(catalogue.items())
 
 
 def items_of(table: pl.DataFrame) -> model.Catalogue:
-    """What a table says of items."""
+    """Return the values of the items of a table."""
     return {item: Value(*value) for item, *value in table.select("item_id", "category", "price").iter_rows()}
 
 
 def table_of(items: model.Catalogue, template: pl.DataFrame) -> pl.DataFrame:
-    """A table of items as one gives it to `rebuild`, with the columns of a bundle's own."""
+    """Write an items table for `rebuild`, with the columns of the bundle."""
     rows = [{"item_id": one, "category": value.category, "price": value.price} for one, value in items.items()]
     frame = pl.DataFrame(rows, schema={name: template.schema[name] for name in ("item_id", "category", "price")})
     others = [pl.lit(None, dtype=template.schema[name]).alias(name) for name in template.columns if name not in frame.columns]
@@ -153,7 +153,7 @@ def table_of(items: model.Catalogue, template: pl.DataFrame) -> pl.DataFrame:
 
 
 def die(root: Path, act: Callable[[], Any], line: int) -> bool:
-    """As `_die`, for a process that may be killed between opening a file and closing it."""
+    """Run `_die` for a process that may be killed between opening and closing a file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         died = _die(root, act, line)
@@ -162,10 +162,10 @@ def die(root: Path, act: Callable[[], Any], line: int) -> bool:
 
 
 def _die(root: Path, act: Callable[[], Any], line: int) -> bool:
-    """Do something in a process that is killed when it has come to its N-th line; gives whether it was.
+    """Run an action that is killed at its N-th line; return whether it was.
 
-    What a dying process would not have done, its cleaning up, is undone: files are as they were at the kill. SQLite's own are
-    left as they are, for a transaction that was rolled back and one that nobody finished are the same to everyone else.
+    Cleanup that a killed process would not have done is undone: files are restored to the time of the kill. Those of SQLite
+    are kept, because a transaction that was rolled back is equivalent to an unfinished one.
     """
     seen, found = 0, {}
 
@@ -191,7 +191,7 @@ def _die(root: Path, act: Callable[[], Any], line: int) -> bool:
         return True
     except BaseException:
         sys.settrace(before)
-        if found:  # something on the way made an error of its own of it
+        if found:  # the kill was wrapped in another error
             _put_back(root, found)
             return True
         raise

@@ -1,4 +1,4 @@
-"""Versions published, activated and rolled back by several processes; and which must be live after a crash."""
+"""Workload: several processes publish, activate and roll back versions; and the check after a crash."""
 
 import random
 import shutil
@@ -15,13 +15,13 @@ from tests.simulation.power import Broken, Entry, Moment
 from tests.simulation.workload import Marks
 
 TEMPLATE = "template"
-"""A bundle, beside the root, whose manifest all versions take after."""
+"""A bundle next to the root whose manifest is the template of all versions."""
 ROOT = "root"
 OPERATIONS = 8
 
 
 def work(folder: Path, draw: random.Random, marks: Marks) -> None:
-    """Publish as the draw says, to a root that is not there at first."""
+    """Run random publications to a root that does not exist at first."""
     marks.say(begin="publish")
     root, template = folder / "made" / ROOT, Manifest.read(folder / TEMPLATE)
     for _ in range(OPERATIONS):
@@ -38,7 +38,7 @@ def work(folder: Path, draw: random.Random, marks: Marks) -> None:
 
 
 def check(folder: Path, moment: Moment) -> None:
-    """The version that was acknowledged last is live and whole, or that of the operation in flight; and one can go on."""
+    """Check that the last acknowledged version, or the one in flight, is live and intact, and that the root is usable."""
     root = folder / "made" / ROOT
     expected = [entry["version"] for entry in moment.done[-1:]]
     possible = expected + ([moment.next["version"]] if moment.next is not None else [])
@@ -55,7 +55,7 @@ def check(folder: Path, moment: Moment) -> None:
 
 def _whole(root: Path, possible: list[str], tried: Entry | None) -> int:
     sequence, version = published_check(root), versions.resolve(root)
-    refused = tried is not None and len(possible) < 2  # it was not answered before the program ended
+    refused = tried is not None and len(possible) < 2  # not acknowledged before the program ended
     if version.name not in possible and not refused:
         raise Broken(f"{version.name} is live, expected one of {possible}")
     return sequence
@@ -72,7 +72,7 @@ def _activated(root: Path, name: str) -> dict[str, Any]:
 
 
 def template_of(version: Path, folder: Path) -> Path:
-    """A folder that the workload starts from. Only the manifest of the version is needed."""
+    """Create the initial folder of the workload; only the manifest of the version is needed."""
     (folder / TEMPLATE).mkdir(parents=True)
     shutil.copyfile(version / MANIFEST, folder / TEMPLATE / MANIFEST)
     return folder

@@ -1,4 +1,4 @@
-"""A whole root, changed, compacted and switched by two processes; and what it must answer after a power failure."""
+"""Workload: two processes change, compact and switch a whole root; and the check after a power failure."""
 
 import random
 from pathlib import Path
@@ -13,14 +13,14 @@ from tests.simulation.world import World
 
 STEPS = 20
 APART = ("die", "damage", "copy", "elsewhere", "keep", "repair", "backup", "restore", "take")
-"""What does not happen: crashes and damages come from outside, and what others do with files is not fsynced."""
+"""Excluded events: crashes and damage come from outside, and external file operations are not fsynced."""
 
 
 class MarkedWorld(World):
-    """Says what is acknowledged."""
+    """Reports acknowledgements."""
 
     def work(self, marks: Marks) -> None:
-        """Let things happen."""
+        """Run random events."""
         marks.say(begin="root")
         for process in self.processes:
             process.start()
@@ -43,12 +43,12 @@ class MarkedWorld(World):
 
 
 def work(folder: Path, draw: random.Random, marks: Marks) -> None:
-    """Do what the seed says."""
+    """Run the workload of a seed."""
     MarkedWorld(folder, folder, draw.randrange(1 << 30), without=APART, passed=("stale", "table")).work(marks)
 
 
 def check(folder: Path, moment: Moment) -> None:
-    """All that was acknowledged is served, and of the step in flight all or nothing; then one can go on."""
+    """Check that acknowledged changes are served, the step in flight completely or not at all, and that the root is usable."""
     before = _truth(folder, moment.done[-1] if moment.done else None)
     after = _truth(folder, moment.next) if moment.next is not None else before
     process = Process("after", folder / "root")
@@ -80,7 +80,7 @@ def check(folder: Path, moment: Moment) -> None:
 
 
 def _goes_on(process: Process, found: dict[str, Value]) -> None:
-    """The root can be changed, compacted and opened."""
+    """Check that the root can be changed, compacted and opened."""
     process.loaded.items.upsert({"later": {"price": 5.0}})
     expected = {**found, "later": Value(None, 5.0)}
     compact(process.root)

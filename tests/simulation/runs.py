@@ -1,4 +1,4 @@
-"""Runs by their seeds, and the seeds that are kept."""
+"""Simulation runs by seed, and the file of seeds that found a bug."""
 
 import tempfile
 from collections.abc import Collection
@@ -13,10 +13,10 @@ SEEDS = Path(__file__).with_name("seeds.txt")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The result of a run.
 
     Attributes:
-        fault: what was found; empty when nothing was.
+        fault: the bug found; empty if none.
         said: its log.
         digest: hash of the log.
     """
@@ -28,12 +28,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Kept:
-    """A seed that has found something once.
+    """A seed that once found a bug.
 
     Attributes:
-        seed, steps: of the run.
-        without: what does not happen in it.
-        told: what it found.
+        seed, steps: seed and length of the run.
+        without: excluded events.
+        told: the bug it found.
     """
 
     seed: int
@@ -43,7 +43,7 @@ class Kept:
 
 
 def run(shop: Path, seed: int, steps: int, passed: Collection[str] = (), without: Collection[str] = ()) -> Outcome:
-    """Let a run happen in a folder of its own."""
+    """Run a simulation in a temporary folder."""
     with tempfile.TemporaryDirectory(dir=fast_folder()) as folder:
         world = World(shop, Path(folder), seed, passed, without)
         try:
@@ -55,7 +55,7 @@ def run(shop: Path, seed: int, steps: int, passed: Collection[str] = (), without
 
 
 def kept() -> list[Kept]:
-    """The seeds of the file, of which each line has a seed, steps, what does not happen, or -, and what was found."""
+    """Read the seed file; each line has a seed, steps, excluded events or -, and the bug."""
     found = []
     for line in SEEDS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):

@@ -1,20 +1,20 @@
-"""The root of published versions that simulations start from, and a version that was trained elsewhere."""
+"""The initial root of the simulations, and a version trained elsewhere."""
 
 import shutil
 from pathlib import Path
 
 HERE, ELSEWHERE = "root", "elsewhere"
 FOREIGN = 500
-"""Number of the version that was trained elsewhere."""
+"""Number of the version trained elsewhere."""
 
 
 def make_shop(folder: Path) -> Path:
-    """A folder with both roots, one version in each, of two models over the same items."""
+    """Create a folder with two roots of one version each: two models of the same items."""
     from recall.config import parse_config
     from recall.data.dataset import load_dataset
     from recall.features.encoder import FeatureEncoder
     from recall.publish.export import export
-    from tests.conftest import TINY, random_model, write_tiny_tables  # torch comes with them
+    from tests.conftest import TINY, random_model, write_tiny_tables  # these import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     write_tiny_tables(folder)
@@ -30,7 +30,7 @@ def make_shop(folder: Path) -> Path:
 
 
 def _renumber(root: Path) -> None:
-    """Give the only version of a root a number that another root will not come to."""
+    """Give the only version of a root a number that other roots do not reach."""
     from recall.bundle.manifest import Manifest
     from recall.bundle.versions import CURRENT, resolve
 
@@ -42,6 +42,6 @@ def _renumber(root: Path) -> None:
 
 
 def fresh_root(shop: Path, folder: Path) -> Path:
-    """A root of one's own."""
+    """Copy the root."""
     shutil.copytree(shop / HERE, folder)
     return folder

@@ -1,4 +1,4 @@
-"""The model of a disk: what it may lose, and what it may not."""
+"""The model of a disk: what can be lost and what cannot."""
 
 import random
 from itertools import product
@@ -77,7 +77,7 @@ def test_fsynced_data_survive_every_loss(loss: Loss) -> None:
         assert found is not None
         assert len(found) == 1500
         assert found[600:] == b"x" * 900
-        assert found[:512] in {b"x" * 512, b"y" * 512}  # a sector is written as a whole
+        assert found[:512] in {b"x" * 512, b"y" * 512}  # a sector is written atomically
 
 
 def test_sectors_of_a_write_survive_independently() -> None:

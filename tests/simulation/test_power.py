@@ -1,4 +1,4 @@
-"""Power failures at any system call: what was acknowledged is there, and a missing fsync would be found."""
+"""Power failures at any system call: acknowledged changes survive, and a missing fsync is found."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ CRASHES = 100
 
 @pytest.fixture(scope="module")
 def template(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the workload of publishers starts from."""
+    """The initial folder of the publishing workload."""
     return publishing.template_of(resolve(published), tmp_path_factory.mktemp("publishers") / "disk")
 
 
 @pytest.fixture(scope="module")
 def root(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the workload of a whole root starts from."""
+    """The initial folder of the root workload."""
     return shop.fresh_root(place, tmp_path_factory.mktemp("roots") / "disk" / shop.HERE).parent
 
 
@@ -48,7 +48,7 @@ def test_acknowledged_changes_survive_a_power_failure() -> None:
 def test_a_log_without_fsync_is_found() -> None:
     found = of_logs(1, "synchronous-off")
     assert len(found.violations) > CRASHES // 2
-    assert any("items: found [], expected [" in one for one in found.violations)  # acknowledged, and lost
+    assert any("items: found [], expected [" in one for one in found.violations)  # acknowledged but lost
 
 
 def test_published_versions_survive_a_power_failure(template: Path) -> None:

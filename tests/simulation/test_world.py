@@ -1,4 +1,4 @@
-"""Two processes over one root, as their seeds say: what must hold does, and what is broken on purpose is found."""
+"""Seeded runs of two processes on one root: invariants hold, and injected bugs are found."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from recall.store.items.log_position import Change
 from tests.simulation.runs import Kept, kept, run
 
 SOON = {(1, 20), (1, 30), (24, 60), (40, 60), (217, 60), (224, 60), (341, 60)}
-"""Seed and steps of kept runs that are part of every test run; .ci/run has the others."""
+"""Seeds and steps of the recorded runs in every test run; .ci/run has the others."""
 UNDAMAGED = ("damage", "copy", "elsewhere", "rebuild")
 
 

@@ -1,4 +1,4 @@
-"""System calls of a program as strace writes them down, turned into steps of the model of a disk."""
+"""System calls of a program, recorded by strace and converted to steps of the disk model."""
 
 import os
 import re
@@ -23,30 +23,30 @@ _UNFINISHED = " <unfinished ...>"
 _ARGUMENT = re.compile(r'"(?:\\x[0-9a-f]{2})*"(?:\.\.\.)?|\[[^\]]*\]|\{[^}]*\}|[^,\s][^,]*')
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 MARKS = "marks"
-"""The file that a traced program writes its marks to, beside the folder that is watched."""
+"""File for the marks of a traced program, next to the watched folder."""
 
 
 class TraceError(Exception):
-    """A system call was made whose effect on the disk is not modelled."""
+    """A system call whose effect on the disk is not modelled."""
 
 
 def can_trace() -> bool:
-    """Whether strace is there and may be used."""
+    """Whether strace is installed and permitted."""
     if shutil.which("strace") is None:
         return False
     return subprocess.run(["strace", "-qq", "-o", os.devnull, "true"], capture_output=True, check=False).returncode == 0
 
 
 def traced(arguments: Sequence[str], folder: Path, root: Inode) -> list[Step]:
-    """Run a Python program, and give what it did below a folder after its first mark.
+    """Run a Python program and return its steps below a folder after its first mark.
 
     Args:
-        arguments: of the interpreter.
+        arguments: arguments of the interpreter.
         folder: the folder that is watched; `folder.parent / MARKS` is where the program writes its marks.
         root: the folder's content before.
     """
     lines = folder.parent / "trace"
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets are gone through in the same order
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # deterministic iteration over sets
     command = ["strace", "-f", "-qq", "--seccomp-bpf", "-xx", "-s", str(1 << 24), "-e", f"trace={_CALLS}", "-o"]
     program = subprocess.run(
         [*command, str(lines), sys.executable, *arguments],
@@ -65,7 +65,7 @@ def traced(arguments: Sequence[str], folder: Path, root: Inode) -> list[Step]:
 
 @dataclass
 class _Open:
-    """An open file description: what it is of, where it stands, and whether it appends."""
+    """An open file description: inode, position, and append mode."""
 
     inode: Inode | None
     mark: bool = False
@@ -75,7 +75,7 @@ class _Open:
 
 @dataclass
 class Replay:
-    """Follows the descriptors and names of one process, whose threads share them."""
+    """Tracks the descriptors and names of one process with shared threads."""
 
     folder: Path
     root: Inode
@@ -85,7 +85,7 @@ class Replay:
     _count: int = 0
 
     def steps(self, lines: Iterable[str]) -> list[Step]:
-        """Everything that happened below the folder, in order. Nothing may have happened before the first mark."""
+        """Return all steps below the folder in order; there must be none before the first mark."""
         steps: list[Step] = []
         for name, arguments, result in _calls(lines):
             if result < 0:
@@ -175,7 +175,7 @@ class Replay:
             return
         if held is None or held.inode is None or name != "sendfile":
             raise TraceError(f"{name} from a file that is not watched, or of a kind that is not modelled")
-        given = arguments[2] != "NULL"  # an offset of the caller's own is written "[0] => [300]"
+        given = arguments[2] != "NULL"  # an explicit offset is written "[0] => [300]"
         start = int(arguments[2].strip("[]")) if given else held.position
         if not given:
             held.position += count
@@ -204,7 +204,7 @@ class Replay:
         yield Named(gone, ((*new, inode),))
 
     def _unknown(self, name: str, arguments: list[str]) -> Iterator[Step]:
-        """Calls that nothing below the folder may be changed by, unless they are modelled."""
+        """Check that unmodelled calls do not change anything below the folder."""
         held = self._open.get(int(arguments[0])) if arguments and arguments[0].isdigit() else None
         if name in {"truncate", "symlink", "symlinkat", "sync", "syncfs", "msync"} or (
             held is not None and held.inode is not None
@@ -246,7 +246,7 @@ class Replay:
         return (base is None or path.startswith("/")) and Path(os.path.normpath(path)) == self.folder
 
     def _place(self, base: int | None, path: str) -> tuple[Inode, str] | None:
-        """The folder and the name that a path means; None outside of the watched folder, and for that folder itself."""
+        """Resolve a path to folder and name; None outside the watched folder and for the folder itself."""
         if path.startswith("/") or base is None:
             full = Path(os.path.normpath(path))
             if self.folder not in full.parents:
@@ -265,7 +265,7 @@ class Replay:
 
 
 def folder_of(files: dict[str, bytes | None]) -> Inode:
-    """A folder that holds files, as `disk.read` gives them, all of them durable."""
+    """Create a folder with durable files in the form of `disk.read`."""
     root, count = Inode(0, True), 0
     for path, data in files.items():
         count -= 1
@@ -278,7 +278,7 @@ def folder_of(files: dict[str, bytes | None]) -> Inode:
 
 
 def _calls(lines: Iterable[str]) -> Iterator[tuple[str, list[str], int]]:
-    """Name, arguments and result of each call, in the order in which they returned."""
+    """Parse name, arguments and result of each call, in order of completion."""
     begun: dict[str, str] = {}
     for line in lines:
         found = _LINE.match(line.rstrip("\n"))
@@ -298,7 +298,7 @@ def _calls(lines: Iterable[str]) -> Iterator[tuple[str, list[str], int]]:
 
 
 def _where(name: str, arguments: list[str], at: bool) -> tuple[int | None, str]:
-    """The descriptor that a path starts from, None for the working directory, and the path."""
+    """Return the directory descriptor of a path, None for the working directory, and the path."""
     if not at:
         return None, os.fsdecode(_bytes(arguments[0]))
     base = None if arguments[0] == "AT_FDCWD" else int(arguments[0])

@@ -1,4 +1,4 @@
-"""Programs that are traced: each does what its seed says, and writes a mark before and after every operation.
+"""Traced programs: each runs the operations of its seed, with a mark before and after each.
 
 python -m tests.simulation.workload KIND SEED FOLDER [FAULT]
 """
@@ -17,7 +17,7 @@ from tests.simulation.trace import MARKS
 
 
 class Marks:
-    """Says what is about to be done, and what was done."""
+    """Writes the marks of operations."""
 
     def __init__(self, folder: Path) -> None:
         self._file = os.open(folder.parent / MARKS, os.O_WRONLY)
@@ -27,7 +27,7 @@ class Marks:
         os.write(self._file, json.dumps(said, sort_keys=True).encode() + b"\n")
 
     def carry_out(self, act: Callable[[], dict[str, Any]], **what: Any) -> None:
-        """Do something; `act` gives what it is acknowledged with, or raises an error of the project, and is refused."""
+        """Run an operation; `act` returns its acknowledgement, or raises a RecallError if it is refused."""
         from recall.errors import RecallError
 
         self._number += 1
@@ -41,7 +41,7 @@ class Marks:
 
 
 def settle(seed: int) -> random.Random:
-    """Take chance and time out of the program, as far as Python has them; gives what it may draw from."""
+    """Make random numbers and time in Python deterministic; return the random generator."""
     draw = random.Random(seed)
     names, moments = random.Random(seed + 1), iter(range(1_700_000_000, 1_800_000_000))
     secrets.token_hex = lambda nbytes=None: names.randbytes(nbytes or 32).hex()  # type: ignore[assignment]

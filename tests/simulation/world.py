@@ -1,7 +1,7 @@
-"""A run: processes that share one root, what happens to them in which order, and what must hold all the while.
+"""A simulation run: processes that share one root, random events, and the invariants checked after each.
 
-Everything that happens follows from the seed. The log of a run says what happened and what came of it, without what differs
-from one machine to another, such as the time; the same seed gives the same log.
+All events follow from the seed. The log of a run records events and results without values that differ between machines, such
+as times; the same seed gives the same log.
 """
 
 import hashlib
@@ -35,17 +35,17 @@ from tests.simulation.process import Process, die, items_of, table_of, values
 
 NEW = [f"new{number}" for number in range(4)]
 STRANGE = "strange"
-"""An item that only the log of another root speaks of: whether it is served after that log was put here is open."""
+"""An item that is only in the log of another root; it may be served or not after that log was placed here."""
 USERS = [f"v{number}" for number in range(3)]
 
 
 @dataclass(eq=False)
 class Fault(Broken):
-    """A property does not hold.
+    """A violated invariant.
 
     Attributes:
-        kind: which.
-        told: how it shows.
+        kind: the invariant.
+        told: the observed symptom.
     """
 
     kind: str
@@ -60,9 +60,9 @@ class World:
     """One run.
 
     Attributes:
-        said: its log.
-        passed: kinds of faults that are not told of.
-        without: names of what does not happen.
+        said: the log.
+        passed: invariants whose violations are ignored.
+        without: excluded events.
     """
 
     shop: Path
@@ -92,12 +92,12 @@ class World:
         self.truth.versions[bundle.manifest.sequence] = 0
 
     def run(self, steps: int) -> None:
-        """Let so many things happen. Raises Fault."""
+        """Run a number of events. Raises Fault."""
         for process in self.processes:
             process.start()
         try:
             for number in range(steps):
-                self.draw = random.Random(f"{self.seed} {number}")  # what one step draws moves no other
+                self.draw = random.Random(f"{self.seed} {number}")  # random numbers of a step do not affect other steps
                 self.step()
             self.finish()
         finally:
@@ -110,7 +110,7 @@ class World:
         return hashlib.sha256("\n".join(self.said).encode()).hexdigest()
 
     def step(self) -> None:
-        """One thing that happens, drawn by its weight."""
+        """Run one event, drawn by weight."""
         running = [process for process in self.processes if process.runs]
         acts: list[tuple[int, str, Callable[[Process], str]]] = [
             (30, "change", self.change),
@@ -147,15 +147,15 @@ class World:
         self.said.append(line.replace(str(self.folder), ""))
 
     def fail(self, kind: str, told: str) -> None:
-        """Raise Fault, unless faults of this kind are passed over."""
+        """Raise Fault, unless faults of this kind are ignored."""
         if kind not in self.passed:
             raise Fault(kind, told)
         self.say(f"passed over {kind}")
 
-    # what processes do
+    # events of processes
 
     def change(self, process: Process) -> str:
-        """Some items are given values or deleted; then the other process is asked at once."""
+        """Change or delete some items, then query the other process at once."""
         changes = self.drawn()
         key = f"key {len(self.said)}" if self.draw.random() < 0.2 else None
         try:
@@ -184,7 +184,7 @@ class World:
         return f"{[item for item, _ in changes]} {'' if self.damages else sequence}"
 
     def again(self, process: Process) -> str:
-        """A batch that was acknowledged is sent once more, under its key."""
+        """Retry an acknowledged batch with its key."""
         if not self.keyed or self.damages:
             return "nothing to send"
         key, changes, sequence = self.draw.choice(self.keyed)
@@ -195,7 +195,7 @@ class World:
         return f"{sequence}"
 
     def user(self, process: Process) -> str:
-        """A user takes an item; the other process is asked at once."""
+        """Log an interaction, then query the other process at once."""
         user, item = self.draw.choice(USERS), self.draw.choice(self.ids)
         self.settle_user(process)
         process.loaded.users.log_interactions([Interaction(user, item)])
@@ -205,7 +205,7 @@ class World:
         return f"{user} {item}"
 
     def read(self, process: Process) -> str:
-        """Without a look at the log: whatever moment is served, it must be one that there was."""
+        """Check, without polling the log, that the served state existed at some time."""
         catalogue = process.loaded.items.current()
         if self.truth.damaged is None and not self.truth.pending and not self.damages:
             found, expected = values(catalogue), self.truth.items(process.version, catalogue.sequence)
@@ -216,17 +216,17 @@ class World:
         return f"{len(values(catalogue))} items"
 
     def look(self, process: Process) -> str:
-        """The process takes the live version and all changes, and is checked."""
+        """Update the process to the live version and all changes, and check it."""
         process.look()
         self.check(process)
-        if not process.trouble and number(live_name(self.root)) != process.version:
+        if not process.error and number(live_name(self.root)) != process.version:
             self.fail("log", f"{process.name} serves version {process.version}, and {live_name(self.root)} is live")
-        if process.trouble:
-            self.fail("elsewhere", f"the live version was activated, and is refused: {process.trouble}")
+        if process.error:
+            self.fail("elsewhere", f"the live version was activated, and is refused: {process.error}")
         return f"version {process.version}"
 
     def compact(self, process: Process) -> str:
-        """The live version is published with its changes; what is answered must stay the same."""
+        """Compact the live version; answers must not change."""
         try:
             report = compact(self.root)
         except RecallError as error:
@@ -239,7 +239,7 @@ class World:
         return f"version {report.manifest.sequence}"
 
     def activate(self, process: Process) -> str:
-        """Another version goes live, or the one before."""
+        """Activate another version, or roll back."""
         try:
             back = previous(self.root).name if self.draw.random() < 0.5 else ""
         except RecallError:
@@ -247,9 +247,9 @@ class World:
         return self.switched(back or self.draw.choice([one.name for one in versions(self.root)]))
 
     def rebuild(self, process: Process) -> str:
-        """A version is made from a new table, whose owner knows nothing of the changes."""
+        """Rebuild from a new table that does not contain the changes."""
         if self.damages:
-            return "not after the log was damaged"  # what it lacked by then is in versions alone, and is told of
+            return "not after the log was damaged"  # changes it lacked are only in versions, and are reported
         items = {one: Value(f"c{self.draw.randrange(4)}", float(self.draw.randrange(100))) for one in self.ids + NEW[:2]}
         path = self.folder / "items.parquet"
         table_of(items, self.template).write_parquet(path)
@@ -260,7 +260,7 @@ class World:
         return f"version {report.manifest.sequence}"
 
     def elsewhere(self, process: Process) -> str:
-        """A version that was trained elsewhere is copied here and made live, if it is let."""
+        """Copy a version trained elsewhere and activate it, if permitted."""
         if shop.FOREIGN in self.truth.versions:
             return "was here before"
         (foreign,) = versions(self.shop / shop.ELSEWHERE)
@@ -270,7 +270,7 @@ class World:
         return self.switched(foreign.name)
 
     def die(self, process: Process) -> str:
-        """The process is killed in the middle of something, and started again."""
+        """Kill the process within an operation, and restart it."""
         self.settle_pending(process)
         self.settle_user(process)
         line = int(self.draw.paretovariate(0.4)) if self.draw.random() < 0.5 else self.draw.randrange(1, 400)
@@ -304,7 +304,7 @@ class World:
         return f"{what}, {'killed' if died else 'came through'}"
 
     def restart(self, process: Process) -> str:
-        """The process, or all of them, is stopped and started."""
+        """Restart the process, or all of them."""
         stopped = [process] if self.draw.random() < 0.6 else [one for one in self.processes if one.runs]
         for one in stopped:
             one.stop()
@@ -313,7 +313,7 @@ class World:
         return " ".join(one.name for one in stopped)
 
     def repair(self, process: Process) -> str:
-        """The process does what it can about a log that lacks something."""
+        """Let the process repair an incomplete log."""
         for one in self.processes:
             one.catch_up()
             try:
@@ -322,10 +322,10 @@ class World:
                 self.refused(error)
         return "done"
 
-    # what happens to the files
+    # events of files
 
     def copy(self, process: Process) -> str:
-        """The root is copied without SQLite's -wal files; the copy is whole, or says that it is not."""
+        """Copy the root without SQLite's -wal files; the copy must be complete or report degradation."""
         if self.truth.damaged is not None:
             return "not while the log lacks something"
         self.settle_pending(process)
@@ -349,7 +349,7 @@ class World:
         return "made"
 
     def keep(self, process: Process) -> str:
-        """The log is copied as one should, for later."""
+        """Make a proper copy of the log for later."""
         if not (self.root / JOURNAL).exists() or self.damages:
             return "there is none"
         place = self.folder / f"kept{len(self.copies)}.sqlite"
@@ -361,7 +361,7 @@ class World:
         return "made"
 
     def damage(self, process: Process) -> str:
-        """The log is removed, replaced by an older copy of it, or by that of another root, while it is served or not."""
+        """Remove the log, or replace it by an older copy or by that of another root, while served or not."""
         if not (self.root / JOURNAL).exists() or self.damages > 1:
             return "there is none"
         kinds = ["removed", "another", *(["restored"] if self.copies else [])]
@@ -390,7 +390,7 @@ class World:
         return f"{kind}{' while nothing ran' if down else ''}"
 
     def backup(self, process: Process) -> str:
-        """The root is backed up by the project's own command; the copy is whole."""
+        """Back the root up with `backup`; the copy must be complete."""
         if find_spec("recall.publish.backup") is None:
             return "not known"
         from recall.publish.backup import backup
@@ -412,7 +412,7 @@ class World:
         return "made"
 
     def restore(self, process: Process) -> str:
-        """A backup is put in place of the root: what came after it is gone, as whoever does so expects."""
+        """Restore a backup; later changes are lost, as expected."""
         if not self.backups or self.damages:
             return "there is none"
         for one in self.processes:
@@ -427,7 +427,7 @@ class World:
         return f"{len(self.truth.changes)} changes"
 
     def take(self, process: Process) -> str:
-        """A version that was trained elsewhere is taken in by the project's own command, which numbers it."""
+        """Publish a version trained elsewhere with `adopt`, which numbers it."""
         if find_spec("recall.publish.adopt") is None:
             return "not known"
         from recall.publish.adopt import adopt
@@ -441,10 +441,10 @@ class World:
         self.check_new()
         return f"version {adopted.manifest.sequence}"
 
-    # what must hold
+    # invariants
 
     def finish(self) -> None:
-        """At the end everything is started anew, can be changed, and agrees."""
+        """At the end, restart everything and check that it can be changed and agrees."""
         for process in self.processes:
             self.settle_pending(process)
             self.settle_user(process)
@@ -466,7 +466,7 @@ class World:
         self.say(f"end: {len(self.truth.changes)} changes, {len(versions(self.root))} versions")
 
     def check_new(self, kind: str = "log") -> None:
-        """A process that starts now can open the root, and serves all there is."""
+        """Check that a new process can open the root and serves everything."""
         process = Process("new", self.root)
         try:
             process.start()
@@ -479,7 +479,7 @@ class World:
             process.stop()
 
     def check(self, process: Process, kind: str = "log") -> None:
-        """After a look at the log a process serves everything, or says that it does not."""
+        """Check that a process serves everything after polling the log, or reports degradation."""
         catalogue = process.catch_up()
         found, expected = values(catalogue), self.truth.items(process.version)
         found.pop(STRANGE, None)
@@ -495,7 +495,7 @@ class World:
                 self.fail(kind, f"{process.name} is degraded without cause: {catalogue.degraded[0]}")
         elif found == expected and not catalogue.degraded:
             if process.name == "new" and not process.loaded.bundle.manifest.folded:
-                self.truth.damaged = None  # the log holds everything, for nothing came from the version
+                self.truth.damaged = None  # the log is complete, because nothing came from the version
         elif not catalogue.degraded:
             self.fail(kind, f"{process.name} lost changes and does not say so: {difference(found, expected)}")
         else:
@@ -507,7 +507,7 @@ class World:
         self.check_scores(process, found)
 
     def check_scores(self, process: Process, found: dict[str, Value]) -> None:
-        """An item of the same values has the same score wherever it is served."""
+        """Check that equal items have equal scores everywhere."""
         scores = process.scores()
         scores.pop(STRANGE, None)
         if scores.keys() != found.keys():
@@ -515,26 +515,26 @@ class World:
         line = self.truth.lines[self.truth.versions[process.version]]
         for item, score in scores.items():
             if item not in found or item in self.template["item_id"]:
-                continue  # features that are not compared tell those of the template apart
+                continue  # the template has further features, which are not compared
             before = self.scored.setdefault((line.model, item, found[item]), score)
             if abs(before - score) > 1e-5 * max(1.0, abs(before)):
                 self.fail("log", f"{process.name} scores {item} {score}, and it was {before}")
 
     def check_users(self, process: Process, kind: str = "users") -> None:
-        """All that users took, in order."""
+        """Check the histories of all users."""
         for user, expected in self.truth.users.items():
-            record, trouble = process.loaded.users.one(user)
+            record, error = process.loaded.users.one(user)
             found = () if record is None else record.history
-            if trouble and kind != "copy":
-                self.fail(kind, f"{process.name} is degraded without cause: {trouble}")
-            told = trouble or (kind == "copy" and self.lacks_users(process))
+            if error and kind != "copy":
+                self.fail(kind, f"{process.name} is degraded without cause: {error}")
+            told = error or (kind == "copy" and self.lacks_users(process))
             if found != expected and not told:
                 self.fail(kind, f"{process.name} knows that {user} took {found}, expected {expected}")
 
-    # parts of the above
+    # helpers
 
     def lacks_users(self, process: Process) -> bool:
-        """Whether the file of users says that it lacks changes."""
+        """Whether the users file reports missing changes."""
         store = SqliteLiveUsers(process.root / USERS_LIVE)
         try:
             return bool(store.error())
@@ -542,7 +542,7 @@ class World:
             store.close()
 
     def switched(self, name: str) -> str:
-        """Make a version live by the project's command; one that cannot be served must be refused."""
+        """Activate a version; one that cannot be served must be refused."""
         try:
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                 activate_version(self.root, name, None, True)
@@ -554,7 +554,7 @@ class World:
         return f"{number(name)}"
 
     def begin(self, process: Process) -> None:
-        """Start a process, which must succeed."""
+        """Start a process; this must succeed."""
         try:
             process.start()
         except RecallError as error:
@@ -563,26 +563,26 @@ class World:
         self.check(process)
 
     def refused(self, error: RecallError) -> None:
-        """Nothing may be refused while the files are as they should be."""
+        """Check that nothing is refused while the files are intact."""
         if self.truth.damaged is None and "every item was deleted" not in str(error):
             self.fail("log", f"refused without cause: {error}")
 
     def carried_out(self, process: Process, changes: Changes, key: str | None) -> tuple[int, str]:
-        """Change items, which are all given or all deleted; gives the sequence and the token of the change."""
+        """Upsert or delete items; return the sequence and the token of the change."""
         items = process.loaded.items
         given = {item: dict(zip(Value._fields, value, strict=True)) for item, value in changes if value is not None}
         receipt = items.upsert(given, key=key) if given else items.delete([item for item, _ in changes], key=key)
         return receipt.sequence, receipt.token
 
     def drawn(self) -> Changes:
-        """Changes of some items: all are given values, or all are deleted."""
+        """Draw changes of some items: all upserts, or all deletions."""
         items = self.draw.sample(self.ids + NEW, self.draw.choice((1, 1, 2, 4)))
         if self.draw.random() < 0.3:
             return [(item, None) for item in items]
         return [(item, Value(self.draw.choice(("c0", "c1", None)), float(self.draw.randrange(50)))) for item in items]
 
     def settle_pending(self, process: Process) -> None:
-        """Find out what became of changes that were in flight when their process died."""
+        """Determine whether changes in flight at a crash were applied."""
         if not self.truth.pending or not process.runs:
             return
         found = values(process.catch_up())
@@ -593,7 +593,7 @@ class World:
             self.truth.changes += pending
 
     def settle_user(self, process: Process) -> None:
-        """As `settle_pending`."""
+        """Determine whether a user change in flight at a crash was applied."""
         if self.truth.pending_user is None or not process.runs:
             return
         (user, item), self.truth.pending_user = self.truth.pending_user, None
@@ -602,7 +602,7 @@ class World:
             self.truth.users[user] = record.history
 
     def published(self, sequence: int, line: int) -> None:
-        """Note what a new version was made from."""
+        """Record the source of a new version."""
         if sequence in self.truth.versions:
             self.fail("log", f"version {sequence} was published twice")
         self.truth.versions[sequence] = line

@@ -1,4 +1,4 @@
-"""Writers that come at once share a transaction, and each hears of its own batch."""
+"""Concurrent writers share a transaction, and each gets the result of its own batch."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""A file comes into being as a whole, once, and owes nothing to one that was there before."""
+"""A database file is created atomically and once, independently of a previous file."""
 
 import multiprocessing
 import sqlite3
@@ -66,12 +66,12 @@ def test_concurrent_processes_create_one_file(tmp_path: Path) -> None:
 
 def test_a_new_file_does_not_use_the_wal_of_a_moved_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    old = write(path, "old")  # it stays open, so that its log stays beside it
+    old = write(path, "old")  # it stays open, so that its WAL file remains
     assert path.with_name("file-wal").exists()
     path.rename(tmp_path / "away")
     write(path, "new").close()
     assert notes(path) == ["first", "new"]
-    assert old.reader() is not None  # which is the new one by now
+    assert old.reader() is not None  # which is the new file by now
     old.close()
     assert notes(path) == ["first", "new"]
 

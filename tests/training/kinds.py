@@ -1,4 +1,4 @@
-"""Models of every kind over the fields of small problems."""
+"""Models of every kind for small problems."""
 
 from dataclasses import replace
 

@@ -59,7 +59,7 @@ def test_the_file_is_fsynced_before_the_rename_and_the_folder_after(tmp_path: Pa
         pytest.skip("ptrace is not allowed here")
     assert ended.returncode == 0, ended.stderr
     lines = [line for line in traced.read_text().splitlines() if str(tmp_path) in line]
-    lines = lines[-3:]  # safetensors renames a file of its own first
+    lines = lines[-3:]  # safetensors first renames its own temporary file
     assert [line.split("(")[0].split()[-1].rstrip("at2") for line in lines] == ["fsync", "rename", "fsync"]
     assert "c.safetensors.part>" in lines[0]
     assert f"<{tmp_path}>" in lines[2]

@@ -28,7 +28,7 @@ def test_a_new_share_of_rows_is_masked_each_time():
     full, rng = rows(), np.random.default_rng(0)
     roles = Roles(FIELDS, np.array([True, False]), np.ones(2, dtype=bool))
     dropping = Dropping(0.0, 0.4, Masking(roles))
-    # of masked rows .75 are newcomers, and .25 have each field masked half of the time, as missing in half of the cases
+    # of masked rows .75 have an unknown id, and .25 have each field masked half of the time, as missing in half of the cases
     for dropped in (dropping(full, rng), dropping(full, rng)):
         assert (dropped.indices == UNKNOWN).sum() / 4000 == pytest.approx(0.4 * 0.875, abs=0.03)
         assert (dropped.indices == 6 + MISSING).sum() / 4000 == pytest.approx(0.4 * 0.0625, abs=0.02)

@@ -1,4 +1,4 @@
-"""A published model that goes on with new data, on tables with a field of every kind."""
+"""Continued training of a published model, on tables with a field of every kind."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def config() -> RunConfig:
 
 @pytest.fixture
 def root(config: RunConfig, tiny_folder: Path, tmp_path: Path) -> Path:
-    """The root that a trained model was published to."""
+    """A root with a trained, published model."""
     dataset = load_dataset(config, tiny_folder)
     encoder = FeatureEncoder.fit(dataset)
     trained = train(config, dataset, encoder, lambda report: None)
@@ -68,7 +68,7 @@ def test_known_items_and_users_keep_their_vectors_before_training(ground: WarmSt
         users = model.user_vectors(SparseBatch.of(ground.encoder.encode_users(ground.dataset.users))).numpy()
     assert np.allclose(items, bundle.item_vectors, atol=1e-5)
     before = bundle.tables.user_vectors(bundle.encoder.encode_users(ground.dataset.users))
-    assert np.allclose(users, before, atol=1e-5)  # a new user's begins as that of any stranger
+    assert np.allclose(users, before, atol=1e-5)  # a new user starts from the unknown row
 
 
 def test_new_values_start_from_the_unknown_row(ground: WarmStartRun, root: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_next_version_serves_new_values_and_names_its_parent(ground: WarmSta
 def test_users_are_kept_without_the_old_interactions(
     config: RunConfig, root: Path, tiny_folder: Path, tiny_additions: Path
 ) -> None:
-    """What is known of a user is the same whether the old tables are there or the bundle alone remembers them."""
+    """The state of a user is the same with the old tables and with the bundle alone."""
     stores = []
     for old in (tiny_folder, None):
         ground = prepare_warm_start(config, root, tiny_additions, old, root)
@@ -175,7 +175,7 @@ def test_rows_move_by_their_share_of_new_observations(
 def test_every_kind_of_model_can_be_continued(
     alone: bool, model: dict[str, object], tiny_folder: Path, tiny_additions: Path, tmp_path: Path
 ) -> None:
-    """Before training a model that goes on scores as the bundle does: field weights and field factors included."""
+    """Before training, a continued model scores like the bundle, including field weights and factors."""
     values = {"model": model, "train": {"objective": "softmax", "epochs": 1, "batch": 64}}
     config = parse_config({**TINY, **values})
     dataset = load_dataset(config, tiny_folder)

@@ -15,7 +15,7 @@ NAMES = {"user": lambda row: f"u{row}", "item": lambda row: f"i{row}"}
 
 
 class Counting:
-    """A learner whose model holds the number of sweeps made, so that each state can be told from another."""
+    """A learner whose model stores the number of sweeps, so that states can be distinguished."""
 
     def __init__(self):
         self.model = FactorizationMachine(2, 3, 4)

@@ -14,7 +14,7 @@ ROLES = Roles(FIELDS, np.array([True, False, False]), np.array([True, True, True
 
 
 def rows(n=400):
-    """Each with an id, two tags of weight .5 and one value of a third field."""
+    """Create rows with an id, two tags of weight .5 and one value of a third field."""
     indices = np.column_stack([np.full(n, 2), np.full(n, TAGS + 3), np.full(n, TAGS + 4), np.full(n, LAST + 2)])
     weights = np.tile(np.array([1, 0.5, 0.5, 1], dtype=np.float32), n)
     return SparseRows(np.arange(n + 1) * 4, indices.astype(np.int32).reshape(-1), weights, FIELDS.n_features)
@@ -25,7 +25,7 @@ def entries(masked, row):
     return dict(zip(masked.indices[part].tolist(), masked.weights[part].tolist(), strict=True))
 
 
-def test_each_way_of_masking():
+def test_every_kind_of_masking():
     patterns = np.array([NEWCOMER, PARTIAL, PARTIAL], dtype=np.int8)
     tossed = np.full((3, 3), 0.9)
     tossed[2] = [0.4, 0.4, 0.1]
@@ -35,7 +35,7 @@ def test_each_way_of_masking():
     assert entries(masked, 2) == {UNKNOWN: 1.0, TAGS + UNKNOWN: 1.0, LAST + MISSING: 1.0}
 
 
-def test_a_missing_row_that_the_data_train_is_left_to_them():
+def test_a_missing_row_trained_by_the_data_is_not_masked_in():
     roles = Roles(FIELDS, ROLES.ids, np.array([True, False, True]))
     tossed = np.full((1, 3), 0.1)
     masked = Masking(roles)(rows(1), np.array([PARTIAL], dtype=np.int8), tossed)

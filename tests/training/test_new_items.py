@@ -1,4 +1,4 @@
-"""New items in lists, on a generated shop whose items have categories, tags and prices."""
+"""New items in top lists of a generated shop with categories, tags and prices."""
 
 import numpy as np
 import polars as pl
@@ -53,7 +53,7 @@ def shop(tmp_path_factory):
 
 
 def changed(**sections):
-    """The configuration with other values; None takes a key out, and another objective all keys of the section."""
+    """Change values of the configuration; None removes a key, and another objective replaces the section."""
     merged = {}
     for name, section in CONFIG.items():
         if isinstance(section, dict):
@@ -66,7 +66,7 @@ def changed(**sections):
 
 
 class Trained:
-    """A model of the shop, and the requests of its test part."""
+    """A trained model of the shop, and the requests of its test part."""
 
     def __init__(self, config, folder):
         self.config, self.dataset = config, load_dataset(config, folder)
@@ -81,7 +81,7 @@ class Trained:
             return self.result.model.item_vectors(SparseBatch.of(rows, fields=self.encoder.item_fields)).numpy()
 
     def lists(self, n=20):
-        """The held-out requests and their exact lists."""
+        """Compute the exact lists of the held-out requests."""
         held = held_out(self.dataset, self.config.evaluation, self.dataset.select(TEST), self.dataset.training)
         contexts = build_contexts(self.dataset, self.encoder, held.event, held.before)
         rows = SparseBatch.of(contexts.features.take(contexts.context), fields=self.encoder.user_fields)
@@ -90,7 +90,7 @@ class Trained:
         return held, top_rows(phi, self.psi, held.masked, n), phi
 
     def share(self):
-        """Places that new items take, beside their share of the catalogue."""
+        """Compute the share of new items in lists relative to their share of the catalogue."""
         _, rows, _ = self.lists()
         return (~self.trained)[rows].mean(), (~self.trained).mean()
 
@@ -107,7 +107,7 @@ def test_new_items_get_about_their_share_of_top_lists(levelled, shop):
     assert as_learnt.share()[0] < found
     assert as_learnt.result.new_items == "as learnt: train.new_items is 0"
     assert "to stand in lists as often as a trained one" in levelled.result.new_items
-    assert np.array_equal(as_learnt.psi[levelled.trained], levelled.psi[levelled.trained])  # no trained item moves by a bit
+    assert np.array_equal(as_learnt.psi[levelled.trained], levelled.psi[levelled.trained])  # trained items are bit-identical
 
 
 def test_unknown_users_get_the_same_share_of_new_items(levelled):
@@ -189,7 +189,7 @@ def test_a_shift_admits_the_requested_number_of_new_items(phi, old, new, taken, 
     for row in range(3):
         merged = np.concatenate([old_scores[row], new_scores[row] + shift])
         if np.isclose(entries[row], shift, atol=1e-5).any():
-            continue  # a tie up to rounding
+            continue  # equal up to rounding
         place = np.argsort(-merged, kind="stable")[:20]
         place = place[~np.isneginf(merged[place])]
         assert (place >= len(old)).sum() == (entries[row] < shift).sum()
@@ -211,10 +211,10 @@ def test_a_catalogue_with_few_trained_items_can_be_trained(tmp_path):
     dataset = load_dataset(config, tmp_path)
     trained = train(config, dataset, FeatureEncoder.fit(dataset), lambda _: None)
     assert "67% of all items have no interactions" in trained.new_items
-    assert trained.model.item_weights.abs().max() < 10  # they have the places that are left over, at any level
+    assert trained.model.item_weights.abs().max() < 10  # they fill the remaining positions at any level
 
 
-def test_validation_sees_the_level(shop):
+def test_validation_includes_the_adjustment(shop):
     config = changed(data={"split": {"by": "last", "test": 1, "valid": 1}})
     trained = Trained(config, shop)
     popularity = PopularityFit.of(trained.dataset, trained.encoder, config)

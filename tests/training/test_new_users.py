@@ -1,4 +1,4 @@
-"""What users get of whom little is known: means, popularity, and the length between the two."""
+"""Lists of users with little data: means, popularity, and the interpolation between the two."""
 
 from dataclasses import replace
 
@@ -73,7 +73,7 @@ def counts_of(dataset):
     return np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
 
 
-def test_a_popularity_factor_leaves_known_users_alone(world, trained):
+def test_a_popularity_factor_does_not_affect_known_users(world, trained):
     _, dataset, encoder = world
     factor = trained.popularity
     contexts = ObservedPairs.of(dataset, encoder, dataset.training).contexts
@@ -88,7 +88,7 @@ def test_items_have_the_logarithm_of_their_count(world, trained):
     levels = trained.popularity.beside_items(np.zeros((len(counts), 0), np.float32), encoder.encode_items(dataset.items))[:, 0]
     logs = np.log1p(counts[counts > 0])
     assert levels[counts > 0] == pytest.approx((logs - logs.mean()) / logs.std(), abs=1e-5)
-    assert not levels[counts == 0].any()  # an item without interactions is like the average of those with
+    assert not levels[counts == 0].any()  # an item without interactions has the average of the others
 
 
 def test_an_unknown_user_gets_popular_items(world, trained):
@@ -127,7 +127,7 @@ def test_a_published_bundle_serves_what_was_trained(world, trained, tmp_path):
     assert parts.across.sum() + parts.first.sum() + parts.second.sum() == pytest.approx(explained[3], rel=1e-9)
 
 
-def test_requests_to_choose_by_are_one_of_each_user(world):
+def test_selection_uses_one_request_per_user(world):
     config, dataset, encoder = world
     fit = PopularityFit.of(dataset, encoder, config)
     assert fit is not None
@@ -137,8 +137,8 @@ def test_requests_to_choose_by_are_one_of_each_user(world):
     assert sorted(way.stage for way in fit.ways) == [0, 0, 1, 1]
 
 
-def test_values_of_few_users_are_exchanged(world):
-    """What the row of such a value has learnt from its user would seem to be known of a new one."""
+def test_values_of_few_users_are_replaced(world):
+    """The row of a rare value has learnt from its few users, which must not apply to a new one."""
     _, dataset, _ = world
     names = pl.Series("gender", [f"of {row // 2}" for row in range(len(dataset.users))])
     dataset = replace(dataset, users=dataset.users.with_columns(names))
@@ -163,7 +163,7 @@ def test_values_of_few_users_are_exchanged(world):
         ({"gender"}, None),
     ],
 )
-def test_what_can_hold_the_factor(folder, fields, carriers):
+def test_fields_that_can_carry_the_factor(folder, fields, carriers):
     chosen = {name: one for name, one in CONFIG["fields"].items() if one.get("side") == "item" or name in fields}
     config = parse_config({**CONFIG, "fields": chosen})
     encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
@@ -171,7 +171,7 @@ def test_what_can_hold_the_factor(folder, fields, carriers):
     assert (None if fit is None else [len(one) > 0 for one in fit.carriers]) == carriers
 
 
-def test_log_odds_and_items_without_ids_get_no_factor(folder):
+def test_log_odds_models_and_items_without_ids_have_no_factor(folder):
     logistic = parse_config({**CONFIG, "train": {"objective": "logistic"}})
     encoder = FeatureEncoder.fit(dataset := load_dataset(logistic, folder))
     assert PopularityFit.of(dataset, encoder, logistic) is None
@@ -181,16 +181,16 @@ def test_log_odds_and_items_without_ids_get_no_factor(folder):
     assert PopularityFit.of(dataset, encoder, without) is None
 
 
-def test_ids_that_are_left_out_share_a_row_that_training_keeps(folder):
+def test_rare_ids_share_a_row_that_training_keeps(folder):
     fields = {**CONFIG["fields"], "user_id": {"side": "user", "kind": "categorical", "min_count": 20}}
     config = parse_config({**CONFIG, "fields": fields})
     encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
     fit = PopularityFit.of(dataset, encoder, config)
     assert fit is not None
-    assert not len(fit.carriers[0])  # users of few interactions have the unknown row, and their scores do not change
+    assert not len(fit.carriers[0])  # users with few interactions have the unknown row, and their scores do not change
 
 
-def test_a_run_that_is_continued_ends_with_the_same_bits(world):
+def test_a_resumed_run_is_bit_identical(world):
     config, dataset, encoder = world
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
 

@@ -9,7 +9,7 @@ from recall.training.pairs import ObservedPairs
 
 
 def with_dead_items(dataset, more):
-    """The same data with `more` items behind the others that nobody ever took, described as the first of them are."""
+    """The same data with `more` further items without interactions and the features of the first ones."""
     copies = dataset.items[:more].with_columns(pl.col(dataset.schema.item_id) + "-dead")
     return replace(dataset, items=pl.concat([dataset.items, copies]))
 

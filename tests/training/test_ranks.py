@@ -1,4 +1,4 @@
-"""Two ranks, each with half of the contexts, train the model that one trains with all of them, but for rounding."""
+"""Training on several ranks, each with a part of the contexts, equals training on one up to rounding."""
 
 import threading
 from collections.abc import Callable
@@ -22,7 +22,7 @@ SWEEPS = 3
 
 
 class Meeting:
-    """Where ranks bring their sums, and wait for the others."""
+    """The all-reduce: ranks add their sums and wait for each other."""
 
     def __init__(self, count: int) -> None:
         self.brought: list[tuple[np.ndarray, ...]] = [()] * count
@@ -31,7 +31,7 @@ class Meeting:
 
 
 class ThreadRanks(Ranks):
-    """One of several ranks, each in a thread of its own."""
+    """One of several ranks, each on its own thread."""
 
     def __init__(self, meeting: Meeting, rank: int, count: int) -> None:
         self._meeting, self.rank, self.count = meeting, rank, count
@@ -51,7 +51,7 @@ class ThreadRanks(Ranks):
 
 
 def on_ranks(pairs: ObservedPairs, run: Callable[[ObservedPairs], object], cuts: tuple[int, ...]) -> list:
-    """What each rank comes to with its part of the contexts, which are cut before those of numbers `cuts`."""
+    """Train on ranks whose contexts are split at `cuts`; return the result of each rank."""
     bounds = [0, *cuts, len(pairs.contexts)]
     count = len(bounds) - 1
     meeting = Meeting(count)
@@ -102,7 +102,7 @@ def test_the_square_loss_is_equal_on_several_ranks(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fm", "fwfm"])
-def test_the_square_loss_with_masked_items(kind: str) -> None:
+def test_the_square_loss_with_masked_items_is_equal_on_several_ranks(kind: str) -> None:
     pairs = world(1)
     pairs = replace(pairs, item_roles=Roles.of(pairs.item_fields, pairs.items))
     check(pairs, SquareConfig(unobserved=3.0, regularisation=0.02, drop=0.1), kind)
@@ -128,7 +128,7 @@ def test_softmax_training_is_equal_on_several_ranks(optimiser: str) -> None:
 
 
 def test_batches_are_divided_between_ranks() -> None:
-    """Batches are drawn over the pairs of all ranks; each rank works on those that it holds."""
+    """Batches are drawn over the pairs of all ranks; each rank processes its own pairs."""
     config = SoftmaxConfig(objective="softmax", epochs=SWEEPS, batch=20, dropout=0.0, drop=0.0, learning_rate=0.05)
     check(world(5), config, "ffm", cuts=(20,))
 

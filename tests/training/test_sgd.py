@@ -76,7 +76,7 @@ def test_a_continued_model_has_no_opening():
 
 
 def test_steps_are_invariant_to_the_scale_of_weights():
-    """Twice the weight everywhere is the same problem in another unit."""
+    """Doubling all weights is the same problem in another unit."""
     pairs = random_pairs(3)
     double = type(pairs)(
         pairs.contexts, pairs.items, pairs.indptr, pairs.observed, 2 * pairs.weights, pairs.user_fields, pairs.item_fields

@@ -1,4 +1,4 @@
-"""Rows that the data label as shown and not taken: from tables to probabilities."""
+"""Labelled negatives, from tables to probabilities."""
 
 from dataclasses import replace
 
@@ -60,7 +60,7 @@ def test_without_labels_nothing_changes(tmp_path):
 
 
 def shop(folder, **changes):
-    """Users of three kinds are shown items of three kinds, and take three in four of their own kind and one in four others."""
+    """Generate impressions: users choose three in four items of their own kind and one in four others."""
     rng = np.random.default_rng(0)
     user, item = rng.integers(0, 60, 6000), rng.integers(0, 30, 6000)
     taken = rng.random(6000) < np.where(user % 3 == item % 3, 0.75, 0.25)
@@ -87,7 +87,7 @@ def test_probabilities_are_trained_on_impressions(tmp_path):
     judged = discriminate(recommender.bundle, dataset, TEST, config.evaluation, 0)
     recommender.close()
     assert judged.source == "labels"
-    assert judged.auc.value > 0.7  # the truth itself comes to .73 on average
+    assert judged.auc.value > 0.7  # the true probabilities reach .73 on average
     assert judged.calibration.log_loss.value < judged.calibration.constant - 0.02
     assert judged.calibration.error.value < 0.1
 

@@ -167,7 +167,7 @@ def test_huge_weights_train_the_same_model_as_ones(tiny_folder):
 
 def test_a_weight_that_breaks_training_names_column_and_row(tiny_folder):
     events = pl.read_parquet(tiny_folder / "interactions.parquet")
-    row = int(events["time"].arg_min())  # the first interaction of its user trains
+    row = int(events["time"].arg_min())  # the first interaction of the user is for training
     heavy = pl.Series("strength", [1e35 if place == row else 1.0 for place in range(len(events))])
     events.with_columns(heavy).write_parquet(tiny_folder / "interactions.parquet")
     config = config_with({"objective": "bpr", "epochs": 1, "batch": 1, "optimiser": "sgd", "learning_rate": 1e36})

@@ -20,7 +20,7 @@ def drawn(pairs: ObservedPairs, seed: int = 0) -> FactorizationMachine:
 
 
 def wider(pairs: ObservedPairs, more: int) -> ObservedPairs:
-    """The same pairs in feature spaces with rows that nothing has."""
+    """The same pairs in feature spaces with unused rows."""
     sides = [
         SparseRows(rows.indptr, rows.indices, rows.weights, rows.n_features + more) for rows in (pairs.contexts, pairs.items)
     ]
@@ -41,7 +41,7 @@ def test_rows_are_copied_from_their_source():
 
 
 class Turning:
-    """Turns all factors as the solver may, moves the weights by one, and draws what no row has to zero."""
+    """Rotates all factors as the solver may, shifts the weights by one, and shrinks unused rows to zero."""
 
     def __init__(self, model: FactorizationMachine, lost: int) -> None:
         self.model = model

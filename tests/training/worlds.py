@@ -1,4 +1,4 @@
-"""Small problems for the learners, straight as sparse rows."""
+"""Small training problems as sparse rows."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def random_rows(rng, n, n_features, longest):
 
 
 def random_pairs(seed, contexts=40, items=25, share=0.2):
-    """Contexts and items of several weighted features, and a random share of all pairs observed."""
+    """Draw contexts and items with several weighted features, and a random share of all pairs as observed."""
     rng = np.random.default_rng(seed)
     seen = rng.random((contexts, items)) < share
     seen[np.arange(contexts), rng.integers(0, items, contexts)] = True
@@ -39,7 +39,7 @@ def one_hot(n):
 
 
 def two_blocks(rng, users=60, items=40, each=12):
-    """Users of one half like items of one half: the right answer is known. Returns the pairs and the held-out likes."""
+    """Create two groups of users that each like one half of the items. Returns the pairs and the held-out likes."""
     held_out = np.zeros((users, items), dtype=bool)
     seen = np.zeros((users, items), dtype=bool)
     for user in range(users):

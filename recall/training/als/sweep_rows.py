@@ -12,7 +12,7 @@ from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels
-from recall.training.als.newcomers import Masked, Newcomers
+from recall.training.als.masked_items import Masked, MaskedItems
 from recall.training.als.one_hot import OneHotSide
 from recall.training.als.parameterization import FMParameterization, Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
@@ -90,7 +90,7 @@ class SweepRows:
         self._ranks = ranks = pairs.ranks
         self._items = None
         if config.drop and pairs.item_roles is not None:
-            self._items = Newcomers(pairs.items, pairs.item_roles, config.drop, seed)
+            self._items = MaskedItems(pairs.items, pairs.item_roles, config.drop, seed)
         rows, observed = pairs.contexts, Entries(pairs.indptr, pairs.observed, pairs.weights)
         plain = squared_sums(rows, np.stack([weights.of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)

@@ -1,4 +1,4 @@
-"""Runs the command line inside the test process."""
+"""Fixture that runs the command line inside the test process."""
 
 from tests.cli.conftest import run
 

@@ -1,4 +1,4 @@
-"""Little tables of the shapes in which people publish interactions; all values are made up."""
+"""Small tables in the layouts of published interaction data; all values are made up."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ Tables = dict[str, pl.DataFrame]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a draft of the tables must say.
+    """A set of tables and the expected draft.
 
     Attributes:
-        make: the tables.
+        make: creates the tables.
         ids: names of the id columns.
-        data: keys of `[data]` with their values.
-        context: columns that may be read as context, in order.
+        data: expected keys of `[data]`.
+        context: expected context columns, in order.
         items, users: columns of the interactions that describe items or users.
-        proposed: texts that must be in the draft, comments included.
+        proposed: texts that the draft must contain, comments included.
     """
 
     make: Callable[[], Tables]
@@ -34,7 +34,7 @@ class Shape:
 
 
 def draws(rows: int, users: int, items: int, seed: int) -> tuple[np.random.Generator, np.ndarray, np.ndarray]:
-    """Users who prefer items of their own kind, and popular ones; no pair twice."""
+    """Draw interactions: users prefer items of their own kind, and popular ones; no pair occurs twice."""
     rng = np.random.default_rng(seed)
     user = rng.integers(0, users, 4 * rows)
     item = np.where(
@@ -239,7 +239,7 @@ def taobao() -> Tables:
 
 
 def playlist() -> Tables:
-    """Truth values as words, a runtime that is no time, and a position instead of one."""
+    """Booleans as words, a runtime that is not a time, and a position instead of a time."""
     rng, user, item = draws(1_200, 70, 60, 13)
     place = pl.DataFrame({"u": user}).select(pl.int_range(pl.len()).over("u").alias("place"))["place"]
     frame = pl.DataFrame(
@@ -257,7 +257,7 @@ def playlist() -> Tables:
 
 
 def weighted() -> Tables:
-    """Everything is called as the documentation calls it."""
+    """Column names as in the documentation."""
     rng, user, item = draws(1_000, 60, 50, 14)
     frame = pl.DataFrame(
         {
@@ -272,7 +272,7 @@ def weighted() -> Tables:
 
 
 def subscriptions() -> Tables:
-    """A denormalised export: everything of both sides in every row, and dates of both that are no times of the rows."""
+    """A denormalised export: all user and item columns in every row, with dates that are not times of the rows."""
     rng, user, item = draws(1_400, 80, 60, 15)
     day = pl.from_epoch(pl.Series(1_500_000_000 + rng.permutation(len(item)) * 4_000))
     frame = pl.DataFrame(
@@ -329,7 +329,7 @@ def french() -> Tables:
 
 
 def unknown_language() -> Tables:
-    """Names that say nothing to anyone."""
+    """Column names without meaning."""
     rng, user, item = draws(1_500, 80, 60, 18)
     frame = pl.DataFrame(
         {
@@ -484,7 +484,7 @@ SHAPES = {
 
 
 def write(tables: Tables, folder: Path, suffix: str) -> Path:
-    """Write the tables as files of one kind."""
+    """Write the tables as files of one format."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
         if suffix == ".csv":

@@ -1,4 +1,4 @@
-"""A draft of whatever table is a configuration, and never a failure of the program itself."""
+"""A draft of any table is a valid configuration, and drafting never fails with an internal error."""
 
 import datetime
 import tempfile
@@ -99,7 +99,7 @@ def test_every_draft_is_a_valid_configuration(made: dict[str, pl.DataFrame]) -> 
             said = ""
         except RecallError as error:  # such as no training part in so few rows
             said = str(error)
-        assert "column '" not in said or "no column" not in said  # but every column that is named is there
+        assert "column '" not in said or "no column" not in said  # but every named column exists
 
 
 def test_columns_of_unsupported_types_are_reported(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run of a draft says what the service will do: what a held-out row tells beside its ids and its context changes nothing."""
+"""Metrics of a drafted configuration are honest: other columns of held-out rows than ids and context have no effect."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ LITTLE = ("--set", "evaluation.intervals=0", "--set", "evaluation.dial=[]", "--s
 
 
 def figures(run, folder: Path, ids: tuple[str, str]) -> tuple[float, float, tuple[str, ...]]:
-    """Recall@10 on the held-out rows as they are, and with all told away that a request does not bring."""
+    """Compute recall@10 on the held-out rows, unchanged and without all columns that requests lack."""
     drafted = run("init", folder, "--user-id", ids[0], "--item-id", ids[1])
     assert drafted.code == 0, drafted.err
     path = folder / "recall.toml"

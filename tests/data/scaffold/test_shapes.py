@@ -1,4 +1,4 @@
-"""Drafts of tables as people publish them: what a column is taken for, and whether a run of the draft is sound."""
+"""Drafts for tables in published layouts: classification of columns, and a valid run of the draft."""
 
 import tomllib
 from pathlib import Path

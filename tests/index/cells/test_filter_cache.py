@@ -27,7 +27,7 @@ def test_repeated_filters_are_packed_once() -> None:
     first = narrowing.of(one)
     assert first is not None
     assert narrowing.of(one) is first
-    assert narrowing.of(selection()) is None  # the same rows, asked for by somebody else
+    assert narrowing.of(selection()) is None  # the same rows in another request
     assert packer.packed == [one]
 
 

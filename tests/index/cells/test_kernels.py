@@ -83,7 +83,7 @@ def test_results_are_sorted_with_ties_by_row() -> None:
 
 @pytest.mark.parametrize("chunk", [2, 16, 256])
 def test_a_batch_is_processed_for_any_buffer_size(chunk: int) -> None:
-    """A query that is given up is searched for alone, four times as slowly; only ties without end are worth that."""
+    """A query whose buffer overflows is searched separately and four times slower; only very many ties cause that."""
     rng = np.random.default_rng(0)
     vectors, queries = (rng.standard_normal((rows, 24)).astype(np.float32) for rows in (20_000, 40))
     codes = pack(vectors, queries, 64, 0, 1)

@@ -9,7 +9,7 @@ from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
 
 def decoded(codes) -> np.ndarray:
-    """Vectors by row, in units of the magnitude, turned."""
+    """Return rotated vectors by row, in units of the magnitude."""
     parts = codes.codes.transpose(0, 2, 1).reshape(len(codes.rows), -1)
     numbers = np.ascontiguousarray(parts).view(np.uint8).astype(np.float64) - 128
     filled = codes.rows >= 0

@@ -39,7 +39,7 @@ def test_two_blocks_are_scored_together(pair, groups: int, extreme: bool) -> Non
     rng = np.random.default_rng(groups)
     codes = rng.integers(0, 256, (2, groups, 16, 4), dtype=np.uint8)
     parts = rng.integers(-64, 64, (groups, 2, 4)).astype(np.int8)
-    if extreme:  # nothing may be cut off, not even where all products are as large as they get
+    if extreme:  # no overflow, even if all products have the maximum size
         codes[:], parts[:] = 255, -64
     scales = rng.random(32, dtype=np.float32)
     out = np.empty(32, dtype=np.float32)

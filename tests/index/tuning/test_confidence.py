@@ -50,7 +50,7 @@ def test_the_bound_exceeds_the_mean_at_most_at_the_error_rate(draw, count: int) 
 
 
 def test_students_bound_fails_if_bad_users_are_rare() -> None:
-    """Why the bound is not the usual one."""
+    """The reason for not using the usual bound."""
     rng = np.random.default_rng(0)
     drawn = rare_zeros(rng, (400, 60))
     bounds = drawn.mean(axis=1) - 1.67 * drawn.std(axis=1, ddof=1) / np.sqrt(60)

@@ -84,7 +84,7 @@ def test_the_bound_holds_for_fresh_users(tuning: Tuning) -> None:
 
 @dataclass
 class Fake:
-    """An index that loses a given number of the rows of each list, depending on the user and its effort."""
+    """An index that misses a given number of rows per list, depending on the user and the search parameter."""
 
     inner: CellIndex
     lost: Callable[[float, np.ndarray], int]
@@ -104,11 +104,11 @@ class Fake:
         return self.inner.write(path)
 
     def discard(self) -> None:
-        """Nothing is kept elsewhere."""
+        """There is no remote data."""
 
     def search(self, queries: np.ndarray, n: int) -> Hits:
         if self.pause:
-            time.sleep(self.pause * len(queries))  # no processor time, as an engine on another machine takes none
+            time.sleep(self.pause * len(queries))  # no CPU time, like a remote engine
         scores = np.full((len(queries), n), np.inf, dtype=np.float32)
         for row, query in enumerate(queries):
             scores[row, : self.lost(self.effort, query)] = -np.inf
@@ -174,10 +174,10 @@ def test_a_plateau_of_recall_is_detected() -> None:
     bench = IndexTuner(GroundTruth.of(small_catalogue(), people()[:10], N), IndexConfig(target=0.97), 1000)
     for curve, flat in (
         ({1.0: (0.95, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, True),
-        ({1.0: (0.95, 10.0), 2.0: (0.95, 10.0), 4.0: (0.95, 11.0)}, False),  # no dearer
-        ({1.0: (0.94, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # four times the effort found more
-        ({1.0: (0.5, 10.0), 2.0: (0.5, 20.0), 4.0: (0.5, 40.0)}, False),  # far below
-        ({2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # only twice
+        ({1.0: (0.95, 10.0), 2.0: (0.95, 10.0), 4.0: (0.95, 11.0)}, False),  # not slower
+        ({1.0: (0.94, 10.0), 2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # four times the search parameter found more
+        ({1.0: (0.5, 10.0), 2.0: (0.5, 20.0), 4.0: (0.5, 40.0)}, False),  # far below the target
+        ({2.0: (0.95, 20.0), 4.0: (0.95, 40.0)}, False),  # only two rounds
     ):
         assert bench.has_plateaued(curve, 4.0) == flat
 

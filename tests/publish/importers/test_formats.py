@@ -1,4 +1,4 @@
-"""Each format against a small file as its program writes it, and every line that may be wrong."""
+"""Each format with a small file as written by its program, and with every kind of invalid line."""
 
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
 
 
 def test_the_definition_matches_a_manual_calculation() -> None:
-    """Three features a, b of the user and c of the item: every product written out."""
+    """Features a and b of the user and c of the item: every product written out."""
     weights, factors = np.array([0.1, 0.2, 0.3]), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     user, item = entries((0, 0, 1.0), (1, 1, 0.5)), entries((2, 2, 2.0))
     first = 0.1 + 0.1 + 0.6

@@ -1,4 +1,4 @@
-"""Foreign models as they are served: what a request is answered with is what the model's definition says."""
+"""Imported models: served scores equal the model's definition."""
 
 import shutil
 from pathlib import Path
@@ -167,7 +167,7 @@ def test_lightfm_without_matrices_has_one_feature_per_row(tmp_path: Path) -> Non
 
 
 def test_lightfm_is_imported_with_a_mapping(tmp_path: Path) -> None:
-    """Users and items are numbered apart; pairs within an item do not count."""
+    """Users and items are numbered separately; pairs within an item do not contribute."""
     arrays = lightfm_arrays(users=2, features=3)
     np.savez(tmp_path / "model.npz", **arrays)
     (tmp_path / "mapping.csv").write_text(

@@ -1,4 +1,4 @@
-"""Filters evaluated item by item in plain Python, as their documentation says."""
+"""A reference implementation of filters: item by item in plain Python."""
 
 import datetime
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ UTC = datetime.UTC
 
 
 def matches(filter_: Mapping, item: Mapping, now: datetime.datetime) -> bool:
-    """Whether an item, a row of values by column, matches a filter that is not wrong."""
+    """Whether an item, as values by column, matches a valid filter."""
     for key, given in filter_.items():
         match key:
             case "all":
@@ -89,5 +89,5 @@ def instant(value: object) -> datetime.datetime:
 
 
 def selected(filter_: Mapping, frame: pl.DataFrame, now: datetime.datetime) -> np.ndarray:
-    """bool [n], which rows of a table match."""
+    """Return bool [n]: the matching rows of a table."""
     return np.array([matches(filter_, item, now) for item in frame.iter_rows(named=True)], dtype=bool)

@@ -32,7 +32,9 @@ def test_the_least_recently_used_entry_is_evicted() -> None:
 
 
 def test_the_bytes_of_the_cache_are_bounded() -> None:
-    cache = selection_cache(most_bytes=60_000)  # a selection takes 10,000 for its bits, and 8 for each row once they are listed
+    cache = selection_cache(
+        most_bytes=60_000
+    )  # a bitmap takes 10,000 bytes for its bits, and 8 for each row once rows are listed
     kept = [cache.setdefault(clause(number), some(10)) for number in range(10)]
     assert len(cache) == 5
     large = cache.setdefault(clause(10), some(5_000))

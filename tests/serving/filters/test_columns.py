@@ -1,4 +1,4 @@
-"""Selections against filters evaluated item by item, over columns of every type."""
+"""Bitmaps compared with the reference implementation, for columns of every type."""
 
 import datetime
 from concurrent.futures import ThreadPoolExecutor
@@ -89,7 +89,7 @@ def of_column(column: str) -> st.SearchStrategy:
         return st.one_of(PRESENCE, *(st.fixed_dictionaries({key: values}) for key in ("any", "all")))
     if column == "new":
         return st.one_of(PRESENCE, TRUTHS, st.fixed_dictionaries({"in": st.lists(TRUTHS, max_size=2)}))
-    if column == "code":  # text that is compared with numbers when they are asked for
+    if column == "code":  # text that is compared with numbers on request
         return st.dictionaries(st.sampled_from(["gt", "gte", "lt", "lte"]), NUMBERS, min_size=1)
     values = OF[column]
     ranges = st.dictionaries(st.sampled_from(["gt", "gte", "lt", "lte"]), values, min_size=1)
@@ -152,7 +152,7 @@ def test_equivalent_filters_share_a_bitmap() -> None:
 
 
 def test_an_availability_window_follows_the_clock() -> None:
-    """The selection of a moment holds until the next change and not a microsecond longer, cached or not."""
+    """A bitmap of a time window is valid until the next change and not a microsecond longer, cached or not."""
     filter_ = {"available": {"from": "since", "until": "until"}}
     changes = {value for name in ("since", "until") for value in FRAME[name].dt.replace_time_zone(None).drop_nulls()}
     changes |= {value.astimezone(UTC).replace(tzinfo=None) for value in FRAME["until"].drop_nulls()}
@@ -287,7 +287,7 @@ def test_names_lists_the_columns_for_filters() -> None:
 
 @pytest.mark.parametrize("distinct", [1, 254, 255, 256, 65_534, 65_535, 65_536])
 def test_codes_have_the_smallest_width(distinct: int) -> None:
-    """The longest range of codes still fits the type that they are kept in."""
+    """The longest range of codes still fits its storage type."""
     values = np.random.default_rng(2).permutation(np.arange(distinct))
     attributes = FilterColumns.of(pl.DataFrame({"value": pl.concat([pl.Series(values), pl.Series([None], dtype=pl.Int64)])}))
     assert attributes.select(parse({"value": {"gte": 0}})).count == distinct

@@ -1,4 +1,4 @@
-"""What a request may write as a filter, and what it is told when it writes something else."""
+"""Valid forms of filters, and errors for all others."""
 
 import datetime
 from decimal import Decimal

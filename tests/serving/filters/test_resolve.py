@@ -1,4 +1,4 @@
-"""Filters, allow lists, seen and excluded items together, against the best of what is eligible found by brute force."""
+"""Filters, allow lists, seen and excluded items combined, compared with brute force."""
 
 import datetime
 import math
@@ -33,7 +33,7 @@ from tests.conftest import random_model
 from tests.hypotheses import examples
 from tests.serving.filters.reference import UTC, selected
 
-ITEMS, USERS, ASKING = 2_000, 600, 12  # an approximate index is fitted to what users ask
+ITEMS, USERS, ASKING = 2_000, 600, 12  # an approximate index is trained on user vectors
 KINDS = ("exact", "ivf", "cells")
 CONFIG: dict[str, Any] = {
     "name": "filtered",
@@ -110,7 +110,7 @@ def ids_of(answer: Recommendations) -> list[str]:
 
 
 def ranked(recommender: Recommender, request: Request) -> list[str]:
-    """Ids of all that are eligible, best first, worked out item by item."""
+    """Compute the ids of all eligible items, best first, item by item."""
     items = recommender.bundle.items()
     ids = items["item_id"].to_list()
     record = recommender.users.get(request.user_id) if request.user_id else None
@@ -125,7 +125,7 @@ def ranked(recommender: Recommender, request: Request) -> list[str]:
 
 
 def check(recommender: Recommender, request: Request, answer: Recommendations) -> float:
-    """The share of the best eligible items that an answer holds, which keeps what is promised in any case."""
+    """Compute the recall of an answer after checking what every answer must satisfy."""
     eligible, found = ranked(recommender, request), ids_of(answer)
     expected = eligible[: request.n]
     assert len(found) == len(set(found)) == len(expected)
@@ -140,7 +140,7 @@ def test_the_best_eligible_items_are_found_at_any_selectivity(recommender: Recom
     filter_ = {"rank": {"lt": share * ITEMS}}
     requests = [Request(f"u{user}", n=50, filter=filter_) for user in range(ASKING)]
     found = [check(recommender, *pair) for pair in zip(requests, recommender.recommend_batch(requests), strict=True)]
-    # how much an approximate index finds within a selection is the index's own promise, which its tests measure
+    # the recall of an approximate index within a bitmap is measured by the tests of the index
     assert np.mean(found) >= (1.0 if recommender.index.exact or share <= 0.01 else 0.85)
 
 

@@ -1,4 +1,4 @@
-"""Rules on the first candidates give what they give on the whole ranking, whatever the rules and their order."""
+"""Rules on a prefix of the ranking give the same result as on the whole, for any rules in any order."""
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ def whole(world: World, chosen: list) -> list[int]:
 @given(st.data())
 def test_a_prefix_of_the_ranking_is_sufficient(data: st.DataObject) -> None:
     world = data.draw(worlds())
-    # values that tie but for rounding may fall either way, so no rule rests on what marginal relevance made of ties
+    # values equal up to rounding may be ordered either way, so no rule follows marginal relevance on ties
     chosen = data.draw(st.lists(rules(world, with_diversity=False), max_size=4))
     n = data.draw(st.integers(1, 20))
     found = apply_rules(world.fetcher([]), [rule.step(world, "") for rule in chosen], n, len(world.item_scores))
@@ -39,7 +39,7 @@ def test_a_prefix_of_the_ranking_is_sufficient(data: st.DataObject) -> None:
 def test_marginal_relevance_combines_with_other_rules(data: st.DataObject) -> None:
     world = data.draw(worlds())
     chosen = data.draw(st.lists(rules(world), min_size=1, max_size=3))
-    # only score counts, or likeness would tie but for rounding
+    # only scores count; similarities would be equal up to rounding
     chosen = [Diversify(1.0, rule.pool) if isinstance(rule, Diversify) else rule for rule in chosen]
     n = data.draw(st.integers(1, 20))
     found = apply_rules(world.fetcher([]), [rule.step(world, "") for rule in chosen], n, len(world.item_scores))
@@ -47,7 +47,7 @@ def test_marginal_relevance_combines_with_other_rules(data: st.DataObject) -> No
 
 
 def shops(size: int, of_one: int) -> World:
-    """The best `of_one` items are all of one shop, each other item has its own."""
+    """Build a world in which the best `of_one` items share one shop and each other item has its own."""
     names = ["a"] * of_one + [f"s{row}" for row in range(size - of_one)]
     frame = pl.DataFrame({"shop": names})
     return World(frame, -np.arange(size, dtype=float), np.ones((size, 3), dtype=np.float32), np.ones(size, dtype=bool))
@@ -57,7 +57,7 @@ def test_retrieval_widens_until_there_are_enough_items() -> None:
     world, widths = shops(5000, 1000), []
     found = apply_rules(world.fetcher(widths), [Quota("shop", 2).step(world, "")], 10, len(world.item_scores))
     assert found.rows.tolist() == [0, 1, *range(1000, 1008)]
-    assert widths == [30, 120]  # the second time, the shop whose quota is full is passed over
+    assert widths == [30, 120]  # in the second retrieval, the shop with a full quota is skipped
 
 
 def test_retrieval_widens_for_later_rules() -> None:
@@ -115,6 +115,6 @@ def test_the_order_of_rules_matters() -> None:
     world = shops(10, 5)
     pin, dedupe = Pin({"4": 1}), Dedupe("shop")
     first = apply_rules(world.fetcher([]), [pin.step(world, ""), dedupe.step(world, "")], 3, len(world.item_scores))
-    assert first.rows.tolist() == [4, 5, 6]  # the pinned one is the best of its shop by then
+    assert first.rows.tolist() == [4, 5, 6]  # the pinned item is now the best of its shop
     last = apply_rules(world.fetcher([]), [dedupe.step(world, ""), pin.step(world, "")], 3, len(world.item_scores))
     assert last.rows.tolist() == [4, 0, 5]

@@ -1,4 +1,4 @@
-"""What a request says of channels is checked, part by part."""
+"""Validation of channels in a request."""
 
 import pytest
 

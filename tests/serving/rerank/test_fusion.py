@@ -1,4 +1,4 @@
-"""Several lists as one, against the formulas word by word."""
+"""Fusion of several lists, compared with the formulas."""
 
 from collections import defaultdict
 

@@ -1,4 +1,4 @@
-"""Columns as numbers that are equal where values are."""
+"""Columns encoded as group codes."""
 
 import datetime
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Marginal relevance against its formula."""
+"""Maximal marginal relevance, compared with its formula."""
 
 import numpy as np
 import polars as pl
@@ -46,7 +46,9 @@ def test_a_shorter_list_is_a_prefix_of_a_longer_one(world: World, pool: int, wan
 
 
 def test_an_item_similar_to_a_higher_one_moves_down() -> None:
-    vectors = np.array([[9, 1, 0], [-9, 1, 0], [0, 0, 1]], dtype=np.float32)  # the first component is no likeness
+    vectors = np.array(
+        [[9, 1, 0], [-9, 1, 0], [0, 0, 1]], dtype=np.float32
+    )  # the first component is not part of the similarity
     world = World(pl.DataFrame({"shop": ["a"] * 3}), np.array([3.0, 2.9, 2.0]), vectors, np.ones(3, dtype=bool))
     assert applied(world, Diversify(0.5), 3).rows.tolist() == [0, 2, 1]
     assert applied(world, Diversify(1.0), 3).rows.tolist() == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Orders of a catalogue give their first eligible rows."""
+"""Orders of a catalogue return their first eligible rows."""
 
 import numpy as np
 from hypothesis import given

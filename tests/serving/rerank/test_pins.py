@@ -1,4 +1,4 @@
-"""Pins stand where they are told, and say when they do not."""
+"""Pins are at their positions, or give a warning."""
 
 import numpy as np
 import polars as pl

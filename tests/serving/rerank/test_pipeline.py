@@ -1,4 +1,4 @@
-"""Answers with boosts, channels and rules against the whole ranking of the catalogue, sorted and shaped word by word."""
+"""Answers with boosts, channels and rules, compared with a reference on the full ranking."""
 
 import shutil
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def coordinate(items: pl.DataFrame, name: str) -> np.ndarray:
 
 
 def world_of(shop: Recommender, request: Request) -> tuple[World, list[str]]:
-    """All items, those that the request leaves out marked, with their scores; and their ids."""
+    """Return scores and ids of all items, with excluded ones marked."""
     items, now = catalogue(shop), shop.items.current()
     ids = items["item_id"].to_list()
     vectors = now.vectors(now.rows(ids))
@@ -90,7 +90,7 @@ REQUESTS = [
 def test_rules_on_retrieved_candidates_equal_rules_on_the_full_ranking(
     shop: Recommender, chosen: list[AnyRule], request: Request
 ) -> None:
-    # with a boost every index is exact; a weight that changes no order keeps the model's own
+    # with a boost every index is exact; this weight keeps the model's order
     request = replace(request, rules=chosen, boosts={"price": 1e-12})
     world, ids = world_of(shop, request)
     answer = shop.recommend(request)
@@ -103,7 +103,7 @@ def test_rules_on_retrieved_candidates_equal_rules_on_the_full_ranking(
 def test_the_index_returns_as_many_candidates_as_the_rules_need(
     shop: Recommender, chosen: list[AnyRule], request: Request
 ) -> None:
-    chosen = [rule for rule in chosen if getattr(rule, "column", "") != "tags"]  # how many fit may rest on their order
+    chosen = [rule for rule in chosen if getattr(rule, "column", "") != "tags"]  # how many fit may depend on their order
     world, ids = world_of(shop, request)
     answer = shop.recommend(replace(request, rules=chosen))
     expected = whole(world, ids, chosen)[: request.n]

@@ -1,4 +1,4 @@
-"""Quotas and duplicates against their definition, and what settles early."""
+"""Quotas and deduplication compared with their definition, and early results."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""What a request says of rules is checked, part by part."""
+"""Validation of rules in a request."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A request that cannot be answered is refused before its user is read."""
+"""An invalid request is refused before its user is read."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from recall.store.users.sqlite import SqliteLiveUsers
 
 
 class CountingUsers(SqliteLiveUsers):
-    """The real store, which counts the users that it is asked for."""
+    """The real store, counting the users that are read."""
 
     read = 0
 

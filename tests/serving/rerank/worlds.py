@@ -1,4 +1,4 @@
-"""Items with scores, vectors and groups, the rankings that fetch them, and each rule as its definition has it."""
+"""Random items for tests of rules, rankings over them, and reference implementations of the rules."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from recall.serving.rerank.rules import AnyRule, Diversify, Pin
 
 @dataclass(frozen=True)
 class World:
-    """A pool of items called "0", "1" and so on; some of them are not eligible."""
+    """Items with ids "0", "1" and so on, some of them not eligible."""
 
     frame: pl.DataFrame
     item_scores: np.ndarray
@@ -45,11 +45,11 @@ class World:
 
     @property
     def ranking(self) -> list[int]:
-        """All eligible rows, best first."""
+        """Return all eligible rows, best first."""
         return [int(row) for row in np.lexsort((np.arange(len(self.mask)), -self.item_scores)) if self.mask[row]]
 
     def fetcher(self, widths: list[int]) -> Callable[[int, np.ndarray | None], Candidates]:
-        """Gives the first of the ranking, and notes how much was asked for."""
+        """Return a fetch function for the ranking that records the requested sizes."""
 
         def fetch(width: int, among: np.ndarray | None) -> Candidates:
             widths.append(width)
@@ -61,7 +61,7 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn, most: int = 60) -> World:
-    """Few different scores, so that ties are common; columns with one value, several or none an item."""
+    """Draw a world with few distinct scores, so that ties are common, and columns with one, several or no values."""
     size = draw(st.integers(0, most))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kinds = draw(st.integers(1, 8))
@@ -88,7 +88,7 @@ def worlds(draw: st.DrawFn, most: int = 60) -> World:
 
 
 def rules(world: World, with_diversity: bool = True) -> st.SearchStrategy[AnyRule]:
-    """Any rule over a world, pins of strangers and of items that are not eligible included."""
+    """Draw any rule over a world, including pins of unknown and ineligible items."""
     columns = st.sampled_from(["shop", "tags"])
     ids = st.integers(0, len(world.mask) + 2).map(str)
     pins = st.lists(
@@ -104,7 +104,7 @@ def rules(world: World, with_diversity: bool = True) -> st.SearchStrategy[AnyRul
 
 
 def defined(world: World, rule: AnyRule, ranking: list[int]) -> list[int]:
-    """What a rule makes of a whole ranking, word by word."""
+    """Apply a rule to a whole ranking by its definition."""
     match rule:
         case Quota(column, most):
             return capped(world, column, most, ranking)
@@ -133,7 +133,7 @@ def capped(world: World, column: str, most: int, ranking: list[int]) -> list[int
 
 
 def marginal(world: World, relevance: float, pool: list[int]) -> list[int]:
-    """Carbonell & Goldstein's formula in two loops; values that differ by rounding alone count as equal."""
+    """Apply Carbonell & Goldstein's formula in two loops; values equal up to rounding are ties."""
     scores = [float(world.item_scores[row]) for row in pool]
     span = max(scores, default=0.0) - min(scores, default=0.0)
     gain = [(score - min(scores)) / span if span else 1.0 for score in scores]

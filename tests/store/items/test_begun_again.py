@@ -1,4 +1,4 @@
-"""A log that is begun again after a loss: what is in neither it nor a version is told of, and every version can be opened."""
+"""A log created again after a loss: missing changes are reported, and every version can be opened."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.store.items.test_log_position import copy, fresh, ids, remove, troubl
 
 
 def followed(root: Path) -> Recommender:
-    """A process that looks at the log only when it is told to, or writes."""
+    """A process that reads the log only on request or when it writes."""
     return Recommender.load(root, pause=None)
 
 
@@ -28,14 +28,14 @@ def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(root: Path, 
     first.items.upsert({"c": {}, "d": {}})  # which the second never reads
     remove(root)
     shutil.copy(tmp_path / "copy", root / JOURNAL)
-    assert second.items.upsert({"e": {}, "f": {}, "g": {}}).sequence > 4  # numbers are not given twice
+    assert second.items.upsert({"e": {}, "f": {}, "g": {}}).sequence > 4  # sequences are not reused
     started = followed(root)
     assert {"a", "b", "e"} <= ids(started)
     assert not {"c", "d"} & ids(started)
     assert trouble(started).startswith("acknowledged changes up to 4 are missing")
     second.items.delete(["i2"])
     assert trouble(second).startswith("acknowledged changes up to 4 are missing")
-    first.items.delete(["i1"])  # it has read all of them, and writes them back
+    first.items.delete(["i1"])  # it has read all changes, and writes them back
     assert {"a", "b", "c", "d", "e", "f", "g"} <= fresh(root)
     for one in (first, second, started):
         one.close()
@@ -68,7 +68,7 @@ def test_a_repaired_loss_does_not_hide_another(root: Path, live: Recommender) ->
     started.items.upsert({"b": {}})
     started.close()
     remove(root)
-    last = followed(root)  # the version holds the first loss, and not the second
+    last = followed(root)  # the version contains the first loss but not the second
     last.items.upsert({"c": {}})
     assert "b" not in ids(last)
     assert "are missing from the journal" in trouble(last)
@@ -83,14 +83,14 @@ def test_a_version_older_than_a_lost_log_is_opened_and_reported(root: Path, live
     newer = resolve(root)
     running = followed(root)
     remove(root)
-    activate(root, older.name)  # the journal is gone, and nothing speaks against it
-    running.items.upsert({"b": {}})  # the one that still serves the newer version begins a log over what that holds
+    activate(root, older.name)  # the log is missing, and nothing records its length
+    running.items.upsert({"b": {}})  # the process that serves the newer version creates a log on top of it
     assert not running.items.current().degraded
     started = followed(root)
     assert {"a", "b"} & ids(started) == {"b"}
     assert "made without the changes up to 1 of an earlier journal" in trouble(started)
     with pytest.raises(JournalError, match="lacks changes up to 1 of an earlier journal"):
-        compact(root)  # a version made of it would look whole
+        compact(root)  # a version built from it would look complete
     activate(root, newer.name)
     assert {"a", "b"} <= fresh(root)
     compact(root)
@@ -177,7 +177,7 @@ def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recomm
     live.items.upsert({"a": {}})
     before = (root / MARK).read_bytes()
     live.items.upsert({"b": {}}, key="k")
-    (root / MARK).write_bytes(before)  # as if the process had died right after the commit
+    (root / MARK).write_bytes(before)  # as if the process had crashed right after the commit
     started = followed(root)
     started.close()
     mark = ChangeLog(root / JOURNAL).mark.read()
@@ -191,7 +191,7 @@ def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recomm
 
 
 def with_other_log(root: Path) -> None:
-    """Put the log of another root in place of this one's."""
+    """Replace the log by that of another root."""
     other = ChangeLog(root.parent / "other" / JOURNAL)
     other.path.parent.mkdir()
     other.append([Change("strange", {})])

@@ -1,4 +1,4 @@
-"""Changes are served by the next request, in this process and in others, and what is wrong changes nothing."""
+"""Changes are visible to the next request of every process, and invalid ones have no effect."""
 
 import subprocess
 import sys
@@ -116,7 +116,7 @@ def test_changes_survive_the_process(root: Path, live: Recommender) -> None:
     again = Recommender.load(root)
     assert again.recommend(EVERYTHING) == live.recommend(EVERYTHING)
     again.close()
-    folder = Recommender.load(resolve(root))  # one version by itself is what was published
+    folder = Recommender.load(resolve(root))  # a single version is read-only
     assert folder.recommend(EVERYTHING).sequence == 0
     assert "fresh" not in scores_of(folder.recommend(EVERYTHING))
     with pytest.raises(JournalError, match="Load the root"):
@@ -155,7 +155,7 @@ def test_another_process_sees_a_change_promptly(root: Path, live: Recommender) -
 
 
 def test_a_request_sees_only_complete_batches(live: Recommender) -> None:
-    """Every batch gives all of its items one price, so that a mixture would have two."""
+    """Every batch sets one price for all its items, so that a partial batch would show two prices."""
     names = [f"item {number}" for number in range(8)]
     prices = [float(4**number) for number in range(6)]
     live.items.upsert({one: {"price": prices[0]} for one in names})
@@ -271,7 +271,7 @@ def test_an_unreadable_log_degrades_answers(root: Path, live: Recommender) -> No
     (degraded,) = troubled.degraded
     assert degraded.part == "items"
     assert degraded.reason.startswith("later changes of items are not known: ")
-    assert str(root) not in degraded.reason  # whoever asks is told what is wrong, not where it lies
+    assert str(root) not in degraded.reason  # clients see the problem, not its path
     for other in (
         live.explain(EVERYTHING, "i1"),
         live.why_not(EVERYTHING, "i1"),

@@ -1,4 +1,4 @@
-"""A delta never changes, whatever is made of it."""
+"""Delta segments are immutable."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ SIZE, DIM = 21, 3
 
 
 def changed(delta: Delta, changes: Mapping[str, float | None]) -> Delta:
-    """Ids of digits are those of the catalogue's rows; a number is the item's value."""
+    """Build a segment; ids of digits are rows of the catalogue, a number is the item's value."""
     rows = np.array([int(one) if one.isdigit() else -1 for one in changes], dtype=np.int64)
     upserts = {one: value for one, value in changes.items() if value is not None}
     new = None
@@ -27,7 +27,7 @@ def changed(delta: Delta, changes: Mapping[str, float | None]) -> Delta:
 
 
 def seen(delta: Delta) -> tuple[object, ...]:
-    """Everything that a delta says of its items."""
+    """Collect the whole content of a delta segment."""
     places = [delta.item_ids.slots[one] for one in sorted(delta.item_ids.slots)]
     values = delta.item_column("value").gather(places).to_list() if places else []
     assert [delta.item_ids.names[place] for place in places] == sorted(delta.item_ids.slots)
@@ -47,7 +47,9 @@ def test_each_snapshot_is_the_previous_one_plus_its_changes(batches: list[dict[s
     deltas = [Delta.empty(5, SIZE, DIM)]
     expected: list[tuple[dict[str, float], set[int], int]] = [({}, set(), 5)]
     steps = [(at, batch) for at, batch in enumerate(batches)]
-    steps += [(fork, {"x": 1.0, "a": 2.0, "0": None}) for fork in forks if fork <= len(batches)]  # a second child of one
+    steps += [
+        (fork, {"x": 1.0, "a": 2.0, "0": None}) for fork in forks if fork <= len(batches)
+    ]  # a second descendant of the same segment
     for parent, batch in steps:
         items, hidden, sequence = expected[parent]
         after = {one: value for one, value in items.items() if one not in batch}

@@ -1,4 +1,4 @@
-"""Items given by their features become what a published catalogue would hold of them, to the last bit."""
+"""Upserted items are encoded bit-identically to published ones."""
 
 import datetime
 from pathlib import Path
@@ -91,7 +91,7 @@ def columns() -> ItemColumns:
 def test_values_are_parsed_by_column_type(columns: ItemColumns, column: str, value: object, read: object) -> None:
     values = columns.read("a", {column: value, "text": None} if column != "text" else {column: value}, "")
     assert values == {column: read}
-    again = columns.read("a", orjson.loads(orjson.dumps(values)), "")  # as the journal gives them back
+    again = columns.read("a", orjson.loads(orjson.dumps(values)), "")  # as read from the log
     assert again == values
     frame = columns.frame(["a", "b"], [values, {}])
     assert dict(frame.schema) == TYPES

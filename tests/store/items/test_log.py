@@ -1,4 +1,4 @@
-"""What was acknowledged is there, whatever happened to the process; what is damaged is refused."""
+"""Acknowledged changes survive crashes; corrupt logs are refused."""
 
 import signal
 import sqlite3
@@ -79,7 +79,7 @@ def test_a_retried_batch_is_written_once(path: Path) -> None:
     assert written.last() == 3
     with pytest.raises(RequestError, match="belongs to other changes"):
         written.append(changes("a"), key="one")
-    assert written.append(changes("a")) == written.append(changes("a")) - 1  # without a key they are two batches
+    assert written.append(changes("a")) == written.append(changes("a")) - 1  # without keys, these are two batches
 
 
 def test_old_idempotency_keys_expire(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_a_removed_log_continues_after_the_sequence_of_the_versions(path: Path) 
     with pytest.raises(JournalError, match="changes 1 to 7 are no longer"):
         written.since(0)
     assert [row.item_id for row in written.read(None, Base("earlier", 7)).rows] == ["b"]
-    older = written.read(None, Base("earlier", 6))  # a root must not become one that nothing can open
+    older = written.read(None, Base("earlier", 6))  # the root must stay readable
     assert ([row.item_id for row in older.rows], older.lacks) == (["b"], 7)
     assert written.read(None, Base("earlier", 7)).lacks == written.read(None, Base(older.state.identity, 8)).lacks == 0
     assert written.read(older.state, Base()).lacks == 7
@@ -164,19 +164,19 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
             lines = [process.stdout.readline() for _ in range(3 * life + 1)]
             process.send_signal(signal.SIGKILL)
             lines += process.stdout.read().splitlines(keepends=True)
-        for line in (line for line in lines if line.endswith("\n")):  # a torn last line acknowledges nothing
+        for line in (line for line in lines if line.endswith("\n")):  # an incomplete last line is not an acknowledgement
             number, last = map(int, line.split())
             acknowledged[f"{life} {number}"] = last
     held = ChangeLog(path)
     entries = held.since(0)
     assert len(acknowledged) >= sum(3 * life + 1 for life in range(8))
-    assert [entry.sequence for entry in entries] == list(range(3, 3 * len(entries) + 1, 3))  # whole batches, each once
+    assert [entry.sequence for entry in entries] == list(range(3, 3 * len(entries) + 1, 3))  # complete batches, each once
     assert all(entry.features == {"part": 2} for entry in entries)
     assert set(acknowledged) <= {entry.item_id for entry in entries}
     mark = held.mark.read()
     assert mark is not None
     assert acknowledged[max(acknowledged, key=acknowledged.__getitem__)] <= mark.sequence <= held.last()
-    for name, last in list(acknowledged.items())[-5:]:  # whoever saw no answer may send it again
+    for name, last in list(acknowledged.items())[-5:]:  # a client without an answer may retry
         assert held.append([Change(name, {"part": part}) for part in range(3)], key=name) == last
 
 
@@ -187,7 +187,7 @@ def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
     waiting = ChangeLog(path, wait=0.05)
     with pytest.raises(JournalBusyError, match="another process is writing"):
         waiting.append(changes("b"))
-    assert waiting.last() == 1  # readers do not wait
+    assert waiting.last() == 1  # readers are not blocked
     other.execute("ROLLBACK")
     assert waiting.append(changes("b")) == 2
     other.close()
@@ -202,7 +202,7 @@ def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None
     with pytest.raises(JournalFullError, match="no room for the journal"):
         written.append([Change("b", {"text": "x" * 100_000})])
     assert [entry.item_id for entry in written.since(0)] == ["a"]
-    assert written.append([Change("b", {"text": "x" * 100_000})]) == 2  # a new connection knows no such limit
+    assert written.append([Change("b", {"text": "x" * 100_000})]) == 2  # a new connection does not have this limit
 
 
 STRACED = """
@@ -226,7 +226,7 @@ def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, 
     opened = ChangeLog(path)
     opened.append(changes("first"))
     told = acknowledged(STRACED, path, call, error, code)
-    opened.close()  # not before: the other process would write the file of shared memory anew
+    opened.close()  # not earlier: the other process would recreate the shared memory file
     held = {entry.item_id: entry.sequence for entry in ChangeLog(path).since(0)}
     for number, sequence in told:
         assert held[f"item {number}"] == int(sequence)

@@ -1,4 +1,4 @@
-"""A log that is replaced, cut short, removed or copied in part is noticed, and nothing that was acknowledged is lost."""
+"""A replaced, truncated, removed or partly copied log is detected, and no acknowledged change is lost."""
 
 import shutil
 import sqlite3
@@ -35,7 +35,7 @@ def ids(recommender: Recommender) -> set[str]:
 
 
 def fresh(root: Path) -> set[str]:
-    """What a process that starts now serves."""
+    """Return what a newly started process serves."""
     started = Recommender.load(root)
     try:
         assert not started.items.current().degraded
@@ -52,7 +52,7 @@ def trouble(recommender: Recommender) -> str:
 
 
 def other_process(root: Path, *changes: Change) -> int:
-    """Changes by someone who knows of the log only what is in the file."""
+    """Make changes from a process that knows only the log file."""
     other = Recommender.load(root)
     try:
         deleted = other.items.delete([one.item_id for one in changes if one.features is None])
@@ -153,7 +153,7 @@ def test_a_diverged_copy_of_equal_length_is_detected(root: Path, live: Recommend
     (root / MARK).unlink()
     shutil.copy(tmp_path / "copy", root / JOURNAL)
     assert other_process(root, Change("c", None), Change("d", {}), Change("e", {})) == 4
-    assert "replaced or cut short: 1 acknowledged" in trouble(live)  # of c the later change counts, which is the deletion
+    assert "replaced or cut short: 1 acknowledged" in trouble(live)  # the later change of c, a deletion, wins
     live.items.repair()
     expected = ids(live)
     assert {"a", "b", "d", "e"} <= expected
@@ -191,7 +191,7 @@ def test_losing_the_log_after_compaction_loses_no_change(root: Path, live: Recom
     assert fresh(root) == served
     remove(root)
     after.close()
-    started = Recommender.load(root)  # nobody knows of b any more, but the mark does
+    started = Recommender.load(root)  # no process knows b any more, but the mark does
     (degraded,) = started.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith(
         "the journal is gone, and acknowledged changes up to 3 with it. Put the whole journal back"
@@ -200,7 +200,7 @@ def test_losing_the_log_after_compaction_loses_no_change(root: Path, live: Recom
     assert started.items.upsert({"c": {}}).sequence == 4
     (degraded,) = started.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("acknowledged changes up to 3 are missing from the journal")
-    (root / MARK).unlink()  # someone accepts it
+    (root / MARK).unlink()  # the loss is accepted
     started.items.upsert({"d": {}})
     assert fresh(root) == ids(started) == served - {"b"} | {"c", "d"}
     started.close()
@@ -235,7 +235,7 @@ def test_a_log_that_ends_before_the_version_is_detected(root: Path, live: Recomm
     assert degraded.reason.startswith("the journal ends at change 1, and 2 was acknowledged")
     assert started.items.upsert({"c": {}}).sequence == 3
     assert {"a", "b", "c"} <= ids(started)
-    older = Recommender.load(sorted(resolve(root).parent.iterdir())[0], root=root)  # one that cannot be made whole is told of
+    older = Recommender.load(sorted(resolve(root).parent.iterdir())[0], root=root)  # an incomplete log is reported
     assert any("made without the changes up to 2" in one.reason for one in older.recommend(EVERYTHING).degraded)
     older.close()
     started.close()
@@ -297,7 +297,7 @@ def test_moving_the_file_during_a_write_prevents_acknowledgement(
 def test_an_unreadable_mark_is_reported_until_removed(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     (root / MARK).write_bytes(b"not a mark")
-    live.items.refresh()  # nothing was written since
+    live.items.refresh()  # nothing was written since then
     started = Recommender.load(root)
     for one in (live, started):
         (degraded,) = one.recommend(EVERYTHING).degraded
@@ -341,7 +341,7 @@ def test_a_write_between_reading_mark_and_log_is_not_a_loss(
     def rows(self: ChangeLog, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
         monkeypatch.undo()
         found = read(self, connection, sequence, whole=whole)
-        other.items.upsert({"b": {}})  # after this reader's snapshot was taken
+        other.items.upsert({"b": {}})  # after this reader's snapshot
         return found
 
     monkeypatch.setattr(ChangeLog, "_rows", rows)
@@ -361,7 +361,7 @@ def test_an_older_copy_of_equal_size_over_the_open_file_is_reported(root: Path, 
     live.items.settle()
     served = live.recommend(EVERYTHING)
     assert (root / JOURNAL).stat().st_size == len(before)
-    with (root / JOURNAL).open("r+b") as file:  # the file stays the same one
+    with (root / JOURNAL).open("r+b") as file:  # the file keeps its identity
         file.write(before)
     assert live.items.has_changes()
     live.items.refresh()

@@ -1,4 +1,4 @@
-"""The log holds the last change of each item, notices what is missing, and reads what earlier formats wrote."""
+"""The log keeps the last change of each item, detects missing entries, and reads earlier formats."""
 
 import sqlite3
 import zlib
@@ -23,7 +23,7 @@ CREATE TABLE state (pruned INTEGER NOT NULL);
 
 
 def format_1(path: Path, changes: list[tuple[int, str, bytes | None]], pruned: int = 0) -> None:
-    """Write a log as format 1 had it."""
+    """Write a log in format 1."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(FORMAT_1)
     connection.execute("INSERT INTO state VALUES (?)", (pruned,))
@@ -74,11 +74,11 @@ def test_a_missing_entry_is_detected_by_later_reads(lost: int) -> None:
     with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
         log_tables.rows_after(connection, 0)
     with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
-        log_tables.rows_after(connection, lost)  # of the same block, though the reader has seen it
+        log_tables.rows_after(connection, lost)  # of the same block, which the reader has seen
     connection.execute("DELETE FROM blocks WHERE block = ?", (lost >> 8,))
     connection.execute("DELETE FROM entries WHERE sequence >> 8 = ?", (lost >> 8,))
     with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
-        log_tables.rows_after(connection, 0, whole=True)  # with its whole block: a reader that starts looks at the sums of all
+        log_tables.rows_after(connection, 0, whole=True)  # with its whole block: a new reader verifies all checksums
 
 
 def test_frequent_changes_of_few_items_keep_the_log_short(tmp_path: Path) -> None:
@@ -113,7 +113,10 @@ def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
     state = log.state()
     assert state is not None
     assert (state.last, state.pruned, state.number, len(state.identity)) == (500, 10, 7, 32)
-    assert [row.sequence for row in log.read(None, Base(None, 498)).rows] == [499, 500]  # versions of that time name no log
+    assert [row.sequence for row in log.read(None, Base(None, 498)).rows] == [
+        499,
+        500,
+    ]  # versions of that format do not name a log
     assert ChangeLog(path).state() == state
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental: the file shrinks
@@ -122,7 +125,7 @@ def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="changes 1 to 10 are no longer"):
         log.since(0)
     with sqlite3.connect(path) as old, pytest.raises(sqlite3.OperationalError, match="view"):
-        old.execute("INSERT INTO changes VALUES (502, 'i1', NULL, 0)")  # what still writes format 1 fails
+        old.execute("INSERT INTO changes VALUES (502, 'i1', NULL, 0)")  # writers of format 1 fail
     old.close()
 
 

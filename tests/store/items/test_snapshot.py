@@ -1,4 +1,4 @@
-"""Random changes and searches against a dictionary of items: whatever happened, the answer is that of brute force."""
+"""Random changes and searches compared with brute force over a dictionary of items."""
 
 import shutil
 import tempfile
@@ -36,7 +36,7 @@ EXAMPLES = 6
 
 
 class Changes(RuleBasedStateMachine):
-    """The catalogue of the small data set, under changes."""
+    """The catalogue of the small data set under random changes."""
 
     published: Path
     kind: str
@@ -66,7 +66,7 @@ class Changes(RuleBasedStateMachine):
         if hasattr(self, "held"):
             self.held.close()
         self.bundle = load_bundle(self.root, verify=False)
-        held = acquire(self.bundle.folder)  # folding publishes versions, and the oldest of those that nobody holds are removed
+        held = acquire(self.bundle.folder)  # compaction publishes versions, and the oldest unused ones are removed
         assert held is not None
         self.held = held
         queries = np.eye(self.bundle.tables.dim, dtype=np.float32)
@@ -111,7 +111,7 @@ class Changes(RuleBasedStateMachine):
         rows = catalogue.rows(exclude)
         excluded = [rows[rows >= 0], np.empty(0, dtype=np.int64), rows[rows >= 0]]
         scope, among = None, set(self.items)
-        if share is not None:  # a filter knows nothing of what was replaced or deleted
+        if share is not None:  # a filter ignores replaced and deleted items
             mask = self.rng.random(catalogue.size) < share
             scope = catalogue.masks_of(mask)
             among = {one for one in self.items if mask[catalogue.rows([one])[0]]}
@@ -164,7 +164,7 @@ class Changes(RuleBasedStateMachine):
 
 @pytest.fixture(params=[(256, 256), (1, 1)], ids=["usual", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The ways that are taken when much has changed, on a small catalogue."""
+    """Exercise the code paths for many changes on a small catalogue."""
     monkeypatch.setattr(segment, "_FEW", request.param[0])
     monkeypatch.setattr(topk, "_FEW", request.param[1])
     return

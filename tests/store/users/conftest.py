@@ -1,4 +1,4 @@
-"""Stores of users that change, each behind the same functions."""
+"""Mutable user stores with the same interface."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,21 +10,21 @@ from recall.store.users.redis import RedisLiveUsers
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.store.users.servers import RedisServer, redis_server
 
-PATIENT = 5.0  # seconds: nothing here is about time-outs, and the machine may be busy
+PATIENT = 5.0  # seconds: time-outs are not tested here, and the machine may be busy
 
 Open = Callable[[], LiveUsers]
 
 
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for all tests that do it no harm; each uses a prefix of its own."""
+    """One Redis for all tests that do not damage it; each uses its own prefix."""
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "redis"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    """Opens one and the same store, as often as it is called."""
+    """Return a function that opens the same store repeatedly."""
     opened: list[LiveUsers] = []
 
     def open_one() -> LiveUsers:

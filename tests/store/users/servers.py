@@ -1,4 +1,4 @@
-"""A real Redis, started by the test that needs it, and what can go wrong on the way to it."""
+"""A real Redis for tests, with a proxy that injects faults."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ __all__ = ["Proxy", "RedisServer", "redis_server"]
 
 @contextmanager
 def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
-    """A Redis of its own that fsyncs what it acknowledges."""
+    """Run a Redis that fsyncs every write."""
     if shutil.which("redis-server") is None:
         pytest.skip("no redis-server")
     with redis_proxy.redis_server(folder, *options) as server:

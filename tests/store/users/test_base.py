@@ -1,4 +1,4 @@
-"""What every store of users that change promises."""
+"""Contract tests of every mutable user store."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -145,7 +145,7 @@ def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
             store.write(other, "one")
         assert raised.value.where == "/key"
     assert store.sequence() == 3
-    assert store.write([took("u", "i1")]) == 4  # without a key they are two
+    assert store.write([took("u", "i1")]) == 4  # without keys, these are two batches
 
 
 def test_a_retried_batch_is_recognised_with_any_served_bundle(store: LiveUsers) -> None:

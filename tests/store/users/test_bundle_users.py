@@ -24,7 +24,7 @@ def users(tiny_dataset: Dataset, tmp_path: Path) -> Iterator[SqliteUsers]:
 
 
 def items_of(dataset: Dataset, user: int, splits: tuple[int, ...] = (0, 1, 2)) -> list[str]:
-    """What a user interacted with, latest first."""
+    """Return the items of a user, latest first."""
     events = dataset.events.filter(pl.col("user") == user, pl.col("split").is_in(splits))
     return dataset.items["item_id"].gather(events["item"]).to_list()[::-1]
 

@@ -1,4 +1,4 @@
-"""What a user's changes make of the record of a bundle, also of one whose data hold some of them."""
+"""Changes of a user applied to the record of a bundle, also if its data contain some of them."""
 
 import orjson
 import pytest
@@ -9,7 +9,7 @@ from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, UserRec
 
 
 def after(items: str, data: str = "old") -> LiveUser:
-    """A user who took items, given latest first."""
+    """Create a user with these items, latest first."""
     user: LiveUser | None = None
     for number, item in enumerate(reversed(items)):
         user = InteractionEvent("u", item, float(number), data).after(user, 0.0)
@@ -28,16 +28,16 @@ def history(user: LiveUser, stored: str, data: str) -> str:
 @pytest.mark.parametrize(
     ("taken", "stored", "expected"),
     [
-        ("cba", "zy", "cbazy"),  # the data hold none of them
+        ("cba", "zy", "cbazy"),  # none is in the data
         ("cba", "azy", "cbazy"),  # the first
         ("cba", "bazy", "cbazy"),
         ("cba", "cbazy", "cbazy"),  # all
         ("cba", "cba", "cba"),
-        ("cba", "cb", "cb"),  # all, but the history there is cut short
+        ("cba", "cb", "cb"),  # all, with a shortened history in the data
         ("dcba", "cb", "dcb"),
-        ("aba", "abazy", "abazy"),  # the longest run counts
+        ("aba", "abazy", "abazy"),  # the longest run is used
         ("cba", "", "cba"),
-        ("cba", "czy", "cbaczy"),  # no run: they may be others
+        ("cba", "czy", "cbaczy"),  # no run: these may be other interactions
     ],
 )
 def test_interactions_contained_in_a_later_bundle_are_not_duplicated(taken: str, stored: str, expected: str) -> None:
@@ -54,7 +54,7 @@ def test_newer_changes_are_on_top_of_older_ones() -> None:
     for number, item in enumerate("ab"):
         user = InteractionEvent("u", item, 10.0 + number, "new").after(user, 0.0)
     assert history(user, "bazy", "new") == "babazy"
-    assert history(user, "zy", "old") == "babazy"  # and so they are after going back
+    assert history(user, "zy", "old") == "babazy"  # also after a rollback
 
 
 def test_a_given_history_replaces_that_of_the_bundle() -> None:

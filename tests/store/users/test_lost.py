@@ -1,4 +1,4 @@
-"""A file of users that is replaced, removed or copied in part is noticed; one that is whole never is."""
+"""A replaced, removed or partly copied users file is reported; a complete one never is."""
 
 import shutil
 import sqlite3
@@ -35,7 +35,7 @@ def test_a_removed_file_is_reported_until_accepted(path: Path, users: SqliteLive
     remove(path)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
-    assert users.write([UserDelete("v")]) == 4  # numbers are not given twice
+    assert users.write([UserDelete("v")]) == 4  # sequences are not reused
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("acknowledged changes of users up to 3 are missing from their file")
     (path.parent / USERS_MARK).unlink()
@@ -121,6 +121,6 @@ def test_an_older_copy_of_equal_size_over_the_open_file_is_reported(path: Path, 
     users.checkpoint()
     assert path.stat().st_size == len(before)
     assert users.error() == ""
-    with path.open("r+b") as file:  # the file stays the same one
+    with path.open("r+b") as file:  # the file keeps its identity
         file.write(before)
     assert users.error().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")

@@ -1,4 +1,4 @@
-"""Users as they are known now: a bundle's records with what has changed lying over them, as requests find them."""
+"""Current user profiles: the records of a bundle with live changes applied."""
 
 import datetime
 import shutil
@@ -250,7 +250,7 @@ def test_values_unreadable_by_another_model_are_skipped_and_reported(root: Path,
     expected = live.recommend(Request("u1", n=100, features={"age": None, "zip": 7}))
     assert answer.items == expected.items
     assert expected.warnings == ()
-    with pytest.raises(RequestError) as raised:  # what the request says itself is its own fault
+    with pytest.raises(RequestError) as raised:  # invalid request values are errors of the request
         live.recommend(Request("u1", features={"age": ["a", "list"]}))
     assert raised.value.where == "/features/age"
     store.close()

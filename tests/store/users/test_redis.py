@@ -1,4 +1,4 @@
-"""What goes wrong on the way to Redis: nobody waits long, nothing is acknowledged that is not there, all heals by itself."""
+"""Faults between service and Redis: bounded waiting, no false acknowledgement, automatic recovery."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ Through = Callable[..., RedisLiveUsers]
 
 @pytest.fixture
 def through(proxy: Proxy, tmp_path: Path) -> Iterator[Through]:
-    """Opens the store behind the proxy."""
+    """Open the store behind the proxy."""
     opened: list[RedisLiveUsers] = []
 
     def open_one(seconds: float = 0.2, failures: int = 3) -> RedisLiveUsers:
@@ -56,7 +56,7 @@ def items_of(store: RedisLiveUsers) -> list[str]:
 
 
 def healed(store: RedisLiveUsers, seconds: float = 10) -> list[str]:
-    """What it reads when it is back."""
+    """Read a user once Redis is available again."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -97,7 +97,7 @@ def test_a_fault_is_reported_opens_the_breaker_and_recovers(proxy: Proxy, throug
 def test_a_late_reply_counts_as_a_failure(proxy: Proxy, through: Through) -> None:
     store = through(0.15)
     store.write(took("i1"))
-    proxy.delay, proxy.mode = 0.003, "trickle"  # each byte comes in time, all of them do not
+    proxy.delay, proxy.mode = 0.003, "trickle"  # each byte arrives in time, but not all of them
     for _ in range(3):
         assert items_of(store) == ["i1"]
     assert store.breaker.state == "open"
@@ -189,7 +189,7 @@ def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
         store.close()
     held = [*user.taken, *user.seen]
     assert set(acknowledged) <= set(held)
-    assert len(set(held)) == len(held) <= len(acknowledged) + 3  # the last of each life may be there or not
+    assert len(set(held)) == len(held) <= len(acknowledged) + 3  # the last write before each kill may be lost or kept
 
 
 def test_a_full_redis_is_reported_and_still_read(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_redis_without_durability_is_reported(tmp_path: Path, appendonly: str,
         ("allkeys-random", "100mb", "drops users"),
         ("volatile-ttl", "100mb", "drops keys of batches"),
         ("noeviction", "100mb", ""),
-        ("allkeys-lru", "0", ""),  # without a limit nothing is dropped
+        ("allkeys-lru", "0", ""),  # without a memory limit nothing is evicted
     ],
 )
 def test_a_redis_that_is_a_cache_is_reported(tmp_path: Path, policy: str, limit: str, said: str) -> None:
@@ -342,7 +342,7 @@ def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisSe
     mark.remove()
     for one in (started, opened()):
         assert one.error() == ""
-    other._read("SET", f"{prefix}sequence", 0)  # as a Redis that was restored from an older file
+    other._read("SET", f"{prefix}sequence", 0)  # like a Redis restored from an older file
     assert "1 changes of users were acknowledged, and it holds 0" in opened().error()
     mark.path.write_bytes(b"?")
     assert opened().error().startswith("users.redis.mark was damaged")
@@ -363,6 +363,6 @@ def test_an_emptied_or_restored_redis_is_reported(redis: RedisServer, tmp_path: 
     store.write(took("i4"))
     assert "emptied, set back" in store.error()
     fresh = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
-    assert fresh.error() == ""  # nothing outside of Redis remembers
+    assert fresh.error() == ""  # no record outside Redis
     for one in (store, other, fresh):
         one.close()

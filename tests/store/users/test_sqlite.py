@@ -1,4 +1,4 @@
-"""What was acknowledged is in the file, whatever happened to the process or the disk; what is damaged is refused."""
+"""Acknowledged changes survive crashes and disk errors; corrupt files are refused."""
 
 import signal
 import sqlite3
@@ -75,17 +75,17 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
             time.sleep(0.011 * (life + 1))
             process.send_signal(signal.SIGKILL)
             lines += process.stdout.read().splitlines(keepends=True)
-        for line in (line for line in lines if line.endswith("\n")):  # a torn last line acknowledges nothing
+        for line in (line for line in lines if line.endswith("\n")):  # an incomplete last line is not an acknowledgement
             number, last = map(int, line.split())
             acknowledged[f"{life} {number}"] = last
     store = SqliteLiveUsers(path)
     held = [items_of(store, str(user)) for user in range(3)]
     assert len(acknowledged) > 20
-    assert held[0] == held[1] == held[2]  # whole batches
+    assert held[0] == held[1] == held[2]  # complete batches
     assert len(set(held[0])) == len(held[0])  # each once
     assert set(acknowledged) <= set(held[0])
     assert store.sequence() == 3 * len(held[0])
-    for name, last in list(acknowledged.items())[-5:]:  # whoever saw no answer may send it again
+    for name, last in list(acknowledged.items())[-5:]:  # a client without an answer may retry
         assert store.write([InteractionEvent(str(user), name, None, "d") for user in range(3)], key=name) == last
     assert len(items_of(store, "0")) == len(held[0])
     store.close()
@@ -98,7 +98,7 @@ def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
     waiting = SqliteLiveUsers(path, wait=0.05)
     with pytest.raises(StoreBusyError, match="another process is writing"):
         waiting.write(took("i2"))
-    assert items_of(waiting) == ["i1"]  # readers do not wait
+    assert items_of(waiting) == ["i1"]  # readers are not blocked
     other.execute("ROLLBACK")
     assert waiting.write(took("i2")) == 2
     other.close()
@@ -114,7 +114,7 @@ def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None
     with pytest.raises(StoreFullError, match="no room"):
         store.write(large)
     assert items_of(store) == ["i1"]
-    assert store.write(large) == 2  # a new connection knows no such limit
+    assert store.write(large) == 2  # a new connection does not have this limit
     store.close()
 
 
@@ -139,7 +139,7 @@ def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, 
     opened = SqliteLiveUsers(path)
     opened.write(took("first"))
     told = acknowledged(STRACED, path, call, error, code)
-    opened.close()  # not before: the other process would write the file of shared memory anew
+    opened.close()  # not earlier: the other process would recreate the shared memory file
     held = items_of(SqliteLiveUsers(path))
     assert {f"i{number}" for number, _ in told} <= set(held)
 
@@ -197,7 +197,7 @@ def test_corruption_is_reported(path: Path) -> None:
         damaged.close()
     path.write_bytes(cases[0][0])
     damaged = SqliteLiveUsers(path)
-    assert damaged.get(["user 1"])  # the others are as they were
+    assert damaged.get(["user 1"])  # the others are unchanged
     with pytest.raises(StoreError, match="was damaged"):
         damaged.write(took("i", user="user 789"))
     assert damaged.write(took("i", user="user 1")) == 1001
@@ -209,7 +209,7 @@ def test_a_removed_file_is_created_again(path: Path) -> None:
     store.write(took("i1"))
     path.rename(path.with_name("away"))
     assert store.get(["u"]) == {}
-    assert store.write(took("i2")) == 2  # numbers are not given twice
+    assert store.write(took("i2")) == 2  # sequences are not reused
     assert items_of(store) == items_of(SqliteLiveUsers(path)) == ["i2"]
 
 

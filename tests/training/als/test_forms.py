@@ -1,4 +1,4 @@
-"""The linear maps and Jacobians of every kind of model, against the model's own vectors."""
+"""The linear maps and Jacobians of every kind of model, compared with the model's vectors."""
 
 import pytest
 import torch

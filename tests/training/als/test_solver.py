@@ -26,7 +26,7 @@ def scores(model, pairs):
 
 
 def loss_by_definition(model, pairs, config):
-    """The loss as the module's docstring writes it, pair by pair, in float64 and open to autograd."""
+    """Compute the loss as in the module's docstring, pair by pair, in float64 with autograd."""
     model = copy.deepcopy(model).double()
     phi = model.user_vectors(SparseBatch.of(pairs.contexts, torch.float64, pairs.user_fields))
     psi = model.item_vectors(SparseBatch.of(pairs.items, torch.float64, pairs.item_fields))
@@ -59,7 +59,7 @@ CONFIGS = [
 
 
 def ids(n, n_features):
-    """Rows of one feature each, some features in several rows and some in none."""
+    """Draw rows with one feature each, some features in several rows and some in none."""
     return SparseRows.one_hot(np.random.default_rng(n).integers(0, n_features, n).astype(np.int32), n_features)
 
 
@@ -69,7 +69,7 @@ WORLDS = {
     "item ids": lambda seed: replace(random_pairs(seed), items=ids(25, 20)),
     "ids": lambda seed: replace(random_pairs(seed), contexts=ids(40, 30), items=ids(25, 20)),
 }
-"""Problems that the solver treats in different ways."""
+"""Problems that use different code paths of the solver."""
 
 
 @pytest.fixture(params=WORLDS.values(), ids=WORLDS.keys())
@@ -171,7 +171,7 @@ def test_the_solver_learns_a_known_model():
 
 
 def with_roles(pairs):
-    """The same pairs, whose first field of either side is an id."""
+    """The same pairs with an id as the first field of both sides."""
     users, items = FeatureLayout.of_sizes([("id", 6), ("age", 6)]), FeatureLayout.of_sizes([("id", 5), ("tag", 4)])
     roles = Roles(items, np.array([True, False]), np.ones(2, dtype=bool))
     return replace(pairs, user_fields=users, item_fields=items, item_roles=roles)
@@ -180,7 +180,7 @@ def with_roles(pairs):
 def test_masked_items_train_the_unknown_row_and_threads_change_no_bit():
     pairs = with_roles(random_pairs(6, contexts=900))
     for rows in (pairs.contexts, pairs.items):
-        rows.indices[rows.indices == UNKNOWN] = FIRST  # nobody's id is unknown in the data
+        rows.indices[rows.indices == UNKNOWN] = FIRST  # the data contain no unknown ids
     pairs = replace(pairs, contexts=summed(pairs.contexts), items=summed(pairs.items))
     threads, models = torch.get_num_threads(), []
     try:
@@ -201,6 +201,6 @@ def test_masked_items_train_the_unknown_row_and_threads_change_no_bit():
 
 
 def summed(rows):
-    """The same rows with each feature at most once in a row."""
+    """Merge duplicate features within rows."""
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
     return SparseRows.from_coo(owner, rows.indices, rows.weights, len(rows), rows.n_features)

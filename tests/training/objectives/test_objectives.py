@@ -1,4 +1,4 @@
-"""Every objective: its gradients against automatic differentiation of the plain definition, and what it is on average."""
+"""Every objective: gradients compared with automatic differentiation of the definition, and expected values."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def context_weights(pairs, activity=ACTIVITY):
 
 
 def full_softmax(pairs, phi, psi):
-    """[C], the loss of each context."""
+    """Return [C]: the loss of each context."""
     shares = (phi.double() @ psi.double().t() / TEMPERATURE).log_softmax(1)
     return -(context_weights(pairs) * shares).sum(1)
 
@@ -64,7 +64,7 @@ NAMES = list(objectives(world()[0]))
 
 
 def ask(objective, batch, phi, psi, offset):
-    """The objective's word on the vectors that a batch names."""
+    """Return the objective's loss and gradients for the vectors of a batch."""
     items = slice(None) if batch.items is None else batch.items
     return objective.gradients(batch, phi[batch.contexts], psi[items], offset[batch.contexts])
 
@@ -90,7 +90,7 @@ def test_gradients_match_the_loss(name):
 
 
 def _double(batch):
-    """The batch with its numbers in float64."""
+    """Convert a batch to float64."""
     values = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
     exact = {
         name: value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
@@ -134,7 +134,7 @@ def test_negatives_are_unobserved_and_follow_their_distribution():
 
 
 def allowed(pairs, popularity):
-    """float64 [C, I], the law of a verified draw for each context."""
+    """Return float64 [C, I]: the distribution of a rejection-sampled draw for each context."""
     counts = np.bincount(pairs.observed, minlength=len(pairs.items))
     law = np.where(observed(pairs).numpy(), 0.0, np.maximum(counts, 1) ** popularity)
     return law / law.sum(1, keepdims=True)
@@ -157,7 +157,7 @@ def test_the_sampled_softmax_is_unbiased():
 
 
 def _sums(objective, batch, phi, psi, offset, weights, scores):
-    """exp of (loss + what the positives take) / weight is the sum that the softmax divides by; one context at a time."""
+    """Recover the softmax denominator from the loss, one context at a time."""
     result = []
     for context in range(len(phi)):
         lone = objective.__class__.gradients
@@ -168,7 +168,7 @@ def _sums(objective, batch, phi, psi, offset, weights, scores):
 
 
 def _only(batch, context):
-    """The batch with one context alone."""
+    """Return the batch restricted to one context."""
     entries = slice(int(batch.indptr[context]), int(batch.indptr[context + 1]))
     mine = batch.hits[batch.hits[:, 0] == context].copy()
     mine[:, 0] = 0
@@ -201,7 +201,7 @@ def test_the_in_batch_softmax_estimates_the_sum_over_unobserved_items():
     found = np.zeros(objective.size)
     squares, rounds, times = np.zeros(objective.size), 4000, np.zeros(objective.size)
     for _ in range(rounds):
-        chosen = rng.integers(0, objective.size, 6)  # with replacement, as the law of the estimate has it
+        chosen = rng.integers(0, objective.size, 6)  # with replacement, as in the distribution of the estimate
         batch = objective.draw(chosen, rng)
         place = batch.place
         logits = scores[batch.contexts][:, batch.items[place]] - batch.correction.double()
@@ -213,7 +213,9 @@ def test_the_in_batch_softmax_estimates_the_sum_over_unobserved_items():
         np.add.at(times, chosen, 1)
         shares = torch.from_numpy(sums).log() - logits.diagonal()
         loss = objective.gradients(batch, phi[batch.contexts], psi[batch.items], phi[:, 0]).loss
-        assert loss == pytest.approx(float(shares.sum()), rel=1e-3, abs=1e-4)  # what is averaged is what the objective uses
+        assert loss == pytest.approx(
+            float(shares.sum()), rel=1e-3, abs=1e-4
+        )  # the averaged values are those the objective uses
     rest = scores.exp().masked_fill(observed(pairs), 0.0).sum(1)
     exact = (scores.exp()[pairs.owners, pairs.observed.astype(np.int64)] + rest[pairs.owners]).numpy()
     mean = found / times
@@ -263,7 +265,7 @@ def test_warp_is_unbiased():
 
 
 def _near(drawn, exact):
-    """The mean of what was drawn is the exact value within five of its standard errors."""
+    """Check that the sample mean is within five standard errors of the exact value."""
     values = np.stack(drawn).astype(np.float64)
     error = values.std(0) / np.sqrt(len(values))
     assert np.all(np.abs(values.mean(0) - exact) < 5 * error + 1e-5)

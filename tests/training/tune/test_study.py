@@ -17,7 +17,7 @@ LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIV
 
 
 class Enough:
-    """Listens to trials and interrupts the search, as a keyboard would, after a number of them."""
+    """Interrupt the search, like Ctrl-C, after a number of trials."""
 
     def __init__(self, trials: int) -> None:
         self.left = trials
@@ -35,7 +35,7 @@ def quick(**data):
 
 
 def standing(report) -> tuple[bool, float]:
-    """A trial that serves unknown users worse than popularity does beats none that does not."""
+    """A trial worse than popularity for unknown users never beats one that is not."""
     return report.margin is None or report.margin >= 0, report.figure
 
 
@@ -52,7 +52,7 @@ def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: 
     assert [report.best for report in listener.reports] == [
         one > max(standings[:place], default=(False, -1.0)) for place, one in enumerate(standings)
     ]
-    merged(quick(), found.values)  # the best settings are settings
+    merged(quick(), found.values)  # the best settings form a valid configuration
 
 
 def test_an_interrupted_search_resumes(tiny_folder: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_other_data_start_another_search(tiny_folder: Path, tmp_path: Path) -> N
 
 
 def test_the_test_part_is_not_used(tiny_folder: Path, tmp_path: Path) -> None:
-    """Other items in the test rows change no figure: nothing of them reaches the search."""
+    """Changing the items of test rows changes no metric: the search does not use them."""
     whole = load_dataset(quick(), tiny_folder)
     table = pl.read_parquet(tiny_folder / "interactions.parquet").with_row_index("at")
     last = table.sort("user_id", "time", maintain_order=True).group_by("user_id", maintain_order=True).last()["at"]
@@ -126,7 +126,7 @@ def test_a_search_without_results_is_an_error(tiny_folder: Path, tmp_path: Path)
         (0.5, 0.0, 0.4, 0.0, True),
         (0.4, 0.0, 0.5, 0.1, False),
         (0.4, 0.0, 0.4, 0.1, False),
-        (0.9, -0.001, 0.1, 0.0, False),  # whatever is gained on known users
+        (0.9, -0.001, 0.1, 0.0, False),  # whatever the gain for known users
         (0.1, 0.0, 0.9, -0.001, True),
         (0.9, -0.2, 0.1, -0.1, True),
         (0.1, -0.1, 0.9, -0.2, False),
@@ -170,7 +170,7 @@ def test_a_search_continues_with_other_k_and_objectives(tiny_folder: Path, tmp_p
     second = Enough(3)
     found = tune(larger, tiny_folder, path, limits, second)
     assert [report.number for report in (*first.reports, *second.reports)] == list(range(6))
-    assert second.reports[0].values == {}  # other settings were given, so they are tried first
+    assert second.reports[0].values == {}  # the given settings changed, so they are tried first
     assert found.configured == second.reports[0].figure
     assert all(report.values["train"]["objective"] in limits.objectives for report in second.reports[1:])
     merged(larger, found.values)

@@ -4,7 +4,7 @@ import sys
 
 
 def test_compiled_code_needs_no_writable_folder():
-    """An install that cannot be written to, by a user without a home: numba finds no place for a cache."""
+    """With a read-only install and no home folder, numba has no place for its cache."""
     code = (
         "import numpy as np; from recall.training.als.kernels import Kernels;"
         "one = np.ones((2, 3), dtype=np.float32); print(Kernels().dot(one, one))"

@@ -1,4 +1,4 @@
-"""Each kernel against its definition, in float64."""
+"""Each kernel, compared with its definition in float64."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def d(request):
 
 
 def entries(rng, n, columns, longest=9):
-    """Rows of 0 to `longest` entries, given as rows of a longer array, so that indptr does not start at 0."""
+    """Draw rows of 0 to `longest` entries within a longer array, so that indptr does not start at 0."""
     lengths = rng.integers(0, longest + 1, n + 3)
     indices = np.concatenate([rng.choice(columns, length, replace=False) for length in lengths]).astype(np.int32)
     whole = Entries(np.concatenate([[0], np.cumsum(lengths)]), indices, normal(rng, lengths.sum()))
@@ -61,7 +61,7 @@ def test_scatter_matches_numpy(kernels, d):
 
 
 def alike(rng, n, columns):
-    """Rows that often have most of the row before; some are empty."""
+    """Draw rows that often share most entries with the previous row; some are empty."""
     rows = [rng.choice(columns, 8, replace=False)]
     for _ in range(n - 1):
         kept = rng.permutation(rows[-1])[: rng.choice([0, 5, 8])]

@@ -63,7 +63,7 @@ class Masked:
         return _gathered(owner, found[there], pairs.weights[start:stop][there] * self.weight, pairs.n, len(self.rows))
 
 
-class Newcomers:
+class MaskedItems:
     """Masks the rows of items."""
 
     def __init__(self, rows: SparseRows, roles: Roles, drop: float, seed: int) -> None:
