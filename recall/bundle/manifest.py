@@ -220,7 +220,7 @@ class Manifest(Provenance):
         return self
 
     def provenance(self, **changes: object) -> Provenance:
-        """Return the provenance of a bundle made from this one, with some of its fields changed."""
+        """Return the provenance of a bundle made from this one, with some changes."""
         kept = {name: getattr(self, name) for name in Provenance.model_fields}
         return Provenance.model_validate({**kept, "parent": self.sequence, **changes})
 
