@@ -35,7 +35,7 @@ SERVING = (
     "recall.serving.recommender",
     "recall.publish.rebuild",
     "recall.publish.importers.importer",
-    "recall.publish.user_file",
+    "recall.store.users.bundle_users",
     "recall.data.dataset",
     "service.app",
 )

@@ -15,11 +15,10 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall._arrays import Float32, Int32
-from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.reader import Bundle
+from recall.bundle.reader import ITEM_ID, Bundle, write_deletions
 from recall.bundle.versions import CURRENT, resolve
-from recall.bundle.writer import BundleWriter, Provenance
+from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.column_types import as_held, forms
 from recall.data.entities import listed
@@ -210,8 +209,7 @@ def _assemble(
     asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(writer.folder, vectors, asked, config, before.index)
     base = standing.base
-    origin = replace(
-        Provenance.carried(before),
+    origin = before.provenance(
         config=before.config if deletions is not None else with_through(before.config, base.compacted_through),
         folded=base.compacted_through,
         log=base.log,

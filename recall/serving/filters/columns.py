@@ -12,9 +12,9 @@ from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean
 from recall.features.canonical import TEXT
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.ast import Predicate
 from recall.serving.filters.column import Column, Form, Kind
 from recall.serving.filters.compile import CodeRanges, Plan, compile_filter, evaluate
+from recall.serving.filters.parse import Predicate
 
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its plan, and Python's objects
 _RANGE = 128  # bytes of one range in a plan
@@ -81,7 +81,7 @@ class FilterColumns:
         Raises:
             RequestError: it names a column that is not there, or compares one with what it cannot hold.
         """
-        plan = compile_filter(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
+        plan = compile_filter(predicate, self.form, self.column, now or datetime.datetime.now(datetime.UTC))
         found = self._cache.get(plan)
         return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
@@ -92,22 +92,14 @@ class FilterColumns:
             predicate: from `parse`.
             now: the present, with a zone; the clock is read if None.
         """
+        now = now or datetime.datetime.now(datetime.UTC)
         try:
-            plan = compile_filter(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
-        except _UnopenedError:
+            plan = compile_filter(predicate, self.form, lambda name, kind: self._columns[name, kind], now)
+        except KeyError:  # a column has to be opened first
             return False
         except RequestError:
             return True
         return self._cache.get(plan) is not None
-
-    def opened(self, name: str, kind: Kind) -> Column | None:
-        """Return a column if it was read before.
-
-        Args:
-            name: of the column.
-            kind: what its values are compared as.
-        """
-        return self._columns.get((name, kind))
 
     def form(self, name: str, where: str) -> Form:
         """Return how a column is read.
@@ -151,26 +143,6 @@ class FilterColumns:
         found = self._cache.get(ranges)
         if found is None:
             found = self._cache.setdefault(ranges, self.column(ranges.column, ranges.kind).select(ranges.ranges))
-        return found
-
-
-class _UnopenedError(Exception):
-    """A column has to be opened first."""
-
-
-class _Opened:
-    """The columns that were opened before."""
-
-    def __init__(self, attributes: FilterColumns) -> None:
-        self._attributes = attributes
-
-    def form(self, name: str, where: str) -> Form:
-        return self._attributes.form(name, where)
-
-    def column(self, name: str, kind: Kind) -> Column:
-        found = self._attributes.opened(name, kind)
-        if found is None:
-            raise _UnopenedError
         return found
 
 

@@ -13,8 +13,7 @@ from recall.store.high_water_mark import Mark
 from recall.store.users import redis as redis_module
 from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
-from recall.store.users.registry import open_live_users
-from recall.store.users.sqlite import SqliteLiveUsers
+from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from tests.store.users.servers import Proxy, RedisServer, redis_server
 
 PAUSE = 0.1
