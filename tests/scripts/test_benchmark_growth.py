@@ -57,4 +57,4 @@ def test_without_times_there_are_no_new_rows(shop: Path, tmp_path: Path) -> None
     (tmp_path / "recall.toml").write_text("\n".join(lines))
     done = run(tmp_path / "recall.toml", "--data", shop)
     assert done.returncode == 78
-    assert "without times nothing is old or new" in done.stderr
+    assert "without times there are no old and new data" in done.stderr

@@ -131,7 +131,7 @@ def test_an_open_load_counts_broken_connections() -> None:
 
 
 def test_a_server_that_does_not_start_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="the server did not come up"), service(tmp_path, "--nonsense"):
+    with pytest.raises(SystemExit, match="the server did not start"), service(tmp_path, "--nonsense"):
         pass
     assert "nonsense" in capfd.readouterr().err
 

@@ -134,7 +134,7 @@ def test_a_folder_without_movielens_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "scripts/prepare_movielens.py", str(tmp_path), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 65
-    assert "Give the folder that the archive unpacks to" in done.stderr
+    assert "Give the folder of the unpacked archive" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
