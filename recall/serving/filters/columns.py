@@ -26,7 +26,7 @@ class FilterColumns:
     def __init__(
         self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], lenient: bool = False
     ) -> None:
-        """Columns that are read when they are needed; `of` takes a table that is there.
+        """Columns that are read when they are needed.
 
         Args:
             size: rows of the catalogue.
@@ -41,16 +41,6 @@ class FilterColumns:
         self._cache = selection_cache()
         self._columns: dict[tuple[str, Kind], Column] = {}
         self._opening = Lock()
-
-    @staticmethod
-    def of(frame: pl.DataFrame, schema: Schema | None = None) -> "FilterColumns":
-        """Return the columns of a table.
-
-        Args:
-            frame: [size].
-            schema: text that its bag fields read is cut into bags.
-        """
-        return FilterColumns(len(frame), forms_of(frame.schema, schema), frame.get_column)
 
     def over(self, frame: pl.DataFrame) -> "FilterColumns":
         """Return further items as columns that are read as these are.
