@@ -53,7 +53,6 @@ class Additions:
         known: number of old interactions, which come first.
         note: what to say of new interactions that equal old ones, which are dropped, or with items of which next to none is
             known; else empty.
-
         before: the old tables.
         after: the new tables.
     """
