@@ -153,28 +153,27 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     again = pl.Series(fresh).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy() < had[fresh]
     if not again.any():
         items = columns[keys.index(data.item_id)]
-        return newer, unknown_items_note(items[known:], items[:known], "old interactions")
+        return newer, _unknown_items_note(items[known:], items[:known])
     frame = newer.frame.collect().filter(pl.Series(~again)).lazy()
     what = "every column" if data.time is None else "user, item and time"
     counted = f"{int(again.sum()):,} of {len(fresh):,} new interactions equal old ones in {what}"
     return replace(newer, frame=frame), f"{counted}: they are left out, so that none counts twice"
 
 
-def unknown_items_note(items: pl.Series, known: pl.Series, place: str) -> str:
+def _unknown_items_note(items: pl.Series, known: pl.Series) -> str:
     """Warn when new interactions are with unknown items, perhaps of other data.
 
     Args:
         items: of the new interactions.
         known: items that were known before.
-        place: where they were, such as "old interactions".
     """
     distinct = items.unique()
     shared = int(distinct.is_in(known.unique().implode()).sum())
     if len(distinct) < _ENOUGH or shared >= _FEW * len(distinct):
         return ""
     return (
-        f"{shared:,} of the {len(distinct):,} items of the new interactions are in the {place}: are they those of another data "
-        "set, or written in another way?"
+        f"{shared:,} of the {len(distinct):,} items of the new interactions are in the old interactions: are they those of "
+        "another data set, or written in another way?"
     )
 
 
