@@ -15,7 +15,7 @@ from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.record import IndexRecord, Trial
 from recall.publish import golden
-from recall.publish.index import QUERIES, QuerySample, write_index
+from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 
@@ -64,7 +64,7 @@ def reindex(
     with old:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
-        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
+        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, manifest.seed))
         asked = QuerySample(users, STORED, manifest.seed)
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
