@@ -52,7 +52,9 @@ class Live(Exchange):
         if isinstance(users, SqliteLiveUsers):
             users.on_commit(self.meters.commits["users"].observe)
         self._remote_users = users is not None and users.remote
-        threads = _threads(settings) * (_REMOTE_FACTOR if self._remote_users else 1)
+        threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        if self._remote_users:
+            threads *= _REMOTE_FACTOR
         self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
         self.queue.on_wait = self.meters.stages["queue"].observe
         self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
@@ -287,8 +289,3 @@ class Live(Exchange):
 def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:
     start = time.perf_counter()
     return recommender.recommend(request), time.perf_counter() - start
-
-
-def _threads(settings: Settings) -> int:
-    """Return the number of search threads, by the cores that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) // settings.workers)
