@@ -99,7 +99,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
         telemetry=telemetry,
     )
-    app.state.routers, app.state.keys = ROUTERS, known
+    app.state.routers, app.state.keys, app.state.live, app.state.guard = ROUTERS, known, live, guard
     for router in ROUTERS:
         app.include_router(router, dependencies=KEY if known.asked_for and router is not health else None)
     add_pages(app, page=settings.page, docs=settings.docs)
@@ -107,10 +107,10 @@ def create_app(
     generate = app.openapi
     app.openapi = lambda: app.openapi_schema or _described(generate())  # type: ignore[method-assign]  # as FastAPI documents
     if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
-        app.recommend = RecommendEndpoint(live, guard, settings)
+        app.recommend = RecommendEndpoint(live, guard)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(RequestContext, live=live, guard=guard, settings=settings, traces=traces)
+    app.add_middleware(RequestContext, live=live, traces=traces)
     return app
 
 

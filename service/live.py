@@ -168,7 +168,7 @@ class Live(Exchange):
     async def follow(self) -> None:
         """Read the changes of other processes, forever."""
         while True:
-            await asyncio.sleep(self._settings.follow)
+            await asyncio.sleep(self.settings.follow)
             if self.snapshot is not None:
                 await self._follower.look(self.snapshot)  # no variable of this loop may keep an old bundle open
 
@@ -182,7 +182,7 @@ class Live(Exchange):
                 self.meters.compactions.inc()
             await self._look_at_users()
             self.measure()
-            await asyncio.sleep(self._settings.poll)
+            await asyncio.sleep(self.settings.poll)
 
     async def settled(self) -> None:
         """Wait until loading the live bundle was tried, or the process shuts down."""

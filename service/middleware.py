@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import Guard
-from service.config import Settings
 from service.errors import Kind
 from service.live import Live
 from service.logs import REQUEST_ID, log_request
@@ -56,20 +54,15 @@ def timing_of(timings: Mapping[str, float]) -> bytes:
 class RequestContext:
     """Middleware that gives each request an id and each answer its headers."""
 
-    def __init__(
-        self, app: ASGIApp, live: Live, guard: Guard, settings: Settings, traces: "TracerProvider | None" = None
-    ) -> None:
-        """Wrap an application; the parts become attributes of each request's state.
+    def __init__(self, app: ASGIApp, live: Live, traces: "TracerProvider | None" = None) -> None:
+        """Wrap an application.
 
         Args:
             app: the application.
             live: of the application.
-            guard: of the application.
-            settings: of the service.
             traces: makes spans; None without tracing.
         """
-        self._traces = traces
-        self._app, self._live, self._guard, self._settings = app, live, guard, settings
+        self._app, self._live, self._traces = app, live, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; pass other messages of the server on."""
@@ -85,7 +78,6 @@ class RequestContext:
         timings: dict[str, float] = {}
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
-        state["live"], state["settings"], state["guard"] = self._live, self._settings, self._guard
         status = 0
         REQUEST_ID.set(request_id)
 
@@ -115,17 +107,14 @@ class RequestContext:
             raise
         finally:
             spent = time.perf_counter() - start
-            finish(self._live, self._settings, scope["method"], _route_of(scope), status or Kind.GONE.status, spent, timings)
+            finish(self._live, scope["method"], _route_of(scope), status or Kind.GONE.status, spent, timings)
 
 
-def finish(
-    live: Live, settings: Settings, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]
-) -> None:
+def finish(live: Live, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]) -> None:
     """Count a finished request, and log a sample.
 
     Args:
         live: of the application.
-        settings: of the application.
         method: of the request.
         route: declared path.
         status: of the answer.
@@ -134,7 +123,7 @@ def finish(
     """
     live.meters.in_flight.dec()
     live.meters.finished(route, status, seconds, timings)
-    if settings.access and random.random() < settings.access:  # noqa: S311 - a sample
+    if live.settings.access and random.random() < live.settings.access:  # noqa: S311 - a sample
         log_request(method, route, status, seconds)
 
 

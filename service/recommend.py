@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from recall.serving.request import Request
 from service.auth import Guard
 from service.body import LARGE, parse_json, read_body
-from service.config import Settings
 from service.errors import MEDIA_TYPE, Kind, problem_of, unforeseen
 from service.keys import Role
 from service.live import Live
@@ -32,9 +31,9 @@ Headers = list[tuple[bytes, bytes]]
 class RecommendEndpoint:
     """Answers requests for recommendations."""
 
-    def __init__(self, live: Live, guard: Guard, settings: Settings) -> None:
+    def __init__(self, live: Live, guard: Guard) -> None:
         """Take the parts of an application."""
-        self._live, self._guard, self._settings = live, guard, settings
+        self._live, self._guard = live, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -61,7 +60,7 @@ class RecommendEndpoint:
             await send({"type": "http.response.body", "body": body})
             status = answered
         finally:
-            finish(self._live, self._settings, "POST", PATH, status, time.perf_counter() - start, timings)
+            finish(self._live, "POST", PATH, status, time.perf_counter() - start, timings)
 
     async def _reject(self, given: Headers, send: Send) -> None:
         """Answer 503 without reading more of a request than the id in its headers.
@@ -79,7 +78,8 @@ class RecommendEndpoint:
     async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
         """Return the body of an answer; any error becomes a problem document."""
         self._guard.admit(scope, Role.READ, searches=True)
-        body = await read_body(scope["headers"], receive, self._settings.max_body, self._settings.patience)
+        settings = self._live.settings
+        body = await read_body(scope["headers"], receive, settings.max_body, settings.patience)
         start = time.perf_counter()
         large = len(body) > LARGE
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
