@@ -9,7 +9,6 @@ import time
 from functools import partial
 
 import orjson
-from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from recall.serving.request import Request
@@ -92,26 +91,6 @@ class RecommendEndpoint:
         document = await asyncio.to_thread(write) if answer.contributions else write()
         timings["recommend"] = time.perf_counter() - parsed
         return document
-
-
-class Application(FastAPI):
-    """FastAPI with one path answered in front of it.
-
-    Attributes:
-        recommend: answers that path; None if the declared route does.
-    """
-
-    recommend: RecommendEndpoint | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a message of the server."""
-        if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
-                scope.setdefault("state", {})
-                await self.recommend(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
 
 
 def _problem_parts(error: Exception, request_id: str) -> tuple[int, bytes, Headers, bytes]:
