@@ -155,7 +155,7 @@ class Exchange:
         """
         if self.snapshot is None:
             reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
-            raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
+            raise ProblemError(Kind.NOT_READY, reason)
         return self.snapshot
 
     async def look(self) -> None:
