@@ -18,12 +18,12 @@ from service.tracing import record_stages
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-_POLICY, _CACHING = b"content-security-policy", b"cache-control"
-_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-_NO_CONTENT = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
-_NO_STORE = (_CACHING, b"no-store")
-SECURE = (_NO_SNIFFING, _NO_CONTENT, _NO_STORE)
-"""Security headers for browsers of answers that are not pages."""
+SECURE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""Security headers for browsers; pages have their own policy."""
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -88,7 +88,8 @@ class RequestContext:
                 timings["total"] = time.perf_counter() - start
                 headers = message["headers"]
                 headers += ((b"x-request-id", request_id.encode()), (b"server-timing", timing_of(timings)))
-                secure(headers)
+                names = {name for name, _ in headers}
+                headers += [one for one in SECURE if one[0] not in names]
                 if self._traces is not None:  # the span ends with the answer
                     bundle = "" if self._live.snapshot is None else self._live.snapshot.folder.name
                     attributes = {"recall.request_id": request_id, "recall.bundle": bundle}
@@ -125,20 +126,6 @@ def finish(live: Live, method: str, route: str, status: int, seconds: float, tim
     live.meters.finished(route, status, seconds, timings)
     if live.settings.access and random.random() < live.settings.access:  # noqa: S311 - a sample
         log_request(method, route, status, seconds)
-
-
-def secure(headers: list[tuple[bytes, bytes]]) -> None:
-    """Add security headers for browsers; pages already have their own policy.
-
-    Args:
-        headers: names in lower case; changed in place.
-    """
-    names = [name for name, _ in headers]
-    headers.append(_NO_SNIFFING)
-    if _POLICY not in names:
-        headers.append(_NO_CONTENT)
-        if _CACHING not in names:
-            headers.append(_NO_STORE)
 
 
 def _route_of(scope: Scope) -> str:
