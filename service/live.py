@@ -64,7 +64,8 @@ class Live(Exchange):
         self._looked = False
         self._users_error = ""
         self._users_unread = ""
-        self._users_sequence = self._users_checkpoint = -1
+        self._users_sequence = -1
+        self._users_idle = True
         self._compactor = Compactor(settings.bundle)
 
     @property
@@ -230,9 +231,11 @@ class Live(Exchange):
             return
         try:
             error = await asyncio.to_thread(users.error)
-            before, self._users_sequence = self._users_sequence, await asyncio.to_thread(users.sequence)
-            if before == self._users_sequence != self._users_checkpoint:
-                self._users_checkpoint = before
+            sequence = await asyncio.to_thread(users.sequence)
+            if sequence != self._users_sequence:
+                self._users_sequence, self._users_idle = sequence, False
+            elif not self._users_idle:
+                self._users_idle = True
                 await asyncio.to_thread(users.checkpoint)
         except StoreError as unread:  # answers to requests that name a user say so
             self._users_unread = f"changes of users since the bundle are not known: {unread.what}"
