@@ -11,8 +11,8 @@ from typing import Self
 
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
+from recall.bundle.files import check_memory
 from recall.bundle.manifest import Manifest
-from recall.bundle.memory import check_memory
 from recall.bundle.versions import live_name, resolve
 from recall.publish import golden
 from recall.store.users.changes import LiveUsers
