@@ -15,7 +15,8 @@ from starlette.middleware.cors import CORSMiddleware
 from recall.errors import BundleError
 from service.auth import Guard, Hosts, RateLimits, check_binding, is_loopback
 from service.config import ANY, Settings
-from service.errors import MEDIA_TYPE, handle_problems
+from service.dependencies import KEY
+from service.errors import handle_problems
 from service.keys import KeyRing
 from service.live import Live
 from service.metrics import FOLDER
@@ -23,6 +24,7 @@ from service.middleware import RequestContext
 from service.pages import add_pages
 from service.recommend import Application, RecommendEndpoint
 from service.routers import ROUTERS
+from service.routers.system import health
 from service.tracing import open_tracing
 from service.workers import lame_duck, settle, wait_for_bundle
 
@@ -99,11 +101,11 @@ def create_app(
     )
     app.state.routers, app.state.keys = ROUTERS, known
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=KEY if known.asked_for and router is not health else None)
     add_pages(app, page=settings.page, docs=settings.docs)
     handle_problems(app)
     generate = app.openapi
-    app.openapi = lambda: app.openapi_schema or _described(generate(), keyed=known.asked_for)  # type: ignore[method-assign]  # as FastAPI documents
+    app.openapi = lambda: app.openapi_schema or _described(generate())  # type: ignore[method-assign]  # as FastAPI documents
     if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
         app.recommend = RecommendEndpoint(live, guard, settings)
     if settings.cors_origins:
@@ -146,17 +148,8 @@ def _operation_id(route: APIRoute) -> str:
     return first + "".join(one.capitalize() for one in others)
 
 
-def _described(document: dict[str, Any], *, keyed: bool) -> dict[str, Any]:
-    """Complete the document: media type of problems, discriminators, API keys."""
-    if not keyed:
-        document["components"].pop("securitySchemes")
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            if not keyed:
-                operation.pop("security", None)
-            for status, response in operation["responses"].items():
-                if int(status) >= 400:
-                    response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+def _described(document: dict[str, Any]) -> dict[str, Any]:
+    """Complete the document: the discriminators of rules and channels are required."""
     for schema in document["components"]["schemas"].values():
         if "const" in schema.get("properties", {}).get("kind", {}):
             schema["required"] = sorted({*schema.get("required", []), "kind"})

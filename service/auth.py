@@ -249,8 +249,8 @@ class Guard:
 
     def _is_foreign(self, found: Mapping[bytes, bytes]) -> bool:
         origin = found.get(_ORIGIN)
-        allowed = origin in self._origins or b"*" in self._origins
-        return not allowed and is_cross_site(found.get(_FETCH_SITE), origin, found.get(_HOST))
+        cross_site = is_cross_site(found.get(_FETCH_SITE), origin, found.get(_HOST))
+        return cross_site and origin not in self._origins and b"*" not in self._origins
 
     def _identify(self, secrets: list[bytes], role: Role) -> Key:
         if len(secrets) != 1:

@@ -11,8 +11,8 @@ from typing import Self
 
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
+from recall.bundle.files import check_memory
 from recall.bundle.manifest import Manifest
-from recall.bundle.memory import check_memory
 from recall.bundle.versions import live_name, resolve
 from recall.publish import golden
 from recall.store.users.changes import LiveUsers
@@ -33,6 +33,7 @@ class Snapshot:
         recommender: answers requests from the bundle.
         folder: the bundle's folder.
         search_seconds: median CPU time of a warm-up request.
+        retired: whether another bundle is served.
     """
 
     def __init__(self, recommender: Recommender, folder: Path, search_seconds: float) -> None:
@@ -40,7 +41,7 @@ class Snapshot:
         self.folder = folder
         self.search_seconds = search_seconds
         self._holders = 0
-        self._retired = False
+        self.retired = False
 
     @classmethod
     def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
@@ -75,20 +76,16 @@ class Snapshot:
 
     def __exit__(self, *_error: object) -> None:
         self._holders -= 1
-        self._close_when_free()
-
-    @property
-    def retired(self) -> bool:
-        """Whether another bundle is served."""
-        return self._retired
+        if self.retired:
+            self._close_when_free()
 
     def retire(self) -> None:
         """Close the bundle as soon as no request uses it."""
-        self._retired = True
+        self.retired = True
         self._close_when_free()
 
     def _close_when_free(self) -> None:
-        if self._retired and self._holders == 0:
+        if self._holders == 0:
             self.recommender.close()
 
 

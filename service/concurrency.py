@@ -208,10 +208,9 @@ class SearchQueue:
             await self._turn(self._long, caller)  # the turn comes with the slot of a search that has ended
         running = asyncio.get_running_loop().run_in_executor(self._pool, work)
         running.add_done_callback(self._finished)
-        if caller.deadline is None:
-            return await asyncio.shield(running)
         try:
-            return await asyncio.wait_for(asyncio.shield(running), caller.deadline - time.monotonic())
+            async with asyncio.timeout_at(caller.deadline):
+                return await asyncio.shield(running)
         except TimeoutError:
             if running.done():
                 return running.result()

@@ -34,8 +34,11 @@ USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
 _LONGEST_TOKEN = 8192
 _CHECK = 4  # bytes of the checksum of a page token
 
-_BEARER = Security(HTTPBearer(scheme_name="bearer", auto_error=False))
-_API_KEY = Security(APIKeyHeader(scheme_name="header", name="X-API-Key", auto_error=False))
+KEY = (
+    Security(HTTPBearer(scheme_name="bearer", auto_error=False)),
+    Security(APIKeyHeader(scheme_name="header", name="X-API-Key", auto_error=False)),
+)
+"""Declare the two ways of sending a key, which admission reads."""
 _Timeout = Annotated[
     str | None,
     Header(
@@ -167,7 +170,7 @@ def _token_header(x_recall_token: _Token = None) -> None:
 
 
 def _routes(route_class: type[Route], *statuses: int, headers: Callable[..., None] | None = None) -> dict[str, Any]:
-    dependencies = [_BEARER, _API_KEY, *([] if headers is None else [Depends(headers)])]
+    dependencies = [] if headers is None else [Depends(headers)]
     answers = problems(401, 403, 421, 422, 429, 503, *statuses)
     return {"route_class": route_class, "dependencies": dependencies, "responses": answers}
 

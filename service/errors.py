@@ -353,4 +353,5 @@ def problems(*statuses: int, texts: Mapping[int, str] | None = None) -> dict[int
         texts: descriptions of further ones, by status.
     """
     described = {status: _TEXTS[status] for status in statuses} | dict(texts or {})
-    return {status: {"model": ProblemDocument, "description": described[status]} for status in sorted(described)}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    return {status: {"description": described[status], "content": content} for status in sorted(described)}

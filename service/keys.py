@@ -79,7 +79,7 @@ class KeyRing:
         self.error = ""
         self._fixed = tuple(keys)
         self._copy: Path | None = None
-        self._stamp: tuple[int, ...] | None = None
+        self._stamp: tuple[int, ...] | None = ()  # of no file, not even of a missing one
         self._set(())
 
     @classmethod
@@ -99,15 +99,14 @@ class KeyRing:
         ring = cls(from_environment(environment))
         if file is None:
             return ring
-        ring.file, ring._copy, ring._stamp = file, copy, _stamp(file)
-        try:
+        ring.file, ring._copy = file, copy
+        if copy is not None and copy.exists():
+            ring._set(from_file(copy))
+            ring.reload()
+        else:
+            ring._stamp = _stamp(file)
             ring._set(from_file(file))
             ring._save_copy()
-        except ConfigError as error:
-            if copy is None or not copy.exists():
-                raise
-            ring._set(from_file(copy))
-            ring._note_error(str(error))
         return ring
 
     def __len__(self) -> int:

@@ -16,8 +16,7 @@ from recall.bundle.manifest import MANIFEST
 from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
-from recall.store.users.registry import open_live_users
-from recall.store.users.sqlite import SqliteLiveUsers
+from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.bundles import Exchange, Snapshot
 from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue

@@ -16,6 +16,8 @@ from recall.serving.rerank.rules import MOST_RULES, TaggedRule
 from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000
+MOST_CHANGES = 1000
+"""Items, users or interactions in one change."""
 LONGEST_ID = 1024
 _USUAL = {"user_id", "n"}
 _REQUEST_FIELDS = {field.name for field in fields(Request)}
@@ -536,7 +538,6 @@ class Info(Reply):
     degraded: list[Degradation] = Field(description="What answers lack now, and why; empty if all is well.")
 
 
-MOST_INTERACTIONS = 1000
 _LATEST = 253_402_300_799  # the last second of the year 9999
 
 
@@ -589,7 +590,7 @@ class Interactions(Body):
         json_schema_extra={"examples": [{"interactions": [{"user_id": "42", "item_id": "7"}]}]},
     )
 
-    interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_INTERACTIONS)]
+    interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_CHANGES)]
 
 
 class Taken(Reply):
@@ -599,9 +600,6 @@ class Taken(Reply):
     known: int = Field(description="How many of the users were known before.")
     unknown: list[str] = Field(description="Items that the catalogue lacks; they are stored, and used once it has them.")
     bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
-
-
-MOST_ITEMS = 1000
 
 
 class ItemUpsert(Body):
@@ -618,7 +616,7 @@ class ItemsUpsert(Body):
         json_schema_extra={"examples": [{"items": [{"item_id": "i9000", "features": {"price": 9.5}}]}]},
     )
 
-    items: Annotated[list[ItemUpsert], Field(min_length=1, max_length=MOST_ITEMS)]
+    items: Annotated[list[ItemUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
 
 
 class ItemsDelete(Body):
@@ -626,7 +624,7 @@ class ItemsDelete(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"item_ids": ["i9000"]}]})
 
-    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)]
+    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
 
 
 class Changed(Reply):
@@ -790,7 +788,6 @@ class SimilarResponse(Answer):
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
 
 
-MOST_USERS = 1000
 _Features = Annotated[dict[Column, Value], Field(max_length=1000)]
 _History = Annotated[list[Id], Field(max_length=1000)]
 _Seen = Annotated[list[Id], Field(max_length=10_000)]
@@ -834,7 +831,7 @@ class UsersUpsert(Body):
         json_schema_extra={"examples": [{"users": [{"user_id": "u9000", "features": {"age": 31}}]}]},
     )
 
-    users: Annotated[list[UserUpsert], Field(min_length=1, max_length=MOST_USERS)]
+    users: Annotated[list[UserUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
 
 
 class UsersDelete(Body):
@@ -842,7 +839,7 @@ class UsersDelete(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_ids": ["u9000"]}]})
 
-    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_USERS)]
+    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
 
 
 class UsersChanged(Reply):

@@ -32,6 +32,7 @@ from tests.simulation import shop
 from tests.simulation.model import Changes, Line, Truth, Value, difference
 from tests.simulation.power import Broken
 from tests.simulation.process import Process, die, items_of, table_of, values
+from tests.store.items.entries import last
 
 NEW = [f"new{number}" for number in range(4)]
 STRANGE = "strange"
@@ -588,7 +589,7 @@ class World:
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
         served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
-        written = not self.damages and ChangeLog(self.root / JOURNAL).last() > len(self.truth.changes)
+        written = not self.damages and last(ChangeLog(self.root / JOURNAL)) > len(self.truth.changes)
         if served or written:
             self.truth.changes += pending
 

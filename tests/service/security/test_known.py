@@ -89,10 +89,14 @@ def test_the_last_key_stays_because_without_keys_none_is_required(file: Path) ->
     assert not held.error
 
 
-def test_a_worker_that_starts_with_a_broken_file_knows_the_previous_keys(file: Path) -> None:
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_worker_that_starts_with_a_broken_file_knows_the_previous_keys(file: Path, missing: bool) -> None:
     copy = file.with_name("copy")
     KeyRing.read(file, {}, copy)
-    file.write_text("?")
+    if missing:
+        file.unlink()
+    else:
+        file.write_text("?")
     keys = KeyRing.read(file, {}, copy)
     assert not keys.reload()
     assert knows(keys) == {FIRST}

@@ -12,6 +12,7 @@ from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import MARK, Base, Change
+from tests.store.items.entries import since
 from tests.store.items.test_log_position import copy, fresh, ids, remove, trouble
 
 
@@ -123,7 +124,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: P
     remove(root)
     served.items.refresh()
     assert served.items.repair() == 2
-    assert {entry.item_id for entry in ChangeLog(root / JOURNAL).since(0)} == {"a", "strange"}
+    assert {entry.item_id for entry in since(ChangeLog(root / JOURNAL), 0)} == {"a", "strange"}
     started = followed(root)
     assert {"a", "strange"} <= ids(started)
     for one in (served, started):

@@ -14,6 +14,7 @@ from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, MARK, ChangeLog
 from recall.store.items.log_position import Change
 from recall.store.items.log_tables import Row
+from tests.store.items.entries import since
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 
@@ -124,7 +125,7 @@ def test_a_log_created_by_another_process_is_followed_and_kept(root: Path, live:
     expected = ids(live)
     assert {"a", "late"} <= expected
     assert fresh(root) == expected
-    held = {entry.item_id: entry.features for entry in ChangeLog(root / JOURNAL).since(0)}
+    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
     assert held == {"a": {}, "i1": None, "i2": {"price": 2.0}, "i3": {}, "late": {}}
     assert live.items.has_seen(old)
 
@@ -141,7 +142,7 @@ def test_a_restored_older_copy_gets_the_missing_changes(root: Path, live: Recomm
     assert ids(live) == served
     assert live.items.delete(["i1"]).sequence > 5
     assert fresh(root) == ids(live) == served - {"i1"}
-    held = {entry.item_id: entry.features for entry in ChangeLog(root / JOURNAL).since(0)}
+    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
     assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
 
 
