@@ -187,7 +187,7 @@ _NAMES = ("unknown ids", "empty histories")
 
 
 def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
-    """Say, for the report, what unknown users get from a model for which `PopularityFit.of` returns None.
+    """Say what unknown users get where `PopularityFit.of` returns None.
 
     Args:
         encoder: of the model.
@@ -233,9 +233,10 @@ def _is_id(encoder: FeatureEncoder, block: FeatureBlock) -> bool:
 
 
 def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
-    """Return features of an unknown or missing id that nothing trains, and of an empty history.
+    """Return features of unknown and missing ids, and of empty histories.
 
-    Of several such fields the first carries the factor, because a request has the features of all of them at once.
+    None that training changes. Of several id or history fields the first carries the factor, because a request has the
+    features of all of them at once.
     """
     ids = dataset.users[dataset.schema.user_id].gather(np.unique(dataset.events["user"].to_numpy()[dataset.training]))
 
