@@ -21,11 +21,11 @@ def test_the_configuration_is_valid(source: str, tmp_path: Path, monkeypatch: py
     else:
         command = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]["recall"]["command"]
     assert command[:3] == ["python", "-m", "service"]
-    told: list[Settings] = []
-    monkeypatch.setattr(program, "serve", told.append)
+    started: list[Settings] = []
+    monkeypatch.setattr(program, "serve", started.append)
     program.main(command[3:])
-    assert told[0].host == "0.0.0.0"
-    assert told[0].insecure == (source == "compose")
+    assert started[0].host == "0.0.0.0"
+    assert started[0].insecure == (source == "compose")
 
 
 def test_compose_mounts_for_writing_and_the_image_works_read_only() -> None:

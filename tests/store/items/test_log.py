@@ -226,10 +226,10 @@ for number in range(6):
 def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, error: str, code: str) -> None:
     opened = ChangeLog(path)
     opened.append(changes("first"))
-    told = acknowledged(STRACED, path, call, error, code)
+    writes = acknowledged(STRACED, path, call, error, code)
     opened.close()  # not earlier: the other process would recreate the shared memory file
     held = {entry.item_id: entry.sequence for entry in since(ChangeLog(path), 0)}
-    for number, sequence in told:
+    for number, sequence in writes:
         assert held[f"item {number}"] == int(sequence)
 
 
