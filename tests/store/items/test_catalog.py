@@ -266,9 +266,9 @@ def test_an_unreadable_log_degrades_answers(root: Path, live: Recommender) -> No
     path.rename(whole)
     path.write_bytes(b"no database" * 1000)
     time.sleep(0.02)
-    degraded_answer = live.recommend(EVERYTHING)
-    assert degraded_answer.items == answer.items
-    (degraded,) = degraded_answer.degraded
+    stale = live.recommend(EVERYTHING)
+    assert stale.items == answer.items
+    (degraded,) = stale.degraded
     assert degraded.part == "items"
     assert degraded.reason.startswith("later changes of items are not known: ")
     assert str(root) not in degraded.reason  # clients see the problem, not its path
@@ -282,9 +282,9 @@ def test_an_unreadable_log_degrades_answers(root: Path, live: Recommender) -> No
         live.list_items(),
     ):
         assert (other.degraded, other.bundle, other.sequence) == (
-            degraded_answer.degraded,
-            degraded_answer.bundle,
-            degraded_answer.sequence,
+            stale.degraded,
+            stale.bundle,
+            stale.sequence,
         )
     with pytest.raises(JournalError, match="damaged"):
         live.items.delete(["fresh"])
