@@ -5,13 +5,13 @@
     python scripts/benchmark_cold.py examples/toys.toml --data ../shared/data --only known --known old/bundles --check
 
 For each hold-out the configuration is trained again with `data.split` by "users" or by "items" (`--share` of them tests,
-none validates, so that all configured sweeps are made), published, and judged as `recall evaluate` does it. The
-acceptance table has a line for each criterion:
+none is for validation, so that all configured sweeps run), published, and evaluated like `recall evaluate`. The
+acceptance table has a row for each criterion:
 
-- unknown users (an id, and nothing else): NDCG is not below popularity's, by the interval of the paired difference;
-- users known by features, and users known by a history: NDCG is above popularity's, by the same interval;
-- new items, where items have features: recall@20 among all n items is above the content baseline's, by the interval of the
-  paired difference, and at least 0.8 of recall@round(20 m / n) among the m new ones alone.
+- unknown users (an id, and nothing else): NDCG is not below that of popularity, by the interval of the paired difference;
+- users known by features, and users known by a history: NDCG is above that of popularity, by the same interval;
+- new items, if items have features: recall@20 among all n items is above that of the content baseline, by the interval of
+  the paired difference, and at least 0.8 of recall@round(20 m / n) among the m new items.
 
 `--known` names a folder of bundles that another version of the program has trained on the configuration's own split. The
 configuration is trained on that split too, and NDCG of known users must not be below that of the other bundle.
@@ -41,8 +41,8 @@ from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.report import render
 from recall.serving.recommender import Recommender
 
-_AT = 20  # length of the lists that the criteria speak of
-_RATIO = 0.8  # least share of recall@20 m/n among the new items that must be left among all
+_AT = 20  # list length of the criteria
+_RATIO = 0.8  # required ratio of recall among all items to recall among the new items
 _PARTS = ("users", "items", "known")
 
 
@@ -53,7 +53,7 @@ class Criterion(BaseModel):
     figure: Estimate
     baseline: Estimate
     difference: Estimate | None
-    """Figure less baseline, paired; None where a ratio is judged."""
+    """Paired difference from the baseline; None for a ratio."""
     ratio: Estimate | None
     rule: str
     met: bool
@@ -71,7 +71,7 @@ class Result(BaseModel):
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     arguments = _arguments()
     results: list[Result] = []
     try:
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace, seed: int) -> Result:
         data = data_folder(config, arguments.data, Path(scratch))
         for part in wanted:
             if part == "items" and not _has_item_features(config):
-                print("items have no features: new items are not judged", file=sys.stderr)
+                print("items have no features: new items are not evaluated", file=sys.stderr)
                 continue
             split = {"data.split": f'{{by="{part}", test={arguments.share}, valid=0}}'} if part != "known" else {}
             settings = [*arguments.set, *(f"{key}={value}" for key, value in split.items())]
@@ -116,7 +116,7 @@ def run(arguments: argparse.Namespace, seed: int) -> Result:
 
 
 def criteria(report: EvaluationReport) -> Iterator[Criterion]:
-    """Yield the lines of the acceptance table that a report has something to say of."""
+    """Yield the rows of the acceptance table for a report."""
     users, items = report.held_out_users, report.held_out_items
     ndcg, recall = f"ndcg@{_AT}", f"recall@{_AT}"
     if users is not None:
@@ -255,11 +255,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds from --seed on, each with its hold-out (1)")
     parser.add_argument("--only", action="append", choices=_PARTS, help="judge this alone; may be repeated")
     parser.add_argument("--known", type=Path, metavar="BUNDLES", help="folder of bundles to compare known users with")
-    parser.add_argument("--validate", action="store_true", help="judge known users on the validation part")
+    parser.add_argument("--validate", action="store_true", help="evaluate known users on the validation part")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--out", type=Path, help="also write the result to this JSON file")
     parser.add_argument("--verbose", action="store_true", help="also print each evaluation in full")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a criterion is missed")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a criterion fails")
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
-"""Time and memory that ten million interactions need to load, split and encode.
+"""Measure time and memory to load, split and encode ten million interactions.
 
     python scripts/benchmark_data.py --rows 10000000
 
-Writes made-up tables to a temporary folder, then reads them in a process of its own, so that the memory it reports is
-that of reading alone. The last line is JSON; the bar at ten million rows is 60 seconds and 4 GB on two cores.
+Writes generated tables to a temporary folder and reads them in a separate process, so that the reported memory is that of
+reading only. The last line is JSON; the limit for ten million rows is 60 seconds and 4 GB on two cores.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def config() -> RunConfig:
 def generate(folder: Path, rows: int) -> None:
     """Write the three tables in random order.
 
-    There is one user for 50 interactions and one item for 200; popular ones have far more.
+    There are 50 interactions per user and 200 per item on average, with a skewed distribution.
     """
     rng = np.random.default_rng(0)
     users, items = max(rows // 50, 10), max(rows // 200, 10)
@@ -88,7 +88,7 @@ def generate(folder: Path, rows: int) -> None:
 def measure(folder: Path) -> dict[str, float]:
     """Load, split and encode the tables.
 
-    Seconds of each step, of all, and of the cores; largest resident memory in GB.
+    Returns the seconds of each step, in total, and of CPU time; and the peak resident memory in GB.
     """
     seconds: dict[str, float] = {}
     started = before = time.perf_counter()
@@ -126,11 +126,11 @@ def measure(folder: Path) -> dict[str, float]:
 def main() -> int:
     """Parse the command line.
 
-    Without --folder, generate the tables and measure in a process of its own.
+    Without --folder, generate the tables and measure in a separate process.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000, help="interactions to make up (default: ten million)")
-    parser.add_argument("--folder", type=Path, help="measure the tables of this folder, made before, in this process")
+    parser.add_argument("--rows", type=int, default=10_000_000, help="interactions to generate (default: ten million)")
+    parser.add_argument("--folder", type=Path, help="measure the existing tables of this folder, in this process")
     arguments = parser.parse_args()
     if arguments.folder is not None:
         print(json.dumps(measure(arguments.folder)))

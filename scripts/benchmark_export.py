@@ -3,7 +3,7 @@
     python scripts/benchmark_export.py                     one million items, ten features each
     python scripts/benchmark_export.py --items 100000 --out export.json
 
-Generating the data and fitting the encoder are not part of an export, and not timed with it.
+Generating the data and fitting the encoder are not part of an export, and not timed.
 """
 
 import argparse
@@ -140,12 +140,12 @@ def measure(n_items: int, k: int, root: Path) -> tuple[ExportReport, dict[str, o
 
 
 def main() -> int:
-    """Run, print, and return 1 when one million items take longer than the bar."""
+    """Run, print, and return 1 if one million items take longer than the limit."""
     parser = argparse.ArgumentParser(description="Time an export.")
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--k", type=int, default=64)
     parser.add_argument("--root", type=Path, help="folder to publish into; a temporary one when left out")
-    parser.add_argument("--out", type=Path, help="also write the figures here, as JSON")
+    parser.add_argument("--out", type=Path, help="also write the results to this JSON file")
     arguments = parser.parse_args()
     root = arguments.root or Path(tempfile.mkdtemp(prefix="recall-export-"))
     try:

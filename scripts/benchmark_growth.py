@@ -2,11 +2,11 @@
 
     python scripts/benchmark_growth.py examples/ml-100k.toml --data prepared --docs docs/benchmarks.md
 
-The folder holds the tables of the configuration, in Parquet and with times. New are the last of each user's interactions
-(`--share` of them are old) and all of every twentieth user's; users and items that are in none of the old ones are
-unknown to the old tables. A bundle is trained on the old part. Then it goes on with old and new interactions, a model is
-trained from scratch on the same, and the bundle goes on with the new ones alone. Each user's last interaction but one
-validates, and its figures are given; the last is left out. `--docs` also writes them into a section of a Markdown file.
+The folder contains the tables of the configuration, as Parquet files with times. The new part is the last interactions of
+each user (`--share` of them are old) and all of every twentieth user; users and items that occur only in it are not in the
+old tables. A bundle is trained on the old part. Then training continues with old and new interactions, a model is trained
+from scratch on both, and training continues with the new ones only. Metrics are those of the validation part, the second last
+interaction of each user; the last one is not used. `--docs` also writes them to a section of a Markdown file.
 """
 
 import argparse
@@ -33,14 +33,14 @@ from recall.training.loop import SweepReport
 from recall.training.train import TrainResult, train
 
 NEW_USERS = 20
-"""All interactions of one user in so many are new."""
+"""All interactions of one user in this many are new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """Results of the runs.
 
-    Incremental training with both parts or with the new part only, beside a run from scratch.
+    Incremental training with both parts, with the new part only, and a run from scratch.
     """
 
     both: tuple[WarmStartRun, TrainResult]
@@ -49,7 +49,7 @@ class Result:
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     arguments = _arguments()
     try:
         config = _config(arguments)
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def run(config: RunConfig, data: Path, share: float, scratch: Path) -> Result:
-    """Cut the tables in `data`, train on the old part, and go on with the new one."""
+    """Split the tables, train on the old part, and continue with the new one."""
     old, new, root = (scratch / name for name in ("old", "new", "bundles"))
     cut(config, data, share, old, new)
     dataset = load_dataset(config, old)
@@ -81,7 +81,7 @@ def run(config: RunConfig, data: Path, share: float, scratch: Path) -> Result:
 
 
 def cut(config: RunConfig, data: Path, share: float, old: Path, new: Path) -> None:
-    """Split the tables of a configuration into what was known before, and what is new."""
+    """Split the tables of a configuration into old and new data."""
     columns = config.data
     interactions = pl.read_parquet(data / columns.interactions).sort(columns.time or "", maintain_order=True)
     place = pl.int_range(pl.len()).over(columns.user_id) / pl.len().over(columns.user_id)
@@ -106,7 +106,7 @@ def _section(config: RunConfig, result: Result, arguments: argparse.Namespace) -
     metrics = [f"{name}@{config.train.stopping.at}" for name in ("recall", "ndcg")]
     both, went_on = result.both
     alone, by_itself = result.alone
-    yield f"### {config.name}: going on with new data\n"
+    yield f"### {config.name}: continued training with new data\n"
     yield f"    {_command(arguments)}\n"
     yield f"{len(both.dataset.training):,} interactions train, {len(alone.dataset.training):,} of them new; new values: " + (
         ", ".join(f"{count:,} of {name}" for name, count in both.values.items() if count) + "."
@@ -114,12 +114,12 @@ def _section(config: RunConfig, result: Result, arguments: argparse.Namespace) -
     yield f"{platform.machine()}, {torch.get_num_threads()} threads. Brackets hold 95 % intervals over users.\n"
     yield f"| | {' | '.join(metrics)} | sweeps | training |"
     yield "|---" * (len(metrics) + 3) + "|"
-    yield _row("the bundle as it is", both.before, metrics)
-    yield _row("went on with old and new", went_on.metrics, metrics, went_on)
-    yield _row("from scratch on both", result.retrained.trained.metrics, metrics, result.retrained.trained)
+    yield _row("the original bundle", both.before, metrics)
+    yield _row("continued with old and new data", went_on.metrics, metrics, went_on)
+    yield _row("trained from scratch on both", result.retrained.trained.metrics, metrics, result.retrained.trained)
     gap = {name: result.retrained.gap[name].difference for name in metrics}
     yield "| gap | " + " | ".join(f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for one in gap.values()) + " | | |"
-    yield _row("went on with the new ones alone", by_itself.metrics, metrics, by_itself)
+    yield _row("continued with new data only", by_itself.metrics, metrics, by_itself)
 
 
 def _row(name: str, figures: Mapping[str, float], metrics: list[str], run: TrainResult | None = None) -> str:
@@ -130,9 +130,9 @@ def _row(name: str, figures: Mapping[str, float], metrics: list[str], run: Train
 def _config(arguments: argparse.Namespace) -> RunConfig:
     config = load_config(arguments.config, arguments.set)
     if config.data.time is None:
-        raise ConfigError("without times nothing is old or new", where="data.time")
+        raise ConfigError("without times there are no old and new data", where="data.time")
     if config.evaluation.intervals == 0:
-        raise ConfigError("a gap without an interval says little", where="evaluation.intervals", hint="Give at least 1")
+        raise ConfigError("the difference needs an interval", where="evaluation.intervals", hint="Give at least 1")
     data = config.data.model_copy(update={"split": LastSplit(by="last", test=1, valid=1), "carve": 0.0})
     return config.model_copy(update={"data": data})
 
@@ -152,7 +152,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of its tables")
     parser.add_argument("--share", type=float, default=_SHARE, help=f"of each user's interactions that are old ({_SHARE})")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is rewritten")
+    parser.add_argument("--docs", type=Path, help="Markdown file with the section to replace")
     return parser.parse_args()
 
 

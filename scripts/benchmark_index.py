@@ -1,17 +1,17 @@
 """Benchmark the index against hardware limits and peers, on trained vectors.
 
-    pip install -c constraints.txt '.[train,serve,bench]'     what is not installed is left out, and the report says so
+    pip install -c constraints.txt '.[train,serve,bench]'     missing packages are skipped and reported
     python scripts/benchmark_index.py --worlds FOLDER --data DATA --docs docs/benchmarks.md
     python scripts/benchmark_index.py --worlds FOLDER --quick --check
 
-Worlds are catalogues with users (scripts/index/worlds.py): made-up shops of 100,000 and 1 million items, and gowalla and
-ml-1m where DATA holds them. They are kept in FOLDER and learnt when they are not there: the large one takes some ten minutes.
-`--quick` takes what is there, without the graphs of a million vectors, whose building takes most of an hour's half, and
-without growth. `--few` compares a Faiss IndexFlatIP with the cells where a catalogue is small, and no more. `--check` exits
-with 1 when a figure is missed, and names it.
+Worlds are catalogues with users (scripts/index/worlds.py): generated shops of 100,000 and 1 million items, and gowalla and
+ml-1m if DATA contains them. They are kept in FOLDER and trained if missing; the large one takes about ten minutes. `--quick`
+uses existing worlds, without graphs of a million vectors, whose construction takes almost half an hour, and without growth.
+`--few` only compares a Faiss IndexFlatIP with the cells for small catalogues. `--check` exits with 1 if a criterion fails, and
+names it.
 
-Searches are for the 100 best, one at a time, by one thread, in turn; times are the processor's. Settings are chosen on
-one half of the users and every figure is taken on the other.
+Searches are for the top 100, one at a time, on one thread, interleaved; times are CPU time. Settings are chosen on one half of
+the users and measured on the other.
 """
 
 import argparse
@@ -49,24 +49,24 @@ OURS = "recall cells"
 GRAPHS = ("hnswlib", "usearch", "voyager")
 _SHOPS = {"shop50k": 50_000, "shop100k": 100_000, "shop1m": 1_000_000}
 _LARGE = 200_000
-_CHOOSING = 400  # users that settings are chosen on, and as many that are measured
+_CHOOSING = 400  # users to choose settings with, and as many to measure with
 
 
 @dataclass
 class Report:
-    """What was found, as it is found."""
+    """Collects the report."""
 
     figures: list[Figure] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
     def say(self, *lines: str) -> None:
-        """Print, and keep for the document."""
+        """Print a line and add it to the report."""
         print(*lines, sep="\n", flush=True)
         self.lines.extend(lines)
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     arguments = _arguments()
     folder = arguments.worlds or Path(tempfile.mkdtemp(prefix="benchmark-index-"))
     if arguments.few:
@@ -78,7 +78,7 @@ def main() -> int:
     missing = sorted(set(contenders.KINDS) - set(names))
     report.say(
         f"{platform.machine()}, one thread, lists of {N}. Peers: {', '.join(names)}."
-        + (f" Not installed, and left out: {', '.join(missing)}." if missing else ""),
+        + (f" Not installed, skipped: {', '.join(missing)}." if missing else ""),
         "",
     )
     opened = list(_worlds(folder, arguments))
@@ -117,7 +117,7 @@ def main() -> int:
 
 
 def _worlds(folder: Path, arguments: argparse.Namespace) -> Iterator[worlds.World]:
-    """Yield the catalogues, small ones first; those that are missing are made first."""
+    """Yield the catalogues, small ones first, after creating missing ones."""
     only = arguments.only or ("ml-1m", "gowalla", "shop100k", "shop1m")
     for name in only:
         if not (folder / name / "about.json").exists():
@@ -138,7 +138,7 @@ def _make(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _compare(report: Report, world: worlds.World, names: Sequence[str], quick: bool) -> dict[float, CellIndex]:
-    """Return every contender at every target. Gives this project's index at each."""
+    """Measure every contender at every target; return this project's index at each."""
     fitting, choosing, measuring = _users(world)
     large = len(world.items) > _LARGE
     truth, fresh = Truth.of(world.items, choosing, N), Truth.of(world.items, measuring, N)
@@ -163,7 +163,7 @@ def _compare(report: Report, world: worlds.World, names: Sequence[str], quick: b
         rates = {name: 1 / one for name, one in seconds.items()}
         for name, point in points.items():
             share = float(fresh.shares([_searched(point, user) for user in measuring]).mean())
-            texts[name, target] = f"{rates[name]:,.0f} at {share:.4f}" + ("" if point.reached else ": no more is reached")
+            texts[name, target] = f"{rates[name]:,.0f} at {share:.4f}" + ("" if point.reached else "; the maximum")
         if world.name.startswith("shop"):
             _against(report, world.name, rates, points, "hnswlib", target, (2.5, 5.0))
         _against(report, world.name, rates, points, "ScaNN", target, (0.7, 1.0))
@@ -181,19 +181,19 @@ def _against(
     target: float,
     bars: tuple[float, float],
 ) -> None:
-    """Compare with a peer; one that misses the target counts at its best recall."""
+    """Compare with a peer, at its best recall if it does not reach the target."""
     name = f"{world}: queries a second at recall {target}, times {peer}'s"
     if peer not in rates:
         report.figures.append(Figure(name, None, *bars, note="left out"))
         return
     short = "" if points[peer].reached else f"at the {points[peer].recall:.3f} that {peer} reaches at most"
     best = max(((rate, one) for one, rate in rates.items() if one != OURS and points[one].reached), default=None)
-    peers = f"{rates[OURS] / best[0]:.2g} times the best peer's, {best[1]}" if best else "no peer reaches it"
+    peers = f"{rates[OURS] / best[0]:.2g} times the best peer's, {best[1]}" if best else "not reached by any peer"
     report.figures.append(Figure(name, rates[OURS] / rates[peer], *bars, note=", ".join(filter(None, (short, peers)))))
 
 
 def _filters(report: Report, world: worlds.World, indexes: dict[float, CellIndex], *, large: bool) -> None:
-    """Measure recall and time under random filters, each repeated, as filters are."""
+    """Measure recall and time with random filters, each repeated."""
     index = indexes[0.99]
     _, _, measuring = _users(world)
     rng = np.random.default_rng(0)
@@ -259,14 +259,14 @@ def _exact(report: Report, world: worlds.World) -> None:
 
 
 def _few(report: Report, world: worlds.World) -> None:
-    """Return a Faiss IndexFlatIP beside the cells, over few items of a world."""
+    """Compare a Faiss IndexFlatIP with the cells over few items of a world."""
     report.say(
         "", f"Few items of {world.name}, each query without 100 seen ones:", "", *beside_the_cells(world, report.figures)
     )
 
 
 def _only_few(arguments: argparse.Namespace, folder: Path) -> int:
-    """Return the comparison over few items alone, in a section of its own.
+    """Run only the comparison over few items, in a separate section.
 
     Returns the exit code.
     """
@@ -305,7 +305,7 @@ def _certificates(report: Report, opened: Sequence[worlds.World]) -> None:
 
 
 def _users(world: worlds.World) -> tuple[Float32, Float32, Float32]:
-    """Return users to fit indexes to, to choose settings with, and to measure with."""
+    """Return users to train indexes, to choose settings, and to measure."""
     half = len(world.users) // 2
     return world.users[: half - _CHOOSING], world.users[half - _CHOOSING : half], world.users[half : half + _CHOOSING]
 
@@ -315,7 +315,7 @@ def _searched(point: Point, user: Float32) -> npt.NDArray[np.int64]:
 
 
 _DEFAULT_BLAS = 128_000
-"""What faiss 1.15 sets by itself; opening an index of this project lowers it."""
+"""The default of Faiss 1.15, which opening an index of this project lowers."""
 
 
 def _command(arguments: argparse.Namespace) -> str:
@@ -326,15 +326,15 @@ def _command(arguments: argparse.Namespace) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=Path, help="folder that keeps the catalogues; a temporary one when left out")
+    parser.add_argument("--worlds", type=Path, help="folder of the catalogues (default: a temporary one)")
     parser.add_argument("--data", type=Path, help="folder with the public splits")
     parser.add_argument("--quick", action="store_true", help="under ten minutes: without large graphs and growth")
-    parser.add_argument("--few", action="store_true", help="compare IndexFlatIP with the cells over few items, and no more")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="catalogues to take; all of them when left out")
-    parser.add_argument("--upserts", type=float, default=10, metavar="SECONDS", help="how long items are upserted; 0 for not")
+    parser.add_argument("--few", action="store_true", help="only compare IndexFlatIP with the cells over few items")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a criterion fails")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="catalogues to use (default: all)")
+    parser.add_argument("--upserts", type=float, default=10, metavar="SECONDS", help="seconds of upserts; 0 for none")
     parser.add_argument("--most", type=int, default=10_000_000, help="items of the largest step of growth")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the index is rewritten")
+    parser.add_argument("--docs", type=Path, help="Markdown file with the section to replace")
     return parser.parse_args()
 
 

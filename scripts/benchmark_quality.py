@@ -6,13 +6,12 @@
     python scripts/benchmark_quality.py crossed.toml --against plain.toml --docs docs/benchmarks.md
     python scripts/benchmark_quality.py examples/toys.toml --against other-checkout/bundles
 
-The data folder is the one that holds the tables, or a folder above it that holds one named as the configuration or
-its first words: `frappe`, or `ml-1m` for `ml-1m-history`. GroupLens' own files are prepared first, in a temporary
-folder. Each model is trained on the training part, exported with proof, and the published bundle answers every test
-request; nothing is sampled. Each `--against` names another configuration, settings that change the first one, or a
-folder of published bundles, such as one that another version of the program trained; their differences have intervals
-over the same users. `--validate` judges on the validation part instead, for tuning. `--docs`
-also writes the result into its section of a Markdown file.
+The data folder contains the tables, or a subfolder named like the configuration or its first words: `frappe`, or `ml-1m` for
+`ml-1m-history`. Files of GroupLens are first converted in a temporary folder. Each model is trained on the training part and
+exported with the parity check, and the published bundle answers every test request over the whole catalogue. Each `--against`
+names another configuration, changed settings, or a folder of published bundles, such as one trained by another version of the
+program; differences have intervals over the same users. `--validate` evaluates on the validation part instead, for tuning.
+`--docs` also writes the result to its section of a Markdown file.
 """
 
 import argparse
@@ -43,7 +42,7 @@ from recall.serving.recommender import Recommender
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     arguments = _arguments()
     try:
         entrants = _entrants(arguments)
@@ -107,10 +106,10 @@ def run(entrants: Sequence[Entrant], data: Path, scratch: Path, validate: bool) 
 
 
 def _joint(configs: Sequence[RunConfig]) -> RunConfig:
-    """Return the first, reading all that any of the models reads of a request.
+    """Return the first configuration, with the request columns of all models.
 
     Raises:
-        ConfigError: They read other data.
+        ConfigError: the configurations read different data.
     """
     times = {config.data.time for config in configs} - {None}
     data = [config.data.model_copy(update={"time": None, "carve": 0.0, "half_life": None}) for config in configs]
@@ -148,8 +147,8 @@ def _entrants(arguments: argparse.Namespace) -> list[Entrant]:
 
 
 def _show(result: Result) -> None:
-    """Return the evaluation as tables, then what each model cost, a line each."""
-    print(f"{result.name}: split by {result.split}, judged on {result.report.part}, seed {result.seed}")
+    """Return the evaluation as tables, then the cost of each model, one line each."""
+    print(f"{result.name}: split by {result.split}, evaluated on {result.report.part}, seed {result.seed}")
     for one in (result.model, *result.rivals):
         print(f"{one.bundle}: {one.label}; {_sizes(one)}")
     Console(width=128).print(render(result.report))
@@ -166,7 +165,7 @@ def _sizes(one: Trained) -> str:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """Return the command without the paths that are this machine's own."""
+    """Return the command without paths of this machine."""
     words = ["python", "scripts/benchmark_quality.py", str(arguments.config), "--data", "DATA"]
     words += [word for name in ("set", "against") for value in getattr(arguments, name) for word in (f"--{name}", value)]
     words += ["--seed", str(arguments.seed)] if arguments.seed else []
@@ -176,7 +175,7 @@ def _command(arguments: argparse.Namespace) -> str:
 def _section(result: Result, command: str) -> Iterator[str]:
     """Yield the result as Markdown.
 
-    One column for each model, the first beside popularity and the others beside the first.
+    One column per model; the first is compared with popularity and with the others.
     """
     report = result.report
     yield f"### {result.name}\n"
@@ -184,7 +183,7 @@ def _section(result: Result, command: str) -> Iterator[str]:
     asked = f"{report.requests:,} requests of {report.users:,} users over {report.items:,} items"
     yield f"{report.part.capitalize()} part: {asked}. Seed {result.seed}; {result.machine};"
     yield f"{result.peak_memory_mb:,} MB at most. Brackets hold 95 % intervals over users."
-    yield "A rival's difference is what the first model is above it.\n"
+    yield "Differences are the first model minus the other one.\n"
     names = [name for name in report.model.metrics if name.startswith(("recall", "hit_rate", "ndcg"))]
     yield (
         "| | " + " | ".join([result.model.label, "popularity", *(f"{one.label} | difference" for one in result.rivals)]) + " |"
@@ -214,11 +213,11 @@ def _arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SETTINGS",
-        help="another TOML file, a folder of bundles, or settings KEY=VALUE with ; between them, perhaps after a name and a "
-        "colon; may be repeated",
+        help="another TOML file, a folder of bundles, or settings KEY=VALUE separated by ;, with an optional name "
+        "and colon in front; may be repeated",
     )
-    parser.add_argument("--validate", action="store_true", help="judge on the validation part, for tuning")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section of this configuration is rewritten")
+    parser.add_argument("--validate", action="store_true", help="evaluate on the validation part, for tuning")
+    parser.add_argument("--docs", type=Path, help="Markdown file with the section to replace")
     return parser.parse_args()
 
 

@@ -7,13 +7,13 @@ The real server answers known users over HTTP.
     python scripts/benchmark_service.py --bundle bundles --rate 100 --seconds 20
     python scripts/benchmark_service.py --bundle bundles --nginx --against ../older
 
-Bundles of made-up shops of 100,000 and 1 million items are kept in FOLDER, and made when they are not there; `--quick` takes
-the large one only where it is there. `--check` exits with 1 when a figure is missed, and names it. With `--bundle`, one
-bundle is put under one open load, and its report printed as JSON. With `--nginx`, the processor time of a request is printed
-where nginx with its default settings is in front, of this checkout and of others in turn; all must be able to read the bundle.
+Bundles of generated shops with 100,000 and 1 million items are kept in FOLDER, and created if missing; `--quick` uses the
+large one only if it exists. `--check` exits with 1 if a criterion fails, and names it. With `--bundle`, one bundle is measured
+under an open load, and the report printed as JSON. With `--nginx`, the CPU time per request behind nginx with its default
+settings is printed, for this checkout and for others in turn; all must be able to read the bundle.
 
-The service and a bare ASGI application, which calls the same index and writes the same bytes, take turns on one core; the
-sender has another. Latencies count from the moment that a request was due.
+The service and a bare ASGI application, which calls the same index and writes the same bytes, alternate on one core; the
+client has another. Latency is measured from the scheduled send time.
 """
 
 import argparse
@@ -45,18 +45,18 @@ from recall.serving.request import Request
 N = 100
 CONNECTIONS = 8
 _USERS = 1000
-_MANY_USERS = 20_000  # so many that each has been forgotten when asked for again
+_MANY_USERS = 20_000  # so many that each is evicted before it is requested again
 _STEP = 7919
-_OURS, _BARE, _NEW = "the service", "bare ASGI", "the service, users who have not asked lately"
+_OURS, _BARE, _NEW = "the service", "bare ASGI", "the service, users not cached"
 _SIZES = {"100k": 100_000, "1m": 1_000_000}
 _SERVER, _SENDER = 0, 1  # cores
 
 
 @dataclass(frozen=True)
 class Report:
-    """Latencies in milliseconds from the moment a request was due.
+    """Latencies in milliseconds from the scheduled send time.
 
-    `server_cpu_us` is the server's CPU time a request.
+    `server_cpu_us` is the server's CPU time per request.
     """
 
     items: int
@@ -75,7 +75,7 @@ class Report:
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     given = _arguments()
     if given.bundle and given.nginx:
         behind_nginx(given.bundle, [Path(__file__).absolute().parents[1], *given.against], given.seconds / 10, given.n)
@@ -108,16 +108,16 @@ def main() -> int:
 
 
 def write(docs: Path, lines: Sequence[str], *, quick: bool) -> None:
-    """Put what was measured in its section of a Markdown file."""
+    """Write the results to a section of a Markdown file."""
     command = f"    python scripts/benchmark_service.py --folder FOLDER{' --quick' if quick else ''}"
     text = "\n".join(["### The service", "", command, "", f"{platform.machine()}, lists of {N}.", "", *lines])
     replace_section(docs, "service", text)
 
 
 def verdict(figures: Sequence[Figure], failed: int, *, check: bool) -> int:
-    """Name every figure that is missed, and requests that were not answered.
+    """Name every failed criterion, and requests that were not answered.
 
-    Gives the exit code, 0 unless `check`.
+    Returns the exit code, 0 unless `check`.
     """
     missed = [f"{one.name}: {one.value:.3g}, {one.least:.3g} is asked" for one in figures if one.missed]
     if failed:
@@ -139,9 +139,9 @@ def _bundles(folder: Path, *, quick: bool) -> Iterator[tuple[str, Path]]:
 
 
 def _beside_bare(lines: list[str], figures: list[Figure], name: str, root: Path, seconds: float, rounds: int) -> float:
-    """Return the service's share of what the bare application answers.
+    """Measure the service's share of the bare application's throughput.
 
-    Gives the service's requests a second.
+    Returns the service's requests a second.
     """
     requests, strangers = requests_of(users_of(root, _USERS, 0), N), requests_of(users_of(root, _MANY_USERS, 1), N)
     with service(root, core=_SERVER) as ours, bare_application(root, _USERS, N, core=_SERVER) as bare:
@@ -154,9 +154,7 @@ def _beside_bare(lines: list[str], figures: list[Figure], name: str, root: Path,
     share, first = _ratio(rates[_OURS], rates[_BARE]), _ratio(rates[_NEW], rates[_BARE])
     least, aim = (0.7, 0.85) if name == "100k" else (0.85, 0.95)
     by_cpu = _ratio(costs[_BARE], costs[_OURS])
-    note = (
-        f"{by_cpu:.2f} by processor time, and {first:.2f} where no user has asked lately; one core, {CONNECTIONS} connections"
-    )
+    note = f"{by_cpu:.2f} by CPU time, and {first:.2f} if users are not cached; one core, {CONNECTIONS} connections"
     what = f"recommend, {N} results, {name} items: requests a second against bare ASGI"
     figures.append(Figure(what, share, least, aim, note=note))
     return median(rates[_OURS])
@@ -168,14 +166,14 @@ def _two_workers(root: Path, seconds: float, rounds: int) -> Figure:
         loads = {"one": (one, requests), "two": (two, requests)}
         rates, _ = _in_turn(loads, seconds, rounds, sender=None, connections=2 * CONNECTIONS)
     one_a_second, two_a_second = median(rates["one"]), median(rates["two"])
-    note = f"{one_a_second:,.0f} and {two_a_second:,.0f} requests a second; the sender runs on the same cores"
+    note = f"{one_a_second:,.0f} and {two_a_second:,.0f} requests a second; the client runs on the same cores"
     return Figure("two workers against one, 1m items", _ratio(rates["two"], rates["one"]), 1.9, 2.0, note=note)
 
 
 def _ratio(of: Sequence[float], to: Sequence[float]) -> float:
     """Median over the rounds.
 
-    What else goes on in the machine lasts for seconds, and touches both of a round alike.
+    Other load on the machine lasts for seconds, and affects both sides of a round.
     """
     return median(one / other for one, other in zip(of, to, strict=True))
 
@@ -187,7 +185,7 @@ def _in_turn(
     sender: int | None = _SENDER,
     connections: int = CONNECTIONS,
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return requests a second, and server microseconds of each, by round.
+    """Return requests a second and server microseconds per request, by round.
 
     The first round is not counted.
     """
@@ -196,7 +194,7 @@ def _in_turn(
     with pinned(sender):
         for number in range(rounds + 1):
             for name, (served, requests) in loads.items():
-                first = _STEP * number % len(requests)  # each round begins with other users
+                first = _STEP * number % len(requests)  # each round starts with other users
                 before = served.cpu_seconds()
                 load = closed_load(served.port, [*requests[first:], *requests[:first]], connections, seconds)
                 if set(load.statuses) != {200}:
@@ -230,10 +228,10 @@ def behind_nginx(bundle: Path, trees: Sequence[Path], seconds: float, n: int, ro
 
     Args:
         bundle: published bundles.
-        trees: checkouts that take turns, on one core; the others' figures are also given relative to the last one's.
-        seconds: that each is asked for in each round.
-        n: results a request.
-        rounds: that count.
+        trees: checkouts that alternate on one core; the others are also reported relative to the last one.
+        seconds: duration of the load on each in each round.
+        n: results per request.
+        rounds: number of counted rounds.
     """
     requests = requests_of(users_of(bundle, _USERS, 0), n)
     with ExitStack() as stack:
@@ -247,13 +245,13 @@ def behind_nginx(bundle: Path, trees: Sequence[Path], seconds: float, n: int, ro
         _, costs = _in_turn(loads, seconds, rounds)
     for name, one in costs.items():
         relative = _ratio(one, costs[str(trees[-1])])
-        print(f"{name}: {median(one):.0f} us of processor a request behind nginx, {relative:.2f} of {trees[-1]}")
+        print(f"{name}: {median(one):.0f} us of CPU time per request behind nginx, {relative:.2f} of {trees[-1]}")
 
 
 def _encoding(root: Path) -> Figure:
-    """Return what comes before the search.
+    """Measure the work before the search.
 
-    A known user's values looked up and encoded, and the vector made of them.
+    Looking up and encoding the values of a known user, and computing the vector.
     """
     recommender = Recommender.load(root, pause=None)
     requests = [Request(user_id=one, n=N) for one in users_of(root, _USERS, 0)]
@@ -267,7 +265,7 @@ def _encoding(root: Path) -> Figure:
     ]
     alone = _microseconds(lambda one: tables.user_parts(encoder.encode_user(*one).rows), values)
     recommender.close()
-    note = f"with the user looked up, the history's rows found and the request checked it is {whole:.0f} us"
+    note = f"with user lookup, history lookup and validation of the request {whole:.0f} us"
     return Figure("user vector and encoding, us a request", alone, 100, 40, "less", note)
 
 
@@ -283,18 +281,18 @@ def _microseconds(act: Callable[[Any], object], over: Sequence[Any]) -> float:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="folder that keeps the bundles; a temporary one when left out")
-    parser.add_argument("--quick", action="store_true", help="shorter rounds, and no bundle of a million items is made")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a figure is missed")
-    parser.add_argument("--docs", type=Path, help="Markdown file whose section on the service is rewritten")
-    parser.add_argument("--bundle", type=Path, help="put this bundle under one open load")
-    parser.add_argument("--nginx", action="store_true", help="with --bundle: processor time behind nginx with its defaults")
+    parser.add_argument("--folder", type=Path, help="folder of the bundles (default: a temporary one)")
+    parser.add_argument("--quick", action="store_true", help="shorter rounds, without creating a bundle of a million items")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a criterion fails")
+    parser.add_argument("--docs", type=Path, help="Markdown file with the section to replace")
+    parser.add_argument("--bundle", type=Path, help="measure this bundle under an open load")
+    parser.add_argument("--nginx", action="store_true", help="with --bundle: CPU time behind nginx with its defaults")
     parser.add_argument(
         "--against", type=Path, action="append", default=[], metavar="TREE", help="with --nginx: another checkout"
     )
     parser.add_argument("--rate", type=float, default=100.0, help="with --bundle: requests a second")
     parser.add_argument("--seconds", type=float, default=20.0, help="with --bundle")
-    parser.add_argument("--n", type=int, default=N, help="with --bundle: results a request")
+    parser.add_argument("--n", type=int, default=N, help="with --bundle: results per request")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -3,7 +3,7 @@
     python scripts/benchmark_sweep.py examples/toys.toml --data ../shared/data --against ../before
     python scripts/benchmark_sweep.py shop/recall.toml --data shop --against ../before --repeats 4 --set train.sweeps=2
 
-`recall train` of this tree and of the other runs in turn, A B A B, each in a process of its own with this Python and the
+`recall train` of this tree and of the other runs in turn, A B A B, each in a separate process with this Python and the
 same number of threads. A ratio above 1 means that this tree is slower, or takes more memory. `--check` exits with 1 when
 a ratio is above `--most`.
 """
@@ -47,7 +47,7 @@ class Run:
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     arguments = _arguments()
     config = load_config(arguments.config, arguments.set)
     runs: dict[Path, list[Run]] = {ROOT: [], arguments.against.resolve(): []}
@@ -91,7 +91,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=2, help="trainings of each tree (default 2)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--most", type=float, default=1.2, help="largest ratio that is allowed (default 1.2)")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a ratio is above it")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a ratio is above it")
     return parser.parse_args()
 
 

@@ -4,12 +4,12 @@
     python scripts/benchmark_training.py --quick --check
 
 On ml-1m (last item of each user, NDCG@10) and gowalla (its own split, NDCG@20) this solver, implicit's ALS and BPR and
-LightFM's WARP train in turn, each in a process of its own, with equal k and threads; after every step its vectors are
-kept, and all are judged by one evaluation over the whole catalogue. Each peer is looked for in PEERS/implicit and
-PEERS/lightfm, environments made by `python -m venv`, and in the Python that runs this; what is not there is skipped with
-a word. Settings were chosen on a part of the training pairs, by hand and by parts of the grids that `--tune` tries.
+LightFM's WARP are trained in turn, each in a separate process, with equal k and threads. Vectors are saved after every step,
+and all are evaluated in the same way over the whole catalogue. Peers are searched in PEERS/implicit and PEERS/lightfm,
+environments made by `python -m venv`, and in the Python that runs this; missing ones are skipped with a message. Settings were
+chosen on a part of the training pairs, by hand and by parts of the grids that `--tune` tries.
 
-Results go to docs/benchmarks.md. `--check` exits with 1 and names each figure that is missed.
+Results go to docs/benchmarks.md. `--check` exits with 1 and names each failed criterion.
 """
 
 import argparse
@@ -30,16 +30,16 @@ from training.splits import AT, Split
 ROOT = Path(__file__).resolve().parents[1]
 GROWTH = Path(__file__).parent / "training" / "growth.py"
 BARS = {"als": 0.5, "warp": 0.1}
-"""The solver reaches (nearly) a peer's best NDCG in at most this share of the seconds that the peer takes to it."""
+"""Limit for the time to (nearly) reach a peer's best NDCG, as a share of the peer's time."""
 NEAR = 0.99
-"""What counts as near: one standard error of an NDCG over these requests is 2 to 5 % of it. The best is shown too."""
-FLAT = 1.5  # of the smallest, what seconds and bytes an interaction may be at any size
+"""The share of the best NDCG that counts as reached; its standard error over these requests is 2 to 5 %."""
+FLAT = 1.5  # limit for seconds and bytes per interaction at any size, relative to the smallest
 SAME = 0.999
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured number with its bar, a maximum or a minimum."""
+    """A measured number with its limit, a maximum or a minimum."""
 
     name: str
     value: float
@@ -48,7 +48,7 @@ class Figure:
 
     @property
     def met(self) -> bool:
-        """Whether the number is on the right side of its bar."""
+        """Whether the number is within its limit."""
         return self.value >= self.bar if self.large else self.value <= self.bar
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Figure:
 
 
 def main() -> int:
-    """Run from the command line; returns the exit code."""
+    """Run from the command line; return the exit code."""
     given = _arguments()
     if given.tune:
         return tune(given)
@@ -85,7 +85,7 @@ def main() -> int:
 
 
 def side_by_side(name: str, folder: Path, given: argparse.Namespace) -> tuple[str, list[Figure]]:
-    """Return all methods on one data set, in turn and again."""
+    """Compare all methods on one data set, in several rounds."""
     split = Split.read(name, folder, tuning=False, requests=given.requests)
     runs: dict[str, list[Run]] = {}
     pythons = {method: python_of(method, given.peers) for method in TITLES}
@@ -123,14 +123,14 @@ def side_by_side(name: str, folder: Path, given: argparse.Namespace) -> tuple[st
     loading = statistics.median(one.loading for one in runs["solver"])
     lines += ["", f"Medians of {given.rounds} rounds. Before it trains, this solver loads compiled code in {loading:.1f} s."]
     if skipped:
-        lines[-1] += f" Not installed, and so skipped: {', '.join(skipped)}."
+        lines[-1] += f" Not installed, skipped: {', '.join(skipped)}."
     return "\n".join(lines), figures
 
 
 def _race(ours: list[Run], theirs: list[Run], part: float) -> tuple[float, float | None, float]:
-    """Median seconds to a part of the other's best NDCG, the other's and ours (None.
+    """Compare median seconds to a share of the other method's best NDCG.
 
-    Never), and what share ours are.
+    Returns the other's seconds, ours (None if never reached), and their ratio.
     """
     its = [other.reached(part * other.best) or 0.0 for other in theirs]
     mine = [own.reached(part * other.best) for own, other in zip(ours, theirs, strict=True)]
@@ -150,7 +150,7 @@ def growth(given: argparse.Namespace) -> tuple[str, list[Figure]]:
         print(f"{last['interactions']:,} interactions: {last['sweep']:.2f} s a sweep, {last['bytes']:.0f} bytes an interaction")
     each = [1e9 * one["sweep"] / one["interactions"] for one in results]
     lines = [
-        f"### Growth, two fields beside the ids of both sides, k = {given.k}, {given.threads} threads",
+        f"### Growth, two fields besides the ids of both sides, k = {given.k}, {given.threads} threads",
         "",
         "| interactions | seconds to open | seconds a sweep | ns an interaction | peak bytes an interaction |",
         "|---|---|---|---|---|",
@@ -206,7 +206,7 @@ def _measured(what: str, *numbers: int) -> dict[str, Any]:
 def tune(given: argparse.Namespace) -> int:
     """Try every method's grid on a part of the training pairs.
 
-    Prints all that was found, best first.
+    Prints all results, best first.
     """
     for name in AT:
         split = Split.read(name, given.data / name, tuning=True, requests=given.requests)
@@ -241,16 +241,16 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     data = Path(os.environ.get("RECALL_DATA", "../shared/data"))
     parser.add_argument("--data", type=Path, default=data, help="folder of the data sets")
-    parser.add_argument("--peers", type=Path, help="folder of the peers' environments")
+    parser.add_argument("--peers", type=Path, help="folder with the environments of the peers")
     parser.add_argument("--quick", action="store_true", help="one round, half the steps, two sizes: under ten minutes")
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a figure is missed")
-    parser.add_argument("--tune", action="store_true", help="look for settings instead, without the test part")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a criterion fails")
+    parser.add_argument("--tune", action="store_true", help="search for settings instead, without the test part")
     parser.add_argument("--k", type=int, default=64, help="factors (default 64)")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of every method (default all)")
-    parser.add_argument("--rounds", type=int, help="times that each method is run (default 3, with --quick 1)")
-    parser.add_argument("--requests", type=int, default=6100, help="users that are asked for at most (default 6100)")
-    parser.add_argument("--sizes", type=int, nargs="+", help="interactions made up (default 1, 3, 10 and 30 million)")
-    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks.md", help="where the results go")
+    parser.add_argument("--rounds", type=int, help="runs of each method (default 3, with --quick 1)")
+    parser.add_argument("--requests", type=int, default=6100, help="maximum number of evaluated users (default 6100)")
+    parser.add_argument("--sizes", type=int, nargs="+", help="generated interactions (default 1, 3, 10 and 30 million)")
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "benchmarks.md", help="Markdown file for the results")
     given = parser.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 3)
     given.sizes = given.sizes or [1_000_000, 3_000_000, *(() if given.quick else (10_000_000, 30_000_000))]

@@ -1,14 +1,14 @@
-"""Hold our scores against those of other programs on equal weights.
+"""Compare scores with those of other programs with equal weights.
 
-    pip install myfm lightfm deepctr-torch      # in an environment of their own; what is not there is skipped
-    python scripts/check_parity.py              # xLearn: its two programs, built by cmake from the sources that pip downloads
+    pip install myfm lightfm deepctr-torch      # in a separate environment; missing packages are skipped
+    python scripts/check_parity.py              # xLearn: its two programs, built with cmake from the sources that pip downloads
 
-deepctr-torch    the second-order term of its FM layer, against the model's and the served one
-myfm             predictions of models that it has learnt, imported and served
-lightfm          predictions of a hybrid model that it has learnt, imported and served
-xlearn           predictions of the linear model, the FM and the FFM that xlearn_train has written as text, the same
+deepctr-torch    the second-order term of its FM layer, compared with the model's and the served one
+myfm             predictions of models it has trained, compared with the imported and served ones
+lightfm          predictions of a hybrid model it has trained, likewise
+xlearn           predictions of the linear model, the FM and the FFM written as text by xlearn_train, likewise
 
-Each line gives the largest difference, relative to the largest score. Exit code 1: one is above the tolerance.
+Each line gives the largest difference, relative to the largest score. The exit code is 1 if one is above the tolerance.
 """
 
 import argparse
@@ -33,7 +33,7 @@ USERS, ITEMS, GENRES, FACTORS = 40, 60, 7, 8
 
 
 def main() -> int:
-    """Run every comparison whose package is installed; gives the exit code."""
+    """Run every comparison whose package is installed; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     wrong = 0
@@ -107,7 +107,7 @@ def check_myfm(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def check_lightfm(folder: Path) -> Iterator[tuple[str, float]]:
-    """Yield a hybrid model with genres, weighted to 1, beside each item's id."""
+    """Yield a hybrid model with item ids and genres, whose weights sum to 1."""
     from lightfm import LightFM
     from scipy import sparse
 
@@ -157,7 +157,7 @@ def check_xlearn(folder: Path) -> Iterator[tuple[str, float]]:
 
 
 def _run(folder: Path, *command: str) -> None:
-    environment = {**os.environ, "USER": "xlearn"}  # it names its log after the user, and ends when there is none
+    environment = {**os.environ, "USER": "xlearn"}  # its log file is named after the user, and it exits without one
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
 
 
@@ -218,7 +218,7 @@ def _rows(chosen: npt.NDArray[np.int64], sizes: list[int]) -> "SparseRows":  # n
 
 
 def _deepctr_layer() -> "torch.nn.Module":  # noqa: F821
-    """Return only its FM layer, because the package imports tensorflow."""
+    """Return only the FM layer, because the package imports tensorflow."""
     spec = find_spec("deepctr_torch")
     assert spec is not None
     assert spec.submodule_search_locations is not None

@@ -1,4 +1,4 @@
-"""Figures of a benchmark, each with a required bar and an aim."""
+"""Results of a benchmark, each with a required limit and an aim."""
 
 import math
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure.
+    """One result.
 
     Attributes:
-        name: what it is of.
-        value: None where it was not measured.
-        least, aim: bars.
-        better: which side of a bar is good.
-        note: what was compared, or why there is no value.
+        name: the measured quantity.
+        value: None if it was not measured.
+        least, aim: the required limit and the aim.
+        better: whether larger or smaller is better.
+        note: details, or why there is no value.
     """
 
     name: str
@@ -26,14 +26,14 @@ class Figure:
     note: str = ""
 
     def reaches(self, bar: float) -> bool:
-        """Return whether the value is at least as good as a bar."""
+        """Return whether the value is at least as good as a limit."""
         if self.value is None or math.isnan(self.value):
             return False
         return self.value >= bar if self.better == "more" else self.value <= bar
 
     @property
     def missed(self) -> bool:
-        """Whether it was measured and falls short."""
+        """Whether it was measured and fails the limit."""
         return self.value is not None and not self.reaches(self.least)
 
 

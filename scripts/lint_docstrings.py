@@ -2,11 +2,11 @@
 
     python scripts/lint_docstrings.py [PATH ...]
 
-Without a path it checks those of `[tool.lint-docstrings]` in pyproject.toml. ruff checks what it can (a blank line after the
+Without a path it checks those of `[tool.lint-docstrings]` in pyproject.toml. ruff checks some rules (a blank line after the
 summary, the full stop, the imperative mood, a description for each parameter of an `Args:` section); this script adds:
 
-- a summary line has at most 80 characters and says something of its own (it does not begin with "See" or "As");
-- a public function or method with more than one parameter, but for those of scripts, has an `Args:` section, and a `Raises:`
+- a summary line has at most 80 characters and is not a cross-reference (it does not begin with "See" or "As");
+- a public function or method with more than one parameter, except in scripts, has an `Args:` section, and a `Raises:`
   section that names each exception raised in its own body. Overrides inherit their documentation; functions that a framework
   registers (commands, routes) document their parameters in the annotations;
 - no docstring, comment or message uses a word of BANNED.
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUMMARY_LENGTH = 80
 RUFF_RULES = "D205,D400,D401,D417"
 
-#: What to write instead of each banned word; docs/development/README.md has the rules behind them.
+#: Replacements for each banned word; docs/development/README.md has the rules behind them.
 BANNED = {
     r"nobody|somebody|anybody|everybody|whoever|whomever": "name what acts: the caller, the server, the data",
     r"(?-i:he|him|his|she)": "name what acts",
@@ -49,17 +49,17 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Finding(NamedTuple):
-    """One place that breaks a rule."""
+    """One violation of a rule."""
 
     line: int
     message: str
 
 
 def check_source(source: str, *, sections: bool = True) -> list[Finding]:
-    """Return what breaks the rules in the source of one module, in order of lines.
+    """Return the violations in the source of one module, in order of lines.
 
     Args:
-        source: of a module.
+        source: source code of a module.
         sections: whether to require sections of parameters and exceptions.
     """
     tree = ast.parse(source)
@@ -71,11 +71,11 @@ def _check_words(source: str, tree: ast.Module) -> Iterator[Finding]:
     texts = [
         (t.start[0], t.string) for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.COMMENT
     ]
-    # a string with a space in it is prose: a docstring, a message, a help text
+    # a string that contains a space is prose: a docstring, a message, a help text
     constants = [n for n in ast.walk(tree) if isinstance(n, ast.Constant)]
     texts += [(n.lineno, n.value) for n in constants if isinstance(n.value, str) and " " in n.value.strip()]
     for line, text in texts:
-        text = re.sub(r"`[^`\n]*`|^ +\w+:", "", text, flags=re.MULTILINE)  # names of the code are not prose
+        text = re.sub(r"`[^`\n]*`|^ +\w+:", "", text, flags=re.MULTILINE)  # code names are not prose
         for found in BANNED_PATTERN.finditer(text):
             advice = ADVICE[int(str(found.lastgroup)[1:])]
             yield Finding(line + text.count("\n", 0, found.start()), f'banned: "{found.group()}" ({advice})')
@@ -125,7 +125,7 @@ def _arguments(function: Function) -> list[ast.arg]:
 
 
 def _is_annotated(annotation: ast.expr | None) -> bool:
-    """Return whether an annotation is `Annotated[...]`, which holds the description."""
+    """Return whether an annotation is `Annotated[...]`, with a description."""
     return isinstance(annotation, ast.Subscript) and getattr(annotation.value, "id", "") == "Annotated"
 
 
@@ -133,8 +133,8 @@ def _is_documented_elsewhere(function: Function, aliases: frozenset[str]) -> boo
     """Return whether a function is an override, a command or a route.
 
     Args:
-        function: any.
-        aliases: names of the module that stand for `Annotated[...]`.
+        function: the function.
+        aliases: names of the module that are aliases of `Annotated[...]`.
     """
     if any(_is_annotated(one.annotation) or getattr(one.annotation, "id", "") in aliases for one in _arguments(function)):
         return True
@@ -164,10 +164,10 @@ def _raised(function: Function) -> Iterator[str]:
 
 
 def main() -> int:
-    """Check the files and print what is found; return 1 if there is anything."""
+    """Check the files and print the findings; return 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, help="files and folders (default: those of pyproject.toml)")
-    parser.add_argument("--counts", action="store_true", help="print how many findings there are in each file, nothing else")
+    parser.add_argument("--counts", action="store_true", help="print only the number of findings in each file")
     options = parser.parse_args()
     paths = options.paths
     if not paths:

@@ -1,10 +1,10 @@
-"""Print figures of the structure of a source tree.
+"""Print statistics of the structure of a source tree.
 
-Packages, modules, statements, imports, files that one answer enters.
+Packages, modules, statements, imports, and files entered by one recommendation.
 
     python scripts/measure_structure.py [TREE ...]
 
-Each TREE is a checkout; without one it is the tree that holds this script. Several are shown beside each other.
+Each TREE is a checkout; the default is the tree of this script. Several are compared.
 """
 
 import argparse
@@ -40,7 +40,7 @@ print(sum(one.startswith(home) for one in entered))
 
 
 def main() -> None:
-    """Measure the trees that the command line names and print a table."""
+    """Measure the given trees and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trees", nargs="*", type=Path, default=[HERE], metavar="TREE")
     parser.add_argument("--list", action="store_true", help="also name the upward imports and the cycles")
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measure(tree: Path) -> dict[str, int]:
-    """Return all figures of one tree by name."""
+    """Return all statistics of one tree by name."""
     ours, service = modules(tree / "recall"), modules(tree / "service")
     graph = imports(tree / "recall")
     parts = {part(name) for name in graph if name != "recall"}
@@ -81,7 +81,7 @@ def measure(tree: Path) -> dict[str, int]:
 
 
 def modules(package: Path) -> dict[str, Path]:
-    """Files by the full name of the module."""
+    """Return files by the full name of the module."""
     found = {}
     for path in sorted(package.rglob("*.py")):
         names = path.relative_to(package.parent).with_suffix("").parts
@@ -95,23 +95,23 @@ def statements(path: Path) -> int:
 
 
 def imports(package: Path) -> dict[str, set[str]]:
-    """Modules by module that imports them, wherever the statement stands.
+    """Return imported modules by module, at any position.
 
-    Not those that only type checkers read.
+    Imports for type checkers are excluded.
     """
     known = modules(package)
     return {name: set(_imported(_tree(path), known)) - {name} for name, path in known.items()}
 
 
 def part(name: str) -> str:
-    """First-level part of a package that a module belongs to."""
+    """Return the first-level part of a package for a module."""
     return ".".join(name.split(".")[:2])
 
 
 def parts_of(graph: Graph) -> dict[str, set[str]]:
     """Return the graph of imports between first-level parts.
 
-    The package's own `__init__` is none.
+    The `__init__` of the package is not a part.
     """
     own = {name.partition(".")[0] for name in graph}
     found: dict[str, set[str]] = {part(name): set() for name in graph if name not in own}
@@ -122,9 +122,9 @@ def parts_of(graph: Graph) -> dict[str, set[str]]:
 
 
 def upward(graph: Graph) -> list[tuple[str, str]]:
-    """Return a smallest set of arrows without which the parts can be put in layers.
+    """Return a smallest set of edges whose removal makes the graph acyclic.
 
-    Those that point upwards.
+    These are the upward imports.
     """
     found: list[tuple[str, str]] = []
     for cycle in cycles(graph):
@@ -138,14 +138,14 @@ def upward(graph: Graph) -> list[tuple[str, str]]:
 
 
 def cycles(graph: Graph) -> list[set[str]]:
-    """Strongly connected components of more than one node."""
+    """Return strongly connected components of more than one node."""
     reached = {one: _reachable(graph, one) for one in graph}
     found = {frozenset({one, *(two for two in reached[one] if one in reached[two])}) for one in graph}
     return sorted((set(one) for one in found if len(one) > 1), key=min)
 
 
 def entered(tree: Path) -> int:
-    """Files of recall/ that the second of two plain recommendations calls into."""
+    """Count the files of recall/ that the second of two plain recommendations enters."""
     environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", _ENTERED]
     return int(subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True, text=True).stdout)

@@ -1,11 +1,11 @@
-"""Memory of a further worker: the real service with one worker and with several.
+"""Measure the memory of further workers of the real service.
 
     python scripts/measure_workers.py bundles --workers 2
 
-Each worker answers requests first, so that it has touched what answers touch. The kernel tells apart (in MB, for all workers
-together) what each has for itself (`anonymous`), what is mapped from files and may be shared (`files`), and what it all takes
-when what is shared is counted once (`pss`). `anonymous` of one worker should be the same however many there are, and the index
-should be in `files`, once.
+Each worker first answers requests, so that it has touched the memory that answers need. The table has (in MB, for all workers
+together) private memory (`anonymous`), memory mapped from files, which may be shared (`files`), and the total with shared
+memory counted once (`pss`). `anonymous` per worker should not depend on the number of workers, and the index should be in
+`files`, once.
 """
 
 import argparse
@@ -26,13 +26,13 @@ _PORT = 18_790
 
 
 def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
-    """Process ids of the workers; of the process itself when it is the only one."""
+    """Return the process ids of the workers, or that of a single process."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(one) for one in children] or [process.pid]
 
 
 def memory(process: int) -> Counter[str]:
-    """Kilobytes of one process by kind."""
+    """Return the kilobytes of one process by kind."""
     found: Counter[str] = Counter()
     for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]:
         name, size, _ = line.split()
@@ -43,7 +43,7 @@ def memory(process: int) -> Counter[str]:
 def ask(path: str, body: bytes | None = None) -> int:
     """Return the status of an answer, 0 for none.
 
-    Each request has a connection of its own, so all workers get some.
+    Each request uses a new connection, so that all workers get some.
     """
     request = urllib.request.Request(f"http://127.0.0.1:{_PORT}{path}", body, {"Content-Type": "application/json"})
     try:
@@ -56,13 +56,13 @@ def ask(path: str, body: bytes | None = None) -> int:
 
 
 def measure(root: Path, workers: int, users: list[str], requests: int) -> tuple[Counter[str], Counter[str]]:
-    """Memory of all workers together, and of the largest, after they have answered."""
+    """Return the memory of all workers together, and of the largest, after requests."""
     command = [sys.executable, "-m", "service", str(root), "--port", str(_PORT), "--workers", str(workers)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
         serving = 0
-        while serving < workers:  # each says so once
+        while serving < workers:  # each logs this once
             serving += b"serving bundle" in process.stderr.readline()
         while ask("/health/ready") != 200:
             time.sleep(0.1)

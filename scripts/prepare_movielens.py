@@ -4,8 +4,8 @@
     recall train prepared/recall.toml
 
 Reads the 100K files (u.data, u.item, u.user, u.genre), the 1M and 10M files (*.dat) and those since 20M (*.csv). The
-files are GroupLens' own (https://grouplens.org/datasets/movielens/) and so are their terms of use; Harper and Konstan
-2015, The MovieLens Datasets: History and Context, is what to cite.
+files are published by GroupLens (https://grouplens.org/datasets/movielens/) under their terms of use; please cite Harper and
+Konstan 2015, The MovieLens Datasets: History and Context.
 """
 
 import argparse
@@ -54,7 +54,7 @@ class Films:
 
     Attributes:
         interactions: user_id, item_id, rating, timestamp in unix seconds.
-        users: user_id, gender, age, occupation, zip; None where the release tells nothing of its users.
+        users: user_id, gender, age, occupation, zip; None if the release has no user data.
         items: item_id, title without its year, year, genres as a list.
     """
 
@@ -66,7 +66,7 @@ class Films:
 def find_layout(folder: Path) -> Callable[[Path], Films] | None:
     """Return the function that reads the release of MovieLens in a folder.
 
-    None when there is none.
+    Returns None if there is none.
     """
     layouts = {"u.data": _read_100k, "ratings.dat": _read_dat, "ratings.csv": _read_csv}
     return next((read for name, read in layouts.items() if (folder / name).is_file()), None)
@@ -76,11 +76,11 @@ def read_movielens(folder: Path) -> Films:
     """Read any release of MovieLens.
 
     Raises:
-        DataError: A file is missing or broken.
+        DataError: a file is missing or invalid.
     """
     read = find_layout(folder)
     if read is None:
-        hint = "Give the folder that the archive unpacks to"
+        hint = "Give the folder of the unpacked archive"
         raise DataError("there is no u.data, ratings.dat or ratings.csv here", where=str(folder), hint=hint)
     return read(folder)
 
@@ -140,7 +140,7 @@ def _split(path: Path, separator: str, columns: list[str]) -> pl.DataFrame:
         text = content.decode("utf-8")
     except UnicodeDecodeError:  # the releases up to 1M
         text = content.decode("latin-1")
-    # Not splitlines: it would also break at characters that are letters of some titles in Latin-1
+    # not splitlines, which also splits at characters that occur in Latin-1 titles
     lines = pl.Series("line", text.replace("\r\n", "\n").split("\n"), dtype=pl.String)
     lines = lines.filter(lines.str.strip_chars() != "")
     parts = lines.str.split(separator)
@@ -187,7 +187,7 @@ def write_tables(films: Films, folder: Path) -> None:
     if films.users is not None:
         films.users.write_parquet(folder / "users.parquet")
     config = folder / "recall.toml"
-    if not config.exists():  # it may have been edited
+    if not config.exists():  # keep an edited file
         table, fields = ('users = "users.parquet"\n', _USER_FIELDS) if films.users is not None else ("", "")
         config.write_text(_CONFIG.format(users_table=table, user_fields=fields))
 
@@ -195,9 +195,9 @@ def write_tables(films: Films, folder: Path) -> None:
 def main() -> int:
     """Parse the command line, write the tables, and print what was written as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("movielens", type=Path, help="folder with GroupLens' files")
+    parser.add_argument("movielens", type=Path, help="folder with the files of GroupLens")
     parser.add_argument("out", type=Path, help="folder to write to")
-    parser.add_argument("--min-rating", type=float, default=0.0, help="leave lower ratings out (default: keep all)")
+    parser.add_argument("--min-rating", type=float, default=0.0, help="drop lower ratings (default: keep all)")
     arguments = parser.parse_args()
     try:
         print(json.dumps(prepare(arguments.movielens, arguments.out, arguments.min_rating)))

@@ -1,6 +1,6 @@
 """Publish a model with a new items table.
 
-Items are encoded again, the index is rebuilt, nothing is trained.
+Items are encoded again and the index is rebuilt; nothing is trained.
 
 python scripts/rebuild_index.py bundles new_items.parquet
 python scripts/rebuild_index.py bundles new_items.csv --ignore title --json report.json
@@ -16,17 +16,17 @@ import orjson
 from recall.errors import RecallError
 from recall.publish.rebuild import RebuildReport, rebuild
 
-SHOWN = 5  # ids shown of each kind
+SHOWN = 5  # number of ids shown of each kind
 
 
 def main() -> int:
-    """Run, and give the exit code."""
+    """Run from the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Publish a model with a new items table.")
-    parser.add_argument("source", type=Path, help="a bundle, or the folder of published versions whose live one is taken")
+    parser.add_argument("source", type=Path, help="a bundle, or a folder of published versions, of which the live one is used")
     parser.add_argument("items", type=Path, help="all items: .parquet or .csv")
-    parser.add_argument("--root", type=Path, help="folder to publish into; the source when left out")
+    parser.add_argument("--root", type=Path, help="folder to publish into (default: the source)")
     parser.add_argument("--ignore", action="append", default=[], metavar="COLUMN", help="column that no field reads")
-    parser.add_argument("--other-data", action="store_true", help="publish although no item of the source is in the table")
+    parser.add_argument("--other-data", action="store_true", help="publish even if no item of the source is in the table")
     parser.add_argument("--json", type=Path, help="also write the report here, with all ids")
     arguments = parser.parse_args()
     try:

@@ -1,4 +1,4 @@
-"""Generated sections of a Markdown file, between two comments with their name.
+"""Generated sections of a Markdown file, delimited by comments with their name.
 
 <!-- section: quality of frappe -->
 ...
@@ -19,6 +19,6 @@ def replace_section(path: Path, name: str, text: str) -> None:
     elif counts == (1, 1) and whole.index(first) < whole.index(last):
         whole = whole[: whole.index(first)] + section + whole[whole.index(last) + len(last) :]
     else:
-        raise ValueError(f"{path}: the comments around section {name!r} are damaged")
+        raise ValueError(f"{path}: the comments around section {name!r} are malformed")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(whole, encoding="utf-8")

@@ -20,7 +20,7 @@ from recall.serving.recommender import Recommender
 from recall.training.loop import SweepReport
 from recall.training.train import train
 
-_WATCHED = ("ndcg", "recall", "unknown_ndcg")  # validation figures that are printed after each sweep
+_WATCHED = ("ndcg", "recall", "unknown_ndcg")  # validation metrics printed after each sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Entrant:
     bundle: Path | None = None
 
     def root(self, scratch: Path, number: int) -> Path:
-        """Folder of its bundles."""
+        """Return the folder of its bundles."""
         return scratch / f"bundles-{number}" if self.bundle is None else self.bundle
 
 
@@ -50,7 +50,7 @@ class Trained(BaseModel):
 
 
 def publish(entrant: Entrant, data: Path, root: Path) -> Trained:
-    """Train and publish an entrant to `root`, or describe the bundle that it is."""
+    """Train and publish an entrant to `root`, or describe an existing bundle."""
     config = entrant.config
     if entrant.bundle is not None:
         with closing(Recommender.load(entrant.bundle)) as recommender:
@@ -82,7 +82,7 @@ def _described(label: str, manifest: Manifest, sweeps: int, seconds: dict[str, f
 def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
     """Return the folder that holds the configured tables.
 
-    GroupLens' own files are prepared into `scratch`.
+    Files of GroupLens are converted into `scratch`.
     """
     words = config.name.split("-")
     candidates = [folder, *(folder / "-".join(words[:count]) for count in range(len(words), 0, -1))]
@@ -93,9 +93,9 @@ def data_folder(config: RunConfig, folder: Path, scratch: Path) -> Path:
             write_tables(read_movielens(candidate), scratch / "prepared")
             return scratch / "prepared"
     raise DataError(
-        f"no {config.data.interactions!r} here or in a folder named as the configuration",
+        f"no {config.data.interactions!r} here or in a folder named like the configuration",
         where=str(folder),
-        hint="Give --data the folder that holds the tables",
+        hint="Give --data the folder with the tables",
     )
 
 
@@ -106,7 +106,7 @@ def _progress(report: SweepReport) -> None:
 
 
 def bracketed(estimate: Estimate, sign: str = "") -> str:
-    """Return a figure with its interval, if it has one."""
+    """Format a metric with its interval, if it has one."""
     if estimate.low is None or estimate.high is None:
         return f"{estimate.value:{sign}.4f}"
     return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"

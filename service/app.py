@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from recall.errors import BundleError
 from service.auth import Guard, Hosts, RateLimits, check_binding, is_loopback
@@ -22,7 +24,7 @@ from service.live import Live
 from service.metrics import FOLDER
 from service.middleware import RequestContext
 from service.pages import add_pages
-from service.recommend import Application, RecommendEndpoint
+from service.recommend import PATH, RecommendEndpoint
 from service.routers import ROUTERS
 from service.routers.system import health
 from service.tracing import open_tracing
@@ -30,6 +32,35 @@ from service.workers import lame_duck, settle, wait_for_bundle
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+
+class Application(FastAPI):
+    """FastAPI with one path answered in front of it.
+
+    Attributes:
+        recommend: answers that path; None if the declared route does.
+    """
+
+    recommend: RecommendEndpoint | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a message of the server."""
+        if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
+            path: str = scope["path"]
+            if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
+                scope.setdefault("state", {})
+                await self.recommend(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    @override
+    def openapi(self) -> dict[str, Any]:
+        """Return the API document, where rules and channels require their `kind`."""
+        document = super().openapi()
+        for schema in document["components"]["schemas"].values():
+            if "const" in schema.get("properties", {}).get("kind", {}):
+                schema["required"] = sorted({*schema.get("required", []), "kind"})
+        return document
 
 
 def create_app(
@@ -99,18 +130,16 @@ def create_app(
         generate_unique_id_function=_operation_id,
         telemetry=telemetry,
     )
-    app.state.routers, app.state.keys = ROUTERS, known
+    app.state.routers, app.state.keys, app.state.live, app.state.guard = ROUTERS, known, live, guard
     for router in ROUTERS:
         app.include_router(router, dependencies=KEY if known.asked_for and router is not health else None)
     add_pages(app, page=settings.page, docs=settings.docs)
     handle_problems(app)
-    generate = app.openapi
-    app.openapi = lambda: app.openapi_schema or _described(generate())  # type: ignore[method-assign]  # as FastAPI documents
     if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
-        app.recommend = RecommendEndpoint(live, guard, settings)
+        app.recommend = RecommendEndpoint(live, guard)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(RequestContext, live=live, guard=guard, settings=settings, traces=traces)
+    app.add_middleware(RequestContext, live=live, traces=traces)
     return app
 
 
@@ -146,11 +175,3 @@ def _operation_id(route: APIRoute) -> str:
     """Name an operation after its function, in camel case."""
     first, *others = route.name.split("_")
     return first + "".join(one.capitalize() for one in others)
-
-
-def _described(document: dict[str, Any]) -> dict[str, Any]:
-    """Complete the document: the discriminators of rules and channels are required."""
-    for schema in document["components"]["schemas"].values():
-        if "const" in schema.get("properties", {}).get("kind", {}):
-            schema["required"] = sorted({*schema.get("required", []), "kind"})
-    return document

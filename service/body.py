@@ -60,7 +60,7 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
                 if size > limit:
                     raise _too_large(limit)
     except TimeoutError:
-        raise too_slow(seconds) from None
+        raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -121,11 +121,6 @@ def check_content(media: str, encoding: str) -> None:
         raise _content("Send the header Content-Type: application/json; the body is read as UTF-8.")
     if encoding.strip().lower() != "identity":
         raise _content("Send the body as it is, without a Content-Encoding.")
-
-
-def too_slow(seconds: float) -> ProblemError:
-    """Return the problem of a body that did not arrive in time."""
-    return ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE)
 
 
 def _content(detail: str) -> ProblemError:

@@ -11,8 +11,8 @@ from typing import Self
 
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
+from recall.bundle.files import check_memory
 from recall.bundle.manifest import Manifest
-from recall.bundle.memory import check_memory
 from recall.bundle.versions import live_name, resolve
 from recall.publish import golden
 from recall.store.users.changes import LiveUsers
@@ -118,6 +118,7 @@ class Exchange:
     """Serves the live bundle, or the last good one.
 
     Attributes:
+        settings: of the service.
         snapshot: what is served; None before the first bundle.
         refusal: of the live bundle, while a different one is served or none.
         meters: all metrics of the application.
@@ -133,7 +134,7 @@ class Exchange:
         self.snapshot: Snapshot | None = None
         self.refusal: Refusal | None = None
         self.meters = Metrics()
-        self._settings = settings
+        self.settings = settings
         self._users = users
         self._taking = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
@@ -143,7 +144,7 @@ class Exchange:
         """What every answer says while a bundle other than the live one is served."""
         if self.snapshot is None or self.refusal is None:
             return ()
-        refused = "CURRENT" if self.refusal.folder == self._settings.bundle else self.refusal.folder.name
+        refused = "CURRENT" if self.refusal.folder == self.settings.bundle else self.refusal.folder.name
         return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)
 
     def serving(self) -> Snapshot:
@@ -154,7 +155,7 @@ class Exchange:
         """
         if self.snapshot is None:
             reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
-            raise ProblemError(Kind.NOT_READY, reason, headers={"Retry-After": "1"})
+            raise ProblemError(Kind.NOT_READY, reason)
         return self.snapshot
 
     async def look(self) -> None:
@@ -164,7 +165,7 @@ class Exchange:
         """
         async with self._taking:
             now = asyncio.get_running_loop().time()
-            root = self._settings.bundle
+            root = self.settings.bundle
             try:
                 folder = await asyncio.to_thread(resolve, root)
             except Exception as error:  # the watch must go on, for later bundles
@@ -192,7 +193,7 @@ class Exchange:
             VersionMovedError: An unexpected version is live. Nothing has changed.
             RecallError: It cannot be served, or the root cannot be written. Nothing has changed.
         """
-        root = self._settings.bundle
+        root = self.settings.bundle
         async with self._taking:
             folder = await asyncio.to_thread(activation.find, root, name)
             live = await asyncio.to_thread(live_name, root)
@@ -231,7 +232,7 @@ class Exchange:
         known = self._unfit.get(folder)
         if known is not None and known.again > now:
             return False
-        root = self._settings.bundle if folder != self._settings.bundle else None
+        root = self.settings.bundle if folder != self.settings.bundle else None
         try:
             snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
         except Exception as error:  # whatever is wrong with a new bundle, the old one is served
@@ -261,16 +262,16 @@ class Exchange:
         """Serve the last good version when nothing is served; answers say so."""
         if self.snapshot is not None:
             return
-        for folder in await asyncio.to_thread(activation.candidates, self._settings.bundle):
+        for folder in await asyncio.to_thread(activation.candidates, self.settings.bundle):
             if await self._try(folder, now, instead_of=self.refusal):
                 log.error("bundle %s is served in place of the live one, which is refused", folder.name)
                 return
 
     def _refuse(self, folder: Path, error: Exception, now: float) -> Refusal:
         known = self._unfit.get(folder)
-        pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self._settings.poll
+        pause = min(2 * known.pause, _LONGEST_PAUSE) if known else self.settings.poll
         text = str(error) or type(error).__name__
-        reason = without_paths(text, self._settings.bundle)  # /health/ready shows it to callers without a key
+        reason = without_paths(text, self.settings.bundle)  # /health/ready shows it to callers without a key
         if known is None or known.reason != reason:
             expected = isinstance(error, RecallError | OSError)
             log.error("bundle %s is refused: %s", folder.name, text, exc_info=None if expected else error)

@@ -306,11 +306,11 @@ class SearchQueue:
 
 def draining() -> ProblemError:
     """Return the problem of a request that is not answered because the process stops."""
-    return ProblemError(Kind.DRAINING, "Send this request again; another process will answer it.", headers={"Retry-After": "1"})
+    return ProblemError(Kind.DRAINING, "Send this request again; another process will answer it.")
 
 
 def _busy() -> ProblemError:
-    return ProblemError(Kind.BUSY, BUSY, headers={"Retry-After": "1"})
+    return ProblemError(Kind.BUSY, BUSY)
 
 
 def _ignore(_observed: object) -> None:

@@ -23,7 +23,6 @@ from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
 from service.body import LARGE, parse_json, read_body
 from service.concurrency import ANYBODY, Caller
-from service.config import Settings
 from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
@@ -59,12 +58,7 @@ _Token = Annotated[
 
 def live_of(request: Request) -> Live:
     """Return the `Live` of the request's application."""
-    return cast(Live, request.scope["state"]["live"])
-
-
-def settings_of(request: Request) -> Settings:
-    """Return the settings of the request's application."""
-    return cast(Settings, request.scope["state"]["settings"])
+    return cast(Live, request.app.state.live)
 
 
 def request_id_of(request: Request) -> str:
@@ -99,7 +93,7 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         """Read the body. Raises ProblemError."""
         if self._read is None:
-            settings = settings_of(self)
+            settings = live_of(self).settings
             self._read = await read_body(self.scope["headers"], self.receive, settings.max_body, settings.patience)
             if not self._read:
                 parse_json(self._read)
@@ -131,7 +125,7 @@ class Route(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            cast(Guard, request.scope["state"]["guard"]).admit(request.scope, self.role, searches=self.searches)
+            cast(Guard, request.app.state.guard).admit(request.scope, self.role, searches=self.searches)
             queue = live_of(request).queue
             if self.searches and not queue.has_room(short=False):
                 raise queue.full()
@@ -284,7 +278,7 @@ def charge(request: Request, count: int) -> None:
     Raises:
         ProblemError: The key exceeds its rate.
     """
-    cast(Guard, request.scope["state"]["guard"]).charge(request.scope, count)
+    cast(Guard, request.app.state.guard).charge(request.scope, count)
 
 
 Found = TypeVar("Found")

@@ -130,12 +130,12 @@ class ProblemDocument(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """Answers a request with a problem document."""
+    """Answers a request with a problem document; status 503 asks to try again."""
 
     def __init__(
         self, kind: Kind, detail: str, faults: Sequence[FaultDocument] = (), headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(kind.status, detail, headers)
+        super().__init__(kind.status, detail, {"Retry-After": "1"} if headers is None and kind.status == 503 else headers)
         self.kind, self.message, self.faults = kind, detail, faults
 
     def document(self, request_id: str | None) -> dict[str, object]:
@@ -188,7 +188,7 @@ def problem_of(error: Exception) -> ProblemError | None:
     for error_type, (kind, detail) in _STORAGE.items():
         if isinstance(error, error_type):
             log.error("%s: %s", "users" if isinstance(error, StoreError) else "a change was not stored", error)
-            return ProblemError(kind, detail, headers={"Retry-After": "1"} if kind.status == 503 else None)
+            return ProblemError(kind, detail)
     return None
 
 

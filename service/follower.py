@@ -138,8 +138,7 @@ class Follower:
         try:
             while not items.has_seen(token):
                 if time.monotonic() >= until:
-                    detail = "The change that the token names is not served here yet."
-                    raise ProblemError(Kind.BEHIND, detail, headers={"Retry-After": "1"})
+                    raise ProblemError(Kind.BEHIND, "The change that the token names is not served here yet.")
                 await asyncio.sleep(_PAUSE)
                 with suppress(JournalError):
                     await self._run(items.refresh)

@@ -16,8 +16,7 @@ from recall.bundle.manifest import MANIFEST
 from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
-from recall.store.users.registry import open_live_users
-from recall.store.users.sqlite import SqliteLiveUsers
+from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.bundles import Exchange, Snapshot
 from service.compactor import Compactor
 from service.concurrency import ANYBODY, Caller, SearchQueue
@@ -52,7 +51,9 @@ class Live(Exchange):
         if isinstance(users, SqliteLiveUsers):
             users.on_commit(self.meters.commits["users"].observe)
         self._remote_users = users is not None and users.remote
-        threads = _threads(settings) * (_REMOTE_FACTOR if self._remote_users else 1)
+        threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        if self._remote_users:
+            threads *= _REMOTE_FACTOR
         self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
         self.queue.on_wait = self.meters.stages["queue"].observe
         self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
@@ -62,7 +63,8 @@ class Live(Exchange):
         self._looked = False
         self._users_error = ""
         self._users_unread = ""
-        self._users_sequence = self._users_checkpoint = -1
+        self._users_sequence = -1
+        self._users_idle = True
         self._compactor = Compactor(settings.bundle)
 
     @property
@@ -166,7 +168,7 @@ class Live(Exchange):
     async def follow(self) -> None:
         """Read the changes of other processes, forever."""
         while True:
-            await asyncio.sleep(self._settings.follow)
+            await asyncio.sleep(self.settings.follow)
             if self.snapshot is not None:
                 await self._follower.look(self.snapshot)  # no variable of this loop may keep an old bundle open
 
@@ -180,7 +182,7 @@ class Live(Exchange):
                 self.meters.compactions.inc()
             await self._look_at_users()
             self.measure()
-            await asyncio.sleep(self._settings.poll)
+            await asyncio.sleep(self.settings.poll)
 
     async def settled(self) -> None:
         """Wait until loading the live bundle was tried, or the process shuts down."""
@@ -228,9 +230,11 @@ class Live(Exchange):
             return
         try:
             error = await asyncio.to_thread(users.error)
-            before, self._users_sequence = self._users_sequence, await asyncio.to_thread(users.sequence)
-            if before == self._users_sequence != self._users_checkpoint:
-                self._users_checkpoint = before
+            sequence = await asyncio.to_thread(users.sequence)
+            if sequence != self._users_sequence:
+                self._users_sequence, self._users_idle = sequence, False
+            elif not self._users_idle:
+                self._users_idle = True
                 await asyncio.to_thread(users.checkpoint)
         except StoreError as unread:  # answers to requests that name a user say so
             self._users_unread = f"changes of users since the bundle are not known: {unread.what}"
@@ -287,8 +291,3 @@ class Live(Exchange):
 def _timed(recommender: Recommender, request: Request) -> tuple[Recommendations, float]:
     start = time.perf_counter()
     return recommender.recommend(request), time.perf_counter() - start
-
-
-def _threads(settings: Settings) -> int:
-    """Return the number of search threads, by the cores that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)) // settings.workers)

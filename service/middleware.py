@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth import Guard
-from service.config import Settings
 from service.errors import Kind
 from service.live import Live
 from service.logs import REQUEST_ID, log_request
@@ -20,12 +18,12 @@ from service.tracing import record_stages
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
-_POLICY, _CACHING = b"content-security-policy", b"cache-control"
-_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-_NO_CONTENT = (_POLICY, b"default-src 'none'; frame-ancestors 'none'")
-_NO_STORE = (_CACHING, b"no-store")
-SECURE = (_NO_SNIFFING, _NO_CONTENT, _NO_STORE)
-"""Security headers for browsers of answers that are not pages."""
+SECURE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""Security headers for browsers; pages have their own policy."""
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -56,20 +54,15 @@ def timing_of(timings: Mapping[str, float]) -> bytes:
 class RequestContext:
     """Middleware that gives each request an id and each answer its headers."""
 
-    def __init__(
-        self, app: ASGIApp, live: Live, guard: Guard, settings: Settings, traces: "TracerProvider | None" = None
-    ) -> None:
-        """Wrap an application; the parts become attributes of each request's state.
+    def __init__(self, app: ASGIApp, live: Live, traces: "TracerProvider | None" = None) -> None:
+        """Wrap an application.
 
         Args:
             app: the application.
             live: of the application.
-            guard: of the application.
-            settings: of the service.
             traces: makes spans; None without tracing.
         """
-        self._traces = traces
-        self._app, self._live, self._guard, self._settings = app, live, guard, settings
+        self._app, self._live, self._traces = app, live, traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; pass other messages of the server on."""
@@ -85,7 +78,6 @@ class RequestContext:
         timings: dict[str, float] = {}
         state = scope.setdefault("state", {})
         state["request_id"], state["timings"] = request_id, timings
-        state["live"], state["settings"], state["guard"] = self._live, self._settings, self._guard
         status = 0
         REQUEST_ID.set(request_id)
 
@@ -96,7 +88,8 @@ class RequestContext:
                 timings["total"] = time.perf_counter() - start
                 headers = message["headers"]
                 headers += ((b"x-request-id", request_id.encode()), (b"server-timing", timing_of(timings)))
-                secure(headers)
+                names = {name for name, _ in headers}
+                headers += [one for one in SECURE if one[0] not in names]
                 if self._traces is not None:  # the span ends with the answer
                     bundle = "" if self._live.snapshot is None else self._live.snapshot.folder.name
                     attributes = {"recall.request_id": request_id, "recall.bundle": bundle}
@@ -115,17 +108,14 @@ class RequestContext:
             raise
         finally:
             spent = time.perf_counter() - start
-            finish(self._live, self._settings, scope["method"], _route_of(scope), status or Kind.GONE.status, spent, timings)
+            finish(self._live, scope["method"], _route_of(scope), status or Kind.GONE.status, spent, timings)
 
 
-def finish(
-    live: Live, settings: Settings, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]
-) -> None:
+def finish(live: Live, method: str, route: str, status: int, seconds: float, timings: Mapping[str, float]) -> None:
     """Count a finished request, and log a sample.
 
     Args:
         live: of the application.
-        settings: of the application.
         method: of the request.
         route: declared path.
         status: of the answer.
@@ -134,22 +124,8 @@ def finish(
     """
     live.meters.in_flight.dec()
     live.meters.finished(route, status, seconds, timings)
-    if settings.access and random.random() < settings.access:  # noqa: S311 - a sample
+    if live.settings.access and random.random() < live.settings.access:  # noqa: S311 - a sample
         log_request(method, route, status, seconds)
-
-
-def secure(headers: list[tuple[bytes, bytes]]) -> None:
-    """Add security headers for browsers; pages already have their own policy.
-
-    Args:
-        headers: names in lower case; changed in place.
-    """
-    names = [name for name, _ in headers]
-    headers.append(_NO_SNIFFING)
-    if _POLICY not in names:
-        headers.append(_NO_CONTENT)
-        if _CACHING not in names:
-            headers.append(_NO_STORE)
 
 
 def _route_of(scope: Scope) -> str:

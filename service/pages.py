@@ -76,5 +76,6 @@ async def _docs(_request: Request) -> HTMLResponse:
         swagger_ui_parameters={"validatorUrl": None},  # which would send the document's address to another host
     )
     scripts = [b64encode(sha256(one.encode()).digest()).decode() for one in _SCRIPT.findall(bytes(page.body).decode())]
+    page.headers["Cache-Control"] = "no-cache"
     page.headers["Content-Security-Policy"] = _DOCS_POLICY.format(scripts=" ".join(f"'sha256-{one}'" for one in scripts))
     return page

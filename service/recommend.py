@@ -9,13 +9,11 @@ import time
 from functools import partial
 
 import orjson
-from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from recall.serving.request import Request
 from service.auth import Guard
 from service.body import LARGE, parse_json, read_body
-from service.config import Settings
 from service.errors import MEDIA_TYPE, Kind, problem_of, unforeseen
 from service.keys import Role
 from service.live import Live
@@ -32,9 +30,9 @@ Headers = list[tuple[bytes, bytes]]
 class RecommendEndpoint:
     """Answers requests for recommendations."""
 
-    def __init__(self, live: Live, guard: Guard, settings: Settings) -> None:
+    def __init__(self, live: Live, guard: Guard) -> None:
         """Take the parts of an application."""
-        self._live, self._guard, self._settings = live, guard, settings
+        self._live, self._guard = live, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -61,7 +59,7 @@ class RecommendEndpoint:
             await send({"type": "http.response.body", "body": body})
             status = answered
         finally:
-            finish(self._live, self._settings, "POST", PATH, status, time.perf_counter() - start, timings)
+            finish(self._live, "POST", PATH, status, time.perf_counter() - start, timings)
 
     async def _reject(self, given: Headers, send: Send) -> None:
         """Answer 503 without reading more of a request than the id in its headers.
@@ -79,7 +77,8 @@ class RecommendEndpoint:
     async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
         """Return the body of an answer; any error becomes a problem document."""
         self._guard.admit(scope, Role.READ, searches=True)
-        body = await read_body(scope["headers"], receive, self._settings.max_body, self._settings.patience)
+        settings = self._live.settings
+        body = await read_body(scope["headers"], receive, settings.max_body, settings.patience)
         start = time.perf_counter()
         large = len(body) > LARGE
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
@@ -92,26 +91,6 @@ class RecommendEndpoint:
         document = await asyncio.to_thread(write) if answer.contributions else write()
         timings["recommend"] = time.perf_counter() - parsed
         return document
-
-
-class Application(FastAPI):
-    """FastAPI with one path answered in front of it.
-
-    Attributes:
-        recommend: answers that path; None if the declared route does.
-    """
-
-    recommend: RecommendEndpoint | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a message of the server."""
-        if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
-                scope.setdefault("state", {})
-                await self.recommend(scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
 
 
 def _problem_parts(error: Exception, request_id: str) -> tuple[int, bytes, Headers, bytes]:

@@ -1,7 +1,6 @@
 """Measure the recall of the index: answer a sample of the requests again, exactly."""
 
 import asyncio
-import math
 import os
 import random
 import threading
@@ -31,8 +30,6 @@ class Shadow:
         self._busy = busy
         self._meters = meters
         self._share = share
-        self._random = random.Random()  # noqa: S311 - sampling needs no secrecy
-        self._left = self._gap()
         self._task: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(1, "shadow", initializer=_yield_to_others)
 
@@ -44,11 +41,7 @@ class Shadow:
             answer: of the recommender.
             snapshot: that answered.
         """
-        self._left -= 1
-        if self._left >= 0:
-            return
-        self._left = self._gap()
-        if answer.exact or needs_reranking(request):
+        if random.random() >= self._share or answer.exact or needs_reranking(request):  # noqa: S311 - a sample
             return
         if self._task is not None or self._busy():
             self._meters.compared["dropped"].inc()
@@ -73,14 +66,6 @@ class Shadow:
             self._meters.compared["failed"].inc()
         finally:
             self._task = None
-
-    def _gap(self) -> int:
-        """Return how many requests to skip before the next sample, uniformly."""
-        if self._share <= 0:
-            return 1 << 62
-        if self._share >= 1:
-            return 0
-        return int(math.log(1.0 - self._random.random()) / math.log1p(-self._share))
 
 
 def _share(recommender: Recommender, request: Request) -> float:

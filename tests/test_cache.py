@@ -1,4 +1,4 @@
-"""The last few things that were put in, and no others."""
+"""The LRU cache."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +9,7 @@ from recall._cache import Cache
 
 
 @given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 9), st.integers())))
-def test_the_last_that_were_put_in_are_kept(most: int, puts: list[tuple[int, int]]) -> None:
+def test_the_most_recent_entries_are_kept(most: int, puts: list[tuple[int, int]]) -> None:
     recent: Cache[int, int] = Cache(most)
     order: dict[int, int] = {}
     for key, value in puts:
@@ -21,7 +21,7 @@ def test_the_last_that_were_put_in_are_kept(most: int, puts: list[tuple[int, int
     assert len(recent) == len(kept)
 
 
-def test_threads_may_share_it() -> None:
+def test_threads_can_share_the_cache() -> None:
     recent: Cache[int, int] = Cache(50)
 
     def put(start: int) -> None:

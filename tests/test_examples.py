@@ -12,17 +12,17 @@ from recall.training.train import train
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
 
 
-def test_there_are_examples():
+def test_examples_exist():
     assert {"frappe", "ml-100k", "ml-1m", "ml-1m-history", "amazon-book-kg"} <= {path.stem for path in EXAMPLES}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_every_example_is_a_valid_configuration_named_as_its_file(path):
+def test_every_example_is_valid_and_named_like_its_file(path):
     assert load_config(path).name == path.stem
 
 
 @pytest.mark.slow
-def test_frappe_learns_from_real_data(real_data):
+def test_training_on_frappe_beats_popularity(real_data):
     config = load_config(
         EXAMPLES[[path.stem for path in EXAMPLES].index("frappe")],
         ["model.k=16", "train.epochs=2", "data.carve=0.05", "train.stopping.requests=1000"],

@@ -1,4 +1,4 @@
-"""The architecture as a table: packages from the bottom up. A new one is added here before it imports anything."""
+"""The layers of the packages, from the bottom up; add new packages here."""
 
 import ast
 import subprocess
@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    {"_arrays", "_cache", "_fsync", "_ids", "_numba", "_tensors", "errors"},  # what everything uses
+    {"_arrays", "_cache", "_fsync", "_ids", "_numba", "_tensors", "errors"},  # used everywhere
     {"config"},  # the schema and the configuration of a run
     {"features"},  # columns -> sparse feature rows
     {"data", "models"},  # tables -> a data set; models for serving (numpy) and for training (torch)
-    {"index"},  # the search for the best items
+    {"index"},  # top-k search
     {"bundle"},  # the published folder and its versions
     {"store"},  # live changes of items and users
     {"serving"},  # the recommender: requests, filters, re-ranking, explanations
@@ -23,19 +23,19 @@ LAYERS = (
     {"training"},
     {"cli"},
 )
-"""Packages and modules of recall/ from the bottom up. Each imports those below it; two in one layer do not know each other."""
+"""Packages and modules of recall/ from the bottom up. Each imports only lower layers."""
 
 SERVICE = ("recall", "recall.bundle", "recall.errors", "recall.publish.golden", "recall.serving", "recall.store")
-"""What the service may import."""
+"""Packages that the service may import."""
 
 TORCH = ("recall.models.torch", "recall.training", "recall.publish.export", "recall.cli")
-"""The only parts that may import torch, or a part that does."""
+"""The only packages that may import torch, directly or indirectly."""
 
 SERVING = (
     "recall.serving.recommender",
     "recall.publish.rebuild",
     "recall.publish.importers.importer",
-    "recall.publish.user_file",
+    "recall.store.users.bundle_users",
     "recall.data.dataset",
     "service.app",
 )
@@ -52,7 +52,7 @@ MODULES = dict(modules())
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Full names of all that a module imports, wherever in it the statement stands."""
+    """Collect the full names of all imports of a module, at any position."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -66,7 +66,7 @@ def within(name: str, part: str) -> bool:
 
 
 def module_of(name: str) -> str:
-    """The module that a full name is, or is defined in."""
+    """Return the module of a full name."""
     return name if name in MODULES else name.rpartition(".")[0]
 
 
@@ -77,7 +77,7 @@ def layer_of(name: str) -> int:
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if within(name, "recall") and name != "recall"])
-def test_a_module_imports_only_what_lies_below_it(name: str) -> None:
+def test_a_module_imports_only_lower_layers(name: str) -> None:
     for imported in imports(MODULES[name]):
         if within(imported, "recall") and imported != "recall" and imported.split(".")[1] != name.split(".")[1]:
             upper, lower = layer_of(name), layer_of(imported)
@@ -86,13 +86,13 @@ def test_a_module_imports_only_what_lies_below_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if within(name, "service")])
-def test_the_service_imports_what_a_user_of_the_library_may(name: str) -> None:
+def test_the_service_imports_only_public_modules(name: str) -> None:
     for imported in imports(MODULES[name]):
         if within(imported, "recall"):
             assert any(within(imported, part) for part in SERVICE) or module_of(imported) == "recall", imported
 
 
-def test_no_import_goes_in_a_circle() -> None:
+def test_there_are_no_import_cycles() -> None:
     below = {name: {module_of(one) for one in imports(path)} & MODULES.keys() for name, path in MODULES.items()}
     done: set[str] = set()
 
@@ -108,7 +108,7 @@ def test_no_import_goes_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize(("library", "parts"), [("torch", TORCH), ("faiss", ("recall.index",)), ("fastapi", ("service",))])
-def test_a_library_stays_in_its_part(library: str, parts: tuple[str, ...]) -> None:
+def test_a_library_is_imported_only_in_its_layer(library: str, parts: tuple[str, ...]) -> None:
     for name, path in modules():
         if not any(within(name, part) for part in parts):
             assert not any(within(imported, library) for imported in imports(path)), f"{name} imports {library}"
@@ -124,8 +124,8 @@ def test_serving_needs_neither_torch_nor_pickle_files(module: str) -> None:
     assert shown.stdout.strip() == "[]"
 
 
-def test_importing_does_no_work() -> None:
-    """No module of the library makes a call for its effect at the top level."""
+def test_importing_has_no_side_effects() -> None:
+    """No module of the library has calls with side effects at the top level."""
     for name, path in modules():
         if within(name, "recall"):
             statements = ast.parse(path.read_text(encoding="utf-8")).body

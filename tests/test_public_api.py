@@ -1,4 +1,4 @@
-"""What `import recall` gives, and what it costs."""
+"""The public names of `import recall`, and what the import loads."""
 
 import subprocess
 import sys
@@ -45,17 +45,17 @@ PUBLIC = [
 ]
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_fixed() -> None:
     assert recall.__all__ == PUBLIC
     assert set(PUBLIC) <= set(dir(recall))
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_each_name_is_there(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(recall, name).__name__ == name
 
 
-def test_names_are_the_things_themselves() -> None:
+def test_public_names_are_the_original_objects() -> None:
     assert recall.Recommender is recommender.Recommender
     assert recall.PublishBusyError is errors.PublishBusyError
 
@@ -65,7 +65,7 @@ def test_every_error_of_the_library_is_public() -> None:
     assert defined <= set(PUBLIC)
 
 
-def test_another_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Recomender'"):
         recall.Recomender  # noqa: B018
 
@@ -74,7 +74,7 @@ def test_another_name_is_an_attribute_error() -> None:
     ("statement", "absent"),
     [("import recall", "numpy polars pydantic torch faiss"), ("from recall import Recommender", "torch fastapi typer")],
 )
-def test_importing_brings_only_what_is_needed(statement: str, absent: str) -> None:
+def test_importing_loads_only_what_is_needed(statement: str, absent: str) -> None:
     checked = f"import sys; {statement}; print(sorted(set({absent.split()}) & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ from recall.errors import BundleError
         st.text("abc_", min_size=1, max_size=4), arrays.arrays(np.float32, arrays.array_shapes(min_side=0)), max_size=3
     )
 )
-def test_arrays_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, given: dict[str, np.ndarray]) -> None:
+def test_arrays_round_trip_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, given: dict[str, np.ndarray]) -> None:
     path = tmp_path_factory.mktemp("tensors") / "arrays"
     write_tensors(path, given)
     mapped = map_tensors(path, {name: array.shape for name, array in given.items()})

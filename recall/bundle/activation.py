@@ -64,19 +64,6 @@ def find(root: Path, name: str) -> Path:
     return folder
 
 
-def read(root: Path, name: str) -> Version:
-    """Read one version.
-
-    Args:
-        root: the folder of versions.
-        name: of the version.
-
-    Raises:
-        BundleError: As `find`.
-    """
-    return _version(find(root, name), live_name(root))
-
-
 def previous(root: Path) -> Path:
     """Return the version that was live before the current one.
 

@@ -146,25 +146,36 @@ class UsersElsewhere(Record):
     """Identity of the store, so that a reader notices a different one at the same address; None if it has none."""
 
 
-class Manifest(Record):
-    """Everything about a bundle but its arrays."""
+class Provenance(Record):
+    """Where a bundle comes from."""
 
-    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
     name: str
-    sequence: int = Field(ge=0)
-    """Number of the publication; 0 while the bundle is not published."""
     parent: int | None = None
     """Sequence of the bundle that this one was rebuilt or went on from."""
+    data_hash: str
+    seed: int
+    config: dict[str, JsonValue]
+    """The run's configuration."""
+    metrics: dict[str, JsonValue] = Field(default={})
+    """Whatever training and evaluation had to say."""
     folded: int = Field(default=0, ge=0)
     """Live changes up to this sequence of the journal are among the items already; 0 where there were none."""
     log: str | None = None
     """Identity of the change log that `folded` counts in; None if unknown, as in formats 1 to 3."""
+    columns: ColumnTypes | None = None
+    """Type of every column that requests, users and items may give; None if unknown, as in formats 1 to 3."""
+
+
+class Manifest(Provenance):
+    """Everything about a bundle but its arrays."""
+
+    format_version: Literal[1, 2, 3, 4] = FORMAT_VERSION
+    sequence: int = Field(ge=0)
+    """Number of the publication; 0 while the bundle is not published."""
     created: str
     """UTC, ISO 8601."""
     schema_: Schema = Field(alias="schema")
     schema_fingerprint: str
-    columns: ColumnTypes | None = None
-    """Type of every column that requests, users and items may give; None if unknown, as in formats 1 to 3."""
     sizes: Sizes
     model: ModelRecord
     files: dict[str, FileEntry]
@@ -172,14 +183,8 @@ class Manifest(Record):
     """Set exactly when the bundle holds no users file."""
     parity: Parity
     index: IndexRecord
-    data_hash: str
-    seed: int
-    config: dict[str, JsonValue]
-    """The run's configuration."""
     golden: tuple[GoldenRecord, ...] | None = None
     """Answers that the bundle must reproduce before it is served; None where they were not recorded."""
-    metrics: dict[str, JsonValue] = Field(default={})
-    """Whatever training and evaluation had to say."""
     libraries: dict[str, str]
     """Versions of what wrote the bundle."""
 
@@ -213,6 +218,11 @@ class Manifest(Record):
         if self.index.file is not None and self.index.file not in self.files:
             raise ValueError(f"index.file is {self.index.file!r}, which is not among the files")
         return self
+
+    def provenance(self, **changes: object) -> Provenance:
+        """Return the provenance of a bundle made from this one, with some changes."""
+        kept = {name: getattr(self, name) for name in Provenance.model_fields}
+        return Provenance.model_validate({**kept, "parent": self.sequence, **changes})
 
     @property
     def checksum(self) -> str:

@@ -16,14 +16,79 @@ import re
 import secrets
 import shutil
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recall._fsync import fsync
-from recall.bundle.locks import remove
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, PublishBusyError, PublishError
+
+_WAIT = 10.0  # seconds: a publisher keeps the folder of its version locked until it is done
+_POLL = 0.02  # seconds between two tries
+
+
+class VersionLock:
+    """A shared lock on a folder, released when closed or garbage-collected."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Take over an open and locked descriptor."""
+        self._closing = weakref.finalize(self, os.close, descriptor)
+
+    def close(self) -> None:
+        """Let go; a second call does nothing."""
+        self._closing()
+
+
+def acquire(folder: Path) -> VersionLock | None:
+    """Lock a published version against removal.
+
+    Returns:
+        None where the file system has no locks; nothing is removed there.
+
+    Raises:
+        BundleError: It is being removed, or does not exist.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise BundleError("the version cannot be opened", where=str(folder), why=str(error)) from None
+    held = VersionLock(descriptor)
+    try:
+        if _flock(descriptor, fcntl.LOCK_SH, _WAIT):
+            return held
+    except OSError:
+        held.close()
+        return None
+    held.close()
+    raise BundleError("the version is being removed", where=str(folder), hint="Name another version")
+
+
+def remove(folder: Path, aside: Path) -> bool:
+    """Remove a version unless a process holds it.
+
+    Args:
+        folder: the version.
+        aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
+
+    Returns:
+        Whether it is gone.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if not _flock(descriptor, fcntl.LOCK_EX):
+            return False
+        moved = aside / f"removed-{folder.name}"
+        folder.rename(moved)
+        shutil.rmtree(moved, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+    return True
+
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -33,7 +98,6 @@ LOCK = ".lock"
 PUBLISHING = "another process is publishing"
 _VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
 _REMEMBERED = 100  # names in HISTORY
-_POLL = 0.02  # seconds between two tries for the lock
 
 
 @contextmanager
@@ -229,16 +293,23 @@ def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
     Raises:
         PublishBusyError: Another process held it for the whole wait.
     """
-    deadline = time.monotonic() + wait
     with path.open("w") as lock:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            if time.monotonic() >= deadline:
-                raise PublishBusyError(busy, where=str(path.parent), hint="Try again in a moment")
-            time.sleep(_POLL)
+        if not _flock(lock.fileno(), fcntl.LOCK_EX, wait):
+            raise PublishBusyError(busy, where=str(path.parent), hint="Try again in a moment")
         yield
+
+
+def _flock(descriptor: int, operation: int, wait: float = 0.0) -> bool:
+    """Return whether a lock was taken within so many seconds."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL)
 
 
 def _clear_leftovers(root: Path) -> None:
@@ -248,12 +319,10 @@ def _clear_leftovers(root: Path) -> None:
             continue
         holder = os.open(entry, os.O_RDONLY)
         try:
-            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
+            if _flock(holder, fcntl.LOCK_EX):
+                shutil.rmtree(entry, ignore_errors=True)
         finally:
             os.close(holder)
-        shutil.rmtree(entry, ignore_errors=True)
 
 
 def _prune(root: Path, keep: int) -> None:

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,13 +14,12 @@ import numpy.typing as npt
 import orjson
 import polars as pl
 from polars.exceptions import PolarsError
-from pydantic import JsonValue
 from safetensors import SafetensorError
 
 from recall._arrays import Float32, Float64, Int32
 from recall._tensors import servable, write_tensors
 from recall.bundle import files
-from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Sizes
+from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Provenance, Sizes
 from recall.bundle.packing import kept_rows, packed
 from recall.bundle.versions import publish, staging
 from recall.errors import ExportError, PublishError
@@ -33,36 +32,6 @@ from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where a bundle comes from; the fields are the manifest's."""
-
-    name: str
-    parent: int | None
-    data_hash: str
-    seed: int
-    config: dict[str, JsonValue]
-    metrics: dict[str, JsonValue]
-    folded: int = 0
-    log: str | None = None
-    columns: ColumnTypes | None = None
-
-    @classmethod
-    def carried(cls, before: Manifest) -> "Provenance":
-        """Return the provenance of a bundle made from a previous one."""
-        return cls(
-            before.name,
-            before.sequence,
-            before.data_hash,
-            before.seed,
-            before.config,
-            before.metrics,
-            before.folded,
-            before.log,
-            before.columns,
-        )
 
 
 def check_items(item_vectors: Float32, item_ids: pl.Series) -> None:
@@ -210,12 +179,8 @@ class BundleWriter:
         """
         encoder, tables = self._encoder, self._tables
         Manifest(
-            name=origin.name,
+            **{**dict(origin), "columns": origin.columns if origin.columns is not None else _columns(encoder)},
             sequence=0,
-            parent=origin.parent,
-            folded=origin.folded,
-            log=origin.log,
-            columns=origin.columns if origin.columns is not None else _columns(encoder),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             schema=encoder.schema,
             schema_fingerprint=encoder.schema.fingerprint(),
@@ -239,10 +204,6 @@ class BundleWriter:
             files=files.describe(self.folder),
             parity=parity,
             index=index,
-            data_hash=origin.data_hash,
-            seed=origin.seed,
-            config=origin.config,
-            metrics=origin.metrics,
             libraries=dict(_versions()),
         ).write(self.folder)
 

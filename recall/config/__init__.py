@@ -19,11 +19,15 @@ from recall.config.data import (
     UsersSplit,
 )
 from recall.config.loading import load_config, parse_config
-from recall.config.model import FFMConfig, FMConfig, FwFMConfig, LRConfig, ModelConfig
 from recall.config.run import INDEX_KINDS, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
+    FFMConfig,
+    FMConfig,
     FTRLConfig,
+    FwFMConfig,
     GradientConfig,
+    LRConfig,
+    ModelConfig,
     OpeningConfig,
     PairwiseConfig,
     SoftmaxConfig,

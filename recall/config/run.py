@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from recall.config.data import DataConfig
-from recall.config.model import FMConfig, ModelConfig
 from recall.config.schema import AnyField, Schema, Section
-from recall.config.training import SquareConfig, Train
+from recall.config.training import FMConfig, ModelConfig, SquareConfig, Train
 from recall.errors import did_you_mean
 
 INDEX_KINDS = {"auto": True, "faiss": True, "cells": False, "exact": False, "ivf": False}

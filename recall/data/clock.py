@@ -127,8 +127,6 @@ def _bounds(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterato
 
 
 # Recognise a time column.
-_EPOCHS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-_FROM, _UNTIL = 631_152_000, 4_102_444_800  # 1990 and 2100 in unix seconds
 _USUAL = {
     "timestamp": 3,
     "time": 3,
@@ -235,8 +233,8 @@ def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
     if different < min(len(known), 3) or (len(known) > 1_000 and different < 30):
         return None
-    for unit, factor in _EPOCHS.items():
-        if _FROM * factor <= low and high <= _UNTIL * factor:
+    for unit, factor in _UNITS.items():
+        if _OLDEST * factor <= low and high <= _NEWEST * factor:
             return 2, f"unix {unit}"
     whole = bool((known == known.round()).all())
     for digits, unit in ((8, "days"), (14, "seconds")):

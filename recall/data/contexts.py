@@ -70,14 +70,12 @@ class Contexts:
     Attributes:
         features: C rows in the user feature space.
         context: int32 [m], the context of each of the m interactions.
-        user: int32 [C], the user of one of its interactions.
         event: int64 [C], the position in `dataset.events` of that interaction, the first in order; in
             `dataset.negatives` where the contexts are of those.
     """
 
     features: SparseRows
     context: npt.NDArray[np.int32]
-    user: npt.NDArray[np.int32]
     event: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -156,7 +154,7 @@ def _contexts(
         first, context = distinct.first, distinct.codes
     event = positions[first]
     features = SparseRows.vstack(_encoded(dataset, encoder, rows, event, before[first]))
-    return Contexts(features, context, rows["user"].to_numpy()[event], event)
+    return Contexts(features, context, event)
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:

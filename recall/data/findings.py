@@ -180,16 +180,15 @@ def decimal_commas(texts: pl.Series) -> bool:
     return bool(number.all()) and bool(texts.str.contains(",", literal=True).any())
 
 
-def separator_of(texts: pl.Series, known: tuple[str, ...] = _SEPARATORS) -> str:
+def separator_of(texts: pl.Series) -> str:
     """Return the most probable separator of the texts; empty when none fits.
 
     A separator is in more than one text of twenty, and the parts that it cuts recur more often than whole texts do.
 
     Args:
         texts: String [n], none missing.
-        known: candidate characters, the likeliest first.
     """
-    for mark in known:
+    for mark in _SEPARATORS:
         holding = texts.filter(texts.str.contains(mark, literal=True))
         if len(holding) > _HELD * len(texts) and (mark == "|" or _recombines(holding, mark)):
             return mark

@@ -51,17 +51,14 @@ class Additions:
     Attributes:
         tables: the combined ones.
         known: number of old interactions, which come first.
-        given: number of new interactions in their file.
-        repeated: how many of these equal an old one and are dropped.
-        note: what to say of them, or of new interactions with items of which next to none is known; else empty.
+        note: what to say of new interactions that equal old ones, which are dropped, or with items of which next to none is
+            known; else empty.
         before: the old tables.
         after: the new tables.
     """
 
     tables: Tables
     known: int
-    given: int
-    repeated: int
     note: str
     before: Tables
     after: Tables
@@ -115,12 +112,12 @@ def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
     before = _kept(data, read_tables(data, old))
     after = _read(data, new, before.users, before.items)
     known = before.interactions.frame.select(pl.len()).collect().item()
-    added, given, repeated, note = _without_repeated(data, before.interactions, after.interactions, known)
+    added, note = _without_repeated(data, before.interactions, after.interactions, known)
     tables = replace(_joined(data, after, before.users, before.items), interactions=followed(before.interactions, added))
-    return Additions(described(data, tables), known, given, repeated, note, before, after)
+    return Additions(described(data, tables), known, note, before, after)
 
 
-def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, int, int, str]:
+def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, str]:
     """Drop new interactions that the old table has too.
 
     Interactions are equal that have one user, item and time, and the same label or event where there are such columns.
@@ -128,7 +125,7 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     old table has it.
 
     Returns:
-        The new interactions that are left, how many there were, how many were dropped, and what to say of it.
+        The new interactions that are left, and what to say of the others.
     """
     both = followed(older, newer)
     facts = [data.label, data.events.column if data.events is not None else None]
@@ -156,28 +153,27 @@ def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) 
     again = pl.Series(fresh).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy() < had[fresh]
     if not again.any():
         items = columns[keys.index(data.item_id)]
-        return newer, len(fresh), 0, unknown_items_note(items[known:], items[:known], "old interactions")
+        return newer, _unknown_items_note(items[known:], items[:known])
     frame = newer.frame.collect().filter(pl.Series(~again)).lazy()
-    repeated, what = int(again.sum()), "every column" if data.time is None else "user, item and time"
-    counted = f"{repeated:,} of {len(fresh):,} new interactions equal old ones in {what}"
-    return replace(newer, frame=frame), len(fresh), repeated, f"{counted}: they are left out, so that none counts twice"
+    what = "every column" if data.time is None else "user, item and time"
+    counted = f"{int(again.sum()):,} of {len(fresh):,} new interactions equal old ones in {what}"
+    return replace(newer, frame=frame), f"{counted}: they are left out, so that none counts twice"
 
 
-def unknown_items_note(items: pl.Series, known: pl.Series, place: str) -> str:
+def _unknown_items_note(items: pl.Series, known: pl.Series) -> str:
     """Warn when new interactions are with unknown items, perhaps of other data.
 
     Args:
         items: of the new interactions.
         known: items that were known before.
-        place: where they were, such as "old interactions".
     """
     distinct = items.unique()
     shared = int(distinct.is_in(known.unique().implode()).sum())
     if len(distinct) < _ENOUGH or shared >= _FEW * len(distinct):
         return ""
     return (
-        f"{shared:,} of the {len(distinct):,} items of the new interactions are in the {place}: are they those of another data "
-        "set, or written in another way?"
+        f"{shared:,} of the {len(distinct):,} items of the new interactions are in the old interactions: are they those of "
+        "another data set, or written in another way?"
     )
 
 

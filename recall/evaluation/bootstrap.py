@@ -19,23 +19,25 @@ from recall.evaluation.lists import Integers
 _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 
 
-class Estimate(BaseModel):
+class Figures(BaseModel):
+    """Base of what a report holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Estimate(Figures):
     """A figure and its 95 % interval.
 
     Both ends are None when no interval was requested, or there is only one user.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float
     low: float | None = None
     high: float | None = None
 
 
-class Comparison(BaseModel):
+class Comparison(Figures):
     """How one set of answers differs from another over the same users and requests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     difference: Estimate
     ratio: Estimate | None

@@ -6,14 +6,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Bool, Float32, Float64, Int64
 from recall.bundle.reader import Bundle
 from recall.config import DataConfig, EvaluationConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
 from recall.data.dataset import Dataset
-from recall.evaluation.bootstrap import Estimate, PerRequestMetrics, estimate, interval, redrawn
+from recall.evaluation.bootstrap import Estimate, Figures, PerRequestMetrics, estimate, interval, redrawn
 from recall.evaluation.metrics import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
 from recall.serving.scoring import logistic
 
@@ -159,10 +158,8 @@ def _scores(
 _MOST = 200_000  # rows judged
 
 
-class Bin(BaseModel):
+class Bin(Figures):
     """A tenth of the rows, by rising probability."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     predicted: float
@@ -171,14 +168,12 @@ class Bin(BaseModel):
     """Share that was taken."""
 
 
-class Calibration(BaseModel):
+class Calibration(Figures):
     """How well the logistic function of the score says how often a row is taken.
 
     A model that also learned from hard negatives, or from other labels than these, answers another question than is asked
     here, and its error says so.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     log_loss: Estimate
     """In nats."""
@@ -189,10 +184,8 @@ class Calibration(BaseModel):
     bins: tuple[Bin, ...]
 
 
-class Discrimination(BaseModel):
+class Discrimination(Figures):
     """Held-out rows that were taken against rows that were not."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["labels", "draws"]
     """Whether those that were not taken are rows of label 0, or one draw for each interaction."""

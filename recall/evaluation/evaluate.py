@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Int64
 from recall.bundle.item_ids import ItemIds
@@ -21,7 +20,7 @@ from recall.data.split import TEST
 from recall.errors import DataError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
-from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.calibration import Discrimination, discriminate
 from recall.evaluation.cold_start import ColdStart, start_cold
 from recall.evaluation.data_match import refuse_foreign
@@ -34,10 +33,8 @@ from recall.serving.recommender import Recommender
 _AT_ONCE = 512  # requests answered by one search
 
 
-class ListFigures(BaseModel):
+class ListFigures(Figures):
     """Metrics of a ranking at every length, and properties of its lists as a whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metrics: dict[str, Estimate]
     """recall, hit_rate, ndcg, mrr, map and novelty, each as `name@k`, with intervals over users."""
@@ -140,10 +137,8 @@ _COMPARED = 2_000  # requests whose lists are compared with an exact search
 _PARTS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
 
-class Rival(BaseModel):
+class Rival(Figures):
     """Another bundle, asked the same."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str
     unreachable: int
@@ -156,10 +151,8 @@ class Rival(BaseModel):
     """The report's bundle against this one, over the same users and requests."""
 
 
-class EvaluationReport(BaseModel):
+class EvaluationReport(Figures):
     """All results of one evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str
     part: Literal["train", "valid", "test"]

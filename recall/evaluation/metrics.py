@@ -177,25 +177,10 @@ def _discounts(k: int) -> Float64:
 BINS = 10
 
 
-def auc(score: Float64, taken: Bool, weight: Float64 | None = None) -> float:
+def weighted_auc(level: Int64, taken: Bool, weight: Float64) -> float:
     """Return the chance that a taken row scores above another row.
 
     See Hanley and McNeil 1982.
-
-    Args:
-        score: float64 [m].
-        taken: bool [m].
-        weight: float64 [m]; default 1.
-
-    Returns:
-        In [0, 1], ties count half; NaN unless there is weight on both sides.
-    """
-    _, level = np.unique(score, return_inverse=True)
-    return weighted_auc(level, taken, np.ones(len(score)) if weight is None else weight)
-
-
-def weighted_auc(level: Int64, taken: Bool, weight: Float64) -> float:
-    """Return `auc` from ranks instead of scores.
 
     Args:
         level: int64 [m], the rank of each score among the distinct scores.

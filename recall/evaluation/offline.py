@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float32, Int64
 from recall.bundle.reader import Bundle
@@ -18,7 +17,7 @@ from recall.config import EvaluationConfig
 from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
-from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import Replaced, top_rows
 from recall.evaluation.lists import ItemLists
 from recall.evaluation.protocol import TestRequests, requests
@@ -122,10 +121,8 @@ class OfflineReplay:
 # What the popularity dial does: recall and coverage of the lists as a request turns it.
 
 
-class DialPoint(BaseModel):
+class DialPoint(Figures):
     """One setting of the dial."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     popularity: float
     """What every request asks for; 1 is the model's own ranking."""
@@ -134,10 +131,8 @@ class DialPoint(BaseModel):
     """Share of the bundle's catalogue that stands in at least one of the lists."""
 
 
-class Dial(BaseModel):
+class Dial(Figures):
     """The curve, over exact lists straight from the vectors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     k: int
     """Length of the lists."""
@@ -181,10 +176,8 @@ def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | No
 _NAMES = ("recall", "ndcg")
 
 
-class FieldWorth(BaseModel):
+class FieldWorth(Figures):
     """The model without one field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     field: str
     side: Side
@@ -196,10 +189,8 @@ class FieldWorth(BaseModel):
     none below; 'helps' the other way round; 'undecided' when the data cannot tell."""
 
 
-class Ablation(BaseModel):
+class Ablation(Figures):
     """recall and ndcg, as `name@k`, of exact lists straight from the vectors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests: int
     whole: dict[str, Estimate]

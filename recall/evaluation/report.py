@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from recall.evaluation.bootstrap import Comparison, Estimate
@@ -18,12 +18,16 @@ _PLAIN = {"higher": "higher", "lower": "lower", "undecided": "undecided"}
 _FIELD = {"helps": "helps", "hurts": "hurts", "mixed": "helps and hurts", "undecided": "makes no difference that shows"}
 
 
+def _table(title: str, left: Iterable[str], right: Iterable[str], last: Iterable[str] = ()) -> Table:
+    """Return an empty table with columns of text, then of numbers, then of text."""
+    columns = [*map(Column, left), *(Column(name, justify="right") for name in right), *map(Column, last)]
+    return Table(*columns, title=title, title_justify="left")
+
+
 def render(report: EvaluationReport) -> RenderableType:
     """Return the report for a terminal: the model beside popularity, with intervals."""
-    table = Table(title=f"{report.part} part, bundle {report.bundle}", title_justify="left")
-    table.add_column("metric")
-    for name in ("model", "popularity", "difference", "ratio"):
-        table.add_column(name, justify="right")
+    title = f"{report.part} part, bundle {report.bundle}"
+    table = _table(title, ["metric"], ["model", "popularity", "difference", "ratio"])
     for name, figure in report.model.metrics.items():
         compared = report.comparison[name]
         table.add_row(
@@ -58,9 +62,7 @@ def render(report: EvaluationReport) -> RenderableType:
 
 
 def _discrimination(judged: Discrimination) -> Iterable[RenderableType]:
-    table = Table(title="\ntaken or not", title_justify="left")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
+    table = _table("\ntaken or not", ["figure"], ["value"])
     table.add_row("AUC", _interval(judged.auc))
     if judged.gauc is not None:
         table.add_row("GAUC", _interval(judged.gauc))
@@ -82,11 +84,8 @@ def _discrimination(judged: Discrimination) -> Iterable[RenderableType]:
 
 
 def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
-    table = Table(title=f"\nbundle {report.bundle} against {rival.bundle}", title_justify="left")
-    table.add_column("metric")
-    for name in (report.bundle, rival.bundle, "difference", "ratio"):
-        table.add_column(name, justify="right")
-    table.add_column("this one is")
+    title = f"\nbundle {report.bundle} against {rival.bundle}"
+    table = _table(title, ["metric"], [report.bundle, rival.bundle, "difference", "ratio"], ["this one is"])
     for name, compared in rival.comparison.items():
         mine, theirs = _margin(report.model.metrics[name]), _margin(rival.model.metrics[name])
         words = _PLAIN if name.startswith("novelty") else _WORTH
@@ -102,12 +101,8 @@ def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
 
 def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
     recall, ndcg = (next(one for one in reversed(ablation.whole) if one.startswith(name)) for name in ("recall", "ndcg"))
-    table = Table(title="\nwithout each field", title_justify="left")
-    for name in ("field", "side"):
-        table.add_column(name)
-    for name in (recall, "difference", ndcg, "difference"):
-        table.add_column(name, justify="right")
-    table.add_column("the field")
+    columns = [recall, "difference", ndcg, "difference"]
+    table = _table("\nwithout each field", ["field", "side"], columns, ["the field"])
     whole = (f"{ablation.whole[recall].value:.4f}", "", f"{ablation.whole[ndcg].value:.4f}", "")
     table.add_row("(none)", "", *whole, "")
     for worth in ablation.fields:
@@ -123,9 +118,7 @@ def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
 
 
 def _dial(dial: Dial) -> Iterable[RenderableType]:
-    table = Table(title="\nthe popularity dial", title_justify="left")
-    for name in ("popularity", f"recall@{dial.k}", f"coverage@{dial.k}"):
-        table.add_column(name, justify="right")
+    table = _table("\nthe popularity dial", [], ["popularity", f"recall@{dial.k}", f"coverage@{dial.k}"])
     for point in dial.points:
         table.add_row(f"{point.popularity:g}", _interval(point.recall), f"{point.coverage:.4f}")
     yield table
@@ -136,10 +129,7 @@ def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
     ways = {"unknown": held.unknown, "by features": held.features, "by history": held.history}
     asked = {name: way for name, way in ways.items() if way is not None}
     for title, head in (("held-out users: none of their interactions trained", True), ("difference to popularity", False)):
-        table = Table(title=f"\n{title}", title_justify="left")
-        table.add_column("metric")
-        for name in (*(["popularity"] if head else []), *asked):
-            table.add_column(name, justify="right")
+        table = _table(f"\n{title}", ["metric"], [*(["popularity"] if head else []), *asked])
         for name, popular in held.popularity.items():
             figures = [_margin(popular), *(_margin(way.metrics[name]) for way in asked.values())]
             differences = [_interval(way.comparison[name].difference, "+") for way in asked.values()]
@@ -154,10 +144,8 @@ def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
 
 
 def _held_out_items(held: HeldOutItems) -> Iterable[RenderableType]:
-    table = Table(title="\nheld-out items: none of their interactions trained", title_justify="left")
-    table.add_column("metric")
-    for name in ("model", "popularity", "content", "model - content"):
-        table.add_column(name, justify="right")
+    columns = ["model", "popularity", "content", "model - content"]
+    table = _table("\nheld-out items: none of their interactions trained", ["metric"], columns)
     for name, figure in held.model.items():
         rest = ("", "") if held.content is None else _beside(held.content, name)
         table.add_row(name, _margin(figure), _margin(held.popularity.metrics[name]), *rest)
@@ -182,13 +170,10 @@ def _asked(requests: int, users: int) -> str:
 
 
 def _cold(cold: ColdStart) -> Iterable[RenderableType]:
-    table = Table(title="\nsimulated cold start: the same requests with ids masked", title_justify="left")
-    table.add_column("metric")
     parts = {"new items": cold.new_items, "new users": cold.new_users, "history only": cold.history_only}
     shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items() if part is not None}
     shown["popularity"] = cold.popularity
-    for name in shown:
-        table.add_column(name, justify="right")
+    table = _table("\nsimulated cold start: the same requests with ids masked", ["metric"], shown)
     for name in cold.whole:
         table.add_row(name, *(_margin(figures[name]) for figures in shown.values()))
     yield table

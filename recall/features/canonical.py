@@ -71,10 +71,6 @@ class CanonicalTypes:
         """Restore what `state` returned; None, as in older bundles, gives no types."""
         return CanonicalTypes(dict(state["users"]), dict(state["items"])) if state else CanonicalTypes()
 
-    def over(self, found: "CanonicalTypes") -> "CanonicalTypes":
-        """Return these types, and those of `found` for columns that have none here."""
-        return CanonicalTypes({**found.users, **self.users}, {**found.items, **self.items})
-
 
 UNTYPED: Final = CanonicalTypes()
 """What bundles of older formats record: every value is taken as it is written."""

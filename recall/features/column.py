@@ -116,7 +116,6 @@ class EncoderKind(Protocol):
         Raises:
             DataError: A column does not hold what the field reads.
         """
-        ...
 
     def restore(self, field: Any, source: FieldSource, state: Mapping[str, Any], vocabulary: Vocabulary) -> ColumnEncoder:
         """Return the encoder with a stored state and vocabulary.
@@ -127,7 +126,6 @@ class EncoderKind(Protocol):
             state: what `state` returned.
             vocabulary: the learnt values; empty where the kind has none.
         """
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -136,16 +136,6 @@ class SparseRows:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(keys // n_features, minlength=n))]).astype(np.int64)
         return SparseRows(indptr, (keys % n_features).astype(np.int32), summed.astype(np.float32), n_features)
 
-    def narrowed(self, features: Int64) -> "SparseRows":
-        """Keep some of the features alone, rising, which are numbered from 0."""
-        number = np.full(self.n_features, -1, dtype=np.int32)
-        number[features] = np.arange(len(features), dtype=np.int32)
-        start, stop = self.indptr[0], self.indptr[-1]
-        numbers = number[self.indices[start:stop]]
-        kept = numbers >= 0
-        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr - start]
-        return SparseRows(indptr, numbers[kept], self.weights[start:stop][kept], len(features))
-
     def shifted(self, offset: int, n_features: int) -> "SparseRows":
         """Return the rows in a larger feature space, where this one starts at `offset`.
 

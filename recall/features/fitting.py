@@ -10,31 +10,57 @@ import polars as pl
 
 from recall.config.schema import FieldConfig, Schema
 from recall.errors import DataError
+from recall.features.bag import BagEncoder
 from recall.features.canonical import LIST, TEXT, CanonicalTypes
-from recall.features.column import ColumnEncoder, FieldSource, SingleEncoder
+from recall.features.categorical import CategoricalEncoder, HashedEncoder
+from recall.features.column import ColumnEncoder, EncoderKind, FieldSource, SingleEncoder
+from recall.features.cross import CrossEncoder
 from recall.features.history import HistoryEncoder
-from recall.features.registry import ENCODERS
+from recall.features.numeric import NumericEncoder
+
+ENCODERS: dict[str, EncoderKind] = {
+    "categorical": CategoricalEncoder,
+    "bag": BagEncoder,
+    "numeric": NumericEncoder,
+    "hashed": HashedEncoder,
+    "cross": CrossEncoder,
+}
 
 
 class TrainingData(Protocol):
     """What an encoder learns from, such as `recall.data.dataset.Dataset`."""
 
     @property
-    def schema(self) -> Schema: ...  # noqa: D102
+    def schema(self) -> Schema:
+        """The fields."""
+
     @property
-    def events(self) -> pl.DataFrame: ...  # noqa: D102
+    def events(self) -> pl.DataFrame:
+        """The interactions, with rows of users and items."""
+
     @property
-    def users(self) -> pl.DataFrame: ...  # noqa: D102
+    def users(self) -> pl.DataFrame:
+        """All users."""
+
     @property
-    def items(self) -> pl.DataFrame: ...  # noqa: D102
+    def items(self) -> pl.DataFrame:
+        """All items."""
+
     @property
-    def context_columns(self) -> tuple[str, ...]: ...  # noqa: D102
+    def context_columns(self) -> tuple[str, ...]:
+        """Columns that come with a request."""
+
     @property
-    def training(self) -> npt.NDArray[np.int64]: ...  # noqa: D102
+    def training(self) -> npt.NDArray[np.int64]:
+        """Rows of the interactions to learn from: int64 [n]."""
+
     @property
-    def offered(self) -> npt.NDArray[np.bool_]: ...  # noqa: D102
+    def offered(self) -> npt.NDArray[np.bool_]:
+        """Which items were on offer: bool [items]."""
+
     @property
-    def types(self) -> CanonicalTypes: ...  # noqa: D102
+    def types(self) -> CanonicalTypes:
+        """Of the columns."""
 
 
 def fit_fields(

@@ -68,11 +68,6 @@ class FeatureLayout:
     def __len__(self) -> int:
         return len(self.names)
 
-    def narrowed(self, features: Int64) -> "FeatureLayout":
-        """Keep some of the features alone, rising, which are numbered from 0."""
-        sizes = np.bincount(self.of(features), minlength=len(self))
-        return FeatureLayout.of_sizes(list(zip(self.names, sizes.tolist(), strict=True)))
-
     def of(self, features: npt.NDArray[np.integer]) -> Int64:
         """Return the number of the field of each feature: integer [n] -> int64 [n]."""
         return np.searchsorted(self.offsets, features, side="right") - 1

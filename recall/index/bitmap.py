@@ -66,11 +66,6 @@ class RowBitmap:
         """The rows that are in, rising: int64 [count]; made once, at the first call."""
         return np.flatnonzero(self.mask)
 
-    @property
-    def share(self) -> float:
-        """The part of all rows that is in; 0 of an empty catalogue."""
-        return self.count / self.size if self.size else 0.0
-
     def holds(self, rows: Int64) -> Mask:
         """Whether each row, in [0, size), is in: bool of the same shape."""
         return np.asarray(self.bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1, dtype=bool)

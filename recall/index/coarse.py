@@ -34,12 +34,10 @@ class CoarseQuantizer:
     Attributes:
         centroids: float32 [cells, dim], the mean of each cell's members in the sample.
         metric: float32 [dim, dim], L with S = L L': distances between rows of v L are those of S.
-        inverse: float32 [dim, dim], of L.
     """
 
     centroids: Float32
     metric: Float32
-    inverse: Float32
     _nearest: faiss.IndexFlatL2  # over centroids L
 
     @classmethod
@@ -62,7 +60,7 @@ class CoarseQuantizer:
         with faiss_threads(1):
             clustering.train(np.ascontiguousarray(sample @ metric), nearest)
         found = faiss.vector_to_array(clustering.centroids).reshape(count, -1)
-        return cls(np.asarray(found @ inverse, dtype=np.float32), metric, inverse, nearest)
+        return cls(np.asarray(found @ inverse, dtype=np.float32), metric, nearest)
 
     def assign(self, vectors: Float32) -> Int64:
         """Return the cell of each vector: float32 [n, dim] -> int64 [n]. Thread-safe."""
@@ -99,14 +97,12 @@ class InvertedLists:
         assigned: int64 [size], the cell of each.
         scale: an inner product with a scaled vector ranks the same, and neither overflows nor loses small numbers in
             16 bits.
-        seed: of whatever is drawn from the vectors.
     """
 
     vectors: Float32
     cells: CoarseQuantizer
     assigned: Int64
     scale: np.float32
-    seed: int
 
     @classmethod
     def build(cls, vectors: Float32, queries: Float32, count: int, seed: int, threads: int = 1) -> "InvertedLists":
@@ -135,7 +131,7 @@ class InvertedLists:
 
         with ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(assigned, range(0, len(vectors), _CHUNK)))
-        return cls(vectors, cells, np.concatenate(found), scale, seed)
+        return cls(vectors, cells, np.concatenate(found), scale)
 
     @property
     def count(self) -> int:

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from recall._arrays import Float64, Int32, Int64
 from recall.bundle import files
-from recall.bundle.manifest import FoldRecord, Manifest, Parity
-from recall.bundle.writer import BundleWriter, Provenance, check_tables
+from recall.bundle.manifest import FoldRecord, Manifest, Parity, Provenance
+from recall.bundle.writer import BundleWriter, check_tables
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
 from recall.data.dataset import Dataset
@@ -32,9 +32,8 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
-from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
-from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
 _DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
@@ -109,14 +108,14 @@ def export(
             parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):
             origin = Provenance(
-                config.name,
-                parent,
-                dataset.fingerprint(),
-                config.seed,
-                config.model_dump(mode="json", by_alias=True),
-                dict(metrics or {}),
-                standing.base.compacted_through,
-                standing.base.log,
+                name=config.name,
+                parent=parent,
+                data_hash=dataset.fingerprint(),
+                seed=config.seed,
+                config=config.model_dump(mode="json", by_alias=True),
+                metrics=dict(metrics or {}),
+                folded=standing.base.compacted_through,
+                log=standing.base.log,
             )
             writer.write_manifest(origin, len(dataset.users), parity, index, fold)
             published, manifest = writer.publish(golden.record, expected, config.export.keep)

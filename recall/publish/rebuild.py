@@ -15,11 +15,10 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall._arrays import Float32, Int32
-from recall.bundle.deletions import ITEM_ID, write_deletions
 from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.reader import Bundle
+from recall.bundle.reader import ITEM_ID, Bundle, write_deletions
 from recall.bundle.versions import CURRENT, resolve
-from recall.bundle.writer import BundleWriter, Provenance
+from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
 from recall.data.column_types import as_held, forms
 from recall.data.entities import listed
@@ -205,13 +204,12 @@ def _assemble(
     writer.write_contents(bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
     writer.copy(bundle.users_file)
     write_deletions(writer.folder, carried_deletions(bundle, items) if deletions is None else deletions)
-    users = user_rows(bundle.encoder, old.users, QUERIES, before.seed)
+    users = user_rows(bundle.encoder, old.users, before.seed)
     config = IndexConfig.recorded(before.config.get("index", {}))
     asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
     index = write_index(writer.folder, vectors, asked, config, before.index)
     base = standing.base
-    origin = replace(
-        Provenance.carried(before),
+    origin = before.provenance(
         config=before.config if deletions is not None else with_through(before.config, base.compacted_through),
         folded=base.compacted_through,
         log=base.log,
@@ -265,17 +263,16 @@ def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
     return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
-def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, count: int, seed: int) -> SparseRows:
+def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: int) -> SparseRows:
     """Encode stored users as requests without context.
 
     Args:
         encoder: of the model.
         store: of the users; an empty one gives one anonymous user.
-        count: number of users.
-        seed: of the draw.
+        seed: of the draw of at most `QUERIES` users.
     """
     rows = []
-    for user_id in store.sample(count, seed):
+    for user_id in store.sample(QUERIES, seed):
         record = store.get(user_id)
         if record is not None:
             named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}

@@ -2,20 +2,20 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from recall.bundle.deletions import write_deletions
 from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.reader import write_deletions
 from recall.bundle.versions import CURRENT
-from recall.bundle.writer import BundleWriter, Provenance
+from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
 from recall.errors import ConfigError, PublishError
 from recall.index.record import IndexRecord, Trial
 from recall.publish import golden
-from recall.publish.index import QUERIES, QuerySample, write_index
+from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 
@@ -64,7 +64,7 @@ def reindex(
     with old:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
-        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, QUERIES, manifest.seed))
+        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, manifest.seed))
         asked = QuerySample(users, STORED, manifest.seed)
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
@@ -77,7 +77,7 @@ def reindex(
             write_deletions(writer.folder, bundle.deletions())
             index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
             settings = {**manifest.config, "index": config.model_dump(mode="json")}
-            origin = replace(Provenance.carried(manifest), config=settings)
+            origin = manifest.provenance(config=settings)
             writer.write_manifest(origin, manifest.sizes.users, manifest.parity, index, manifest.model.fold)
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
             published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))

@@ -9,15 +9,14 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
-from recall.bundle.locks import VersionLock, acquire
 from recall.bundle.reader import Bundle, load_bundle
-from recall.bundle.versions import VERSIONS, resolve
+from recall.bundle.versions import VERSIONS, VersionLock, acquire, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
-from recall.serving.explain import Explainer
+from recall.serving.explain import Absences, Explainer
 from recall.serving.filters.resolve import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
 from recall.serving.request import Request
@@ -25,7 +24,6 @@ from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer, Similarity
-from recall.serving.why_not import Absences
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of

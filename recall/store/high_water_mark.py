@@ -145,10 +145,6 @@ class Mark:
                 os.pwrite(holder, _text(before._replace(sequence=sequence)), 0)
         return found._replace(sequence=sequence)
 
-    def remove(self) -> None:
-        """Remove the mark, so that nothing counts as missing."""
-        self.path.unlink(missing_ok=True)
-
     def _create(self, mark: Marked) -> bool:
         """Create the first mark atomically; return False if another process was first.
 

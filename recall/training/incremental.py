@@ -35,6 +35,7 @@ from recall.models.serving.layout import unwrapped
 from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
+from recall.training.popularity import PopularityFit
 from recall.training.train import TrainResult, train
 from recall.training.validation import Validation, validation_requests
 from recall.training.warm_start import WarmStart, shares
@@ -136,7 +137,8 @@ def retrain(config: RunConfig, ground: WarmStartRun, trained: TrainResult, repor
     judged = [
         validation.judge(one.model)
         for one, known in ((full, encoder), (trained, ground.encoder))
-        if (validation := Validation.of(config, ground.dataset, known)) is not None
+        if (validation := Validation.of(config, ground.dataset, known, PopularityFit.of(ground.dataset, known, config)))
+        is not None
     ]
     return Retrained(full, compare(judged[0], judged[1], config.evaluation.intervals, config.seed))
 

@@ -53,7 +53,7 @@ class MeanRows:
 
         Args:
             contexts: rows of all training contexts, without the features of empty histories.
-            interactions: integer [contexts], how many each has.
+            interactions: integer [contexts], how many each has, with what was shown and not taken.
             encoder: of the rows.
         """
         entries = contexts.weights * np.repeat(interactions, np.diff(contexts.indptr))

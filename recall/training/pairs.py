@@ -120,12 +120,10 @@ class ObservedPairs:
             _places(dataset.offered)[negatives["item"].to_numpy()[training]],
             negatives["weight"].to_numpy()[training],
         )
-        return replace(
-            self,
-            contexts=SparseRows.vstack([self.contexts, _without_empty_histories(contexts.features, encoder)]),
-            indptr=np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])]),
-            shown=shown,
-        )
+        features = SparseRows.vstack([self.contexts, _without_empty_histories(contexts.features, encoder)])
+        indptr = np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])])
+        rows = np.diff(indptr) + np.bincount(shown.contexts, minlength=len(features))
+        return replace(self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder))
 
     def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
         """Return the pairs of contexts [first, last), for one of several ranks.

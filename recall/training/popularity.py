@@ -17,6 +17,7 @@ from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
+from recall.data.split import REMEMBERED
 from recall.errors import TrainingError
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.cold_start import unknown_user, upper_end
@@ -88,14 +89,16 @@ class PopularityFit:
         """Prepare the requests.
 
         Args:
-            dataset: its training part is taken.
+            dataset: its training part is taken; remembered interactions count towards popularity.
             encoder: of the model.
             config: the protocol and the seed.
 
         Returns:
             None where no feature of the user side or none of the items could hold the factor.
         """
-        counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
+        # with those that a bundle remembers, where the run goes on from it with new interactions alone
+        interactions = np.concatenate([dataset.select(REMEMBERED), dataset.training])
+        counts = np.bincount(dataset.events["item"].to_numpy()[interactions], minlength=len(dataset.items))
         rows = encoder.encode_items(dataset.items)
         weights = _item_weights(encoder, rows, counts)
         carriers = _carriers(dataset, encoder)
@@ -183,6 +186,22 @@ class PopularityFit:
 _NAMES = ("unknown ids", "empty histories")
 
 
+def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
+    """Say what unknown users get where `PopularityFit.of` returns None.
+
+    Args:
+        encoder: of the model.
+        config: of the run.
+    """
+    if config.train.objective == "logistic":
+        reason = "scores are log-odds, which popularity would falsify"
+    elif _item_id_block(encoder) is None:
+        reason = "no field has a row for each item id, which could hold an item's popularity"
+    else:
+        reason = "no field tells an unknown user from a known one"
+    return f"by the mean of what was learnt: {reason}"
+
+
 def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> Float32 | None:
     """Return p, zero but in the rows of item ids: float32 [n_item_features].
 
@@ -190,12 +209,12 @@ def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> F
 
     Items that the field leaves out have the mean of their own; items without interactions the mean of all.
     """
-    block = next((one for one in id_blocks(encoder, "item") if _is_id(encoder, one)), None)
-    trained = counts > 0
+    block, trained = _item_id_block(encoder), counts > 0
     if block is None or not trained.any():
         return None
     logs = np.log1p(counts.astype(np.float64))
-    level = (logs - logs[trained].mean()) / (logs[trained].std() or 1.0)
+    # the deviation of equal numbers is zero only up to rounding
+    level = (logs - logs[trained].mean()) / (logs[trained].std() if np.ptp(counts[trained]) else 1.0)
     inside = (rows.indices >= block.offset) & (rows.indices < block.offset + block.size)
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
     inside &= trained[owner]
@@ -204,22 +223,39 @@ def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> F
     return (sums / np.maximum(np.bincount(features, minlength=rows.n_features), 1)).astype(np.float32)
 
 
+def _item_id_block(encoder: FeatureEncoder) -> FeatureBlock | None:
+    return next((one for one in id_blocks(encoder, "item") if _is_id(encoder, one)), None)
+
+
 def _is_id(encoder: FeatureEncoder, block: FeatureBlock) -> bool:
     field = encoder.columns[block.field]
     return field.vocabulary is not None and len(field.columns) == 1
 
 
 def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
-    """Return features of unknown ids that nothing trains, and of empty histories."""
+    """Return features of unknown and missing ids, and of empty histories.
+
+    None that training changes. Of several id or history fields the first carries the factor, because a request has the
+    features of all of them at once.
+    """
     ids = dataset.users[dataset.schema.user_id].gather(np.unique(dataset.events["user"].to_numpy()[dataset.training]))
-    unknown = []
-    for block in id_blocks(encoder, "user"):
-        vocabulary = encoder.columns[block.field].vocabulary
-        if vocabulary is not None and _is_id(encoder, block) and not (vocabulary.rows(ids) == UNKNOWN).any():
-            unknown.append(block.offset + UNKNOWN)
-    first = {block.field: block for block in reversed(encoder.user_blocks) if block.field in encoder.histories}
-    empty = [block.offset + MISSING for name, block in first.items() if encoder.histories[name].tells_empty]
-    return np.array(unknown, dtype=np.int64), np.array(empty, dtype=np.int64)
+
+    unknown = [
+        block
+        for block in id_blocks(encoder, "user")
+        if (vocabulary := encoder.columns[block.field].vocabulary) is not None
+        and _is_id(encoder, block)
+        and not (vocabulary.rows(ids) == UNKNOWN).any()
+    ]
+    empty = [
+        block
+        for block in encoder.user_blocks
+        if block.field in encoder.histories and encoder.histories[block.field].tells_empty
+    ]
+    return (
+        np.array([block.offset + value for block in unknown[:1] for value in (UNKNOWN, MISSING)], dtype=np.int64),
+        np.array([block.offset + MISSING for block in empty[:1]], dtype=np.int64),
+    )
 
 
 def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
@@ -245,12 +281,16 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
 
 def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_Way, ...]:
     """Say the requests with more or less of what is known of their users."""
-    contexts = build_contexts(dataset, encoder, held.event, held.before)
-    known, nothing = contexts.features.take(contexts.context), unknown_user(encoder)
-    ids = id_blocks(encoder, "user")
     histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
+    nothing = unknown_user(encoder)
+    of_nothing = _Way(nothing, 1 if histories else 0)
+    if not len(held):  # no user has two interactions
+        return (of_nothing,)
+    contexts = build_contexts(dataset, encoder, held.event, held.before)
+    known = contexts.features.take(contexts.context)
+    ids = id_blocks(encoder, "user")
     columns = [block for block in encoder.user_blocks if block not in histories and block not in ids]
-    ways = [_Way(nothing, 1 if histories else 0)]
+    ways = [of_nothing]
     if columns:
         seen = _as_strangers(dataset, encoder, known, columns, seed)
         ways.append(_Way(said_as(seen, [*ids, *histories], nothing), 1 if histories else 0))

@@ -28,7 +28,7 @@ from recall.training.new_items import level_new_items
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
 from recall.training.pairs import ObservedPairs
-from recall.training.popularity import PopularityFit
+from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
 from recall.training.validation import Validation
@@ -51,7 +51,7 @@ class TrainResult:
         note: description of the method.
         new_items: what was done for items without training interactions.
         popularity: factor beside the model's, for unknown users; None where nothing could hold it.
-        unknown_users: how much it weighs.
+        unknown_users: how much it weighs, or why there is none.
     """
 
     model: Model
@@ -63,7 +63,7 @@ class TrainResult:
     note: str = ""
     new_items: str = ""
     popularity: PopularityFactor | None = None
-    unknown_users: str = "by the mean of what was learnt: no field tells an unknown user from a known one"
+    unknown_users: str = ""
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -137,7 +137,7 @@ def train(
     kept = position.sweep if validation is None else position.best_sweep
     result = TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items)
     if popularity is None:
-        return result
+        return replace(result, unknown_users=without_factor(encoder, config))
     factor, line = popularity(model)
     return replace(result, popularity=factor, unknown_users=line)
 

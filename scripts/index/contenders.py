@@ -1,7 +1,7 @@
-"""The indexes that are compared: this project's and popular libraries'.
+"""The compared indexes: this project's and those of popular libraries.
 
-A contender is built once over item vectors and has settings from cheap to dear. Those that search by distance or cosine get
-what makes an inner product of it: one more component, sqrt(M^2 - |v|^2) of an item and 0 of a user (Bachrach et al. 2014).
+A contender is built once over item vectors and has settings from fast to slow. Those that search by distance or cosine get a
+further component that makes it equivalent to inner products: sqrt(M^2 - |v|^2) for items, 0 for users (Bachrach et al. 2014).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ class Contender(Protocol):
 
 
 class Cells:
-    """This project's own: codes in cells."""
+    """This project's index: codes in cells."""
 
     def __init__(self, items: Float32, users: Float32, threads: int) -> None:
         self.name = "recall cells"
@@ -78,7 +78,7 @@ class USearch:
 
 
 class Voyager:
-    """voyager by its own inner product, which augments by itself."""
+    """voyager with its inner product space."""
 
     def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
         self.name = "voyager"
@@ -116,7 +116,7 @@ class Scann:
 
 
 class FaissIvf:
-    """faiss's inverted file with half-precision codes."""
+    """Faiss inverted file with half-precision codes."""
 
     def __init__(self, items: Float32, users: Float32, threads: int) -> None:  # noqa: ARG002
         lists = 2 ** round(np.log2(2 * np.sqrt(len(items))))
@@ -142,11 +142,11 @@ KINDS: dict[str, tuple[str | None, Callable[[Float32, Float32, int], Contender]]
     "usearch": ("usearch", USearch),
     "voyager": ("voyager", Voyager),
 }
-"""The module that each needs, and how it is built from items, users to learn from, and threads."""
+"""The required module of each contender, and how to build it from items, training users and threads."""
 
 
 def installed() -> list[str]:
-    """Return names of the kinds whose library is there."""
+    """Return the names of the kinds whose library is installed."""
     return [name for name, (module, _) in KINDS.items() if module is None or find_spec(module) is not None]
 
 
@@ -162,7 +162,7 @@ def augmented(items: Float32) -> Float32:
 
 @contextmanager
 def threads_of_faiss(count: int) -> Iterator[None]:
-    """Let faiss use so many threads."""
+    """Set the number of threads of Faiss."""
     usual = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:

@@ -1,6 +1,6 @@
-"""A Faiss IndexFlatIP beside the cells, over few items.
+"""Compare a Faiss IndexFlatIP with the cells over few items.
 
-Microseconds of one query, bytes, and memory of a process.
+Microseconds per query, file size, and memory of a process.
 """
 
 import time
@@ -19,21 +19,21 @@ from recall.index.cells.index import CellIndex
 from recall.index.flat import ExactIndex
 
 SIZES = (5_000, IndexConfig().exact_up_to, 50_000)
-"""Numbers of items, among them the one up to which a Faiss index is written."""
+"""Numbers of items, including the default of `exact_up_to`."""
 LENGTHS = (10, 100)
-_SEEN = 100  # items that each query leaves out, as those that a user has seen
+_SEEN = 100  # excluded items per query, like the seen items of a user
 _ROUNDS = 3
-_WITHOUT_BAR = 20_000  # a larger `exact_up_to` than this must be searched in 0.7 ms
+_WITHOUT_BAR = 20_000  # a larger default of `exact_up_to` must be searched in 0.7 ms
 
 
 def beside_the_cells(world: World, figures: list[Figure]) -> Iterator[str]:
     """Yield lines of Markdown.
 
-    Adds the figures of `exact_up_to` items if the default is larger than 20,000.
+    Adds the results for `exact_up_to` items if the default is larger than 20,000.
 
     Args:
-        world: catalogue that items are drawn from; sizes beyond it are left out.
-        figures: what is added to.
+        world: catalogue to draw items from; larger sizes are skipped.
+        figures: list to append to.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(world.items))
@@ -74,6 +74,6 @@ def _percentiles(
             for name, index in indexes.items():
                 began = time.thread_time()
                 index.search(user[None], n, [left_out])
-                if number:  # the first round warms caches and compiled code
+                if number:  # the first round warms up caches and compiled code
                     spent[name].append(1e6 * (time.thread_time() - began))
     return {name: (float(np.median(one)), float(np.quantile(one, 0.95))) for name, one in spent.items()}

@@ -1,6 +1,6 @@
-"""How the index grows with the catalogue.
+"""Measure how the index scales with the catalogue.
 
-Time to build, bytes, and searches a second at one recall; a table and a plot.
+Build time, bytes, and searches a second at one recall, as a table and a plot.
 """
 
 import resource
@@ -24,16 +24,16 @@ _EFFORTS = np.geomspace(1, 12, 40)
 
 @dataclass(frozen=True)
 class Size:
-    """One size.
+    """Results for one size.
 
     Attributes:
-        items: how many.
-        seconds: to build, by two threads.
-        cells: that were made.
-        bytes_per_item: of the index, without the vectors in single precision that it scores with at the end.
-        recall, rate: at the target, and searches a second there.
+        items: number of items.
+        seconds: build time with two threads.
+        cells: number of cells.
+        bytes_per_item: size of the index, without the float32 vectors for the final scores.
+        recall, rate: recall and searches a second at the target.
         exact_rate: exact searches a second.
-        peak: of this process's memory, bytes, all vectors included.
+        peak: peak memory of this process in bytes, including all vectors.
     """
 
     items: int
@@ -47,7 +47,7 @@ class Size:
 
 
 def grow(world: World, n: int, target: float, folder: Path, most: int) -> Iterator[str]:
-    """Markdown of every size up to `most`; the plot goes into a folder."""
+    """Return a Markdown table of every size up to `most`, and write the plot."""
     sizes = [_measured(world, items, n, target) for items in SIZES if items <= most]
     yield "| items | build, s | cells | bytes an item | recall | queries a second | exact, a second | peak memory, GB |"
     yield "|---" * 8 + "|"
@@ -58,19 +58,19 @@ def grow(world: World, n: int, target: float, folder: Path, most: int) -> Iterat
         )
     yield ""
     yield (
-        f"Up to {len(world.items):,} items are drawn from {world.name}; more are its items, each moved a third of the usual "
-        f"distance. An item also has {4 * world.items.shape[1]} bytes of vector, on disk and mapped."
+        f"Up to {len(world.items):,} items are drawn from {world.name}; larger catalogues add its items, each shifted by a "
+        f"third of the typical distance. Each item also has {4 * world.items.shape[1]} bytes of memory-mapped vector."
     )
     if plot(sizes, folder / "index-growth.svg"):
         yield "\n![Searches a second and seconds to build, by the number of items](index-growth.svg)"
 
 
 def plot(sizes: Sequence[Size], path: Path) -> bool:
-    """Write the plot; False where matplotlib is not installed."""
+    """Write the plot; return False if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        print("matplotlib is not installed: no plot is written", file=sys.stderr)
+        print("matplotlib is not installed: skipping the plot", file=sys.stderr)
         return False
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     searches, building = figure.subplots(1, 2)
@@ -112,7 +112,7 @@ def _measured(world: World, items: int, n: int, target: float) -> Size:
 
 
 def _catalogue(vectors: Float32, items: int) -> Float32:
-    """Return so many vectors: a sample, or all plus random neighbours."""
+    """Return this many vectors: a sample, or all plus random neighbours."""
     rng = np.random.default_rng(0)
     if items <= len(vectors):
         return np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), items, replace=False))])

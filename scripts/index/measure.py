@@ -1,7 +1,7 @@
 """Recall against brute force, cheapest setting for a target, interleaved timing.
 
-Times are the processor's, of the thread that searches: preemption by other programs does not count, contention for memory
-does. Contenders take turns, so what slows the machine down slows all of them.
+Times are CPU times of the searching thread: preemption by other programs does not count, but contention for memory does.
+Contenders are interleaved, so that load on the machine affects all of them.
 """
 
 import time
@@ -21,11 +21,11 @@ from recall.index.faiss_io import brute_force
 
 @dataclass(frozen=True)
 class Truth:
-    """What is right.
+    """The expected results.
 
     Attributes:
         users: float32 [q, dim].
-        kth_score: float32 [q], the score of the n-th best item, less a hair for rounding.
+        kth_score: float32 [q], the score of the n-th best item minus a rounding tolerance.
         items: float32 [items, dim].
         n: length of the lists.
     """
@@ -42,9 +42,9 @@ class Truth:
         return cls(users, scores[:, -1] - 1e-5 * np.abs(scores[:, 0]), items, n)
 
     def shares(self, rows: Sequence[Int64]) -> npt.NDArray[np.float64]:
-        """Return the part of each user's list that was found, float64 [q].
+        """Return the recall for each user, float64 [q].
 
-        Rows of the first users, which ties may exceed.
+        `rows` are the results of the first users; ties count as found.
         """
         return np.array([
             np.mean(self.items[found[found >= 0]] @ self.users[at] >= self.kth_score[at]) * (found >= 0).sum() / self.n
@@ -56,7 +56,7 @@ class Truth:
 class Point:
     """A contender at one setting.
 
-    Recall on the users it was chosen with, and whether that is the target.
+    Includes its recall on the tuning users, and whether it reaches the target.
     """
 
     contender: Contender
@@ -66,12 +66,12 @@ class Point:
 
 
 def recall_of(contender: Contender, setting: Any, truth: Truth, users: int) -> float:
-    """Return mean share that is found for the first `users`."""
+    """Return the mean recall for the first `users`."""
     return float(truth.shares([contender.search(user, truth.n, setting) for user in truth.users[:users]]).mean())
 
 
 def cheapest(contender: Contender, truth: Truth, target: float) -> Point:
-    """Return the cheapest setting that reaches a target, or else the best one."""
+    """Return the fastest setting that reaches a target, or else the best one."""
     settings = contender.settings
 
     def point(setting: Any) -> Point:
@@ -98,7 +98,7 @@ def _search(point: Point, n: int, user: Float32) -> Int64:
 
 
 def seconds_of(search: Callable[[Float32], object], users: Float32) -> float:
-    """Return mean processor seconds of a search."""
+    """Return the mean CPU seconds of a search."""
     began = time.thread_time()
     for user in users:
         search(user)
@@ -106,9 +106,9 @@ def seconds_of(search: Callable[[Float32], object], users: Float32) -> float:
 
 
 def in_turn(searches: Mapping[str, Callable[[Float32], object]], users: Float32, rounds: int = 5) -> dict[str, float]:
-    """Processor seconds of a search, the median of `rounds` in which all take turns.
+    """Measure median CPU seconds of a search over interleaved `rounds`.
 
-    The first turn is not counted.
+    The first round is not counted.
     """
     spent: dict[str, list[float]] = {name: [] for name in searches}
     part = np.array_split(users, rounds + 1)

@@ -1,6 +1,6 @@
 """Startup time and private memory of a process with a mapped index.
 
-python scripts/index/memory.py FOLDER        one such process; it prints what it found
+python scripts/index/memory.py FOLDER        one such process, which prints its results
 """
 
 import json
@@ -26,13 +26,13 @@ _SEARCHES = 200
 
 @dataclass(frozen=True)
 class Memory:
-    """What two processes took that opened one index and searched it.
+    """Resource usage of two processes that open and search one index.
 
     Attributes:
         file: bytes of the index file.
-        mapped: bytes of that and of the vectors, which all processes share.
-        own: most bytes of memory that one of them does not share.
-        opened: most seconds until one of them could search.
+        mapped: bytes of the index and vectors, shared by all processes.
+        own: maximum private memory of a process in bytes.
+        opened: maximum seconds until a process could search.
     """
 
     file: int
@@ -51,7 +51,7 @@ def opened_twice(world: World, index: ItemIndex, n: int) -> Memory:
         (folder / _PARAMS).write_text(json.dumps({"kind": index.kind, "params": index.params, "n": n}))
         file = (folder / _INDEX).stat().st_size
         mapped = file + (folder / _VECTORS).stat().st_size
-        first, second = _process(folder), _process(folder)  # both live on while the other is asked
+        first, second = _process(folder), _process(folder)  # both stay alive while the other is measured
         found = [_report(one) for one in (first, second)]
         for one in (first, second):
             one.communicate()
@@ -61,15 +61,15 @@ def opened_twice(world: World, index: ItemIndex, n: int) -> Memory:
 def ready_and_shared(world: World, index: CellIndex, n: int) -> list[Figure]:
     """Return seconds until an index answers, and memory of a second process.
 
-    As a share of what the first one maps.
+    The memory is a share of what the first process maps.
     """
     found = opened_twice(world, index, n)
     own, mapped = found.own, found.mapped
     name = f"{len(world.items):,} items"
-    memory = f"{name}: memory of its own that another process takes, share of the index"
-    note = f"{own / 1e6:.1f} MB of its own after {_SEARCHES} searches, and {mapped / 1e6:.0f} MB that all share"
+    memory = f"{name}: private memory of another process, as a share of the index"
+    note = f"{own / 1e6:.1f} MB private after {_SEARCHES} searches, and {mapped / 1e6:.0f} MB shared"
     return [
-        Figure(f"{name}: seconds until a mapped index can be asked", found.opened, 0.01, 0.005, "less"),
+        Figure(f"{name}: seconds until a mapped index can be searched", found.opened, 0.01, 0.005, "less"),
         Figure(memory, own / mapped, 0.02, 0.01, "less", note),
     ]
 
@@ -85,13 +85,13 @@ def _report(process: "subprocess.Popen[str]") -> dict[str, float]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise RuntimeError("a process that was to open the index ended without a word")
+        raise RuntimeError("a process that should open the index ended without output")
     found: dict[str, float] = json.loads(line)
     return found
 
 
 def _own_bytes() -> int:
-    """Anonymous memory of this process, from Linux's account of it."""
+    """Return the anonymous memory of this process, as reported by Linux."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) * 1024
@@ -102,7 +102,7 @@ def _open(folder: Path) -> dict[str, float]:
     asked = json.loads((folder / _PARAMS).read_text())
     users = np.load(folder / _USERS)
     vectors = np.load(folder / _VECTORS, mmap_mode="r")
-    _other(users)  # compiled code and what numpy keeps are there before: they are of the program, not of the index
+    _other(users)  # the baseline includes compiled code and numpy, which belong to the program and not to the index
     before = _own_bytes()
     began = time.perf_counter()
     index = open_index(folder / _INDEX, engine_of(asked["kind"]).name, asked["kind"], asked["params"], vectors)

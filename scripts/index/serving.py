@@ -1,4 +1,4 @@
-"""Certificates on fresh users, and latency of upserts."""
+"""Verified recall on fresh users, and latency of upserts."""
 
 import http.client
 import json
@@ -25,7 +25,7 @@ from recall.serving.recommender import Recommender
 
 _FRESH = 3000
 _ITEMS = 20_000
-_BETWEEN = 0.004  # seconds between two requests of the load
+_BETWEEN = 0.004  # seconds between requests of the load
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Certified:
 
 
 def certified(world: World, config: IndexConfig) -> Certified:
-    """Tune on one half of a world's users, and try what was chosen on the other."""
+    """Tune on one half of a world's users, and measure on the other."""
     half = len(world.users) // 2
     began = time.perf_counter()
     users = QuerySplit.make(np.asarray(world.users[:half]), 0)
@@ -106,7 +106,7 @@ def _load(port: int) -> Iterator["Sent"]:
 
 
 class Sent:
-    """How many requests were answered."""
+    """Counts answered requests."""
 
     count = 0
 

@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Stream:
-    """So many bytes, read from one end to the other."""
+    """A buffer that is read sequentially."""
 
     def __init__(self, size: int) -> None:
         self._numbers = np.ones(size // 8, dtype=np.int64)
@@ -12,9 +12,9 @@ class Stream:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a reading goes through."""
+        """Bytes read in one pass."""
         return self._numbers.nbytes
 
     def read(self) -> int:
-        """Combine all of them in vector registers: the fastest of numpy's reductions."""
+        """Combine all bytes in vector registers: the fastest reduction of numpy."""
         return int(np.bitwise_or.reduce(self._numbers))

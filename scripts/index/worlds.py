@@ -1,10 +1,10 @@
 """Catalogues to search: real splits and synthetic shops, trained by the pipeline.
 
-    python scripts/index/worlds.py shop 100000 FOLDER         a made-up shop of so many items
+    python scripts/index/worlds.py shop 100000 FOLDER         a generated shop with this many items
     python scripts/index/worlds.py CONFIG.toml DATA FOLDER     a configuration and its data
 
 A world is a folder with `items.npy` float32 [items, dim] and `users.npy` float32 [users, dim]: vectors of the catalogue and of
-contexts that ask, drawn from interactions held out of training where there are enough. It is made once.
+requests, drawn from held-out interactions if there are enough. It is created once.
 """
 
 import json
@@ -33,7 +33,7 @@ SHOP = {
     "tags": {"side": "item", "kind": "bag"},
     "price": {"side": "item", "kind": "numeric", "scale": "log"},
 }
-"""Fields of a made-up shop, for `[fields]` of a configuration."""
+"""Fields of a generated shop, for `[fields]` of a configuration."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class World:
 
 
 def open_world(folder: Path) -> World:
-    """Read a world that was made."""
+    """Read an existing world."""
     items, users = (np.load(folder / f"{name}.npy") for name in ("items", "users"))
     return World(folder.name, items, users, json.loads((folder / "about.json").read_text()))
 
 
 def make_shop(folder: Path, items: int, k: int = K, seed: int = 0) -> None:
-    """Generate a shop with ten interactions an item, and train it for a few sweeps."""
+    """Generate a shop with ten interactions per item, and train a model briefly."""
     from recall.config import parse_config
     from recall.data.synthetic import SyntheticConfig, generate
 
@@ -77,7 +77,7 @@ def make_shop(folder: Path, items: int, k: int = K, seed: int = 0) -> None:
 
 
 def make_split(folder: Path, toml: Path, data: Path) -> None:
-    """Return one of the examples on its data."""
+    """Train one of the examples on its data."""
     from recall.config import load_config
 
     _learn(folder, load_config(toml, []), data)
@@ -107,7 +107,7 @@ def _learn(folder: Path, config: object, data: Path) -> None:
 
 
 def save(folder: Path, items: Float32, users: Float32, seconds: float) -> None:
-    """Write a world and what its vectors look like."""
+    """Write a world and print statistics of its vectors."""
     lengths = np.linalg.norm(items[:, 1:], axis=1)
     sample = items[np.random.default_rng(0).choice(len(items), min(len(items), 50_000), replace=False), 1:].astype(np.float64)
     spectrum = np.sort(np.linalg.eigvalsh(np.cov(sample.T)))[::-1]
@@ -124,11 +124,11 @@ def save(folder: Path, items: Float32, users: Float32, seconds: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "items.npy", items)
     np.save(folder / "users.npy", users)
-    (folder / "about.json").write_text(json.dumps(about))  # last: a folder with it is whole
+    (folder / "about.json").write_text(json.dumps(about))  # written last: marks the folder as complete
 
 
 def main() -> None:
-    """Make one world; see the module."""
+    """Create one world from the command line."""
     if sys.argv[1] == "shop":
         make_shop(Path(sys.argv[3]), int(sys.argv[2]))
     else:

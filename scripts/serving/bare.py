@@ -2,8 +2,8 @@
 
     python -m serving.bare BUNDLE PORT USERS N
 
-It reads a body, searches, and writes the same bytes as the service, and does nothing else: no checks, no limits, no live
-changes, no word on what went wrong.
+It reads a body, searches, and writes the same bytes as the service, without validation, limits, live changes or error
+messages.
 """
 
 import sys
@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 
 def bare(recommender: Recommender, users: list[str], n: int) -> Callable[..., Awaitable[None]]:
-    """Return the application; it knows these users alone."""
+    """Return the application for these users."""
     requests = [Request(user_id=one, n=n) for one in users]
     vectors = recommender.user_vectors(requests)
     catalogue = recommender.items.current()
@@ -68,7 +68,7 @@ def bare(recommender: Recommender, users: list[str], n: int) -> Callable[..., Aw
 
 
 def main() -> None:
-    """Serve; see the module."""
+    """Run the server from the command line."""
     bundle, port, users, n = sys.argv[1:]
     recommender = Recommender.load(Path(bundle), pause=None)
     app = bare(recommender, recommender.users.sample(int(users), 0), int(n))

@@ -2,7 +2,7 @@
 
 It measures the maximum throughput of a server.
 
-One thread and one epoll: a request takes some fifteen microseconds here, so the server is what is measured.
+It uses one thread and epoll: a request takes about 15 microseconds here, so the server is the bottleneck.
 """
 
 import select
@@ -16,14 +16,14 @@ from serving.connection import Connection
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a load: answers a second, and how many had which status."""
+    """Result of a load: answers a second, and counts by status."""
 
     rate: float
     statuses: Counter[int]
 
 
 def closed_load(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
-    """Send requests for some seconds, cyclically, each connection one at a time."""
+    """Send requests cyclically for some seconds, one at a time per connection."""
     opened: dict[int, Connection] = {}
     poll = select.epoll()
     statuses: Counter[int] = Counter()

@@ -1,6 +1,6 @@
-"""A connection of a sender that has many of them.
+"""A connection of a load generator.
 
-What has come of an answer, in as few microseconds as can be.
+Optimised to parse answers in a few microseconds.
 """
 
 import socket
@@ -12,8 +12,8 @@ class Connection:
     """One keep-alive connection that carries one request at a time.
 
     Attributes:
-        socket: to send on.
-        due: moment at which the request under way was due.
+        socket: the socket.
+        due: scheduled send time of the request in flight.
     """
 
     __slots__ = ("_data", "_wanted", "due", "socket")
@@ -21,16 +21,16 @@ class Connection:
     def __init__(self, port: int) -> None:
         """Connect; may raise OSError."""
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
-        self.socket.settimeout(None)  # with one, each call would ask the kernel twice
+        self.socket.settimeout(None)  # a timeout would need two system calls per call
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0
         self._data = bytearray()
-        self._wanted = 0  # bytes of the answer, head included; 0 while the head is not whole
+        self._wanted = 0  # bytes of the answer including the head; 0 while the head is incomplete
 
     def take(self) -> int:
         """Read available bytes: the status of a complete answer, -1 before, 0 for none."""
         try:
-            part = self.socket.recv(1 << 16)  # more would have the allocator ask the kernel for it each time
+            part = self.socket.recv(1 << 16)  # a larger buffer would be allocated from the kernel each time
         except OSError:
             return 0
         if not part:
@@ -38,7 +38,7 @@ class Connection:
         if self._wanted or self._data:
             self._data += part
             part = b""
-        data = self._data or part  # mostly an answer comes whole, and is not copied
+        data = self._data or part  # usually an answer arrives complete and is not copied
         if not self._wanted:
             head = data.find(b"\r\n\r\n")
             if head >= 0:

@@ -1,4 +1,4 @@
-"""Run nginx before a service, as the deployment guide has it or otherwise."""
+"""Run nginx in front of a service, with a given configuration."""
 
 import socket
 import subprocess
@@ -12,19 +12,19 @@ from serving.processes import SCRIPTS, free_port
 
 GUIDE = SCRIPTS.parent / "docs" / "nginx.conf"
 DEFAULTS = "events {} http { server { listen 80; location / { proxy_pass http://127.0.0.1:8000; } } }"
-"""nginx that knows only where the service is: HTTP/1.0, and one connection for each request."""
+"""Minimal nginx configuration: HTTP/1.0, and one connection per request."""
 PREFIX = "/recall"
-"""Path below which the guide's configuration serves."""
+"""Path prefix of the configuration in the guide."""
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """An nginx that runs.
+    """A running nginx.
 
     Attributes:
         port: on the loopback address.
-        process: its first process.
-        log: its log of errors.
+        process: its main process.
+        log: its error log.
     """
 
     port: int
@@ -32,7 +32,7 @@ class Proxy:
     log: Path
 
     def files(self) -> int:
-        """Files and sockets that it and its workers have open."""
+        """Count open descriptors of nginx and its workers."""
         pid = self.process.pid
         workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return sum(len(list(Path(f"/proc/{one}/fd").iterdir())) for one in (pid, *workers))
@@ -43,8 +43,8 @@ def nginx(folder: Path, text: str, behind: int) -> Iterator[Proxy]:
     """Run nginx until the block ends.
 
     Args:
-        folder: for everything that it writes.
-        text: its configuration; it listens on a free port instead of port 80, and passes on to `behind` instead of port 8000.
+        folder: for all files it writes.
+        text: its configuration; port 80 is replaced by a free port, and port 8000 by `behind`.
         behind: port of the service.
     """
     port = free_port()

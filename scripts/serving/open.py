@@ -1,7 +1,7 @@
-"""An open load: requests leave when due, whatever became of earlier ones.
+"""An open load: requests are sent on schedule, regardless of earlier ones.
 
-Each latency counts from the moment that its request was due, so a server that stalls is charged for everything that had to
-wait; a sender that waits for answers would hide just that.
+Latency is measured from the scheduled send time, so that a stall of the server affects every waiting request; a client that
+waits for answers would hide this (coordinated omission).
 """
 
 import asyncio
@@ -24,16 +24,16 @@ class _Connection(asyncio.Protocol):
         self._data = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # narrower than asyncio says
-        """Keep the way to send."""
+        """Store the transport."""
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's own
-        """Return count the request under way as failed."""
+        """Count the request in flight as failed."""
         if self.answered is not None and not self.answered.done():
             self.answered.set_result(0)
 
     async def ask(self, raw: bytes) -> int:
-        """Send a request and wait for its status; 0 when the connection broke."""
+        """Send a request and wait for its status; 0 for a broken connection."""
         if self.transport.is_closing():
             return 0
         self.answered = asyncio.get_running_loop().create_future()
@@ -60,7 +60,7 @@ def open_load(port: int, requests: Sequence[bytes], rate: float, seconds: float,
     drawn = random.Random(seed)
     count = max(1, int(rate * seconds))
     due = np.cumsum([drawn.expovariate(rate) for _ in range(count)]).tolist()
-    gc.disable()  # a look at thousands of tasks would hold up what is due
+    gc.disable()  # checking thousands of tasks would delay the schedule
     try:
         return uvloop.run(_send(port, drawn.choices(requests, k=count), due))
     finally:
@@ -70,7 +70,7 @@ def open_load(port: int, requests: Sequence[bytes], rate: float, seconds: float,
 async def _send(port: int, requests: Sequence[bytes], due: Sequence[float]) -> tuple[list[float], list[int]]:
     loop = asyncio.get_running_loop()
     idle: list[_Connection] = []
-    start = time.monotonic() + 0.1  # the loop's own clock counts whole milliseconds
+    start = time.monotonic() + 0.1  # the clock of the loop has millisecond resolution
 
     async def one(raw: bytes, at: float) -> tuple[float, int]:
         connection = idle.pop() if idle else (await loop.create_connection(_Connection, "127.0.0.1", port))[1]
@@ -81,7 +81,7 @@ async def _send(port: int, requests: Sequence[bytes], due: Sequence[float]) -> t
 
     tasks = []
     for raw, offset in zip(requests, due, strict=True):
-        while (pause := start + offset - time.monotonic()) > 0:  # the loop's timers may come a little early
+        while (pause := start + offset - time.monotonic()) > 0:  # timers of the loop may fire slightly early
             await asyncio.sleep(pause)
         tasks.append(asyncio.create_task(one(raw, start + offset)))
     results = await asyncio.gather(*tasks)

@@ -1,6 +1,6 @@
-"""Servers to be measured, each a process of its own.
+"""Servers to measure, each in a separate process.
 
-The service, and the bare application beside it.
+The service, and the bare application to compare with.
 """
 
 import os
@@ -20,22 +20,22 @@ SCRIPTS = Path(__file__).absolute().parent.parent
 
 @dataclass(frozen=True)
 class Served:
-    """A server that answers.
+    """A running server.
 
     Attributes:
         port: on the loopback address.
-        pid: of its first process.
+        pid: main process.
     """
 
     port: int
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Processor time that it and its workers have used so far."""
+        """Return the CPU time of the server and its workers."""
         return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
     def peak_mb(self) -> float:
-        """Most memory that its first process has held."""
+        """Return the peak memory of the main process."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
@@ -83,13 +83,13 @@ def _running(
     command: Sequence[str], port: int, ready: str | None, core: int | None, tree: Path = SCRIPTS.parent
 ) -> Iterator[Served]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (tree / "scripts", tree)))}
-    with pinned(core):  # a process begins where the one that begins it is
+    with pinned(core):  # a process inherits the core of its parent
         process = subprocess.Popen(command, env=environment, cwd=tree)
     try:
         deadline = time.monotonic() + 300
         while not _answers(port, ready):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the server did not come up: {' '.join(command)}")
+                raise SystemExit(f"the server did not start: {' '.join(command)}")
             time.sleep(0.1)
         yield Served(port, process.pid)
     finally:

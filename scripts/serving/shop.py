@@ -1,6 +1,6 @@
-"""Bundles to be served.
+"""Bundles to serve.
 
-A made-up shop, learnt for a little and published as a training run would publish it.
+A generated shop with a briefly trained model, published like a training run.
 """
 
 import sys
@@ -15,11 +15,11 @@ from recall.store.users.bundle_users import SqliteUsers
 
 
 def build(folder: Path, items: int, k: int, seed: int) -> Path:
-    """Make a shop of `items` items, train a model of it for a little, and publish it.
+    """Generate a shop of `items` items, train a model briefly, and publish it.
 
-    Gives the root.
+    Returns the root.
     """
-    from recall.config import parse_config  # torch and training are needed only here
+    from recall.config import parse_config  # keeps torch out of the import of this module
     from recall.data.dataset import load_dataset
     from recall.data.synthetic import SyntheticConfig, generate
     from recall.features.encoder import FeatureEncoder
@@ -55,7 +55,7 @@ def users_of(bundle: Path, count: int, seed: int) -> list[str]:
 
 
 def requests_of(users: list[str], n: int) -> list[bytes]:
-    """Return one request for n items for each user, as it goes over the wire."""
+    """Return one request for n items for each user, as bytes."""
     bodies = [orjson.dumps({"user_id": user, "n": n}) for user in users]
     head = b"POST /v1/recommend HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
     return [head % (len(body), body) for body in bodies]

@@ -1,1 +1,1 @@
-"""The parts of benchmark_training.py."""
+"""Parts of benchmark_training.py."""

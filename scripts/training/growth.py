@@ -3,7 +3,7 @@
     python scripts/training/growth.py sweep INTERACTIONS K THREADS      one line of JSON
     python scripts/training/growth.py agree INTERACTIONS K
 
-The data are made up: users and items with an id and two more fields each, popularity as a power of the rank.
+The data are generated: users and items with an id and two further fields each, with popularity as a power of the rank.
 """
 
 import json
@@ -28,12 +28,12 @@ from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
 
 CONFIG = SquareConfig(steps=3, unobserved=20, popularity=0.25, regularisation=0.002)
-SWEEPS = 4  # the first one is not counted: it touches memory for the first time
+SWEEPS = 4  # the first sweep is not counted, because it touches memory for the first time
 TOP = 20
 
 
 def generated(interactions: int) -> ObservedPairs:
-    """About so many pairs: 50 to a user, 300 to an item."""
+    """Generate about this many pairs, 50 per user and 300 per item."""
     rng = np.random.default_rng(0)
     users, items = interactions // 50, interactions // 300
     cumulative = np.cumsum(1.0 / (10 + np.arange(items)) ** 0.7)
@@ -45,7 +45,7 @@ def generated(interactions: int) -> ObservedPairs:
 
 
 def _rows(rng: np.random.Generator, n: int, *sizes: int) -> SparseRows:
-    """Return an id and a value of each further field."""
+    """Return rows of an id and a value of each further field."""
     columns = [np.arange(n)]
     for size in sizes:
         columns.append(rng.integers(0, size, n) + columns[0].max() + 1 + sum(sizes[: len(columns) - 1]))
@@ -55,7 +55,7 @@ def _rows(rng: np.random.Generator, n: int, *sizes: int) -> SparseRows:
 
 
 class WatchedKernels:
-    """Kernels that count seconds, operations, and bytes of the rows they process."""
+    """Kernels that count seconds, operations, and bytes of processed rows."""
 
     def __init__(self) -> None:
         self._kernels: Kernels = Kernels()
@@ -64,7 +64,7 @@ class WatchedKernels:
         self.spent: dict[str, list[float]] = {}
 
     def clear(self) -> None:
-        """Begin to count."""
+        """Start to count."""
         self.spent.clear()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -84,7 +84,7 @@ class WatchedKernels:
 
 
 def _work(name: str, given: tuple[Any, ...]) -> tuple[float, float]:
-    """Return operations of a call, and bytes of the rows that it reads and writes."""
+    """Return the operations of a call, and the bytes of the rows it reads and writes."""
     if name in ("gather", "scatter"):
         entries, d = _entries(given[0]), given[3 if name == "gather" else 2].shape[1]
         return 2.0 * entries * d, 4.0 * d * (entries * (1 if name == "gather" else 2) + given[0].n)
@@ -106,9 +106,9 @@ def _entries(x: Any) -> int:
 
 
 def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
-    """Return seconds a sweep, memory, and what the loops made of the machine."""
+    """Measure seconds per sweep, memory, and the efficiency of the loops."""
     torch.set_num_threads(threads)
-    _solver(generated(3000), k, Kernels()).sweep()  # loads compiled code, which must not be timed
+    _solver(generated(3000), k, Kernels()).sweep()  # load compiled code, which is not timed
     before = _memory("VmRSS")
     pairs = generated(interactions)
     _forget_peak()
@@ -136,9 +136,9 @@ def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
 
 
 def probe(threads: int) -> dict[str, float]:
-    """Return what the machine can do.
+    """Measure the limits of the machine.
 
-    A product of matrices, FLOP/s, and a copy of a large array, bytes read and written a second.
+    FLOP/s of a matrix product, and bytes a second of a copy of a large array.
     """
     torch.set_num_threads(threads)
     square, large = torch.rand(2048, 2048), torch.rand(1 << 26)
@@ -161,7 +161,7 @@ def _timed(function: Callable[[], Any]) -> float:
 
 
 def agree(interactions: int, k: int) -> dict[str, float]:
-    """Return the share of places in top lists that agree at 1 and 2 threads."""
+    """Return the share of positions in top lists that agree at 1 and 2 threads."""
     pairs = generated(interactions)
     asked = np.arange(min(2000, len(pairs.contexts)))
     lists = []
@@ -178,15 +178,15 @@ def agree(interactions: int, k: int) -> dict[str, float]:
 
 
 def _memory(name: str) -> int:
-    """Return a figure of this process in bytes, as Linux tells it."""
+    """Return a memory statistic of this process in bytes, as reported by Linux."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
 def _forget_peak() -> None:
-    """Let the peak of memory be counted from now on.
+    """Reset the memory peak.
 
-    Making up the data is not training.
+    Generating the data is not part of training.
     """
     Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,4 +1,4 @@
-"""The methods that are compared, their settings, and how to run them isolated."""
+"""The compared methods, their settings, and how to run them in isolation."""
 
 import json
 import os
@@ -31,7 +31,7 @@ GRIDS: dict[str, list[dict[str, list[Any]]]] = {
             "first_order": [1.0],
             "cg_steps": [1],
         },
-        {  # as ALS has it: every feature regularised alike, and no popularity of its own for an item
+        {  # as in ALS: equal regularisation of all features, and no item bias
             "unobserved": [20, 100, 300],
             "popularity": [0.0],
             "activity": [0.0],
@@ -45,7 +45,7 @@ GRIDS: dict[str, list[dict[str, list[Any]]]] = {
     "bpr": [{"learning_rate": [0.03, 0.1], "regularization": [0.01, 0.03]}],
     "warp": [{"learning_rate": [0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]}],
 }
-"""What --tune tries, on a validation part of the training pairs."""
+"""Grids of --tune, on a validation part of the training pairs."""
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ml-1m": {
@@ -77,10 +77,10 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
     },
 }
-"""Chosen on validation parts of the training pairs, by parts of the grids above and by hand; BPR and WARP on ml-1m alone."""
+"""Chosen on validation parts of the training pairs, by parts of the grids above and by hand; BPR and WARP only on ml-1m."""
 
 LENGTHS = {"solver": (12, 1), "als": (15, 1), "bpr": (20, 8), "warp": (15, 3)}
-"""Steps that are kept, and epochs in each. A quick run makes half of those of BPR and WARP."""
+"""Number of recorded steps, and epochs per step; halved for BPR and WARP in a quick run."""
 
 
 @dataclass
@@ -99,14 +99,14 @@ class Run:
         return max(self.ndcg)
 
     def reached(self, ndcg: float) -> float | None:
-        """Return seconds of training until NDCG was at least this; None when it never was."""
+        """Return the seconds of training until NDCG reached a value; None if it never did."""
         return next((seconds for seconds, found in zip(self.seconds, self.ndcg, strict=True) if found >= ndcg), None)
 
 
 def python_of(method: str, peers: Path | None) -> str | None:
-    """Return the Python that has the method's package.
+    """Return the Python interpreter with the package of a method.
 
-    Ours, one in the folder of environments, or none.
+    This one, one in the folder of environments, or None.
     """
     if method == "solver":
         return sys.executable
@@ -122,10 +122,10 @@ def python_of(method: str, peers: Path | None) -> str | None:
 
 
 def run(method: str, python: str, split: Split, settings: dict[str, Any], k: int, threads: int, quick: bool) -> Run:
-    """Train in a process of its own and judge every step.
+    """Train in a separate process and evaluate every step.
 
     Raises:
-        RuntimeError: the runner failed; says how.
+        RuntimeError: the runner failed; contains its output.
     """
     steps, every = LENGTHS[method]
     given = {**settings, "k": k, "threads": threads, "steps": steps // (2 if quick and every > 1 else 1), "every": every}
@@ -141,7 +141,7 @@ def run(method: str, python: str, split: Split, settings: dict[str, Any], k: int
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=places, cwd=root) as process,
         ):
             assert process.stdout is not None
-            lines = process.stdout.readlines()  # judged when training is over, so that nothing runs beside it
+            lines = process.stdout.readlines()  # evaluated after training, so that nothing runs at the same time
             if process.wait():
                 errors.seek(0)
                 raise RuntimeError(f"{TITLES[method]}: {errors.read()[-2000:]}")

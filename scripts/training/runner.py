@@ -1,15 +1,15 @@
-"""Train one method on pairs of ids and keep its vectors as it goes.
+"""Train one method on pairs of ids and record its vectors.
 
-Run by the Python that has the method's package.
+Runs in the Python interpreter with the package of the method.
 
     python scripts/training/runner.py METHOD PAIRS.npz OUT SETTINGS
 
-PAIRS.npz holds the training pairs as CSR (`indptr`, `indices`, `items`). OUT is a folder: step S leaves `S.npz` there,
-vectors whose inner product is the score, and a line of JSON on standard output with the seconds of training until then;
-keeping the vectors is not counted. The last line has the peak of memory, and what it was when training began. SETTINGS
-is JSON: `k`, `threads`, `steps`, `every` (epochs in a step) and what the method itself takes.
+PAIRS.npz holds the training pairs as CSR (`indptr`, `indices`, `items`). OUT is a folder: step S writes `S.npz` with
+vectors whose inner product is the score, and prints a line of JSON with the seconds of training so far, without the time to
+save vectors. The last line has the peak memory, and the memory at the start of training. SETTINGS is JSON: `k`, `threads`,
+`steps`, `every` (epochs per step) and the settings of the method.
 
-Nothing outside numpy, scipy and the method's own package is imported, so that the script runs in any environment.
+Only numpy, scipy and the package of the method are imported, so that the script runs in any environment.
 """
 
 import json
@@ -26,7 +26,7 @@ Vectors = Callable[[], tuple[np.ndarray, np.ndarray]]
 
 
 class Clock:
-    """Seconds of training, with the time that is taken to keep vectors left out."""
+    """Counts seconds of training without the time to save vectors."""
 
     def __init__(self, out: Path) -> None:
         self._out = out
@@ -35,7 +35,7 @@ class Clock:
         self._began = time.perf_counter()
 
     def keep(self, vectors: Vectors) -> None:
-        """Stop, keep the vectors, say so and go on."""
+        """Pause, save the vectors, print a line, and continue."""
         stopped = time.perf_counter()
         self._step += 1
         users, items = vectors()
@@ -45,7 +45,7 @@ class Clock:
 
 
 def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
-    """Return the whole-catalogue solver over ids."""
+    """Train with the whole-catalogue solver over ids."""
     import torch
 
     from recall.config import SquareConfig
@@ -68,7 +68,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
 
     loading = time.perf_counter()
     learner(np.array([0, 1]), data["indices"][:1], 1).sweep()
-    print(json.dumps({"loading": time.perf_counter() - loading}), flush=True)  # compiled code, from disk after the first time
+    print(json.dumps({"loading": time.perf_counter() - loading}), flush=True)  # compile, or load compiled code from disk
     clock = Clock(out)
     one = learner(data["indptr"], data["indices"], users)
     model = one.model
@@ -85,7 +85,7 @@ def solver(data: Any, settings: dict[str, Any], out: Path) -> Clock:
 
 
 def als(data: Any, settings: dict[str, Any], out: Path) -> Clock:
-    """Alternating least squares of implicit."""
+    """Train with alternating least squares of implicit."""
     from implicit.cpu.als import AlternatingLeastSquares
 
     own = {name: settings[name] for name in ("regularization", "alpha")}
@@ -97,7 +97,7 @@ def als(data: Any, settings: dict[str, Any], out: Path) -> Clock:
 
 
 def bpr(data: Any, settings: dict[str, Any], out: Path) -> Clock:
-    """BPR of implicit; its factors hold the item's bias."""
+    """Train with BPR of implicit; its factors contain the item bias."""
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
     own = {name: settings[name] for name in ("learning_rate", "regularization")}
@@ -114,7 +114,7 @@ def bpr(data: Any, settings: dict[str, Any], out: Path) -> Clock:
 
 
 def warp(data: Any, settings: dict[str, Any], out: Path) -> Clock:
-    """WARP of LightFM, its item biases as one more component."""
+    """Train with WARP of LightFM, with item biases as a further component."""
     from lightfm import LightFM
 
     own = {name: settings[name] for name in ("learning_rate", "item_alpha", "user_alpha", "max_sampled")}
@@ -142,7 +142,7 @@ def _matrix(data: Any) -> Any:
 
 
 def _peak() -> int:
-    """Peak of resident memory in bytes."""
+    """Return the peak resident memory in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -11,19 +11,19 @@ from recall.evaluation.exact_topk import rank_metrics
 from recall.evaluation.lists import ItemLists
 
 AT = {"ml-1m": 10, "gowalla": 20}
-"""Data sets, with the length of list that NDCG speaks of."""
+"""Data sets with the list length of NDCG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Training pairs and what each request should find.
+    """Training pairs, and the relevant items of each request.
 
     Attributes:
-        name: of the data set.
-        train: items of every user.
-        users: int64 [q], who asks.
-        relevant: q lists.
-        items: size of the catalogue.
+        name: name of the data set.
+        train: items per user.
+        users: int64 [q], user of each request.
+        relevant: relevant items of each request.
+        items: number of items.
     """
 
     name: str
@@ -34,15 +34,15 @@ class Split:
 
     @staticmethod
     def read(name: str, folder: Path, tuning: bool, requests: int) -> "Split":
-        """Return the test part against all the rest.
+        """Return the test part and the training pairs.
 
-        For tuning a validation part of what is not test, against what is left.
+        For tuning, a validation part of the training pairs and the rest.
 
         Args:
-            name: of the data set: ml-1m holds out the last item of each user, gowalla what its own column names.
-            folder: holds interactions.parquet.
-            tuning: leave the test part alone.
-            requests: at most this many users are asked for, the same ones each time.
+            name: data set; ml-1m holds out the last item of each user, gowalla the rows named by its column.
+            folder: folder with interactions.parquet.
+            tuning: use a validation part instead of the test part.
+            requests: maximum number of users, always the same ones.
         """
         table = pl.read_parquet(folder / "interactions.parquet")
         if tuning and name == "ml-1m":
@@ -66,9 +66,9 @@ class Split:
         np.savez(path, indptr=self.train.indptr, indices=self.train.items, items=self.items)
 
     def ndcg(self, users: npt.NDArray[np.float32], items: npt.NDArray[np.float32]) -> float:
-        """NDCG of the whole catalogue's order, the user's training items left out.
+        """Compute NDCG over the whole catalogue without the user's training items.
 
-        Vectors of all users and items.
+        Takes vectors of all users and items.
         """
         at = AT[self.name]
         return rank_metrics(users[self.users], items, self.relevant, self.train.take(self.users), [at])[f"ndcg@{at}"]

@@ -11,7 +11,7 @@ from recall.bundle import activation
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
-from service.dependencies import CHANGE, READ, live_of, request_id_of, settings_of
+from service.dependencies import CHANGE, READ, live_of, request_id_of
 from service.errors import NOT_WRITABLE, FaultDocument, Kind, ProblemError, problems
 from service.schemas import Activated, Model, Models
 
@@ -31,7 +31,7 @@ IfMatch = Annotated[
 
 
 def _root(request: Request) -> Path:
-    root = settings_of(request).bundle
+    root = live_of(request).settings.bundle
     if (root / MANIFEST).exists():
         raise ProblemError(Kind.READ_ONLY, "Serve the folder that bundles are published to, not one of them.")
     return root
@@ -102,14 +102,14 @@ async def _activate(request: Request, response: Response, name: str, expected: s
             raise ProblemError(Kind.READ_ONLY, NOT_WRITABLE) from None
         raise ProblemError(Kind.NOT_STORED, f"The folder of versions cannot be written to: {error.why}.") from None
     except RecallError as error:
-        reason = str(error).replace(f"{settings_of(request).bundle}/", "")
+        reason = str(error).replace(f"{live_of(request).settings.bundle}/", "")
         raise ProblemError(Kind.UNFIT, "The live version stays live.", [FaultDocument("", reason)]) from None
     response.headers["ETag"] = f'"{name}"'
     return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
 
 
 async def _models(request: Request) -> Models:
-    found, live = await run_in_threadpool(_versions, settings_of(request).bundle)
+    found, live = await run_in_threadpool(_versions, live_of(request).settings.bundle)
     snapshot = live_of(request).snapshot
     served = snapshot.folder.name if snapshot is not None else None
     models = [_model(one, served) for one in found]

@@ -11,9 +11,8 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 
 from recall.bundle import files
-from recall.bundle.deletions import SCHEMA, no_deletions, read_deletions, write_deletions
 from recall.bundle.manifest import MANIFEST, ColumnTypes, Manifest, UsersElsewhere
-from recall.bundle.reader import load_bundle
+from recall.bundle.reader import SCHEMA, load_bundle, no_deletions, read_deletions, write_deletions
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
 from recall.publish.rebuild import rebuild

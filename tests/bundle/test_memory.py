@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.bundle import memory
+from recall.bundle import files
 from recall.bundle.manifest import FileEntry, Manifest
 from recall.bundle.versions import resolve
 from recall.errors import BundleError
@@ -20,17 +20,17 @@ def larger(manifest: Manifest, size: int) -> Manifest:
 def test_a_bundle_must_fit_in_memory(published: Path) -> None:
     folder = resolve(published)
     manifest = Manifest.read(folder)
-    memory.check_memory(folder, manifest)
-    there = memory.available()
+    files.check_memory(folder, manifest)
+    there = files.available()
     assert there is not None
     assert there > 0
     with pytest.raises(BundleError, match=r"needs [\d,]+ bytes of memory, and [\d,]+ are available"):
-        memory.check_memory(folder, larger(manifest, 10 * there + (1 << 40)))
+        files.check_memory(folder, larger(manifest, 10 * there + (1 << 40)))
 
 
 def test_the_process_limit_applies() -> None:
     program = (
-        "import resource, sys; from recall.bundle.memory import available; before = available();"
+        "import resource, sys; from recall.bundle.files import available; before = available();"
         "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30)); print(before, available())"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -40,22 +40,22 @@ def test_the_process_limit_applies() -> None:
 
 
 def test_the_container_limit_applies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(files, "_GROUPS", tmp_path)
     (tmp_path / "memory.max").write_text("5000\n")
     (tmp_path / "memory.current").write_text("4000\n")
     (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 2000\nactive_file 1000\n")
-    assert memory.available() == 4000
+    assert files.available() == 4000
     (tmp_path / "memory.max").write_text("100\n")
-    assert memory.available() == 0
+    assert files.available() == 0
     (tmp_path / "memory.max").write_text("max\n")
-    assert (memory.available() or 0) > 5000
+    assert (files.available() or 0) > 5000
 
 
 def test_without_a_known_limit_nothing_is_refused(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         pytest.skip("this process has a limit of its own")
-    monkeypatch.setattr(memory, "_GROUPS", tmp_path)
-    monkeypatch.setattr(memory, "_MEMORY", tmp_path / "meminfo")
-    assert memory.available() is None
+    monkeypatch.setattr(files, "_GROUPS", tmp_path)
+    monkeypatch.setattr(files, "_MEMORY", tmp_path / "meminfo")
+    assert files.available() is None
     folder = resolve(published)
-    memory.check_memory(folder, larger(Manifest.read(folder), 1 << 60))
+    files.check_memory(folder, larger(Manifest.read(folder), 1 << 60))

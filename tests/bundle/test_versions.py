@@ -61,11 +61,11 @@ def test_a_killed_publisher_leaves_the_old_or_the_new_version(tmp_path: Path, te
         time.sleep(rng.uniform(0, 0.01))  # at some point within the next publication
         child.kill()
         lines += child.stdout.read().splitlines(keepends=True)
-        told = [int(line[:6]) for line in lines if line.endswith("\n")]
+        printed = [int(line[:6]) for line in lines if line.endswith("\n")]
         child.stdout.close()
         child.wait()
         now = check(tmp_path)
-        assert now >= max(told, default=last)  # a version reported as published stays published
+        assert now >= max(printed, default=last)  # a version reported as published stays published
         last = now
     folder = publish_random(tmp_path, Manifest.read(template))
     assert check(tmp_path) > last
@@ -76,20 +76,20 @@ def test_a_killed_publisher_leaves_the_old_or_the_new_version(tmp_path: Path, te
 @pytest.mark.slow
 def test_a_publisher_can_crash_at_any_line(tmp_path: Path, template: Path) -> None:
     with start(tmp_path, template, "lines") as child:
-        told, _ = child.communicate(timeout=600)
+        printed, _ = child.communicate(timeout=600)
     assert child.returncode == 0
-    assert int(told) > 30
+    assert int(printed) > 30
 
 
 def test_concurrent_publishers_lose_nothing(tmp_path: Path, template: Path) -> None:
     children = [start(tmp_path, template, "loop", "15") for _ in range(2)]
-    told = [child.communicate(timeout=120)[0].splitlines()[1:] for child in children]
+    printed = [child.communicate(timeout=120)[0].splitlines()[1:] for child in children]
     assert [child.returncode for child in children] == [0, 0]
-    assert [len(names) for names in told] == [15, 15]
-    sequences = [[int(name[:6]) for name in names] for names in told]
+    assert [len(names) for names in printed] == [15, 15]
+    sequences = [[int(name[:6]) for name in names] for names in printed]
     assert all(numbers == sorted(numbers) for numbers in sequences)
     assert sorted(sequences[0] + sequences[1]) == list(range(1, 31))
-    assert sorted(told[0] + told[1]) == [one.name for one in versions.versions(tmp_path)]
+    assert sorted(printed[0] + printed[1]) == [one.name for one in versions.versions(tmp_path)]
     assert check(tmp_path) == 30
 
 

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import resolve, versions
-from recall.bundle.writer import BundleWriter, Provenance
+from recall.bundle.writer import BundleWriter
 from recall.errors import ExportError, PublishError
 from recall.publish.rebuild import carried_counts
 
@@ -20,7 +19,7 @@ def write_copy(writer: BundleWriter, bundle: Bundle, **origin: object) -> None:
     assert bundle.index_file is not None
     writer.copy(bundle.index_file)
     writer.copy(bundle.folder / "checks.safetensors")
-    carried = replace(Provenance.carried(manifest), **origin)  # type: ignore[arg-type]
+    carried = manifest.provenance(**origin)
     writer.write_manifest(carried, manifest.sizes.users, manifest.parity, manifest.index, manifest.model.fold)
 
 

@@ -41,7 +41,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_one_file_says_everything(file: Path) -> None:
+def test_one_file_contains_all_settings(file: Path) -> None:
     config = load_config(file)
     assert (config.name, config.seed, config.model.k) == ("films", 3, 16)
     assert config.data.split == LastSplit(by="last", test=2)
@@ -51,7 +51,7 @@ def test_one_file_says_everything(file: Path) -> None:
     assert config.schema_.history.lags == ((1, 1), (2, 5))
 
 
-def test_a_configuration_read_back_is_the_same(file: Path) -> None:
+def test_a_configuration_round_trips(file: Path) -> None:
     config = load_config(file)
     assert parse_config(config.model_dump(mode="json")) == config
 
@@ -83,7 +83,7 @@ def test_settings_are_overridden_by_their_path(file: Path) -> None:
         ("train.sweps=3", "train.sweps: this key is not known. Did you mean 'sweeps'?"),
     ],
 )
-def test_an_override_that_says_nothing_is_refused(file: Path, override: str, message: str) -> None:
+def test_an_empty_override_is_refused(file: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file, [override])
     assert message in str(caught.value)
@@ -135,7 +135,7 @@ def test_an_override_that_says_nothing_is_refused(file: Path, override: str, mes
         ({"fields": {**FIELDS, "past": {"kind": "history"}}}, "a history field needs data.time"),
     ],
 )
-def test_a_wrong_key_or_value_is_named_with_its_path(values: dict[str, Any], message: str) -> None:
+def test_an_invalid_key_or_value_is_named_with_its_path(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"fields": FIELDS, **values}, where="run.toml")
     assert message in caught.value.what
@@ -171,18 +171,18 @@ def test_boosts_are_columns_of_items(boost: str, near: str) -> None:
         ({"kind": "ffm", "k": 4}, 61),
     ],
 )
-def test_the_length_of_vectors_is_known_beforehand(model: dict[str, Any], dim: int) -> None:
+def test_the_vector_length_is_known_before_training(model: dict[str, Any], dim: int) -> None:
     config = parse_config({"fields": FIELDS, "model": model, "train": {"objective": "softmax"}})
     assert config.model.dim(user_fields=5, item_fields=3) == dim
 
 
-def test_all_faults_are_named_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"fields": FIELDS, "data": {"carve": 2, "splt": 1}, "seed": -1})
     assert all(name in caught.value.what for name in ("data.carve", "data.splt", "seed"))
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration file"):
         load_config(tmp_path / "recall.toml")
     broken = tmp_path / "broken.toml"
@@ -194,19 +194,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_config(broken)
 
 
-def test_nothing_in_it_can_be_changed(file: Path) -> None:
+def test_a_configuration_is_immutable(file: Path) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         load_config(file).seed = 4  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", ["ivf_int8", "pq"])
-def test_an_index_kind_of_before_is_refused_with_a_way_out_and_read_from_manifests(kind):
+def test_a_former_index_kind_is_refused_with_a_hint_and_read_from_manifests(kind):
     with pytest.raises(ConfigError, match=r"no longer built.*'cells', 'ivf' or 'auto'"):
         parse_config({"fields": FIELDS, "index": {"kind": kind}})
     assert IndexConfig.recorded({"kind": kind, "target": 0.9}) == IndexConfig(kind="ivf", target=0.9)
 
 
-def test_an_unknown_index_kind_is_refused_with_the_nearest_and_chosen_anew_where_a_manifest_has_it() -> None:
+def test_an_unknown_index_kind_gets_a_suggestion_and_a_new_choice_in_manifests() -> None:
     with pytest.raises(ConfigError, match=r"index.kind: no index of kind 'cell' is known.*'cells'"):
         parse_config({"fields": FIELDS, "index": {"kind": "cell"}})
     assert IndexConfig.recorded({"kind": "elsewhere"}) == IndexConfig()

@@ -13,7 +13,7 @@ def schema(**fields: Any) -> Schema:
     return Schema.model_validate({"fields": {**USER, **ITEM, **fields}})
 
 
-def test_a_schema_read_back_is_the_schema_written() -> None:
+def test_a_schema_round_trips() -> None:
     full = schema(
         age={"side": "user", "kind": "numeric", "scale": "buckets", "buckets": 5},
         zip={"side": "user", "kind": "hashed", "column": "postcode", "source": "users"},
@@ -27,7 +27,7 @@ def test_a_schema_read_back_is_the_schema_written() -> None:
     assert Schema.model_validate_json(full.model_dump_json()) == full
 
 
-def test_the_fingerprint_sees_every_setting_and_the_order_of_fields_does_not_hide() -> None:
+def test_the_fingerprint_depends_on_every_setting_and_the_field_order() -> None:
     prints = {
         schema().fingerprint(),
         schema(a={"side": "item", "kind": "categorical"}).fingerprint(),
@@ -38,7 +38,7 @@ def test_the_fingerprint_sees_every_setting_and_the_order_of_fields_does_not_hid
     assert len(prints) == 5
 
 
-def test_a_field_reads_the_column_of_its_name_unless_told_otherwise() -> None:
+def test_a_field_reads_the_column_of_its_name_by_default() -> None:
     fields = schema(sex={"side": "user", "kind": "categorical", "column": "gender"}, past={"kind": "history"})
     assert fields.column("sex") == "gender"
     assert fields.column("user_id") == "user_id"
@@ -52,7 +52,7 @@ def test_history_is_the_field_with_the_longest_lag() -> None:
     assert fields.history == HistoryField(kind="history", lags=((5, 9), (1, 1)))
 
 
-def test_nothing_in_it_can_be_changed() -> None:
+def test_a_configuration_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         schema().user_id = "other"  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
@@ -80,7 +80,7 @@ def test_nothing_in_it_can_be_changed() -> None:
         ({"kind": "cross", "side": "user", "of": ["user_id", "x"]}, "needs single-valued parts"),
     ],
 )
-def test_a_field_that_makes_no_sense_is_refused(field: dict[str, Any], message: str) -> None:
+def test_an_invalid_field_is_refused(field: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         schema(x=field)
 
@@ -114,7 +114,7 @@ def test_the_first_difference_is_named(change: dict[str, Any], said: str) -> Non
     assert (mine.difference(other) == "") == (mine.fingerprint() == other.fingerprint())
 
 
-def test_a_field_that_is_gone_or_of_another_kind_is_named() -> None:
+def test_a_removed_or_changed_field_is_named() -> None:
     full = Schema.model_validate({"fields": {**USER, **ITEM, "x": {"side": "item", "kind": "bag"}}})
     assert full.difference(Schema.model_validate({"fields": {**USER, **ITEM}})) == "field 'x' is not there"
     other = Schema.model_validate({"fields": {**USER, **ITEM, "x": {"side": "item", "kind": "bag", "norm": "mean"}}})

@@ -53,9 +53,8 @@ def test_interactions_with_equal_features_share_a_context(
     built = build_contexts(dataset, encoder, np.arange(7))
     assert built.context.tolist() == context
     assert built.event.tolist() == event
-    assert built.user.tolist() == dataset.events["user"].gather(event).to_list()
     assert len(built) == len(built.features) == len(event)
-    assert (built.context.dtype, built.user.dtype, built.event.dtype) == (np.int32, np.int32, np.int64)
+    assert (built.context.dtype, built.event.dtype) == (np.int32, np.int64)
 
 
 def test_a_context_has_the_features_of_its_interactions(tmp_path: Path) -> None:

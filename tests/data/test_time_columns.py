@@ -39,10 +39,10 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
     ],
 )
 def test_times_are_recognised_by_their_values(name: str, values: Any, rank: int, reason: str) -> None:
-    told = found(name, values)
-    assert told is not None
-    assert told.rank[0] == rank
-    assert reason in told.reason
+    candidate = found(name, values)
+    assert candidate is not None
+    assert candidate.rank[0] == rank
+    assert reason in candidate.reason
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_names_and_values_like_times_are_not_always_times(name: str, values: Any
 
 
 def test_a_time_column_with_missing_values_is_not_used() -> None:
-    told = found("ts", [None, *SECONDS[1:]])
-    assert told is not None
-    assert not told.readable
-    assert "1.7% of the rows have none" in told.reason
+    candidate = found("ts", [None, *SECONDS[1:]])
+    assert candidate is not None
+    assert not candidate.readable
+    assert "1.7% of the rows have none" in candidate.reason
 
 
 def test_a_log_with_one_visit_per_user_still_has_times() -> None:

@@ -1,4 +1,4 @@
-"""Alert rules, dashboard and runbook against the metrics that there are."""
+"""Alert rules, dashboard and runbook, checked against the existing metrics."""
 
 import json
 import re
@@ -32,7 +32,7 @@ GIVEN_BY_PROMETHEUS = {"job", "instance"}
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, dict[str, set[str]]]:
-    """Labels of every series, by its name, each with the values that are known beforehand."""
+    """Collect the labels of every series with their statically known values."""
     metrics = Metrics()
     metrics.finished("/v1/recommend", 200, 0.1, {})
     metrics.info.labels("000001-4f2a90c1").set(1)
@@ -67,7 +67,7 @@ def parts(node: Any) -> Iterator[Any]:
                 yield from parts(one)
 
 
-def test_a_name_that_does_not_exist_is_found(metrics: dict[str, dict[str, set[str]]]) -> None:
+def test_an_unknown_metric_name_is_detected(metrics: dict[str, dict[str, set[str]]]) -> None:
     for wrong in ("recall_sheds_total", "recall_shed_total{why='full'}", "recall_shed_total{reason='fulll'}"):
         with pytest.raises(AssertionError):
             test_every_name_label_and_value_exists(f"rate({wrong}[5m])", metrics)
@@ -94,7 +94,7 @@ def test_every_name_label_and_value_exists(expression: str, metrics: dict[str, d
             assert label in labels, f"nothing here has a label {label}"
 
 
-def test_every_metric_is_watched_or_drawn(metrics: dict[str, dict[str, set[str]]]) -> None:
+def test_every_metric_has_an_alert_or_a_panel(metrics: dict[str, dict[str, set[str]]]) -> None:
     used = {
         node.name
         for parameter in EXPRESSIONS
@@ -107,19 +107,19 @@ def test_every_metric_is_watched_or_drawn(metrics: dict[str, dict[str, set[str]]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+def test_an_alert_has_a_summary_and_a_runbook_link(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("page", "warn")
     assert rule["annotations"]["summary"].endswith(".")
     assert re.fullmatch(r"\d+[mh]", rule["for"])
     assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
 
 
-def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
+def test_the_runbook_has_exactly_one_section_per_alert() -> None:
     sections = re.findall("^## (.+)$", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sections == [rule["alert"] for rule in RULES]
 
 
-def test_panels_do_not_overlap_and_ask_the_source_that_is_provisioned() -> None:
+def test_panels_do_not_overlap_and_use_the_provisioned_source() -> None:
     sources = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yml").read_text(encoding="utf-8"))
     (uid,) = (one["uid"] for one in sources["datasources"])
     taken: set[tuple[int, int]] = set()
@@ -133,7 +133,7 @@ def test_panels_do_not_overlap_and_ask_the_source_that_is_provisioned() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_what_compose_mounts_is_there() -> None:
+def test_files_mounted_by_compose_exist() -> None:
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]
     assert "./grafana/dashboards" in mounted

@@ -7,12 +7,12 @@ from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.evaluation.calibration import discriminate, draw_untaken, labelled
 from recall.evaluation.evaluate import evaluate
-from recall.evaluation.metrics import auc
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request
 from recall.serving.scoring import logistic
 from tests.conftest import TINY, random_model, write_tiny_tables
+from tests.evaluation.test_probability import auc
 
 LOG_LOSS = {"objective": "logistic", "popularity": 0.5}
 

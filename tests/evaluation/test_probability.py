@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.evaluation.metrics import BINS, auc, bins, calibration_error, log_losses, user_aucs
+from recall.evaluation.metrics import BINS, bins, calibration_error, log_losses, user_aucs, weighted_auc
 
 ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2), st.booleans()), min_size=1, max_size=30)
 
@@ -13,6 +13,11 @@ ROWS = st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2), st.booleans()),
 def columns(rows):
     user, score, taken = zip(*rows, strict=True)
     return np.array(user), np.array(score, dtype=np.float64), np.array(taken)
+
+
+def auc(score, taken, weight=None):
+    _, level = np.unique(score, return_inverse=True)
+    return weighted_auc(level, taken, np.ones(len(score)) if weight is None else weight)
 
 
 def brute_auc(score, taken, weight):

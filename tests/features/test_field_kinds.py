@@ -23,8 +23,8 @@ from recall.errors import ConfigError, RequestError
 from recall.features.column import ColumnEncoder, FieldSource, WeightedRows, column_of, refusal
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
+from recall.features.fitting import ENCODERS
 from recall.features.layout import sources
-from recall.features.registry import ENCODERS
 from recall.features.values import known_texts
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 from recall.publish.export import export

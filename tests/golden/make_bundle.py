@@ -1,8 +1,8 @@
-"""Made the bundles beside it, and would make those of a newer format: run it for each model when the format version rises.
+"""Make the golden bundles of this folder; run it for each model when the format version rises.
 
     for model in fm fwfm ffm cosine; do PYTHONPATH=. python tests/golden/make_bundle.py $model; done
 
-A bundle that is committed is never made again: it stands for those that are out there.
+A committed bundle is never made again: it represents published ones.
 """
 
 import shutil
@@ -46,11 +46,11 @@ MODELS = {
 }
 
 INDEXES = {"fm": "cells", "fwfm": "ivf", "ffm": "exact", "cosine": "ivf"}
-"""Another one for each model, so that files of every kind are kept."""
+"""A different index kind for each model, so that files of every kind are covered."""
 
 
 def main() -> None:
-    """Write the bundle, and beside it what it answers."""
+    """Write the bundle and its expected answers."""
     name = sys.argv[1]
     target = Path(__file__).parent / f"bundle_v{FORMAT_VERSION}_{name}"
     with tempfile.TemporaryDirectory() as temporary:
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def write_tables(folder: Path) -> None:
-    """Three users and eight groceries."""
+    """A shop of three users and eight items."""
     pl.DataFrame({"user_id": ["ada", "bob", "eve"], "plan": ["pro", "free", None]}).write_parquet(folder / "users.parquet")
     pl.DataFrame(
         {

@@ -11,17 +11,17 @@ OFFSET = RNG.standard_normal(6)
 SCORES = USERS.astype(np.float64) @ ITEMS.T.astype(np.float64) + OFFSET[:, None]
 
 
-def test_equal_scores_prove() -> None:
+def test_equal_scores_pass_the_parity_check() -> None:
     proof = check_parity(USERS, OFFSET, ITEMS, SCORES, 1e-4)
     assert (proof.users, proof.items, proof.top_k, proof.top_k_agreement) == (6, 40, 10, 6)
     assert 0 < proof.largest_error < 1e-6
 
 
-def test_fewer_items_than_a_list_holds() -> None:
+def test_fewer_items_than_the_list_length_pass() -> None:
     assert check_parity(USERS, OFFSET, ITEMS[:3], SCORES[:, :3], 1e-4).top_k == 3
 
 
-def test_a_score_that_differs_is_named() -> None:
+def test_a_different_score_is_named() -> None:
     wrong = SCORES.copy()
     wrong[4, 7] += 0.01
     with pytest.raises(ExportError, match=r"user 4 and item 7 of the sample: .*relative error 0.00"):
@@ -37,7 +37,7 @@ def test_the_error_is_relative_to_the_users_largest_score() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_score_that_is_not_finite_is_refused(value: float) -> None:
+def test_a_non_finite_score_is_refused(value: float) -> None:
     wrong = SCORES.copy()
     wrong[0, 0] = value
     with pytest.raises(ExportError, match="not finite"):
@@ -48,7 +48,7 @@ def test_a_score_that_is_not_finite_is_refused(value: float) -> None:
         check_parity(USERS, OFFSET, vectors, SCORES, 1e-4)
 
 
-def test_ties_may_fall_either_way() -> None:
+def test_ties_may_be_ordered_either_way() -> None:
     twins = np.repeat(ITEMS, 2, axis=0)
     wobble = 1e-7 * RNG.standard_normal((6, 80))
     assert check_parity(USERS, OFFSET, twins, np.repeat(SCORES, 2, axis=1) + wobble, 1e-4).top_k_agreement == 6

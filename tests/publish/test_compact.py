@@ -20,6 +20,7 @@ from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import Change
+from tests.store.items.entries import last, since
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
@@ -80,7 +81,7 @@ def test_a_rollback_loses_no_change(root: Path, live: Recommender) -> None:
     compact(root)
     (root / CURRENT).write_text(old)
     assert items_of(root) == expected
-    assert ChangeLog(root / JOURNAL).since(0)  # a version that needs them still exists
+    assert since(ChangeLog(root / JOURNAL), 0)  # a version that needs them still exists
 
 
 def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
@@ -89,7 +90,7 @@ def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
     compact(root)
     shutil.rmtree(first)
     assert prune(root) == 0
-    assert [entry.item_id for entry in ChangeLog(root / JOURNAL).since(0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
+    assert [entry.item_id for entry in since(ChangeLog(root / JOURNAL), 0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
     assert dict(load_bundle(root).deletions().iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
 
 
@@ -107,12 +108,12 @@ def test_the_log_drops_changes_contained_in_the_tables_of_all_versions(root: Pat
     assert prune(root) == 0
     (root / "versions" / "000009-00000000").rmdir()
     assert prune(root) == 5
-    assert ChangeLog(root / JOURNAL).since(6) == []
-    assert ChangeLog(root / JOURNAL).last() == 6
+    assert since(ChangeLog(root / JOURNAL), 6) == []
+    assert last(ChangeLog(root / JOURNAL)) == 6
     assert items_of(root) == expected
     assert not first.exists()
     with pytest.raises(JournalError, match="changes 1 to 6 are no longer in the journal"):
-        ChangeLog(root / JOURNAL).since(0)
+        since(ChangeLog(root / JOURNAL), 0)
 
 
 @pytest.mark.parametrize("compacted", [False, True])

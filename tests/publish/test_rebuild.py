@@ -131,8 +131,8 @@ def test_a_catalogue_of_only_new_items_is_published_on_request(root: Path, items
     others = as_file(items.with_columns(item_id="new-" + pl.col("item_id")), tmp_path)
     report = rebuild(root, others, root, other_data=True)
     assert (len(report.added), len(report.removed), report.kept) == (len(items), len(items), 0)
-    told = run_script(root, as_file(items, tmp_path))
-    assert (told.returncode, "add --other-data" in told.stderr) == (DataError.exit_code, True)
+    done = run_script(root, as_file(items, tmp_path))
+    assert (done.returncode, "add --other-data" in done.stderr) == (DataError.exit_code, True)
     assert run_script(root, as_file(items, tmp_path), "--other-data").returncode == 0
 
 
@@ -189,10 +189,10 @@ def run_script(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_script_reports_changes(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
-    told = run_script(root, as_file(items[2:], tmp_path), "--json", tmp_path / "report.json")
-    assert told.returncode == 0, told.stderr
-    assert "rebuilt from version 1" in told.stdout
-    assert "removed          2  i0, i1" in told.stdout
+    done = run_script(root, as_file(items[2:], tmp_path), "--json", tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    assert "rebuilt from version 1" in done.stdout
+    assert "removed          2  i0, i1" in done.stdout
     assert orjson.loads((tmp_path / "report.json").read_bytes())["removed"] == ["i0", "i1"]
     refused = run_script(root, as_file(items.drop("price"), tmp_path))
     assert refused.returncode == DataError.exit_code

@@ -88,13 +88,13 @@ def test_a_small_catalogue_uses_exact_search_without_tuning(published: Path) -> 
 
 def test_reindexing_changes_only_the_index(root: Path) -> None:
     before = Manifest.read(resolve(root))
-    told: list[Trial] = []
-    report = reindex(root, root, {"kind": "auto", "target": 0.8, "n": 20}, told.append)
+    reported: list[Trial] = []
+    report = reindex(root, root, {"kind": "auto", "target": 0.8, "n": 20}, reported.append)
     after = load_bundle(root).manifest
     assert report.folder == resolve(root)
     assert report.version == after.version
     assert (after.sequence, after.parent, after.format_version) == (2, 1, FORMAT_VERSION)
-    assert [one.name for one in told] == [one.name for one in report.index.candidates if one.name != "exact"]
+    assert [one.name for one in reported] == [one.name for one in report.index.candidates if one.name != "exact"]
     assert after.index == report.index
     assert after.index.certificate is not None
     assert (after.index.certificate.target, after.index.certificate.n) == (0.8, 20)

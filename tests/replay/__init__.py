@@ -1,1 +1,1 @@
-"""Shows that a refactoring changes nothing: records what the package does, and compares it with a later tree, bit for bit."""
+"""Regression test for refactorings: records the behaviour of a tree and compares another one bit for bit."""

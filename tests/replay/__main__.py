@@ -1,6 +1,6 @@
 """Compare the working tree with another revision, bit for bit: `python -m tests.replay main`.
 
-The revision is recorded once, in a worktree of its own; recordings stay in `.replay/`, which git ignores.
+The revision is recorded once, in a separate worktree; recordings are kept in `.replay/`, which git ignores.
 """
 
 import argparse
@@ -17,11 +17,11 @@ import orjson
 ROOT = Path(__file__).parents[2]
 RECORDINGS = ROOT / ".replay"
 SHOWN = 20
-"""Differences that are printed."""
+"""Maximum number of printed differences."""
 
 
 def main() -> int:
-    """Record what is missing, compare, and return 1 where something differs."""
+    """Make missing recordings, compare, and return 1 if there is a difference."""
     parser = argparse.ArgumentParser(prog="python -m tests.replay", description=__doc__)
     parser.add_argument("revision", help="a revision of git, such as main or HEAD~1")
     revision = parser.parse_args().revision
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def compare(expected: Any, found: Any, where: str = "") -> Iterator[str]:
-    """Lines that say where two recordings differ."""
+    """Describe the differences of two recordings."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for name in dict.fromkeys((*expected, *found)):
             if name not in expected or name not in found:
@@ -60,7 +60,7 @@ def compare(expected: Any, found: Any, where: str = "") -> Iterator[str]:
 
 
 def _key(commit: str) -> str:
-    """Name of a recording: it is of one commit, and made by one version of the recorder."""
+    """Return the name of a recording, by commit and version of the recorder."""
     return f"{commit}-{_git('hash-object', str(ROOT / 'tests' / 'replay' / 'record.py'))[:8]}"
 
 

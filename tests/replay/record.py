@@ -1,6 +1,6 @@
 """Record three seeded trainings, the help of every command, and some 300 calls of a recommender.
 
-Run as a script with another source tree first in PYTHONPATH, it records that tree: it uses public names only.
+Run as a script with another source tree first in PYTHONPATH, it records that tree: it uses only public names.
 
     PYTHONPATH=TREE python tests/replay/record.py recording.json
 """
@@ -40,13 +40,13 @@ TRAININGS: dict[str, tuple[str, ...]] = {
     "fm softmax": ("model.k=8", "train.objective=softmax", "train.epochs=2", "index.kind=exact"),
 }
 CALLS = 50
-"""Calls of each recommender before its live changes, and as many after."""
+"""Number of calls of each recommender before its live changes, and after them."""
 _CHANGING = re.compile(r'"(bundle|token)": *"[^"]*"')
 _OPTION = re.compile(r"^ {2}([a-z][a-z-]*) {2,}")
 
 
 def record() -> dict[str, Any]:
-    """Everything that is compared: text, hashes and answers by name."""
+    """Collect everything that is compared: text, hashes and answers by name."""
     recorded: dict[str, Any] = {"help": dict(_help([]))}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -68,7 +68,7 @@ def record() -> dict[str, Any]:
 
 
 def _run(*arguments: object) -> str:
-    """What a command prints."""
+    """Return the output of a command."""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(io.StringIO()) as errors:
         try:
@@ -90,13 +90,13 @@ def _help(command: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _serve_help() -> str:
-    """What `recall serve --help` prints: that command becomes another process."""
+    """Return the output of `recall serve --help`, which replaces its process."""
     code = "from recall.cli import main; main(['serve', '--help'])"
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
 def _tensors(folder: Path) -> dict[str, str]:
-    """A hash of every tensor of a bundle, and of files that hold nothing but what was learnt."""
+    """Hash every tensor of a bundle, and files that contain only trained data."""
     hashes = {
         f"{path.name}/{name}": _hash(np.ascontiguousarray(tensor).tobytes())
         for path in sorted(folder.glob("*.safetensors"))
@@ -123,7 +123,7 @@ def _answers(bundles: Path, shop: Path) -> Iterator[tuple[str, object]]:
 
 
 class World:
-    """Draws requests to a made-up shop."""
+    """Draws requests for a generated shop."""
 
     def __init__(self, shop: Path, drawn: random.Random) -> None:
         self.drawn = drawn
@@ -144,7 +144,7 @@ class World:
         recommender.users.delete([self.users[2]])
 
     def request(self, **given: Any) -> recall.Request:
-        """A request with some of the parts that one may have."""
+        """Draw a request with some optional parts."""
         draw = self.drawn
         parts: dict[str, tuple[float, Callable[[], Any]]] = {
             "user_id": (0.8, lambda: draw.choice([*self.users[:6], *self.users[:3], "newcomer", "stranger"])),
@@ -166,7 +166,7 @@ class World:
         return recall.Request(**{**asked, **given})
 
     def filter(self) -> dict[str, Any]:
-        """A filter, now and then one that is wrong."""
+        """Draw a filter, occasionally an invalid one."""
         draw = self.drawn
         return draw.choice(
             [
@@ -183,7 +183,7 @@ class World:
         )
 
     def rules(self) -> list[Any]:
-        """Up to three rules."""
+        """Draw up to three rules."""
         known: list[Any] = [
             recall.Quota("category", 2),
             recall.Dedupe("brand"),
@@ -195,12 +195,12 @@ class World:
         return self.drawn.sample(known, self.drawn.randint(1, 3))
 
     def channels(self) -> recall.Channels:
-        """Two to four channels."""
+        """Draw two to four channels."""
         merged: list[Any] = [recall.ModelChannel(), recall.PopularChannel(0.5), recall.LatestChannel("year")]
         return recall.Channels([*self.drawn.sample(merged, 2), recall.ListChannel(self.items[20:25], name="editor")])
 
     def call(self, recommender: recall.Recommender) -> tuple[str, Callable[[], object]]:
-        """A call by its name."""
+        """Draw a call."""
         request, item = self.request(), self.drawn.choice([*self.items, "fresh", "no-such-item"])
         plain = self.request(rules=[], channels=None, boosts={}, popularity=1.0)
         kinds: dict[str, Callable[[], object]] = {
@@ -225,7 +225,7 @@ def _outcome(call: Callable[[], object]) -> object:
 
 
 def _plain(value: object) -> Any:
-    """A value as JSON has it, without what is another at each run."""
+    """Convert a value to JSON, without parts that differ between runs."""
     if isinstance(value, recall.RecallError):
         return {"error": type(value).__name__, "says": str(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -60,7 +60,7 @@ def test_a_missed_criterion_fails_the_check(result: tuple[int, str, dict]) -> No
 
 
 @pytest.mark.slow
-def test_known_users_are_compared_with_a_bundle_that_was_trained_elsewhere(folder: Path) -> None:
+def test_known_users_are_compared_with_a_bundle_trained_without_hold_out(folder: Path) -> None:
     config, bundles = str(folder / "tiny.toml"), str(folder / "bundles")
     train = [sys.executable, "-c", "from recall.cli import main; main()", "train", config, "--out", bundles]
     subprocess.run(train, cwd=ROOT, check=True, capture_output=True)
@@ -81,7 +81,7 @@ def against(low: float, high: float, name: str) -> Against:
     )
 
 
-def test_criteria_ask_for_above_or_not_below_and_for_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_criteria_require_above_not_below_or_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     from benchmark_cold import criteria  # type: ignore[import-not-found]
 

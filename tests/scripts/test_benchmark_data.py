@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_measures_what_it_made_up() -> None:
+def test_the_benchmark_measures_generated_data() -> None:
     command = [sys.executable, "scripts/benchmark_data.py", "--rows", "3000"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])

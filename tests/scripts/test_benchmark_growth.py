@@ -26,7 +26,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_three_runs_stand_side_by_side(shop: Path, tmp_path: Path) -> None:
+def test_three_runs_are_compared(shop: Path, tmp_path: Path) -> None:
     settings = ("--set", "train.sweeps=2", "--set", "evaluation.intervals=20")
     done = run(shop / "recall.toml", "--data", shop, *settings, "--docs", tmp_path / "docs.md")
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def test_three_runs_stand_side_by_side(shop: Path, tmp_path: Path) -> None:
     assert "<!-- section: growth of shop -->" in (tmp_path / "docs.md").read_text()
 
 
-def test_nothing_is_both_old_and_new(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_and_new_rows_are_disjoint(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "scripts")
     from benchmark_growth import cut
 
@@ -51,10 +51,10 @@ def test_nothing_is_both_old_and_new(shop: Path, tmp_path: Path, monkeypatch: py
     assert after.join(last, on="user_id").select((pl.col("time") >= pl.col("last")).all()).item()
 
 
-def test_without_times_nothing_is_new(shop: Path, tmp_path: Path) -> None:
+def test_without_times_there_are_no_new_rows(shop: Path, tmp_path: Path) -> None:
     text = (shop / "recall.toml").read_text()
     lines = [line for line in text.splitlines() if not line.startswith(("time", "split", "previous"))]
     (tmp_path / "recall.toml").write_text("\n".join(lines))
     done = run(tmp_path / "recall.toml", "--data", shop)
     assert done.returncode == 78
-    assert "without times nothing is old or new" in done.stderr
+    assert "without times there are no old and new data" in done.stderr

@@ -25,7 +25,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_it_measures_the_catalogues_that_there_are(worlds: Path, tmp_path: Path) -> None:
+def test_the_benchmark_measures_the_available_catalogues(worlds: Path, tmp_path: Path) -> None:
     docs = tmp_path / "benchmarks.md"
     docs.write_text("# Benchmarks\n")
     command = [sys.executable, "scripts/benchmark_index.py", "--worlds", str(worlds), "--only", "small", "--upserts", "0"]
@@ -47,7 +47,7 @@ def test_it_measures_the_catalogues_that_there_are(worlds: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_few_items_alone_have_a_section_of_their_own(worlds: Path, tmp_path: Path) -> None:
+def test_few_items_have_a_separate_section(worlds: Path, tmp_path: Path) -> None:
     docs = tmp_path / "benchmarks.md"
     command = [sys.executable, "scripts/benchmark_index.py", "--worlds", str(worlds), "--only", "large", "--few"]
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_few_items_alone_have_a_section_of_their_own(worlds: Path, tmp_path: Pat
     assert [float(row[4]) for row in rows[::2]] == [0.3, 1.3]  # megabytes of vectors
 
 
-def test_what_is_missed_is_named() -> None:
+def test_failed_criteria_are_named() -> None:
     figures = [
         Figure("speed", 2.0, 3.0, 5.0),
         Figure("delay", 2.0, 3.0, 1.0, "less"),
@@ -82,7 +82,7 @@ def test_what_is_missed_is_named() -> None:
     assert [line.split("|")[-2].strip() for line in lines] == ["missed", "met", "left out"]
 
 
-def test_a_part_of_the_list_that_was_found_counts(worlds: Path) -> None:
+def test_recall_is_the_found_part_of_the_list(worlds: Path) -> None:
     world = open_world(worlds / "small")
     truth = Truth.of(world.items, world.users[:5], 10)
     best = [np.argsort(-(world.items @ user), kind="stable")[:10] for user in truth.users]
@@ -91,12 +91,12 @@ def test_a_part_of_the_list_that_was_found_counts(worlds: Path) -> None:
     assert truth.shares([np.append(best[0][:7], [worst, -1, -1])])[0] == pytest.approx(0.7)
 
 
-def test_the_cheapest_setting_is_the_first_that_reaches_the_target(worlds: Path) -> None:
+def test_the_cheapest_setting_that_reaches_the_target_is_used(worlds: Path) -> None:
     world = open_world(worlds / "small")
     truth = Truth.of(world.items, world.users[:20], 10)
 
     class First:
-        """Searches the first so many items."""
+        """An index that searches only the first items."""
 
         name = "first"
 

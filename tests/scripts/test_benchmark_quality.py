@@ -22,7 +22,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("folder", ["tiny", "tiny-run", "."])
-def test_finds_the_tables_and_prints_and_keeps_what_it_came_to(folder: str, config: Path, tmp_path: Path) -> None:
+def test_results_are_printed_and_saved(folder: str, config: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / folder
     data.mkdir(parents=True)
     write_tiny_tables(data)
@@ -39,7 +39,7 @@ def test_finds_the_tables_and_prints_and_keeps_what_it_came_to(folder: str, conf
 
 
 @pytest.mark.slow
-def test_models_stand_side_by_side_on_the_same_requests(config: Path, tmp_path: Path) -> None:
+def test_models_are_compared_on_the_same_requests(config: Path, tmp_path: Path) -> None:
     write_tiny_tables(tmp_path)
     crossed = tmp_path / "crossed.toml"
     fields = (
@@ -67,7 +67,7 @@ def test_models_stand_side_by_side_on_the_same_requests(config: Path, tmp_path: 
     assert f"{compared[1]['model']['metrics']['ndcg@3']['value']:.4f}" in page
 
 
-def test_says_where_it_looked(config: Path, tmp_path: Path) -> None:
+def test_missing_data_names_the_searched_folders(config: Path, tmp_path: Path) -> None:
     done = run(str(config), "--data", str(tmp_path))
     assert done.returncode == 65
     assert "no 'interactions.parquet'" in done.stderr

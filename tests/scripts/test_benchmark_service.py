@@ -1,4 +1,4 @@
-"""The benchmark of the service: its loads and its report, on a small bundle that real servers serve."""
+"""The benchmark of the service: loads and report, with real servers of a small bundle."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from serving.shop import build, requests_of, users_of  # noqa: E402
 from tests.service.serving import receive  # noqa: E402
 
 ITEMS, USERS = 300, 40
-FEW = 20  # all of them may wait at once: none is turned away where other work stops the server for a while
+FEW = 20  # all may wait at once, so that none is rejected if other work stops the server
 
 two_cores = pytest.mark.skipif(not {0, 1} <= os.sched_getaffinity(0), reason="servers and senders have cores of their own")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the benchmark looks for the bundle of 100,000 items in its folder."""
+    """The path of the bundle of 100,000 items in the folder of the benchmark."""
     folder = tmp_path_factory.mktemp("folder") / "100k"
     folder.mkdir()
     return build(folder, ITEMS, 8, 0)
@@ -56,21 +56,21 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_every_option_is_told() -> None:
+def test_every_option_is_documented() -> None:
     done = run("--help")
     assert done.returncode == 0, done.stderr
     for option in ("--folder", "--quick", "--check", "--docs", "--bundle", "--rate"):
         assert option in done.stdout
 
 
-def test_the_same_users_are_drawn_by_the_same_seed(root: Path) -> None:
+def test_users_are_drawn_deterministically(root: Path) -> None:
     users = users_of(root, USERS, 0)
     assert len(set(users)) == USERS
     assert users == users_of(root, USERS, 0)
     assert users != users_of(root, USERS, 1)
 
 
-def test_the_bare_application_writes_what_the_service_writes(root: Path, served: Served) -> None:
+def test_the_bare_application_and_the_service_give_equal_answers(root: Path, served: Served) -> None:
     users = users_of(root, USERS, 0)
     with bare_application(root, USERS, 20) as bare:
         for raw in requests_of(users[:10], 20):
@@ -80,7 +80,7 @@ def test_the_bare_application_writes_what_the_service_writes(root: Path, served:
             assert ours | {"request_id": ""} == least | {"request_id": ""}
 
 
-def test_a_closed_load_counts_what_came(root: Path, served: Served) -> None:
+def test_a_closed_load_counts_answers(root: Path, served: Served) -> None:
     before = served.cpu_seconds()
     load = closed_load(served.port, requests_of(users_of(root, USERS, 0), 20), 4, 0.5)
     assert set(load.statuses) == {200}
@@ -91,7 +91,7 @@ def test_a_closed_load_counts_what_came(root: Path, served: Served) -> None:
     assert set(refused.statuses) == {404}
 
 
-def test_a_server_that_goes_ends_a_closed_load() -> None:
+def test_a_server_exit_ends_a_closed_load() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         going = threading.Thread(target=lambda: listener.accept()[0].close())
         going.start()
@@ -100,7 +100,7 @@ def test_a_server_that_goes_ends_a_closed_load() -> None:
         going.join()
 
 
-def test_an_open_load_sends_as_many_as_are_due(root: Path, served: Served) -> None:
+def test_an_open_load_keeps_its_schedule(root: Path, served: Served) -> None:
     requests = requests_of(users_of(root, USERS, 0), 20)
     latencies, statuses = open_load(served.port, requests, FEW, 1, 0)
     assert len(latencies) == len(statuses) == FEW
@@ -108,7 +108,7 @@ def test_an_open_load_sends_as_many_as_are_due(root: Path, served: Served) -> No
     assert all(seconds > 0 for seconds in latencies)
 
 
-def test_an_open_load_counts_connections_that_break() -> None:
+def test_an_open_load_counts_broken_connections() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
         stop = threading.Event()
@@ -130,13 +130,13 @@ def test_an_open_load_counts_connections_that_break() -> None:
     assert statuses == [0] * 10
 
 
-def test_a_server_that_does_not_come_up_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="the server did not come up"), service(tmp_path, "--nonsense"):
+def test_a_server_that_does_not_start_is_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="the server did not start"), service(tmp_path, "--nonsense"):
         pass
     assert "nonsense" in capfd.readouterr().err
 
 
-def test_a_process_is_pinned_for_a_while() -> None:
+def test_a_process_is_pinned_within_a_block() -> None:
     before = os.sched_getaffinity(0)
     core = min(before)
     with pinned(core):
@@ -152,7 +152,7 @@ def test_a_free_port_is_free() -> None:
 
 @pytest.mark.slow
 @two_cores
-def test_one_bundle_is_put_under_one_load_and_its_report_printed(root: Path) -> None:
+def test_a_bundle_is_measured_under_load_and_reported(root: Path) -> None:
     done = run("--bundle", root, "--rate", FEW, "--seconds", 1, "--n", 10)
     assert done.returncode == 0, done.stderr
     report = benchmark_service.Report(**json.loads(done.stdout))
@@ -168,7 +168,7 @@ ENTRANTS = ["the service", "bare ASGI", "the service, users who have not asked l
 
 @pytest.mark.slow
 @two_cores
-def test_the_service_takes_turns_with_the_bare_application(root: Path) -> None:
+def test_the_service_alternates_with_the_bare_application(root: Path) -> None:
     lines: list[str] = []
     figures: list[Figure] = []
     rate = benchmark_service._beside_bare(lines, figures, "100k", root, 0.3, 1)
@@ -183,7 +183,7 @@ def test_the_service_takes_turns_with_the_bare_application(root: Path) -> None:
 
 @pytest.mark.slow
 @two_cores
-def test_two_workers_are_set_beside_one(root: Path) -> None:
+def test_two_workers_are_compared_with_one(root: Path) -> None:
     figure = benchmark_service._two_workers(root, 0.3, 1)
     assert figure.value is not None
     assert figure.value > 0
@@ -198,7 +198,7 @@ def test_encoding_is_measured_for_every_user(root: Path) -> None:
     assert "us" in figure.note
 
 
-def test_bundles_that_are_there_are_taken_and_a_large_one_is_not_made_for_a_quick_run(root: Path) -> None:
+def test_existing_bundles_are_reused_and_large_ones_skipped_in_quick_runs(root: Path) -> None:
     assert list(benchmark_service._bundles(root.parents[1], quick=True)) == [("100k", root)]
 
 
@@ -211,7 +211,9 @@ def test_a_failed_answer_ends_a_measurement(root: Path, served: Served) -> None:
 @pytest.mark.parametrize(
     ("value", "failed", "check", "code"), [(0.8, 0, True, 0), (0.6, 0, True, 1), (0.6, 0, False, 0), (0.8, 3, True, 1)]
 )
-def test_what_is_missed_is_named(value: float, failed: int, check: bool, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_criteria_are_named(
+    value: float, failed: int, check: bool, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     figures = [Figure("share", value, 0.7, 0.85), Figure("delay", None, 10, 5, "less", "not measured here")]
     assert benchmark_service.verdict(figures, failed, check=check) == code
     said = capsys.readouterr().err.splitlines()
@@ -219,7 +221,7 @@ def test_what_is_missed_is_named(value: float, failed: int, check: bool, code: i
     assert said == [*expected, *["missed: 3 requests of the open load were not answered"] * (failed > 0)]
 
 
-def test_the_section_of_the_docs_is_written_anew(tmp_path: Path) -> None:
+def test_the_section_of_the_docs_is_replaced(tmp_path: Path) -> None:
     docs = tmp_path / "benchmarks.md"
     docs.write_text("# Benchmarks\n\nbefore\n")
     for value in (0.5, 0.9):

@@ -13,13 +13,13 @@ SCRIPTS = str(ROOT / "scripts")
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """The scripts as they find one another when one of them is run."""
+    """Import scripts as when one of them is run."""
     monkeypatch.syspath_prepend(SCRIPTS)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A little ml-1m: the last item of each user is the test row."""
+    """A small data set in the layout of ml-1m: the last item of each user is the test row."""
     rng = np.random.default_rng(0)
     rows = []
     for user in range(60):
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_solver_is_judged_step_by_step(scripts, folder):
+def test_the_solver_is_evaluated_after_each_sweep(scripts, folder):
     from training.methods import LENGTHS, SETTINGS, python_of, run
     from training.splits import Split
 
@@ -43,11 +43,11 @@ def test_the_solver_is_judged_step_by_step(scripts, folder):
     assert found.seconds == sorted(found.seconds)
     assert found.reached(found.best) in found.seconds
     assert found.reached(1.1) is None
-    assert found.best > 0.1  # a third of the eight items that are left; by chance among all it is .05
+    assert found.best > 0.1  # a third of the eight remaining items; by chance among all it is .05
     assert found.peak >= found.before > 0
 
 
-def test_tuning_leaves_the_test_part_alone(scripts, folder):
+def test_tuning_does_not_use_the_test_part(scripts, folder):
     from training.splits import Split
 
     tuned, judged = (Split.read("ml-1m", folder, tuning, requests=1000) for tuning in (True, False))
@@ -56,7 +56,7 @@ def test_tuning_leaves_the_test_part_alone(scripts, folder):
     assert not any(np.intersect1d(judged.relevant[user], tuned.relevant[user]).size for user in range(60))
 
 
-def test_a_missed_figure_is_named(scripts):
+def test_a_failed_criterion_is_named(scripts):
     from benchmark_training import Figure
 
     assert Figure("share", 0.4, 0.5).met
@@ -66,14 +66,14 @@ def test_a_missed_figure_is_named(scripts):
 
 
 @pytest.mark.slow
-def test_lists_do_not_depend_on_threads():
+def test_lists_are_independent_of_threads():
     command = [sys.executable, "scripts/training/growth.py", "agree", "30000", "8"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == {"agree": 1.0}
 
 
 @pytest.mark.slow
-def test_growth_says_what_the_loops_did():
+def test_growth_reports_the_work_of_the_loops():
     command = [sys.executable, "scripts/training/growth.py", "sweep", "30000", "8", "1"]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])

@@ -5,7 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_what_is_installed_agrees_and_the_rest_is_named() -> None:
+def test_installed_peers_agree_and_missing_ones_are_named() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/check_parity.py"],
         cwd=ROOT,

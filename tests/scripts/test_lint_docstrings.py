@@ -47,11 +47,11 @@ def test_a_banned_word_is_found_in_comments_docstrings_and_messages(place: str) 
 @pytest.mark.parametrize(
     "place", ["nobody = 1", 'x = "nobody"', '"""Return `nobody`."""', '"""There is no index, and it is no longer read."""']
 )
-def test_names_keys_and_other_uses_are_left_alone(place: str) -> None:
+def test_names_keys_and_other_uses_are_ignored(place: str) -> None:
     assert check_source(place) == []
 
 
-def test_the_line_is_that_of_the_word_in_a_docstring_of_several_lines() -> None:
+def test_a_finding_in_a_long_docstring_has_the_line_of_the_word() -> None:
     assert [finding.line for finding in check_source('"""Sum.\n\nUsed\nby nobody.\n"""')] == [4]
 
 
@@ -61,7 +61,7 @@ def test_a_summary_has_at_most_80_characters() -> None:
 
 
 @pytest.mark.parametrize("summary", ["See Model.scores.", "As in the base class."])
-def test_a_summary_says_something_of_its_own(summary: str) -> None:
+def test_a_summary_is_not_a_cross_reference(summary: str) -> None:
     assert messages(f'"""{summary}"""') == ["the summary must say something of its own; an override has none and inherits"]
 
 
@@ -90,7 +90,7 @@ def test_overrides_registered_and_private_functions_need_no_sections(source: str
     assert check_source(source) == []
 
 
-def test_the_command_fails_on_findings_of_its_own_and_of_ruff(tmp_path: Path) -> None:
+def test_the_command_fails_on_its_own_and_ruffs_findings(tmp_path: Path) -> None:
     for source, code in (
         ('"""Count things."""\n', 0),
         ('"""Count for nobody."""\n', 1),

@@ -95,12 +95,12 @@ def test_latest(ml_latest: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["ml_100k", "ml_1m", "ml_latest"])
-def test_the_command_writes_tables_that_load_with_the_configuration_beside_them(
+def test_the_command_writes_loadable_tables_and_a_configuration(
     layout: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     source, out = request.getfixturevalue(layout), tmp_path / "out"
     films = read_movielens(source)
-    # the few interactions of these files are each user's last, so the starter's split leaves nothing: train on all
+    # all interactions of these files are the last of their user, so the drafted split leaves none: train on all
     command = [sys.executable, "scripts/prepare_movielens.py", str(source), str(out)]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["interactions"] == len(films.interactions)
@@ -112,7 +112,7 @@ def test_the_command_writes_tables_that_load_with_the_configuration_beside_them(
     assert pl.read_parquet(out / "items.parquet").equals(films.items)
 
 
-def test_an_edited_configuration_is_kept_and_low_ratings_may_go(ml_latest: Path, tmp_path: Path) -> None:
+def test_an_edited_configuration_is_kept_and_low_ratings_can_be_dropped(ml_latest: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "recall.toml").write_text("# mine\n")
@@ -122,7 +122,7 @@ def test_an_edited_configuration_is_kept_and_low_ratings_may_go(ml_latest: Path,
     assert pl.read_parquet(out / "interactions.parquet")["rating"].to_list() == [4.5]
 
 
-def test_what_is_written_is_counted(ml_1m: Path, tmp_path: Path) -> None:
+def test_written_rows_are_counted(ml_1m: Path, tmp_path: Path) -> None:
     assert find_layout(ml_1m) is not None
     assert find_layout(tmp_path / "nowhere") is None
     assert prepare(ml_1m, tmp_path / "out", min_rating=4) == {"interactions": 2, "users": 2, "items": 2}
@@ -134,7 +134,7 @@ def test_a_folder_without_movielens_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "scripts/prepare_movielens.py", str(tmp_path), str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 65
-    assert "Give the folder that the archive unpacks to" in done.stderr
+    assert "Give the folder of the unpacked archive" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -27,9 +27,9 @@ def test_a_section_is_added_and_then_replaced_in_its_place(tmp_path):
         "<!-- section: a --><!-- section: a --><!-- end of section: a -->",
     ],
 )
-def test_damaged_comments_are_left_alone(tmp_path, text):
+def test_malformed_section_comments_are_not_changed(tmp_path, text):
     path = tmp_path / "benchmarks.md"
     path.write_text(text)
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="malformed"):
         replace_section(path, "a", "new")
     assert path.read_text() == text

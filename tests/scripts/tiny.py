@@ -1,4 +1,4 @@
-"""A tiny configuration that the benchmark scripts train, and how they are run."""
+"""A tiny configuration for the benchmark scripts, and a function to run them."""
 
 import os
 import subprocess
@@ -27,6 +27,6 @@ intervals = 20
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a script as its user does."""
+    """Run a script in a subprocess."""
     command = [sys.executable, f"scripts/{script}.py", *arguments]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)

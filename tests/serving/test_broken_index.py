@@ -58,9 +58,9 @@ def test_an_unreadable_index_is_rebuilt(root: Path, damage: Callable[[Path], Non
         bundle.items().write_parquet(table)
         assert rebuild(root, table, root).unopened == str(raised.value)
     assert resolve(root) != before
-    mended = Recommender.load(root, verify=True)
-    assert mended.recommend(EVERYTHING).items == expected.items
-    mended.close()
+    repaired = Recommender.load(root, verify=True)
+    assert repaired.recommend(EVERYTHING).items == expected.items
+    repaired.close()
 
 
 @pytest.mark.parametrize("command", ["tune-index", "rebuild"])

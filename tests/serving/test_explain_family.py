@@ -72,11 +72,11 @@ def test_contributions_add_up(changed: Recommender, asked: Request) -> None:
     assert len(answer.items) == ITEMS + 1
     assert {"fresh", "i4"} <= {item.item_id for item in answer.items}
     for item, parts in zip(answer.items, answer.contributions, strict=True):
-        told = changed.explain(asked, item.item_id, values=True)
-        assert told.score == pytest.approx(item.score, abs=1e-5)
-        assert told.contributions == parts
+        explained = changed.explain(asked, item.item_id, values=True)
+        assert explained.score == pytest.approx(item.score, abs=1e-5)
+        assert explained.contributions == parts
         assert sum(one.value for one in parts) == pytest.approx(item.score, abs=1e-4)
-        assert sum(one.value for one in told.values) + told.rest == pytest.approx(item.score, abs=1e-4)
+        assert sum(one.value for one in explained.values) + explained.rest == pytest.approx(item.score, abs=1e-4)
 
 
 def test_the_rank_of_an_item_is_exact(changed: Recommender) -> None:

@@ -89,9 +89,9 @@ def test_an_unknown_user_is_answered_from_the_request(recommender: Recommender) 
     assert stranger.user == "unknown"
     assert stranger.unknown == ("user_id",)
     assert len(stranger.items) == 5
-    told = recommender.recommend(Request("nobody", features={"gender": "m", "age": 40}, history=["i1", "i2"], n=5))
-    assert told.items != stranger.items
-    assert not {"i1", "i2"} & set(ids_of(told))
+    personal = recommender.recommend(Request("nobody", features={"gender": "m", "age": 40}, history=["i1", "i2"], n=5))
+    assert personal.items != stranger.items
+    assert not {"i1", "i2"} & set(ids_of(personal))
     again = recommender.recommend(Request("nobody", history=["i1", "i2"], n=1000, exclude_seen=False))
     assert len(again.items) == ITEMS
 

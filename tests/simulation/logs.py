@@ -13,6 +13,7 @@ from recall.store.users.changes import InteractionEvent, UserChange, UserDelete,
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation.power import Broken, Entry, Moment
 from tests.simulation.workload import Marks
+from tests.store.items.entries import last, since
 
 ITEMS = [f"i{number}" for number in range(8)]
 USERS = [f"u{number}" for number in range(4)]
@@ -41,7 +42,7 @@ def work(folder: Path, draw: random.Random, marks: Marks) -> None:
                 many = [_user_change(draw) for _ in range(draw.randint(1, 3))]
                 marks.carry_out(partial(_written, store, many), do="users")
             case "prune":
-                upto = draw.randint(0, journal.last())
+                upto = draw.randint(0, last(journal))
                 marks.carry_out(partial(_pruned, journal, upto), do="prune", upto=upto)
             case "close":
                 marks.carry_out(partial(_closed, journal, store), do="nothing")
@@ -98,14 +99,14 @@ def check(root: Path, moment: Moment) -> None:
     after = Logs.after([*moment.done, moment.next]) if moment.next is not None else before
     journal, users = ChangeLog(root / JOURNAL), SqliteLiveUsers(root / USERS_LIVE)
     try:
-        last = _check_items(journal, before, after)
+        end = _check_items(journal, before, after)
         _either("users", _users_of(users), (before.users, before.sequence), (after.users, after.sequence))
         for key, (sequence, changes) in before.keys.items():
             if journal.append(changes, key) != sequence:
                 raise Broken(f"batch {key!r} was taken twice")
-        if journal.append([Change("later", {})]) != last + 1:
-            raise Broken(f"the change after {last} was given another sequence")
-        if [entry.item_id for entry in journal.since(last)] != ["later"]:
+        if journal.append([Change("later", {})]) != end + 1:
+            raise Broken(f"the change after {end} was given another sequence")
+        if [entry.item_id for entry in since(journal, end)] != ["later"]:
             raise Broken("a change after the crash is not there")
         if users.write([UserDelete("later")]) <= before.sequence:
             raise Broken("a sequence of users was given twice")
@@ -116,12 +117,12 @@ def check(root: Path, moment: Moment) -> None:
 
 def _check_items(journal: ChangeLog, before: Logs, after: Logs) -> int:
     pruned = after.pruned
-    kept = {entry.item_id: (entry.sequence, entry.features) for entry in journal.since(pruned)}
+    kept = {entry.item_id: (entry.sequence, entry.features) for entry in since(journal, pruned)}
     _either("items", kept, *(logs.latest(pruned) for logs in (before, after)))
-    last = journal.last()
-    if last not in {max(logs.items, default=0) for logs in (before, after)}:
-        raise Broken(f"the last change is said to be {last}, and {max(before.items, default=0)} was acknowledged")
-    return last
+    end = last(journal)
+    if end not in {max(logs.items, default=0) for logs in (before, after)}:
+        raise Broken(f"the last change is said to be {end}, and {max(before.items, default=0)} was acknowledged")
+    return end
 
 
 def _either(what: str, found: Any, before: Any, after: Any) -> None:

@@ -145,9 +145,9 @@ def crash(recording: Recording, cut: int, loss: Loss, seed: int, check: Check) -
 def crashes(recording: Recording, check: Check, seed: int, count: int) -> Found:
     """Simulate power failures at random steps, half of them right after an acknowledgement."""
     draw, found = random.Random(seed), Found()
-    told = [at for at, step in enumerate(recording.steps) if isinstance(step, Mark) and "ack" in json.loads(step.text)]
+    acknowledged = [at for at, step in enumerate(recording.steps) if isinstance(step, Mark) and "ack" in json.loads(step.text)]
     for number in range(count):
-        cut = 1 + (draw.choice(told) if number % 2 else draw.randrange(len(recording.steps)))
+        cut = 1 + (draw.choice(acknowledged) if number % 2 else draw.randrange(len(recording.steps)))
         loss = draw.choice((NOTHING, *LOSSES))
         wrong = crash(recording, cut, loss, seed, check)
         found.crashes += 1

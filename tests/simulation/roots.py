@@ -85,8 +85,8 @@ def _goes_on(process: Process, found: dict[str, Value]) -> None:
     expected = {**found, "later": Value(None, 5.0)}
     compact(process.root)
     process.look()
-    if process.trouble or values(process.catch_up()) != expected:
-        raise Broken(f"a compaction after the crash changed the answers: {process.trouble}")
+    if process.error or values(process.catch_up()) != expected:
+        raise Broken(f"a compaction after the crash changed the answers: {process.error}")
 
 
 def _truth(folder: Path, entry: dict[str, Any] | None) -> Truth:

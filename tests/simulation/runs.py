@@ -33,13 +33,13 @@ class Kept:
     Attributes:
         seed, steps: seed and length of the run.
         without: excluded events.
-        told: the bug it found.
+        bug: the bug it found.
     """
 
     seed: int
     steps: int
     without: tuple[str, ...]
-    told: str
+    bug: str
 
 
 def run(shop: Path, seed: int, steps: int, passed: Collection[str] = (), without: Collection[str] = ()) -> Outcome:
@@ -59,6 +59,6 @@ def kept() -> list[Kept]:
     found = []
     for line in SEEDS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
-            seed, steps, without, told = line.split(maxsplit=3)
-            found.append(Kept(int(seed), int(steps), () if without == "-" else tuple(without.split(",")), told))
+            seed, steps, without, bug = line.split(maxsplit=3)
+            found.append(Kept(int(seed), int(steps), () if without == "-" else tuple(without.split(",")), bug))
     return found

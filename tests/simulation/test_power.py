@@ -108,12 +108,12 @@ def test_a_log_with_rare_fsyncs_is_found() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "symptom"),
     [
         ("files-not-synced", "is not a name of a version"),
         ("current-first", "does not exist"),
         ("current-in-place", "is not a name of a version"),
     ],
 )
-def test_other_bugs_of_a_publisher_are_found(template: Path, fault: str, told: str) -> None:
-    assert any(told in one for one in of_publishers(template, 2, fault, 400).violations)
+def test_other_bugs_of_a_publisher_are_found(template: Path, fault: str, symptom: str) -> None:
+    assert any(symptom in one for one in of_publishers(template, 2, fault, 400).violations)

@@ -29,7 +29,7 @@ def test_simulated_runs_lose_nothing(place: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("one", [pytest.param(one, id=f"{one.seed}-{one.steps}", marks=repeated(one)) for one in kept()])
 def test_seeds_that_found_a_bug_pass(place: Path, one: Kept) -> None:
-    assert run(place, one.seed, one.steps, (), one.without).fault == "", one.told
+    assert run(place, one.seed, one.steps, (), one.without).fault == "", one.bug
 
 
 def test_equal_seeds_give_equal_runs(place: Path) -> None:

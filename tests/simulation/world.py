@@ -32,6 +32,7 @@ from tests.simulation import shop
 from tests.simulation.model import Changes, Line, Truth, Value, difference
 from tests.simulation.power import Broken
 from tests.simulation.process import Process, die, items_of, table_of, values
+from tests.store.items.entries import last
 
 NEW = [f"new{number}" for number in range(4)]
 STRANGE = "strange"
@@ -45,14 +46,14 @@ class Fault(Broken):
 
     Attributes:
         kind: the invariant.
-        told: the observed symptom.
+        symptom: the observed symptom.
     """
 
     kind: str
-    told: str
+    symptom: str
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.told}"
+        return f"{self.kind}: {self.symptom}"
 
 
 @dataclass
@@ -146,10 +147,10 @@ class World:
         """Write a line of the log."""
         self.said.append(line.replace(str(self.folder), ""))
 
-    def fail(self, kind: str, told: str) -> None:
+    def fail(self, kind: str, symptom: str) -> None:
         """Raise Fault, unless faults of this kind are ignored."""
         if kind not in self.passed:
-            raise Fault(kind, told)
+            raise Fault(kind, symptom)
         self.say(f"passed over {kind}")
 
     # events of processes
@@ -502,8 +503,8 @@ class World:
             for item in sorted(found.keys() | expected.keys()):
                 possible = self.truth.possible(process.version, item)
                 if found.get(item) not in possible:
-                    told = f"{item} is {found.get(item)}, expected one of {sorted(map(str, possible))}"
-                    self.fail(kind, f"{process.name}, degraded: {told}")
+                    symptom = f"{item} is {found.get(item)}, expected one of {sorted(map(str, possible))}"
+                    self.fail(kind, f"{process.name}, degraded: {symptom}")
         self.check_scores(process, found)
 
     def check_scores(self, process: Process, found: dict[str, Value]) -> None:
@@ -527,8 +528,8 @@ class World:
             found = () if record is None else record.history
             if error and kind != "copy":
                 self.fail(kind, f"{process.name} is degraded without cause: {error}")
-            told = error or (kind == "copy" and self.lacks_users(process))
-            if found != expected and not told:
+            symptom = error or (kind == "copy" and self.lacks_users(process))
+            if found != expected and not symptom:
                 self.fail(kind, f"{process.name} knows that {user} took {found}, expected {expected}")
 
     # helpers
@@ -588,7 +589,7 @@ class World:
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
         served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
-        written = not self.damages and ChangeLog(self.root / JOURNAL).last() > len(self.truth.changes)
+        written = not self.damages and last(ChangeLog(self.root / JOURNAL)) > len(self.truth.changes)
         if served or written:
             self.truth.changes += pending
 

@@ -10,7 +10,7 @@ from recall.bundle.reader import load_bundle
 from recall.config import RunConfig, parse_config
 from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
-from recall.data.split import REMEMBERED
+from recall.data.split import REMEMBERED, TRAIN
 from recall.errors import ConfigError, TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.batch import SparseBatch
@@ -124,6 +124,31 @@ def test_metrics_before_after_and_from_scratch_are_recorded(ground: WarmStartRun
     assert trained.metrics["ndcg@10"] >= trained.start["ndcg@10"]
     assert record["full"]["seconds"] == round(retrained.trained.seconds, 3)
     assert record["new values"]["device"] == 1
+
+
+def test_the_gap_is_between_models_as_published(tiny_folder: Path, tiny_additions: Path, tmp_path: Path) -> None:
+    """Users that are held out are unknown, and a popularity factor changes their lists."""
+    split = {"by": "users", "test": 0.2, "valid": 0.4}
+    config = parse_config({**CONFIG, "data": {**CONFIG["data"], "split": split}})
+    dataset = load_dataset(config, tiny_folder)
+    encoder = FeatureEncoder.fit(dataset)
+    export(train(config, dataset, encoder, lambda report: None).model, encoder, dataset, config, tmp_path / "bundles")
+    ground = prepare_warm_start(config, tmp_path / "bundles", tiny_additions, tiny_folder, tmp_path / "bundles")
+    trained = trained_from(ground, config)
+    retrained = retrain(config, ground, trained, lambda report: None)
+    for name, one in retrained.gap.items():
+        assert one.difference.value == pytest.approx(retrained.trained.metrics[name] - trained.metrics[name])
+
+
+def test_remembered_interactions_count_towards_popularity(config: RunConfig, root: Path, tiny_additions: Path) -> None:
+    ground = prepare_warm_start(config, root, tiny_additions, None, root)
+    factor = trained_from(ground, config).popularity
+    assert factor is not None
+    known = np.isin(ground.dataset.events["split"].to_numpy(), (REMEMBERED, TRAIN))
+    items = ground.encoder.encode_items(ground.dataset.items)
+    levels = factor.beside_items(np.zeros((len(items), 0), np.float32), items)[:, 0]
+    counts = np.bincount(ground.dataset.events["item"].to_numpy()[known], minlength=len(items))
+    assert np.corrcoef(levels[counts > 0], np.log1p(counts[counts > 0]))[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 def test_a_repeated_run_is_bit_identical(ground: WarmStartRun, config: RunConfig) -> None:

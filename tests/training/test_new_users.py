@@ -20,7 +20,7 @@ from recall.models.torch.registry import new_model
 from recall.publish.export import export
 from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
-from recall.training.popularity import PopularityFit
+from recall.training.popularity import PopularityFit, without_factor
 from recall.training.train import train
 
 CONFIG = {
@@ -79,7 +79,8 @@ def test_a_popularity_factor_does_not_affect_known_users(world, trained):
     contexts = ObservedPairs.of(dataset, encoder, dataset.training).contexts
     assert not factor.users[np.unique(contexts.indices)].any()
     at = offsets(encoder)
-    assert np.flatnonzero(factor.users).tolist() == sorted([at["user_id"] + UNKNOWN, at["previous[1]"] + MISSING])
+    expected = [at["user_id"] + UNKNOWN, at["user_id"] + MISSING, at["previous[1]"] + MISSING]
+    assert np.flatnonzero(factor.users).tolist() == sorted(expected)
 
 
 def test_items_have_the_logarithm_of_their_count(world, trained):
@@ -102,6 +103,54 @@ def test_an_unknown_user_gets_popular_items(world, trained):
     scores[counts == 0] = -np.inf
     found = np.argsort(-scores)[:20]
     assert counts[found].mean() > 0.9 * np.sort(counts)[-20:].mean()
+
+
+def test_a_request_without_an_id_is_scored_as_that_of_an_unknown_user(world, trained):
+    _, _, encoder = world
+    rows = unknown_user(encoder), encoder.encode_user({}).rows
+    with torch.no_grad():
+        unknown, anonymous = (
+            trained.popularity.beside_users(
+                trained.model.user_vectors(SparseBatch.of(one, fields=encoder.user_fields)).numpy(), one
+            )
+            for one in rows
+        )
+    assert anonymous == pytest.approx(unknown, abs=1e-6)
+
+
+@pytest.mark.parametrize(("items", "times"), [(10, 2), (3, 5)])  # standard deviations that are not exactly zero
+def test_items_taken_equally_often_are_equally_popular(world, items, times):
+    config, dataset, encoder = world
+    taken = pl.Series("item", np.repeat(np.arange(items, dtype=np.int32), times))
+    events = dataset.events[dataset.training[: len(taken)]].with_columns(taken)
+    fit = PopularityFit.of(replace(dataset, events=events), encoder, config)
+    assert fit is not None
+    assert np.abs(fit.weights).max() < 1e-6
+
+
+def test_users_with_one_interaction_each_can_be_trained_on(world):
+    """Then there are no requests to choose the lengths by."""
+    config, dataset, _ = world
+    dataset = replace(dataset, events=dataset.events.unique("user", keep="first", maintain_order=True))
+    trained = train(config, dataset, FeatureEncoder.fit(dataset), lambda report: None)
+    assert trained.popularity.users.any()
+
+
+def test_of_several_fields_of_one_kind_the_first_carries_the_factor(folder):
+    fields = {
+        **CONFIG["fields"],
+        "same_id": {"side": "user", "kind": "categorical", "column": "user_id"},
+        "latest": {"kind": "history", "lags": [[1, 3]]},
+    }
+    config = parse_config({**CONFIG, "fields": fields})
+    encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
+    fit = PopularityFit.of(dataset, encoder, config)
+    assert fit is not None
+    at = offsets(encoder)
+    assert [one.tolist() for one in fit.carriers] == [
+        [at["user_id"] + UNKNOWN, at["user_id"] + MISSING],
+        [at["previous[1]"] + MISSING],
+    ]
 
 
 def test_an_empty_history_in_the_data_trains_no_separate_row(world):
@@ -171,14 +220,20 @@ def test_fields_that_can_carry_the_factor(folder, fields, carriers):
     assert (None if fit is None else [len(one) > 0 for one in fit.carriers]) == carriers
 
 
-def test_log_odds_models_and_items_without_ids_have_no_factor(folder):
-    logistic = parse_config({**CONFIG, "train": {"objective": "logistic"}})
-    encoder = FeatureEncoder.fit(dataset := load_dataset(logistic, folder))
-    assert PopularityFit.of(dataset, encoder, logistic) is None
-    fields = {name: one for name, one in CONFIG["fields"].items() if name != "item_id"}
-    without = parse_config({**CONFIG, "fields": fields})
-    encoder = FeatureEncoder.fit(dataset := load_dataset(without, folder))
-    assert PopularityFit.of(dataset, encoder, without) is None
+@pytest.mark.parametrize(
+    ("changed", "dropped", "reason"),
+    [
+        ({"train": {"objective": "logistic"}}, (), "scores are log-odds, which popularity would falsify"),
+        ({}, ("item_id",), "no field has a row for each item id, which could hold an item's popularity"),
+        ({}, ("user_id", "previous"), "no field tells an unknown user from a known one"),
+    ],
+)
+def test_a_model_without_a_factor_says_why(folder, changed, dropped, reason):
+    fields = {name: one for name, one in CONFIG["fields"].items() if name not in dropped}
+    config = parse_config({**CONFIG, **changed, "fields": fields})
+    encoder = FeatureEncoder.fit(dataset := load_dataset(config, folder))
+    assert PopularityFit.of(dataset, encoder, config) is None
+    assert without_factor(encoder, config) == f"by the mean of what was learnt: {reason}"
 
 
 def test_rare_ids_share_a_row_that_training_keeps(folder):

@@ -85,8 +85,8 @@ def check(pairs: ObservedPairs, config, kind: str, cuts: tuple[int, ...] = (17,)
     start = dict(fresh(pairs, kind=kind).named_parameters())
     assert max(distance(expected[name], start[name]) for name in expected) > 0.01
     ranks = on_ranks(pairs, lambda part: trained(part, config, kind), cuts)
-    for tables, told in ranks:
-        assert told == pytest.approx(losses, rel=within)
+    for tables, reported in ranks:
+        assert reported == pytest.approx(losses, rel=within)
         for name, table in tables.items():
             assert torch.equal(table, ranks[0][0][name]), f"the ranks' copies of {name} differ"
             assert distance(table, expected[name]) <= within * max(1.0, distance(expected[name], 0 * table)), name

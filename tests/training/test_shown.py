@@ -11,6 +11,7 @@ from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.evaluation.calibration import discriminate
 from recall.features.encoder import FeatureEncoder
+from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.training.pairs import ObservedPairs
@@ -50,6 +51,23 @@ def test_negatives_have_separate_contexts(tmp_path):
     assert both.shown.contexts.min() == len(pairs.contexts)
     np.testing.assert_array_equal(both.owners, pairs.owners)
     assert [items[item] for item in both.observed] == ["x", "z"]
+
+
+def test_features_of_negatives_alone_are_trained_and_replaced_by_no_mean(tmp_path):
+    (tmp_path / "f.csv").write_text(ROWS + "c,x,1,0,train\n")
+    dataset = dataset_of(tmp_path, label="y", interactions="f.csv")
+    encoder = FeatureEncoder.fit(dataset)
+    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
+    (block,) = encoder.user_blocks
+    assert block.offset + UNKNOWN in pairs.user_means.features
+    both = pairs.with_shown(dataset, encoder)
+    assert block.offset + UNKNOWN in both.contexts.indices  # the id of c, which has taken nothing
+    (mean,) = both.user_means.means
+    assert mean.feature == block.offset + MISSING
+    (weights,) = (weights for _, weights in mean.parts)
+    assert weights[[UNKNOWN, *encoder.columns["user_id"].vocabulary.rows(dataset.users["user_id"])]] == pytest.approx(
+        [1 / 6, 3 / 6, 2 / 6, 1 / 6]
+    )
 
 
 def test_without_labels_nothing_changes(tmp_path):

@@ -12,8 +12,7 @@ import polars as pl
 from recall._arrays import Float64, Int64
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical
-from recall.publish.importers.foreign_model import SIDES, ForeignModel, Parameters, Side
-from recall.publish.importers.mapping import Feature, Mapped
+from recall.publish.importers.foreign_model import SIDES, Feature, ForeignModel, Mapped, Parameters, Side
 
 Array = npt.NDArray[np.generic]
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
 from recall._arrays import Float64, Int64
+from recall.errors import DataError
 
 Kind = Literal["fm", "ffm", "sums"]
 Side = Literal["user", "item"]
@@ -100,3 +102,91 @@ class ForeignModel:
         n = len(user.values)
         pairs = products[:n, n:] if self.kind == "sums" else np.triu(products, 1)
         return self.bias + first_order + float(pairs.sum())
+
+
+# What the numbered features stand for.
+
+FieldKind = Literal["categorical", "bag", "numeric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature of a foreign model.
+
+    Attributes:
+        number: the model's.
+        side: the users' or the items'.
+        field: a column of that side's table, or of the context that comes with a request.
+        value: that stands there when the feature is 1; empty for a numeric field, whose number is the feature's x.
+        kind: of the field.
+        weights: column with the weights of a bag's values.
+        field_number: the field's number in a field-aware model.
+    """
+
+    number: int
+    side: Side
+    field: str
+    value: str
+    kind: FieldKind = "categorical"
+    weights: str | None = None
+    field_number: int = 0
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """All features that are known, and the fields that they make up.
+
+    Attributes:
+        features: no two of the same number on one side, nor of one value in one field; a field has one side, one kind.
+    """
+
+    features: tuple[Feature, ...]
+
+    @cached_property
+    def fields(self) -> Mapping[str, tuple[Feature, ...]]:
+        """Features by field, users' fields first, otherwise in the order of the mapping."""
+        fields: dict[str, list[Feature]] = {}
+        for feature in sorted(self.features, key=lambda one: one.side == "item"):
+            fields.setdefault(feature.field, []).append(feature)
+        return {name: tuple(features) for name, features in fields.items()}
+
+    def check(self, model: ForeignModel, where: str) -> None:
+        """Check the mapping against a model.
+
+        Args:
+            model: the foreign model.
+            where: names the mapping in the error.
+
+        Raises:
+            DataError: It names a feature that the model does not have, or leaves out one with parameters other than
+                zero, or a field-aware model's field has no number.
+        """
+        for side in SIDES:
+            parameters = model.parameters[side]
+            beyond = [one.number for one in self.features if one.side == side and not 0 <= one.number < len(parameters)]
+            if beyond:
+                raise DataError(
+                    f"feature {beyond[0]} is not one of the model's {len(parameters)}",
+                    where=where,
+                    hint="They are numbered from 0",
+                )
+        shared = model.parameters["user"] is model.parameters["item"]
+        named = {side: {one.number for one in self.features if shared or one.side == side} for side in SIDES}
+        for side in SIDES[:1] if shared else SIDES:
+            lacking = [number for number in model.parameters[side].used.tolist() if number not in named[side]]
+            if lacking:
+                shown = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
+                raise DataError(
+                    f"{len(lacking)} features of the model are not in the mapping: {shown}",
+                    where=where,
+                    why="their parts of the score would be lost",
+                    hint="Add a row for each of them",
+                )
+        if model.kind == "ffm":
+            fields = model.parameters["user"].factors.shape[1]
+            for one in self.features:
+                if not 0 <= one.field_number < fields:
+                    raise DataError(
+                        f"field {one.field!r} has number {one.field_number}, and the model's fields are 0 ... {fields - 1}",
+                        where=where,
+                    )

@@ -12,8 +12,8 @@ from pydantic import JsonValue
 
 from recall._arrays import Float64
 from recall.bundle import files
-from recall.bundle.manifest import Manifest
-from recall.bundle.writer import BundleWriter, Provenance
+from recall.bundle.manifest import Manifest, Provenance
+from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
 from recall.data.column_types import forms
 from recall.data.dataset import Dataset
@@ -27,9 +27,8 @@ from recall.features.values import as_requested
 from recall.features.vocabulary import UNKNOWN
 from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
-from recall.publish.importers.foreign_model import ForeignModel, Side
+from recall.publish.importers.foreign_model import ForeignModel, Mapped, Side
 from recall.publish.importers.mapping import (
-    Mapped,
     Reading,
     canonical_mapping,
     encoder_of,
@@ -40,9 +39,8 @@ from recall.publish.importers.mapping import (
 )
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
-from recall.publish.user_file import write_user_store
 from recall.store.items.binding import Standing, stand
-from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.
 
@@ -158,7 +156,12 @@ def import_model(
         parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
         base = standing.base
         origin = Provenance(
-            name, None, dataset.fingerprint(), _SEED, {"import": dict(source)}, {}, base.compacted_through, base.log
+            name=name,
+            data_hash=dataset.fingerprint(),
+            seed=_SEED,
+            config={"import": dict(source)},
+            folded=base.compacted_through,
+            log=base.log,
         )
         writer.write_manifest(origin, len(dataset.users), parity, index)
         published, manifest = writer.publish(golden.record, keep=config.keep)

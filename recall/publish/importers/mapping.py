@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -28,103 +27,17 @@ from recall.features.canonical import (
 )
 from recall.features.column import ColumnEncoder
 from recall.features.encoder import FeatureEncoder
-from recall.features.fitting import source_of_field
+from recall.features.fitting import ENCODERS, source_of_field
 from recall.features.layout import FeatureBlock
-from recall.features.registry import ENCODERS
 from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
-from recall.publish.importers.foreign_model import SIDES, Entries, ForeignModel, Side
-
-FieldKind = Literal["categorical", "bag", "numeric"]
+from recall.publish.importers.foreign_model import SIDES, Entries, Feature, FieldKind, ForeignModel, Mapped, Side
 
 _REQUIRED = ("feature", "side", "field")
 _OPTIONAL = ("value", "kind", "weights", "field_number")
-_KINDS = ("categorical", "bag", "numeric")
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """One feature of a foreign model.
-
-    Attributes:
-        number: the model's.
-        side: the users' or the items'.
-        field: a column of that side's table, or of the context that comes with a request.
-        value: that stands there when the feature is 1; empty for a numeric field, whose number is the feature's x.
-        kind: of the field.
-        weights: column with the weights of a bag's values.
-        field_number: the field's number in a field-aware model.
-    """
-
-    number: int
-    side: Side
-    field: str
-    value: str
-    kind: FieldKind = "categorical"
-    weights: str | None = None
-    field_number: int = 0
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """All features that are known, and the fields that they make up.
-
-    Attributes:
-        features: no two of the same number on one side, nor of one value in one field; a field has one side, one kind.
-    """
-
-    features: tuple[Feature, ...]
-
-    @cached_property
-    def fields(self) -> Mapping[str, tuple[Feature, ...]]:
-        """Features by field, users' fields first, otherwise in the order of the mapping."""
-        fields: dict[str, list[Feature]] = {}
-        for feature in sorted(self.features, key=lambda one: one.side == "item"):
-            fields.setdefault(feature.field, []).append(feature)
-        return {name: tuple(features) for name, features in fields.items()}
-
-    def check(self, model: ForeignModel, where: str) -> None:
-        """Check the mapping against a model.
-
-        Args:
-            model: the foreign model.
-            where: names the mapping in the error.
-
-        Raises:
-            DataError: It names a feature that the model does not have, or leaves out one with parameters other than
-                zero, or a field-aware model's field has no number.
-        """
-        for side in SIDES:
-            parameters = model.parameters[side]
-            beyond = [one.number for one in self.features if one.side == side and not 0 <= one.number < len(parameters)]
-            if beyond:
-                raise DataError(
-                    f"feature {beyond[0]} is not one of the model's {len(parameters)}",
-                    where=where,
-                    hint="They are numbered from 0",
-                )
-        shared = model.parameters["user"] is model.parameters["item"]
-        named = {side: {one.number for one in self.features if shared or one.side == side} for side in SIDES}
-        for side in SIDES[:1] if shared else SIDES:
-            lacking = [number for number in model.parameters[side].used.tolist() if number not in named[side]]
-            if lacking:
-                shown = ", ".join(map(str, lacking[:5])) + (", ..." if len(lacking) > 5 else "")
-                raise DataError(
-                    f"{len(lacking)} features of the model are not in the mapping: {shown}",
-                    where=where,
-                    why="their parts of the score would be lost",
-                    hint="Add a row for each of them",
-                )
-        if model.kind == "ffm":
-            fields = model.parameters["user"].factors.shape[1]
-            for one in self.features:
-                if not 0 <= one.field_number < fields:
-                    raise DataError(
-                        f"field {one.field!r} has number {one.field_number}, and the model's fields are 0 ... {fields - 1}",
-                        where=where,
-                    )
+_KINDS = get_args(FieldKind)
 
 
 def read_mapping(path: Path, field_aware: bool) -> Mapped:

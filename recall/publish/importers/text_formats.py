@@ -49,10 +49,6 @@ class Lines:
                 return line
         return None
 
-    def back(self) -> None:
-        """Give the last line once more."""
-        self.number -= 1
-
     def expected(self, what: str, found: str | None) -> DataError:
         """Return the error for an unexpected line.
 

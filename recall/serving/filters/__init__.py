@@ -1,4 +1,4 @@
-"""Filters: parse -> ast -> compile -> plan -> columns.
+"""Filters: parse -> compile -> plan -> columns.
 
 `docs/development/follow-a-filter.md` follows one filter through these modules.
 """

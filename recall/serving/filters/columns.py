@@ -12,10 +12,11 @@ from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean
 from recall.features.canonical import TEXT
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.ast import Predicate
 from recall.serving.filters.column import Column, Form, Kind
 from recall.serving.filters.compile import CodeRanges, Plan, compile_filter, evaluate
+from recall.serving.filters.parse import Predicate
 
+_MOST, _MOST_BYTES = 1024, 64 << 20  # bitmaps that are kept by plan
 _OVERHEAD = 1024  # bytes of a cached selection beside its bits: its plan, and Python's objects
 _RANGE = 128  # bytes of one range in a plan
 
@@ -26,7 +27,7 @@ class FilterColumns:
     def __init__(
         self, size: int, forms: Mapping[str, Form | None], read: Callable[[str], pl.Series], lenient: bool = False
     ) -> None:
-        """Columns that are read when they are needed; `of` takes a table that is there.
+        """Columns that are read when they are needed.
 
         Args:
             size: rows of the catalogue.
@@ -38,19 +39,9 @@ class FilterColumns:
         self._forms = forms
         self._read = read
         self._lenient = lenient
-        self._cache = selection_cache()
+        self._cache: Cache[Plan, RowBitmap] = Cache(_MOST, _MOST_BYTES, _bytes)
         self._columns: dict[tuple[str, Kind], Column] = {}
         self._opening = Lock()
-
-    @staticmethod
-    def of(frame: pl.DataFrame, schema: Schema | None = None) -> "FilterColumns":
-        """Return the columns of a table.
-
-        Args:
-            frame: [size].
-            schema: text that its bag fields read is cut into bags.
-        """
-        return FilterColumns(len(frame), forms_of(frame.schema, schema), frame.get_column)
 
     def over(self, frame: pl.DataFrame) -> "FilterColumns":
         """Return further items as columns that are read as these are.
@@ -81,33 +72,24 @@ class FilterColumns:
         Raises:
             RequestError: it names a column that is not there, or compares one with what it cannot hold.
         """
-        plan = compile_filter(predicate, self, now if now is not None else datetime.datetime.now(datetime.UTC))
+        plan = compile_filter(predicate, self.form, self.column, now or datetime.datetime.now(datetime.UTC))
         found = self._cache.get(plan)
         return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
-    def ready(self, predicate: Predicate, now: datetime.datetime | None = None) -> bool:
+    def ready(self, predicate: Predicate) -> bool:
         """Return whether `select` would return or raise without reading a column.
 
         Args:
             predicate: from `parse`.
-            now: the present, with a zone; the clock is read if None.
         """
+        now = datetime.datetime.now(datetime.UTC)
         try:
-            plan = compile_filter(predicate, _Opened(self), now if now is not None else datetime.datetime.now(datetime.UTC))
-        except _UnopenedError:
+            plan = compile_filter(predicate, self.form, lambda name, kind: self._columns[name, kind], now)
+        except KeyError:  # a column has to be opened first
             return False
         except RequestError:
             return True
         return self._cache.get(plan) is not None
-
-    def opened(self, name: str, kind: Kind) -> Column | None:
-        """Return a column if it was read before.
-
-        Args:
-            name: of the column.
-            kind: what its values are compared as.
-        """
-        return self._columns.get((name, kind))
 
     def form(self, name: str, where: str) -> Form:
         """Return how a column is read.
@@ -154,26 +136,6 @@ class FilterColumns:
         return found
 
 
-class _UnopenedError(Exception):
-    """A column has to be opened first."""
-
-
-class _Opened:
-    """The columns that were opened before."""
-
-    def __init__(self, attributes: FilterColumns) -> None:
-        self._attributes = attributes
-
-    def form(self, name: str, where: str) -> Form:
-        return self._attributes.form(name, where)
-
-    def column(self, name: str, kind: Kind) -> Column:
-        found = self._attributes.opened(name, kind)
-        if found is None:
-            raise _UnopenedError
-        return found
-
-
 def forms_of(
     types: Mapping[str, DataType], schema: Schema | None = None, canonical_types: Mapping[str, str] | None = None
 ) -> dict[str, Form | None]:
@@ -186,16 +148,6 @@ def forms_of(
     """
     cuts, recorded = schema.separators("item") if schema is not None else {}, canonical_types or {}
     return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
-
-
-def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Plan, RowBitmap]:
-    """Make a cache of bitmaps by plan.
-
-    Args:
-        most: entries.
-        most_bytes: bytes of all entries together.
-    """
-    return Cache(most, most_bytes, _bytes)
 
 
 def _bytes(plan: Plan, selection: RowBitmap) -> int:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from recall.errors import DataError, RequestError
 from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.features.values import canonical
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range, Scalar
 from recall.serving.filters.column import (
     Column,
     Form,
@@ -29,6 +28,20 @@ from recall.serving.filters.column import (
     microseconds_of,
     nanoseconds,
     nanoseconds_of,
+)
+from recall.serving.filters.parse import (
+    AllOf,
+    AnyOf,
+    Available,
+    Bound,
+    Equals,
+    Holds,
+    In,
+    Missing,
+    Not,
+    Predicate,
+    Range,
+    Scalar,
 )
 
 
@@ -104,44 +117,30 @@ _WRITTEN = {
 }
 
 
-class Columns(Protocol):
-    """The columns of a catalogue."""
-
-    def form(self, name: str, where: str) -> Form:
-        """Return how a column is read, or raise RequestError.
-
-        Args:
-            name: of the column.
-            where: JSON pointer, used in the error.
-        """
-
-    def column(self, name: str, kind: Kind) -> Column:
-        """Return a column with its values as a kind, or raise DataError.
-
-        Args:
-            name: of the column.
-            kind: what its values are compared as.
-        """
+FormOf = Callable[[str, str], Form]
+"""Takes the name of a column, and the JSON pointer for the RequestError; returns how the column is read."""
+ColumnOf = Callable[[str, Kind], Column]
+"""Takes the name of a column, and what its values are compared as; returns the column, or raises DataError."""
 
 
-def compile_filter(predicate: Predicate, columns: Columns, now: datetime.datetime) -> Plan:
+def compile_filter(predicate: Predicate, form_of: FormOf, column_of: ColumnOf, now: datetime.datetime) -> Plan:
     """Compile a predicate.
 
     Args:
         predicate: from `parse`.
-        columns: that it names.
+        form_of: looks up how a column is read.
+        column_of: opens a column.
         now: the present, with a zone.
 
     Raises:
         RequestError: it names a column that is not there, or compares one with what it cannot hold.
     """
-    return _Compiler(columns, now).plan(predicate)
+    return _Compiler(form_of, column_of, now).plan(predicate)
 
 
 class _Compiler:
-    def __init__(self, columns: Columns, now: datetime.datetime) -> None:
-        self._columns = columns
-        self._now = now
+    def __init__(self, form_of: FormOf, column_of: ColumnOf, now: datetime.datetime) -> None:
+        self._form_of, self._column_of, self._now = form_of, column_of, now
 
     def plan(self, predicate: Predicate) -> Plan:
         match predicate:
@@ -152,7 +151,7 @@ class _Compiler:
             case Range(column, bounds, where):
                 return self._within(column, bounds, where)
             case Missing(column, where):
-                return CodeRanges(column, self._columns.form(column, where).kind, ((0, 1),))
+                return CodeRanges(column, self._form_of(column, where).kind, ((0, 1),))
             case Holds(column, how, values, where):
                 return self._holds(column, how, _numbered(values, where), where)
             case Available():
@@ -193,7 +192,7 @@ class _Compiler:
         return _only(Intersection, (CodeRanges(name, kind, merged([codes])) for kind, codes in parts.items()))
 
     def _holds(self, name: str, how: str, values: Sequence[tuple[Scalar, str]], where: str) -> Plan:
-        form = self._columns.form(name, where)
+        form = self._form_of(name, where)
         if not form.bag:
             raise RequestError(
                 f"column {name!r} has one value an item, and {how} is for columns of lists",
@@ -229,7 +228,7 @@ class _Compiler:
         return _only(Intersection, parts)
 
     def _single(self, name: str, where: str) -> Form:
-        form = self._columns.form(name, where)
+        form = self._form_of(name, where)
         if form.bag:
             raise RequestError(
                 f"column {name!r} holds a list for each item", where=where, hint='Write {"any": [...]} or {"all": [...]}'
@@ -237,14 +236,14 @@ class _Compiler:
         return form
 
     def _place(self, name: str, kind: Kind, value: Scalar, where: str) -> tuple[int, int]:
-        form = self._columns.form(name, where)
+        form = self._form_of(name, where)
         bare = value.strip(BLANKS) if form.bag and isinstance(value, str) else value
         operand = _operand(name, kind, bare, where, form.type)
         return self._column(name, kind, where).values.place(operand)
 
     def _column(self, name: str, kind: Kind, where: str) -> Column:
         try:
-            return self._columns.column(name, kind)
+            return self._column_of(name, kind)
         except DataError as error:
             raise RequestError(
                 f"column {name!r} cannot be read as {_HOLDS[kind]}", where=where, why=error.what, hint=error.hint

@@ -83,7 +83,7 @@ class FilterResolver:
             RequestError: The filter is malformed or does not fit the columns.
         """
         if request.filter is not None:
-            compile_filter(parse(request.filter), self.columns, now)
+            compile_filter(parse(request.filter), self.columns.form, self.columns.column, now)
 
     def failing_keys(self, request: Request, catalogue: CatalogSnapshot, row: int, now: datetime.datetime) -> list[str]:
         """Return JSON pointers of the keys of a filter that one row does not match.

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recall.bundle.deletions import ITEM_ID, SEQUENCE, no_deletions, read_deletions
 from recall.bundle.manifest import Manifest
+from recall.bundle.reader import ITEM_ID, SEQUENCE, no_deletions, read_deletions
 from recall.bundle.versions import live_name, resolve
 from recall.errors import BundleError, ConfigError
 from recall.store.items.log import JOURNAL, ChangeLog

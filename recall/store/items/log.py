@@ -33,7 +33,7 @@ from recall.errors import (
 from recall.store.group_commit import Batch, DurableLog
 from recall.store.high_water_mark import Lost
 from recall.store.items import log_tables
-from recall.store.items.log_position import MARK, Base, Change, Entry, MovedError, Reading, to_json, values_of
+from recall.store.items.log_position import MARK, Base, Change, MovedError, Reading, to_json
 from recall.store.items.log_tables import DamagedError, Row, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
@@ -164,19 +164,6 @@ class ChangeLog(DurableLog[_Batch]):
             mark = self.mark.follow(mark, state.identity, state.last)
             return Reading(state, rows, held, goes_on, mark, log_tables.lacking(state, base.log, base.compacted_through))
 
-    def since(self, sequence: int) -> list[Entry]:
-        """Return the last change of each item that has changed after a sequence, in order.
-
-        Raises:
-            JournalError: the file cannot be read, is damaged, or no longer holds all of them.
-        """
-        state = self.state()
-        reading = None if state is None else self.read(None, Base(state.identity or None, sequence))
-        if reading is not None and reading.lacks:
-            raise self._gap(sequence + 1, reading.lacks)
-        found = [] if reading is None else reading.rows
-        return [Entry(row.sequence, row.item_id, values_of(row)) for row in found]
-
     def state(self) -> State | None:
         """Return the state of the log, or None when there is no file.
 
@@ -184,15 +171,6 @@ class ChangeLog(DurableLog[_Batch]):
             JournalError: The file cannot be read.
         """
         return self._read(self._state, None)
-
-    def last(self) -> int:
-        """Return the sequence of the latest change; 0 when there is none.
-
-        Raises:
-            JournalError: The file cannot be read.
-        """
-        state = self.state()
-        return 0 if state is None else state.last
 
     def version(self) -> tuple[int, int]:
         """Return a cheap token that changes after every committed write.

@@ -34,14 +34,6 @@ class Change(NamedTuple):
     features: Mapping[str, object] | None
 
 
-class Entry(NamedTuple):
-    """A change as the journal holds it."""
-
-    sequence: int
-    item_id: str
-    features: Mapping[str, object] | None
-
-
 @dataclass(frozen=True, slots=True)
 class Base:
     """What a version contains of a log: the changes up to a sequence.

@@ -89,11 +89,6 @@ class Segment:
         """Rows, dead ones included."""
         return self.tombstones.size
 
-    @property
-    def count(self) -> int:
-        """Rows that are alive."""
-        return self.size - self.tombstones.count
-
     @cached_property
     def live(self) -> RowBitmap:
         """Rows without a tombstone."""

@@ -134,11 +134,6 @@ class UserProfiles:
         """Whether there is a store for changes."""
         return self._live is not None
 
-    @property
-    def remote(self) -> bool:
-        """Whether asking for a user may wait for another machine."""
-        return self._live is not None and self._live.remote
-
     def get(self, user_id: str) -> UserRecord | None:
         """Return the current record of a user, or None.
 

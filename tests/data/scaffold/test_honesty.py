@@ -25,13 +25,15 @@ def figures(run, folder: Path, ids: tuple[str, str]) -> tuple[float, float, tupl
     data = load_config(path).data
     frame = pl.read_csv(folder / "interactions.csv", infer_schema=False)
     kept = {*ids, data.time, "split", *data.outcome_columns}
-    told = [name for name in frame.columns if name not in kept]
+    others = [name for name in frame.columns if name not in kept]
     last = pl.int_range(pl.len()).over(ids[0]) == pl.len().over(ids[0]) - 1
     ordered = frame.sort(data.time, maintain_order=True) if data.time else frame
-    ordered.with_columns(pl.when(last).then(None).otherwise(name).alias(name) for name in told).write_csv(folder / "untold.csv")
+    ordered.with_columns(pl.when(last).then(None).otherwise(name).alias(name) for name in others).write_csv(
+        folder / "reduced.csv"
+    )
     ended = [
         run("evaluate", path, folder / "out", "--set", f"data.interactions={name}", *held, *LITTLE)
-        for name in ("interactions.csv", "untold.csv")
+        for name in ("interactions.csv", "reduced.csv")
     ]
     assert [one.code for one in ended] == [0, 0], ended[1].err
     values = [one.json["model"]["metrics"]["recall@10"]["value"] for one in ended]
@@ -40,12 +42,12 @@ def figures(run, folder: Path, ids: tuple[str, str]) -> tuple[float, float, tupl
 
 def honest(run, folder: Path, name: str) -> None:
     shape = SHAPES[name]
-    told, untold, context = figures(run, write(shape.make(), folder / "tables", ".csv"), shape.ids)
+    full, reduced, context = figures(run, write(shape.make(), folder / "tables", ".csv"), shape.ids)
     assert context == shape.context
     if shape.context:
-        assert abs(told - untold) < 0.12  # the contexts of these tables are noise
+        assert abs(full - reduced) < 0.12  # the contexts of these tables are noise
     else:
-        assert told == untold
+        assert full == reduced
 
 
 def test_declared_and_undeclared_ratings_give_the_same_results(run, tmp_path: Path) -> None:

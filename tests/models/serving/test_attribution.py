@@ -1,4 +1,4 @@
-"""What each pair of features brings adds up to what each pair of fields does, and to the product that is served."""
+"""Contributions of feature pairs sum to those of field pairs and to the served inner product."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def tables_for(kind: str, world: World) -> ServingModel:
 
 
 def by_field(fields: FeatureLayout, row: SparseRows) -> np.ndarray:
-    """[entries, fields], 1 where an entry is of a field."""
+    """Return [entries, fields]: 1 if an entry belongs to a field."""
     places = np.zeros((row.nnz, len(fields)))
     places[np.arange(row.nnz), fields.of(row.indices)] = 1
     return places
@@ -28,7 +28,7 @@ def by_field(fields: FeatureLayout, row: SparseRows) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", [*KINDS, "sums"])
 @given(st.data())
-def test_they_add_up_by_fields_and_in_all(kind: str, data: st.DataObject) -> None:
+def test_contributions_add_up_by_field_and_in_total(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds("fm" if kind == "sums" else kind))
     tables = tables_for(kind, world)
     user, item = world.users.take(np.array([0])), world.items.take(np.array([len(world.items) - 1]))
@@ -45,7 +45,7 @@ def test_they_add_up_by_fields_and_in_all(kind: str, data: st.DataObject) -> Non
     assert total == pytest.approx(served, abs=2e-5 * scale)
 
 
-def test_a_pair_of_a_factorization_machine_is_a_product_of_its_vectors() -> None:
+def test_a_pair_of_an_fm_contributes_its_inner_product() -> None:
     world = random_world("fm", 3)
     tables = tables_for("fm", world)
     arrays = tables.arrays()
@@ -60,7 +60,7 @@ def test_a_pair_of_a_factorization_machine_is_a_product_of_its_vectors() -> None
     assert np.tril(parts.second).sum() == 0
 
 
-def test_more_pairs_than_are_taken_at_once() -> None:
+def test_pairs_are_processed_in_chunks() -> None:
     fields = FeatureLayout.of_sizes([("many", 40)])
     rng = np.random.default_rng(0)
     row = SparseRows(np.array([0, 40]), np.arange(40, dtype=np.int32), rng.normal(size=40).astype(np.float32), 40)

@@ -1,4 +1,4 @@
-"""What holds for the tables of every model: they serve what the model says."""
+"""Contract tests of the serving tables of every model."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def tables_of(world: World) -> ServingModel:
-    """The twin of a world's model, folded where it can be."""
+    """Build the serving tables of a model, with truncated singular values where possible."""
     tables = world.model.tables(world.user_fields, world.item_fields)
     return tables.folded(None, 0.0) if isinstance(tables, FwFMTables) else tables
 
@@ -33,7 +33,7 @@ def model_scores(world: World) -> np.ndarray:
 
 
 def scale_of(world: World, tables: ServingModel) -> float:
-    """What the largest intermediate number of a score may be, for rounding is relative to it."""
+    """Bound the largest intermediate number of a score, to which rounding is relative."""
     with torch.no_grad():
         sizes = [world.model.user_offset(world.batches()[0]).abs().max(), torch.ones(())]
     vectors = np.abs(tables.user_vectors(world.users)).sum(axis=1).max() * np.abs(tables.item_vectors(world.items)).max()
@@ -42,7 +42,7 @@ def scale_of(world: World, tables: ServingModel) -> float:
 
 @every_kind
 @given(st.data())
-def test_what_is_served_is_what_the_model_says(kind: str, data: st.DataObject) -> None:
+def test_served_scores_equal_model_scores(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     tables, expected = tables_of(world), model_scores(world)
     user_vectors, item_vectors = tables.user_vectors(world.users), tables.item_vectors(world.items)
@@ -51,13 +51,13 @@ def test_what_is_served_is_what_the_model_says(kind: str, data: st.DataObject) -
     served = tables.user_offset(world.users)[:, None] + user_vectors @ item_vectors.T
     scale = scale_of(world, tables)
     np.testing.assert_allclose(served, expected, atol=2e-5 * scale, rtol=0)
-    exact = 1e-5 if "cosine" in kind or kind == "fwfm" else 1e-9  # lengths and folds are of float32 numbers
+    exact = 1e-5 if "cosine" in kind or kind == "fwfm" else 1e-9  # lengths and truncations are computed in float32
     np.testing.assert_allclose(tables.scores(world.users, world.items), expected, atol=exact * scale, rtol=0)
 
 
 @every_kind
 @given(st.data())
-def test_one_request_is_as_one_of_many(kind: str, data: st.DataObject) -> None:
+def test_a_single_request_equals_one_of_a_batch(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     tables = tables_of(world)
     for row in range(len(world.users)):
@@ -69,7 +69,7 @@ def test_one_request_is_as_one_of_many(kind: str, data: st.DataObject) -> None:
 
 @every_kind
 @given(st.data())
-def test_both_parts_of_a_user_come_at_once(kind: str, data: st.DataObject) -> None:
+def test_both_parts_of_a_user_are_computed_together(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     tables = tables_of(world)
     for users in (world.users, *(world.users.take(np.array([row])) for row in range(len(world.users)))):
@@ -81,7 +81,7 @@ def test_both_parts_of_a_user_come_at_once(kind: str, data: st.DataObject) -> No
 
 @every_kind
 @given(st.data())
-def test_an_explanation_adds_up_to_what_is_served(kind: str, data: st.DataObject) -> None:
+def test_an_explanation_sums_to_the_served_score(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     tables = tables_of(world)
     user, item = world.users.take(np.array([0])), world.items.take(np.array([0]))
@@ -95,15 +95,15 @@ def test_an_explanation_adds_up_to_what_is_served(kind: str, data: st.DataObject
 
 
 @every_kind
-def test_a_part_of_an_explanation_is_what_its_fields_bring(kind: str) -> None:
-    """Taking a field out of the item takes its parts out of the score, and nothing else."""
+def test_a_part_of_an_explanation_is_the_contribution_of_its_fields(kind: str) -> None:
+    """Removing a field from the item removes exactly its parts from the score."""
     world = random_world(kind, seed=11, n=1)
     tables = tables_of(world)
     whole = SparseRows.vstack([full_row(world.user_fields)]), SparseRows.vstack([full_row(world.item_fields)])
     parts = tables.explain(*whole)
     assert np.count_nonzero(parts.first) == len(world.item_fields)
     if "cosine" in kind:
-        return  # a shorter item has another length
+        return  # an item with fewer features has a different length
     for field in range(len(world.item_fields)):
         without = tables.explain(whole[0], full_row(world.item_fields, but=field))
         brought = parts.across[:, field].sum() + parts.first[field]
@@ -112,7 +112,7 @@ def test_a_part_of_an_explanation_is_what_its_fields_bring(kind: str) -> None:
 
 
 def full_row(fields: FeatureLayout, but: int | None = None) -> SparseRows:
-    """One row with every feature, or every feature but those of one field."""
+    """Build a row with every feature, or with every feature except those of one field."""
     features = np.arange(fields.n_features, dtype=np.int32)
     weights = np.linspace(0.5, 1.5, len(features), dtype=np.float32)
     kept = fields.of(features) != but
@@ -120,7 +120,7 @@ def full_row(fields: FeatureLayout, but: int | None = None) -> SparseRows:
 
 
 @every_kind
-def test_tables_come_back_from_their_arrays(kind: str, tmp_path) -> None:
+def test_tables_round_trip_through_arrays(kind: str, tmp_path) -> None:
     world = random_world(kind, seed=6)
     tables = tables_of(world)
     write_tensors(tmp_path / "tables", tables.arrays())
@@ -136,7 +136,7 @@ def test_tables_come_back_from_their_arrays(kind: str, tmp_path) -> None:
 
 
 @every_kind
-def test_vectors_are_the_callers_own(kind: str) -> None:
+def test_returned_vectors_are_not_shared(kind: str) -> None:
     world = random_world(kind, seed=8)
     tables = tables_of(world)
     expected = tables.user_vectors(world.users)
@@ -145,7 +145,7 @@ def test_vectors_are_the_callers_own(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
-def test_item_vectors_of_many_rows_equal_those_of_each_part(kind: str) -> None:
+def test_item_vectors_are_independent_of_chunking(kind: str) -> None:
     world = random_world(kind, seed=1)
     tables, width = tables_of(world), world.item_fields.n_features
     rng = np.random.default_rng(2)
@@ -162,8 +162,8 @@ def test_item_vectors_of_many_rows_equal_those_of_each_part(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
-def test_the_own_part_survives_cancellation(kind: str) -> None:
-    # one feature alone has no second-order part: |v x|^2 - x^2 |v|^2 is a difference of two large equal numbers
+def test_the_item_bias_survives_cancellation(kind: str) -> None:
+    # a single feature has no second-order part: |v x|^2 - x^2 |v|^2 cancels
     field = FeatureLayout.of_sizes([("only", 1)])
     large, ones, halves = np.full((1, 8), 1000.0, np.float32), np.ones(1, np.float32), np.full(1, 0.5, np.float32)
     aware = np.full((1, 2, 8), 1000.0, np.float32)
@@ -180,8 +180,8 @@ def test_the_own_part_survives_cancellation(kind: str) -> None:
 
 
 @every_kind
-def test_field_weights_of_float64_batches_are_told_apart(kind: str) -> None:
-    """The twin numbers fields as the batches do."""
+def test_field_weights_of_float64_batches_are_distinguished(kind: str) -> None:
+    """Field numbers of the tables and of batches are equal."""
     world = random_world(kind, seed=9)
     fields = SparseBatch.of(world.items, torch.float64, world.item_fields).fields
     assert fields is not None

@@ -1,4 +1,4 @@
-"""Folding the weights of a field-weighted model into shorter vectors."""
+"""Truncated singular values of the field weights of an FwFM."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tests.models.torch.worlds import rows_of
 
 
 def tables_with(between: np.ndarray, k: int = 3, seed: int = 0) -> FwFMTables:
-    """Random tables whose weights between user and item fields are `between`."""
+    """Create random tables with the weights `between` user and item fields."""
     rng = np.random.default_rng(seed)
     users, items = (FeatureLayout.of_sizes([(f"f{field}", 2) for field in range(count)]) for count in between.shape)
     n_user = len(users)
@@ -37,7 +37,7 @@ def tables_with(between: np.ndarray, k: int = 3, seed: int = 0) -> FwFMTables:
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 99))
-def test_no_more_parts_than_the_weights_have_rank(users: int, items: int, seed: int) -> None:
+def test_the_number_of_parts_is_at_most_the_rank(users: int, items: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, min(users, items) + 1))
     tables = tables_with(rng.normal(size=(users, rank)) @ rng.normal(size=(rank, items)))
@@ -51,7 +51,7 @@ def test_no_more_parts_than_the_weights_have_rank(users: int, items: int, seed: 
     np.testing.assert_allclose(shorter, whole, atol=1e-4 * max(1.0, float(np.abs(whole).max())), rtol=0)
 
 
-def test_what_a_smaller_rank_loses_is_stated() -> None:
+def test_the_loss_of_a_smaller_rank_is_reported() -> None:
     between = np.diag([4.0, 3.0, 0.0])
     tables = tables_with(between)
     assert [tables.folded(rank, 0.0).lost for rank in (1, 2, 3)] == pytest.approx([3 / 5, 0, 0], abs=1e-6)
@@ -65,12 +65,12 @@ def test_a_tolerance_drops_small_singular_values(tolerance: float, rank: int) ->
     assert tables_with(np.diag([4.0, 2.0, 0.5])).folded(None, tolerance).rank == rank
 
 
-def test_weights_that_are_all_zero_fold_into_one_part() -> None:
+def test_zero_weights_give_one_part() -> None:
     folded = tables_with(np.zeros((2, 3))).folded(None, 1e-6)
     assert (folded.rank, folded.lost) == (1, 0.0)
 
 
-def test_a_shorter_fold_scores_and_explains_as_it_serves() -> None:
+def test_a_truncated_model_scores_and_explains_consistently() -> None:
     rng = np.random.default_rng(3)
     folded = tables_with(rng.normal(size=(4, 3)), seed=4).folded(1, 0.0)
     users, items = rows_of(rng, folded.user_fields, 3), rows_of(rng, folded.item_fields, 3)

@@ -1,4 +1,4 @@
-"""Sums of embeddings: a factorization machine without the pairs of features of one side."""
+"""Sums of embeddings (LightFM): an FM without pairs of features of one side."""
 
 import numpy as np
 from hypothesis import given
@@ -26,8 +26,8 @@ def dense(rows: SparseRows) -> np.ndarray:
 
 
 @given(st.data())
-def test_the_score_is_lightfms(data: st.DataObject) -> None:
-    """< sum of the user's embeddings, sum of the item's > + sums of biases (Kula 2015)."""
+def test_the_score_equals_lightfms(data: st.DataObject) -> None:
+    """Compute < sum of user embeddings, sum of item embeddings > + sums of biases (Kula 2015)."""
     world = data.draw(worlds("fm"))
     tables = sums_of(world)
     q, p = dense(world.users), dense(world.items)
@@ -39,7 +39,7 @@ def test_the_score_is_lightfms(data: st.DataObject) -> None:
     np.testing.assert_allclose(tables.scores(world.users, world.items), expected, atol=1e-6 * scale, rtol=0)
 
 
-def test_what_one_request_needs_has_no_pairs_either() -> None:
+def test_single_requests_have_no_pairs_within_a_side() -> None:
     world = random_world("fm", seed=5)
     tables = sums_of(world)
     for users in (world.users, *(world.users.take(np.array([row])) for row in range(len(world.users)))):
@@ -57,6 +57,6 @@ def test_an_explanation_adds_up_without_pairs_within_the_item() -> None:
     assert not parts.second.any()
 
 
-def test_the_layout_remembers_the_kind() -> None:
+def test_the_layout_stores_the_kind() -> None:
     tables = sums_of(random_world("fm", seed=4))
     assert Layout.of(tables).kind == tables.kind == "sums"

@@ -20,7 +20,7 @@ def with_factor(world: World, seed: int) -> PopularityTables:
 
 @every_kind
 @given(st.data(), st.integers(0, 2**16))
-def test_it_adds_one_product_to_each_score(kind: str, data: st.DataObject, seed: int) -> None:
+def test_the_popularity_factor_adds_one_product_to_each_score(kind: str, data: st.DataObject, seed: int) -> None:
     world = data.draw(worlds(kind))
     tables = with_factor(world, seed)
     added = tables.factor.products(world.users, world.items)
@@ -40,7 +40,7 @@ def test_it_adds_one_product_to_each_score(kind: str, data: st.DataObject, seed:
 
 @every_kind
 @given(st.data(), st.integers(0, 2**16))
-def test_explanations_contain_it(kind: str, data: st.DataObject, seed: int) -> None:
+def test_explanations_contain_the_popularity_factor(kind: str, data: st.DataObject, seed: int) -> None:
     world = data.draw(worlds(kind))
     tables = with_factor(world, seed)
     user, item = world.users.take(np.array([0])), world.items.take(np.array([0]))
@@ -52,7 +52,7 @@ def test_explanations_contain_it(kind: str, data: st.DataObject, seed: int) -> N
 
 @every_kind
 @given(st.data())
-def test_it_is_stored_and_read(kind: str, data: st.DataObject) -> None:
+def test_the_popularity_factor_is_stored_and_read(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     tables = with_factor(world, 1)
     layout = Layout.of(tables)
@@ -66,7 +66,7 @@ def test_it_is_stored_and_read(kind: str, data: st.DataObject) -> None:
 
 
 @given(st.data())
-def test_it_does_not_make_items_alike(data: st.DataObject) -> None:
+def test_the_popularity_factor_does_not_affect_similarity(data: st.DataObject) -> None:
     world = data.draw(worlds("fm"))
     tables = with_factor(world, 2)
     assert tables.item_vectors(world.items)[:, tables.taste].shape[1] == tables.k

@@ -1,4 +1,4 @@
-"""What holds for every model of the family."""
+"""Contract tests of every torch model."""
 
 import numpy as np
 import pytest
@@ -18,12 +18,12 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 def close(got: torch.Tensor, expected: torch.Tensor | np.ndarray) -> None:
     torch.testing.assert_close(
         got, torch.as_tensor(expected), rtol=1e-8, atol=1e-8
-    )  # a cosine of almost nothing divides by 1e-6
+    )  # cosines of near-zero vectors divide by 1e-6
 
 
 @every_kind
 @given(st.data())
-def test_the_score_is_the_definition_over_pairs_of_features(kind: str, data: st.DataObject) -> None:
+def test_the_score_matches_the_definition_over_feature_pairs(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     close(world.model.score(*world.batches()).detach(), naive_scores(world))
 
@@ -43,7 +43,7 @@ def test_the_score_is_the_offset_and_one_inner_product(kind: str, data: st.DataO
 
 @every_kind
 @given(st.data())
-def test_a_batch_over_the_features_it_uses_is_scored_as_over_all(kind: str, data: st.DataObject) -> None:
+def test_a_batch_with_local_features_is_scored_equally(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     users, user_features = SparseBatch.local(world.users, torch.float64, world.user_fields)
     items, item_features = SparseBatch.local(world.items, torch.float64, world.item_fields)
@@ -57,7 +57,7 @@ def test_a_batch_over_the_features_it_uses_is_scored_as_over_all(kind: str, data
 
 
 @every_kind
-def test_gradients_are_those_of_finite_differences(kind: str) -> None:
+def test_gradients_match_finite_differences(kind: str) -> None:
     world = random_world(kind, seed=5)
     users, items = world.batches()
     tables = {name: table.detach().requires_grad_() for name, table in world.model.named_parameters()}
@@ -79,7 +79,7 @@ def test_every_parameter_has_its_side_or_is_shared_and_small(kind: str) -> None:
 
 
 @every_kind
-def test_the_same_seed_gives_the_same_start_and_embeddings_of_the_length_asked_for(kind: str) -> None:
+def test_initialisation_is_deterministic_with_the_given_length(kind: str) -> None:
     world = random_world(kind, seed=2)
     models = [model_of(kind, world.user_fields, world.item_fields, 64) for _ in range(2)]
     for model in models:
@@ -111,8 +111,8 @@ def test_a_field_weighted_model_starts_as_a_factorization_machine() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind, made in KINDS.items() if issubclass(made, Cosine)])
 @given(st.data())
-def test_cosines_lie_between_minus_one_and_one(kind: str, data: st.DataObject) -> None:
+def test_cosines_are_between_minus_1_and_1(kind: str, data: st.DataObject) -> None:
     world: World = data.draw(worlds(kind))
     assert world.model(*world.batches()).abs().max() <= 1 + 1e-12
     lengths = world.model.user_vectors(world.batches()[0]).norm(dim=1)
-    close(lengths, torch.ones_like(lengths))  # the 1 in front keeps every user vector from being zero
+    close(lengths, torch.ones_like(lengths))  # the leading 1 keeps user vectors non-zero

@@ -40,7 +40,7 @@ def test_a_weighted_sum_is_a_product_with_the_table(side: tuple[FeatureLayout, S
 
 
 @given(sides())
-def test_field_sums_are_the_parts_of_a_weighted_sum(side: tuple[FeatureLayout, SparseRows]) -> None:
+def test_field_sums_add_up_to_the_weighted_sum(side: tuple[FeatureLayout, SparseRows]) -> None:
     fields, rows = side
     batch, table, x = SparseBatch.of(rows, torch.float64, fields), table_of(fields, 2), dense(rows)
     sums = batch.field_sums(table, len(fields))
@@ -62,7 +62,7 @@ def test_rows_are_taken_in_any_order(side: tuple[FeatureLayout, SparseRows], dat
 
 
 @given(sides())
-def test_a_local_batch_reads_the_same_rows_of_a_smaller_table(side: tuple[FeatureLayout, SparseRows]) -> None:
+def test_a_local_batch_reads_equal_rows_of_a_smaller_table(side: tuple[FeatureLayout, SparseRows]) -> None:
     fields, rows = side
     local, features = SparseBatch.local(rows, torch.float64, fields)
     assert (features.diff() > 0).all()
@@ -72,7 +72,7 @@ def test_a_local_batch_reads_the_same_rows_of_a_smaller_table(side: tuple[Featur
     assert torch.equal(local.fields, whole.fields)
 
 
-def test_apart_by_field_needs_fields() -> None:
+def test_splitting_by_field_needs_fields() -> None:
     rows = SparseRows.one_hot(np.zeros(2, dtype=np.int32), 1)
     with pytest.raises(ValueError, match="made with fields"):
         SparseBatch.of(rows).by_field(1)

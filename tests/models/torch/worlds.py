@@ -1,4 +1,4 @@
-"""Random models of every kind and random rows for them, and what the models say by their definitions."""
+"""Random models of every kind, random rows, and scores by definition."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -29,7 +29,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class World:
-    """A model with random parameters in float64, and n rows of each side: fields with no, one and many features."""
+    """A model with random float64 parameters, and n rows of each side with 0, 1 and many features per field."""
 
     model: Model
     user_fields: FeatureLayout
@@ -51,7 +51,7 @@ def fields_of(rng: np.random.Generator, side: str) -> FeatureLayout:
 
 
 def rows_of(rng: np.random.Generator, fields: FeatureLayout, n: int) -> SparseRows:
-    """Rows of distinct features in any order, empty ones among them, with weights of both signs."""
+    """Draw rows of distinct features in any order, some empty, with weights of both signs."""
     lengths = rng.integers(0, fields.n_features + 1, n)
     return SparseRows(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -73,7 +73,7 @@ def random_world(kind: str, seed: int, n: int = 4, k: int = 3) -> World:
     model = model_of(kind, user_fields, item_fields, k).double()
     with torch.no_grad():
         for parameter in model.parameters():
-            # float32 numbers: the numpy twin holds the same ones
+            # float32 values, which the numpy tables represent exactly
             parameter.copy_(torch.from_numpy(rng.normal(size=tuple(parameter.shape)).astype(np.float32)))
     return World(model, user_fields, item_fields, rows_of(rng, user_fields, n), rows_of(rng, item_fields, n))
 
@@ -83,7 +83,7 @@ def worlds(kind: str) -> st.SearchStrategy[World]:
 
 
 def naive_scores(world: World) -> np.ndarray:
-    """The definition for each user row beside the item row of the same number: a sum over single features and pairs."""
+    """Score each user row with the item row of the same number by definition: sums over features and pairs."""
     return np.array([_naive(world, row) for row in range(len(world.users))])
 
 

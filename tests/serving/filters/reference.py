@@ -6,9 +6,16 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from recall.config.schema import Schema
 from recall.features.values import canonical
+from recall.serving.filters.columns import FilterColumns, forms_of
 
 UTC = datetime.UTC
+
+
+def columns_of(frame: pl.DataFrame, schema: Schema | None = None) -> FilterColumns:
+    """The columns of a table."""
+    return FilterColumns(len(frame), forms_of(frame.schema, schema), frame.get_column)
 
 
 def matches(filter_: Mapping, item: Mapping, now: datetime.datetime) -> bool:

@@ -1,8 +1,13 @@
 import numpy as np
 
+from recall._cache import Cache
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.columns import selection_cache
-from recall.serving.filters.compile import CodeRanges
+from recall.serving.filters import columns
+from recall.serving.filters.compile import CodeRanges, Plan
+
+
+def selection_cache(most: int = 1024, most_bytes: int = 64 << 20) -> Cache[Plan, RowBitmap]:
+    return Cache(most, most_bytes, columns._bytes)
 
 
 def some(rows: int, size: int = 80_000) -> RowBitmap:

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from recall.config.schema import Schema
 from recall.errors import RequestError
-from recall.serving.filters.columns import FilterColumns
 from recall.serving.filters.parse import parse
 from tests.hypotheses import examples
-from tests.serving.filters.reference import UTC, selected
+from tests.serving.filters.reference import UTC, columns_of, selected
 
 NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = datetime.date(2026, 3, 1)
@@ -57,7 +56,7 @@ def catalogue(size: int = ROWS, seed: int = 0) -> pl.DataFrame:
 
 
 FRAME = catalogue()
-ATTRIBUTES = FilterColumns.of(FRAME)
+ATTRIBUTES = columns_of(FRAME)
 PLAIN = FRAME.with_columns(
     pl.col("tags", "sizes").list.drop_nulls(),
     pl.Series("single", [None if value is None else round(value, 2) for value in FRAME["single"]], dtype=pl.Float64),
@@ -137,7 +136,7 @@ def test_further_items_are_parsed_like_the_catalogue(filter_: dict, rows: int) -
 @given(st.lists(FILTERS, min_size=2, max_size=6))
 @settings(max_examples=examples(50))
 def test_cached_bitmaps_are_equal_to_computed_ones(filters: list[dict]) -> None:
-    attributes = FilterColumns.of(FRAME)
+    attributes = columns_of(FRAME)
     first = [attributes.select(parse(one), NOW) for one in filters]
     again = [attributes.select(parse(one), NOW) for one in filters]
     assert all(one is other for one, other in zip(first, again, strict=True))
@@ -171,12 +170,12 @@ def test_an_availability_window_follows_the_clock() -> None:
 
 def test_the_current_time_is_the_default() -> None:
     soon = datetime.datetime.now(UTC) + datetime.timedelta(hours=1)
-    attributes = FilterColumns.of(pl.DataFrame({"until": [soon - datetime.timedelta(hours=2), soon, None]}))
+    attributes = columns_of(pl.DataFrame({"until": [soon - datetime.timedelta(hours=2), soon, None]}))
     assert attributes.select(parse({"available": {"until": "until"}})).rows.tolist() == [1, 2]
 
 
 def test_numeric_windows_need_a_number() -> None:
-    attributes = FilterColumns.of(pl.DataFrame({"from": [1, 5, None], "until": [4.5, None, 3.0]}))
+    attributes = columns_of(pl.DataFrame({"from": [1, 5, None], "until": [4.5, None, 3.0]}))
     window = {"from": "from", "until": "until", "at": 3}
     assert attributes.select(parse({"available": window})).rows.tolist() == [0]
     with pytest.raises(RequestError, match="which do not say when they are") as refused:
@@ -188,7 +187,7 @@ def test_text_bags_are_split_like_their_field() -> None:
     field = {"side": "item", "kind": "bag", "separator": ";", "weights": "w"}
     user = {"side": "user", "kind": "categorical"}
     schema = Schema.model_validate({"fields": {"labels": {**field, "column": "tags"}, "user_id": user}})
-    attributes = FilterColumns.of(pl.DataFrame({"tags": ["a;b", "b", "", None], "w": ["1;2", "3", "", None]}), schema)
+    attributes = columns_of(pl.DataFrame({"tags": ["a;b", "b", "", None], "w": ["1;2", "3", "", None]}), schema)
     assert attributes.select(parse({"tags": {"any": ["b"]}})).rows.tolist() == [0, 1]
     assert attributes.select(parse({"tags": {"all": []}})).rows.tolist() == [0, 1, 2]
     assert attributes.select(parse({"tags": {"all": ["a", "b"]}})).rows.tolist() == [0]
@@ -228,7 +227,7 @@ def test_text_bags_are_split_like_their_field() -> None:
 def test_conditions_that_do_not_fit_the_catalogue_are_refused(filter_: dict, where: str, message: str) -> None:
     odd = FRAME.with_columns(odd=pl.struct("price", "stock"))
     with pytest.raises(RequestError) as refused:
-        FilterColumns.of(odd).select(parse(filter_), NOW)
+        columns_of(odd).select(parse(filter_), NOW)
     assert refused.value.where == where
     assert message in str(refused.value)
 
@@ -273,7 +272,7 @@ def test_unparsable_text_of_further_items_matches_nothing() -> None:
 def test_threads_share_the_columns() -> None:
     filters = [{"price": {"gt": bound}} for bound in (0, 1, 2, 5)] + [{"tags": {"any": ["red"]}}, {"category": "hats"}]
     expected = [selected(one, PLAIN, NOW) for one in filters]
-    attributes = FilterColumns.of(FRAME)
+    attributes = columns_of(FRAME)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda turn: attributes.select(parse(filters[turn % 6]), NOW), range(300)))
     for turn, selection in enumerate(found):
@@ -282,20 +281,20 @@ def test_threads_share_the_columns() -> None:
 
 
 def test_names_lists_the_columns_for_filters() -> None:
-    assert FilterColumns.of(FRAME.with_columns(odd=pl.struct("price"))).names == tuple(FRAME.columns)
+    assert columns_of(FRAME.with_columns(odd=pl.struct("price"))).names == tuple(FRAME.columns)
 
 
 @pytest.mark.parametrize("distinct", [1, 254, 255, 256, 65_534, 65_535, 65_536])
 def test_codes_have_the_smallest_width(distinct: int) -> None:
     """The longest range of codes still fits its storage type."""
     values = np.random.default_rng(2).permutation(np.arange(distinct))
-    attributes = FilterColumns.of(pl.DataFrame({"value": pl.concat([pl.Series(values), pl.Series([None], dtype=pl.Int64)])}))
+    attributes = columns_of(pl.DataFrame({"value": pl.concat([pl.Series(values), pl.Series([None], dtype=pl.Int64)])}))
     assert attributes.select(parse({"value": {"gte": 0}})).count == distinct
     assert attributes.select(parse({"value": {"missing": True}})).rows.tolist() == [distinct]
     np.testing.assert_array_equal(attributes.select(parse({"value": {"gt": distinct // 3}})).mask[:-1], values > distinct // 3)
 
 
 def test_an_empty_catalogue_has_no_columns() -> None:
-    empty = FilterColumns.of(FRAME.clear())
+    empty = columns_of(FRAME.clear())
     for filter_ in ({"price": 1}, {"tags": {"any": ["red"]}}, {"not": {"new": True}}, {}):
         assert empty.select(parse(filter_), NOW).count == 0

@@ -9,8 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.serving.filters.ast import AllOf, AnyOf, Available, Bound, Equals, Holds, In, Missing, Not, Predicate, Range
-from recall.serving.filters.parse import CONDITIONS, DEPTH, VALUES, parse
+from recall.serving.filters.parse import (
+    CONDITIONS,
+    DEPTH,
+    VALUES,
+    AllOf,
+    AnyOf,
+    Available,
+    Bound,
+    Equals,
+    Holds,
+    In,
+    Missing,
+    Not,
+    Predicate,
+    Range,
+    parse,
+)
 
 DAY = datetime.date(2026, 3, 1)
 

@@ -22,7 +22,6 @@ from recall.index.base import Hits, ItemIndex
 from recall.publish.export import export
 from recall.publish.rebuild import rebuild
 from recall.serving.filters import resolve
-from recall.serving.filters.columns import FilterColumns
 from recall.serving.filters.parse import parse
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -31,7 +30,7 @@ from recall.serving.rerank.rules import Diversify, Pin
 from recall.serving.response import Recommendations
 from tests.conftest import random_model
 from tests.hypotheses import examples
-from tests.serving.filters.reference import UTC, selected
+from tests.serving.filters.reference import UTC, columns_of, selected
 
 ITEMS, USERS, ASKING = 2_000, 600, 12  # an approximate index is trained on user vectors
 KINDS = ("exact", "ivf", "cells")
@@ -332,6 +331,6 @@ def test_new_data_include_their_attributes(folder: Path, tmp_path: Path) -> None
     more = pl.DataFrame({**fresh, "labels": [["new"], []], "from": times, "until": times}, schema_overrides=TYPES)
     more.write_parquet(tmp_path / "items.parquet")
     pl.DataFrame({"user_id": ["u1"], "item_id": ["fresh"], "time": [500]}).write_parquet(tmp_path / "interactions.parquet")
-    attributes = FilterColumns.of(load_additions(run, tmp_path, folder).items)
+    attributes = columns_of(load_additions(run, tmp_path, folder).items)
     assert attributes.select(parse({"rank": {"gte": 5_000}})).count == 2
     assert attributes.size == ITEMS + 1

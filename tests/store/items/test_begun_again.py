@@ -12,7 +12,8 @@ from recall.publish.compact import compact
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import MARK, Base, Change
-from tests.store.items.test_log_position import copy, fresh, ids, remove, trouble
+from tests.store.items.entries import since
+from tests.store.items.test_log_position import copy, degradation, fresh, ids, remove
 
 
 def followed(root: Path) -> Recommender:
@@ -32,9 +33,9 @@ def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(root: Path, 
     started = followed(root)
     assert {"a", "b", "e"} <= ids(started)
     assert not {"c", "d"} & ids(started)
-    assert trouble(started).startswith("acknowledged changes up to 4 are missing")
+    assert degradation(started).startswith("acknowledged changes up to 4 are missing")
     second.items.delete(["i2"])
-    assert trouble(second).startswith("acknowledged changes up to 4 are missing")
+    assert degradation(second).startswith("acknowledged changes up to 4 are missing")
     first.items.delete(["i1"])  # it has read all changes, and writes them back
     assert {"a", "b", "c", "d", "e", "f", "g"} <= fresh(root)
     for one in (first, second, started):
@@ -54,7 +55,7 @@ def test_writing_back_changes_read_after_a_loss_does_not_clear_it(root: Path, tm
     remove(root)
     second.items.refresh()
     assert second.items.repair() == 2
-    assert trouble(second).startswith("acknowledged changes up to 3 are missing")
+    assert degradation(second).startswith("acknowledged changes up to 3 are missing")
     second.close()
 
 
@@ -71,7 +72,7 @@ def test_a_repaired_loss_does_not_hide_another(root: Path, live: Recommender) ->
     last = followed(root)  # the version contains the first loss but not the second
     last.items.upsert({"c": {}})
     assert "b" not in ids(last)
-    assert "are missing from the journal" in trouble(last)
+    assert "are missing from the journal" in degradation(last)
     last.close()
 
 
@@ -88,7 +89,7 @@ def test_a_version_older_than_a_lost_log_is_opened_and_reported(root: Path, live
     assert not running.items.current().degraded
     started = followed(root)
     assert {"a", "b"} & ids(started) == {"b"}
-    assert "made without the changes up to 1 of an earlier journal" in trouble(started)
+    assert "made without the changes up to 1 of an earlier journal" in degradation(started)
     with pytest.raises(JournalError, match="lacks changes up to 1 of an earlier journal"):
         compact(root)  # a version built from it would look complete
     activate(root, newer.name)
@@ -106,7 +107,7 @@ def test_a_process_completes_a_new_log_with_changes_of_the_lost_one(root: Path) 
     second = followed(root)
     remove(root)
     second.items.upsert({"b": {}})
-    assert "acknowledged changes are served" in trouble(first)
+    assert "acknowledged changes are served" in degradation(first)
     first.items.upsert({"c": {}})
     activate(root, older.name)
     assert {"a", "b", "c"} <= fresh(root)
@@ -123,7 +124,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: P
     remove(root)
     served.items.refresh()
     assert served.items.repair() == 2
-    assert {entry.item_id for entry in ChangeLog(root / JOURNAL).since(0)} == {"a", "strange"}
+    assert {entry.item_id for entry in since(ChangeLog(root / JOURNAL), 0)} == {"a", "strange"}
     started = followed(root)
     assert {"a", "strange"} <= ids(started)
     for one in (served, started):
@@ -169,7 +170,7 @@ def test_an_older_copy_is_complete_only_for_a_version_that_covers_it(root: Path,
     activate(root, older.name)
     started = followed(root)
     assert "b" not in ids(started)
-    assert "made without the changes up to 2 of an earlier journal" in trouble(started)
+    assert "made without the changes up to 2 of an earlier journal" in degradation(started)
     started.close()
 
 
@@ -186,7 +187,7 @@ def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recomm
     copied = shutil.copytree(root, root.parent / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
     late = followed(Path(copied))
     assert "b" not in ids(late)
-    assert "2" in trouble(late)
+    assert "2" in degradation(late)
     late.close()
 
 

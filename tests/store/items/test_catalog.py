@@ -266,9 +266,9 @@ def test_an_unreadable_log_degrades_answers(root: Path, live: Recommender) -> No
     path.rename(whole)
     path.write_bytes(b"no database" * 1000)
     time.sleep(0.02)
-    troubled = live.recommend(EVERYTHING)
-    assert troubled.items == answer.items
-    (degraded,) = troubled.degraded
+    stale = live.recommend(EVERYTHING)
+    assert stale.items == answer.items
+    (degraded,) = stale.degraded
     assert degraded.part == "items"
     assert degraded.reason.startswith("later changes of items are not known: ")
     assert str(root) not in degraded.reason  # clients see the problem, not its path
@@ -281,7 +281,11 @@ def test_an_unreadable_log_degrades_answers(root: Path, live: Recommender) -> No
         live.item("i1"),
         live.list_items(),
     ):
-        assert (other.degraded, other.bundle, other.sequence) == (troubled.degraded, troubled.bundle, troubled.sequence)
+        assert (other.degraded, other.bundle, other.sequence) == (
+            stale.degraded,
+            stale.bundle,
+            stale.sequence,
+        )
     with pytest.raises(JournalError, match="damaged"):
         live.items.delete(["fresh"])
     with pytest.raises(JournalError, match="damaged"):

@@ -15,7 +15,8 @@ from recall.store import group_commit
 from recall.store.group_commit import DurableLog
 from recall.store.items import log
 from recall.store.items.log import JOURNAL, ChangeLog
-from recall.store.items.log_position import Base, Change, Entry
+from recall.store.items.log_position import Base, Change
+from tests.store.items.entries import Entry, last, since
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -50,16 +51,16 @@ def test_the_last_change_of_each_item_is_read_in_order(path: Path) -> None:
     assert written.append([Change("c", {}), Change("a", {}), Change("c", {"price": 2})]) == 5
     expected = [Entry(2, "b", None), Entry(4, "a", {}), Entry(5, "c", {"price": 2})]
     for opened in (written, ChangeLog(path)):
-        assert opened.since(0) == expected
-        assert opened.since(2) == expected[1:]
-        assert opened.since(5) == []
-        assert opened.last() == 5
+        assert since(opened, 0) == expected
+        assert since(opened, 2) == expected[1:]
+        assert since(opened, 5) == []
+        assert last(opened) == 5
 
 
 def test_there_is_no_file_before_the_first_change(path: Path) -> None:
     empty = ChangeLog(path)
-    assert empty.since(0) == []
-    assert empty.last() == 0
+    assert since(empty, 0) == []
+    assert last(empty) == 0
     assert empty.prune(10) == 0
     assert list(path.parent.iterdir()) == []
 
@@ -67,7 +68,7 @@ def test_there_is_no_file_before_the_first_change(path: Path) -> None:
 @pytest.mark.parametrize("item_id", ["", "nul\0inside", "line\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1--", "🦊" * 500])
 def test_ids_round_trip_exactly(path: Path, item_id: str) -> None:
     ChangeLog(path).append([Change(item_id, {item_id: item_id})])
-    assert ChangeLog(path).since(0) == [Entry(1, item_id, {item_id: item_id})]
+    assert since(ChangeLog(path), 0) == [Entry(1, item_id, {item_id: item_id})]
 
 
 def test_a_retried_batch_is_written_once(path: Path) -> None:
@@ -76,7 +77,7 @@ def test_a_retried_batch_is_written_once(path: Path) -> None:
     assert written.append(changes("c"), key="two") == 3
     assert written.append(changes("a", "b"), key="one") == 2
     assert ChangeLog(path).append(changes("a", "b"), key="one") == 2
-    assert written.last() == 3
+    assert last(written) == 3
     with pytest.raises(RequestError, match="belongs to other changes"):
         written.append(changes("a"), key="one")
     assert written.append(changes("a")) == written.append(changes("a")) - 1  # without keys, these are two batches
@@ -114,7 +115,7 @@ def test_concurrent_changes_share_transactions(path: Path, monkeypatch: pytest.M
         acknowledged = list(pool.map(write, range(8)))
     assert sum(commits) == 200
     assert sorted(one for thread in acknowledged for one in thread) == list(range(1, 201))
-    held = {entry.item_id: entry.sequence for entry in written.since(0)}
+    held = {entry.item_id: entry.sequence for entry in since(written, 0)}
     for thread, sequences in enumerate(acknowledged):
         assert [held[f"{thread} {number}"] for number in range(25)] == sequences
 
@@ -132,11 +133,11 @@ def test_a_reader_that_needs_pruned_changes_gets_an_error(path: Path) -> None:
     written = ChangeLog(path)
     written.append(changes("a", "b", "c"))
     assert written.prune(2) == 2
-    assert [entry.item_id for entry in written.since(2)] == ["c"]
+    assert [entry.item_id for entry in since(written, 2)] == ["c"]
     with pytest.raises(JournalError, match="changes 2 to 2 are no longer in the journal"):
-        written.since(1)
+        since(written, 1)
     assert written.prune(100) == 1
-    assert written.last() == 3
+    assert last(written) == 3
     assert written.append(changes("d")) == 4
 
 
@@ -145,9 +146,9 @@ def test_a_removed_log_continues_after_the_sequence_of_the_versions(path: Path) 
     written.append(changes("a"))
     path.rename(path.with_name("away"))
     assert written.append(changes("b"), base=Base("earlier", 7)) == 8
-    assert written.since(7) == ChangeLog(path).since(7) == [Entry(8, "b", {"name": "b"})]
+    assert since(written, 7) == since(ChangeLog(path), 7) == [Entry(8, "b", {"name": "b"})]
     with pytest.raises(JournalError, match="changes 1 to 7 are no longer"):
-        written.since(0)
+        since(written, 0)
     assert [row.item_id for row in written.read(None, Base("earlier", 7)).rows] == ["b"]
     older = written.read(None, Base("earlier", 6))  # the root must stay readable
     assert ([row.item_id for row in older.rows], older.lacks) == (["b"], 7)
@@ -165,19 +166,19 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             lines += process.stdout.read().splitlines(keepends=True)
         for line in (line for line in lines if line.endswith("\n")):  # an incomplete last line is not an acknowledgement
-            number, last = map(int, line.split())
-            acknowledged[f"{life} {number}"] = last
+            number, end = map(int, line.split())
+            acknowledged[f"{life} {number}"] = end
     held = ChangeLog(path)
-    entries = held.since(0)
+    entries = since(held, 0)
     assert len(acknowledged) >= sum(3 * life + 1 for life in range(8))
     assert [entry.sequence for entry in entries] == list(range(3, 3 * len(entries) + 1, 3))  # complete batches, each once
     assert all(entry.features == {"part": 2} for entry in entries)
     assert set(acknowledged) <= {entry.item_id for entry in entries}
     mark = held.mark.read()
     assert mark is not None
-    assert acknowledged[max(acknowledged, key=acknowledged.__getitem__)] <= mark.sequence <= held.last()
-    for name, last in list(acknowledged.items())[-5:]:  # a client without an answer may retry
-        assert held.append([Change(name, {"part": part}) for part in range(3)], key=name) == last
+    assert acknowledged[max(acknowledged, key=acknowledged.__getitem__)] <= mark.sequence <= last(held)
+    for name, end in list(acknowledged.items())[-5:]:  # a client without an answer may retry
+        assert held.append([Change(name, {"part": part}) for part in range(3)], key=name) == end
 
 
 def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
@@ -187,7 +188,7 @@ def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
     waiting = ChangeLog(path, wait=0.05)
     with pytest.raises(JournalBusyError, match="another process is writing"):
         waiting.append(changes("b"))
-    assert waiting.last() == 1  # readers are not blocked
+    assert last(waiting) == 1  # readers are not blocked
     other.execute("ROLLBACK")
     assert waiting.append(changes("b")) == 2
     other.close()
@@ -201,7 +202,7 @@ def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalFullError, match="no room for the journal"):
         written.append([Change("b", {"text": "x" * 100_000})])
-    assert [entry.item_id for entry in written.since(0)] == ["a"]
+    assert [entry.item_id for entry in since(written, 0)] == ["a"]
     assert written.append([Change("b", {"text": "x" * 100_000})]) == 2  # a new connection does not have this limit
 
 
@@ -225,10 +226,10 @@ for number in range(6):
 def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, error: str, code: str) -> None:
     opened = ChangeLog(path)
     opened.append(changes("first"))
-    told = acknowledged(STRACED, path, call, error, code)
+    writes = acknowledged(STRACED, path, call, error, code)
     opened.close()  # not earlier: the other process would recreate the shared memory file
-    held = {entry.item_id: entry.sequence for entry in ChangeLog(path).since(0)}
-    for number, sequence in told:
+    held = {entry.item_id: entry.sequence for entry in since(ChangeLog(path), 0)}
+    for number, sequence in writes:
         assert held[f"item {number}"] == int(sequence)
 
 
@@ -249,7 +250,7 @@ def test_corruption_is_reported(path: Path) -> None:
     for content, message in cases:
         path.write_bytes(content)
         with pytest.raises(JournalError, match=message) as raised:
-            ChangeLog(path).since(0)
+            since(ChangeLog(path), 0)
         assert raised.value.where == str(path)
         assert raised.value.hint
     connection = sqlite3.connect(path)
@@ -260,7 +261,7 @@ def test_corruption_is_reported(path: Path) -> None:
         connection.execute("DELETE FROM entries WHERE sequence = 7")
     connection.close()
     with pytest.raises(JournalError, match="changes among those from 0 to 255 are missing"):
-        ChangeLog(path).since(0)
+        since(ChangeLog(path), 0)
 
 
 def test_a_failed_read_transaction_is_reported_and_retried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +282,7 @@ def test_a_failed_read_transaction_is_reported_and_retried(path: Path, monkeypat
 
 def test_other_databases_and_newer_logs_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
-    for use in (lambda: ChangeLog(path).since(0), lambda: ChangeLog(path).append(changes("a"))):
+    for use in (lambda: since(ChangeLog(path), 0), lambda: ChangeLog(path).append(changes("a"))):
         with pytest.raises(JournalError, match="not a journal of live changes"):
             use()
     path.unlink()
@@ -290,6 +291,6 @@ def test_other_databases_and_newer_logs_are_refused(path: Path) -> None:
     connection.execute("PRAGMA user_version = 3")
     connection.close()
     with pytest.raises(JournalError, match="Upgrade"):
-        ChangeLog(path).last()
+        last(ChangeLog(path))
     with pytest.raises(JournalError, match="cannot be written"):
         ChangeLog(path.parent / "nowhere" / JOURNAL).append(changes("a"))

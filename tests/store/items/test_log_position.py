@@ -14,6 +14,7 @@ from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, MARK, ChangeLog
 from recall.store.items.log_position import Change
 from recall.store.items.log_tables import Row
+from tests.store.items.entries import since
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 
@@ -44,7 +45,7 @@ def fresh(root: Path) -> set[str]:
         started.close()
 
 
-def trouble(recommender: Recommender) -> str:
+def degradation(recommender: Recommender) -> str:
     recommender.items.refresh()
     (degraded,) = recommender.recommend(EVERYTHING).degraded
     assert degraded.part == "items"
@@ -68,7 +69,7 @@ def test_a_removed_log_is_detected_and_rewritten_with_the_next_change(root: Path
     token = live.items.token(3)
     served = ids(live)
     remove(root)
-    assert trouble(live).startswith("the journal is gone: 3 acknowledged changes are served that it does not hold")
+    assert degradation(live).startswith("the journal is gone: 3 acknowledged changes are served that it does not hold")
     assert live.items.unsaved == 3
     assert ids(live) == served
     receipt = live.items.upsert({"late": {}})
@@ -118,13 +119,13 @@ def test_a_log_created_by_another_process_is_followed_and_kept(root: Path, live:
     old = live.items.token(3)
     remove(root)
     assert other_process(root, Change("i1", None), Change("i2", {"price": 2.0})) > 3  # numbers are not given twice
-    assert trouble(live).startswith("the journal was replaced or cut short: 2 acknowledged changes")
+    assert degradation(live).startswith("the journal was replaced or cut short: 2 acknowledged changes")
     assert "i1" not in ids(live)
     live.items.upsert({"late": {}})
     expected = ids(live)
     assert {"a", "late"} <= expected
     assert fresh(root) == expected
-    held = {entry.item_id: entry.features for entry in ChangeLog(root / JOURNAL).since(0)}
+    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
     assert held == {"a": {}, "i1": None, "i2": {"price": 2.0}, "i3": {}, "late": {}}
     assert live.items.has_seen(old)
 
@@ -137,11 +138,11 @@ def test_a_restored_older_copy_gets_the_missing_changes(root: Path, live: Recomm
     served = ids(live)
     remove(root)
     shutil.copy(tmp_path / "copy", root / JOURNAL)
-    assert "replaced or cut short: 3 acknowledged changes" in trouble(live)
+    assert "replaced or cut short: 3 acknowledged changes" in degradation(live)
     assert ids(live) == served
     assert live.items.delete(["i1"]).sequence > 5
     assert fresh(root) == ids(live) == served - {"i1"}
-    held = {entry.item_id: entry.features for entry in ChangeLog(root / JOURNAL).since(0)}
+    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
     assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
 
 
@@ -153,7 +154,7 @@ def test_a_diverged_copy_of_equal_length_is_detected(root: Path, live: Recommend
     (root / MARK).unlink()
     shutil.copy(tmp_path / "copy", root / JOURNAL)
     assert other_process(root, Change("c", None), Change("d", {}), Change("e", {})) == 4
-    assert "replaced or cut short: 1 acknowledged" in trouble(live)  # the later change of c, a deletion, wins
+    assert "replaced or cut short: 1 acknowledged" in degradation(live)  # the later change of c, a deletion, wins
     live.items.repair()
     expected = ids(live)
     assert {"a", "b", "d", "e"} <= expected

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from recall.errors import JournalError
 from recall.store.items import log_tables
 from recall.store.items.log import JOURNAL, KIND, ChangeLog
-from recall.store.items.log_position import Base, Change, Entry
+from recall.store.items.log_position import Base, Change
+from tests.store.items.entries import Entry, last, since
 
 FORMAT_1 = """
 PRAGMA application_id = 0x464D524A; PRAGMA user_version = 1; PRAGMA journal_mode = WAL;
@@ -86,9 +87,9 @@ def test_frequent_changes_of_few_items_keep_the_log_short(tmp_path: Path) -> Non
     for start in range(0, 20_000, 500):
         log.append([Change(f"i{at % 40}", {"price": at, "text": "x" * 100}) for at in range(start, start + 500)])
     log.close()
-    assert log.last() == 20_000
-    assert [entry.sequence for entry in log.since(0)] == list(range(19_961, 20_001))
-    assert [entry.sequence for entry in log.since(19_990)] == list(range(19_991, 20_001))
+    assert last(log) == 20_000
+    assert [entry.sequence for entry in since(log, 0)] == list(range(19_961, 20_001))
+    assert [entry.sequence for entry in since(log, 19_990)] == list(range(19_991, 20_001))
     log.close()
     assert (tmp_path / JOURNAL).stat().st_size < 100_000
 
@@ -101,7 +102,7 @@ def test_the_file_shrinks_when_entries_are_removed(tmp_path: Path) -> None:
     assert log.prune(1990) == 1990
     log.checkpoint()
     assert log.path.stat().st_size < large / 20
-    assert [entry.item_id for entry in log.since(1990)] == [f"i{at}" for at in range(1990, 2000)]
+    assert [entry.item_id for entry in since(log, 1990)] == [f"i{at}" for at in range(1990, 2000)]
 
 
 def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
     format_1(path, [(at, f"i{at % 7}", orjson.dumps({"at": at}) if at % 5 else None) for at in range(11, 501)], pruned=10)
     log = ChangeLog(path)
     expected = [Entry(at, f"i{at % 7}", {"at": at} if at % 5 else None) for at in range(494, 501)]
-    assert log.since(10) == expected
+    assert since(log, 10) == expected
     state = log.state()
     assert state is not None
     assert (state.last, state.pruned, state.number, len(state.identity)) == (500, 10, 7, 32)
@@ -123,7 +124,7 @@ def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
     connection.close()
     assert log.append([Change("i3", None)]) == 501
     with pytest.raises(JournalError, match="changes 1 to 10 are no longer"):
-        log.since(0)
+        since(log, 0)
     with sqlite3.connect(path) as old, pytest.raises(sqlite3.OperationalError, match="view"):
         old.execute("INSERT INTO changes VALUES (502, 'i1', NULL, 0)")  # writers of format 1 fail
     old.close()
@@ -133,7 +134,7 @@ def test_a_corrupt_format_1_log_is_not_modified(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(1, "a", b"{}"), (3, "b", b"{}")])
     with pytest.raises(JournalError, match="change 2 is missing"):
-        ChangeLog(path).since(0)
+        since(ChangeLog(path), 0)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM changes").fetchone() == (2,)
     assert connection.execute("PRAGMA user_version").fetchone() == (1,)

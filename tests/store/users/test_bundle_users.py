@@ -10,11 +10,9 @@ import polars as pl
 import pytest
 
 from recall.data.dataset import Dataset
-from recall.data.split import TRAIN
 from recall.errors import BundleError
 from recall.features.values import canonical
-from recall.publish.user_file import write_user_store
-from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 
 @pytest.fixture
@@ -45,15 +43,6 @@ def test_every_user_round_trips(users: SqliteUsers, tiny_dataset: Dataset) -> No
 def test_an_unknown_user_is_none(users: SqliteUsers) -> None:
     for user_id in ("nobody", "", "u1\0", "' OR 1=1 --"):
         assert users.get(user_id) is None
-
-
-def test_parts_of_the_split_can_be_excluded(tiny_dataset: Dataset, tmp_path: Path) -> None:
-    write_user_store(tmp_path / "users.sqlite", tiny_dataset, (TRAIN,))
-    store = SqliteUsers(tmp_path / "users.sqlite")
-    record = store.get("u3")
-    store.close()
-    assert record is not None
-    assert record.history == tuple(items_of(tiny_dataset, 3, (TRAIN,))[:50])
 
 
 def test_a_sample_has_distinct_users_and_is_deterministic(users: SqliteUsers) -> None:

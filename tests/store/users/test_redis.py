@@ -13,8 +13,7 @@ from recall.store.high_water_mark import Mark
 from recall.store.users import redis as redis_module
 from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
-from recall.store.users.registry import open_live_users
-from recall.store.users.sqlite import SqliteLiveUsers
+from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from tests.store.users.servers import Proxy, RedisServer, redis_server
 
 PAUSE = 0.1
@@ -340,7 +339,7 @@ def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisSe
     started.write(took("i4"))
     for one in (started, opened()):
         assert "3 changes of users were acknowledged, and it holds 1" in one.error()
-    mark.remove()
+    mark.path.unlink(missing_ok=True)
     for one in (started, opened()):
         assert one.error() == ""
     other._read("SET", f"{prefix}sequence", 0)  # like a Redis restored from an older file

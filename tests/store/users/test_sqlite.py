@@ -138,10 +138,10 @@ for number in range(6):
 def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, error: str, code: str) -> None:
     opened = SqliteLiveUsers(path)
     opened.write(took("first"))
-    told = acknowledged(STRACED, path, call, error, code)
+    writes = acknowledged(STRACED, path, call, error, code)
     opened.close()  # not earlier: the other process would recreate the shared memory file
     held = items_of(SqliteLiveUsers(path))
-    assert {f"i{number}" for number, _ in told} <= set(held)
+    assert {f"i{number}" for number, _ in writes} <= set(held)
 
 
 def test_concurrent_changes_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

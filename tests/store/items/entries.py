@@ -1,0 +1,30 @@
+"""What a log of changes holds, for tests to look at."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from recall.store.items.log import ChangeLog
+from recall.store.items.log_position import Base, values_of
+
+
+class Entry(NamedTuple):
+    """A change as the log holds it."""
+
+    sequence: int
+    item_id: str
+    features: Mapping[str, object] | None
+
+
+def since(log: ChangeLog, sequence: int) -> list[Entry]:
+    """The last change of each item that has changed after a sequence, in order; JournalError where some are gone."""
+    state = log.state()
+    reading = None if state is None else log.read(None, Base(state.identity or None, sequence))
+    if reading is not None and reading.lacks:
+        raise log._gap(sequence + 1, reading.lacks)
+    return [] if reading is None else [Entry(row.sequence, row.item_id, values_of(row)) for row in reading.rows]
+
+
+def last(log: ChangeLog) -> int:
+    """The sequence of the latest change; 0 where there is none."""
+    state = log.state()
+    return 0 if state is None else state.last
