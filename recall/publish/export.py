@@ -182,7 +182,9 @@ def _parity(
         fold = FoldRecord(rank=plain.rank, lost=plain.lost, score_error=float(relative_errors(folded, scores).max()))
         scores = folded
     if popularity is not None:
-        scores = scores + popularity.products(contexts.features, item_rows.take(items))
+        with torch.no_grad():
+            offset = exact.user_offset(user_batch).numpy()[:, None]
+        scores = offset + popularity.applied(scores - offset, contexts.features, item_rows.take(items))
     return writer.check_parity("model", served, items, scores, config.export.tolerance), fold
 
 

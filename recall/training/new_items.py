@@ -42,8 +42,10 @@ _MOST = 0.25  # of a catalogue; where more of it has no interactions, most of th
 
 
 @torch.no_grad()
-def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> str:
+def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> tuple[str, Float32]:
     """Shift the unknown row of the item id field, so that new items get their places.
+
+    Under a cosine all items have one length; the vectors of new ones are shortened instead.
 
     Args:
         model: trained; changed in place.
@@ -52,8 +54,15 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
         config: `train.new_items` is how often a new item should be in a list, relative to a trained one.
 
     Returns:
-        One line for the report: what was done, or why nothing was.
+        One line for the report, what was done or why nothing was; and float32 [n_item_features], what to add to 1 to scale the
+        vectors of the items that have a feature.
     """
+    levels = np.zeros(encoder.item_fields.n_features, dtype=np.float32)
+    return _leveled(model, dataset, encoder, config, levels), levels
+
+
+def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32) -> str:
+    """Level new items by the model, or by what scales vectors, float32 [n_item_features]."""
     block = _id_block(encoder)
     trains = dataset.offer.candidates
     share = float((~trains).mean())
@@ -73,9 +82,7 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
         )
     if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
         return "as learnt: no field tells one new item from another"
-    if isinstance(model, Cosine):
-        return "as learnt: under a cosine all items have one length, and new ones compete as equals"
-    return _raise(model, row, rows, trains, lists, config)
+    return _raise(model, row, rows, trains, lists, config, levels)
 
 
 def _obstacle(config: RunConfig, block: FeatureBlock | None) -> str:
@@ -119,7 +126,7 @@ class _Lists:
         phi = model.user_vectors(SparseBatch.of(features, fields=encoder.user_fields)).numpy()
         return _Lists(encoder, phi, taken)
 
-    def entries(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64) -> Float64:
+    def entries(self, old: Float32, new: Float32, old_rows: Int64, new_rows: Int64, ratio: bool = False) -> Float64:
         """Return `_entries` of these lists; rows are of the catalogue.
 
         Args:
@@ -127,12 +134,13 @@ class _Lists:
             new: vectors of items scored as new.
             old_rows: of the catalogue.
             new_rows: of the catalogue.
+            ratio: as for `_entries`.
         """
-        return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows))
+        return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows), ratio)
 
 
-def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig) -> str:
-    """Raise new items to their share of places, measured on trained ones."""
+def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig, levels: Float32) -> str:
+    """Bring new items to their share of places, measured on trained ones."""
     trained, encoder = np.flatnonzero(trains), lists.encoder
     pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
     others = np.setdiff1d(trained, pretended)
@@ -144,6 +152,10 @@ def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     new, old = (_vectors(model, part, encoder) for part in (masked, rows.take(others)))
     factor = config.train.new_items
     often, share = "as often as" if factor == 1 else f"{factor:g} times as often as", factor * len(pretended) / len(trained)
+    if isinstance(model, Cosine):
+        scale = min(1.0, max(0.0, _quantile(lists.entries(old, new, others, pretended, ratio=True), share)))
+        levels[row] = scale - 1
+        return f"scaled by {scale:.3g}, to stand in lists at most {often} a trained one"
     level = max(0.0, _quantile(lists.entries(old, new, others, pretended), share))
     if not np.isfinite(level):
         return "as learnt: users have taken so many of the items that no list is full without new ones"
@@ -195,7 +207,9 @@ def _vectors(model: Model, rows: SparseRows, encoder: FeatureEncoder) -> Float32
     return vectors
 
 
-def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new_taken: ItemLists) -> Float64:
+def _entries(
+    phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new_taken: ItemLists, ratio: bool = False
+) -> Float64:
     """Return the shifts at which the first, second, ... new item enters each list.
 
     Args:
@@ -204,6 +218,7 @@ def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new
         new: float32 [m, dim], of items scored as new ones.
         old_taken: q lists of rows of `old` that cannot be in the list.
         new_taken: q lists of rows of `new` that cannot be in the list.
+        ratio: return factors of the scores of new items instead of shifts.
 
     Returns:
         float64 [q, min(20, m)], rising along each row: the j-th new item enters a list of 20 where it passes the trained item
@@ -216,7 +231,12 @@ def _entries(phi: Float32, old: Float32, new: Float32, old_taken: ItemLists, new
     below = below[:, : above.shape[1]]
     entries = np.full(above.shape, np.inf)
     there = ~np.isneginf(above)
-    entries[there] = np.where(np.isneginf(below[there]), -np.inf, below[there] - above[there])
+    found, others = above[there], below[there]
+    if ratio:  # a score below zero does not fall by being shortened
+        needed = np.where(found > 0, others / np.where(found > 0, found, 1.0), np.inf)
+    else:
+        needed = others - found
+    entries[there] = np.where(np.isneginf(others), -np.inf, needed)
     return entries
 
 

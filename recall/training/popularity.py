@@ -68,6 +68,7 @@ class PopularityFit:
         item_rows: the same rows.
         trained: bool [items], those with training interactions.
         weights: float32 [n_item_features], p.
+        levels: float32 [n_item_features], l.
         carriers: of each length, the features that hold it.
         ways: what requests know.
         held: the requests.
@@ -79,6 +80,7 @@ class PopularityFit:
     item_rows: SparseRows
     trained: Bool
     weights: Float32
+    levels: Float32
     carriers: tuple[Int64, Int64]
     ways: tuple[_Way, ...]
     held: TestRequests
@@ -112,6 +114,7 @@ class PopularityFit:
             rows,
             counts > 0,
             weights,
+            np.zeros_like(weights),
             carriers,
             _ways(dataset, encoder, held, config.seed),
             held,
@@ -130,6 +133,7 @@ class PopularityFit:
         """
         users = np.zeros(self.encoder.user_fields.n_features, dtype=np.float32)
         psi = model.item_vectors(self.items).numpy()
+        psi = PopularityFactor(users, np.zeros_like(self.weights), self.levels).beside_items(psi, self.item_rows)[:, :-1]
         popularity = self.item_rows.weighted_sum(self.weights[:, None])[:, 0]
         unit, chosen = self._unit(model, psi), [_UNTRIED, _UNTRIED]
         for stage, features in enumerate(self.carriers):
@@ -141,7 +145,9 @@ class PopularityFit:
             users[features] = unit * chosen[stage]
         named = zip(chosen, _NAMES, self.carriers, strict=True)
         weighs = " and ".join(f"{length:g} for {name}" for length, name, features in named if len(features))
-        return PopularityFactor(users, self.weights), f"popularity weighs {weighs}, in standard deviations of a score"
+        return PopularityFactor(
+            users, self.weights, self.levels
+        ), f"popularity weighs {weighs}, in standard deviations of a score"
 
     def _vectors(self, model: Model, rows: SparseRows) -> Float32:
         vectors: Float32 = model.user_vectors(SparseBatch.of(rows, fields=self.encoder.user_fields)).numpy()

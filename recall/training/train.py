@@ -131,8 +131,12 @@ def train(
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
-    new_items = level_new_items(model, dataset, encoder, config)
+    new_items, levels = level_new_items(model, dataset, encoder, config)
     pairs.copy_twins(model)
+    if popularity is not None:
+        popularity = replace(popularity, levels=levels)
+    if validation is not None:
+        validation = replace(validation, popularity=popularity)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
     result = TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items)

@@ -41,8 +41,9 @@ def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> Ent
         item: one row.
     """
     if isinstance(tables, PopularityTables):
-        parts = entry_parts(tables.of, user, item)
-        return EntryParts(parts.across + tables.factor.products(_apart(user), _apart(item)), parts.first, parts.second)
+        scale, parts = float(tables.factor.scales(item)[0]), entry_parts(tables.of, user, item)
+        added = np.outer(user.weights * tables.factor.users[user.indices], item.weights * tables.factor.items[item.indices])
+        return EntryParts(parts.across * scale + added, parts.first * scale, parts.second * scale)
     if isinstance(tables, CosineTables):
         lengths = tables.lengths(user, item)
         parts = entry_parts(tables.of, user, item)

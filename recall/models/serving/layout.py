@@ -67,7 +67,11 @@ class Layout:
                 "fold_items": (len(items), self.rank),
             }
         if self.popularity:
-            shapes |= {"user_popularity": (users.n_features,), "item_popularity": (items.n_features,)}
+            shapes |= {
+                "user_popularity": (users.n_features,),
+                "item_popularity": (items.n_features,),
+                "item_levels": (items.n_features,),
+            }
         return shapes
 
     def tables(self, arrays: Mapping[str, Float32], users: FeatureLayout, items: FeatureLayout) -> ServingModel:
@@ -100,7 +104,7 @@ class Layout:
         if self.cosine:
             tables = CosineTables(tables)
         if self.popularity:
-            factor = PopularityFactor(arrays["user_popularity"], arrays["item_popularity"])
+            factor = PopularityFactor(arrays["user_popularity"], arrays["item_popularity"], arrays["item_levels"])
             tables = PopularityTables(tables, users, items, factor)
         return tables
 

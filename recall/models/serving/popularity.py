@@ -1,11 +1,12 @@
 """One more factor beside a model's, for what popularity says to unknown users.
 
     user_vector = [user vector of the model ; sum_u q_u x_u]
-    item_vector = [item vector of the model ; sum_t p_t x_t]
+    item_vector = [(1 + sum_t l_t x_t) item vector of the model ; sum_t p_t x_t]
 
 q is zero for every user feature of the training interactions, so that no score of a known user changes. Features that
 stand for an unknown id or for an empty history have a positive q; the row of an item id has the logarithm of the item's
 popularity. Known features and what popularity says are so weighed against each other within one inner product.
+l is zero but for an unknown item id, where it levels new items of a model whose item vectors have one length.
 """
 
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ class PopularityFactor:
     Attributes:
         users: q, float32 [n_user_features].
         items: p, float32 [n_item_features].
+        levels: l, float32 [n_item_features].
     """
 
     users: Float32
     items: Float32
+    levels: Float32
 
     def beside_users(self, vectors: Float32, rows: SparseRows) -> Float32:
         """Append the component of each user row: [n, dim] -> float32 [n, dim + 1].
@@ -48,16 +51,26 @@ class PopularityFactor:
             vectors: float32 [n, dim], of the same rows.
             rows: n item rows.
         """
-        return _beside(vectors, rows, self.items)
+        scale = np.float32(1) + rows.weighted_sum(self.levels[:, None])
+        return _beside(vectors * scale, rows, self.items)
 
-    def products(self, users: SparseRows, items: SparseRows) -> Float64:
-        """Return what the factor adds to the score of each pair, float64 [n, m].
+    def applied(self, products: Float64, users: SparseRows, items: SparseRows) -> Float64:
+        """Return inner products with the factor, float64 [n, m].
 
         Args:
+            products: float64 [n, m], of the model itself.
             users: n user rows.
             items: m item rows.
         """
-        return np.outer(_exact(users, self.users), _exact(items, self.items))
+        return products * self.scales(items) + np.outer(_exact(users, self.users), _exact(items, self.items))
+
+    def scales(self, items: SparseRows) -> Float64:
+        """Return what multiplies the model's vector of each item, float64 [m].
+
+        Args:
+            items: m item rows.
+        """
+        return 1 + _exact(items, self.levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +132,23 @@ class PopularityTables(ServingModel):
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         offset, products = self.of.split(users, items)
-        return offset, products + self.factor.products(users, items)
+        return offset, self.factor.applied(products, users, items)
 
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        parts = self.of.explain(user, item)
+        parts = self.of.explain(user, item) * float(self.factor.scales(item)[0])
         of_user = exact_field_sums(user, self.user_fields, self.factor.users)[0]
         of_item = exact_field_sums(item, self.item_fields, self.factor.items)[0]
         return Attribution(parts.across + np.outer(of_user, of_item), parts.first, parts.second)
 
     @override
     def arrays(self) -> dict[str, Float32]:
-        return {**self.of.arrays(), "user_popularity": self.factor.users, "item_popularity": self.factor.items}
+        return {
+            **self.of.arrays(),
+            "user_popularity": self.factor.users,
+            "item_popularity": self.factor.items,
+            "item_levels": self.factor.levels,
+        }
 
 
 def _beside(vectors: Float32, rows: SparseRows, weights: Float32) -> Float32:
