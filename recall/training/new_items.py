@@ -42,7 +42,9 @@ _MOST = 0.25  # of a catalogue; where more of it has no interactions, most of th
 
 
 @torch.no_grad()
-def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig) -> tuple[str, Float32]:
+def level_new_items(
+    model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, scalable: bool
+) -> tuple[str, Float32]:
     """Shift the unknown row of the item id field, so that new items get their places.
 
     Under a cosine all items have one length; the vectors of new ones are shortened instead.
@@ -52,17 +54,18 @@ def level_new_items(model: Model, dataset: Dataset, encoder: FeatureEncoder, con
         dataset: gives training users, what they have taken, and the items.
         encoder: of the model.
         config: `train.new_items` is how often a new item should be in a list, relative to a trained one.
+        scalable: whether item vectors can be scaled: with a popularity factor.
 
     Returns:
         One line for the report, what was done or why nothing was; and float32 [n_item_features], what to add to 1 to scale the
         vectors of the items that have a feature.
     """
     levels = np.zeros(encoder.item_fields.n_features, dtype=np.float32)
-    return _leveled(model, dataset, encoder, config, levels), levels
+    return _leveled(model, dataset, encoder, config, levels if scalable else None), levels
 
 
-def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32) -> str:
-    """Level new items by the model, or by what scales vectors, float32 [n_item_features]."""
+def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32 | None) -> str:
+    """Level new items by the model's weights, or by `levels` under a cosine."""
     block = _id_block(encoder)
     trains = dataset.offer.candidates
     share = float((~trains).mean())
@@ -82,6 +85,8 @@ def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: Ru
         )
     if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
         return "as learnt: no field tells one new item from another"
+    if isinstance(model, Cosine) and levels is None:
+        return "as learnt: under a cosine all items have one length, and new ones compete as equals"
     return _raise(model, row, rows, trains, lists, config, levels)
 
 
@@ -139,7 +144,9 @@ class _Lists:
         return _entries(self.phi, old, new, self.taken.among(old_rows), self.taken.among(new_rows), ratio)
 
 
-def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig, levels: Float32) -> str:
+def _raise(
+    model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists, config: RunConfig, levels: Float32 | None
+) -> str:
     """Bring new items to their share of places, measured on trained ones."""
     trained, encoder = np.flatnonzero(trains), lists.encoder
     pretended = trained[uniform(trained, config.seed, 0) < _PRETENDED]
@@ -152,7 +159,7 @@ def _raise(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
     new, old = (_vectors(model, part, encoder) for part in (masked, rows.take(others)))
     factor = config.train.new_items
     often, share = "as often as" if factor == 1 else f"{factor:g} times as often as", factor * len(pretended) / len(trained)
-    if isinstance(model, Cosine):
+    if levels is not None and isinstance(model, Cosine):
         scale = min(1.0, max(0.0, _quantile(lists.entries(old, new, others, pretended, ratio=True), share)))
         levels[row] = scale - 1
         return f"scaled by {scale:.3g}, to stand in lists at most {often} a trained one"
@@ -232,10 +239,9 @@ def _entries(
     entries = np.full(above.shape, np.inf)
     there = ~np.isneginf(above)
     found, others = above[there], below[there]
-    if ratio:  # a score below zero does not fall by being shortened
-        needed = np.where(found > 0, others / np.where(found > 0, found, 1.0), np.inf)
-    else:
-        needed = others - found
+    # a score below zero does not fall where its vector is shortened
+    ratios = np.divide(others, found, out=np.full(found.shape, np.inf), where=found > 0)
+    needed = ratios if ratio else others - found
     entries[there] = np.where(np.isneginf(others), -np.inf, needed)
     return entries
 

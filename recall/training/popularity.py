@@ -139,9 +139,9 @@ class PopularityFit:
         for stage, features in enumerate(self.carriers):
             ways = [way for way in self.ways if way.stage == stage]
             if len(features) and len(self.held) >= _LEAST and ways:
-                figures = [self._figures(model, way.rows, psi, popularity, users, unit) for way in ways]
-                best = np.sum(figures, axis=0)
-                chosen[stage] = _LENGTHS[len(best) - 1 - int(best[::-1].argmax())]
+                found = [self._ndcg(model, way.rows, psi, popularity, users, unit) for way in ways]
+                nothing_known = len(ways) == 1 and len(ways[0].rows) == 1
+                chosen[stage] = _LENGTHS[self._longest(found[0]) if nothing_known else self._best(found)]
             users[features] = unit * chosen[stage]
         named = zip(chosen, _NAMES, self.carriers, strict=True)
         weighs = " and ".join(f"{length:g} for {name}" for length, name, features in named if len(features))
@@ -164,10 +164,23 @@ class PopularityFit:
             )
         return spread or 1.0
 
-    def _figures(
-        self, model: Model, rows: SparseRows, psi: Float32, popularity: Float32, users: Float32, unit: float
-    ) -> Float64:
-        """NDCG by length, less a significant deficit to popularity: float64 [lengths]."""
+    def _best(self, found: Sequence[Float64]) -> int:
+        """Return the length of the best NDCG, less a significant deficit to popularity."""
+        figures = np.zeros(len(_LENGTHS))
+        for one in found:
+            figures += one.mean(axis=1) + [min(0.0, upper_end(ndcgs - self.popular, self.held.user)) for ndcgs in one]
+        return len(figures) - 1 - int(figures[::-1].argmax())
+
+    def _longest(self, found: Float64) -> int:
+        """Return the longest length that is not significantly worse than the best.
+
+        Where nothing is known of any unknown user, a shorter one than popularity's must have shown its worth.
+        """
+        best = found[int(found.mean(axis=1).argmax())]
+        return max(place for place, ndcgs in enumerate(found) if upper_end(ndcgs - best, self.held.user) >= 0)
+
+    def _ndcg(self, model: Model, rows: SparseRows, psi: Float32, popularity: Float32, users: Float32, unit: float) -> Float64:
+        """Return the NDCG of each request by length: float64 [lengths, q]."""
         phi, base = self._vectors(model, rows), rows.weighted_sum(users[:, None])
         found = np.zeros((len(_LENGTHS), len(self.held)))
         if len(rows) == 1:
@@ -184,9 +197,7 @@ class PopularityFit:
                 for place, length in enumerate(_LENGTHS):
                     moved = scores + (base[part] + np.float32(unit * length)) * popularity
                     found[place, part] = _judged(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
-        deficits = [min(0.0, upper_end(one - self.popular, self.held.user)) for one in found]
-        figures: Float64 = found.mean(axis=1) + np.array(deficits)
-        return figures
+        return found
 
 
 _NAMES = ("unknown ids", "empty histories")

@@ -131,7 +131,7 @@ def train(
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
-    new_items, levels = level_new_items(model, dataset, encoder, config)
+    new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
     pairs.copy_twins(model)
     if popularity is not None:
         popularity = replace(popularity, levels=levels)

@@ -124,7 +124,14 @@ def test_unknown_users_get_the_same_share_of_new_items(levelled):
 @pytest.mark.parametrize(
     ("sections", "reason"),
     [
-        ({"model": {"cosine": True}, "train": {"objective": "softmax", "epochs": 1, "candidates": "in-batch"}}, "cosine"),
+        (
+            {
+                "model": {"cosine": True},
+                "train": {"objective": "softmax", "epochs": 1, "candidates": "in-batch"},
+                "fields": {"user_id": None, "previous": None, "device": {"side": "user", "kind": "categorical"}},
+            },
+            "cosine",
+        ),
         ({"train": {"objective": "logistic", "epochs": 1}}, "log-odds"),
         ({"fields": {"category": None, "brand": None}}, "no field tells one new item from another"),
         ({"fields": {"item_id": None}}, "no field has a row for each item id"),
@@ -220,3 +227,18 @@ def test_validation_includes_the_adjustment(shop):
     popularity = PopularityFit.of(trained.dataset, trained.encoder, config)
     validation = Validation.of(config, trained.dataset, trained.encoder, popularity)
     assert trained.result.metrics == dict(validation(trained.result.model))
+
+
+def test_new_items_of_a_cosine_model_are_scaled(shop):
+    config = changed(model={"cosine": True}, train={"objective": "softmax", "epochs": 2, "candidates": "in-batch"})
+    trained = Trained(config, shop)
+    factor = trained.result.popularity
+    scaled = np.flatnonzero(factor.levels)
+    assert len(scaled) <= 1
+    assert (factor.levels[scaled] < 0).all()
+    rows = trained.encoder.encode_items(trained.dataset.items)
+    lengths = np.linalg.norm(factor.beside_items(trained.psi, rows)[:, :-1], axis=1)
+    new = ~trained.dataset.offer.candidates
+    assert lengths[~new] == pytest.approx(1.0, abs=1e-5)
+    assert (lengths[new] <= 1 + 1e-5).all()
+    assert f"{lengths[new].mean():.3g}" in trained.result.new_items

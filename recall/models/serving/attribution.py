@@ -42,7 +42,8 @@ def entry_parts(tables: ServingModel, user: SparseRows, item: SparseRows) -> Ent
     """
     if isinstance(tables, PopularityTables):
         scale, parts = float(tables.factor.scales(item)[0]), entry_parts(tables.of, user, item)
-        added = np.outer(user.weights * tables.factor.users[user.indices], item.weights * tables.factor.items[item.indices])
+        q, p = tables.factor.users[user.indices].astype(np.float64), tables.factor.items[item.indices].astype(np.float64)
+        added = np.outer(user.weights * q, item.weights * p)
         return EntryParts(parts.across * scale + added, parts.first * scale, parts.second * scale)
     if isinstance(tables, CosineTables):
         lengths = tables.lengths(user, item)

@@ -14,7 +14,8 @@ from tests.models.torch.worlds import World, worlds
 
 def with_factor(world: World, seed: int) -> PopularityTables:
     rng = np.random.default_rng(seed)
-    weights = (rng.normal(size=fields.n_features).astype(np.float32) for fields in (world.user_fields, world.item_fields))
+    sides = (world.user_fields, world.item_fields, world.item_fields)
+    weights = (rng.normal(size=fields.n_features).astype(np.float32) for fields in sides)
     return PopularityTables(tables_of(world), world.user_fields, world.item_fields, PopularityFactor(*weights))
 
 
@@ -23,19 +24,36 @@ def with_factor(world: World, seed: int) -> PopularityTables:
 def test_the_popularity_factor_adds_one_product_to_each_score(kind: str, data: st.DataObject, seed: int) -> None:
     world = data.draw(worlds(kind))
     tables = with_factor(world, seed)
-    added = tables.factor.products(world.users, world.items)
     for rows, row in ((world.users, 0), (world.users, len(world.users) - 1)):
         one = rows.take(np.array([row]))
-        expected = float((one.weights * tables.factor.users[one.indices]).sum())
-        assert tables.user_vectors(one)[0, -1] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        component = float((one.weights * tables.factor.users[one.indices]).sum())
+        assert tables.user_vectors(one)[0, -1] == pytest.approx(component, rel=1e-4, abs=1e-4)
         vector, offset = tables.user_parts(one)
         np.testing.assert_allclose(vector, tables.user_vectors(one), rtol=1e-4, atol=1e-4)
         assert offset == pytest.approx(tables.of.user_offset(one), rel=1e-4, abs=1e-4)
-    np.testing.assert_allclose(
-        tables.scores(world.users, world.items), tables.of.scores(world.users, world.items) + added, atol=1e-9, rtol=1e-9
-    )
+    exact = [
+        np.array([float(rows.take(np.array([row])).weighted_sum(table[:, None])[0, 0]) for row in range(len(rows))])
+        for rows, table in (
+            (world.users, tables.factor.users),
+            (world.items, tables.factor.items),
+            (world.items, tables.factor.levels),
+        )
+    ]
+    expected = tables.of.split(world.users, world.items)[1] * (1 + exact[2]) + np.outer(exact[0], exact[1])
+    np.testing.assert_allclose(tables.split(world.users, world.items)[1], expected, atol=1e-4, rtol=1e-4)
+    served = tables.user_vectors(world.users).astype(np.float64) @ tables.item_vectors(world.items).T
+    np.testing.assert_allclose(served, expected, atol=1e-4 * (1 + np.abs(expected).max()), rtol=0)
     np.testing.assert_array_equal(tables.user_vectors(world.users)[:, :-1], tables.of.user_vectors(world.users))
-    np.testing.assert_array_equal(tables.item_vectors(world.items)[:, :-1], tables.of.item_vectors(world.items))
+
+
+@every_kind
+@given(st.data())
+def test_without_levels_no_other_component_changes(kind: str, data: st.DataObject) -> None:
+    world = data.draw(worlds(kind))
+    tables = with_factor(world, 3)
+    factor = PopularityFactor(tables.factor.users, tables.factor.items, np.zeros_like(tables.factor.levels))
+    plain = PopularityTables(tables.of, world.user_fields, world.item_fields, factor)
+    np.testing.assert_array_equal(plain.item_vectors(world.items)[:, :-1], tables.of.item_vectors(world.items))
 
 
 @every_kind
