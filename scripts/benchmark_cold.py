@@ -13,16 +13,17 @@ acceptance table has a row for each criterion:
 - new items, if items have features: recall@20 among all n items is above that of the content baseline, by the interval of
   the paired difference, and at least 0.8 of recall@round(20 m / n) among the m new items.
 
-`--known` names a folder of bundles that another version of the program has trained with the split of the configuration. The
-configuration is trained with that split too, and NDCG of known users must not be below that of the other bundle.
-`--check` exits with 1 if a criterion fails.
+`--known` names a folder of bundles that another version of the program has trained on the configuration's own split. The
+configuration is trained on that split too, and NDCG of known users must not be below that of the other bundle.
+`--seeds 3` repeats all with the next seeds, and so with other hold-outs, and judges the means, whose intervals are narrower.
+`--check` exits with 1 when a criterion is missed.
 """
 
 import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -72,21 +73,27 @@ class Result(BaseModel):
 def main() -> int:
     """Run from the command line; return the exit code."""
     arguments = _arguments()
+    results: list[Result] = []
     try:
-        result = run(arguments)
+        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+            results.append(run(arguments, seed))
+            _show(results[-1].criteria, f"{results[-1].name}: {arguments.share:.0%} held out, seed {seed}")
     except RecallError as error:
         print(f"benchmark_cold: {error}", file=sys.stderr)
         return error.exit_code
-    _show(result)
+    criteria = means([result.criteria for result in results])
+    if len(results) > 1:
+        _show(criteria, f"{results[0].name}: {arguments.share:.0%} held out, means of {len(results)} seeds")
+    print("Brackets hold 95 % intervals of paired differences, or of the ratio, by bootstrap over users.")
     if arguments.out:
-        arguments.out.write_text(result.model_dump_json(indent=2) + "\n")
-    return 1 if arguments.check and not all(one.met for one in result.criteria) else 0
+        arguments.out.write_text(f"[{','.join(result.model_dump_json(indent=2) for result in results)}]\n")
+    return 1 if arguments.check and not all(one.met for one in criteria) else 0
 
 
-def run(arguments: argparse.Namespace) -> Result:
-    """Train and evaluate a configuration on each requested hold-out."""
+def run(arguments: argparse.Namespace, seed: int) -> Result:
+    """Train and judge a configuration on each hold-out that was asked for."""
     evaluation = ["evaluation.at=[10, 20]", "evaluation.dial=[]"]
-    config = load_config(arguments.config, [f"seed={arguments.seed}", *evaluation, *arguments.set])
+    config = load_config(arguments.config, [f"seed={seed}", *evaluation, *arguments.set])
     wanted = arguments.only or ["users", "items", *(["known"] if arguments.known else [])]
     reports: dict[str, EvaluationReport] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-cold-") as scratch:
@@ -97,7 +104,7 @@ def run(arguments: argparse.Namespace) -> Result:
                 continue
             split = {"data.split": f'{{by="{part}", test={arguments.share}, valid=0}}'} if part != "known" else {}
             settings = [*arguments.set, *(f"{key}={value}" for key, value in split.items())]
-            one = load_config(arguments.config, [f"seed={arguments.seed}", *evaluation, *settings])
+            one = load_config(arguments.config, [f"seed={seed}", *evaluation, *settings])
             reports[part] = _judged(one, data, Path(scratch) / part, arguments)
     return Result(
         name=config.name,
@@ -146,6 +153,49 @@ def criteria(report: EvaluationReport) -> Iterator[Criterion]:
         )
 
 
+def means(runs: Sequence[Sequence[Criterion]]) -> list[Criterion]:
+    """Average the lines of several seeds, whose hold-outs are independent draws.
+
+    Args:
+        runs: the criteria of each seed, the same ones.
+    """
+    if len(runs) == 1:
+        return list(runs[0])
+    found = []
+    for same in zip(*runs, strict=True):
+        differences = [one.difference for one in same if one.difference is not None]
+        ratios = [one.ratio for one in same if one.ratio is not None]
+        difference = _mean(differences) if len(differences) == len(same) else None
+        ratio = _mean(ratios) if len(ratios) == len(same) else None
+        if difference is not None:
+            bound = difference.low if same[0].rule.startswith("above") else difference.high
+            met = bound is not None and (bound > 0 if same[0].rule.startswith("above") else bound >= 0)
+        else:
+            met = ratio is not None and ratio.value >= _RATIO
+        found.append(
+            Criterion(
+                name=same[0].name.partition(" of n")[0].partition(" beside")[0],
+                figure=_mean([one.figure for one in same]),
+                baseline=_mean([one.baseline for one in same]),
+                difference=difference,
+                ratio=ratio,
+                rule=same[0].rule,
+                met=met,
+            )
+        )
+    return found
+
+
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean of independent estimates, with a normal interval."""
+    value = sum(one.value for one in estimates) / len(estimates)
+    halves = [(one.high - one.low) / 2 for one in estimates if one.high is not None and one.low is not None]
+    if len(halves) < len(estimates):
+        return Estimate(value=value)
+    half = sum(one**2 for one in halves) ** 0.5 / len(estimates)
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
 def _compared(name: str, figure: Estimate, baseline: Estimate, comparison: Comparison, rule: str) -> Criterion:
     met = comparison.verdict == "higher" if rule.startswith("above") else comparison.verdict != "lower"
     return Criterion(
@@ -176,14 +226,14 @@ def _judged(config: RunConfig, data: Path, root: Path, arguments: argparse.Names
     return report
 
 
-def _show(result: Result) -> None:
-    table = Table(title=f"{result.name}: {result.share:.0%} held out, seed {result.seed}", title_justify="left")
+def _show(criteria: Sequence[Criterion], title: str) -> None:
+    table = Table(title=title, title_justify="left")
     table.add_column("criterion")
     for name in ("figure", "baseline", "difference or ratio"):
         table.add_column(name, justify="right")
     for name in ("rule", "met"):
         table.add_column(name)
-    for one in result.criteria:
+    for one in criteria:
         beside = one.ratio if one.difference is None else one.difference
         table.add_row(
             one.name,
@@ -194,7 +244,6 @@ def _show(result: Result) -> None:
             "yes" if one.met else "NO",
         )
     Console(width=140).print(table)
-    print("Brackets hold 95 % intervals of paired differences, or of the ratio, by bootstrap over users.")
 
 
 def _arguments() -> argparse.Namespace:
@@ -203,7 +252,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("RECALL_DATA", "../shared/data")), help="data folder")
     parser.add_argument("--share", type=float, default=0.1, help="share of the users, or of the items, to hold out (0.1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the run and of the hold-out (default 0)")
-    parser.add_argument("--only", action="append", choices=_PARTS, help="evaluate only this hold-out; may be repeated")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds from --seed on, each with its hold-out (1)")
+    parser.add_argument("--only", action="append", choices=_PARTS, help="judge this alone; may be repeated")
     parser.add_argument("--known", type=Path, metavar="BUNDLES", help="folder of bundles to compare known users with")
     parser.add_argument("--validate", action="store_true", help="evaluate known users on the validation part")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def result(folder: Path) -> tuple[int, str, dict]:
     arguments = [str(folder / "tiny.toml"), "--data", str(folder), "--share", "0.3", "--out", str(folder / "result.json")]
     done = run("benchmark_cold", *arguments, "--check")
     assert done.returncode in (0, 1), done.stderr
-    return done.returncode, done.stdout, json.loads((folder / "result.json").read_text())
+    return done.returncode, done.stdout, json.loads((folder / "result.json").read_text())[0]
 
 
 @pytest.mark.slow
@@ -120,3 +121,26 @@ def test_criteria_require_above_not_below_or_a_ratio(monkeypatch: pytest.MonkeyP
     worse = users.model_copy(update={"unknown": against(-0.2, -0.1, "ndcg@20")})
     report = EvaluationReport.model_construct(held_out_users=worse, held_out_items=None, rivals=())
     assert next(criteria(report)).met is False
+
+
+def test_seeds_are_averaged_with_narrower_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import benchmark_cold  # type: ignore[import-not-found]
+
+    def line(value: float, half: float, rule: str) -> Any:
+        difference = Estimate(value=value, low=value - half, high=value + half)
+        figure = Estimate(value=0.5)
+        return benchmark_cold.Criterion(
+            name="users", figure=figure, baseline=figure, difference=difference, ratio=None, rule=rule, met=False
+        )
+
+    above, below = "above popularity", "not below popularity"
+    runs = [[line(value, 0.02, rule) for rule in (above, below)] for value in (0.01, 0.02, 0.03, 0.02)]
+    (first, second) = benchmark_cold.means(runs)
+    assert first.difference is not None
+    assert first.difference.value == pytest.approx(0.02)
+    assert first.difference.low == pytest.approx(0.02 - 0.01)
+    assert first.met
+    assert second.met
+    worse = benchmark_cold.means([[line(-0.03, 0.01, below)]] * 2)[0]
+    assert not worse.met
