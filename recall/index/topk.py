@@ -57,7 +57,8 @@ def top_k(
         ties = np.flatnonzero(approximate == least)[: n - len(better)] if least > -np.inf else _NONE
         order = np.concatenate([better[np.lexsort((better, -approximate[better]))], ties])
         return order, approximate[order]
-    bound = least - slack - 4 * np.finfo(np.float32).eps * abs(least)
+    with np.errstate(invalid="ignore"):  # the bound of an infinite score is NaN: then all positions are near
+        bound = least - slack - 4 * np.finfo(np.float32).eps * abs(least)
     overflow = not np.isfinite(bound) or np.isnan(approximate.max())
     near = np.arange(len(approximate)) if overflow else np.flatnonzero(approximate >= bound)
     if eligible is not None:
