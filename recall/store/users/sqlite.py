@@ -129,8 +129,10 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
         known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
         reached = max([last for name, last in known if name != identity or last > sequence], default=0)
-        if mark is None and seen is not None and seen[0] != identity and state is not None:
-            self._seen, reached = (identity, sequence), 0  # someone has accepted the loss
+        unmarked = mark is None or (mark.identity == identity and not mark.losses)
+        if seen is not None and seen[0] != identity and state is not None and unmarked:
+            # The mark was removed, which accepts the loss: one that was there would have noted it at the next write.
+            self._seen, reached = (identity, sequence), 0
         if not reached:
             self._seen = (identity, sequence) if identity else seen
             return damage(mark, USERS_MARK, "the file of users")
