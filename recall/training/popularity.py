@@ -35,7 +35,7 @@ from recall.models.torch.base import Model
 from recall.models.torch.batch import SparseBatch
 
 _LIST = 20  # length of the lists that are judged: that of most published figures
-_LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)  # beyond, lists are those of popularity
+_LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity
 _UNTRIED = 5.0  # where there are too few requests to choose by: unknown users of ml-100k, toys, frappe and ml-1m do well by it
 _REQUESTS = 1000
 _LEAST = 30  # requests to choose by

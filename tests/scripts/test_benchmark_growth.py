@@ -30,7 +30,12 @@ def test_three_runs_are_compared(shop: Path, tmp_path: Path) -> None:
     settings = ("--set", "train.sweeps=2", "--set", "evaluation.intervals=20")
     done = run(shop / "recall.toml", "--data", shop, *settings, "--docs", tmp_path / "docs.md")
     assert done.returncode == 0, done.stderr
-    for row in ("the bundle as it is", "went on with old and new", "from scratch on both", "went on with the new ones alone"):
+    for row in (
+        "the original bundle",
+        "continued with old and new data",
+        "trained from scratch on both",
+        "continued with new data only",
+    ):
         assert f"| {row} | 0." in done.stdout
     assert "4 of user_id" in done.stdout
     assert "<!-- section: growth of shop -->" in (tmp_path / "docs.md").read_text()

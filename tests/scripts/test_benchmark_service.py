@@ -163,7 +163,7 @@ def test_a_bundle_is_measured_under_load_and_reported(root: Path) -> None:
     assert report.server_peak_mb > 10
 
 
-ENTRANTS = ["the service", "bare ASGI", "the service, users who have not asked lately"]
+ENTRANTS = ["the service", "bare ASGI", "the service, users not cached"]
 
 
 @pytest.mark.slow
