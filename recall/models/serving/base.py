@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
@@ -127,6 +128,27 @@ class ServingModel(ABC):
     @abstractmethod
     def arrays(self) -> dict[str, Float32]:
         """All parameters by name."""
+
+
+class WrappedModel(ServingModel):
+    """A model made from another model, with its kind and number of factors.
+
+    Attributes:
+        of: the other model.
+    """
+
+    __slots__ = ()
+    of: ServingModel
+
+    @property
+    @override
+    def kind(self) -> Kind:
+        return self.of.kind
+
+    @property
+    @override
+    def k(self) -> int:
+        return self.of.k
 
 
 def within(gram: Float64, squares: Float64) -> Float64:

@@ -8,29 +8,17 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Attribution, Kind, ServingModel
+from recall.models.serving.base import Attribution, ServingModel, WrappedModel
 
 SMALLEST: Final = 1e-6
 """Vectors that are shorter are divided by this, and not by their length: zeros stay zeros, and rounding is not blown up."""
 
 
 @dataclass(frozen=True, slots=True)
-class CosineTables(ServingModel):
+class CosineTables(WrappedModel):
     """Another model with vectors scaled to unit length, and without a user offset."""
 
     of: ServingModel
-
-    @property
-    @override
-    def kind(self) -> Kind:
-        """Of the other model."""
-        return self.of.kind
-
-    @property
-    @override
-    def k(self) -> int:
-        """Of the other model."""
-        return self.of.k
 
     @property
     @override

@@ -17,7 +17,7 @@ from typing_extensions import override
 from recall._arrays import Float32, Float64
 from recall.features.csr import SparseRows
 from recall.features.layout import FeatureLayout
-from recall.models.serving.base import Attribution, Kind, ServingModel
+from recall.models.serving.base import Attribution, ServingModel, WrappedModel
 from recall.models.serving.sums import exact_field_sums, row_sums
 
 
@@ -74,7 +74,7 @@ class PopularityFactor:
 
 
 @dataclass(frozen=True, slots=True)
-class PopularityTables(ServingModel):
+class PopularityTables(WrappedModel):
     """Another model with a popularity factor.
 
     Attributes:
@@ -87,18 +87,6 @@ class PopularityTables(ServingModel):
     user_fields: FeatureLayout
     item_fields: FeatureLayout
     factor: PopularityFactor
-
-    @property
-    @override
-    def kind(self) -> Kind:
-        """Of the other model."""
-        return self.of.kind
-
-    @property
-    @override
-    def k(self) -> int:
-        """Of the other model."""
-        return self.of.k
 
     @property
     @override
