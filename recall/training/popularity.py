@@ -1,8 +1,8 @@
-"""How much popularity says to unknown users, beside what is known of them.
+"""Choose how much popularity weighs in the scores of unknown users.
 
 A popularity factor (`recall.models.serving.popularity`) is added after training. The row of each item id holds the standardised
 logarithm of its count; the row of an unknown id, and that of an empty history, get one length each. They are chosen on
-training users who are taken for unknown: the first half of what each has taken is known, the second half is to be
+training users treated as unknown: the first half of the interactions of each is given, the second half is to be
 found. A length is in standard deviations of the score of an unknown user over the items that train.
 """
 
@@ -60,7 +60,7 @@ class _Way(NamedTuple):
 class PopularityFit:
     """Choose the lengths of the popularity factor of a model.
 
-    Its requests are of training users who are taken for unknown.
+    Its requests come from training users who are treated as unknown.
 
     Attributes:
         encoder: of the model.
@@ -220,7 +220,7 @@ def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
 
 
 def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> Float32 | None:
-    """Return p, zero but in the rows of item ids: float32 [n_item_features].
+    """Return p, zero except in the rows of item ids: float32 [n_item_features].
 
     None where no field has such rows.
 

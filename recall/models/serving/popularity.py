@@ -1,11 +1,11 @@
-"""One more factor beside a model's, for what popularity says to unknown users.
+"""Extend a model by one factor that scores items by popularity.
 
     user_vector = [user vector of the model ; sum_u q_u x_u]
     item_vector = [(1 + sum_t l_t x_t) item vector of the model ; sum_t p_t x_t]
 
 q is zero for every user feature of the training interactions, so that no score of a known user changes. Features that
 stand for an unknown id or for an empty history have a positive q; the row of an item id has the logarithm of the item's
-popularity. Known features and what popularity says are so weighed against each other within one inner product.
+popularity. So one inner product weighs known features against popularity.
 l is zero but for an unknown item id, where it levels new items of a model whose item vectors have one length.
 """
 
