@@ -189,14 +189,15 @@ class Catalog:
     def behind(self) -> bool:
         """Return whether an acknowledged change may be missing; takes microseconds.
 
-        False where the journal cannot be read: then the catalogue tells of it, and waiting would not help.
+        False where the journal cannot be read, or was seen as it is now: then the catalogue tells of what is wrong with it,
+        and waiting would not help.
         """
         if self._journal is None:
             return False
         if self._changing.locked():
             return True
         try:
-            return self._journal.version() != self._version and not self._catalogue.error
+            return self._journal.version() != self._version
         except JournalError:
             return False
 
@@ -312,6 +313,7 @@ class Catalog:
         version, stamp = self._looked_at(journal)
         if version == self._version and stamp == self._stamp and not self._catalogue.error:
             return
+        self._version, self._stamp = version, stamp  # also when reading fails: `behind` asks for what no look has seen
         try:
             reading = journal.read(self._past.state, self._base)
         except JournalDamagedError:
@@ -325,7 +327,6 @@ class Catalog:
         if rows or sequence > delta.sequence:
             delta = self._after(delta, rows, sequence)
         self._show(delta, self._past.error(reading.mark, self._base))
-        self._version, self._stamp = version, stamp
 
     def _looked_at(self, journal: ChangeLog) -> tuple[tuple[int, int], tuple[int, int] | None]:
         try:

@@ -42,6 +42,28 @@ def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(root: Path, 
         one.close()
 
 
+def test_a_process_that_saw_the_loss_is_behind_after_the_next_change(root: Path, tmp_path: Path) -> None:
+    first, second = followed(root), followed(root)
+    first.items.upsert({"a": {}})
+    copy(root, tmp_path / "copy")
+    first.items.upsert({"b": {}})
+    second.items.refresh()
+    remove(root)
+    (root / JOURNAL).write_bytes((tmp_path / "copy").read_bytes()[:5000])  # while it is copied
+    with pytest.raises(JournalError):
+        second.items.refresh()
+    assert "damaged" in second.items.current().degraded[0].reason
+    assert not second.items.behind()  # waiting would not help
+    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    first.items.upsert({"c": {}})
+    assert second.items.behind()
+    second.items.refresh()
+    assert ids(second) >= {"a", "b", "c"}
+    assert not second.items.behind()
+    for one in (first, second):
+        one.close()
+
+
 def test_writing_back_changes_read_after_a_loss_does_not_clear_it(root: Path, tmp_path: Path) -> None:
     first, second = followed(root), followed(root)
     first.items.upsert({"a": {}})
