@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from recall.bundle.manifest import Manifest
-    from recall.cli.resume import Run
+    from recall.pipeline import Run
 
 
 def train(
@@ -68,11 +68,11 @@ def train(
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
     loaded = load_config(config, [*(settings or ()), *through])
     if resume is not None and new is not None:
-        from recall.cli.resume import grow
+        from recall.pipeline import grow
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
     else:
-        from recall.cli.resume import run
+        from recall.pipeline import run
 
         finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
     for line in finished.exported.standing.lines():

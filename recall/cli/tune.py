@@ -46,7 +46,7 @@ def tune(
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
-    from recall.cli.errors import terminable
+    from recall._signals import terminable
     from recall.training.tune.space import OBJECTIVES
     from recall.training.tune.study import Limits, tune
     from recall.training.tune.writing import write_config

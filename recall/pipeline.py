@@ -1,4 +1,4 @@
-"""Run a training for a command: from tables, or from a bundle. Imports torch."""
+"""Train and publish with progress on stderr, from tables or a bundle."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from recall._progress import bar, note, stage
+from recall._signals import terminable
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name
-from recall.cli import output
-from recall.cli.errors import terminable
 from recall.config import ModelConfig, RunConfig
 from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -58,7 +58,7 @@ class Kept:
             refuse_overwriting(path, fingerprint)
         if others := other_checkpoints(path):
             names = ", ".join(other.name for other in others)
-            output.note(f"note: checkpoints of other runs are left alone in {root}: {names}")
+            note(f"note: checkpoints of other runs are left alone in {root}: {names}")
         self.path = path
         return path
 
@@ -121,23 +121,23 @@ def run(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
-        with output.stage("load the tables"):
+        with stage("load the tables"):
             tables = open_tables(config.data, data)
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
-            output.note(f"note: {table}.{column}: {message}")
+            note(f"note: {table}.{column}: {message}")
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
-        with output.stage("fit the encoder"):
+        with stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
         if not checked:
             warn(config, tables, dataset)
         if replaced := replaced_data(dataset, root):
-            output.note(f"warning: {replaced}")
-        output.note(sizes(dataset, encoder, config.model))
-        with output.bar("train") as move:
+            note(f"warning: {replaced}")
+        note(sizes(dataset, encoder, config.model))
+        with bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
-        output.note(trained.note)
-        with output.stage("export, verify, index, publish"):
+        note(trained.note)
+        with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
     return Run(dataset, trained, exported)
@@ -151,10 +151,10 @@ def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
         tables: as they were opened.
         dataset: read from them.
     """
-    with output.stage("check the tables"):
+    with stage("check the tables"):
         findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
     for finding in findings:
-        output.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
+        note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
 
 
 def replaced_data(dataset: Dataset, root: Path) -> str:
@@ -184,7 +184,7 @@ def replaced_data(dataset: Dataset, root: Path) -> str:
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
-    """Return a callback that shows each epoch with the function of `output.bar`."""
+    """Return a callback that shows each epoch with the function of `bar`."""
     return lambda report: move(report.sweep, report.sweeps, line(report))
 
 
@@ -251,22 +251,22 @@ def grow(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
-        with output.stage("open the bundle, load the tables"):
+        with stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
-            output.note(f"warning: {ground.overlap}")
+            note(f"warning: {ground.overlap}")
         warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()
-        output.note(sizes(ground.dataset, ground.encoder, config.model))
-        output.note(new_values(ground))
-        with output.bar("train") as move:
+        note(sizes(ground.dataset, ground.encoder, config.model))
+        note(new_values(ground))
+        with bar("train") as move:
             trained = train(
                 config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start, restart=restart
             )
         retrained = _retrained(config, ground, trained) if compare else None
-        with output.stage("export, verify, index, publish"):
+        with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
             exported = export(
@@ -290,6 +290,6 @@ def new_values(ground: WarmStartRun) -> str:
 
 
 def _retrained(config: RunConfig, ground: WarmStartRun, trained: TrainResult) -> Retrained:
-    output.note("from scratch, to compare:")
-    with output.bar("train from scratch") as move:
+    note("from scratch, to compare:")
+    with bar("train from scratch") as move:
         return retrain(config, ground, trained, reporter(move))
