@@ -172,7 +172,7 @@ class HistoryEncoder:
         return entries
 
     def _weighted_one(self, learnt: Sequence[int], offset: int) -> WeightedRows:
-        """Return the entries of one history, of which `learnt` are the rows in the vocabulary."""
+        """Return the entries of one history, given its rows in the vocabulary."""
         lag, part = self._slots
         size = 0 if self.field.shared else self.vocabulary.size
         sums: dict[int, float] = {}
