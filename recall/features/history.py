@@ -112,7 +112,7 @@ class HistoryEncoder:
         return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
 
     def _counted(self, history: History, learnt: Int32) -> tuple[Int64, Int32, Float64]:
-        """Return entries where all items of a range weigh alike: counting how often one is there is enough."""
+        """Return entries where all items of a range weigh alike, and so count."""
         lags, (lag, part) = self.field.lags, self._slots
         there = lag <= np.diff(history.indptr)[:, None]  # [n, L]
         rows = np.full(there.shape, _NOTHING)
