@@ -87,7 +87,7 @@ def _settings(config: RunConfig | Mapping[str, Any] | str | Path | None, drafted
 
 
 def _other_kind(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    """Return whether changes ask for another kind of section, such as another objective."""
+    """Return whether changes ask for another kind of model or objective."""
     return any(name in changes and changes[name] != before.get(name) for name in ("kind", "objective"))
 
 

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import polars as pl
 
 from recall.config import DataConfig
@@ -140,9 +141,8 @@ def _of_pandas(frame: Any, name: str) -> pl.DataFrame:
 
 
 def _of_pandas_column(column: Any, name: str) -> pl.Series:
-    values = column.to_numpy()
-    if values.dtype.kind in "biufM":  # plain numbers, truth values and moments
-        return pl.Series(name, values)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biufM":  # plain numbers, truth values and moments
+        return pl.Series(name, column.to_numpy())
     objects = column.astype(object).where(column.notna(), None).tolist()
     # lists that were read from Parquet are arrays
     return pl.Series(name, [one.tolist() if hasattr(one, "tolist") else one for one in objects], strict=False)
