@@ -11,7 +11,8 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name
 from recall.cli import output
 from recall.cli.errors import terminable
-from recall.config import ModelConfig, RunConfig
+from recall.cli.race import decide, of_bundle
+from recall.config import AutoConfig, ModelConfig, RunConfig
 from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.parts import parts_line
@@ -34,9 +35,11 @@ class Kept:
 
     Attributes:
         path: its file; None before the run is known.
+        race: file of the race that chose the run's objective; None without one.
     """
 
     path: Path | None = None
+    race: Path | None = None
     _locks: ExitStack = field(default_factory=ExitStack)
 
     def claim(self, root: Path, fingerprint: str, resume: bool, restart: bool) -> Path:
@@ -80,8 +83,9 @@ def keeping() -> Iterator[Kept]:
             raise stop.coded(error) from None
         except KeyboardInterrupt:
             raise stop.coded(_interrupted(kept.path)) from None
-        if kept.path is not None:
-            kept.path.unlink(missing_ok=True)
+        for file in (kept.path, kept.race):
+            if file is not None:
+                file.unlink(missing_ok=True)
 
 
 def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
@@ -101,10 +105,19 @@ class Run:
     dataset: Dataset
     trained: TrainResult
     exported: ExportReport
+    race: JsonValue = None
+    """Record of the race that chose the objective; None without one."""
 
 
 def run(
-    config: RunConfig, data: Path, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
+    config: RunConfig,
+    data: Path,
+    root: Path,
+    resume: bool = False,
+    *,
+    restart: bool = False,
+    checked: bool = False,
+    race: float | None = None,
 ) -> Run:
     """Train on the tables in `data` and publish to `root`, with progress on stderr.
 
@@ -115,6 +128,7 @@ def run(
         resume: continue from the checkpoint of the same run, which was interrupted.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
         checked: the tables were checked and the findings printed already.
+        race: seconds to choose the objective "auto" in; None for the usual time.
 
     Raises:
         RecallError: The run failed; what was live in `root` stays live.
@@ -126,6 +140,11 @@ def run(
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
             output.note(f"note: {table}.{column}: {message}")
+        raced: JsonValue = None
+        if isinstance(config.train, AutoConfig):
+            config, raced, kept.race = decide(config, dataset, data, root, restart, race)
+            tables = open_tables(config.data, data)
+            dataset = dataset_of(config, tables)
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with output.stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
@@ -139,8 +158,9 @@ def run(
         output.note(trained.note)
         with output.stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics |= {} if raced is None else {"race": raced}
             exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
-    return Run(dataset, trained, exported)
+    return Run(dataset, trained, exported, raced)
 
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
@@ -251,6 +271,7 @@ def grow(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
+        config = of_bundle(config, source)
         with output.stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
