@@ -1,4 +1,4 @@
-"""Race of recipes before a training with `train.objective = "auto"`. Imports torch."""
+"""Race of recipes before a training of objective "auto". Imports torch."""
 
 import re
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def race_seconds(config: RunConfig, option: str | None) -> float | None:
-    """Return the seconds that `--race` gives to a race, such as 90, 45s, 2m or 1h; None for the usual time.
+    """Return the seconds that `--race` gives to a race, None for the usual time.
 
     Args:
         config: of the run.
-        option: the duration; None where the option is not given.
+        option: a duration, such as 90, 45s, 2m or 1h; None where the option is not given.
 
     Raises:
-        BadParameter: It is no duration, or zero.
+        BadParameter: The option must be a positive duration.
         ConfigError: The objective is not "auto".
     """
     if option is None:
@@ -84,7 +84,9 @@ def decide(
 
 
 def of_bundle(config: RunConfig, source: Path) -> RunConfig:
-    """Return the configuration to go on from a bundle with: "auto" is what its race chose.
+    """Return the configuration to go on from a bundle with.
+
+    "auto" is what the race behind the bundle chose.
 
     Args:
         config: of the run.
@@ -110,7 +112,7 @@ def _left(entrant: Entrant) -> None:
 
 
 def report_lines(raced: Raced) -> Iterator[str]:
-    """Describe a race: what ran, the figures with intervals, and the lead of the winner.
+    """Describe a race: what ran, and the figures with intervals.
 
     Args:
         raced: its result.

@@ -60,7 +60,14 @@ def tune(
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes, settings or ())
     unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
-    before = "failed" if found.configured is None else f"{found.configured:.4f}"
+    auto = loaded.train.objective == "auto"
+    before = (
+        "auto, which has no settings of its own"
+        if auto
+        else "failed"
+        if found.configured is None
+        else f"{found.configured:.4f}"
+    )
     output.result(
         as_json,
         {"file": str(target), **{name: getattr(found, name) for name in found.__slots__}},

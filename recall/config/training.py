@@ -256,7 +256,10 @@ class PairwiseConfig(GradientConfig):
 
 
 class AutoConfig(Section):
-    """A short race of known recipes on a validation part; the winner is trained on everything but the test part."""
+    """A short race of known recipes on a validation part.
+
+    The winner is trained on the validation part, too.
+    """
 
     objective: Literal["auto"]
     race: float | None = Field(default=None, gt=0)

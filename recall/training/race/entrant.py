@@ -1,4 +1,4 @@
-"""One recipe that is being tried: trained sweep by sweep, and judged on the validation part after each."""
+"""One recipe of a race: trained sweep by sweep, and judged after each."""
 
 import time
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,9 @@ def merged(config: RunConfig, values: Values) -> RunConfig:
 
 
 def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """Return the data with a share of the users; the others neither train nor are asked for.
+    """Return the data with a share of the users.
+
+    The others neither train nor validate.
 
     Args:
         dataset: the interactions.
@@ -107,6 +109,9 @@ class Ground:
         Args:
             config: of the run; its objective is not "auto".
             dataset: with a validation part.
+
+        Raises:
+            ConfigError: No interaction validates.
         """
         dataset = replace(dataset, schema=config.schema_)
         encoder = FeatureEncoder.fit(dataset)
@@ -165,7 +170,9 @@ class Entrant:
         return bool(self.fault) or len(self.figures) >= self.config.method.sweeps or since >= _PATIENCE
 
     def run(self, sweeps: int, deadline: float) -> None:
-        """Train up to a number of sweeps in all; stop after a sweep that ends later than the deadline.
+        """Train up to a number of sweeps in all, or until the deadline.
+
+        A sweep is not cut short.
 
         Args:
             sweeps: in all.

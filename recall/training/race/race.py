@@ -1,7 +1,7 @@
-"""Race of recipes: successive halving over users and sweeps, then steps from the winner (Jamieson and Talwalkar 2016).
+"""Race of recipes by successive halving (Jamieson and Talwalkar 2016).
 
-Three heats share the time. Square losses are the cheapest, and tell which fields to keep: every choice of fields with every
-square loss. Then the other objectives go on from the best of them. At last single settings of the winner are changed, as
+Large data are raced on a share of the users. Three heats share the time. Square losses are the cheapest, and tell which
+fields to keep. Then the other objectives go on from the best of them. At last single settings of the winner are changed, as
 long as that helps by more than a standard error.
 """
 
@@ -23,7 +23,7 @@ from recall.training.race.recipes import SQUARES, Recipe, Values, field_choices,
 
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
-_INTERACTIONS = 200_000  # that train in a race; of more, a share of the users is drawn. Chosen, not tuned.
+_INTERACTIONS = 100_000  # that train in a race; of more, a share of the users is drawn. Chosen, not tuned.
 _REQUESTS = 4_000  # that are looked at: 95 % intervals are then about 4 % of the figure on toys and ml-1m
 _SHARES = (0.5, 0.85)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
 _FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
@@ -152,7 +152,10 @@ class _Track:
     # The clock.
 
     def _budget(self) -> float:
-        """Seconds of the race: as configured, or at least as long as the leader's final training."""
+        """Return the seconds of the race.
+
+        As configured, or as long as the leader's final training, but not less than SECONDS.
+        """
         if self._seconds is not None:
             return self._seconds
         leader = self._leader
@@ -187,7 +190,7 @@ class _Track:
         return {**fields, "model": self._model(_K, recipe.cosine), "train": train}
 
     def squares(self) -> Iterator[tuple[str, Values]]:
-        """Yield each square loss, the default first, then the choices of fields with the best of them."""
+        """Yield each square loss, then the best of them without some fields."""
         for recipe in SQUARES:
             yield recipe.name, self._values(recipe, {})
         yield from self._without_fields()
@@ -195,7 +198,7 @@ class _Track:
     def _without_fields(self) -> Iterator[tuple[str, Values]]:
         """Yield the leader without some fields."""
         if (leader := self._leader) is not None:
-            for name, values in field_choices(leader.config, leader.ground.encoder):
+            for name, values in field_choices(leader.config, self._dataset, leader.ground.encoder):
                 fields = {**cast(Values, leader.values.get("fields", {})), **cast(Values, values["fields"])}
                 yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
 
@@ -217,7 +220,7 @@ class _Track:
         """Train all for some sweeps, the better half for twice as many, and so on."""
         alive: list[Entrant] = []
         for name, values in proposals:
-            if alive and time.monotonic() > self._deadline(share):
+            if self._leader is not None and time.monotonic() > self._deadline(share):
                 break
             entrant = self._entrant(name, values)
             entrant.run(_FIRST, self._deadline(share))
@@ -330,7 +333,7 @@ def _only(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
 
 
 def _beats(entrant: Entrant, leader: Entrant) -> bool:
-    """Return whether an entrant is better by more than a standard error of the difference."""
+    """Return whether an entrant leads by more than a standard error."""
     difference: Float64 = entrant.values_of_best() - leader.values_of_best()
     mean = float(difference.mean())
     assert entrant.best is not None
@@ -339,7 +342,7 @@ def _beats(entrant: Entrant, leader: Entrant) -> bool:
 
 
 def _with_sweeps(winner: Entrant) -> Values:
-    """Return the winner's overrides with the number of sweeps of its best model."""
+    """Return the winner's overrides, with the sweeps of its best model."""
     train = dict(cast(Values, winner.values["train"]))
     unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
     if not unfinished:  # otherwise the time was over while it still improved

@@ -1,4 +1,4 @@
-"""Known recipes, as plain overrides of a configuration, each with the reason why it is here.
+"""Known recipes, as overrides of a configuration, each with its reason.
 
 Their figures come from the validation parts of ml-100k, ml-1m, toys, frappe and gowalla, and of generated shops. None of them
 suits all of these data, which is why they are raced.
@@ -7,10 +7,12 @@ suits all of these data, which is why they are raced.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import polars as pl
 from pydantic import JsonValue
 
 from recall.config import RunConfig
 from recall.config.schema import BagField, CategoricalField
+from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 
 Values = dict[str, JsonValue]
@@ -93,14 +95,16 @@ def softmaxes(square: Mapping[str, JsonValue], contexts: int, items: int) -> tup
     )
 
 
-def field_choices(config: RunConfig, encoder: FeatureEncoder) -> Iterator[tuple[str, Values]]:
+def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> Iterator[tuple[str, Values]]:
     """Yield fields to leave out: a name for the report, and the overrides.
 
     A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
-    of many values costs time and may be noise. Columns of requests stay, because requests name them.
+    of many values costs time and may be noise. Requests may filter by it still, so text that a field splits into values stays.
+    So do columns of requests, because requests name them.
 
     Args:
         config: of the run.
+        dataset: its data.
         encoder: fitted on its training part.
     """
     schema = config.schema_
@@ -117,7 +121,7 @@ def field_choices(config: RunConfig, encoder: FeatureEncoder) -> Iterator[tuple[
         if field.side != "item" or name in crossed or not isinstance(field, BagField | CategoricalField):
             continue
         size = sum(block.size for block in encoder.item_blocks if block.field == name)
-        separated = bool(field.separators(name))  # filters split its text; an attribute's text stays whole
+        separated = any(dataset.items[column].dtype == pl.String for column in field.separators(name))
         if schema.item_id in field.columns(name) or separated or size < _COSTLY:
             continue
         attributes = [*config.data.attributes, *field.columns(name)]

@@ -1,4 +1,7 @@
-"""The configuration that a race ends in: that of its winner, trained on everything but the test part."""
+"""The configuration that a race ends in: its winner, trained on everything.
+
+The test part stays as it is.
+"""
 
 import json
 import os
@@ -27,7 +30,9 @@ def resolved(config: RunConfig, values: Values) -> RunConfig:
 
 
 def on_everything(data: DataConfig) -> DataConfig:
-    """Return the data with a split in which the validation part trains; the test part stays as it is.
+    """Return the data with a split in which the validation part trains.
+
+    The test part stays as it is.
 
     Args:
         data: as configured.
