@@ -14,6 +14,7 @@ from recall.bundle.versions import live_name
 from recall.config import ModelConfig, RunConfig
 from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.findings import Finding
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
@@ -96,21 +97,29 @@ def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run."""
+    """A finished run.
+
+    Attributes:
+        dataset: what it learned from.
+        trained: what was learned.
+        exported: what was published.
+        findings: errors and warnings about the tables; empty where they were checked before.
+    """
 
     dataset: Dataset
     trained: TrainResult
     exported: ExportReport
+    findings: tuple[Finding, ...] = ()
 
 
 def run(
-    config: RunConfig, data: Path, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
+    config: RunConfig, data: Path | Tables, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
 ) -> Run:
     """Train on the tables in `data` and publish to `root`, with progress on stderr.
 
     Args:
         config: of the run.
-        data: folder of the tables.
+        data: folder of the tables, or the tables as `open_tables` returns them.
         root: where to publish.
         resume: continue from the checkpoint of the same run, which was interrupted.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
@@ -122,15 +131,14 @@ def run(
     """
     with keeping() as kept:
         with stage("load the tables"):
-            tables = open_tables(config.data, data)
+            tables = data if isinstance(data, Tables) else open_tables(config.data, data)
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
             note(f"note: {table}.{column}: {message}")
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
-        if not checked:
-            warn(config, tables, dataset)
+        findings = () if checked else warn(config, tables, dataset)
         if replaced := replaced_data(dataset, root):
             note(f"warning: {replaced}")
         note(sizes(dataset, encoder, config.model))
@@ -140,21 +148,25 @@ def run(
         with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
-    return Run(dataset, trained, exported)
+    return Run(dataset, trained, exported, findings)
 
 
-def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
+def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, ...]:
     """Print errors and warnings of `recall data check`, one line each.
 
     Args:
         config: of the run.
         tables: as they were opened.
         dataset: read from them.
+
+    Returns:
+        What was printed.
     """
     with stage("check the tables"):
-        findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
+        findings = tuple(finding for finding in check_loaded(config, tables, dataset) if finding.level != "note")
     for finding in findings:
-        note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
+        note(finding.line)
+    return findings
 
 
 def replaced_data(dataset: Dataset, root: Path) -> str:

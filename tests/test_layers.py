@@ -22,6 +22,7 @@ LAYERS = (
     {"evaluation", "publish"},  # metrics and protocols; export, rebuild, import
     {"training"},
     {"pipeline"},  # from tables to a published version
+    {"api"},  # fit and load: frames in, frames out
     {"cli"},
 )
 """Packages and modules of recall/ from the bottom up. Each imports only lower layers."""
