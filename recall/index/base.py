@@ -207,12 +207,12 @@ class TunableIndex(ItemIndex):
         """
 
     def with_short_param(self, value: float, short: int) -> "TunableIndex":  # noqa: ARG002
-        """Return the same index with another setting for lists shorter than those it is set for.
+        """Return the same index with another setting for short lists.
 
         Args:
             value: one of `param_grid`, for lists of this length; an engine that stops by what it has found needs more for
                 the head of a list than for all of it, and any other may ignore the length, or the call.
-            short: their length.
+            short: their length, less than that of the lists that it is set for.
         """
         return self
 

@@ -148,7 +148,13 @@ class CellIndex(TunableIndex):
         return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
 
     def with_effort(self, effort: float, n: int = 1, shorter: float = 0.0) -> "CellIndex":
-        """Return the same cells with another effort; arguments as for the constructor."""
+        """Return the same cells with another effort.
+
+        Args:
+            effort: for lists of n.
+            n: length of the lists that it is for.
+            shorter: added to it for shorter lists, as for the constructor.
+        """
         return CellIndex(self.codes, self._vectors, effort, n, shorter)
 
     @property

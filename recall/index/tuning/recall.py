@@ -40,7 +40,13 @@ class GroundTruth:
 
     @classmethod
     def of_lengths(cls, vectors: Float32, queries: Float32, lengths: Sequence[int]) -> "list[GroundTruth]":
-        """Find the exact answers of several lengths by one pass of brute force; as `of`."""
+        """Find the exact answers of several lengths by one pass of brute force.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim].
+            lengths: of the lists, each cut to the number of vectors.
+        """
         cut = [min(n, len(vectors)) for n in lengths]
         scores, _ = brute_force(vectors, queries, max(cut))
         doubt = rounding(queries, longest_of(vectors))

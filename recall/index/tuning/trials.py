@@ -169,7 +169,12 @@ class IndexTuner:
         return ""
 
     def suffices(self, shares: Float64, slack: float) -> bool:
-        """Return whether fresh users are likely to show the target, after users with these shares, float64 [t]."""
+        """Return whether fresh users are likely to show the target.
+
+        Args:
+            shares: float64 [t], of other users.
+            slack: how far beyond the target the bound is to be.
+        """
         target = self.config.target
         return bool(shares.mean() >= target and self.expected_bound(shares) >= target + slack)
 
@@ -212,7 +217,7 @@ class IndexTuner:
     def _set_short(
         self, index: TunableIndex, effort: float, short: GroundTruth, slack: float
     ) -> tuple[TunableIndex, Float64] | None:
-        """Find the least effort for shorter lists, from the one for long lists on; None if there is none."""
+        """Find the least effort for shorter lists, or None; no less than for long ones."""
         found: dict[float, Float64] = {}
 
         def enough(value: float) -> bool:
