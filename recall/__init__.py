@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from recall.api.fit import fit
+    from recall.api.model import Model, load
     from recall.config import RunConfig, load_config
     from recall.errors import (
         BundleError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         TrainingError,
         VersionMovedError,
     )
+    from recall.evaluation.evaluate import EvaluationReport
     from recall.serving.recommender import Recommender
     from recall.serving.request import Request
     from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
@@ -67,6 +70,7 @@ __all__ = [
     "Dedupe",
     "Degraded",
     "Diversify",
+    "EvaluationReport",
     "Explanation",
     "ExportError",
     "FeatureValue",
@@ -79,6 +83,7 @@ __all__ = [
     "JournalReadOnlyError",
     "LatestChannel",
     "ListChannel",
+    "Model",
     "ModelChannel",
     "Page",
     "Pin",
@@ -109,11 +114,16 @@ __all__ = [
     "UserVector",
     "ValueContribution",
     "VersionMovedError",
+    "fit",
+    "load",
     "load_config",
 ]
 
 _HOMES = {
+    "recall.api.fit": ("fit",),
+    "recall.api.model": ("Model", "load"),
     "recall.config": ("RunConfig", "load_config"),
+    "recall.evaluation.evaluate": ("EvaluationReport",),
     "recall.serving.response": (
         *("Absence", "CatalogueItem", "Contribution", "Explanation", "FeatureValue", "Page", "Prediction"),
         *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),

@@ -22,11 +22,11 @@ import polars as pl
 import torch
 from report_sections import replace_section
 
-from recall.cli.resume import line
 from recall.config import LastSplit, RunConfig, load_config
 from recall.data.dataset import load_dataset
 from recall.errors import ConfigError, RecallError
 from recall.features.encoder import FeatureEncoder
+from recall.pipeline import line
 from recall.publish.export import export
 from recall.training.incremental import Retrained, WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    {"_arrays", "_cache", "_fsync", "_ids", "_numba", "_tensors", "errors"},  # used everywhere
+    {"_arrays", "_cache", "_fsync", "_ids", "_numba", "_progress", "_signals", "_tensors", "errors"},  # used everywhere
     {"config"},  # the schema and the configuration of a run
     {"features"},  # columns -> sparse feature rows
     {"data", "models"},  # tables -> a data set; models for serving (numpy) and for training (torch)
@@ -21,6 +21,8 @@ LAYERS = (
     {"serving"},  # the recommender: requests, filters, re-ranking, explanations
     {"evaluation", "publish"},  # metrics and protocols; export, rebuild, import
     {"training"},
+    {"pipeline"},  # from tables to a published version
+    {"api"},  # fit and load: frames in, frames out
     {"cli"},
 )
 """Packages and modules of recall/ from the bottom up. Each imports only lower layers."""
@@ -28,7 +30,7 @@ LAYERS = (
 SERVICE = ("recall", "recall.bundle", "recall.errors", "recall.publish.golden", "recall.serving", "recall.store")
 """Packages that the service may import."""
 
-TORCH = ("recall.models.torch", "recall.training", "recall.publish.export", "recall.cli")
+TORCH = ("recall.models.torch", "recall.training", "recall.publish.export", "recall.pipeline", "recall.cli")
 """The only packages that may import torch, directly or indirectly."""
 
 SERVING = (

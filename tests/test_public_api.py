@@ -16,12 +16,12 @@ PUBLIC = [
     *("BundleError",),
     *("CatalogueItem", "Channels", "ConfigError", "Contribution"),
     *("DataError", "Dedupe", "Degraded", "Diversify"),
-    *("Explanation", "ExportError"),
+    *("EvaluationReport", "Explanation", "ExportError"),
     *("FeatureValue",),
     *("IndexFileError", "Interaction"),
     *("JournalBusyError", "JournalDamagedError", "JournalError", "JournalFullError", "JournalReadOnlyError"),
     *("LatestChannel", "ListChannel"),
-    *("ModelChannel",),
+    *("Model", "ModelChannel"),
     *("Page", "Pin", "PopularChannel", "Prediction", "PublishBusyError", "PublishError"),
     *("Quota",),
     *("Reason", "RecallError", "Recommendations", "Recommender", "Request", "RequestError", "RunConfig"),
@@ -41,7 +41,7 @@ PUBLIC = [
     *("User", "UserVector"),
     *("ValueContribution",),
     *("VersionMovedError",),
-    *("load_config",),
+    *("fit", "load", "load_config"),
 ]
 
 

@@ -20,11 +20,11 @@ from recall.cli.serve import service_command
 from recall.errors import DataError
 
 if TYPE_CHECKING:
-    from recall.cli.resume import Run
     from recall.config import RunConfig
     from recall.data.dataset import Dataset
     from recall.data.synthetic import Synthetic
     from recall.evaluation.evaluate import EvaluationReport
+    from recall.pipeline import Run
 
 
 def demo(
@@ -36,8 +36,8 @@ def demo(
 
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """
-    from recall.cli.resume import run
     from recall.config import load_config
+    from recall.pipeline import run
 
     began = time.perf_counter()
     shop = None

@@ -1,19 +1,15 @@
 """Output of the commands: results on stdout, progress on stderr."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from recall._progress import bar as bar
+from recall._progress import note as note
+from recall._progress import stage as stage
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-def note(text: str = "") -> None:
-    """Write a line of progress to stderr."""
-    typer.echo(text, err=True)
 
 
 def show(values: Mapping[str, object]) -> None:
@@ -62,39 +58,3 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
             cell.rjust(width) if numeric else cell.ljust(width) for cell, width, numeric in zip(row, widths, right, strict=True)
         )
         typer.echo("  ".join(cells).rstrip())
-
-
-@contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Show that a step is running, then how long it took."""
-    began = time.perf_counter()
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        with Console(stderr=True).status(name):
-            yield
-    else:
-        yield
-    note(f"{name:36} {time.perf_counter() - began:6.1f} s")
-
-
-@contextmanager
-def bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield a function of (done, total, line) that writes the line and moves a bar.
-
-    Without a terminal only the lines are written.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _done, _total, line: note(line)
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True, highlight=False), transient=True) as progress:
-        task = progress.add_task(name, total=None)
-
-        def move(done: int, total: int, line: str) -> None:
-            progress.console.print(line, markup=False, soft_wrap=True)
-            progress.update(task, completed=done, total=total)
-
-        yield move

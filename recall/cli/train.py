@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from recall.bundle.manifest import Manifest
-    from recall.cli.resume import Run
+    from recall.pipeline import Run
 
 
 def train(
@@ -76,12 +76,12 @@ def train(
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
     loaded = load_config(config, [*(settings or ()), *through])
     if resume is not None and new is not None:
-        from recall.cli.resume import grow
+        from recall.pipeline import grow
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
     else:
         from recall.cli.race import race_seconds
-        from recall.cli.resume import run
+        from recall.pipeline import run
 
         folder, seconds = data if data is not None else config.parent, race_seconds(loaded, race)
         finished = run(loaded, folder, out, go_on, restart=restart, race=seconds)
@@ -118,7 +118,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     parity, index = manifest.parity, manifest.index
     yield "published", finished.exported.folder
     if finished.race is not None:
-        from recall.cli.race import winner_line
+        from recall.training.race.decide import winner_line
 
         yield "recipe", winner_line(finished.race)
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"

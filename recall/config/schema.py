@@ -6,6 +6,7 @@ exactly as the training data were. `column` is the name in the user's own tables
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -171,10 +172,13 @@ class HashedField(ColumnField):
         return True
 
 
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class HistoryField(FieldConfig):
     """The user's previous items, most recent first, cut into ranges of lags.
 
-    Each range is a bag with its own rows.
+    Each range is a bag. It has rows of its own, or all ranges share one table of rows and differ in what their items weigh.
     """
 
     kind: Literal["history"]
@@ -185,7 +189,14 @@ class HistoryField(FieldConfig):
     min_count: int = Field(default=1, ge=1)
     """Items with fewer training interactions than this fall to the unknown row."""
     norm: Norm = "sqrt"
-    """Divides the weights of a range by the number of items in it, by its square root, or not at all."""
+    """Divides the weights of a range by their sum, by the root of their sum of squares, or not at all."""
+    # a bundle holds the following settings only where they are used, so that others stay as they were
+    shared: bool = Field(default=False, exclude_if=operator.not_)
+    """One table of rows for all ranges: long histories then need no more rows than short ones."""
+    weights: tuple[_Positive, ...] = Field(default=(), exclude_if=operator.not_)
+    """What each range weighs, in the order of `lags`; 1 each when left out."""
+    decay: float = Field(default=0.0, ge=0, le=10, exclude_if=operator.not_)
+    """The item of lag l weighs l^-decay within its range: 0 weighs all alike, 1 the second item half of the first."""
 
     @field_validator("lags")
     @classmethod
@@ -193,6 +204,17 @@ class HistoryField(FieldConfig):
         if not lags or any(first < 1 or last < first for first, last in lags):
             raise ValueError("each range of lags is [first, last] with 1 <= first <= last, such as [[1, 1], [2, 3], [4, 10]]")
         return lags
+
+    @model_validator(mode="after")
+    def _each_range_has_a_weight(self) -> "HistoryField":
+        if self.weights and len(self.weights) != len(self.lags):
+            raise ValueError(f"there are {len(self.weights)} weights for {len(self.lags)} ranges of lags: give one for each")
+        return self
+
+    @property
+    def longest(self) -> int:
+        """The longest lag of any range."""
+        return max(last for _, last in self.lags)
 
 
 class CrossField(FieldConfig):

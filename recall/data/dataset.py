@@ -175,7 +175,20 @@ def open_tables(data: DataConfig, root: Path) -> Tables:
         DataError: A table or column does not match the configuration.
         ConfigError: A column to move is in its table already.
     """
-    tables = read_tables(data, root)
+    return settled(data, read_tables(data, root))
+
+
+def settled(data: DataConfig, tables: Tables) -> Tables:
+    """Drop rows that are left out, and move columns that describe users or items.
+
+    Args:
+        data: names the columns.
+        tables: as they were opened.
+
+    Raises:
+        DataError: A column is missing.
+        ConfigError: A column to move is in its table already.
+    """
     return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
 
 

@@ -45,6 +45,11 @@ class Finding:
         """The table and column, as far as there are any."""
         return ".".join(part for part in (self.table, self.column) if part)
 
+    @property
+    def line(self) -> str:
+        """The finding as one line."""
+        return f"{self.level}: {self.place + ': ' if self.place else ''}{' '.join(self.message.split())}"
+
 
 Report = Callable[[Level, str, int], Finding]
 """Makes a finding for one column from level, message and count."""

@@ -195,6 +195,28 @@ class EvaluationReport(Figures):
     """Other bundles, where any were given."""
     seconds: float
 
+    def frame(self) -> pl.DataFrame:
+        """Return each metric with its interval, beside popularity."""
+        named = self.model.metrics
+        popular = [self.popularity.metrics[name].value for name in named]
+        return pl.DataFrame(
+            {
+                "metric": list(named),
+                "value": [one.value for one in named.values()],
+                "low": [one.low for one in named.values()],
+                "high": [one.high for one in named.values()],
+                "popularity": popular,
+                "verdict": [self.comparison[name].verdict for name in named],
+            },
+            schema_overrides={"low": pl.Float64, "high": pl.Float64},
+        )
+
+    def __str__(self) -> str:
+        return str(self.frame())
+
+    def _repr_html_(self) -> str:
+        return self.frame()._repr_html_()
+
 
 def evaluate(
     recommender: Recommender,

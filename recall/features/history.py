@@ -1,5 +1,8 @@
 """The user's previous items, cut into ranges of lags; each range is a bag.
 
+Ranges have rows of their own, or share one table. In range r of weight w_r, the item of lag l has the weight
+w_r l^-decay / norm, the norm being that of all weights l^-decay in the range.
+
 An empty history has a feature, too: the missing row of the first range. It lets the model learn a bias for users without a
 history.
 """
@@ -13,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64, Int32, Int64
 from recall.config.schema import HistoryField
 from recall.features.column import WeightedRows, norm_one, norms
 from recall.features.csr import SparseRows
@@ -41,7 +45,7 @@ class History:
 class HistoryEncoder:
     """A history field with its vocabulary of items.
 
-    Range r has rows `r * vocabulary.size` and on.
+    Range r has rows `r * vocabulary.size` and on, or the rows of range 0 where ranges share them.
 
     Attributes:
         field: the field.
@@ -71,10 +75,12 @@ class HistoryEncoder:
     @property
     def size(self) -> int:
         """Number of the field's rows over all ranges."""
-        return len(self.field.lags) * self.vocabulary.size
+        return self.vocabulary.size * (1 if self.field.shared else len(self.field.lags))
 
     def blocks(self, name: str) -> list[tuple[str, int]]:
-        """Name and number of rows of each range of lags, for a field of that name."""
+        """Name and number of rows of each table, for a field of that name."""
+        if self.field.shared:
+            return [(name, self.vocabulary.size)]
         return [
             (f"{name}[{first}]" if first == last else f"{name}[{first}-{last}]", self.vocabulary.size)
             for first, last in self.field.lags
@@ -98,9 +104,16 @@ class HistoryEncoder:
             history: previous items as rows of the catalogue.
             learnt: int32 [items], the row of each item of the catalogue in the vocabulary.
         """
-        lags = self.field.lags
-        lag = np.concatenate([np.arange(first, last + 1) for first, last in lags])  # [L], all ranges side by side
-        part = np.repeat(np.arange(len(lags)), [last - first + 1 for first, last in lags])
+        indptr, indices, weights = (self._counted if self._alike else self._weighted)(history, learnt)
+        nothing = (np.diff(history.indptr) == 0) & self.tells_empty
+        empty = indptr[:-1][nothing]
+        indptr[1:] += np.cumsum(nothing)
+        indices = np.insert(indices, empty, np.int32(MISSING))
+        return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
+
+    def _counted(self, history: History, learnt: Int32) -> tuple[Int64, Int32, Float64]:
+        """Return entries where all items of a range weigh alike, and so count."""
+        lags, (lag, part) = self.field.lags, self._slots
         there = lag <= np.diff(history.indptr)[:, None]  # [n, L]
         rows = np.full(there.shape, _NOTHING)
         rows[there] = learnt[history.items[(history.indptr[:-1, None] + (lag - 1))[there]]]
@@ -115,11 +128,22 @@ class HistoryEncoder:
         weights = times / norms(self.field.norm, counts)[:, part][new]
         indptr = np.concatenate([[0], np.cumsum(new.sum(axis=1))])
         indices = (rows + (part * self.vocabulary.size).astype(np.int32))[new]
-        nothing = (np.diff(history.indptr) == 0) & self.tells_empty
-        empty = indptr[:-1][nothing]
-        indptr[1:] += np.cumsum(nothing)
-        indices = np.insert(indices, empty, np.int32(MISSING))
-        return SparseRows(indptr, indices, np.insert(weights.astype(np.float32), empty, np.float32(1)), self.size)
+        return indptr, indices, weights
+
+    def _weighted(self, history: History, learnt: Int32) -> tuple[Int64, Int32, Float64]:
+        """Return entries where an item's weight depends on its lag."""
+        lag, part = self._slots
+        lengths = np.diff(history.indptr)
+        row, slot = np.nonzero(lag <= lengths[:, None])
+        feature = learnt[history.items[history.indptr[row] + lag[slot] - 1]].astype(np.int64)
+        if not self.field.shared:
+            feature += part[slot] * self.vocabulary.size
+        keys = row * self.size + feature
+        order = np.argsort(keys, kind="stable")  # adds up what a repeated item weighs in the order of `encode_one`
+        keys, weights = keys[order], self._by_length[np.minimum(lengths, self._longest)][row, slot][order]
+        first = np.diff(keys, prepend=-1) > 0
+        indptr = np.searchsorted(keys[first], np.arange(len(lengths) + 1) * self.size).astype(np.int64)
+        return indptr, (keys[first] % self.size).astype(np.int32), np.bincount(np.cumsum(first) - 1, weights).astype(np.float64)
 
     def encode_one(self, items: Sequence[str], offset: int = 0) -> WeightedRows:
         """Encode one history.
@@ -130,8 +154,10 @@ class HistoryEncoder:
         """
         if not items and self.tells_empty:
             return [(offset + MISSING, 1.0)]
-        entries: WeightedRows = []
         learnt = self.vocabulary.rows_of(items[: self._longest])
+        if not self._alike:
+            return self._weighted_one(learnt, offset)
+        entries: WeightedRows = []
         start, size = offset, self.vocabulary.size
         for first, last in self.field.lags:
             rows = learnt[first - 1 : last]
@@ -145,9 +171,49 @@ class HistoryEncoder:
             start += size
         return entries
 
+    def _weighted_one(self, learnt: Sequence[int], offset: int) -> WeightedRows:
+        """Return the entries of one history, given its rows in the vocabulary."""
+        lag, part = self._slots
+        size = 0 if self.field.shared else self.vocabulary.size
+        sums: dict[int, float] = {}
+        for at, number, weight in zip(lag.tolist(), part.tolist(), self._by_length[len(learnt)].tolist(), strict=True):
+            if at <= len(learnt):
+                row = offset + number * size + learnt[at - 1]
+                sums[row] = sums.get(row, 0.0) + weight
+        return list(sums.items())
+
     @cached_property
     def _longest(self) -> int:
-        return max(last for _, last in self.field.lags)
+        return self.field.longest
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether all items of a range weigh alike, and no two ranges share rows."""
+        return not (self.field.shared or self.field.weights or self.field.decay)
+
+    @cached_property
+    def _slots(self) -> tuple[Int64, Int64]:
+        """Lag and range of each position, all ranges side by side: int64 [L] both."""
+        lags = self.field.lags
+        lag = np.concatenate([np.arange(first, last + 1) for first, last in lags])
+        return lag, np.repeat(np.arange(len(lags)), [last - first + 1 for first, last in lags])
+
+    @cached_property
+    def _by_length(self) -> Float64:
+        """Weight of each position in a history of each length: float64 [longest + 1, L]."""
+        lag, part = self._slots
+        there = lag <= np.arange(self._longest + 1)[:, None]
+        falling = there * lag.astype(np.float64) ** -self.field.decay
+        of_range = part == np.arange(len(self.field.lags))[:, None]  # [ranges, L]
+        match self.field.norm:
+            case "sqrt":
+                norm = np.sqrt(falling**2 @ of_range.T)
+            case "mean":
+                norm = falling @ of_range.T
+            case "none":
+                norm = np.ones((len(falling), len(of_range)))
+        scale = np.array(self.field.weights or np.ones(len(of_range))) / np.where(norm > 0, norm, 1.0)
+        return np.asarray(falling * scale[:, part])
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +232,7 @@ class HistoryGroup:
     @property
     def longest(self) -> int:
         """The longest lag of any field; 0 when there is none."""
-        return max((last for _, encoder, _ in self.fields for _, last in encoder.field.lags), default=0)
+        return max((encoder.field.longest for _, encoder, _ in self.fields), default=0)
 
     def encode(self, history: History) -> SparseRows:
         """n histories as n rows in the feature space."""

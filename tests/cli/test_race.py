@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from recall.bundle.reader import load_bundle
-from recall.cli.resume import run as train
 from recall.config import load_config
 from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
+from recall.pipeline import run as train
 from recall.training.checkpoint import checkpoint_path
 from recall.training.race.winner import save_race
 from recall.training.train import run_fingerprint

@@ -52,6 +52,14 @@ def test_history_is_the_field_with_the_longest_lag() -> None:
     assert fields.history == HistoryField(kind="history", lags=((5, 9), (1, 1)))
 
 
+def test_later_settings_of_a_history_are_written_only_where_they_are_used() -> None:
+    plain = HistoryField(kind="history")
+    assert plain.model_dump(mode="json").keys() == {"kind", "side", "lags", "min_count", "norm"}
+    used = HistoryField(kind="history", lags=((1, 9),), shared=True, weights=(2.0,), decay=0.5)
+    assert HistoryField.model_validate(used.model_dump(mode="json")) == used
+    assert schema(x=plain).fingerprint() != schema(x=used).fingerprint()
+
+
 def test_a_configuration_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         schema().user_id = "other"  # type: ignore[misc]
@@ -74,6 +82,9 @@ def test_a_configuration_is_immutable() -> None:
         ({"kind": "history", "lags": []}, "inclusive|first <= last"),
         ({"kind": "history", "lags": [[0, 1]]}, "first <= last"),
         ({"kind": "history", "lags": [[3, 2]]}, "first <= last"),
+        ({"kind": "history", "lags": [[1, 1], [2, 3]], "weights": [1]}, "1 weights for 2 ranges"),
+        ({"kind": "history", "lags": [[1, 1]], "weights": [0]}, "greater than 0"),
+        ({"kind": "history", "decay": -1}, "greater than or equal to 0"),
         ({"kind": "history", "side": "item"}, "'user'"),
         ({"kind": "cross", "side": "user", "of": ["user_id", "nothing"]}, "which is not a field"),
         ({"kind": "cross", "side": "user", "of": ["user_id", "item_id"]}, "is of side 'item'"),

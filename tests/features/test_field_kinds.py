@@ -107,6 +107,7 @@ KINDS: dict[str, dict[str, object]] = {
     "numeric, buckets": {"side": "user", "kind": "numeric", "column": "hour", "scale": "buckets", "buckets": 3},
     "hashed": {"side": "user", "kind": "hashed", "column": "device", "buckets": 5},
     "history": {"kind": "history", "lags": [[1, 2], [3, 5]], "norm": "mean"},
+    "history, one table": {"kind": "history", "lags": [[1, 1], [1, 9]], "shared": True, "weights": [0.5, 1], "decay": 0.7},
     "cross": {"side": "user", "kind": "cross", "of": ["zip", "hour"], "min_count": 2},
     "prefix": {"side": "user", "kind": "prefix", "column": "device", "letters": 2},
 }

@@ -28,11 +28,30 @@ def history(rows: list[list[int]]) -> History:
     st.lists(RANGE, min_size=1, max_size=4),
     st.sampled_from(["none", "mean", "sqrt"]),
     st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.booleans(),
 )
 def test_a_request_is_encoded_like_in_bulk(
-    rows: list[list[int]], lags: list[tuple[int, int]], norm: str, min_count: int
+    rows: list[list[int]],
+    lags: list[tuple[int, int]],
+    norm: str,
+    min_count: int,
+    shared: bool,
+    decay: float,
+    weighted: bool,
 ) -> None:
-    field = HistoryField.model_validate({"kind": "history", "lags": lags, "norm": norm, "min_count": min_count})
+    field = HistoryField.model_validate(
+        {
+            "kind": "history",
+            "lags": lags,
+            "norm": norm,
+            "min_count": min_count,
+            "shared": shared,
+            "decay": decay,
+            "weights": [0.3 + number for number in range(len(lags))] if weighted else (),
+        }
+    )
     encoder = fit(field)
     bulk = encoder.encode(history(rows), encoder.vocabulary.rows(IDS))
     assert bulk.indptr.dtype == np.int64
@@ -60,6 +79,29 @@ def test_each_range_has_separate_rows() -> None:
 def test_weights_are_divided_by_the_number_of_items_in_the_range(norm: str, weight: float) -> None:
     encoder = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 9)], "norm": norm}))
     assert dict(encoder.encode_one(["a", "b", "c", "a"])) == {2: 2 * weight, 3: weight, 4: weight}
+
+
+@pytest.mark.parametrize(("norm", "divisor"), [("none", 1.0), ("mean", 11 / 6), ("sqrt", (1 + 1 / 4 + 1 / 9) ** 0.5)])
+def test_items_of_a_range_weigh_less_the_longer_ago_they_are(norm: str, divisor: float) -> None:
+    encoder = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 9)], "norm": norm, "decay": 1}))
+    assert dict(encoder.encode_one(["a", "b", "a"])) == pytest.approx({2: (1 + 1 / 3) / divisor, 3: 0.5 / divisor})
+    wide = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 1), (2, 3)], "norm": "none", "decay": 0.5}))
+    assert dict(wide.encode_one(["a", "b", "c"])) == pytest.approx({2: 1.0, 7 + 3: 2**-0.5, 7 + 4: 3**-0.5})
+
+
+def test_ranges_can_share_rows_and_have_weights() -> None:
+    encoder = fit(
+        HistoryField.model_validate(
+            {"kind": "history", "lags": [(1, 1), (2, 3), (1, 9)], "norm": "mean", "shared": True, "weights": [4, 1, 0.5]}
+        )
+    )
+    assert encoder.size == encoder.vocabulary.size == 7
+    assert encoder.blocks("past") == [("past", 7)]
+    assert dict(encoder.encode_one(["a", "b", "c", "a"])) == pytest.approx({2: 4 + 2 / 8, 3: 0.5 + 1 / 8, 4: 0.5 + 1 / 8})
+    assert dict(encoder.encode_one(["a"], 100)) == {102: 4.5}
+    assert encoder.encode_one([], 100) == [(100 + MISSING, 1.0)]
+    apart = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 1), (2, 3)], "norm": "none", "weights": [4, 1]}))
+    assert dict(apart.encode_one(["a", "b"])) == {2: 4.0, 7 + 3: 1.0}
 
 
 def test_rare_items_are_unknown() -> None:

@@ -10,11 +10,11 @@ import pytest
 
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve, versions
-from recall.cli.resume import replaced_data
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import BundleError
 from recall.features.encoder import FeatureEncoder
+from recall.pipeline import replaced_data
 from recall.publish.adopt import adopt, compare_data
 from recall.publish.export import export
 from tests.conftest import random_model

@@ -8,6 +8,7 @@ import polars as pl
 
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
+    ATTRIBUTE,
     ROWS,
     Keys,
     array,
@@ -21,6 +22,7 @@ from recall.data.scaffold.fields import (
     readable,
     table_fields,
     text,
+    unlearnable,
     unreadable,
 )
 from recall.data.tables import Table, read_table
@@ -171,9 +173,23 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     Raises:
         DataError: There is no such folder, there are no interactions, or a table lacks its id column.
     """
-    tables = _tables(folder)
+    return draft_tables(_tables(folder), folder.resolve().name, user_id, item_id)
+
+
+def draft_tables(tables: Mapping[str, Table], name: str, user_id: str = "user_id", item_id: str = "item_id") -> str:
+    """Return the text of a configuration for opened tables.
+
+    Args:
+        tables: interactions, and perhaps users and items.
+        name: of the run.
+        user_id: column of the interactions with the user's id.
+        item_id: column of the interactions with the item's id.
+
+    Raises:
+        DataError: A table lacks its id column, or there are no interactions.
+    """
     interactions = tables["interactions"]
-    for option, column in (("--user-id", user_id), ("--item-id", item_id)):
+    for option, column in (("--user-id (user_id=)", user_id), ("--item-id (item_id=)", item_id)):
         if column not in interactions.types:
             hint = f"{did_you_mean(column, interactions.columns)} Name the column with {option}"
             raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
@@ -181,10 +197,12 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     found = roles(frame, user_id, item_id, _whole(interactions, frame))
     ids = {"users": user_id, "items": item_id}
     own = {name: _own_id(tables[name], frame[column], column) for name, column in ids.items() if name in tables}
-    plan = _Plan.of(found, frame, tables, user_id, item_id)
+    users, items = tables.get("users"), tables.get("items")
+    titles = () if items is None else unlearnable(items, {item_id, own["items"]})
+    plan = _Plan.of(found, frame, tables, user_id, item_id, titles)
     time = time_column(found)
 
-    lines = [f"name = {text(folder.resolve().name)}", "", "[data]"]
+    lines = [f"name = {text(name)}", "", "[data]"]
     lines += [f"{name} = {text(table.path.name)}" for name, table in tables.items()]
     lines += [f"{name} = {text(value)}" for name, value in (("user_id", user_id), ("item_id", item_id)) if value != name]
     lines += [
@@ -194,7 +212,7 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     ]
     lines += plan.lines()
     lines += data_lines(found)
-    keys, users, items = Keys(user_id, item_id), tables.get("users"), tables.get("items")
+    keys = Keys(user_id, item_id)
     lines += ["", "[fields]", f'{key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
         shared = set(interactions.columns) - set(plan.moved)
@@ -206,7 +224,7 @@ def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> s
     lines += [history] if time else []
     lines += [f'{key(item_id)} = {{ side = "item", kind = "categorical" }}']
     if items is not None:
-        lines += table_fields(items, "item", {item_id, own["items"]}, (), keys)
+        lines += table_fields(items, "item", {item_id, own["items"]}, (), keys, titles)
     lines += described_fields(frame, plan.of_items, "item", item_id, keys)
     lines += [f"# {name}: {reason}" for name, reason in plan.skipped.items()]
     lines += [
@@ -224,7 +242,8 @@ class _Plan:
     Attributes:
         of_users: columns that user fields read.
         of_items: columns that item fields read.
-        attributes: columns of items for filters only, such as titles.
+        attributes: columns of the interactions that describe items, for filters only.
+        titles: the same of the items table.
         skipped: columns that no field reads, and why.
         users_columns: columns of the users table.
     """
@@ -232,11 +251,19 @@ class _Plan:
     of_users: tuple[str, ...]
     of_items: tuple[str, ...]
     attributes: tuple[str, ...]
+    titles: tuple[str, ...]
     skipped: dict[str, str]
     users_columns: frozenset[str]
 
     @staticmethod
-    def of(found: Mapping[str, Role], frame: pl.DataFrame, tables: Mapping[str, Table], user_id: str, item_id: str) -> "_Plan":
+    def of(
+        found: Mapping[str, Role],
+        frame: pl.DataFrame,
+        tables: Mapping[str, Table],
+        user_id: str,
+        item_id: str,
+        titles: tuple[str, ...],
+    ) -> "_Plan":
         read: dict[str, list[str]] = {"user": [], "item": []}
         attributes: list[str] = []
         skipped: dict[str, str] = {}
@@ -252,11 +279,11 @@ class _Plan:
                 read[role.kind].append(name)
             elif role.kind == "item" and not frame[name].dtype.is_temporal():
                 attributes.append(name)
-                skipped[name] = f"{one.reason}; an attribute, which requests may filter by"
+                skipped[name] = f"{one.reason}; {ATTRIBUTE}"
             else:
                 skipped[name] = one.reason
         users = tables["users"].columns if "users" in tables else ()
-        return _Plan(tuple(read["user"]), tuple(read["item"]), tuple(attributes), skipped, frozenset(users))
+        return _Plan(tuple(read["user"]), tuple(read["item"]), tuple(attributes), titles, skipped, frozenset(users))
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -274,7 +301,7 @@ class _Plan:
                 (*self.of_items, *self.attributes),
                 "follow from the item, which gets the most frequent value",
             ),
-            "attributes": (self.attributes, "nothing to learn from; requests may filter by them"),
+            "attributes": ((*self.attributes, *self.titles), "nothing to learn from; requests may filter by them"),
         }
         return [f"{name} = {array(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
 

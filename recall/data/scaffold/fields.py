@@ -114,10 +114,12 @@ class Guess:
     Attributes:
         field: its keys after `side`; empty for no field.
         reason: in words.
+        unlearnable: texts of which hardly two are the same.
     """
 
     field: str
     reason: str
+    unlearnable: bool = False
 
 
 def guess(values: pl.Series) -> Guess:
@@ -149,11 +151,39 @@ def _guess_text(known: pl.Series) -> Guess:
     if bag is not None:
         return Guess(*bag)
     if different > 20 and different > 0.8 * len(known):
-        return Guess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from")
+        return Guess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unlearnable=True)
     return Guess(f'kind = "categorical"{rare(known)}', f"{different:,} different texts")
 
 
-def table_fields(table: Table, side: str, without: Collection[str], source: Collection[str], keys: Keys) -> Iterator[str]:
+ATTRIBUTE = "an attribute, which requests may filter by"
+"""Why a column of items is kept that no field reads."""
+_LONGEST = 500  # characters of a text on average up to which it is shown and not only stored. Chosen, not tuned.
+
+
+def unlearnable(table: Table, without: Collection[str]) -> tuple[str, ...]:
+    """Return the columns of texts of which hardly two are the same, such as titles.
+
+    Args:
+        table: the items.
+        without: columns that are ids.
+    """
+    names = [name for name in table.columns if name not in without and readable(table, name)]
+    found = []
+    for values in Table(table.path, table.frame.head(ROWS), table.types).collect(names) if names else ():
+        known = values.drop_nulls()
+        if known.dtype == pl.String and guess(known).unlearnable and float(known.str.len_chars().mean()) <= _LONGEST:  # type: ignore[arg-type]
+            found.append(values.name)
+    return tuple(found)
+
+
+def table_fields(
+    table: Table,
+    side: str,
+    without: Collection[str],
+    source: Collection[str],
+    keys: Keys,
+    attributes: Collection[str] = (),
+) -> Iterator[str]:
     """Draft a line for each column of the users or the items table.
 
     Args:
@@ -162,6 +192,7 @@ def table_fields(table: Table, side: str, without: Collection[str], source: Coll
         without: columns that are not fields.
         source: columns that the interactions have too, where a field must say which it reads.
         keys: allocates the names of fields.
+        attributes: columns that requests may filter by, although no field reads them.
     """
     for name in (name for name in table.columns if name not in without):
         if not readable(table, name):
@@ -169,7 +200,7 @@ def table_fields(table: Table, side: str, without: Collection[str], source: Coll
             continue
         found = guess(Table(table.path, table.frame.head(ROWS), table.types).collect([name])[name])
         if not found.field:
-            yield f"# {name}: {found.reason}"
+            yield f"# {name}: {found.reason}{f'; {ATTRIBUTE}' if name in attributes else ''}"
             continue
         more = [f'source = "{side}s"'] if name in source else []
         yield line(keys.take(name, f"{side}_{name}"), name, side, [found.field, *more], found.reason)

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -10,8 +9,9 @@ import polars as pl
 
 from recall._arrays import Float64
 from recall.config import RunConfig, parse_config
-from recall.data.dataset import Dataset, load_dataset
+from recall.data.dataset import Dataset, dataset_of
 from recall.data.split import GIVEN, VALID
+from recall.data.tables import Tables
 from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.features.encoder import FeatureEncoder
@@ -22,7 +22,7 @@ from recall.training.train import begin, observed_pairs
 from recall.training.validation import Validation
 
 
-def with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[RunConfig, Dataset]:
+def with_validation(config: RunConfig, dataset: Dataset, tables: Tables) -> tuple[RunConfig, Dataset]:
     """Return the configuration and data with a validation part.
 
     Without one, the last training interaction of every user validates, or a tenth of them all when they have no order.
@@ -30,7 +30,7 @@ def with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[Ru
     Args:
         config: of the run.
         dataset: as configured.
-        data: folder of the tables.
+        tables: of the run, as they were opened.
 
     Raises:
         ConfigError: There is nothing to validate on.
@@ -39,7 +39,7 @@ def with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[Ru
         return config, dataset
     carve: dict[str, float] = {"carve_last": 1} if config.data.time is not None else {"carve": 0.1}
     carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
-    dataset = load_dataset(carved, data)
+    dataset = dataset_of(carved, tables)
     if len(dataset.select(VALID)) == 0:
         raise ConfigError("no training interaction can be spared to judge by", where="data.split", hint="Give more data")
     return carved, dataset

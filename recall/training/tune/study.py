@@ -21,14 +21,15 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from recall.config import AutoConfig, RunConfig
-from recall.data.dataset import Dataset, load_dataset
+from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import DataError, RecallError, TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport
 from recall.training.race.entrant import merged, with_validation
+from recall.training.race.recipes import Values
 from recall.training.train import train
-from recall.training.tune.space import Objective, Values, settings
+from recall.training.tune.space import Objective, settings
 
 CONFIGURED = "configured"
 """Marks a trial of settings as they were given, which comes first, by a hash of them."""
@@ -171,7 +172,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
         TrainingError: All trials failed.
     """
     deadline = time.monotonic() + limits.seconds
-    config, dataset = with_validation(config, load_dataset(config, data), data)
+    config, dataset = with_validation(config, load_dataset(config, data), open_tables(config.data, data))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

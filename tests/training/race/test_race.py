@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from recall.config import parse_config
-from recall.data.dataset import Dataset, load_dataset
+from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import GIVEN, TRAIN, VALID
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.errors import ConfigError
@@ -158,7 +158,7 @@ def test_every_split_can_train_on_its_validation_part(split, expected) -> None:
 
 def test_without_a_validation_part_the_last_interactions_are_raced_on(tiny_folder: Path) -> None:
     config = tiny(data={**TINY["data"], "split": {"by": "none"}})
-    _, dataset = with_validation(config, load_dataset(config, tiny_folder), tiny_folder)
+    _, dataset = with_validation(config, load_dataset(config, tiny_folder), open_tables(config.data, tiny_folder))
     assert 0 < len(dataset.select(VALID)) <= 12
 
 

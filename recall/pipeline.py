@@ -1,4 +1,4 @@
-"""Run a training for a command: from tables, or from a bundle. Imports torch."""
+"""Train and publish with progress on stderr, from tables or a bundle."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from recall._progress import bar, note, stage
+from recall._signals import terminable
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name
-from recall.cli import output
-from recall.cli.errors import terminable
-from recall.cli.race import decide, of_bundle
 from recall.config import AutoConfig, ModelConfig, RunConfig
 from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
+from recall.data.findings import Finding
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
@@ -26,6 +26,7 @@ from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
 from recall.training.incremental import Retrained, WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
+from recall.training.race.decide import decide, of_bundle
 from recall.training.train import TrainResult, run_fingerprint, train
 
 
@@ -61,7 +62,7 @@ class Kept:
             refuse_overwriting(path, fingerprint)
         if others := other_checkpoints(path):
             names = ", ".join(other.name for other in others)
-            output.note(f"note: checkpoints of other runs are left alone in {root}: {names}")
+            note(f"note: checkpoints of other runs are left alone in {root}: {names}")
         self.path = path
         return path
 
@@ -100,18 +101,28 @@ def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run."""
+    """A finished run.
+
+    Attributes:
+        dataset: what it learned from.
+        trained: what was learned.
+        exported: what was published.
+        findings: errors and warnings about the tables; empty where they were checked before.
+    """
 
     dataset: Dataset
     trained: TrainResult
     exported: ExportReport
+    config: RunConfig
+    """The configuration that was trained: where a race chose the objective, that of its winner."""
+    findings: tuple[Finding, ...] = ()
     race: JsonValue = None
-    """Record of the race that chose the objective; None without one."""
+    """Record of the race; None without one."""
 
 
 def run(
     config: RunConfig,
-    data: Path,
+    data: Path | Tables,
     root: Path,
     resume: bool = False,
     *,
@@ -123,7 +134,7 @@ def run(
 
     Args:
         config: of the run.
-        data: folder of the tables.
+        data: folder of the tables, or the tables as `open_tables` returns them.
         root: where to publish.
         resume: continue from the checkpoint of the same run, which was interrupted.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
@@ -135,46 +146,48 @@ def run(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
-        with output.stage("load the tables"):
-            tables = open_tables(config.data, data)
+        with stage("load the tables"):
+            tables = data if isinstance(data, Tables) else open_tables(config.data, data)
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
-            output.note(f"note: {table}.{column}: {message}")
+            note(f"note: {table}.{column}: {message}")
         raced: JsonValue = None
         if isinstance(config.train, AutoConfig):
-            config, raced, kept.race = decide(config, dataset, data, root, restart, race)
-            tables = open_tables(config.data, data)
+            config, raced, kept.race = decide(config, dataset, tables, root, restart, race)
             dataset = dataset_of(config, tables)
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
-        with output.stage("fit the encoder"):
+        with stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
-        if not checked:
-            warn(config, tables, dataset)
+        findings = () if checked else warn(config, tables, dataset)
         if replaced := replaced_data(dataset, root):
-            output.note(f"warning: {replaced}")
-        output.note(sizes(dataset, encoder, config.model))
-        with output.bar("train") as move:
+            note(f"warning: {replaced}")
+        note(sizes(dataset, encoder, config.model))
+        with bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
-        output.note(trained.note)
-        with output.stage("export, verify, index, publish"):
+        note(trained.note)
+        with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics |= {} if raced is None else {"race": raced}
             exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
-    return Run(dataset, trained, exported, raced)
+    return Run(dataset, trained, exported, config, findings, raced)
 
 
-def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> None:
+def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, ...]:
     """Print errors and warnings of `recall data check`, one line each.
 
     Args:
         config: of the run.
         tables: as they were opened.
         dataset: read from them.
+
+    Returns:
+        What was printed.
     """
-    with output.stage("check the tables"):
-        findings = [finding for finding in check_loaded(config, tables, dataset) if finding.level != "note"]
+    with stage("check the tables"):
+        findings = tuple(finding for finding in check_loaded(config, tables, dataset) if finding.level != "note")
     for finding in findings:
-        output.note(f"{finding.level}: {finding.place + ': ' if finding.place else ''}{' '.join(finding.message.split())}")
+        note(finding.line)
+    return findings
 
 
 def replaced_data(dataset: Dataset, root: Path) -> str:
@@ -204,7 +217,7 @@ def replaced_data(dataset: Dataset, root: Path) -> str:
 
 
 def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], None]:
-    """Return a callback that shows each epoch with the function of `output.bar`."""
+    """Return a callback that shows each epoch with the function of `bar`."""
     return lambda report: move(report.sweep, report.sweeps, line(report))
 
 
@@ -272,22 +285,22 @@ def grow(
     """
     with keeping() as kept:
         config = of_bundle(config, source)
-        with output.stage("open the bundle, load the tables"):
+        with stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
-            output.note(f"warning: {ground.overlap}")
+            note(f"warning: {ground.overlap}")
         warn(config, ground.tables, ground.dataset)
         if compare:
             ground.require_validation()
-        output.note(sizes(ground.dataset, ground.encoder, config.model))
-        output.note(new_values(ground))
-        with output.bar("train") as move:
+        note(sizes(ground.dataset, ground.encoder, config.model))
+        note(new_values(ground))
+        with bar("train") as move:
             trained = train(
                 config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start, restart=restart
             )
         retrained = _retrained(config, ground, trained) if compare else None
-        with output.stage("export, verify, index, publish"):
+        with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
             exported = export(
@@ -301,7 +314,7 @@ def grow(
                 ground.expected,
                 trained.popularity,
             )
-    return Run(ground.dataset, trained, exported)
+    return Run(ground.dataset, trained, exported, config)
 
 
 def new_values(ground: WarmStartRun) -> str:
@@ -311,6 +324,6 @@ def new_values(ground: WarmStartRun) -> str:
 
 
 def _retrained(config: RunConfig, ground: WarmStartRun, trained: TrainResult) -> Retrained:
-    output.note("from scratch, to compare:")
-    with output.bar("train from scratch") as move:
+    note("from scratch, to compare:")
+    with bar("train from scratch") as move:
         return retrain(config, ground, trained, reporter(move))

@@ -1,0 +1,62 @@
+"""Progress of long work, on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Write no progress in the block."""
+    before = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(before)
+
+
+def note(text: str = "") -> None:
+    """Write a line of progress."""
+    if not _QUIET.get():
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Show that a step is running, then how long it took."""
+    began = time.perf_counter()
+    if sys.stderr.isatty() and not _QUIET.get():
+        from rich.console import Console
+
+        with Console(stderr=True).status(name):
+            yield
+    else:
+        yield
+    note(f"{name:36} {time.perf_counter() - began:6.1f} s")
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a function of (done, total, line) that writes the line and moves a bar.
+
+    Without a terminal only the lines are written.
+    """
+    if not sys.stderr.isatty() or _QUIET.get():
+        yield lambda _done, _total, line: note(line)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True, highlight=False), transient=True) as progress:
+        task = progress.add_task(name, total=None)
+
+        def move(done: int, total: int, line: str) -> None:
+            progress.console.print(line, markup=False, soft_wrap=True)
+            progress.update(task, completed=done, total=total)
+
+        yield move

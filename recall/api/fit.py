@@ -1,0 +1,101 @@
+"""Fit a model on frames."""
+
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recall._progress import quiet
+from recall.api.model import Fitted, Model, open_published
+from recall.config import AutoConfig, RunConfig, load_config
+from recall.config.loading import parse_config
+from recall.data.frames import NAMES, frame_of, library_of, open_sources, run_tables
+from recall.data.scaffold import draft_tables
+
+
+def fit(
+    interactions: object,
+    *,
+    users: object = None,
+    items: object = None,
+    config: RunConfig | Mapping[str, Any] | str | Path | None = None,
+    user_id: str = "user_id",
+    item_id: str = "item_id",
+    progress: bool = True,
+) -> "Model":
+    """Train a model, verify its export, and return it ready to answer.
+
+    The same steps as `recall init`, `recall train` and `recall serve`, in one process. Progress and warnings about the
+    tables go to stderr.
+
+    Args:
+        interactions: one row for each interaction of a user with an item: a frame of pandas or polars, an Arrow table, or a
+            path.
+        users: one row for each user.
+        items: one row for each item.
+        config: a whole configuration, or its TOML file; or sections that change a drafted one, such as
+            `{"model": {"k": 32}}`. Default: a draft from the tables, which `Model.draft` shows.
+        user_id: column of the interactions with the user's id, where a configuration is drafted.
+        item_id: column of the interactions with the item's id, where a configuration is drafted.
+        progress: write progress.
+
+    Raises:
+        DataError: The tables cannot be trained on.
+        ConfigError: The configuration does not fit them.
+        TrainingError: Training failed.
+    """
+    from recall.pipeline import run
+    from recall.training.loop import TrainingInterruptedError
+
+    sources = dict(zip(NAMES, (interactions, users, items), strict=True))
+    drafted = ""
+    if config is None or (isinstance(config, Mapping) and "fields" not in config):
+        drafted = draft_tables(open_sources(sources), "python", user_id, item_id)
+    settings = _settings(config, drafted)
+    root = Path(tempfile.mkdtemp(prefix="recall-"))
+    try:
+        with nullcontext() if progress else quiet():
+            finished = run(settings, run_tables(settings.data, sources), root)
+        fitted = Fitted(finished.config, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
+        types = _id_types(settings, sources)
+        return Model(open_published(root), fitted=fitted, id_types=types, library=library_of(interactions), temporary=root)
+    except BaseException as error:
+        shutil.rmtree(root, ignore_errors=True)
+        if isinstance(error, TrainingInterruptedError):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _settings(config: RunConfig | Mapping[str, Any] | str | Path | None, drafted: str) -> RunConfig:
+    if isinstance(config, RunConfig):
+        return config
+    if isinstance(config, str | Path):
+        return load_config(Path(config))
+    values = tomllib.loads(drafted) if drafted else {}
+    for section, changes in (config or {}).items():
+        before = values.get(section)
+        if isinstance(before, dict) and isinstance(changes, Mapping) and not _other_kind(before, changes):
+            values[section] = {**before, **changes}
+        else:
+            values[section] = changes
+    return parse_config(values)
+
+
+def _other_kind(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Return whether changes ask for another kind of model or objective."""
+    if before.get("objective") == "auto" and not set(changes) <= set(AutoConfig.model_fields):
+        return True
+    return any(name in changes and changes[name] != before.get(name) for name in ("kind", "objective"))
+
+
+def _id_types(config: RunConfig, sources: Mapping[str, object]) -> tuple[pl.DataType, pl.DataType] | None:
+    """Return the types of both ids in the interactions; None where a file has none."""
+    if isinstance(sources["interactions"], str | Path):
+        return None
+    schema = frame_of(sources["interactions"], "interactions").schema
+    return schema[config.data.user_id], schema[config.data.item_id]
