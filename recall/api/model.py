@@ -23,7 +23,7 @@ from recall.errors import ConfigError, DataError
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.features.values import canonical_series
 from recall.publish.adopt import adopt
-from recall.serving.batch import USERS_AT_ONCE, Lists, known_users, requests_of
+from recall.serving.batch import Lists
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels
@@ -79,19 +79,14 @@ class Model:
         self.draft = "" if fitted is None else fitted.draft
         self.findings = () if fitted is None else fitted.findings
         self._fitted, self._library = fitted, library
-        types = recommender.bundle.encoder.types
-        schema = recommender.bundle.encoder.schema
-        if id_types is None:
-            id_types = _recorded(types.users.get(schema.user_id)), _recorded(types.items.get(schema.item_id))
-        self._user_type, self._item_type = id_types
-        self._lists = Lists(recommender)
+        self._lists = Lists(recommender, id_types)
         if temporary is not None:
             weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
 
     @property
     def users(self) -> list[Any]:
         """Ids of all known users."""
-        return self._typed(pl.Series(list(known_users(self.recommender))), self._user_type).to_list()
+        return self._lists.everyone().to_list()
 
     def recommend(
         self,
@@ -133,20 +128,13 @@ class Model:
             popularity=popularity,
             exclude_seen=exclude_seen,
         )
-        key = self.recommender.bundle.encoder.schema.user_id
-        asked = self._asked(users, key)
-        texts = asked.with_columns(canonical_series(asked[key]))
-        found = [
-            self._lists.answer(requests_of(self.recommender, piece, template)) for piece in texts.iter_slices(USERS_AT_ONCE)
-        ]
-        lists = pl.concat([one.frame.with_columns(pl.col("request") + USERS_AT_ONCE * at) for at, one in enumerate(found)])
-        strangers = sum(one.strangers for one in found)
-        if strangers:
-            _warn(f"{strangers:,} of {len(asked):,} users are not known: they get what the model gives to a new user")
-        for message in dict.fromkeys(message for one in found for message in one.warnings):
+        asked = self._asked(users, self.recommender.bundle.encoder.schema.user_id)
+        answered = self._lists.recommend(asked, template)
+        if answered.strangers:
+            _warn(f"{answered.strangers:,} of {len(asked):,} users are not known: they get what the model gives to a new user")
+        for message in answered.warnings:
             _warn(message)
-        ids = asked[key].gather(lists["request"])
-        return self._shown(lists.drop("request").insert_column(0, ids))
+        return as_library(answered.frame, self._library)
 
     def similar(self, items: Any, n: int = 10) -> Any:
         """Return the items most similar to given ones, a row for each pair.
@@ -167,7 +155,7 @@ class Model:
         frame = self._lists.frame(
             [[one.item_id for one in part] for part in found], [[one.score for one in part] for part in found]
         )
-        return self._shown(frame.drop("request").insert_column(0, asked.gather(frame["request"])))
+        return as_library(self._lists.shown(frame, asked), self._library)
 
     def explain(self, user: Any, item: Any) -> Any:
         """Return what each pair of fields brings to a score, the largest first.
@@ -283,7 +271,7 @@ class Model:
     def _asked(self, users: Any, key: str) -> pl.DataFrame:
         """Return the users asked for, with what else is given of them."""
         if users is None:
-            return self._typed(pl.Series(key, list(known_users(self.recommender))), self._user_type).to_frame()
+            return self._lists.everyone().to_frame()
         if not isinstance(users, pl.Series) and (hasattr(users, "columns") or isinstance(users, pl.LazyFrame)):
             frame = frame_of(users, "users")
             if key not in frame.columns:
@@ -296,16 +284,6 @@ class Model:
         """Return one id or several as a series."""
         one = isinstance(ids, str | int | float) or not hasattr(ids, "__len__")
         return series_of([ids] if one else ids, name)
-
-    @staticmethod
-    def _typed(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
-        """Return ids in the type of the tables, or as text where one does not fit."""
-        typed = ids.cast(dtype, strict=False)
-        return typed if typed.null_count() == ids.null_count() else ids
-
-    def _shown(self, frame: pl.DataFrame) -> Any:
-        key = self.recommender.bundle.encoder.schema.item_id
-        return as_library(frame.with_columns(self._typed(frame[key], self._item_type)), self._library)
 
 
 def load(path: str | Path) -> "Model":
@@ -327,10 +305,6 @@ def open_published(path: Path) -> Recommender:
 
 def _recorded_config(recommender: Recommender) -> RunConfig:
     return parse_config(dict(recommender.bundle.manifest.config), where=str(recommender.bundle.folder))
-
-
-def _recorded(type_: str | None) -> pl.DataType:
-    return pl.Int64() if type_ == "integer" else pl.String()
 
 
 def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> tuple[RunConfig, dict[str, object]]:

@@ -16,6 +16,7 @@ from recall.cli.demo import demo
 from recall.cli.evaluate import evaluate, predict
 from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query
+from recall.cli.recommend import recommend
 from recall.cli.serve import new_key, serve
 from recall.cli.train import train
 from recall.cli.tune import tune, tune_index
@@ -44,6 +45,7 @@ def application() -> typer.Typer:
     app.command("serve", context_settings=passing_on)(serve)
     app.command("tune")(tune)
     app.command("tune-index")(tune_index)
+    app.command("recommend")(recommend)
     app.command("predict")(predict)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)

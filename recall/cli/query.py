@@ -67,7 +67,7 @@ def query(
     from recall.serving.recommender import Recommender
     from recall.serving.request import Request
 
-    given = None if request is None else _read(request)
+    given = None if request is None else read_request(request)
     with Recommender.load(bundle) as recommender:
         types = recommender.bundle.encoder.types.users
         asked = (
@@ -82,9 +82,9 @@ def query(
                 exclude_seen=not seen,
                 exclude=exclude or (),
                 popularity=popularity,
-                filter=None if filter_ is None else _parsed(filter_.encode(), "--filter"),
+                filter=None if filter_ is None else parsed(filter_.encode(), "--filter"),
                 allow=allow,
-                boosts=_weights(boosts),
+                boosts=weights(boosts),
             )
         )
         if explain is not None:
@@ -119,25 +119,34 @@ def _values(settings: Sequence[str] | None, option: str, types: Mapping[str, str
     return values
 
 
-def _weights(settings: Sequence[str] | None) -> dict[str, float]:
-    """Return weights by name; a name may contain an equals sign."""
-    weights = {}
+def weights(settings: Sequence[str] | None) -> dict[str, float]:
+    """Return weights by name; a name may contain an equals sign.
+
+    Raises:
+        RequestError: A setting has no weight.
+    """
+    found = {}
     for setting in settings or ():
         name, _, weight = setting.rpartition("=")
         try:
-            weights[name] = float(weight)
+            found[name] = float(weight)
         except ValueError:
             raise RequestError(f"{setting!r} gives no weight", where="--boost", hint="Write it as --boost name=0.5") from None
-    return weights
+    return found
 
 
-def _read(path: Path) -> "Request":
+def read_request(path: Path) -> "Request":
+    """Read a request from a JSON file; - reads stdin.
+
+    Raises:
+        RequestError: It is not JSON, or no request.
+    """
     import sys
     from dataclasses import fields
 
     from recall.serving.request import Request
 
-    values = _parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path))
+    values = parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path))
     known = [field.name for field in fields(Request)]
     for name in values:
         if name not in known:
@@ -151,7 +160,16 @@ def _read(path: Path) -> "Request":
     return Request(**values)
 
 
-def _parsed(raw: bytes, where: str) -> dict[str, Any]:
+def parsed(raw: bytes, where: str) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Args:
+        raw: JSON.
+        where: names the source in errors.
+
+    Raises:
+        RequestError: It is not a JSON object.
+    """
     import orjson
 
     try:

@@ -21,12 +21,14 @@ from recall.config.data import (
 from recall.config.loading import load_config, parse_config
 from recall.config.run import INDEX_KINDS, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
+    AutoConfig,
     FFMConfig,
     FMConfig,
     FTRLConfig,
     FwFMConfig,
     GradientConfig,
     LRConfig,
+    Method,
     ModelConfig,
     OpeningConfig,
     PairwiseConfig,
@@ -38,6 +40,7 @@ from recall.config.training import (
 
 __all__ = [
     "INDEX_KINDS",
+    "AutoConfig",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "ItemsSplit",
     "LRConfig",
     "LastSplit",
+    "Method",
     "ModelConfig",
     "NoSplit",
     "OpeningConfig",

@@ -276,4 +276,20 @@ class PairwiseConfig(GradientConfig):
     """With "warp": how far an observed item must score above a negative."""
 
 
-Train = Annotated[SquareConfig | SoftmaxConfig | PairwiseConfig, Field(discriminator="objective")]
+class AutoConfig(Section):
+    """A short race of known recipes on a validation part.
+
+    The winner is trained on the validation part, too.
+    """
+
+    objective: Literal["auto"]
+    race: float | None = Field(default=None, gt=0)
+    """Seconds that the race may take; 30 when left out, or as long as the final training where that is longer."""
+    new_items: float = Field(default=1.0, ge=0, le=1)
+    """As with any other objective, for the winner."""
+    stopping: StoppingConfig = StoppingConfig()
+
+
+Method = SquareConfig | SoftmaxConfig | PairwiseConfig
+"""An objective and how it is trained."""
+Train = Annotated[Method | AutoConfig, Field(discriminator="objective")]

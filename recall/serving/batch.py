@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from recall.features.values import as_requested
+from recall.features.values import as_requested, canonical_series
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 
@@ -21,7 +21,7 @@ class Answered:
     """Lists of some requests.
 
     Attributes:
-        frame: `request` (its position), `rank` from 1, the item's id, `score`, and the title.
+        frame: the user's id or `request` (its position), `rank` from 1, the item's id, `score`, and the title.
         strangers: requests whose user is not known.
         warnings: about the requests, and what the answers had to do without; each once.
     """
@@ -32,12 +32,60 @@ class Answered:
 
 
 class Lists:
-    """Answers requests with frames."""
+    """Answers requests with frames.
 
-    def __init__(self, recommender: Recommender) -> None:
-        """Prepare to answer from a recommender."""
+    Attributes:
+        user_type: of user ids in answers about all users.
+        item_type: of item ids.
+    """
+
+    def __init__(self, recommender: Recommender, types: tuple[pl.DataType, pl.DataType] | None = None) -> None:
+        """Prepare to answer from a recommender.
+
+        Args:
+            recommender: of the bundle.
+            types: of user and item ids; default: whole numbers where the bundle says that they are, else text.
+        """
         self._recommender = recommender
-        self._key = recommender.bundle.encoder.schema.item_id
+        encoder = recommender.bundle.encoder
+        self._user, self._key = encoder.schema.user_id, encoder.schema.item_id
+        recorded = encoder.types.users.get(self._user), encoder.types.items.get(self._key)
+        self._titled: tuple[int, pl.DataFrame | None] | None = None  # of one sequence of live changes
+        self.user_type, self.item_type = types or (_dtype(recorded[0]), _dtype(recorded[1]))
+
+    def everyone(self) -> pl.Series:
+        """Return the ids of all known users."""
+        return typed(pl.Series(self._user, list(known_users(self._recommender)), dtype=pl.String), self.user_type)
+
+    def recommend(self, asked: pl.DataFrame, template: Request) -> Answered:
+        """Answer a request for each row.
+
+        Args:
+            asked: the column of user ids, null for anonymous users; other columns hold context or features.
+            template: all that is not in the frame.
+
+        Raises:
+            RequestError: One cannot be answered.
+        """
+        texts = asked.with_columns(canonical_series(asked[self._user]))
+        found, rows = [], []
+        for at, piece in enumerate(texts.iter_slices(USERS_AT_ONCE)):
+            found.append(self.answer(requests_of(self._recommender, piece, template)))
+            rows.append(found[-1].frame.with_columns(pl.col("request") + USERS_AT_ONCE * at))
+        lists = pl.concat(rows) if rows else self.frame((), ())
+        said = chain.from_iterable(one.warnings for one in found)
+        frame = self.shown(lists, asked[self._user])
+        return Answered(frame, sum(one.strangers for one in found), tuple(dict.fromkeys(said)))
+
+    def shown(self, lists: pl.DataFrame, asked: pl.Series) -> pl.DataFrame:
+        """Return lists with what was asked instead of positions, and typed item ids.
+
+        Args:
+            lists: as of `frame`.
+            asked: [requests], named as its column is to be.
+        """
+        ids = typed(lists[self._key], self.item_type)
+        return lists.with_columns(ids).drop("request").insert_column(0, asked.gather(lists["request"]))
 
     def answer(self, requests: Sequence[Request]) -> Answered:
         """Answer requests, all or none.
@@ -79,9 +127,27 @@ class Lists:
 
     def _titles(self) -> pl.DataFrame | None:
         """Return ids and titles of the catalogue; None without a column of titles."""
-        items = self._recommender.items.current().items()
-        column = title_column(items, self._key)
-        return None if column is None else items.select(self._key, column)
+        catalogue = self._recommender.items.current()
+        if self._titled is None or self._titled[0] != catalogue.sequence:
+            items = catalogue.items()
+            column = title_column(items, self._key)
+            self._titled = catalogue.sequence, None if column is None else items.select(self._key, column)
+        return self._titled[1]
+
+
+def _dtype(type_: str | None) -> pl.DataType:
+    return pl.Int64() if type_ == "integer" else pl.String()
+
+
+def typed(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """Return ids in a type, or as text where one does not fit.
+
+    Args:
+        ids: String [n].
+        dtype: the type.
+    """
+    cast = ids.cast(dtype, strict=False)
+    return cast if cast.null_count() == ids.null_count() else ids
 
 
 def title_column(items: pl.DataFrame, key: str) -> str | None:

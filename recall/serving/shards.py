@@ -1,0 +1,209 @@
+"""Write lists for many users to a file, in shards on several processes.
+
+A finished shard is a file of its own beside the output until all are there, so that an interrupted job goes on where it was.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import polars as pl
+
+from recall._fsync import fsync
+from recall.bundle.versions import resolve
+from recall.errors import RecallError
+from recall.serving.batch import Lists, typed
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+
+USERS_IN_SHARD = 10_000
+"""Users whose lists one file holds. Chosen, not tuned."""
+
+
+class JobError(RecallError):
+    """Lists cannot be written, or the parts of another job are in the way."""
+
+    exit_code = 73
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Result of a job.
+
+    Attributes:
+        users: asked for.
+        rows: written.
+        strangers: users that are not known.
+        resumed: users whose lists an interrupted job had written.
+        seconds: spent on the others.
+        warnings: about the requests; each once.
+    """
+
+    users: int
+    rows: int
+    strangers: int
+    resumed: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+    @property
+    def rate(self) -> float:
+        """Users a second, of those answered now."""
+        return (self.users - self.resumed) / max(self.seconds, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Lists to write.
+
+    Attributes:
+        bundle: a root or a version.
+        asked: a row for each list, as of `Lists.recommend`; None for all known users.
+        template: what is asked for each.
+        out: the file, `.parquet` or `.csv`.
+        processes: that share the work.
+        users_in_shard: users whose lists one part holds.
+    """
+
+    bundle: Path
+    asked: pl.DataFrame | None
+    template: Request
+    out: Path
+    processes: int = 1
+    users_in_shard: int = USERS_IN_SHARD
+
+    @property
+    def parts(self) -> Path:
+        """Folder of finished shards."""
+        return self.out.with_name(self.out.name + ".parts")
+
+    def run(self, report: Callable[[int, int, str], None], *, restart: bool = False) -> Written:
+        """Answer all users, and write the file once all are answered.
+
+        Args:
+            report: called after every shard with users done, all users, and a line.
+            restart: discard the shards of an interrupted job.
+
+        Raises:
+            RequestError: A request cannot be answered.
+            JobError: There are shards of another job, a process died, or the file system refused.
+        """
+        folder = resolve(self.bundle)
+        with closing(Recommender.load(folder, root=self._root(folder))) as recommender:
+            lists = Lists(recommender)
+            asked = lists.everyone().to_frame() if self.asked is None else self.asked
+            key = recommender.bundle.encoder.schema.user_id
+            asked = asked.with_columns(typed(asked[key], lists.user_type))  # a CSV file has no types
+            shards = [asked[first : first + self.users_in_shard] for first in range(0, len(asked), self.users_in_shard)]
+            self._claim(folder, asked, restart)
+            left = [number for number in range(max(1, len(shards))) if not self._part(number).exists()]
+            resumed = len(asked) - sum(len(shards[number]) for number in left if number < len(shards))
+            started, done = time.monotonic(), resumed
+            todo = {number: shards[number] if shards else asked for number in left}
+            for number in self._answer(folder, lists, todo):
+                done += len(todo[number])
+                spent = time.monotonic() - started
+                rate = (done - resumed) / max(spent, 1e-9)
+                report(done, len(asked), f"{done:,} of {len(asked):,} users, {rate:,.0f} a second")
+        seconds = time.monotonic() - started
+        said = [json.loads(self._said(number).read_text(encoding="utf-8")) for number in range(max(1, len(shards)))]
+        rows = self._join(max(1, len(shards)))
+        warnings = tuple(dict.fromkeys(one for part in said for one in part["warnings"]))
+        return Written(len(asked), rows, sum(part["strangers"] for part in said), resumed, seconds, warnings)
+
+    def _answer(self, folder: Path, lists: Lists, todo: dict[int, pl.DataFrame]) -> Iterator[int]:
+        """Write shards; yield the number of each."""
+        processes = min(self.processes, len(todo))
+        if processes <= 1:
+            for number, asked in todo.items():
+                self._write(number, lists, asked)
+                yield number
+            return
+        # a forked process would inherit the threads and locks of the libraries in an unknown state
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _open, (self, folder)) as pool:
+            try:
+                waiting = {pool.submit(_work, number, asked): number for number, asked in todo.items()}
+                for future in as_completed(waiting):
+                    future.result()
+                    yield waiting[future]
+            except BrokenProcessPool:
+                hint = "Give fewer --processes; the same command continues after the shards that are done"
+                raise JobError(
+                    "a process died", where=str(self.parts), why="it was killed, perhaps for memory", hint=hint
+                ) from None
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _write(self, number: int, lists: Lists, asked: pl.DataFrame) -> None:
+        answered = lists.recommend(asked, self.template)
+        said = {"strangers": answered.strangers, "warnings": answered.warnings}
+        self._said(number).write_text(json.dumps(said), encoding="utf-8")
+        staged = self._part(number).with_suffix(".writing")
+        answered.frame.write_parquet(staged)
+        fsync(staged)
+        staged.rename(self._part(number))  # the part exists only when it is complete
+
+    def _join(self, count: int) -> int:
+        """Write the output from all shards and remove them; return its rows."""
+        frame = pl.scan_parquet([self._part(number) for number in range(count)])
+        staged = self.out.with_name(self.out.name + ".writing")
+        (frame.sink_parquet if self.out.suffix == ".parquet" else frame.sink_csv)(staged)
+        fsync(staged)
+        rows = int(frame.select(pl.len()).collect().item())
+        staged.rename(self.out)
+        shutil.rmtree(self.parts)
+        return rows
+
+    def _claim(self, folder: Path, asked: pl.DataFrame, restart: bool) -> None:
+        """Create the folder of shards, or find that it is of this job."""
+        record = self.parts / "job.json"
+        if restart:
+            shutil.rmtree(self.parts, ignore_errors=True)
+        mine = json.dumps({"version": folder.name, "request": self._digest(asked), "shard": self.users_in_shard})
+        self.parts.mkdir(parents=True, exist_ok=True)
+        if not record.exists():
+            record.write_text(mine, encoding="utf-8")
+        elif record.read_text(encoding="utf-8") != mine:
+            raise JobError(
+                "the folder holds lists of another job that was interrupted",
+                where=str(self.parts),
+                why="it asked for other users, other lists, or another version of the bundle",
+                hint="Add --restart to discard them, or name another file",
+            )
+
+    def _digest(self, asked: pl.DataFrame) -> str:
+        request = json.dumps(asdict(self.template), sort_keys=True, default=str)
+        return hashlib.sha256(request.encode() + asked.write_ipc(None).getvalue()).hexdigest()
+
+    def _root(self, folder: Path) -> Path | None:
+        return None if folder == self.bundle else self.bundle
+
+    def _part(self, number: int) -> Path:
+        return self.parts / f"{number:06}.parquet"
+
+    def _said(self, number: int) -> Path:
+        return self.parts / f"{number:06}.json"
+
+
+_mine: list[tuple[Job, Lists]] = []  # of a worker process
+
+
+def _open(job: Job, folder: Path) -> None:
+    """Open the bundle in a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others in good order
+    _mine.append((job, Lists(Recommender.load(folder, verify=False, root=job._root(folder)))))
+
+
+def _work(number: int, asked: pl.DataFrame) -> None:
+    job, lists = _mine[0]
+    job._write(number, lists, asked)
