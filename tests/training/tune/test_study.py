@@ -11,7 +11,8 @@ from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.training.race.entrant import merged
 from recall.training.tune.space import OBJECTIVES
-from recall.training.tune.study import MARGIN, Limits, best_trial, better, tune
+from recall.training.tune.study import tune
+from recall.training.tune.trials import MARGIN, Limits, best_trial, better
 from tests.conftest import TINY
 
 LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
