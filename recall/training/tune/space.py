@@ -109,6 +109,7 @@ class Space:
         config = self.config
         objective = _one_of(trial, "objective", [*self.objectives])
         model: Values = {
+            "kind": config.model.kind,
             **config.model.model_dump(mode="json", exclude_unset=True),
             "k": int(_one_of(trial, "k", self._sizes)),
         }

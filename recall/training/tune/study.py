@@ -29,6 +29,7 @@ from recall.training.race.recipes import Values
 from recall.training.tune.space import Trial
 from recall.training.tune.trials import (
     CURVE,
+    KIND,
     MARGIN,
     OBJECTIVE,
     RECIPE,
@@ -157,7 +158,7 @@ def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[T
     auto = isinstance(bench.config.train, AutoConfig)  # no settings of its own
     first = not auto and all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
     if not first and (recipe := next_recipe(study, bench)) is not None:
-        study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0]})
+        study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: bench.config.model.kind})
     trial = study.ask()
     if first:  # written before it is tried: one that fails is not tried again
         trial.set_user_attr(CONFIGURED, given)
@@ -165,7 +166,9 @@ def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[T
     values: Values = {} if first else bench.space.settings(cast(Trial, trial))
     named = str(trial.user_attrs.get(RECIPE, ""))
     try:
-        judged = bench.figure(values, min(deadline, began + bench.limits.trial_seconds), is_poor(study))
+        judged = bench.figure(
+            values, min(deadline, began + bench.limits.trial_seconds), is_poor(study, bench.config.model.kind)
+        )
     except RecallError as error:
         study.tell(trial, state=TrialState.FAIL)
         report(TrialReport(trial.number, values, None, str(error), time.monotonic() - began, best=False, recipe=named))
@@ -176,6 +179,7 @@ def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[T
     seconds = time.monotonic() - began
     objective = merged(bench.config, values).train.objective
     attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds, CURVE: judged.curve, OBJECTIVE: objective}
+    attributes[KIND] = bench.config.model.kind
     for name, value in (attributes | {"unknown": judged.unknown, MARGIN: judged.margin}).items():
         trial.set_user_attr(name, value)
     if judged.margin is not None:

@@ -19,8 +19,9 @@ from recall.training.race.recipes import SQUARES, Recipe, Values, softmaxes
 from recall.training.train import train
 from recall.training.tune.space import Objective, Space
 
-RECIPE, CURVE, OBJECTIVE = "recipe", "curve", "objective"
-"""Name what is kept with each trial: the known recipe that it is, the figure after each sweep, and the objective."""
+RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
+"""Name what is kept with each trial: the known recipe that it is, the kind of model, the figure after each sweep, and the
+objective."""
 MARGIN = "margin"
 """Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
 _LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share of the best one's figure. Chosen, not tuned.
@@ -159,7 +160,8 @@ def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float
         study: with the trials until now.
         bench: of the search.
     """
-    trials = [one for one in study.get_trials(deepcopy=False) if RECIPE in one.user_attrs]
+    kind = bench.config.model.kind
+    trials = [one for one in study.get_trials(deepcopy=False) if RECIPE in one.user_attrs and one.user_attrs[KIND] == kind]
     tried = {one.user_attrs[RECIPE] for one in trials}
     done = [one for one in trials if one.state == TrialState.COMPLETE and one.user_attrs[RECIPE].startswith("square")]
 
@@ -182,15 +184,19 @@ def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float
     return found(others, less)
 
 
-def is_poor(study: optuna.Study) -> Callable[[str, list[float]], bool]:
+def is_poor(study: optuna.Study, kind: str) -> Callable[[str, list[float]], bool]:
     """Return a rule that prunes a trial which is far behind.
 
     It compares with the best trial of the same objective at the same sweep.
+
+    Args:
+        study: with the trials until now.
+        kind: of model.
     """
     best: dict[str, list[float]] = {}
     for one in sorted(study.get_trials(deepcopy=False), key=lambda one: one.value or 0.0):
         curve = one.user_attrs.get(CURVE)
-        if one.state == TrialState.COMPLETE and curve:
+        if one.state == TrialState.COMPLETE and curve and one.user_attrs[KIND] == kind:
             best[one.user_attrs[OBJECTIVE]] = curve
 
     def poor(objective: str, figures: list[float]) -> bool:
