@@ -27,6 +27,7 @@ from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from recall.training.objectives.softmax_at_k import SoftmaxAtK
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
@@ -249,6 +250,8 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
     if isinstance(config, SoftmaxConfig):
         match config.candidates:
             case "all":
+                if config.top is not None:
+                    return SoftmaxAtK(pairs, config.temperature, config.activity, config.top, config.top_temperature)
                 return FullSoftmax(pairs, config.temperature, config.activity)
             case "sampled":
                 return SampledSoftmax(pairs, config.temperature, config.activity, config.samples, config.popularity)
