@@ -11,7 +11,7 @@ from recall._progress import bar, note, stage
 from recall._signals import terminable
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name
-from recall.config import ModelConfig, RunConfig
+from recall.config import AutoConfig, ModelConfig, RunConfig
 from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.findings import Finding
@@ -26,6 +26,7 @@ from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
 from recall.training.incremental import Retrained, WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
+from recall.training.race.decide import decide, of_bundle
 from recall.training.train import TrainResult, run_fingerprint, train
 
 
@@ -35,9 +36,11 @@ class Kept:
 
     Attributes:
         path: its file; None before the run is known.
+        race: file of the race that chose the run's objective; None without one.
     """
 
     path: Path | None = None
+    race: Path | None = None
     _locks: ExitStack = field(default_factory=ExitStack)
 
     def claim(self, root: Path, fingerprint: str, resume: bool, restart: bool) -> Path:
@@ -81,8 +84,9 @@ def keeping() -> Iterator[Kept]:
             raise stop.coded(error) from None
         except KeyboardInterrupt:
             raise stop.coded(_interrupted(kept.path)) from None
-        if kept.path is not None:
-            kept.path.unlink(missing_ok=True)
+        for file in (kept.path, kept.race):
+            if file is not None:
+                file.unlink(missing_ok=True)
 
 
 def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
@@ -109,11 +113,22 @@ class Run:
     dataset: Dataset
     trained: TrainResult
     exported: ExportReport
+    config: RunConfig
+    """The configuration that was trained: where a race chose the objective, that of its winner."""
     findings: tuple[Finding, ...] = ()
+    race: JsonValue = None
+    """Record of the race; None without one."""
 
 
 def run(
-    config: RunConfig, data: Path | Tables, root: Path, resume: bool = False, *, restart: bool = False, checked: bool = False
+    config: RunConfig,
+    data: Path | Tables,
+    root: Path,
+    resume: bool = False,
+    *,
+    restart: bool = False,
+    checked: bool = False,
+    race: float | None = None,
 ) -> Run:
     """Train on the tables in `data` and publish to `root`, with progress on stderr.
 
@@ -124,6 +139,7 @@ def run(
         resume: continue from the checkpoint of the same run, which was interrupted.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
         checked: the tables were checked and the findings printed already.
+        race: seconds to choose the objective "auto" in; None for the usual time.
 
     Raises:
         RecallError: The run failed; what was live in `root` stays live.
@@ -135,6 +151,10 @@ def run(
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
             note(f"note: {table}.{column}: {message}")
+        raced: JsonValue = None
+        if isinstance(config.train, AutoConfig):
+            config, raced, kept.race = decide(config, dataset, tables, root, restart, race)
+            dataset = dataset_of(config, tables)
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
@@ -147,8 +167,9 @@ def run(
         note(trained.note)
         with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics |= {} if raced is None else {"race": raced}
             exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
-    return Run(dataset, trained, exported, findings)
+    return Run(dataset, trained, exported, config, findings, raced)
 
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, ...]:
@@ -263,6 +284,7 @@ def grow(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     with keeping() as kept:
+        config = of_bundle(config, source)
         with stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
         checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
@@ -292,7 +314,7 @@ def grow(
                 ground.expected,
                 trained.popularity,
             )
-    return Run(ground.dataset, trained, exported)
+    return Run(ground.dataset, trained, exported, config)
 
 
 def new_values(ground: WarmStartRun) -> str:

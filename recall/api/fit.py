@@ -12,7 +12,7 @@ import polars as pl
 
 from recall._progress import quiet
 from recall.api.model import Fitted, Model, open_published
-from recall.config import RunConfig, load_config
+from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.loading import parse_config
 from recall.data.frames import NAMES, frame_of, library_of, run_tables
 from recall.data.scaffold.draft import draft_tables
@@ -63,7 +63,7 @@ def fit(
     try:
         with nullcontext() if progress else quiet():
             finished = run(settings, run_tables(settings.data, sources), root)
-        fitted = Fitted(settings, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
+        fitted = Fitted(finished.config, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
         types = _id_types(settings, sources)
         return Model(open_published(root), fitted=fitted, id_types=types, library=library_of(interactions), temporary=root)
     except BaseException as error:
@@ -90,6 +90,8 @@ def _settings(config: RunConfig | Mapping[str, Any] | str | Path | None, drafted
 
 def _other_kind(before: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
     """Return whether changes ask for another kind of model or objective."""
+    if before.get("objective") == "auto" and not set(changes) <= set(AutoConfig.model_fields):
+        return True
     return any(name in changes and changes[name] != before.get(name) for name in ("kind", "objective"))
 
 

@@ -48,9 +48,15 @@ def train(
     restart: Annotated[
         bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run of the same settings.")
     ] = False,
+    race: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help='With train.objective = "auto": how long recipes are raced, such as 45s or 2m.'),
+    ] = None,
     as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
+
+    With train.objective = "auto", known recipes are raced on the validation part first, and the winner is trained on it, too.
 
     Examples: recall train shop/recall.toml --out bundles --set model.k=32;
     recall train shop/recall.toml --resume bundles --new today --data shop --out bundles
@@ -63,6 +69,8 @@ def train(
         raise typer.BadParameter(
             "--continue and --restart exclude each other: one continues from the checkpoint, one overwrites it"
         )
+    if race is not None and resume is not None:
+        raise typer.BadParameter("--race and --resume exclude each other: a bundle goes on with what its race chose")
     from recall.config import load_config
 
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
@@ -72,9 +80,11 @@ def train(
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
     else:
+        from recall.cli.race import race_seconds
         from recall.pipeline import run
 
-        finished = run(loaded, data if data is not None else config.parent, out, go_on, restart=restart)
+        folder, seconds = data if data is not None else config.parent, race_seconds(loaded, race)
+        finished = run(loaded, folder, out, go_on, restart=restart, race=seconds)
     for line in finished.exported.standing.lines():
         output.note(line)
     output.result(as_json, _result(finished), dict(_lines(finished)))
@@ -98,6 +108,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
         "live_changes": finished.exported.standing.counts(),
+        **({"race": finished.race} if finished.race is not None else {}),
         **({"growth": manifest.metrics["growth"]} if "growth" in manifest.metrics else {}),
     }
 
@@ -106,6 +117,10 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     trained, manifest = finished.trained, finished.exported.manifest
     parity, index = manifest.parity, manifest.index
     yield "published", finished.exported.folder
+    if finished.race is not None:
+        from recall.training.race.decide import winner_line
+
+        yield "recipe", winner_line(finished.race)
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
     yield "new items", trained.new_items
     yield "unknown users", trained.unknown_users

@@ -60,14 +60,16 @@ def tune(
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
     write_config(config, found, target, minutes, settings or ())
     unknown = "" if found.unknown is None else f", {_unknown(found.unknown, found.margin)}"
-    before = "failed" if found.configured is None else f"{found.configured:.4f}"
+    before = f"{found.configured:.4f}" if found.configured is not None else "failed"
+    if loaded.train.objective == "auto":
+        before = "auto, which has no settings of its own"
     output.result(
         as_json,
         {"file": str(target), **{name: getattr(found, name) for name in found.__slots__}},
         {
             "written": target,
             "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
-            "configured": f"{before}",
+            "configured": before,
             "to continue": f"run the same command again; trials are kept in {journal}",
         },
     )

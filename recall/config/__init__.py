@@ -22,12 +22,14 @@ from recall.config.data import (
 from recall.config.loading import load_config, parse_config
 from recall.config.run import INDEX_KINDS, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
 from recall.config.training import (
+    AutoConfig,
     FFMConfig,
     FMConfig,
     FTRLConfig,
     FwFMConfig,
     GradientConfig,
     LRConfig,
+    Method,
     ModelConfig,
     OpeningConfig,
     PairwiseConfig,
@@ -39,6 +41,7 @@ from recall.config.training import (
 
 __all__ = [
     "INDEX_KINDS",
+    "AutoConfig",
     "ColumnSplit",
     "DataConfig",
     "EvaluationConfig",
@@ -55,6 +58,7 @@ __all__ = [
     "ItemsSplit",
     "LRConfig",
     "LastSplit",
+    "Method",
     "ModelConfig",
     "NoSplit",
     "OpeningConfig",

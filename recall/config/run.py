@@ -6,8 +6,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from recall.config.data import DataConfig
 from recall.config.schema import AnyField, Schema, Section
-from recall.config.training import FMConfig, ModelConfig, SquareConfig, Train
-from recall.errors import did_you_mean
+from recall.config.training import AutoConfig, FMConfig, Method, ModelConfig, SquareConfig, Train
+from recall.errors import ConfigError, did_you_mean
 
 INDEX_KINDS = {"auto": True, "faiss": True, "cells": False, "exact": False, "ivf": False}
 """Whether each kind of index stands for a choice among others; `recall.index.registry.register` adds those of an engine."""
@@ -132,6 +132,8 @@ class RunConfig(Section):
     def _model_can_be_trained(self) -> "RunConfig":
         if isinstance(self.train, SquareConfig) and self.model.cosine:
             raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
+        if isinstance(self.train, AutoConfig) and self.model.cosine:
+            raise ValueError('train.objective = "auto" chooses model.cosine: leave it out, or name an objective')
         return self
 
     @model_validator(mode="after")
@@ -144,6 +146,21 @@ class RunConfig(Section):
                 near = did_you_mean(name.partition("=")[0], known)
                 raise ValueError(f"index.boosts names {name!r}, but no item field and no attribute reads such a column. {near}")
         return self
+
+    @property
+    def method(self) -> Method:
+        """The objective and how it is trained.
+
+        Raises:
+            ConfigError: It is "auto", and no race has chosen one.
+        """
+        if isinstance(self.train, AutoConfig):
+            raise ConfigError(
+                'train.objective = "auto" is chosen by a race, which this run has not had',
+                where="train.objective",
+                hint="Run recall train, or name an objective",
+            )
+        return self.train
 
     @property
     def schema_(self) -> Schema:

@@ -214,6 +214,14 @@ class GradientConfig(Section):
         return self.scale if self.opening is None else self.opening.scale
 
 
+def _is_none(value: int | None) -> bool:
+    return value is None
+
+
+def _is_one(value: float) -> bool:
+    return value == 1.0
+
+
 class SoftmaxConfig(GradientConfig):
     """Softmax: an observed item against the whole catalogue, or a part of it."""
 
@@ -232,6 +240,19 @@ class SoftmaxConfig(GradientConfig):
     """Samples are drawn with this power of the item's observed count."""
     correct: bool = True
     """With candidates "in-batch": take the logarithm of an item's share of all pairs from its scores."""
+    top: int | None = Field(default=None, ge=1, exclude_if=_is_none)
+    """SL@K with this K, for lists of that length: observed items weigh more, the further they score above the item in place K.
+    All weigh alike when left out."""
+    top_temperature: float = Field(default=1.0, gt=0, exclude_if=_is_one)
+    """With `top`: that difference is divided by it."""
+
+    @model_validator(mode="after")
+    def _a_place_is_one_in_the_whole_catalogue(self) -> "SoftmaxConfig":
+        if self.top is not None and self.candidates != "all":
+            raise ValueError('top needs the scores of all items: leave candidates = "all", or leave top out')
+        if self.top is None and "top_temperature" in self.model_fields_set:
+            raise ValueError("top_temperature does nothing without top: set top, such as top = 20")
+        return self
 
 
 class PairwiseConfig(GradientConfig):
@@ -255,4 +276,20 @@ class PairwiseConfig(GradientConfig):
     """With "warp": how far an observed item must score above a negative."""
 
 
-Train = Annotated[SquareConfig | SoftmaxConfig | PairwiseConfig, Field(discriminator="objective")]
+class AutoConfig(Section):
+    """A short race of known recipes on a validation part.
+
+    The winner is trained on the validation part, too.
+    """
+
+    objective: Literal["auto"]
+    race: float | None = Field(default=None, gt=0)
+    """Seconds that the race may take; 30 when left out, or as long as the final training where that is longer."""
+    new_items: float = Field(default=1.0, ge=0, le=1)
+    """As with any other objective, for the winner."""
+    stopping: StoppingConfig = StoppingConfig()
+
+
+Method = SquareConfig | SoftmaxConfig | PairwiseConfig
+"""An objective and how it is trained."""
+Train = Annotated[Method | AutoConfig, Field(discriminator="objective")]

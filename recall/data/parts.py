@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall.config import (
+    AutoConfig,
     ColumnSplit,
     DataConfig,
     HashSplit,
@@ -168,6 +169,12 @@ def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
     if sizes[VALID].rows:
         if config.data.carve and _asked(config.data.model_copy(update={"carve": 0.0, "carve_last": 0}), VALID):
             yield _finding("note", "data.carve does nothing: the split itself gives a validation part", 0)
+        return
+    if isinstance(config.train, AutoConfig):
+        held = "the last training interaction of each user" if config.data.time is not None else "a tenth of the training part"
+        yield _finding(
+            "note", f"no interaction validates: the race of recipes holds out {held}, and the winner trains on it", 0
+        )
         return
     message = f"no interaction validates: all {config.train.sweeps} passes are made and the last model is kept, not the best"
     if "stopping" in config.train.model_fields_set:

@@ -206,6 +206,16 @@ class TunableIndex(ItemIndex):
             n: length of the lists that it is set for.
         """
 
+    def with_short_param(self, value: float, short: int) -> "TunableIndex":  # noqa: ARG002
+        """Return the same index with another setting for short lists.
+
+        Args:
+            value: one of `param_grid`, for lists of this length; an engine that stops by what it has found needs more for
+                the head of a list than for all of it, and any other may ignore the length, or the call.
+            short: their length, less than that of the lists that it is set for.
+        """
+        return self
+
     def for_longer_lists(
         self,
         vectors: Float32,  # noqa: ARG002

@@ -94,6 +94,10 @@ class IvfIndex(TunableIndex):
         return self.with_effort(Effort(int(value), 0.0, n))  # as many lists for longer results
 
     @override
+    def with_short_param(self, value: float, short: int) -> "IvfIndex":
+        return self.with_effort(Effort(int(value), self.effort.growth, self.effort.n))  # whatever the length
+
+    @override
     def for_longer_lists(self, vectors: Float32, queries: Float32, n: int, target: float) -> "IvfIndex":
         nprobe, longer = self.effort.nprobe, min(10 * n, len(vectors))
         if longer < 2 * n:

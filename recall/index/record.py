@@ -17,7 +17,8 @@ class Certificate:
 
     Attributes:
         target: share of the exact list that was asked for.
-        n: length of the lists.
+        n: length of the lists. Lists of 10 are verified with them, where n is larger; of the two, the figures are those of
+            which less was found.
         queries: users on whom the bound was found, one vector each; 0 of an index that is exact by construction.
         recall: their mean share of the exact list that was found.
         lower: the mean over all such users is at least this, with probability `confidence`.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recall.config import PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig, Train
+from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.cold_start import fair_figure
 from recall.features.csr import SparseRows
@@ -27,6 +27,7 @@ from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from recall.training.objectives.softmax_at_k import SoftmaxAtK
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
@@ -101,27 +102,16 @@ def train(
         CheckpointExistsError: There is a checkpoint, and neither `resume` nor `restart` is set.
         TrainingInterruptedError: The keyboard interrupted training.
     """
-    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
-    if config.train.objective == "logistic":  # the only one that has a use for what was not taken
-        pairs = pairs.with_shown(dataset, encoder)
-    model = new_model(config.model, encoder.user_fields, encoder.item_fields)
-    if start is None:
-        model.initialise(config.train.starting_scale, torch.Generator().manual_seed(config.seed))
-        _clear(model, {"user": pairs.contexts, "item": pairs.items}, pairs.ranks)
-    else:
-        start.give(model)
-    learner = new_learner(config.train, model, pairs, config.seed, warm=start is not None)
-    if start is not None:
-        learner = ProximalLearner(
-            learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.train.drop > 0
-        )
+    pairs = observed_pairs(config, dataset, encoder)
+    learner = begin(config, encoder, pairs, start)
+    model = learner.model
     popularity = PopularityFit.of(dataset, encoder, config)
     validation = Validation.of(config, dataset, encoder, popularity)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     try:
         position = run_sweeps(
             learner,
-            config.train.sweeps,
+            config.method.sweeps,
             config.train.stopping,
             validation,
             report,
@@ -144,6 +134,44 @@ def train(
         return replace(result, unknown_users=without_factor(encoder, config))
     factor, line = popularity(model)
     return replace(result, popularity=factor, unknown_users=line)
+
+
+def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> ObservedPairs:
+    """Return the pairs of the training part that a run learns from.
+
+    Args:
+        config: of the run.
+        dataset: its data.
+        encoder: fitted on the training part.
+    """
+    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
+    if config.train.objective == "logistic":  # the only one that has a use for what was not taken
+        return pairs.with_shown(dataset, encoder)
+    return pairs
+
+
+def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, start: WarmStart | None = None) -> Learner:
+    """Return the learner of a run, before its first sweep.
+
+    Args:
+        config: of the run.
+        encoder: of its fields.
+        pairs: from `observed_pairs`.
+        start: initial parameters; default random.
+
+    Raises:
+        TrainingError: The objective is impossible on these pairs.
+    """
+    model = new_model(config.model, encoder.user_fields, encoder.item_fields)
+    if start is None:
+        model.initialise(config.method.starting_scale, torch.Generator().manual_seed(config.seed))
+        _clear(model, {"user": pairs.contexts, "item": pairs.items}, pairs.ranks)
+    else:
+        start.give(model)
+    learner = new_learner(config.method, model, pairs, config.seed, warm=start is not None)
+    if start is None:
+        return learner
+    return ProximalLearner(learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.method.drop > 0)
 
 
 def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
@@ -185,7 +213,7 @@ def _names(blocks: tuple[FeatureBlock, ...]) -> Callable[[int], str]:
     return lambda row: blocks[bisect_right(offsets, row) - 1].name
 
 
-def new_learner(config: Train, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
+def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
     """Return the learner of a model over observed pairs.
 
     Args:
@@ -222,6 +250,8 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
     if isinstance(config, SoftmaxConfig):
         match config.candidates:
             case "all":
+                if config.top is not None:
+                    return SoftmaxAtK(pairs, config.temperature, config.activity, config.top, config.top_temperature)
                 return FullSoftmax(pairs, config.temperature, config.activity)
             case "sampled":
                 return SampledSoftmax(pairs, config.temperature, config.activity, config.samples, config.popularity)

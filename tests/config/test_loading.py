@@ -92,6 +92,8 @@ def test_an_empty_override_is_refused(file: Path, override: str, message: str) -
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"train": {"objective": "softmax", "top": 9, "candidates": "sampled"}}, "top needs the scores of all items"),
+        ({"train": {"objective": "softmax", "top_temperature": 2}}, "top_temperature does nothing without top"),
         ({"modle": {}}, "modle: this key is not known. Did you mean 'model'?"),
         ({"data": {"splt": 1}}, "data.splt: this key is not known. Did you mean 'split'?"),
         ({"data": {"split": {"by": "last", "tests": 1}}}, "data.split.tests: this key is not known. Did you mean 'test'?"),

@@ -17,6 +17,7 @@ from tests.conftest import TINY
 OBJECTIVES = [
     {"sweeps": 3, "unobserved": 5.0},
     {"objective": "softmax", "epochs": 3, "batch": 8},
+    {"objective": "softmax", "epochs": 3, "batch": 8, "top": 5, "top_temperature": 0.5},
     {"objective": "softmax", "epochs": 3, "batch": 8, "candidates": "sampled", "samples": 16},
     {"objective": "softmax", "epochs": 3, "batch": 32, "candidates": "in-batch"},
     {"objective": "bpr", "epochs": 3, "batch": 32},

@@ -235,7 +235,12 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str]) -> str:
         lines += table_fields(items, "item", {item_id, own["items"]}, (), keys, titles)
     lines += described_fields(frame, plan.of_items, "item", item_id, keys)
     lines += [f"# {name}: {reason}" for name, reason in plan.skipped.items()]
-    return "\n".join([*map(clean, lines), "", "[model]", "k = 64", ""])
+    lines += [
+        "",
+        "[train]",
+        'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
+    ]
+    return "\n".join([*map(clean, lines), ""])
 
 
 @dataclass(frozen=True, slots=True)

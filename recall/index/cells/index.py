@@ -6,6 +6,7 @@ as far as it needs to: further for long lists and where a filter leaves few item
 bound that always holds, that of Cauchy and Schwarz with the cell's radius, the answer is exact.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -99,23 +100,28 @@ class CellIndex(TunableIndex):
 
     kind = "cells"
 
-    def __init__(self, codes: Codes, vectors: Float32, effort: float) -> None:
+    def __init__(self, codes: Codes, vectors: Float32, effort: float, n: int = 1, shorter: float = 0.0) -> None:
         """Wrap packed codes.
 
         Args:
             codes: of the vectors.
             vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
             effort: spreads of a cell that its best item is taken to lie beyond its centre; CERTAIN for exact search.
+            n: length of the lists that the effort is for. Longer ones look further by themselves, because their last item
+                scores less; for shorter ones, which end among the first cells,
+            shorter: is added to the effort for each time that the length is divided by e.
         """
         from recall.index.cells import kernels  # numba takes half a second to import
 
         self.size, self.dim = vectors.shape
         self.effort = effort
+        self.n = n
+        self.shorter = shorter
         self.codes = codes
         self._vectors = vectors
         self._kernels = kernels
         limits = codes.limits
-        self._usual = self._limit_of(effort)
+        self._usual = [self._limit_of(effort + shorter * math.log(n / length)) for length in range(1, n + 1)]
         self._limits = tuple(np.float32(one) for one in (limits.rho, limits.reach, limits.rounding))
         cells = (codes.starts, codes.centres, codes.centre_scales, codes.spreads, codes.radii)
         self._all: tuple[Any, ...] = (codes.codes, codes.scales, codes.rows, *cells)
@@ -141,9 +147,15 @@ class CellIndex(TunableIndex):
         check_vectors(vectors)
         return cls(pack(vectors, queries, cells or cells_for(len(vectors)), seed, threads), vectors, CERTAIN)
 
-    def with_effort(self, effort: float) -> "CellIndex":
-        """Return the same cells with another effort."""
-        return CellIndex(self.codes, self._vectors, effort)
+    def with_effort(self, effort: float, n: int = 1, shorter: float = 0.0) -> "CellIndex":
+        """Return the same cells with another effort.
+
+        Args:
+            effort: for lists of n.
+            n: length of the lists that it is for.
+            shorter: added to it for shorter lists, as for the constructor.
+        """
+        return CellIndex(self.codes, self._vectors, effort, n, shorter)
 
     @property
     @override
@@ -152,7 +164,11 @@ class CellIndex(TunableIndex):
 
     @override
     def with_search_param(self, value: float, n: int) -> "CellIndex":
-        return self.with_effort(value)  # longer lists look further by themselves
+        return self.with_effort(value, n)
+
+    @override
+    def with_short_param(self, value: float, short: int) -> "CellIndex":
+        return self.with_effort(self.effort, self.n, (value - self.effort) / math.log(self.n / short))
 
     @property
     @override
@@ -165,6 +181,8 @@ class CellIndex(TunableIndex):
         limits = self.codes.limits
         return {
             "effort": self.effort,
+            "n": self.n,
+            "shorter": self.shorter,
             "rho": limits.rho,
             "reach": limits.reach,
             "rounding": limits.rounding,
@@ -225,7 +243,9 @@ class CellIndex(TunableIndex):
         except BundleError as error:
             raise IndexFileError("the index cannot be read", where=str(path), why=str(error), hint=_OTHER_EXPORT) from None
         limits = Limits(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
-        index = cls(Codes(**arrays, limits=limits, magnitude=float(params["magnitude"])), vectors, float(params["effort"]))
+        codes = Codes(**arrays, limits=limits, magnitude=float(params["magnitude"]))
+        effort, n, shorter = float(params["effort"]), int(params.get("n", 1)), float(params.get("shorter", 0.0))
+        index = cls(codes, vectors, effort, n, shorter)  # bundles of before have one effort for all lengths
         index._check(path)
         return index
 
@@ -248,7 +268,7 @@ class CellIndex(TunableIndex):
     def _search(
         self, query: Float32, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], excluded: Int64, effort: float
     ) -> Any:
-        limit = self._usual if effort == self.effort else self._limit_of(effort)
+        limit = self._usual[min(n, self.n) - 1] if effort == self.effort else self._limit_of(effort)
         return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
 
     def _limit_of(self, effort: float) -> np.float32:

@@ -36,9 +36,21 @@ class GroundTruth:
             queries: float32 [q, dim].
             n: length of the lists; cut to the number of vectors.
         """
-        n = min(n, len(vectors))
-        scores, _ = brute_force(vectors, queries, n)
-        return cls(queries, n, scores[:, -1] - rounding(queries, longest_of(vectors)))
+        return cls.of_lengths(vectors, queries, [n])[0]
+
+    @classmethod
+    def of_lengths(cls, vectors: Float32, queries: Float32, lengths: Sequence[int]) -> "list[GroundTruth]":
+        """Find the exact answers of several lengths by one pass of brute force.
+
+        Args:
+            vectors: float32 [size, dim].
+            queries: float32 [q, dim].
+            lengths: of the lists, each cut to the number of vectors.
+        """
+        cut = [min(n, len(vectors)) for n in lengths]
+        scores, _ = brute_force(vectors, queries, max(cut))
+        doubt = rounding(queries, longest_of(vectors))
+        return [cls(queries, n, scores[:, n - 1] - doubt) for n in cut]
 
     def recalls(self, index: ItemIndex) -> Float64:
         """Share of the exact list of each query that the index returns: float64 [q]."""
@@ -62,6 +74,15 @@ class GroundTruth:
             times[position] = time.perf_counter() - began
         shares = np.asarray((scores >= self.kth_score[:, None]).mean(axis=1), dtype=np.float64)
         return shares, 1e6 * float(np.sort(times)[: len(times) - len(times) // 10].mean())
+
+
+SHORT = 10
+"""Lists of this length are tuned for and verified as well: an index may find most of a long list, and less of its head."""
+
+
+def judged_lengths(n: int) -> list[int]:
+    """Return the lengths of lists that an index for lists of n is judged at, n first."""
+    return [n, SHORT] if n > SHORT else [n]
 
 
 def recalls_found(index: ItemIndex, vectors: Float32, queries: Float32, n: int) -> Float64:
@@ -164,17 +185,18 @@ def best_bound(count: int, confidence: float) -> float:
     return lower_bound(np.ones(count), confidence, np.ones(count))
 
 
-def alpha_spending(confidence: float, look: int) -> float:
+def alpha_spending(confidence: float, look: int, bounds: int = 1) -> float:
     """Return the confidence of one of several bounds that hold together.
 
     Args:
         confidence: with which all of them hold.
-        look: number of the bound, from 1.
+        look: number of the look, from 1.
+        bounds: found at each look.
 
     The error is shared out as 1 / 2, 1 / 6, 1 / 12, ..., 1 / (j (j + 1)), which sum to 1 (Bonferroni, with the most for the
-    first look, which is mostly the only one).
+    first look, which is mostly the only one), and equally among the bounds of a look.
     """
-    return 1.0 - (1.0 - confidence) / (look * (look + 1))
+    return 1.0 - (1.0 - confidence) / (look * (look + 1) * bounds)
 
 
 def _bets(shares: Float64, threshold: float, earlier: Float64) -> Float64:

@@ -1,7 +1,7 @@
 """Trials of candidates: the least effort that reaches a target, and its latency."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class CandidateState:
         index: with its effort set.
         tunable: what its effort can be set of; None of exact search.
         microseconds: for one query.
-        shares: float64 [t] of the exact list of each user that it finds.
+        shares: float64 [t] of the exact list of each user that it finds, for each length of lists.
         curve: recall and microseconds by effort.
         effort: the one that is set.
     """
@@ -41,7 +41,7 @@ class CandidateState:
     index: ItemIndex
     tunable: TunableIndex | None
     microseconds: float
-    shares: Float64
+    shares: list[Float64]
     curve: dict[float, tuple[float, float]]
     effort: float = 0.0
 
@@ -59,15 +59,16 @@ class IndexTuner:
         running: those that may still be chosen, by name; exact search stays.
     """
 
-    def __init__(self, truth: GroundTruth, config: IndexConfig, fresh: int) -> None:
+    def __init__(self, truths: Sequence[GroundTruth], config: IndexConfig, fresh: int) -> None:
         """Begin without candidates.
 
         Args:
-            truth: the exact answers of the users that candidates are tuned with.
+            truths: the exact answers of the users that candidates are tuned with, for each length of lists; the first is
+                timed.
             config: target and confidence.
             fresh: number of users that the chosen one will be verified with first.
         """
-        self.truth = truth
+        self.truth, *self.shorter = truths
         self.config = config
         self.trials: list[Trial] = []
         self.running: dict[str, CandidateState] = {}
@@ -88,7 +89,7 @@ class IndexTuner:
         few = GroundTruth(self.truth.queries[:32], self.truth.n, self.truth.kth_score[:32])
         few.timed(index)
         _, microseconds = few.timed(index)
-        running = CandidateState(index, None, microseconds, np.ones(len(self.truth.queries)), {0.0: (1.0, microseconds)})
+        running = CandidateState(index, None, microseconds, [], {0.0: (1.0, microseconds)})
         self.running[EXACT] = running
         note = "finds everything by construction"
         self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
@@ -101,10 +102,10 @@ class IndexTuner:
             index: that was built for it.
             seconds: that it took to build.
         """
-        running = CandidateState(index, index, 0.0, np.empty(0), {})
+        running = CandidateState(index, index, 0.0, [], {})
         self.running[name] = running
         limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
-        note = self.set_effort(name, 0.0, limit)
+        note = self.set_effort(name, [0.0] * (1 + len(self.shorter)), limit)
         chosen = None if note else running.effort
         trial = Trial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
         self.trials.append(trial)
@@ -119,12 +120,12 @@ class IndexTuner:
         """Give a candidate up."""
         self.running.pop(name).index.discard()
 
-    def set_effort(self, name: str, slack: float, limit: float = np.inf) -> str:
+    def set_effort(self, name: str, slack: Sequence[float], limit: float = np.inf) -> str:
         """Find the least effort of a candidate that is expected to reach the target.
 
         Args:
             name: of the candidate.
-            slack: how far beyond the target its bound is to be.
+            slack: how far beyond the target its bound is to be, for each length of lists.
             limit: microseconds above which it is given up.
 
         Returns:
@@ -146,7 +147,7 @@ class IndexTuner:
             if microseconds > limit:
                 note = "given up: slower than others by far"
                 return None
-            if shares.mean() >= self.config.target and self.expected_bound(shares) >= self.config.target + slack:
+            if self.suffices(shares, slack[0]):
                 return True
             if self.has_plateaued(running.curve, effort):
                 note = "its codes are too coarse"
@@ -156,9 +157,26 @@ class IndexTuner:
         effort = bisect(tunable.param_grid, enough)
         if effort is None:
             return note
-        running.index, running.effort = tunable.with_search_param(effort, self.truth.n), effort
-        running.shares, running.microseconds = found[effort], running.curve[effort][1]
+        index, shares = tunable.with_search_param(effort, self.truth.n), [found[effort]]
+        for short, further in zip(self.shorter, slack[1:], strict=True):
+            enough_for = self._set_short(index, effort, short, further)
+            if enough_for is None:
+                return f"no effort reaches {self.config.target:g} for lists of {short.n}"
+            index = enough_for[0]
+            shares.append(enough_for[1])
+        running.index, running.effort = index, effort
+        running.shares, running.microseconds = shares, running.curve[effort][1]
         return ""
+
+    def suffices(self, shares: Float64, slack: float) -> bool:
+        """Return whether fresh users are likely to show the target.
+
+        Args:
+            shares: float64 [t], of other users.
+            slack: how far beyond the target the bound is to be.
+        """
+        target = self.config.target
+        return bool(shares.mean() >= target and self.expected_bound(shares) >= target + slack)
 
     def has_plateaued(self, curve: Mapping[float, tuple[float, float]], effort: float) -> bool:
         """Return whether four times the effort cost more and found nothing more.
@@ -196,6 +214,22 @@ class IndexTuner:
             for one in self.trials
         )
 
+    def _set_short(
+        self, index: TunableIndex, effort: float, short: GroundTruth, slack: float
+    ) -> tuple[TunableIndex, Float64] | None:
+        """Find the least effort for shorter lists, or None; no less than for long ones."""
+        found: dict[float, Float64] = {}
+
+        def enough(value: float) -> bool:
+            found[value] = short.recalls(index if value == effort else index.with_short_param(value, short.n))
+            return self.suffices(found[value], slack)
+
+        grid = index.param_grid
+        value = bisect(grid, enough, next(at for at, one in enumerate(grid) if one >= effort))
+        if value is None:
+            return None
+        return index if value == effort else index.with_short_param(value, short.n), found[value]
+
     def expected_bound(self, shares: Float64) -> float:
         """Return the bound that fresh users are likely to show.
 
@@ -203,7 +237,8 @@ class IndexTuner:
         """
         alike = np.resize(np.random.default_rng(0).permutation(shares), self._fresh)
         chance = float(shares.std()) * np.sqrt(1 / len(shares) + 1 / self._fresh)
-        return float(lower_bound(alike, alpha_spending(self.config.confidence, 1), shares) - chance)
+        confidence = alpha_spending(self.config.confidence, 1, 1 + len(self.shorter))
+        return float(lower_bound(alike, confidence, shares) - chance)
 
 
 def _bytes(index: ItemIndex) -> int:

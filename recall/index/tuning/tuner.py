@@ -2,26 +2,28 @@
 
 Candidates are built on the item vectors. On users held out for that, the least effort of each is found by bisection, and
 what a query then costs. The fastest is verified on users of whom nothing was asked before: if the lower confidence bound
-on its mean recall reaches the target, it is taken. If not, its effort is raised on the old users and the then fastest is
-looked at with other fresh ones, three times at most. Each look has its share of the error (`recall.alpha_spending`), so that
-the chance that any of them certifies an index that does not deserve it is at most 1 - confidence. Where none is shown to
-find enough, search is exact.
+on its mean recall reaches the target, for lists of n and for short ones, it is taken. If not, its effort is raised on the old
+users and the then fastest is looked at with other fresh ones, three times at most. Each look and length has its share of the
+error (`recall.alpha_spending`), so that the chance that any of them certifies an index that does not deserve it is at most
+1 - confidence. Where none is shown to find enough, search is exact.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import cast
 
 import numpy as np
 
 from recall._arrays import Float32, Float64
 from recall.config import IndexConfig
-from recall.index.base import Candidate, ItemIndex
+from recall.index.base import Candidate, ItemIndex, TunableIndex
 from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
 from recall.index.record import Certificate, Trial
-from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, lower_bound
+from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, judged_lengths, lower_bound
 from recall.index.tuning.trials import EXACT, IndexTuner
 
 
@@ -34,7 +36,8 @@ class Tuning:
         index: the chosen one.
         why: it, in a sentence.
         certificate: what it is shown to find; of an exact index what it finds by construction.
-        shares: float64 [v], the share of the exact list of each of those users; empty of an exact index.
+        shares: float64 [v], the share of the exact list of each of those users, of the length of which it finds least; empty
+            of an exact index.
         trials: everything that was tried.
     """
 
@@ -75,12 +78,12 @@ def tune(
     exact = _exact_index(vectors, users, config, seed, threads)
     built = time.perf_counter() - began
     n = min(config.n, len(vectors))
-    first = len(users.test_rounds[0])
-    most = best_bound(first, alpha_spending(config.confidence, 1))
+    first, lengths = len(users.test_rounds[0]), judged_lengths(n)
+    most = best_bound(first, alpha_spending(config.confidence, 1, len(lengths)))
     if most < config.target or not len(users.tuning):
         why = f"{first} users can show a recall of {most:.4f} at most, whatever the index"
         return _exactly(exact, n, config, why, ())
-    bench = IndexTuner(GroundTruth.of(vectors, users.tuning, n), config, first)
+    bench = IndexTuner(GroundTruth.of_lengths(vectors, users.tuning, lengths), config, first)
     bench.add_exact(exact, built)
     for candidate in tried:
         if time.perf_counter() - began > config.seconds:
@@ -112,20 +115,21 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
         if name == EXACT:
             break
         running = bench.running[name]
-        shares = GroundTruth.of(vectors, fresh, n).recalls(running.index)
-        lower = lower_bound(shares, alpha_spending(config.confidence, look), running.shares)
+        truths = GroundTruth.of_lengths(vectors, fresh, judged_lengths(n))
+        confidence = alpha_spending(config.confidence, look, len(truths))
+        bounds = []
+        for truth, tuned in zip(truths, running.shares, strict=True):
+            found = truth.recalls(running.index)
+            bounds.append((lower_bound(found, confidence, tuned), found, tuned))
+        lower, shares, _ = min(bounds, key=itemgetter(0))
         if lower >= config.target:
-            index = running.index
-            if running.tunable is not None:
-                index = running.tunable.with_search_param(running.effort, n).for_longer_lists(
-                    vectors, bench.truth.queries, n, config.target
-                )
+            index = cast(TunableIndex, running.index).for_longer_lists(vectors, bench.truth.queries, n, config.target)
             shown = Certificate(config.target, n, len(shares), float(shares.mean()), lower, config.confidence, look, True)
             why = f"the fastest of {len(bench.trials)} candidates; shown on fresh users to meet the target"
             return Tuning(name, index, why, shown, shares, bench.report())
         missed = max(missed, lower)
         # what it promised and did not keep is to be promised beyond the target
-        if bench.set_effort(name, bench.expected_bound(running.shares) - lower):
+        if bench.set_effort(name, [bench.expected_bound(tuned) - bound for bound, _, tuned in bounds]):
             bench.drop(name)
         bench.compare()
     if bench.fastest == EXACT:

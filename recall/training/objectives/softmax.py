@@ -8,6 +8,7 @@ A context is processed once however many items it was observed with, so that an 
 interactions x items (Jean et al. 2015 and Blanc and Rendle 2018 sample to avoid it; a catalogue that fits need not).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
@@ -72,6 +73,8 @@ class ContextWeights:
 class FullSoftmax:
     """Softmax over the whole catalogue."""
 
+    _top = 0  # place whose score `_weigh` needs; finding it takes time
+
     def __init__(self, pairs: ObservedPairs, temperature: float, activity: float) -> None:
         self._weights = ContextWeights(pairs, activity)
         self._temperature = temperature
@@ -110,14 +113,26 @@ class FullSoftmax:
             entries = slice(int(batch.indptr[rows.start]), int(batch.indptr[rows.stop]))
             owner = torch.from_numpy(np.repeat(np.arange(rows.stop - first), np.diff(batch.indptr[first : rows.stop + 1])))
             observed, weights = torch.from_numpy(batch.observed[entries]), batch.weights[entries]
-            loss += _piece(queries[rows], psi, (owner, observed, weights), scratch, shift_needed, by_phi[rows], by_psi)
+            pairs = (owner, observed, weights)
+            loss += _piece(queries[rows], psi, pairs, (self._top, self._weigh), scratch, shift_needed, by_phi[rows], by_psi)
         return Gradients(loss, by_phi.div_(self._temperature), by_psi)
+
+    def _weigh(self, scores: Tensor, bar: Tensor, weights: Tensor) -> Tensor:  # noqa: ARG002
+        """Return what observed pairs weigh, a constant in the gradient.
+
+        Args:
+            scores: y_ci / t of each pair, [nnz].
+            bar: the `top`-th largest score of the pair's context, [nnz]; -inf without `top`.
+            weights: of each pair, [nnz].
+        """
+        return weights
 
 
 def _piece(
     phi: Tensor,
     psi: Tensor,
     entries: tuple[Tensor, Tensor, Tensor],
+    weighing: tuple[int, Callable[[Tensor, Tensor, Tensor], Tensor]],
     scratch: list[Tensor],
     shift_needed: bool,
     by_phi: Tensor,
@@ -129,12 +144,13 @@ def _piece(
         phi: [r, dim].
         psi: [I, dim].
         entries: for every observed pair its context int64 [nnz] in 0..r, its item int64 [nnz], and its weight [nnz].
+        weighing: `top` and `_weigh` of the objective.
         scratch: [at least r, columns] for each piece of the catalogue.
         shift_needed: whether scores must be shifted by the largest of their row before they become exponents.
         by_phi: [r, dim].
         by_psi: [I, dim].
     """
-    owner, observed, weights = entries
+    (owner, observed, weights), (top, weigh) = entries, weighing
     tiles = [tile[: len(phi)] for tile in scratch]
     pieces = _pieces(psi)
     shift = phi.new_zeros(len(phi), 1)
@@ -142,25 +158,28 @@ def _piece(
         shift -= torch.inf
         for tile, part in zip(tiles, pieces, strict=True):
             torch.maximum(shift, torch.mm(phi, part.t(), out=tile).amax(1, keepdim=True), out=shift)
-    sums = phi.new_zeros(len(phi))
+    sums, best = phi.new_zeros(len(phi)), phi.new_empty(len(phi), 0)
     by_phi.zero_()
     for tile, part in zip(tiles, pieces, strict=True):
         if shift_needed:
             tile.sub_(shift)
         else:
             torch.mm(phi, part.t(), out=tile)
+        if top:
+            best = torch.cat([best, tile], dim=1).topk(min(top, best.shape[1] + tile.shape[1])).values
         sums += tile.exp_().sum(1)
         by_phi.addmm_(tile, part)
-    liked = psi[observed]
+    liked, own = psi[observed], phi[owner]
+    scores = (own * liked).sum(1)
+    bar = best[:, -1] + shift[:, 0] if top else torch.full_like(sums, -torch.inf)
+    weights = weigh(scores, bar[owner], weights)
     total = phi.new_zeros(len(phi)).index_add_(0, owner, weights)
     share = (total / sums)[:, None]
     by_phi.mul_(share).index_add_(0, owner, liked * weights[:, None], alpha=-1)
     spread = phi * share
     for tile, part in zip(tiles, _pieces(by_psi), strict=True):
         part.addmm_(tile.t(), spread)
-    own = phi[owner]
     by_psi.index_add_(0, observed, own * weights[:, None], alpha=-1)
-    scores = (own * liked).sum(1)
     return float((total * (sums.log() + shift[:, 0])).sum() - (weights * scores).sum())
 
 

@@ -5,10 +5,10 @@ from typing import Literal, Protocol, get_args
 from pydantic import JsonValue
 
 from recall.config import RunConfig
+from recall.training.race.recipes import Values
 
 Objective = Literal["square", "softmax", "bpr", "warp", "logistic"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-Values = dict[str, JsonValue]
 
 _LARGEST_SOFTMAX = 4_000_000_000  # (context, item) pairs of one pass; a larger catalogue is sampled
 _LAGS: dict[str, list[JsonValue]] = {

@@ -20,14 +20,16 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from recall.config import RunConfig, parse_config
-from recall.data.dataset import Dataset, load_dataset
+from recall.config import AutoConfig, RunConfig
+from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
-from recall.errors import ConfigError, DataError, RecallError, TrainingError
+from recall.errors import DataError, RecallError, TrainingError
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport
+from recall.training.race.entrant import merged, with_validation
+from recall.training.race.recipes import Values
 from recall.training.train import train
-from recall.training.tune.space import Objective, Values, settings
+from recall.training.tune.space import Objective, settings
 
 CONFIGURED = "configured"
 """Marks a trial of settings as they were given, which comes first, by a hash of them."""
@@ -170,7 +172,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
         TrainingError: All trials failed.
     """
     deadline = time.monotonic() + limits.seconds
-    config, dataset = _with_validation(config, load_dataset(config, data), data)
+    config, dataset = with_validation(config, load_dataset(config, data), open_tables(config.data, data))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -243,7 +245,8 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
     trial = study.ask()
     began = time.monotonic()
     given = _given(bench.config)
-    first = all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    auto = isinstance(bench.config.train, AutoConfig)  # no settings of its own
+    first = not auto and all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
     if first:  # written before it is tried: one that fails is not tried again
         trial.set_user_attr(CONFIGURED, given)
         trial.set_user_attr(_GIVEN, _sections(bench.config))
@@ -268,36 +271,6 @@ def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[
     study.tell(trial, judged.figure)
     best = all(better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before)
     report(TrialReport(trial.number, values, judged.figure, "", seconds, best, judged.unknown, judged.margin))
-
-
-def _with_validation(config: RunConfig, dataset: Dataset, data: Path) -> tuple[RunConfig, Dataset]:
-    """Return the configuration and data with a validation part."""
-    if len(dataset.select(VALID)):
-        return config, dataset
-    carve: dict[str, float] = {"carve_last": 1} if config.data.time is not None else {"carve": 0.1}
-    carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
-    dataset = load_dataset(carved, data)
-    if len(dataset.select(VALID)) == 0:
-        raise ConfigError("no training interaction can be spared to judge by", where="data.split", hint="Give more data")
-    return carved, dataset
-
-
-def merged(config: RunConfig, values: Values) -> RunConfig:
-    """Override sections and keys: `model` and `train` whole, `data` and fields by key.
-
-    Args:
-        config: of the run.
-        values: overrides.
-    """
-    plain = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    for section, keys in values.items():
-        if section in ("model", "train"):
-            plain[section] = keys
-            continue
-        target = plain.setdefault(section, {})
-        for key, value in cast(Values, keys).items():
-            target[key] = {**target[key], **value} if isinstance(value, dict) else value
-    return parse_config(plain)
 
 
 def _name(config: RunConfig, dataset: Dataset) -> str:

@@ -8,7 +8,7 @@ import pytest
 from recall.config import load_config
 from tests.data.scaffold.shapes import SHAPES, write
 
-QUICK = ("--set", "model.k=8", "--set", "train.sweeps=2")
+QUICK = ("--set", "model.k=8", "--set", "train={objective='square', sweeps=2}")
 LITTLE = ("--set", "evaluation.intervals=0", "--set", "evaluation.dial=[]", "--set", "evaluation.sample=20", "--json")
 
 

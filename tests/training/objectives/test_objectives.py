@@ -8,6 +8,7 @@ from torch.nn import functional
 from recall.training.negatives import Negatives
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
+from recall.training.objectives.softmax_at_k import SoftmaxAtK
 from recall.training.pairs import ShownPairs
 from tests.training.worlds import random_pairs
 
@@ -112,6 +113,31 @@ def test_the_full_softmax_matches_its_definition(scale):
     assert found.loss == pytest.approx(float(expected.sum()), rel=1e-5)
     torch.testing.assert_close(found.phi, by_phi[chosen], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(found.psi, by_psi, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "items"), [(1.0, 5000), (100.0, 40)])
+def test_sl_at_k_matches_its_definition(scale, items):
+    pairs, phi, psi, offset = world(2, contexts=300, items=items, scale=scale)
+    objective = SoftmaxAtK(pairs, TEMPERATURE, ACTIVITY, 20, 0.9)
+    chosen = np.random.default_rng(0).permutation(300)[:290]
+    phi, psi = phi.requires_grad_(), psi.requires_grad_()
+    scores = phi.double() @ psi.double().t()
+    beta = scores.sort(dim=1, descending=True).values[:, 19:20]
+    weights = (context_weights(pairs) * torch.sigmoid((scores - beta) / 0.9)).detach()
+    losses = -(weights * (scores / TEMPERATURE).log_softmax(1)).sum(1)[chosen]
+    by_phi, by_psi = torch.autograd.grad(losses.sum(), [phi, psi])
+    with torch.no_grad():
+        found = ask(objective, objective.draw(chosen, np.random.default_rng(0)), phi, psi, offset)
+    assert found.loss == pytest.approx(float(losses.detach().sum()), rel=1e-5)
+    torch.testing.assert_close(found.phi, by_phi[chosen], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found.psi, by_psi, rtol=1e-3, atol=1e-3)
+
+
+def test_sl_at_k_of_more_items_than_there_are_measures_against_the_last():
+    pairs, phi, psi, offset = world(5)
+    every, many = (SoftmaxAtK(pairs, TEMPERATURE, ACTIVITY, top, 0.9) for top in (len(psi), 10 * len(psi)))
+    batch = every.draw(np.arange(len(phi)), np.random.default_rng(0))
+    assert ask(every, batch, phi, psi, offset).loss == ask(many, batch, phi, psi, offset).loss
 
 
 def test_an_epoch_covers_the_observed_weight():

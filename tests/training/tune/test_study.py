@@ -9,8 +9,9 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.errors import TrainingError
+from recall.training.race.entrant import merged
 from recall.training.tune.space import OBJECTIVES
-from recall.training.tune.study import MARGIN, Limits, best_trial, better, merged, tune
+from recall.training.tune.study import MARGIN, Limits, best_trial, better, tune
 from tests.conftest import TINY
 
 LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
@@ -194,3 +195,12 @@ def test_only_trials_within_the_current_limits_are_used(tiny_folder: Path, tmp_p
     found = tune(small, tiny_folder, path, limits, listener)
     assert found.trials == 2
     assert found.figure == max(listener.reports, key=standing).figure
+
+
+def test_auto_has_no_settings_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:
+    config = parse_config({**TINY, "train": {"objective": "auto"}, "model": {"k": 4}})
+    listener = Enough(2)
+    found = tune(config, tiny_folder, tmp_path / "j.journal", LIMITS, listener)
+    assert found.configured is None
+    assert all(report.values for report in listener.reports)
+    assert merged(config, found.values).train.objective != "auto"

@@ -1,0 +1,1 @@
+"""Race of known recipes on a validation part, for `train.objective = "auto"`."""

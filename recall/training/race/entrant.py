@@ -1,0 +1,214 @@
+"""One recipe of a race: trained sweep by sweep, and judged after each."""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import numpy as np
+import polars as pl
+
+from recall._arrays import Float64
+from recall.config import RunConfig, parse_config
+from recall.data.dataset import Dataset, dataset_of
+from recall.data.split import GIVEN, VALID
+from recall.data.tables import Tables
+from recall.errors import ConfigError, RecallError
+from recall.evaluation.bootstrap import PerRequestMetrics
+from recall.features.encoder import FeatureEncoder
+from recall.training.loop import Learner
+from recall.training.pairs import ObservedPairs
+from recall.training.race.recipes import Values
+from recall.training.train import begin, observed_pairs
+from recall.training.validation import Validation
+
+
+def with_validation(config: RunConfig, dataset: Dataset, tables: Tables) -> tuple[RunConfig, Dataset]:
+    """Return the configuration and data with a validation part.
+
+    Without one, the last training interaction of every user validates, or a tenth of them all when they have no order.
+
+    Args:
+        config: of the run.
+        dataset: as configured.
+        tables: of the run, as they were opened.
+
+    Raises:
+        ConfigError: There is nothing to validate on.
+    """
+    if len(dataset.select(VALID)):
+        return config, dataset
+    carve: dict[str, float] = {"carve_last": 1} if config.data.time is not None else {"carve": 0.1}
+    carved = config.model_copy(update={"data": config.data.model_copy(update=carve)})
+    dataset = dataset_of(carved, tables)
+    if len(dataset.select(VALID)) == 0:
+        raise ConfigError("no training interaction can be spared to judge by", where="data.split", hint="Give more data")
+    return carved, dataset
+
+
+def merged(config: RunConfig, values: Values) -> RunConfig:
+    """Override sections and keys: `model` and `train` whole, `data` and fields by key.
+
+    Args:
+        config: of the run.
+        values: overrides; a field that is None is left out.
+    """
+    plain = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    for section, keys in values.items():
+        if section in ("model", "train"):
+            plain[section] = keys
+            continue
+        target = plain.setdefault(section, {})
+        for key, value in cast(Values, keys).items():
+            if section == "fields" and value is None:
+                target.pop(key, None)
+            else:
+                target[key] = {**target[key], **value} if isinstance(value, dict) else value
+    return parse_config(plain)
+
+
+def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """Return the data with a share of the users.
+
+    The others neither train nor validate.
+
+    Args:
+        dataset: the interactions.
+        share: of the users.
+        seed: of the draw.
+    """
+    if share >= 1:
+        return dataset
+    kept = np.random.default_rng(seed).random(len(dataset.users)) < share
+
+    def among(rows: pl.DataFrame) -> pl.DataFrame:
+        parts = np.where(kept[rows["user"].to_numpy()], rows["split"].to_numpy(), np.int8(GIVEN)).astype(np.int8)
+        return rows.with_columns(pl.Series("split", parts))
+
+    negatives = None if dataset.negatives is None else among(dataset.negatives)
+    return replace(dataset, events=among(dataset.events), negatives=negatives)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What entrants of equal fields share.
+
+    Attributes:
+        encoder: of the fields.
+        pairs: to train on.
+        validation: requests to judge by.
+    """
+
+    encoder: FeatureEncoder
+    pairs: ObservedPairs
+    validation: Validation
+
+    @staticmethod
+    def of(config: RunConfig, dataset: Dataset) -> "Ground":
+        """Prepare a run whose fields are some of those that the data were loaded for.
+
+        Args:
+            config: of the run; its objective is not "auto".
+            dataset: with a validation part.
+
+        Raises:
+            ConfigError: No interaction validates.
+        """
+        dataset = replace(dataset, schema=config.schema_)
+        encoder = FeatureEncoder.fit(dataset)
+        validation = Validation.of(config, dataset, encoder)
+        if validation is None:
+            raise ConfigError("no interaction validates", where="data.split", hint="Give more data")
+        return Ground(encoder, observed_pairs(config, dataset, encoder), validation)
+
+
+@dataclass(slots=True)
+class Entrant:
+    """One recipe under way.
+
+    Attributes:
+        name: for the report.
+        values: overrides of the configuration.
+        config: with these overrides.
+        ground: of its fields.
+        figures: on the validation part after each sweep, or after the opening and each epoch.
+        best: metrics of each request with the best model.
+        seconds: spent on sweeps, without looks.
+        looking: seconds spent on looks.
+        fault: why it failed; empty otherwise.
+    """
+
+    name: str
+    values: Values
+    config: RunConfig
+    ground: Ground
+    figures: list[float] = field(default_factory=list)
+    best: PerRequestMetrics | None = None
+    seconds: float = 0.0
+    looking: float = 0.0
+    fault: str = ""
+    _learner: Learner | None = None
+
+    @property
+    def metric(self) -> str:
+        """The figure that is judged by, such as `ndcg@10`."""
+        return f"{self.config.train.stopping.metric}@{self.config.train.stopping.at}"
+
+    @property
+    def figure(self) -> float:
+        """Of the best sweep; -inf before the first look."""
+        return max(self.figures, default=float("-inf"))
+
+    @property
+    def best_sweep(self) -> int:
+        """Number of the best sweep, from 1."""
+        return int(np.argmax(self.figures)) + 1 if self.figures else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether more sweeps are not worth it."""
+        since = len(self.figures) - self.best_sweep
+        return bool(self.fault) or len(self.figures) >= self.config.method.sweeps or since >= _PATIENCE
+
+    def run(self, sweeps: int, deadline: float) -> None:
+        """Train up to a number of sweeps in all, or until the deadline.
+
+        A sweep is not cut short.
+
+        Args:
+            sweeps: in all.
+            deadline: of `time.monotonic`.
+        """
+        try:
+            while len(self.figures) < sweeps and not self.finished:
+                self._sweep()
+                if time.monotonic() > deadline:
+                    return
+        except RecallError as error:
+            self.fault = str(error)
+            self._learner = None
+
+    def values_of_best(self) -> Float64:
+        """Return the metric of each request with the best model, float64 [q]."""
+        assert self.best is not None
+        return self.best.values[self.metric]
+
+    def release(self) -> None:
+        """Free the model of an entrant that goes no further."""
+        self._learner = None
+
+    def _sweep(self) -> None:
+        began = time.monotonic()
+        if self._learner is None:
+            self._learner = begin(self.config, self.ground.encoder, self.ground.pairs)
+        self._learner.sweep()
+        swept = time.monotonic()
+        judged = self.ground.validation.judge(self._learner.model)
+        figure = float(judged.values[self.metric].mean())
+        if figure > self.figure:
+            self.best = judged
+        self.figures.append(figure)
+        self.seconds += swept - began
+        self.looking += time.monotonic() - swept
+
+
+_PATIENCE = 2  # sweeps without a better figure. Chosen, not tuned.

@@ -1,0 +1,353 @@
+"""Race of recipes by successive halving (Jamieson and Talwalkar 2016).
+
+Large data are raced on a share of the users. Three heats share the time. Square losses are the cheapest, and tell which
+fields to keep. Then the other objectives go on from the best of them. At last single settings of the winner are changed, as
+long as that helps by more than a standard error.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+from pydantic import JsonValue
+
+from recall._arrays import Float64
+from recall.config import RunConfig
+from recall.data.dataset import Dataset
+from recall.errors import TrainingError
+from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
+from recall.evaluation.cold_start import upper_end
+from recall.training.race.entrant import Entrant, Ground, merged, sampled
+from recall.training.race.recipes import SQUARES, Recipe, Values, field_choices, neighbours, softmaxes
+
+SECONDS = 30.0
+"""Duration of a race where the final training is shorter."""
+_INTERACTIONS = 100_000  # that train in a race; of more, a share of the users is drawn. Chosen, not tuned.
+_REQUESTS = 4_000  # that are looked at: 95 % intervals are then about 4 % of the figure on toys and ml-1m
+_SHARES = (0.5, 0.85)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
+_FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
+_STANDARD_ERRORS = 1.96  # in half a 95 % interval
+_K = 64
+_SWEEPS = 12  # most sweeps of a square loss
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One entrant's result.
+
+    Attributes:
+        name: of the recipe.
+        estimate: on the validation part, with its interval.
+        sweeps: number of the best sweep.
+        seconds: it took.
+    """
+
+    name: str
+    estimate: Estimate
+    sweeps: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """Result of a race.
+
+    Attributes:
+        values: overrides of the winner; the number of sweeps or epochs is that of its best model.
+        name: of the winner.
+        placed: all that finished, best first.
+        lead: the winner against the second, over the same requests; None when it ran alone.
+        over_default: the winner against the default square loss with all fields; None when that failed or won.
+        popularity: of the most frequent training items, on the same requests.
+        over_popularity: the winner against these.
+        failed: name and fault of each that did not finish.
+        metric: of all figures, such as `ndcg@10`.
+        requests: number of validation requests.
+        share: of the users, that trained and were asked for.
+        seconds: of the race.
+    """
+
+    values: Values
+    name: str
+    placed: tuple[Placed, ...]
+    lead: Comparison | None
+    over_default: Comparison | None
+    popularity: Estimate
+    over_popularity: Comparison
+    failed: tuple[tuple[str, str], ...]
+    metric: str
+    requests: int
+    share: float
+    seconds: float
+
+    @property
+    def beats_popularity(self) -> bool:
+        """Whether the winner is better than popularity beyond chance."""
+        low = self.over_popularity.difference.low
+        return self.over_popularity.difference.value > 0 if low is None else low > 0
+
+    def record(self) -> JsonValue:
+        """Return what the bundle's manifest keeps of the race."""
+
+        def plain(comparison: Comparison | None) -> JsonValue:
+            return None if comparison is None else comparison.difference.model_dump()
+
+        return {
+            "metric": self.metric,
+            "requests": self.requests,
+            "share_of_users": round(self.share, 4),
+            "seconds": round(self.seconds, 1),
+            "winner": self.name,
+            "raced": [
+                {**one.estimate.model_dump(), "recipe": one.name, "sweeps": one.sweeps, "seconds": round(one.seconds, 2)}
+                for one in self.placed
+            ],
+            "lead": plain(self.lead),
+            "over_default": plain(self.over_default),
+            "popularity": self.popularity.model_dump(),
+            "over_popularity": plain(self.over_popularity),
+            "failed": [f"{name}: {fault}" for name, fault in self.failed],
+        }
+
+
+def race(config: RunConfig, dataset: Dataset, seconds: float | None, report: Callable[[Entrant], None]) -> Raced:
+    """Race known recipes for a configuration, and return the winner.
+
+    With time enough for all recipes, equal data and seeds give an equal result.
+
+    Args:
+        config: with `train.objective` "auto" or any other, which is not used.
+        dataset: of the run, with a validation part.
+        seconds: of the race; None for SECONDS, or the duration of the final training if that is longer.
+        report: called when an entrant leaves the race.
+
+    Raises:
+        TrainingError: No recipe could be trained.
+    """
+    share = min(1.0, _INTERACTIONS / max(1, len(dataset.training)))
+    track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report)
+    track.halve(track.squares(), _SHARES[0])
+    track.halve(track.others(), _SHARES[1])
+    track.climb()
+    return track.result()
+
+
+class _Track:
+    """Entrants of one race on one clock."""
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, share: float, seconds: float | None, report: Callable[[Entrant], None]
+    ) -> None:
+        self._config = config
+        self._dataset = dataset
+        self._share = share
+        self._seconds = seconds
+        self._report = report
+        self._began = time.monotonic()
+        self._grounds: dict[str, Ground] = {}
+        self._ran: list[Entrant] = []
+        self._leader: Entrant | None = None
+
+    # The clock.
+
+    def _budget(self) -> float:
+        """Return the seconds of the race.
+
+        As configured, or as long as the leader's final training, but not less than SECONDS.
+        """
+        if self._seconds is not None:
+            return self._seconds
+        leader = self._leader
+        if self._share == 1 or leader is None or not leader.figures:
+            return SECONDS
+        sweep = leader.seconds / len(leader.figures) / self._share
+        return max(SECONDS, sweep * leader.config.method.sweeps)
+
+    def _deadline(self, share: float = 1.0) -> float:
+        return self._began + share * self._budget()
+
+    # Entrants.
+
+    def _entrant(self, name: str, values: Values) -> Entrant:
+        stopping = self._config.train.stopping
+        asked: Values = {"metric": stopping.metric, "at": stopping.at, "requests": min(stopping.requests, _REQUESTS)}
+        train: Values = {**cast(Values, values["train"]), "stopping": asked}
+        config = merged(self._config, {**values, "train": train})
+        key = repr(sorted(config.fields))
+        if key not in self._grounds:
+            self._grounds[key] = Ground.of(config, self._dataset)
+        return Entrant(name, values, config, self._grounds[key])
+
+    def _model(self, k: int, cosine: bool) -> Values:
+        given = self._config.model.model_dump(mode="json", exclude_unset=True)
+        if self._config.model.kind == "lr":
+            return given
+        return {"k": k, **given, **({"cosine": True} if cosine else {})}
+
+    def _values(self, recipe: Recipe, fields: Values) -> Values:
+        train = {"sweeps": _SWEEPS, **recipe.train} if recipe.train["objective"] == "square" else dict(recipe.train)
+        return {**fields, "model": self._model(_K, recipe.cosine), "train": train}
+
+    def squares(self) -> Iterator[tuple[str, Values]]:
+        """Yield each square loss, then the best of them without some fields."""
+        for recipe in SQUARES:
+            yield recipe.name, self._values(recipe, {})
+        yield from self._without_fields()
+
+    def _without_fields(self) -> Iterator[tuple[str, Values]]:
+        """Yield the leader without some fields."""
+        if (leader := self._leader) is not None:
+            for name, values in field_choices(leader.config, self._dataset, leader.ground.encoder):
+                fields = {**cast(Values, leader.values.get("fields", {})), **cast(Values, values["fields"])}
+                yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
+
+    def others(self) -> Iterator[tuple[str, Values]]:
+        """Yield the other objectives, which go on from the best square loss."""
+        leader = self._leader
+        if leader is None:
+            return
+        fields = {section: values for section, values in leader.values.items() if section not in ("model", "train")}
+        pairs = leader.ground.pairs
+        for recipe in softmaxes(cast(Values, leader.values["train"]), len(pairs.contexts), len(pairs.items)):
+            if recipe.cosine and self._config.model.kind == "lr":
+                continue
+            yield f"{recipe.name}, after {leader.name}", self._values(recipe, fields)
+
+    # Heats.
+
+    def halve(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
+        """Train all for some sweeps, the better half for twice as many, and so on."""
+        alive: list[Entrant] = []
+        for name, values in proposals:
+            if self._leader is not None and time.monotonic() > self._deadline(share):
+                break
+            entrant = self._entrant(name, values)
+            entrant.run(_FIRST, self._deadline(share))
+            self._ran.append(entrant)
+            alive.append(entrant)
+            self._crown(entrant)
+        sweeps = _FIRST
+        while True:
+            alive.sort(key=lambda one: -one.figure)
+            kept = alive[: max(1, len(alive) // 2)]
+            for loser in alive[len(kept) :]:
+                self._leave(loser)
+            alive, sweeps = kept, 2 * sweeps
+            if all(one.finished for one in alive):
+                break
+            for entrant in alive:
+                entrant.run(sweeps, self._deadline(share))
+                self._crown(entrant)
+            if time.monotonic() > self._deadline(share):
+                break
+        for entrant in alive:
+            self._leave(entrant)
+
+    def climb(self) -> None:
+        """Change single settings of the leader as long as one helps."""
+        tried: set[str] = set()
+        while (leader := self._leader) is not None:
+            for name, values in self._near(leader):
+                key = repr(values)
+                if key in tried:
+                    continue
+                tried.add(key)
+                if time.monotonic() > self._deadline():
+                    return
+                entrant = self._entrant(name, values)
+                entrant.run(entrant.config.method.sweeps, self._deadline())
+                self._ran.append(entrant)
+                self._leave(entrant)
+                if not entrant.fault and _beats(entrant, leader):
+                    self._leader = entrant
+                    break
+            else:
+                return
+
+    def _near(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
+        """Yield the leader with one setting changed, or without some fields."""
+        model, train = (cast(Values, leader.values[name]) for name in ("model", "train"))
+        k = cast(int, model.get("k", _K))
+        fixed = "k" in self._config.model.model_fields_set or self._config.model.kind == "lr"
+        for name, change, other in neighbours(train, k, fixed):
+            values: Values = {**leader.values, "train": {**train, **change}}
+            if other != k:
+                values["model"] = {**model, "k": other}
+            yield f"{leader.name}, {name}", values
+        yield from self._without_fields()
+
+    def _crown(self, entrant: Entrant) -> None:
+        if not entrant.fault and (self._leader is None or entrant.figure > self._leader.figure):
+            self._leader = entrant
+
+    def _leave(self, entrant: Entrant) -> None:
+        entrant.release()
+        self._report(entrant)
+
+    # The result.
+
+    def result(self) -> Raced:
+        """Return the leader as the winner, beside all others."""
+        winner = self._leader
+        done = sorted((one for one in self._ran if one.best is not None), key=lambda one: (one is not winner, -one.figure))
+        failed = tuple((one.name, one.fault) for one in self._ran if one.fault)
+        if winner is None or winner.best is None:
+            raise TrainingError("no recipe could be trained", where="train.objective", why="; ".join(map(": ".join, failed)))
+        metric, seed, resamples = winner.metric, self._config.seed, self._config.evaluation.intervals
+        popular = winner.ground.validation.unknown.popularity
+
+        def against(other: PerRequestMetrics) -> Comparison:
+            return compare(_only(winner_metrics, metric), _only(other, metric), resamples, seed)[metric]
+
+        winner_metrics = winner.best
+        placed = tuple(
+            Placed(
+                one.name,
+                estimate(_only(cast(PerRequestMetrics, one.best), metric), resamples, seed)[metric],
+                one.best_sweep,
+                one.seconds + one.looking,
+            )
+            for one in done
+        )
+        second = next((one.best for one in done[1:] if one.best is not None), None)
+        default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
+        return Raced(
+            values=_with_sweeps(winner),
+            name=winner.name,
+            placed=placed,
+            lead=None if second is None else against(second),
+            over_default=None if default is None else against(default),
+            popularity=estimate(_only(popular, metric), resamples, seed)[metric],
+            over_popularity=against(popular),
+            failed=failed,
+            metric=metric,
+            requests=len(winner_metrics.user),
+            share=self._share,
+            seconds=time.monotonic() - self._began,
+        )
+
+
+def _only(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
+    return replace(metrics, values={name: metrics.values[name]})
+
+
+def _beats(entrant: Entrant, leader: Entrant) -> bool:
+    """Return whether an entrant leads by more than a standard error."""
+    difference: Float64 = entrant.values_of_best() - leader.values_of_best()
+    mean = float(difference.mean())
+    assert entrant.best is not None
+    error = (upper_end(difference, entrant.best.user) - mean) / _STANDARD_ERRORS
+    return mean > error
+
+
+def _with_sweeps(winner: Entrant) -> Values:
+    """Return the winner's overrides, with the sweeps of its best model."""
+    train = dict(cast(Values, winner.values["train"]))
+    unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
+    if not unfinished:  # otherwise the time was over while it still improved
+        if train["objective"] == "square":
+            train["sweeps"] = winner.best_sweep
+        else:
+            train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
+    return {**winner.values, "train": train}

@@ -1,0 +1,183 @@
+"""Known recipes, as overrides of a configuration, each with its reason.
+
+Their figures come from the validation parts of ml-100k, ml-1m, toys, frappe and gowalla, and of generated shops. None of them
+suits all of these data, which is why they are raced.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+from pydantic import JsonValue
+
+from recall.config import RunConfig
+from recall.config.schema import BagField, CategoricalField
+from recall.data.dataset import Dataset
+from recall.features.encoder import FeatureEncoder
+
+Values = dict[str, JsonValue]
+"""Sections and keys that override those of a configuration; a field that is None is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Settings that are known to suit some kind of data.
+
+    Attributes:
+        name: for the report.
+        reason: which data it suits.
+        train: the section `train`.
+        cosine: whether scores are cosines.
+    """
+
+    name: str
+    reason: str
+    train: Mapping[str, JsonValue]
+    cosine: bool = False
+
+
+SQUARES = (
+    Recipe("square", "the defaults: many interactions of each user", {"objective": "square"}),
+    Recipe(
+        "square, regularised",
+        "few interactions of each item; the best of all on toys with its user ids",
+        {"objective": "square", "regularisation": 0.01},
+    ),
+    Recipe(
+        "square, sparse",
+        "sparse data with order, tuned on toys: the less an item was seen, the more it is regularised in proportion",
+        {"objective": "square", "steps": 8, "popularity": 0.5, "regularisation": 0.005, "nu": 0.5},
+    ),
+    Recipe(
+        "square, dense",
+        "dense data, tuned on ml-100k",
+        {"objective": "square", "unobserved": 15.0, "popularity": 0.35, "regularisation": 0.003},
+    ),
+    Recipe(
+        "square, near popularity",
+        "so little data that only strong regularisation is not worse than popularity",
+        {"objective": "square", "unobserved": 60.0, "popularity": 0.5, "regularisation": 0.04, "nu": 0.75},
+    ),
+)
+"""Whole-catalogue square losses, by how often each won."""
+
+_LARGEST_SOFTMAX = 1_000_000_000  # (context, item) pairs of one epoch; above, candidates are sampled. Chosen, not tuned.
+_SAMPLES = 2048
+_OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale")
+
+
+def softmaxes(square: Mapping[str, JsonValue], contexts: int, items: int) -> tuple[Recipe, ...]:
+    """Return the objectives that go on from a square loss.
+
+    Args:
+        square: the section `train` of the best square loss, which becomes the opening.
+        contexts: that train in the race, which decides the batch.
+        items: of the catalogue.
+    """
+    opening: Values = {**{key: square[key] for key in _OPENING if key in square}, "sweeps": 5}
+    batch = 256 if contexts <= 60_000 else 512 if contexts <= 300_000 else 1024
+    sampled: Values = {"candidates": "sampled", "samples": _SAMPLES} if contexts * items > _LARGEST_SOFTMAX else {}
+    gradients: Values = {"epochs": 6, "learning_rate": 0.005, "dropout": 0.1, "opening": opening}
+
+    def softmax(temperature: float, reason: str, **changes: JsonValue) -> Recipe:
+        train = {"objective": "softmax", "batch": batch, "temperature": temperature, **gradients, **sampled, **changes}
+        return Recipe(f"softmax, temperature {temperature:g}", reason, train, cosine=True)
+
+    return (
+        softmax(0.1, "the best on frappe, ml-1m and gowalla, with small differences between temperatures"),
+        softmax(0.07, "many items of each user: gowalla, amazon-book-kg", learning_rate=0.01),
+        softmax(0.14, "few interactions", dropout=0.3, learning_rate=0.003),
+        Recipe(
+            "bpr",
+            "comparable with other systems; seldom the best",
+            {"objective": "bpr", **gradients, "negatives": 4, "popularity": 0.5, "learning_rate": 0.003},
+        ),
+    )
+
+
+def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> Iterator[tuple[str, Values]]:
+    """Yield fields to leave out: a name for the report, and the overrides.
+
+    A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
+    of many values costs time and may be noise. Requests may filter by it still, so text that a field splits into values stays.
+    So do columns of requests, because requests name them.
+
+    Args:
+        config: of the run.
+        dataset: its data.
+        encoder: fitted on its training part.
+    """
+    schema = config.schema_
+    crossed = {part for field in schema.fields.values() for part in field.parts}
+    ids = [
+        name
+        for name, field in schema.fields.items()
+        if field.side == "user" and schema.user_id in field.columns(name) and name not in crossed and not field.parts
+    ]
+    if schema.histories and ids:
+        yield f"without {', '.join(ids)}", {"fields": dict.fromkeys(ids)}
+        yield f"without {', '.join(schema.histories)}", {"fields": dict.fromkeys(schema.histories)}
+    for name, field in schema.fields.items():
+        if field.side != "item" or name in crossed or not isinstance(field, BagField | CategoricalField):
+            continue
+        size = sum(block.size for block in encoder.item_blocks if block.field == name)
+        separated = any(dataset.items[column].dtype == pl.String for column in field.separators(name))
+        if schema.item_id in field.columns(name) or separated or size < _COSTLY:
+            continue
+        attributes = [*config.data.attributes, *field.columns(name)]
+        yield f"without {name}", {"fields": {name: None}, "data": {"attributes": list(dict.fromkeys(attributes))}}
+
+
+_COSTLY = 500  # values from which a field of items is raced against its absence. Chosen, not tuned.
+
+
+def neighbours(train: Mapping[str, JsonValue], k: int, fixed_k: bool) -> Iterator[tuple[str, Values, int]]:
+    """Yield settings near some: a name, the changes of the section `train`, and k.
+
+    Args:
+        train: the section.
+        k: number of factors.
+        fixed_k: whether k was configured, and stays.
+    """
+    if train["objective"] == "square":
+        yield from ((name, change, k) for name, change in _near_square(train))
+    else:
+        yield from ((name, change, k) for name, change in _near_gradients(train))
+    if not fixed_k:
+        for other in (k * 2, k // 2):
+            if _LEAST_K <= other <= _MOST_K:
+                yield f"k {other}", {}, other
+
+
+_LEAST_K, _MOST_K = 16, 128
+
+
+def _near_square(train: Mapping[str, JsonValue]) -> Iterator[tuple[str, Values]]:
+    for key, usual, factor in (("regularisation", 0.001, 2.5), ("unobserved", 20.0, 2.0)):
+        value = _number(train, key, usual)
+        for other in (value * factor, value / factor):
+            yield f"{key} {other:.2g}", {key: float(f"{other:.3g}")}
+    for key, usual, step, most in (("popularity", 0.25, 0.25, 1.0), ("activity", 0.5, 0.5, 1.0), ("nu", 1.0, 0.25, 1.0)):
+        value = _number(train, key, usual)
+        for other in (value + step, value - step):
+            if 0 <= other <= most:
+                yield f"{key} {other:.2g}", {key: other}
+
+
+def _near_gradients(train: Mapping[str, JsonValue]) -> Iterator[tuple[str, Values]]:
+    factors = (("learning_rate", 0.005, 2.0), ("temperature", 0.1, 1.3))
+    for key, usual, factor in factors[: 2 if train["objective"] == "softmax" else 1]:
+        value = _number(train, key, usual)
+        for other in (value * factor, value / factor):
+            yield f"{key} {other:.2g}", {key: float(f"{other:.3g}")}
+    value = _number(train, "dropout", 0.1)
+    for other in (0.3, 0.0, 0.1):
+        if other != value:
+            yield f"dropout {other:g}", {"dropout": other}
+    if train["objective"] == "softmax" and _number(train, "activity", 1.0) == 1.0:
+        yield "activity 0.5", {"activity": 0.5}
+
+
+def _number(train: Mapping[str, JsonValue], key: str, usual: float) -> float:
+    value = train.get(key, usual)
+    return float(value) if isinstance(value, int | float) else usual

@@ -1,0 +1,250 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recall.config import parse_config
+from recall.data.dataset import Dataset, load_dataset, open_tables
+from recall.data.split import GIVEN, TRAIN, VALID
+from recall.data.synthetic import SyntheticConfig, generate
+from recall.errors import ConfigError
+from recall.features.encoder import FeatureEncoder
+from recall.training.race import race as race_module
+from recall.training.race.entrant import merged, sampled, with_validation
+from recall.training.race.race import race
+from recall.training.race.recipes import SQUARES, field_choices, neighbours, softmaxes
+from recall.training.race.winner import as_in_bundle, load_race, on_everything, resolved, save_race
+from recall.training.train import train
+from tests.conftest import TINY
+
+LOG = {
+    "data": {"time": "time", "split": {"by": "last", "test": 1, "valid": 1}},
+    "fields": {
+        "user_id": {"side": "user", "kind": "categorical"},
+        "previous": {"kind": "history", "lags": [[1, 1], [2, 3]]},
+        "item_id": {"side": "item", "kind": "categorical"},
+    },
+    "model": {"k": 8},
+    "train": {"objective": "auto"},
+    "evaluation": {"intervals": 100},
+}
+
+
+def tiny(**sections):
+    return parse_config({**TINY, "model": {"k": 4}, "train": {"objective": "auto"}, **sections})
+
+
+@pytest.fixture(scope="module")
+def cycles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log in which every item follows from the one before: 40 users walk in one circle of 30 items."""
+    folder = tmp_path_factory.mktemp("cycles")
+    rng = np.random.default_rng(0)
+    starts = rng.integers(0, 30, 40)
+    rows = [(f"u{user}", f"i{(start + step) % 30:02}", step) for user, start in enumerate(starts) for step in range(25)]
+    pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row").write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log of chance: every user takes items at random, all equally popular."""
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(1)
+    rows = [(f"u{user}", f"i{item:02}", step) for user in range(40) for step, item in enumerate(rng.permutation(60)[:8])]
+    pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row").write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+def ran(config, folder: Path, seconds: float = 600.0):
+    left = []
+    return race(config, load_dataset(config, folder), seconds, left.append), left
+
+
+def test_the_race_finds_that_order_decides(cycles: Path) -> None:
+    config = parse_config(LOG)
+    raced, left = ran(config, cycles)
+    assert raced.placed[0].estimate.value > 0.9
+    assert raced.metric == "ndcg@10"
+    assert raced.requests == 40
+    assert raced.beats_popularity
+    assert "previous" in resolved(config, raced.values).fields
+    names = [one.name for one in left]
+    assert {recipe.name for recipe in SQUARES} <= set(names)
+    assert any(name.startswith("softmax") for name in names)
+    assert any(name.startswith("bpr") for name in names)
+    assert any("without user_id" in name for name in names)
+    assert any("without previous" in name for name in names)
+
+
+def test_the_winner_has_the_best_figure_of_all(cycles: Path) -> None:
+    raced, left = ran(parse_config(LOG), cycles)
+    assert raced.name == raced.placed[0].name
+    better = [one for one in left if one.figure > raced.placed[0].estimate.value]
+    # a step from the winner must gain more than a standard error
+    assert all(one.name.startswith(raced.name.partition(",")[0]) for one in better)
+    assert raced.lead is not None
+    assert raced.lead.difference.value == pytest.approx(raced.placed[0].estimate.value - raced.placed[1].estimate.value)
+
+
+def test_equal_races_have_equal_winners(cycles: Path) -> None:
+    first, second = (ran(parse_config(LOG), cycles)[0] for _ in range(2))
+    assert first.values == second.values
+    assert [(one.name, one.estimate) for one in first.placed] == [(one.name, one.estimate) for one in second.placed]
+
+
+def test_a_log_of_chance_does_not_beat_popularity(noise: Path) -> None:
+    raced, _ = ran(parse_config(LOG), noise)
+    assert not raced.beats_popularity
+    assert raced.over_popularity.difference.low < 0
+
+
+def test_the_time_ends_a_race_but_one_recipe_always_runs(cycles: Path) -> None:
+    raced, left = ran(parse_config(LOG), cycles, 1e-6)
+    assert [one.name for one in left] == ["square"]
+    assert raced.placed[0].sweeps == 1
+    assert raced.lead is None
+    assert raced.over_default is None
+    assert "sweeps" in raced.values["train"]
+
+
+def test_a_large_log_is_raced_on_a_share_of_its_users(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race_module, "_INTERACTIONS", 460)  # of 920
+    raced, _ = ran(parse_config(LOG), cycles)
+    assert raced.share == 0.5
+    assert 10 <= raced.requests <= 30
+
+
+def test_users_that_are_not_drawn_neither_train_nor_validate(tiny_folder: Path) -> None:
+    dataset = load_dataset(tiny(), tiny_folder)
+    half = sampled(dataset, 0.5, 3)
+    split, user = (half.events[name].to_numpy() for name in ("split", "user"))
+    kept = np.unique(user[split != GIVEN])
+    assert 0 < len(kept) < 12
+    assert set(user[split == VALID]) <= set(kept)
+    assert (split[np.isin(user, kept)] == dataset.events["split"].to_numpy()[np.isin(user, kept)]).all()
+    assert sampled(dataset, 1.0, 3) is dataset
+
+
+def test_the_winner_is_trained_on_the_validation_part_too(cycles: Path) -> None:
+    config = parse_config(LOG)
+    raced, _ = ran(config, cycles, 5.0)
+    final = resolved(config, raced.values)
+    dataset = load_dataset(final, cycles)
+    assert len(dataset.select(VALID)) == 0
+    assert len(dataset.select(TRAIN)) == 40 * 24
+    trained = train(final, dataset, FeatureEncoder.fit(dataset), lambda _: None)
+    assert trained.sweeps == final.method.sweeps
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({"by": "column"}, {"train": ("train", "valid"), "valid": ()}),
+        ({"by": "last", "test": 2, "valid": 3}, {"test": 2, "valid": 0}),
+        ({"by": "time", "test": 0.9, "valid": 0.8}, {"test": 0.9, "valid": None}),
+        ({"by": "random"}, {"test": 0.1, "valid": 0.0}),
+        ({"by": "users", "given": 0.3}, {"test": 0.1, "valid": 0.0, "given": 0.3}),
+        ({"by": "none"}, {}),
+    ],
+)
+def test_every_split_can_train_on_its_validation_part(split, expected) -> None:
+    data = tiny(data={**TINY["data"], "split": split, "carve_last": 2}).data
+    whole = on_everything(data)
+    assert {name: getattr(whole.split, name) for name in expected} == expected
+    assert whole.split.by == split["by"]
+    assert (whole.carve, whole.carve_last) == (0.0, 0)
+
+
+def test_without_a_validation_part_the_last_interactions_are_raced_on(tiny_folder: Path) -> None:
+    config = tiny(data={**TINY["data"], "split": {"by": "none"}})
+    _, dataset = with_validation(config, load_dataset(config, tiny_folder), open_tables(config.data, tiny_folder))
+    assert 0 < len(dataset.select(VALID)) <= 12
+
+
+def dataset_with_tags(tmp_path: Path, tags: int) -> tuple[dict, Dataset]:
+    shop = generate(SyntheticConfig(users=30, items=40, interactions=400))
+    shop.write(tmp_path)
+    items = pl.read_parquet(tmp_path / "items.parquet")
+    lists = [[f"t{(number * 17 + step) % tags}" for step in range(tags // 20)] for number in range(len(items))]
+    items.with_columns(tags=pl.Series(lists)).write_parquet(tmp_path / "items.parquet")
+    values = {
+        "data": {"items": "items.parquet", "time": "time", "split": {"by": "last"}},
+        "fields": {**LOG["fields"], "tags": {"side": "item", "kind": "bag"}},
+        "train": {"objective": "auto"},
+    }
+    return values, load_dataset(parse_config(values), tmp_path)
+
+
+@pytest.mark.parametrize(("tags", "costly"), [(40, False), (700, True)])
+def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tags: int, costly: bool) -> None:
+    values, dataset = dataset_with_tags(tmp_path, tags)
+    config = parse_config(values)
+    choices = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
+    assert list(choices) == ["without user_id", "without previous", *(["without tags"] if costly else [])]
+    if costly:
+        less = merged(config, {**choices["without tags"], "train": {"objective": "square"}})
+        assert list(less.fields) == ["user_id", "previous", "item_id"]
+        assert less.data.attributes == ("tags",)  # requests may go on filtering by it
+        assert "tags" in load_dataset(less, tmp_path).items.columns
+
+
+def test_fields_of_a_cross_and_of_the_context_stay(tiny_folder: Path) -> None:
+    config = tiny()
+    dataset = load_dataset(config, tiny_folder)
+    names = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
+    assert list(names) == ["without user_id", "without history"]
+
+
+def test_k_is_raced_only_where_it_is_not_configured() -> None:
+    names = [name for name, _, _ in neighbours({"objective": "square"}, 64, False)]
+    assert "k 128" in names
+    assert "k 32" in names
+    assert all(k == 64 for _, _, k in neighbours({"objective": "square"}, 64, True))
+
+
+def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
+    recipes = [*SQUARES, *softmaxes(SQUARES[2].train, 10, 10), *softmaxes(SQUARES[0].train, 10_000_000, 1_000_000)]
+    for recipe in recipes:
+        base = parse_config({**TINY, "model": {"cosine": recipe.cosine}, "train": dict(recipe.train)})
+        assert base.train.objective == recipe.train["objective"]
+        for _, change, k in neighbours(recipe.train, 64, False):
+            parse_config({**TINY, "model": {"k": k, "cosine": recipe.cosine}, "train": {**recipe.train, **change}})
+    sampled_softmax = softmaxes(SQUARES[0].train, 10_000_000, 1_000_000)[0]
+    assert sampled_softmax.train["candidates"] == "sampled"
+    assert sampled_softmax.train["opening"]["sweeps"] == 5
+
+
+def test_settings_of_the_configuration_are_kept_for_the_winner() -> None:
+    config = tiny(train={"objective": "auto", "new_items": 0.5, "stopping": {"metric": "recall", "at": 20}})
+    final = resolved(config, {"model": {"k": 4}, "train": {"objective": "square", "sweeps": 3}})
+    assert (final.method.sweeps, final.train.new_items) == (3, 0.5)
+    assert (final.train.stopping.metric, final.train.stopping.at) == ("recall", 20)
+
+
+def test_a_kept_race_is_read_back(tmp_path: Path) -> None:
+    save_race(tmp_path / "r.json", {"train": {"objective": "square"}}, {"winner": "square"})
+    assert load_race(tmp_path / "r.json") == ({"train": {"objective": "square"}}, {"winner": "square"})
+
+
+def test_a_bundle_goes_on_with_its_own_recipe() -> None:
+    config = tiny()
+    final = resolved(config, {"model": {"k": 4}, "train": {"objective": "square", "sweeps": 3}, "fields": {"history": None}})
+    again = as_in_bundle(config, final.model_dump(mode="json", by_alias=True), "000001-x")
+    assert again.train == final.train
+    assert again.fields == final.fields
+    assert again.data.split == final.data.split
+    with pytest.raises(ConfigError, match="records no objective"):
+        as_in_bundle(config, {}, "000001-x")
+
+
+def test_nothing_but_a_race_resolves_auto(tiny_folder: Path) -> None:
+    config = tiny()
+    dataset = load_dataset(config, tiny_folder)
+    with pytest.raises(ConfigError, match="chosen by a race"):
+        train(config, dataset, FeatureEncoder.fit(dataset), lambda _: None)
+
+
+def test_a_race_of_cosines_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"chooses model\.cosine"):
+        tiny(model={"cosine": True})
