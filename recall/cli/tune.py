@@ -8,6 +8,10 @@ import typer
 from recall.cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pydantic import JsonValue
+
     from recall.index.record import IndexRecord
     from recall.training.tune.study import TrialReport
 
@@ -23,7 +27,7 @@ def tune(
         list[str] | None, typer.Option(help="Objective to try, repeatable; default: square and softmax.")
     ] = None,
     most_k: Annotated[
-        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; default: that of the file.")
+        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; default: that of the file, or 128 without one.")
     ] = None,
     trial_minutes: Annotated[
         float | None, typer.Option("--trial-minutes", min=0.001, help="Longest trial; default: a sixth of the search.")
@@ -48,13 +52,15 @@ def tune(
     loaded = load_config(config, settings or ())
     from recall._signals import terminable
     from recall.training.tune.space import OBJECTIVES
-    from recall.training.tune.study import Limits, tune
+    from recall.training.tune.study import tune
+    from recall.training.tune.trials import Limits
     from recall.training.tune.writing import write_config
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)
+    configured = loaded.model.k if loaded.model.kind == "lr" or "k" in loaded.model.model_fields_set else None
     target = out if out is not None else config.with_suffix(".tuned.toml")
-    limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or loaded.model.k or 1, chosen)
+    limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 128, chosen)
     journal = target.with_suffix(".journal")
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)
@@ -68,7 +74,8 @@ def tune(
         {"file": str(target), **{name: getattr(found, name) for name in found.__slots__}},
         {
             "written": target,
-            "best": f"{found.metric} {found.figure:.4f} after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
+            "best": f"{found.metric} {found.figure:.4f} on {found.requests:,} validation requests, "
+            f"after {found.trials} trials, {found.seconds / 60:.1f} minutes{unknown}",
             "configured": before,
             "to continue": f"run the same command again; trials are kept in {journal}",
         },
@@ -84,20 +91,27 @@ def _refuse_unknown(given: list[str], known: tuple[str, ...]) -> None:
 
 
 def _show(report: "TrialReport") -> None:
+    named = f"[{report.recipe}] " if report.recipe else ""
+    shown = named + (" ".join(_settings(report.values)) or "as configured")
+    if report.figure is None:
+        output.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}  {shown}")
+        return
+    unknown = "" if report.unknown is None else f"{_unknown(report.unknown, report.margin)}  "
+    mark = "pruned" if report.pruned else " *" if report.best else "  "
+    output.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
+
+
+def _settings(values: "Mapping[str, JsonValue]", prefix: str = "") -> "Iterator[str]":
+    """Yield every setting of a trial as section.key=value, a left-out field as -name."""
     from recall.config.docs import toml
 
-    if report.figure is None:
-        output.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}")
-        return
-    train = report.values.get("train")
-    shown = "as configured"
-    if isinstance(train, dict):
-        model = report.values.get("model")
-        k = f"k={model.get('k')} " if isinstance(model, dict) else ""
-        shown = k + " ".join(f"{key}={toml(value)}" for key, value in train.items() if isinstance(value, str | int | float))
-    unknown = "" if report.unknown is None else f"{_unknown(report.unknown, report.margin)}  "
-    mark = " *" if report.best else "  "
-    output.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings(value, f"{prefix}{key}.")
+        elif value is None and prefix == "fields.":
+            yield f"-{key}"
+        elif value is not None:
+            yield f"{prefix}{key}={toml(float(f'{value:.4g}') if isinstance(value, float) else value)}"
 
 
 def _unknown(figure: float, margin: float | None) -> str:

@@ -1,16 +1,24 @@
 """What may be changed to suit the data, and within which bounds."""
 
-from typing import Literal, Protocol, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast, get_args
 
 from pydantic import JsonValue
 
 from recall.config import RunConfig
-from recall.training.race.recipes import Values
+from recall.config.schema import BagField, CategoricalField
+from recall.data.dataset import Dataset
+from recall.features.encoder import FeatureEncoder
+from recall.training.race.recipes import Recipe, Values, field_choices
 
 Objective = Literal["square", "softmax", "bpr", "warp", "logistic"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 _LARGEST_SOFTMAX = 4_000_000_000  # (context, item) pairs of one pass; a larger catalogue is sampled
+_MANY = 500  # values from which rare ones may share a row. Chosen, not tuned.
+_USUAL_K = 64  # of recipes, where it is allowed
+_NOTHING = "all"
 _LAGS: dict[str, list[JsonValue]] = {
     "1, 2-3, 4-10": [[1, 1], [2, 3], [4, 10]],
     "1, 2, 3, 4-6, 7-12": [[1, 1], [2, 2], [3, 3], [4, 6], [7, 12]],
@@ -54,44 +62,145 @@ class Trial(Protocol):
         ...
 
 
-def settings(trial: Trial, config: RunConfig, objectives: list[Objective], most_k: int, pairs: int) -> Values:
-    """Suggest sections and keys that override those of the configuration.
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What one search may change.
 
-    Args:
-        trial: suggests.
+    Attributes:
         config: what was configured; decides what can be changed.
         objectives: to choose among.
         most_k: the largest number of factors.
         pairs: contexts times items, which decides whether a softmax covers the whole catalogue.
+        leave_out: overrides that leave fields out, by name.
+        rare: fields of many values, whose rare values may share a row.
     """
-    objective = _one_of(trial, "objective", [*objectives])
-    sizes = [str(k) for k in (8, 16, 32, 64, 128, 256, 512) if k < most_k and 4 * k >= most_k] + [str(most_k)]
-    model: Values = {
-        **config.model.model_dump(mode="json", exclude_unset=True),
-        "k": int(_one_of(trial, "k", sizes)),
-    }
-    stopping = config.train.stopping.model_dump(mode="json", exclude_unset=True)
-    if config.model.kind == "lr":
-        del model["k"]
-    train: Values = {"objective": objective, "stopping": {**stopping, "every": 1}}
-    match objective:
-        case "square":
-            train |= {"sweeps": 20, **_square(trial, "square")}
-        case "softmax":
-            train |= _gradients(trial) | _softmax(trial, model, pairs)
-            if config.model.kind != "lr" and trial.suggest_categorical("opening", ["yes", "no"]) == "yes":
-                train["opening"] = {"sweeps": 5, **_square(trial, "opening")}
-        case _:
-            train |= _gradients(trial) | _pairwise(trial, objective)
-    found: Values = {"model": model, "train": train}
-    if config.data.time is not None:
-        found["data"] = {"half_life": _half_life(trial)}
-    history = next(iter(config.schema_.histories), None)
-    if history is not None:
-        lags = trial.suggest_categorical("lags", ["as configured", *_LAGS])
-        if lags in _LAGS:
-            found["fields"] = {history: {"lags": _LAGS[lags]}}
-    return found
+
+    config: RunConfig
+    objectives: tuple[Objective, ...]
+    most_k: int
+    pairs: int
+    leave_out: Mapping[str, Values]
+    rare: tuple[str, ...]
+
+    @staticmethod
+    def of(config: RunConfig, dataset: Dataset, objectives: tuple[Objective, ...], most_k: int) -> "Space":
+        """Return the space of a search on some data.
+
+        Args:
+            config: what was configured.
+            dataset: of the search.
+            objectives: to choose among.
+            most_k: the largest number of factors.
+        """
+        encoder = FeatureEncoder.fit(dataset)
+        pairs = len(dataset.training if dataset.schema.history is not None else dataset.users) * len(dataset.items)
+        choices = dict(field_choices(config, dataset, encoder))
+        sizes = [(block.field, block.size) for block in (*encoder.user_blocks, *encoder.item_blocks)]
+        counted = {name for name, field in config.fields.items() if isinstance(field, BagField | CategoricalField)}
+        rare = dict.fromkeys(name for name, size in sizes if name in counted and size >= _MANY)
+        return Space(config, objectives, most_k, pairs, choices, tuple(rare))
+
+    def settings(self, trial: Trial) -> Values:
+        """Suggest sections and keys that override those of the configuration.
+
+        Args:
+            trial: suggests.
+        """
+        config = self.config
+        objective = _one_of(trial, "objective", [*self.objectives])
+        model: Values = {
+            "kind": config.model.kind,
+            **config.model.model_dump(mode="json", exclude_unset=True),
+            "k": int(_one_of(trial, "k", self._sizes)),
+        }
+        stopping = config.train.stopping.model_dump(mode="json", exclude_unset=True)
+        if config.model.kind == "lr":
+            del model["k"]
+        train: Values = {"objective": objective, "stopping": {**stopping, "every": 1}}
+        match objective:
+            case "square":
+                train |= {"sweeps": 20, **_square(trial, "square")}
+            case "softmax":
+                train |= _gradients(trial) | _softmax(trial, model, self.pairs)
+                train |= _opening(trial, config)
+            case "bpr":
+                train |= _gradients(trial) | _pairwise(trial, objective) | _opening(trial, config)
+            case _:
+                train |= _gradients(trial) | _pairwise(trial, objective)
+        found: Values = {"model": model, "train": train}
+        if config.data.time is not None:
+            found["data"] = {"half_life": _half_life(trial)}
+        return self._with_fields(trial, found)
+
+    def _with_fields(self, trial: Trial, found: Values) -> Values:
+        """Suggest fields to leave out, lags, and counts below which values are rare."""
+        fields: Values = {}
+        less = _NOTHING
+        if self.leave_out:
+            less = _one_of(trial, "fields", [_NOTHING, *self.leave_out])
+        history = next(iter(self.config.schema_.histories), None)
+        if history is not None:
+            lags = trial.suggest_categorical("lags", ["as configured", *_LAGS])
+            if lags in _LAGS:
+                fields[history] = {"lags": _LAGS[lags]}
+        for name in self.rare:
+            least = trial.suggest_categorical(f"min_count of {name}", ["as configured", "1", "2", "5"])
+            if least != "as configured":
+                fields[name] = {"min_count": int(least)}
+        if less != _NOTHING:
+            for section, values in self.leave_out[less].items():
+                if section == "fields":
+                    fields |= cast(Values, values)
+                else:
+                    found[section] = {**cast(Values, found.get(section, {})), **cast(Values, values)}
+        return {**found, "fields": fields} if fields else found
+
+    @property
+    def _sizes(self) -> list[str]:
+        smaller = (k for k in (8, 16, 32, 64, 128, 256, 512) if k < self.most_k and 4 * k >= self.most_k)
+        return [str(k) for k in (*smaller, self.most_k)]
+
+    def parameters(self, recipe: Recipe, less: str = "") -> dict[str, float | int | str] | None:
+        """Return the suggestions that lead to a known recipe.
+
+        None where the search may not choose its objective.
+
+        Args:
+            recipe: what is to be tried.
+            less: name of what is left out of the fields; empty for nothing.
+        """
+        train = dict(recipe.train)
+        objective = str(train["objective"])
+        if objective not in self.objectives:
+            return None
+        sizes = [int(k) for k in self._sizes]
+        chosen: dict[str, float | int | str] = {
+            _named("objective", [*self.objectives]): objective,
+            _named("k", self._sizes): str(max((k for k in sizes if k <= _USUAL_K), default=sizes[0])),
+        }
+        if self.leave_out:
+            chosen[_named("fields", [_NOTHING, *self.leave_out])] = less or _NOTHING
+        if self.config.data.time is not None:
+            chosen["recency"] = "no"
+        if self.config.schema_.histories:
+            chosen["lags"] = "as configured"
+        chosen |= {f"min_count of {name}": "as configured" for name in self.rare}
+        if objective == "square":
+            return chosen | _square_parameters(train, "square")
+        for key, usual in (("epochs", 6), ("learning_rate", 0.005), ("dropout", 0.1), ("regularisation", 1e-9), ("drop", 0.05)):
+            value = train.get(key, usual)
+            chosen[key] = value if isinstance(value, int | float) else usual
+        opening = train.get("opening")
+        chosen["opening"] = "yes" if isinstance(opening, dict) else "no"
+        if isinstance(opening, dict):
+            chosen |= _square_parameters(opening, "opening")
+        if objective == "softmax":
+            chosen |= {"cosine": "yes" if recipe.cosine else "no", "softmax.activity": 1.0}
+            chosen |= {"temperature": float(cast(float, train["temperature"])), "batch": str(train["batch"])}
+            chosen["candidates"] = str(train.get("candidates", "all"))
+        else:
+            chosen |= {"negatives": 4, "negatives.popularity": 0.5, "pairs": "4096"}
+        return chosen
 
 
 def _one_of(trial: Trial, name: str, choices: list[str]) -> str:
@@ -99,7 +208,11 @@ def _one_of(trial: Trial, name: str, choices: list[str]) -> str:
 
     A search that goes on with other choices has a parameter of another name: optuna allows one set of choices for a name.
     """
-    return trial.suggest_categorical(f"{name} of {', '.join(choices)}", choices)
+    return trial.suggest_categorical(_named(name, choices), choices)
+
+
+def _named(name: str, choices: Sequence[str]) -> str:
+    return f"{name} of {', '.join(choices)}"
 
 
 def _square(trial: Trial, name: str) -> Values:
@@ -108,9 +221,27 @@ def _square(trial: Trial, name: str) -> Values:
         "unobserved": trial.suggest_float(f"{name}.unobserved", 3.0, 200.0, log=True),
         "popularity": trial.suggest_float(f"{name}.popularity", 0.0, 1.0),
         "activity": trial.suggest_float(f"{name}.activity", 0.0, 1.0),
-        "regularisation": trial.suggest_float(f"{name}.regularisation", 1e-4, 3e-2, log=True),
+        "regularisation": trial.suggest_float(f"{name}.regularisation", 1e-4, 1e-1, log=True),
         "nu": trial.suggest_float(f"{name}.nu", 0.5, 1.0),
+        "drop": trial.suggest_float(f"{name}.drop", 0.0, 0.3),
     }
+
+
+_USUAL = {"steps": 5, "unobserved": 20.0, "popularity": 0.25, "activity": 0.5, "regularisation": 0.001, "nu": 1.0, "drop": 0.05}
+
+
+def _square_parameters(train: Mapping[str, JsonValue], name: str) -> dict[str, float | int | str]:
+    found: dict[str, float | int | str] = {}
+    for key, usual in _USUAL.items():
+        value = train.get(key, usual)
+        found[f"{name}.{key}"] = value if isinstance(value, int | float) else usual
+    return found
+
+
+def _opening(trial: Trial, config: RunConfig) -> Values:
+    if config.model.kind == "lr" or trial.suggest_categorical("opening", ["yes", "no"]) == "no":
+        return {}
+    return {"opening": {"sweeps": 5, **_square(trial, "opening")}}
 
 
 def _gradients(trial: Trial) -> Values:
@@ -119,6 +250,7 @@ def _gradients(trial: Trial) -> Values:
         "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-2, log=True),
         "dropout": trial.suggest_float("dropout", 0.0, 0.5),
         "regularisation": trial.suggest_float("regularisation", 1e-9, 1e-4, log=True),
+        "drop": trial.suggest_float("drop", 0.0, 0.3),
     }
 
 
@@ -130,8 +262,9 @@ def _softmax(trial: Trial, model: Values, pairs: int) -> Values:
         "activity": trial.suggest_float("softmax.activity", 0.3, 1.0),
         "batch": int(trial.suggest_categorical("batch", ["128", "256", "512", "1024"])),
     }
-    if pairs > _LARGEST_SOFTMAX:
-        chosen |= {"candidates": "sampled", "samples": 4096}
+    candidates = trial.suggest_categorical("candidates", ["all", "sampled"])
+    if candidates == "sampled" or pairs > _LARGEST_SOFTMAX:
+        chosen |= {"candidates": "sampled", "samples": 2048}
     return chosen
 
 

@@ -9,10 +9,10 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -24,35 +24,27 @@ from recall.config import AutoConfig, RunConfig
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import DataError, RecallError, TrainingError
-from recall.features.encoder import FeatureEncoder
-from recall.training.loop import SweepReport
 from recall.training.race.entrant import merged, with_validation
 from recall.training.race.recipes import Values
-from recall.training.train import train
-from recall.training.tune.space import Objective, settings
+from recall.training.tune.space import Trial
+from recall.training.tune.trials import (
+    CURVE,
+    KIND,
+    MARGIN,
+    OBJECTIVE,
+    RECIPE,
+    Bench,
+    Limits,
+    best_trial,
+    better,
+    is_poor,
+    next_recipe,
+)
+from recall.training.validation import validation_requests
 
 CONFIGURED = "configured"
 """Marks a trial of settings as they were given, which comes first, by a hash of them."""
 _GIVEN = "given"
-MARGIN = "margin"
-"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of a search.
-
-    Attributes:
-        seconds: for the whole search; the trial that is under way then is cut short.
-        trial_seconds: for one trial; its result until then counts.
-        most_k: largest number of factors.
-        objectives: to choose among.
-    """
-
-    seconds: float
-    trial_seconds: float
-    most_k: int
-    objectives: tuple[Objective, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +60,8 @@ class TrialReport:
         best: whether no trial before was better, as `better` compares them.
         unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
+        recipe: name of the known recipe that it is; empty for a proposal.
+        pruned: whether it was stopped because better trials were further at the same sweep; it does not win.
     """
 
     number: int
@@ -78,6 +72,8 @@ class TrialReport:
     best: bool
     unknown: float | None = None
     margin: float | None = None
+    recipe: str = ""
+    pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +90,7 @@ class Found:
         seconds: spent on them.
         data_hash: of the data, split as they were for the search.
         validation: number of validation interactions.
+        requests: number of validation requests behind each figure.
         unknown: of the best trial, the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity. Below 0 only when every trial
             serves unknown users worse than popularity does.
@@ -107,52 +104,9 @@ class Found:
     seconds: float
     data_hash: str
     validation: int
+    requests: int
     unknown: float | None = None
     margin: float | None = None
-
-
-class Judged(NamedTuple):
-    """Validation result of a trial's best sweep.
-
-    Attributes:
-        figure: of the metric that the search is for.
-        sweeps: number of sweeps of the best model.
-        unknown: as in `TrialReport`.
-        margin: as in `TrialReport`.
-    """
-
-    figure: float
-    sweeps: int
-    unknown: float | None
-    margin: float | None
-
-
-def better(figure: float, margin: float | None, than: float, other: float | None) -> bool:
-    """Return whether one trial beats another.
-
-    A trial with `margin` below 0 serves unknown users significantly worse than popularity does. It never beats one that does
-    not, whatever it gains on known users. Otherwise the figure decides.
-
-    Args:
-        figure: of the one.
-        margin: of the one.
-        than: figure of the other.
-        other: margin of the other.
-    """
-    return _standing(figure, margin) > _standing(than, other)
-
-
-def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
-    return margin is None or margin >= 0, figure
-
-
-def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
-    """Return the finished trial that no other beats, the earliest of equals."""
-    return max(done, key=lambda one: (*_standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
-
-
-class _OutOfTimeError(Exception):
-    pass
 
 
 def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: Callable[[TrialReport], None]) -> Found:
@@ -187,7 +141,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
         except (ValueError, KeyError) as error:
             hint = "Remove it, or name another file by --out: its trials are made again"
             raise DataError("the journal of trials is damaged", where=str(journal), why=str(error), hint=hint) from None
-    bench = _Bench(config, dataset, data, limits)
+    bench = Bench(config, dataset, data, limits)
     try:
         while time.monotonic() < deadline:
             _one(study, bench, deadline, report)
@@ -196,81 +150,51 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: C
     return _found(study, config, dataset, limits)
 
 
-class _Bench:
-    """Trains proposals on one data set, reloaded only for settings that require it."""
-
-    def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: Limits) -> None:
-        self.config = config
-        self.limits = limits
-        self._dataset = dataset
-        self._data = data
-        self.pairs = len(dataset.training if dataset.schema.history is not None else dataset.users) * len(dataset.items)
-
-    def propose(self, trial: optuna.Trial) -> Values:
-        """Other settings to try."""
-        return settings(trial, self.config, list(self.limits.objectives), self.limits.most_k, self.pairs)
-
-    def figure(self, values: Values, deadline: float) -> Judged:
-        """Train a proposal and judge the model of its best sweep."""
-        config = merged(self.config, values)
-        dataset = self._dataset if config.data == self.config.data else load_dataset(config, self._data)
-        if dataset is self._dataset and config.fields != self.config.fields:
-            dataset = load_dataset(config, self._data)
-        encoder = FeatureEncoder.fit(dataset)
-        stopping = config.train.stopping
-        metric = f"{stopping.metric}@{stopping.at}"
-        best = Judged(float("-inf"), 0, None, None)
-
-        def look(report: SweepReport) -> None:
-            nonlocal best
-            if report.metrics and report.best:
-                found = report.metrics
-                best = Judged(
-                    found[metric], report.sweep, found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
-                )
-            if time.monotonic() > deadline:
-                raise _OutOfTimeError
-
-        try:
-            train(config, dataset, encoder, look)
-        except _OutOfTimeError:
-            if best.sweeps == 0:
-                raise TrainingError("the time was over before the first look at the validation part") from None
-        return best
-
-
-def _one(study: optuna.Study, bench: _Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
+def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
     """Make one trial and write it down."""
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
-    trial = study.ask()
     began = time.monotonic()
     given = _given(bench.config)
     auto = isinstance(bench.config.train, AutoConfig)  # no settings of its own
     first = not auto and all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    if not first and (recipe := next_recipe(study, bench)) is not None:
+        study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: bench.config.model.kind})
+    trial = study.ask()
     if first:  # written before it is tried: one that fails is not tried again
         trial.set_user_attr(CONFIGURED, given)
         trial.set_user_attr(_GIVEN, _sections(bench.config))
-    values: Values = (
-        {} if first else settings(trial, bench.config, list(bench.limits.objectives), bench.limits.most_k, bench.pairs)
-    )
+    values: Values = {} if first else bench.space.settings(cast(Trial, trial))
+    named = str(trial.user_attrs.get(RECIPE, ""))
     try:
-        judged = bench.figure(values, min(deadline, began + bench.limits.trial_seconds))
+        judged = bench.figure(
+            values, min(deadline, began + bench.limits.trial_seconds), is_poor(study, bench.config.model.kind)
+        )
     except RecallError as error:
         study.tell(trial, state=TrialState.FAIL)
-        report(TrialReport(trial.number, values, None, str(error), time.monotonic() - began, best=False))
+        report(TrialReport(trial.number, values, None, str(error), time.monotonic() - began, best=False, recipe=named))
         return
     except KeyboardInterrupt:
         study.tell(trial, state=TrialState.FAIL)
         raise
     seconds = time.monotonic() - began
-    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds}
+    objective = merged(bench.config, values).train.objective
+    attributes = {"values": values, "sweeps": judged.sweeps, "seconds": seconds, CURVE: judged.curve, OBJECTIVE: objective}
+    attributes[KIND] = bench.config.model.kind
     for name, value in (attributes | {"unknown": judged.unknown, MARGIN: judged.margin}).items():
         trial.set_user_attr(name, value)
     if judged.margin is not None:
         trial.set_constraint(MARGIN, -judged.margin)  # the sampler takes a trial for feasible where this is at most 0
-    study.tell(trial, judged.figure)
-    best = all(better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before)
-    report(TrialReport(trial.number, values, judged.figure, "", seconds, best, judged.unknown, judged.margin))
+    if judged.pruned:
+        for sweep, figure in enumerate(judged.curve):
+            trial.report(figure, sweep)
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, judged.figure)
+    best = not judged.pruned and all(
+        better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before
+    )
+    figures = judged.figure, "", seconds, best, judged.unknown, judged.margin
+    report(TrialReport(trial.number, values, *figures, named, judged.pruned))
 
 
 def _name(config: RunConfig, dataset: Dataset) -> str:
@@ -328,6 +252,8 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Lim
     best = best_trial(done)
     configured = next((one.value for one in done if one.user_attrs.get(CONFIGURED) == _given(config)), None)
     stopping = config.train.stopping
+    held = validation_requests(config, dataset)
+    assert held is not None
     return Found(
         _values(best, config),
         best.value or 0.0,
@@ -337,6 +263,7 @@ def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Lim
         sum(float(one.user_attrs["seconds"]) for one in done),
         dataset.fingerprint(),
         len(dataset.select(VALID)),
+        len(held),
         best.user_attrs.get("unknown"),
         best.user_attrs.get(MARGIN),
     )

@@ -83,7 +83,7 @@ def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[
         f"Found by `recall tune` on {datetime.now(UTC).date()} from {source.name}, with fm-recall {version('fm-recall')}:",
         " ".join(f"--set {' '.join(one.split())}" for one in overrides),
         f"{found.trials} trials in {found.seconds / 60:.0f} minutes (--minutes {minutes:g}), the best with {found.metric}",
-        f"{found.figure:.4f} on {found.validation:,} interactions held out of training.",
+        f"{found.figure:.4f} on {found.requests:,} requests of {found.validation:,} interactions held out of training.",
         "" if found.configured is None else f"The settings of {source.name} reach {found.configured:.4f}.",
         "" if found.unknown is None else _unknown(found),
         f"The test part was not looked at. Data, SHA-256: {found.data_hash[:16]}.",

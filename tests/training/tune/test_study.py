@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import optuna
 import polars as pl
 import pytest
 from optuna.trial import FrozenTrial, create_trial
@@ -10,8 +11,10 @@ from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.training.race.entrant import merged
-from recall.training.tune.space import OBJECTIVES
-from recall.training.tune.study import MARGIN, Limits, best_trial, better, tune
+from recall.training.race.recipes import SQUARES, softmaxes
+from recall.training.tune.space import OBJECTIVES, Space
+from recall.training.tune.study import tune
+from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Limits, best_trial, better, is_poor
 from tests.conftest import TINY
 
 LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
@@ -44,12 +47,15 @@ def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: 
     listener = Enough(6)
     found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, listener)
     figures = [report.figure for report in listener.reports if report.figure is not None]
-    assert found.trials == len(figures) == 6
-    standings = [standing(report) for report in listener.reports]
+    assert len(figures) == 6
+    assert found.trials == 6 - sum(report.pruned for report in listener.reports)
+    assert found.requests == found.validation == 12
+    standings = [(False, -2.0) if report.pruned else standing(report) for report in listener.reports]
     assert found.figure == max(standings)[1]
     assert found.configured == figures[0]
     assert listener.reports[0].values == {}
     assert all(report.values for report in listener.reports[1:])
+    assert [report.recipe for report in listener.reports] == ["", *(recipe.name for recipe in SQUARES[:5])]
     assert [report.best for report in listener.reports] == [
         one > max(standings[:place], default=(False, -1.0)) for place, one in enumerate(standings)
     ]
@@ -61,7 +67,8 @@ def test_an_interrupted_search_resumes(tiny_folder: Path, tmp_path: Path) -> Non
     tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, first)
     found = tune(quick(), tiny_folder, tmp_path / "j.journal", LIMITS, second)
     assert [report.number for report in (*first.reports, *second.reports)] == [0, 1, 2, 3]
-    assert found.trials == 4
+    assert [report.recipe for report in (*first.reports, *second.reports)] == ["", *(recipe.name for recipe in SQUARES[:3])]
+    assert found.trials == 4 - sum(report.pruned for report in (*first.reports, *second.reports))
     assert found.configured == first.reports[0].figure
 
 
@@ -181,8 +188,10 @@ def test_trials_of_another_model_kind_are_ignored(tiny_folder: Path, tmp_path: P
     path = tmp_path / "j.journal"
     tune(quick(), tiny_folder, path, LIMITS, Enough(2))
     other = parse_config({**TINY, "train": {"sweeps": 2}, "model": {"k": 4, "kind": "fwfm"}})
-    found = tune(other, tiny_folder, path, LIMITS, Enough(2))
-    assert found.trials == 2
+    listener = Enough(2)
+    found = tune(other, tiny_folder, path, LIMITS, listener)
+    assert [report.recipe for report in listener.reports] == ["", SQUARES[0].name]
+    assert found.trials == 2 - listener.reports[1].pruned
     assert merged(other, found.values).model.kind == "fwfm"
 
 
@@ -204,3 +213,69 @@ def test_auto_has_no_settings_of_its_own(tiny_folder: Path, tmp_path: Path) -> N
     assert found.configured is None
     assert all(report.values for report in listener.reports)
     assert merged(config, found.values).train.objective != "auto"
+
+
+class Suggested:
+    """A trial that suggests what was enqueued, and refuses anything else."""
+
+    def __init__(self, values: dict) -> None:
+        self.values = values
+        self.asked: set[str] = set()
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.asked.add(name)
+        assert low <= self.values[name] <= high, name
+        return self.values[name]
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self.suggest_float(name, low, high, log=log))
+
+    def suggest_categorical(self, name: str, choices: list[str]) -> str:
+        self.asked.add(name)
+        assert self.values[name] in choices, name
+        return self.values[name]
+
+
+@pytest.mark.parametrize("recipe", [*SQUARES, *softmaxes(SQUARES[1].train, 10, 10)], ids=lambda recipe: recipe.name)
+def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Path) -> None:
+    config = parse_config({**TINY, "train": {"objective": "auto"}})
+    space = Space.of(config, load_dataset(config, tiny_folder), ("square", "softmax", "bpr"), 128)
+    trial = Suggested(space.parameters(recipe, "without user_id"))
+    values = space.settings(trial)
+    assert set(trial.values) == trial.asked
+    found = merged(config, values)
+    assert "user_id" not in found.fields
+    assert found.model.k == 64
+    assert found.model.cosine == recipe.cosine
+    plain = found.train.model_dump(mode="json")
+    for key, value in recipe.train.items():
+        expected = plain[key] if not isinstance(value, dict) else {name: plain[key][name] for name in value}
+        assert expected == value, key
+
+
+def test_the_search_goes_from_recipes_to_proposals(tiny_folder: Path, tmp_path: Path) -> None:
+    config = parse_config({**TINY, "train": {"objective": "auto"}, "model": {"k": 4}})
+    listener = Enough(14)
+    limits = Limits(600.0, 60.0, 8, ("square", "softmax", "bpr"))
+    found = tune(config, tiny_folder, tmp_path / "j.journal", limits, listener)
+    recipes = [report.recipe for report in listener.reports]
+    squares = len(SQUARES)
+    assert recipes[:squares] == [recipe.name for recipe in SQUARES]
+    assert {name.partition(", without ")[2] for name in recipes[squares : squares + 2]} == {"user_id", "history"}
+    assert [name.partition(",")[0] for name in recipes[squares + 2 : squares + 6]] == ["softmax", "softmax", "softmax", "bpr"]
+    assert set(recipes[squares + 6 :]) == {""}
+    assert all(report.figure is not None for report in listener.reports)
+    merged(config, found.values)
+
+
+def test_a_trial_far_behind_is_pruned_and_does_not_win() -> None:
+    study = optuna.create_study(direction="maximize")
+    for objective, curve in (("square", [0.1, 0.2, 0.3]), ("square", [0.2, 0.3, 0.4]), ("softmax", [0.9, 0.9, 0.9])):
+        attributes = {CURVE: curve, OBJECTIVE: objective, KIND: "fm"}
+        study.add_trial(create_trial(value=max(curve), user_attrs=attributes))
+    poor = is_poor(study, "fm")
+    assert poor("square", [0.1, 0.2, 0.3])
+    assert not poor("square", [0.1, 0.2, 0.33])
+    assert not poor("square", [0.1, 0.1])  # too early
+    assert poor("square", [0.1, 0.1, 0.1, 0.3])  # beyond the end of the best curve
+    assert not poor("bpr", [0.0, 0.0, 0.0])  # nothing to compare with

@@ -1,0 +1,207 @@
+"""Trials of a search: known recipes first, then proposals; poor ones are pruned."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from recall.config import RunConfig
+from recall.data.dataset import Dataset, load_dataset
+from recall.errors import TrainingError
+from recall.features.encoder import FeatureEncoder
+from recall.training.loop import SweepReport
+from recall.training.race.entrant import merged
+from recall.training.race.recipes import SQUARES, Recipe, Values, softmaxes
+from recall.training.train import train
+from recall.training.tune.space import Objective, Space
+
+RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
+"""Name what is kept with each trial: the known recipe that it is, the kind of model, the figure after each sweep, and the
+objective."""
+MARGIN = "margin"
+"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
+_LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share of the best one's figure. Chosen, not tuned.
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a search.
+
+    Attributes:
+        seconds: for the whole search; the trial that is under way then is cut short.
+        trial_seconds: for one trial; its result until then counts.
+        most_k: largest number of factors.
+        objectives: to choose among.
+    """
+
+    seconds: float
+    trial_seconds: float
+    most_k: int
+    objectives: tuple[Objective, ...]
+
+
+class _OutOfTimeError(Exception):
+    pass
+
+
+class _PrunedError(Exception):
+    pass
+
+
+class Judged(NamedTuple):
+    """Validation result of a trial's best sweep.
+
+    Attributes:
+        figure: of the metric that the search is for.
+        sweeps: number of sweeps of the best model.
+        unknown: as in `TrialReport`.
+        margin: as in `TrialReport`.
+        curve: the figure after each sweep.
+        pruned: whether it was stopped for being far behind.
+    """
+
+    figure: float
+    sweeps: int
+    unknown: float | None
+    margin: float | None
+    curve: list[float]
+    pruned: bool
+
+
+def better(figure: float, margin: float | None, than: float, other: float | None) -> bool:
+    """Return whether one trial beats another.
+
+    A trial with `margin` below 0 serves unknown users significantly worse than popularity does. It never beats one that does
+    not, whatever it gains on known users. Otherwise the figure decides.
+
+    Args:
+        figure: of the one.
+        margin: of the one.
+        than: figure of the other.
+        other: margin of the other.
+    """
+    return _standing(figure, margin) > _standing(than, other)
+
+
+def _standing(figure: float, margin: float | None) -> tuple[bool, float]:
+    return margin is None or margin >= 0, figure
+
+
+def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
+    """Return the finished trial that no other beats, the earliest of equals."""
+    return max(done, key=lambda one: (*_standing(one.value or 0.0, one.user_attrs.get(MARGIN)), -one.number))
+
+
+class Bench:
+    """Trains proposals on one data set, reloaded only for settings that require it."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: Limits) -> None:
+        self.config = config
+        self.limits = limits
+        self._dataset = dataset
+        self._data = data
+        self.space = Space.of(config, dataset, limits.objectives, limits.most_k)
+        self.items = len(dataset.items)
+        self.contexts = self.space.pairs // max(self.items, 1)
+
+    def figure(self, values: Values, deadline: float, poor: Callable[[str, list[float]], bool]) -> Judged:
+        """Train a proposal and judge the model of its best sweep.
+
+        Args:
+            values: overrides of the configuration.
+            deadline: of `time.monotonic`; what was reached until then counts.
+            poor: says of the objective and the figures until now whether to prune.
+
+        Raises:
+            TrainingError: The time was over before the first look.
+        """
+        config = merged(self.config, values)
+        dataset = self._dataset if config.data == self.config.data else load_dataset(config, self._data)
+        dataset = replace(dataset, schema=config.schema_)
+        encoder = FeatureEncoder.fit(dataset)
+        stopping = config.train.stopping
+        metric = f"{stopping.metric}@{stopping.at}"
+        best = Judged(float("-inf"), 0, None, None, [], pruned=False)
+        figures: list[float] = []
+
+        def look(report: SweepReport) -> None:
+            nonlocal best
+            if report.metrics:
+                found = report.metrics
+                figures.append(found[metric])
+                if report.best:
+                    unknown = found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
+                    best = Judged(found[metric], report.sweep, *unknown, figures, pruned=False)
+                if report.sweep < report.sweeps and poor(config.train.objective, figures):
+                    raise _PrunedError
+            if time.monotonic() > deadline:
+                raise _OutOfTimeError
+
+        try:
+            train(config, dataset, encoder, look)
+        except _OutOfTimeError:
+            if best.sweeps == 0:
+                raise TrainingError("the time was over before the first look at the validation part") from None
+        except _PrunedError:
+            return best._replace(pruned=True)
+        return best
+
+
+def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float | int | str]] | None:
+    """Return the next known recipe that was not tried, by name, and its suggestions.
+
+    Square losses come first, then the best of them without some fields, then what goes on from the best.
+
+    Args:
+        study: with the trials until now.
+        bench: of the search.
+    """
+    kind = bench.config.model.kind
+    trials = [one for one in study.get_trials(deepcopy=False) if RECIPE in one.user_attrs and one.user_attrs[KIND] == kind]
+    tried = {one.user_attrs[RECIPE] for one in trials}
+    done = [one for one in trials if one.state == TrialState.COMPLETE and one.user_attrs[RECIPE].startswith("square")]
+
+    def found(recipes: Sequence[Recipe], less: str = "") -> tuple[str, dict[str, float | int | str]] | None:
+        for recipe in recipes:
+            name = ", ".join(filter(None, (recipe.name, less)))
+            if name not in tried and (suggested := bench.space.parameters(recipe, less)) is not None:
+                return name, suggested
+        return None
+
+    if (square := found(SQUARES)) is not None:
+        return square
+    leader = best_trial(done).user_attrs[RECIPE] if done else SQUARES[0].name
+    recipe = next(one for one in sorted(SQUARES, key=lambda one: -len(one.name)) if leader.startswith(one.name))
+    for less in bench.space.leave_out:
+        if not any(name.endswith(less) for name in tried) and (fewer := found([recipe], less)) is not None:
+            return fewer
+    less = next((one for one in bench.space.leave_out if leader.endswith(one)), "")
+    others = [one for one in softmaxes(recipe.train, bench.contexts, bench.items) if not one.cosine or bench.config.model.k]
+    return found(others, less)
+
+
+def is_poor(study: optuna.Study, kind: str) -> Callable[[str, list[float]], bool]:
+    """Return a rule that prunes a trial which is far behind.
+
+    It compares with the best trial of the same objective at the same sweep.
+
+    Args:
+        study: with the trials until now.
+        kind: of model.
+    """
+    best: dict[str, list[float]] = {}
+    for one in sorted(study.get_trials(deepcopy=False), key=lambda one: one.value or 0.0):
+        curve = one.user_attrs.get(CURVE)
+        if one.state == TrialState.COMPLETE and curve and one.user_attrs[KIND] == kind:
+            best[one.user_attrs[OBJECTIVE]] = curve
+
+    def poor(objective: str, figures: list[float]) -> bool:
+        curve = best.get(objective, [])
+        sweep = min(len(figures), len(curve))
+        return len(figures) >= _LOOKS and sweep > 0 and max(figures) < _POOR * max(curve[:sweep])
+
+    return poor
