@@ -74,6 +74,6 @@ def test_a_context_column_with_a_reserved_name_is_a_comment(tmp_path: Path, name
 
 
 def test_a_missing_id_column_is_named(tmp_path: Path) -> None:
-    pl.DataFrame({"userid": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
-    with pytest.raises(DataError, match="Did you mean 'userid'"):
+    pl.DataFrame({"usr_id": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
+    with pytest.raises(DataError, match="Did you mean 'usr_id'"):
         draft(tmp_path)
