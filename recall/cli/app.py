@@ -55,7 +55,7 @@ def application() -> typer.Typer:
     app.command("versions")(show_versions)
     app.command("activate")(activate)
     app.command("rollback")(roll_back)
-    app.callback()(_options)
+    app.callback(context_settings={"help_option_names": ["-h", "--help"]})(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)
     return app
@@ -81,13 +81,18 @@ def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Type
     return app
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("fm-recall"))
+        raise typer.Exit
+
+
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; valid anywhere.")] = False,  # noqa: ARG001 - read by main
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Print the traceback of an error; valid anywhere.")] = False,
 ) -> None:
     """Recommendations by factorization machine: from tables to a running service."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("fm-recall"))
-        raise typer.Exit

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -17,8 +17,23 @@ import numpy as np
 from training.splits import Split
 
 RUNNER = Path(__file__).parent / "runner.py"
-PACKAGES = {"als": "implicit", "bpr": "implicit", "warp": "lightfm"}
-TITLES = {"solver": "this solver", "als": "implicit ALS", "bpr": "implicit BPR", "warp": "LightFM WARP"}
+PACKAGES = {
+    "als": "implicit",
+    "bpr": "implicit",
+    "warp": "lightfm",
+    "ials_cg": "irspack",
+    "ials_cholesky": "irspack",
+    "ials_pp": "irspack",
+}
+TITLES = {
+    "solver": "this solver",
+    "als": "implicit ALS",
+    "bpr": "implicit BPR",
+    "warp": "LightFM WARP",
+    "ials_cg": "irspack iALS, CG",
+    "ials_cholesky": "irspack iALS, Cholesky",
+    "ials_pp": "irspack iALS++",
+}
 
 GRIDS: dict[str, list[dict[str, list[Any]]]] = {
     "solver": [
@@ -44,8 +59,11 @@ GRIDS: dict[str, list[dict[str, list[Any]]]] = {
     "als": [{"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 3.0, 10.0, 30.0, 60.0]}],
     "bpr": [{"learning_rate": [0.03, 0.1], "regularization": [0.01, 0.03]}],
     "warp": [{"learning_rate": [0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]}],
+    "ials_cg": [{"solver_type": ["CG"], "alpha0": [0.01, 0.03, 0.1, 0.3], "reg": [0.001, 0.003, 0.01], "nu": [1.0]}],
+    "ials_cholesky": [],
+    "ials_pp": [],
 }
-"""Grids of --tune, on a validation part of the training pairs."""
+"""Grids of --tune, on a validation part of the training pairs; the solvers of iALS minimise the same loss."""
 
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "ml-1m": {
@@ -79,7 +97,15 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Chosen on validation parts of the training pairs, by parts of the grids above and by hand; BPR and WARP only on ml-1m."""
 
-LENGTHS = {"solver": (12, 1), "als": (15, 1), "bpr": (20, 8), "warp": (15, 3)}
+LENGTHS = {
+    "solver": (12, 1),
+    "als": (15, 1),
+    "bpr": (20, 8),
+    "warp": (15, 3),
+    "ials_cg": (15, 1),
+    "ials_cholesky": (12, 1),
+    "ials_pp": (15, 1),
+}
 """Number of recorded steps, and epochs per step; halved for BPR and WARP in a quick run."""
 
 
@@ -129,32 +155,60 @@ def run(method: str, python: str, split: Split, settings: dict[str, Any], k: int
     """
     steps, every = LENGTHS[method]
     given = {**settings, "k": k, "threads": threads, "steps": steps // (2 if quick and every > 1 else 1), "every": every}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "pairs.npz"
+        split.write(path)
+        return launch(
+            method,
+            python,
+            path,
+            Path(scratch),
+            json.dumps(given),
+            threads,
+            lambda kept: split.ndcg(kept["users"], kept["items"]),
+        )
+
+
+def launch(
+    method: str, python: str, pairs: Path, scratch: Path, settings: str, threads: int, judge: Callable[[Any], float]
+) -> Run:
+    """Train in a separate process and judge every step.
+
+    Args:
+        method: a name of the runner's.
+        python: interpreter with its package.
+        pairs: what it reads.
+        scratch: folder for the vectors of its steps.
+        settings: as JSON.
+        threads: to train with.
+        judge: returns NDCG from the arrays that a step has kept.
+
+    Raises:
+        RuntimeError: the runner failed; contains its output.
+    """
     one = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1") if method != "solver" else {}
     root = RUNNER.parents[2]
     places = {**os.environ, **one, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
     result = Run()
-    with tempfile.TemporaryDirectory() as scratch:
-        split.write(Path(scratch) / "pairs.npz")
-        command = [python, str(RUNNER), method, str(Path(scratch) / "pairs.npz"), scratch, json.dumps(given)]
-        with (
-            open(Path(scratch) / "errors", "w+") as errors,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=places, cwd=root) as process,
-        ):
-            assert process.stdout is not None
-            lines = process.stdout.readlines()  # evaluated after training, so that nothing runs at the same time
-            if process.wait():
-                errors.seek(0)
-                raise RuntimeError(f"{TITLES[method]}: {errors.read()[-2000:]}")
-        for line in lines:
-            _take(result, json.loads(line), split, Path(scratch))
+    command = [python, str(RUNNER), method, str(pairs), str(scratch), settings]
+    with (
+        open(scratch / "errors", "w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=places, cwd=root) as process,
+    ):
+        assert process.stdout is not None
+        lines = process.stdout.readlines()  # evaluated after training, so that nothing runs at the same time
+        if process.wait():
+            errors.seek(0)
+            raise RuntimeError(f"{method}: {errors.read()[-2000:]}")
+    for line in lines:
+        _take(result, json.loads(line), judge, scratch)
     return result
 
 
-def _take(result: Run, told: dict[str, Any], split: Split, folder: Path) -> None:
+def _take(result: Run, told: dict[str, Any], judge: Callable[[Any], float], folder: Path) -> None:
     if "step" in told:
-        kept = np.load(folder / f"{told['step']}.npz")
         result.seconds.append(told["seconds"])
-        result.ndcg.append(split.ndcg(kept["users"], kept["items"]))
+        result.ndcg.append(judge(np.load(folder / f"{told['step']}.npz")))
     else:
         for name, value in told.items():
             setattr(result, name, value)

@@ -34,12 +34,17 @@ class Clock:
         self.memory = _peak()
         self._began = time.perf_counter()
 
-    def keep(self, vectors: Vectors) -> None:
+    def keep(self, vectors: Vectors, **more: Callable[[], np.ndarray]) -> None:
         """Pause, save the vectors, print a line, and continue."""
         stopped = time.perf_counter()
         self._step += 1
         users, items = vectors()
-        np.savez(self._out / f"{self._step}.npz", users=users.astype(np.float32), items=items.astype(np.float32))
+        np.savez(
+            self._out / f"{self._step}.npz",
+            users=users.astype(np.float32),
+            items=items.astype(np.float32),
+            **{name: one().astype(np.float32) for name, one in more.items()},
+        )
         print(json.dumps({"step": self._step, "seconds": stopped - self._began}), flush=True)
         self._began += time.perf_counter() - stopped
 
@@ -131,7 +136,63 @@ def warp(data: Any, settings: dict[str, Any], out: Path) -> Clock:
     return clock
 
 
-METHODS = {"solver": solver, "als": als, "bpr": bpr, "warp": warp}
+def ials(data: Any, settings: dict[str, Any], out: Path) -> Clock:
+    """Train with iALS of irspack; its loss is that of iALS++, its solver a setting."""
+    pairs, clock = _matrix(data), Clock(out)
+    trainer = _ials(pairs, settings)
+    for _ in range(settings["steps"]):
+        trainer.run_epoch()
+        clock.keep(lambda: (trainer.core_trainer.user, trainer.core_trainer.item))
+    return clock
+
+
+def ials_features(data: Any, settings: dict[str, Any], out: Path) -> Clock:
+    """Train with iALS of irspack, with features of items; other items get vectors by theirs."""
+    pairs, clock = _matrix(data), Clock(out)
+    features, others = _rows(data, "features"), _rows(data, "others")
+    trainer = _ials(pairs, settings, item_features=features, lambda_item_feature=settings["lambda_item_feature"])
+    for _ in range(settings["steps"]):
+        trainer.run_epoch()
+        clock.keep(
+            lambda: (trainer.core_trainer.user, trainer.core_trainer.item),
+            others=lambda: trainer.transform_item_feature(others),
+        )
+    return clock
+
+
+def _rows(data: Any, name: str) -> Any:
+    from scipy.sparse import csr_matrix
+
+    indptr = data[f"{name}_indptr"]
+    parts = data[f"{name}_weights"], data[f"{name}_indices"], indptr
+    return csr_matrix(parts, shape=(len(indptr) - 1, int(data[f"{name}_n"])))
+
+
+def _ials(pairs: Any, settings: dict[str, Any], **features: Any) -> Any:
+    from irspack.recommenders._ials_core import LossType, SolverType
+    from irspack.recommenders.ials import IALSTrainer
+
+    return IALSTrainer(
+        pairs,
+        n_components=settings["k"],
+        alpha0=settings["alpha0"],
+        reg=settings["reg"],
+        nu=settings["nu"],
+        init_std=0.1,
+        solver_type=SolverType.__members__[settings["solver_type"]],
+        max_cg_steps=3,
+        ialspp_subspace_dimension=64,
+        loss_type=LossType.IALSPP,
+        random_seed=0,
+        n_threads=settings["threads"],
+        prediction_time_max_cg_steps=5,
+        prediction_time_ialspp_iteration=7,
+        **features,
+    )
+
+
+METHODS = {"solver": solver, "als": als, "bpr": bpr, "warp": warp, "ials_features": ials_features}
+METHODS |= dict.fromkeys(("ials_cg", "ials_cholesky", "ials_pp"), ials)
 
 
 def _matrix(data: Any) -> Any:

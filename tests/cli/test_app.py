@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_serve_has_help() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "--port" in ended.stdout
+
+
+def test_the_version_is_printed_without_a_command(run) -> None:
+    ended = run("--version")
+    assert ended.code == 0
+    assert ended.out.strip() == version("fm-recall")
+
+
+@pytest.mark.parametrize("command", ["", "train", "data check"])
+def test_short_help_is_help(run, command: str) -> None:
+    short, long = (run(*command.split(), option) for option in ("-h", "--help"))
+    assert short.code == 0
+    assert short.out == long.out
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one != "serve"])
