@@ -59,7 +59,9 @@ GRIDS: dict[str, list[dict[str, list[Any]]]] = {
     "als": [{"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 3.0, 10.0, 30.0, 60.0]}],
     "bpr": [{"learning_rate": [0.03, 0.1], "regularization": [0.01, 0.03]}],
     "warp": [{"learning_rate": [0.05], "item_alpha": [0.0, 1e-5], "user_alpha": [0.0], "max_sampled": [10, 30]}],
-    "ials_cg": [{"solver_type": ["CG"], "alpha0": [0.01, 0.03, 0.1, 0.3], "reg": [0.001, 0.003, 0.01], "nu": [1.0]}],
+    "ials_cg": [
+        {"solver_type": ["CG"], "alpha0": [0.003, 0.01, 0.03, 0.1, 0.3, 1.0], "reg": [0.001, 0.003, 0.01], "nu": [1.0]}
+    ],
     "ials_cholesky": [],
     "ials_pp": [],
 }
@@ -79,6 +81,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "als": {"regularization": 10.0, "alpha": 1.0},
         "bpr": {"learning_rate": 0.03, "regularization": 0.01},
         "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
+        "ials_cg": {"alpha0": 1.0, "reg": 0.001, "nu": 1.0, "solver_type": "CG"},
+        "ials_cholesky": {"alpha0": 1.0, "reg": 0.001, "nu": 1.0, "solver_type": "CHOLESKY"},
+        "ials_pp": {"alpha0": 1.0, "reg": 0.001, "nu": 1.0, "solver_type": "IALSPP"},
     },
     "gowalla": {
         "solver": {
@@ -93,6 +98,9 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         "als": {"regularization": 10.0, "alpha": 60.0},
         "bpr": {"learning_rate": 0.03, "regularization": 0.01},
         "warp": {"learning_rate": 0.05, "item_alpha": 0.0, "user_alpha": 0.0, "max_sampled": 10},
+        "ials_cg": {"alpha0": 0.01, "reg": 0.003, "nu": 1.0, "solver_type": "CG"},
+        "ials_cholesky": {"alpha0": 0.01, "reg": 0.003, "nu": 1.0, "solver_type": "CHOLESKY"},
+        "ials_pp": {"alpha0": 0.01, "reg": 0.003, "nu": 1.0, "solver_type": "IALSPP"},
     },
 }
 """Chosen on validation parts of the training pairs, by parts of the grids above and by hand; BPR and WARP only on ml-1m."""
