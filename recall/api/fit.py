@@ -14,8 +14,9 @@ from recall._progress import quiet
 from recall.api.model import Fitted, Model, open_published
 from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.loading import parse_config
-from recall.data.frames import NAMES, frame_of, library_of, open_sources, run_tables
-from recall.data.scaffold import draft_tables
+from recall.data.frames import NAMES, frame_of, library_of, run_tables
+from recall.data.scaffold.draft import draft_tables
+from recall.data.scaffold.survey import survey
 
 
 def fit(
@@ -24,8 +25,8 @@ def fit(
     users: object = None,
     items: object = None,
     config: RunConfig | Mapping[str, Any] | str | Path | None = None,
-    user_id: str = "user_id",
-    item_id: str = "item_id",
+    user_id: str | None = None,
+    item_id: str | None = None,
     progress: bool = True,
 ) -> "Model":
     """Train a model, verify its export, and return it ready to answer.
@@ -40,8 +41,8 @@ def fit(
         items: one row for each item.
         config: a whole configuration, or its TOML file; or sections that change a drafted one, such as
             `{"model": {"k": 32}}`. Default: a draft from the tables, which `Model.draft` shows.
-        user_id: column of the interactions with the user's id, where a configuration is drafted.
-        item_id: column of the interactions with the item's id, where a configuration is drafted.
+        user_id: column of the interactions with the user's id, where a configuration is drafted; default: by its name.
+        item_id: column of the interactions with the item's id, where a configuration is drafted; default: by its name.
         progress: write progress.
 
     Raises:
@@ -55,7 +56,8 @@ def fit(
     sources = dict(zip(NAMES, (interactions, users, items), strict=True))
     drafted = ""
     if config is None or (isinstance(config, Mapping) and "fields" not in config):
-        drafted = draft_tables(open_sources(sources), "python", user_id, item_id)
+        found = survey(sources, user_id, item_id)
+        drafted = draft_tables(found, "python", {name: str(table.path) for name, table in found.tables.items()})
     settings = _settings(config, drafted)
     root = Path(tempfile.mkdtemp(prefix="recall-"))
     try:

@@ -309,7 +309,10 @@ def _recorded_config(recommender: Recommender) -> RunConfig:
 
 def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> tuple[RunConfig, dict[str, object]]:
     """Return a run whose test part are the given interactions."""
-    tables = open_sources({"train": sources["interactions"], "test": test}, config.data.nulls, config.data.text)
+    tables = {
+        part: open_sources({"interactions": source}, config.data)["interactions"]
+        for part, source in (("train", sources["interactions"]), ("test", test))
+    }
     marked = [
         Table(table.path, frame := table.frame.with_columns(pl.lit(part).alias(_PART)), frame.collect_schema(), text=table.text)
         for part, table in tables.items()

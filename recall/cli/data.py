@@ -59,27 +59,41 @@ def generate_data(
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder with interactions.csv or .parquet, optionally users and items.")],
-    user_id: Annotated[str, typer.Option(help="Column with the user's id.")] = "user_id",
-    item_id: Annotated[str, typer.Option(help="Column with the item's id.")] = "item_id",
+    folder: Annotated[Path, typer.Argument(help="Folder for recall.toml; by default also that of the tables.")],
+    interactions: Annotated[
+        Path | None, typer.Option(help="One row for each interaction: text in any encoding, JSON lines, Parquet, or a folder.")
+    ] = None,
+    users: Annotated[Path | None, typer.Option(help="One row for each user.")] = None,
+    items: Annotated[Path | None, typer.Option(help="One row for each item.")] = None,
+    user_id: Annotated[str | None, typer.Option(help="Column with the user's id; default: by its name.")] = None,
+    item_id: Annotated[str | None, typer.Option(help="Column with the item's id; default: by its name.")] = None,
 ) -> None:
-    """Draft a recall.toml for the tables in a folder, to be reviewed and corrected.
+    """Draft a recall.toml for tables as they are, to be reviewed and corrected.
 
-    An empty folder gets the tables of a small synthetic shop as CSV, as an example of the format.
+    Separator, encoding, header, ids, times, decimal commas and missing values are detected; each assumption stands in the
+    file with its reason. An empty folder gets a small synthetic shop as CSV, as an example of the format.
+
+    Example: recall init shop --interactions ratings.csv --items movies.csv --users people.tsv
     """
     from recall.data.scaffold import draft
     from recall.data.synthetic import SyntheticConfig, generate
 
     config = folder / "recall.toml"
-    if not folder.is_dir():
+    given = (("interactions", interactions), ("users", users), ("items", items))
+    files = {name: path for name, path in given if path is not None}
+    if files and interactions is None:
+        raise typer.BadParameter("--users and --items require --interactions")
+    if not folder.is_dir() and not files:
         raise DataError(
             "there is no such folder",
             where=str(folder),
             hint="Correct the path, or create an empty folder, which gets a small synthetic shop",
         )
     require_new(config)
-    if any(folder.iterdir()):
-        config.write_text(draft(folder, user_id, item_id), encoding="utf-8")
+    if files or any(folder.iterdir()):
+        drafted = draft(folder, user_id, item_id, files)
+        folder.mkdir(parents=True, exist_ok=True)
+        config.write_text(drafted, encoding="utf-8")
         output.note("review and correct it, then run: recall data check " + str(config))
     else:
         with output.stage("generate a small shop"):

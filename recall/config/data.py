@@ -143,15 +143,38 @@ class EventsConfig(Section):
         return self
 
 
+class FileFormat(Section):
+    """How a table is written, where it is not Parquet or plain CSV.
+
+    Plain is UTF-8 with commas and a header.
+    """
+
+    separator: str | None = Field(default=None, min_length=1)
+    """Text between the columns of a text file, such as ";" or "::"; a tab for `.tsv` and a comma for others when left out."""
+    quote: str = Field(default='"', max_length=1)
+    """Character around cells that contain separators; empty where quotes are ordinary characters."""
+    encoding: str = "utf-8"
+    """Encoding of a text file, as Python names it."""
+    header: tuple[str, ...] | None = None
+    """Names of the columns of a text file without a header row."""
+    numbers: dict[str, Literal[".", ","]] = Field(default={})
+    """Decimal mark of columns with written numbers such as "1.234,50 €"; grouping marks, blanks and currencies are left out."""
+    times: dict[str, str] = Field(default={})
+    """Format of columns with times other than numbers and ISO 8601, such as "%d.%m.%Y %H:%M"."""
+    lists: tuple[str, ...] = ()
+    """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
+
+
 class DataConfig(Section):
     """The three tables and their columns; paths are relative to the data folder."""
 
     interactions: str = "interactions.parquet"
-    """One row for each interaction, `.parquet` or `.csv`."""
+    """One row for each interaction: Parquet, CSV or another text file, JSON lines, or a folder of such files."""
     users: str | None = None
     """One row for each user; needed only for user fields that the interactions do not have."""
     items: str | None = None
     """One row for each item; its rows are the catalogue, plus items that only the interactions name."""
+    formats: dict[Literal["interactions", "users", "items"], FileFormat] = Field(default={})
     attributes: tuple[str, ...] = ()
     """Columns of the items table that no field reads and that requests may filter by; columns of fields they may anyway."""
     user_id: str = "user_id"

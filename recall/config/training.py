@@ -120,6 +120,10 @@ class StoppingConfig(Section):
     """At most this many validation requests are looked at, drawn once."""
 
 
+def _is_random(value: str) -> bool:
+    return value == "random"
+
+
 class OpeningConfig(Section):
     """Warm-up: square loss over all pairs by ALS, before another objective."""
 
@@ -144,6 +148,9 @@ class OpeningConfig(Section):
     further values unknown or missing. It trains the rows that new items are made of."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of a starting vector's length."""
+    start: Literal["random", "singular"] = Field(default="random", exclude_if=_is_random)
+    """Where ids and histories begin: at random, or as the leading singular vectors of the normalised interactions. Other
+    features begin at random."""
 
 
 class SquareConfig(OpeningConfig):

@@ -173,3 +173,57 @@ def _meaning(name: str) -> float | str | None:
     if parts & _NOT_TAKEN:
         return "not taken"
     return next((weight for weight, names in sorted(_WEIGHTS.items(), reverse=True) if parts & names), None)
+
+
+# Names of id columns and of files.
+
+_SIDES = {
+    "user": named(
+        "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
+        "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber "
+        "kunde kunden kundennummer kundennr benutzer nutzer utilisateur usuario cliente klant пользователь 用户 ユーザー"
+    ),
+    "item": named(
+        "item items itemid iid movie movieid film filmid product productid sku asin isbn article articleid book bookid "
+        "track trackid song songid artist artistid album game gameid appid business businessid video videoid news newsid "
+        "recipe recipeid restaurant course listing offer content contentid show anime animeid job "
+        "artikel artikelnummer artikelnr produkt buch produit producto articulo livre libro prodotto товар 商品 物品 アイテム"
+    ),
+}
+_TABLES = {
+    "interactions": named(
+        "interactions interaction ratings rating events event clicks click clickstream views transactions transaction orders "
+        "purchases sales plays listens history reviews behavior behaviour sessions logs log activity feedback data "
+        "bewertungen bestellungen"
+    ),
+    "items": named(
+        "items item movies movie films film products product articles article books book catalog catalogue tracks songs "
+        "artists games businesses business videos news recipes anime courses jobs metadata meta artikel produkte"
+    ),
+    "users": named(
+        "users user people persons person customers customer members visitors clients readers accounts kunden nutzer"
+    ),
+}
+_IDS = re.compile(r"(id|nr|nummer|number|no|code|sku|asin|isbn)$")
+
+
+def id_column(columns: Iterable[str], side: str) -> str | None:
+    """Return the column of ids by its name; None where none or several fit.
+
+    Args:
+        columns: names.
+        side: user or item.
+    """
+    fitting = [name for name in columns if _SIDES[side] & {*words(name), "".join(words(name))}]
+    with_id = [name for name in fitting if _IDS.search(name.strip().lower())]
+    return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
+
+
+def table_named(name: str) -> str | None:
+    """Return which table a file holds by the words of its name; the last word decides.
+
+    Args:
+        name: of the file, without its folder.
+    """
+    found = (table for word in reversed(words(name)) for table, known in _TABLES.items() if word in known)
+    return next(found, None)

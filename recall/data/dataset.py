@@ -165,15 +165,12 @@ def load_dataset(config: RunConfig, root: Path, types: CanonicalTypes | None = N
 def open_tables(data: DataConfig, root: Path) -> Tables:
     """Open the tables of a run, without reading them.
 
-    Rows that the configuration leaves out are dropped, and columns that describe users or items are moved to their tables.
-
     Args:
         data: names the tables and columns.
         root: folder that relative paths start at.
 
     Raises:
-        DataError: A table or column does not match the configuration.
-        ConfigError: A column to move is in its table already.
+        RecallError: As `read_tables` and `settled`.
     """
     return settled(data, read_tables(data, root))
 

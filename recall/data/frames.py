@@ -1,6 +1,6 @@
 """Open tables that a Python caller gives: frames of any library, or paths."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -10,6 +10,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.data.dataset import settled
+from recall.data.files import converted
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import DataError
 
@@ -20,27 +21,28 @@ Library = Literal["polars", "pandas"]
 """Which library a frame is of; others than pandas are answered in polars."""
 
 
-def open_sources(sources: Mapping[str, object], nulls: Sequence[str] = (), text: tuple[str, ...] = ()) -> dict[str, Table]:
+def open_sources(sources: Mapping[str, object], data: DataConfig) -> dict[str, Table]:
     """Open the given tables by name, without those that are None.
 
     Args:
         sources: of each table a path, a frame of pandas or polars, or an object with `__arrow_c_stream__` or `__dataframe__`.
-        nulls: texts that mean a missing value.
-        text: columns whose values stay as they are written.
+        data: how they are written.
 
     Raises:
         DataError: A source is not a table, or a file cannot be read.
     """
     tables = {}
     for name, source in sources.items():
+        form = {str(table): one for table, one in data.formats.items()}.get(name)
         if isinstance(source, str | Path):
-            tables[name] = read_table(Path(source), nulls, text)
+            tables[name] = read_table(Path(source), data.nulls, data.text, form)
         elif source is not None:
-            frame = frame_of(source, name)
-            if nulls:
-                texts = [column for column, dtype in frame.schema.items() if dtype == pl.String]
-                frame = frame.with_columns(pl.col(texts).replace(list(nulls), None))
-            tables[name] = Table(Path(name), frame.lazy(), frame.schema, text=text)
+            frame = frame_of(source, name).lazy()
+            texts = [column for column, dtype in frame.collect_schema().items() if dtype == pl.String]
+            if data.nulls and texts:
+                frame = frame.with_columns(pl.col(texts).replace(list(data.nulls), None))
+            frame = frame if form is None else converted(frame, form)
+            tables[name] = Table(Path(name), frame, frame.collect_schema(), text=data.text)
     return tables
 
 
@@ -55,7 +57,7 @@ def run_tables(data: DataConfig, sources: Mapping[str, object]) -> Tables:
         DataError: A table or column does not match the configuration.
         ConfigError: A column to move is in its table already.
     """
-    opened = open_sources(sources, data.nulls, data.text)
+    opened = open_sources(sources, data)
     users, items = opened.get("users"), opened.get("items")
     return settled(
         data,

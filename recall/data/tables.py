@@ -1,7 +1,7 @@
 """Read the three tables from Parquet or CSV, one set of columns at a time.
 
 A CSV file has no types, so every column of it is read as text: "007" stays "007", and a number is parsed only where one
-is required. A folder of Parquet files reads as one table, in order of the file names.
+is required. A folder of files reads as one table, in order of the file names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,8 @@ from pathlib import Path
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.config import DataConfig
+from recall.config import DataConfig, FileFormat
+from recall.data.files import scan
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -148,7 +149,7 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
         DataError: As `read_table`.
     """
     return Tables(
-        read_table(root / config.interactions, config.nulls, config.text),
+        read_table(root / config.interactions, config.nulls, config.text, config.formats.get("interactions")),
         read_users(config, root / config.users) if config.users is not None else None,
         read_items(config, root / config.items) if config.items is not None else None,
     )
@@ -164,7 +165,7 @@ def read_users(config: DataConfig, path: Path) -> Table:
     Raises:
         DataError: As `read_table`.
     """
-    return read_table(path, config.nulls, config.text).renamed(config.id_in_users, config.user_id)
+    return read_table(path, config.nulls, config.text, config.formats.get("users")).renamed(config.id_in_users, config.user_id)
 
 
 def read_items(config: DataConfig, path: Path) -> Table:
@@ -177,16 +178,17 @@ def read_items(config: DataConfig, path: Path) -> Table:
     Raises:
         DataError: As `read_table`.
     """
-    return read_table(path, config.nulls, config.text).renamed(config.id_in_items, config.item_id)
+    return read_table(path, config.nulls, config.text, config.formats.get("items")).renamed(config.id_in_items, config.item_id)
 
 
-def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()) -> Table:
-    """Open one `.parquet` or `.csv` file, or a folder of Parquet files.
+def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = (), written: FileFormat | None = None) -> Table:
+    """Open a file of Parquet, text or JSON lines, or a folder of such files.
 
     Args:
         path: the file or folder.
-        nulls: texts of a CSV file that mean a missing value, as an empty cell does.
+        nulls: texts of a text file that mean a missing value, as an empty cell does.
         text: columns whose values stay as they are written.
+        written: how the file is written; with it, a text file may have any name.
 
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
@@ -196,38 +198,20 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
     try:
-        if path.is_dir():
-            frame = pl.scan_parquet(path / "*.parquet")
-        elif path.suffix == ".parquet":
-            frame = pl.scan_parquet(path)
-        elif path.suffix == ".csv":
-            _refuse_repeated(path)
-            frame = pl.scan_csv(path, infer_schema=False, null_values=["", *nulls])  # quoted "" is missing, too
-        else:
-            raise DataError("a table must be .parquet or .csv", where=str(path), hint="Convert it to one of the two")
+        frame = scan(path, nulls, written)
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise _unreadable(path, error) from None
 
 
-def _refuse_repeated(path: Path) -> None:
-    """Raise DataError when a CSV file repeats a column name."""
-    # polars would rename the second column
-    head = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False, raise_if_empty=False)
-    names = [name for name in head.row(0) if name is not None] if len(head) else []
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"two columns have one name: {', '.join(map(repr, twice))}",
-            where=str(path),
-            why=f"the header is {', '.join(map(str, names[:20]))}{', ...' if len(names) > 20 else ''}",
-            hint="Rename or remove one of the two",
-        )
-
-
 def _unreadable(path: Path, error: Exception) -> DataError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return DataError("the file cannot be read", where=str(path), why=reason, hint="Rewrite it as Parquet, or as CSV in UTF-8")
+    return DataError(
+        "the file cannot be read",
+        where=str(path),
+        why=reason,
+        hint="Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats",
+    )
 
 
 def _innermost(dtype: DataType) -> DataType:

@@ -32,6 +32,7 @@ from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
+from recall.training.singular_start import of_ids, start_from_singular_vectors
 from recall.training.validation import Validation
 from recall.training.warm_start import ProximalLearner, WarmStart
 
@@ -166,6 +167,9 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
     if start is None:
         model.initialise(config.method.starting_scale, torch.Generator().manual_seed(config.seed))
         _clear(model, {"user": pairs.contexts, "item": pairs.items}, pairs.ranks)
+        square = config.method if isinstance(config.method, SquareConfig) else config.method.opening
+        if square is not None and square.start == "singular":
+            start_from_singular_vectors(model, of_ids(pairs, encoder), config.seed)
     else:
         start.give(model)
     learner = new_learner(config.method, model, pairs, config.seed, warm=start is not None)

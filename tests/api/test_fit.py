@@ -89,7 +89,7 @@ def test_what_is_not_a_table_is_refused(taken: pl.DataFrame) -> None:
         recall.fit([(1, 2)])
     assert caught.value.where == "interactions"
     with pytest.raises(DataError, match="there is no column 'user_id'"):
-        recall.fit(taken.rename({"user_id": "person"}))
+        recall.fit(taken.rename({"user_id": "whose"}))
     with pytest.raises(DataError, match="no such file"):
         recall.fit("nowhere.parquet")
 

@@ -1,7 +1,11 @@
 from pathlib import Path
 
+import polars as pl
+
 from recall.config import load_config
 from recall.data.dataset import load_dataset
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
 
 
 def test_init_fills_an_empty_folder_with_a_trainable_shop(run, tmp_path: Path) -> None:
@@ -44,9 +48,30 @@ def test_a_missing_folder_is_an_error_and_not_created(run, tmp_path: Path) -> No
     assert run("init", tmp_path / "file").code == 65
 
 
-def test_an_id_column_of_another_name_must_be_given(run, tmp_path: Path) -> None:
-    (tmp_path / "interactions.csv").write_text("userId,item_id\n1,2\n")
+def test_an_id_column_is_found_by_its_name_or_given(run, tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("usrId,item_id\n1,2\n")
     ended = run("init", tmp_path)
     assert ended.code == 65
-    assert "Did you mean 'userId'? Name the column with --user-id" in " ".join(ended.err.split())
-    assert run("init", tmp_path, "--user-id", "userId").code == 0
+    assert "Did you mean 'usrId'? Name the column with --user-id" in " ".join(ended.err.split())
+    assert run("init", tmp_path, "--user-id", "usrId").code == 0
+    (tmp_path / "recall.toml").unlink()
+    (tmp_path / "interactions.csv").write_text("userId,item_id\n1,2\n")
+    assert run("init", tmp_path).code == 0
+    assert 'user_id = "userId"  # the name says user' in (tmp_path / "recall.toml").read_text()
+
+
+def test_files_may_be_elsewhere_and_anyhow_written(run, tmp_path: Path) -> None:
+    rows = [(user, item, f"{1 + (user + item) % 28:02}.01.2024") for user in range(12) for item in range(user % 3, 20, 2)]
+    (tmp_path / "ratings.csv").write_text("Nutzer;Film;Tag\n" + "".join(f"{u};{i};{day}\n" for u, i, day in rows))
+    (tmp_path / "movies.csv").write_text("Film;Preis\n" + "".join(f"{item};{item},5\n" for item in range(20)))
+    files = ("--interactions", tmp_path / "ratings.csv", "--items", tmp_path / "movies.csv")
+    config = tmp_path / "shop" / "recall.toml"
+    assert run("init", tmp_path / "shop", "--items", tmp_path / "movies.csv").code == 2
+    assert run("init", tmp_path / "shop", *files).code == 0
+    assert run("data", "check", config).code == 0
+    assert run("train", config, "--out", tmp_path / "bundles").code == 0
+    with Recommender.load(tmp_path / "bundles") as recommender:
+        assert recommender.items.current().items().filter(pl.col("Film") == "7")["Preis"].to_list() == [7.5]
+        seen = {str(item) for user, item, _ in rows if user == 3}
+        answer = recommender.recommend(Request(user_id="3", n=20))
+        assert set(answer.ids) == {str(item) for item in range(20)} - seen

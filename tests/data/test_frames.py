@@ -81,4 +81,4 @@ def test_frames_and_files_are_opened_as_the_configuration_says(tmp_path: Path) -
     assert tables.users.collect(["user_id", "age"]).rows() == [("u1", None)]
     assert tables.items.collect(["item_id", "brand"]).rows() == [("i1", None)]
     assert tables.items.where("item_id") == "items, column 'code'"
-    assert list(open_sources({"interactions": sources["interactions"], "users": None})) == ["interactions"]
+    assert list(open_sources({"interactions": sources["interactions"], "users": None}, data)) == ["interactions"]

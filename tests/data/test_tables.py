@@ -65,7 +65,8 @@ def test_a_missing_column_gets_a_suggestion(tmp_path: Path) -> None:
         ("a.csv", b"", "cannot be read"),
         ("a.csv", b"a,b\n1,2,3\n", "cannot be read"),
         ("a.csv", b"a,b\n\xff\xfe,1\n", "cannot be read"),
-        ("a.json", b"{}", "must be .parquet or .csv"),
+        ("a.json", b"{}", "the file has no columns"),
+        ("a.xlsx", b"PK", "must be .parquet, .csv"),
     ],
 )
 def test_an_invalid_table_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -3,7 +3,7 @@
 Each guess stands beside its line with its reason; columns that were left out are listed with a reason, too.
 """
 
-from recall.data.scaffold.draft import draft, draft_tables
+from recall.data.scaffold.draft import draft
 from recall.data.scaffold.fields import Guess, guess
 
-__all__ = ["Guess", "draft", "draft_tables", "guess"]
+__all__ = ["Guess", "draft", "guess"]

@@ -1,11 +1,13 @@
 """The text of a drafted configuration: `[data]` with its outcomes, and `[fields]`."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from recall.data.column_names import id_column
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
@@ -25,7 +27,8 @@ from recall.data.scaffold.fields import (
     unlearnable,
     unreadable,
 )
-from recall.data.tables import Table, read_table
+from recall.data.scaffold.survey import Survey, files_in, survey
+from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -162,63 +165,68 @@ _FEW = 50  # of columns with at most so many values in the sample all rows are r
 _SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain
 
 
-def draft(folder: Path, user_id: str = "user_id", item_id: str = "item_id") -> str:
+def draft(folder: Path, user_id: str | None = None, item_id: str | None = None, files: Mapping[str, Path] | None = None) -> str:
     """Return the text of a configuration for the tables in a folder.
 
     Args:
-        folder: holds interactions, and perhaps users and items, as .parquet or .csv.
-        user_id: column of the interactions with the user's id.
-        item_id: column of the interactions with the item's id.
+        folder: where the configuration will be, which its paths start at.
+        user_id: column of the interactions with the user's id; default: by its name.
+        item_id: column of the interactions with the item's id; default: by its name.
+        files: of the tables; default: those in the folder.
 
     Raises:
         DataError: There is no such folder, there are no interactions, or a table lacks its id column.
     """
-    return draft_tables(_tables(folder), folder.resolve().name, user_id, item_id)
+    sources = dict(files) if files else files_in(folder)
+    found = survey(sources, user_id, item_id)
+    paths = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sources.items()}
+    return draft_tables(found, folder.resolve().name, paths)
 
 
-def draft_tables(tables: Mapping[str, Table], name: str, user_id: str = "user_id", item_id: str = "item_id") -> str:
+def draft_tables(found: Survey, name: str, paths: Mapping[str, str]) -> str:
     """Return the text of a configuration for opened tables.
 
     Args:
-        tables: interactions, and perhaps users and items.
+        found: the tables, and how they are written.
         name: of the run.
-        user_id: column of the interactions with the user's id.
-        item_id: column of the interactions with the item's id.
+        paths: of the tables.
 
     Raises:
         DataError: A table lacks its id column, or there are no interactions.
     """
+    tables, user_id, item_id = found.tables, found.user_id, found.item_id
     interactions = tables["interactions"]
-    for option, column in (("--user-id (user_id=)", user_id), ("--item-id (item_id=)", item_id)):
-        if column not in interactions.types:
-            hint = f"{did_you_mean(column, interactions.columns)} Name the column with {option}"
-            raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
     frame = _head(interactions)
-    found = roles(frame, user_id, item_id, _whole(interactions, frame))
+    known = roles(frame, user_id, item_id, _whole(interactions, frame))
     ids = {"users": user_id, "items": item_id}
     own = {name: _own_id(tables[name], frame[column], column) for name, column in ids.items() if name in tables}
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else unlearnable(items, {item_id, own["items"]})
-    plan = _Plan.of(found, frame, tables, user_id, item_id, titles)
-    time = time_column(found)
+    plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
+    time = time_column(known)
 
     lines = [f"name = {text(name)}", "", "[data]"]
-    lines += [f"{name} = {text(table.path.name)}" for name, table in tables.items()]
-    lines += [f"{name} = {text(value)}" for name, value in (("user_id", user_id), ("item_id", item_id)) if value != name]
+    lines += [f"{name} = {text(path)}" for name, path in paths.items()]
+    lines += [
+        f"{name} = {text(value)}{found.why(name)}"
+        for name, value in (("user_id", user_id), ("item_id", item_id))
+        if value != name
+    ]
     lines += [
         f"id_in_{name} = {text(column)}  # holds ids of the interactions, each once"
         for name, column in own.items()
         if column != ids[name]
     ]
     lines += plan.lines()
-    lines += data_lines(found)
+    lines += data_lines(known)
+    lines += found.lines()
     keys = Keys(user_id, item_id)
     lines += ["", "[fields]", f'{key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
         shared = set(interactions.columns) - set(plan.moved)
         lines += table_fields(users, "user", {user_id, own["users"]}, shared, keys)
     lines += described_fields(frame, plan.of_users, "user", user_id, keys)
-    lines += context_fields(frame, found, plan.users_columns, keys)
+    lines += context_fields(frame, known, plan.users_columns, keys)
     lines += [unreadable(interactions, name) for name in interactions.columns if name not in frame.columns]
     history = f'{key(keys.take("previous", "previous_items"))} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'
     lines += [history] if time else []
@@ -306,24 +314,6 @@ class _Plan:
         return [f"{name} = {array(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
 
 
-def _tables(folder: Path) -> dict[str, Table]:
-    if not folder.is_dir():
-        raise DataError("there is no such folder", where=str(folder), hint="Correct the path, or create the folder first")
-    tables = {name: table for name in ("interactions", "users", "items") if (table := _open(folder, name)) is not None}
-    if "interactions" not in tables:
-        raise DataError(
-            "there is no interactions.parquet and no interactions.csv",
-            where=str(folder),
-            hint="Write one row for each interaction, with the id of a user and of an item, into a file of that name",
-        )
-    return tables
-
-
-def _open(folder: Path, name: str) -> Table | None:
-    found = [folder / f"{name}{suffix}" for suffix in (".parquet", ".csv") if (folder / f"{name}{suffix}").exists()]
-    return read_table(found[0]) if found else None
-
-
 def _head(table: Table) -> pl.DataFrame:
     """Return the first rows, in the columns that fields can read."""
     head = Table(table.path, table.frame.head(ROWS), table.types).collect(
@@ -358,7 +348,8 @@ def _own_id(table: Table, ids: pl.Series, column: str) -> str:
         values = canonical_series(table.collect([name])[name])
         if not values.null_count() and values.n_unique() == len(values) and known.is_in(values.implode()).mean() >= _SHARED:  # type: ignore[operator]
             fitting.append(name)
-    if len(fitting) == 1:
-        return fitting[0]
+    named = id_column(fitting, "user") or id_column(fitting, "item")
+    if len(fitting) == 1 or named is not None:
+        return named or fitting[0]
     why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
     raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=did_you_mean(column, table.columns))

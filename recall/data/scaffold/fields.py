@@ -127,6 +127,8 @@ def guess(values: pl.Series) -> Guess:
     known = values.drop_nulls()
     if known.is_empty():
         return Guess("", "no value")
+    if len(known) == len(values) > 1 and not values.dtype.is_nested() and known.n_unique() == 1:
+        return Guess("", f"one value only, {known[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
         return Guess(*bag)
     if known.dtype.is_temporal():
@@ -145,8 +147,13 @@ def guess(values: pl.Series) -> Guess:
     return Guess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 
 
+_ADDRESS = r"^\s*(https?://|www\.)"
+
+
 def _guess_text(known: pl.Series) -> Guess:
     different = known.n_unique()
+    if known.str.contains(_ADDRESS).all():
+        return Guess("", "addresses: nothing to learn from", unlearnable=True)
     bag = drafted_bag(known)
     if bag is not None:
         return Guess(*bag)

@@ -26,6 +26,9 @@ from recall.errors import DataError
         (["0.5", "1.5", "2.5"], 'kind = "numeric"'),
         ([0.5, 1.5, 2.5, 900.5], 'kind = "numeric", scale = "log"'),
         ([True, False], 'kind = "categorical"'),
+        (["x", "x"], ""),
+        (["x", None, "x"], 'kind = "categorical"'),
+        (["https://a.b/c", "http://a.b/d", "https://a.b/c"], ""),
         ([datetime.date(2025, 1, 1)], ""),
         ([None, None], ""),
     ],
@@ -74,6 +77,6 @@ def test_a_context_column_with_a_reserved_name_is_a_comment(tmp_path: Path, name
 
 
 def test_a_missing_id_column_is_named(tmp_path: Path) -> None:
-    pl.DataFrame({"userid": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
-    with pytest.raises(DataError, match="Did you mean 'userid'"):
+    pl.DataFrame({"usr_id": ["a"], "item_id": ["x"]}).write_csv(tmp_path / "interactions.csv")
+    with pytest.raises(DataError, match="Did you mean 'usr_id'"):
         draft(tmp_path)

@@ -1,0 +1,82 @@
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.config import FileFormat
+from recall.data.files import files_of, kind_of, listed, moment, number, scan
+from recall.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.csv", "text"),
+        ("a.TSV.gz", "text"),
+        ("a.csv.zip", "text"),
+        ("a.parquet", "parquet"),
+        ("a.jsonl.zst", "json"),
+        ("u.data", None),
+    ],
+)
+def test_the_kind_of_a_file_follows_from_its_name(name: str, kind: str | None) -> None:
+    assert kind_of(Path(name)) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "mark", "expected"),
+    [
+        ("1.234,50 €", ",", "1234.50"),
+        ("$1,234.50", ".", "1234.50"),
+        ("-3,5", ",", "-3.5"),
+        ("1 234,5", ",", "1234.5"),
+        ("12%", ".", "12"),
+        (None, ".", None),
+    ],
+)
+def test_written_numbers_become_plain(text: str | None, mark: str, expected: str | None) -> None:
+    frame = pl.DataFrame({"a": [text]}, schema={"a": pl.String})
+    assert frame.select(number(pl.col("a"), mark))["a"].to_list() == [expected]
+
+
+def test_times_are_parsed_or_refused() -> None:
+    frame = pl.DataFrame({"a": ["31.01.2024 18:30", None]})
+    parsed = frame.select(moment(pl.col("a"), "%d.%m.%Y %H:%M"))["a"]
+    assert parsed.dt.to_string("%Y-%m-%dT%H:%M").to_list() == ["2024-01-31T18:30", None]
+    with pytest.raises(pl.exceptions.InvalidOperationError):
+        frame.select(moment(pl.col("a"), "%m/%d/%Y"))
+    zoned = pl.DataFrame({"a": ["10/Oct/2024:13:55:36 +0200"]}).select(moment(pl.col("a"), "%d/%b/%Y:%H:%M:%S %z"))["a"]
+    assert zoned.dt.to_string("%H:%M").to_list() == ["11:55"]
+
+
+def test_lists_are_parsed_in_any_notation() -> None:
+    texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
+    expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
+    assert listed(pl.Series("a", texts)).to_list() == expected
+
+
+def test_a_separator_of_several_characters_and_no_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "a.dat"
+    path.write_text('1::thé "best::x\n2::b::y\n', encoding="cp1252")
+    form = FileFormat(separator="::", encoding="cp1252", quote="", header=("id", "title", "code"))
+    assert scan(path, (), form).collect().rows() == [("1", 'thé "best', "x"), ("2", "b", "y")]
+    with pytest.raises(DataError, match="the text is not ascii"):
+        scan(tmp_path / "a.dat", (), FileFormat(encoding="ascii", separator="é"))
+
+
+def test_a_folder_holds_files_of_one_kind(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "_SUCCESS", ".hidden"):
+        (tmp_path / name).write_text(f"name\n{name}\n")
+    assert [one.name for one in files_of(tmp_path)] == ["a.csv", "b.csv"]
+    assert scan(tmp_path).collect()["name"].to_list() == ["a.csv", "b.csv"]
+    (tmp_path / "c.jsonl").write_text("{}")
+    with pytest.raises(DataError, match="files of several kinds"):
+        files_of(tmp_path)
+
+
+def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w"):
+        pass
+    with pytest.raises(DataError, match="the archive has 0 members"):
+        scan(tmp_path / "a.csv.zip")
