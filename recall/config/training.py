@@ -291,7 +291,8 @@ class AutoConfig(Section):
 
     objective: Literal["auto"]
     race: float | None = Field(default=None, gt=0)
-    """Seconds that the race may take; 30 when left out, or as long as the final training where that is longer."""
+    """Seconds that the race may take; when left out 30, or on more than 200,000 interactions about the time of the final
+    training."""
     new_items: float = Field(default=1.0, ge=0, le=1)
     """As with any other objective, for the winner."""
     stopping: StoppingConfig = StoppingConfig()

@@ -86,28 +86,35 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
     return converted(pl.concat([_text(one, nulls, form) for one in files]), form)
 
 
-def content(path: Path) -> bytes:
+def content(path: Path, most: int = -1) -> bytes:
     """Return the bytes of a file, decompressed.
+
+    Args:
+        path: the file.
+        most: bytes that are read; -1 for all.
 
     Raises:
         DataError: A zip archive has another number of members than one.
     """
     match path.suffix.lower():
         case ".gz":
-            return gzip.decompress(path.read_bytes())
+            with gzip.open(path) as packed:
+                return packed.read(most)
         case ".zst":
             zstandard: Any = import_module("zstandard")
             with zstandard.open(path, "rb") as packed:
-                return bytes(packed.read())
+                return bytes(packed.read(most))
         case ".zip":
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
                 if len(members) != 1:
                     hint = "Unpack it and name the file"
                     raise DataError(f"the archive has {len(members)} members", where=str(path), hint=hint)
-                return archive.read(members[0])
+                with archive.open(members[0]) as member:
+                    return member.read(most)
         case _:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                return file.read(most)
 
 
 def separator_for(path: Path, form: FileFormat) -> str:

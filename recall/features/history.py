@@ -173,14 +173,26 @@ class HistoryEncoder:
 
     def _weighted_one(self, learnt: Sequence[int], offset: int) -> WeightedRows:
         """Return the entries of one history, given its rows in the vocabulary."""
-        lag, part = self._slots
-        size = 0 if self.field.shared else self.vocabulary.size
+        plan = self._plans.get(len(learnt))
+        if plan is None:
+            lag, part = self._slots
+            there = lag <= len(learnt)
+            starts = 0 * part if self.field.shared else part * self.vocabulary.size
+            slots = list(zip(starts[there].tolist(), (lag[there] - 1).tolist(), strict=True))
+            plan = self._plans[len(learnt)] = slots, self._by_length[len(learnt)][there].tolist()
+        slots, weights = plan
+        rows = [offset + start + learnt[at] for start, at in slots]
+        if len(set(rows)) == len(rows):
+            return list(zip(rows, weights, strict=True))
         sums: dict[int, float] = {}
-        for at, number, weight in zip(lag.tolist(), part.tolist(), self._by_length[len(learnt)].tolist(), strict=True):
-            if at <= len(learnt):
-                row = offset + number * size + learnt[at - 1]
-                sums[row] = sums.get(row, 0.0) + weight
+        for row, weight in zip(rows, weights, strict=True):
+            sums[row] = sums.get(row, 0.0) + weight
         return list(sums.items())
+
+    @cached_property
+    def _plans(self) -> dict[int, tuple[list[tuple[int, int]], list[float]]]:
+        """Start of the rows and place of each item, and weights, by length of history."""
+        return {}
 
     @cached_property
     def _longest(self) -> int:

@@ -58,6 +58,20 @@ def test_the_written_file_keeps_the_given_settings(run, tiny_folder: Path, tmp_p
     assert "--set model.kind=ffm --set model.k=2" in (tmp_path / "shop.tuned.toml").read_text()
 
 
+def test_trials_are_printed_completely_and_requests_counted(run, tiny_folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text(SHOP.replace("sweeps = 2", 'objective = "auto"'))
+    ended = run("tune", file, "--minutes", 0.05, "--data", tiny_folder, "--objective", "square")
+    assert ended.code == 0, ended.err
+    first = next(line for line in ended.err.splitlines() if line.startswith("trial   0"))
+    assert '[square] model.kind="fm" model.k=4 train.objective="square"' in first
+    assert "train.regularisation=0.001" in first
+    assert "train.drop=0.05" in first
+    assert "on 12 validation requests" in ended.out
+    assert "on 12 requests of 12 interactions" in (tmp_path / "shop.tuned.toml").read_text()
+    assert load_config(tmp_path / "shop.tuned.toml").train.objective == "square"
+
+
 def test_a_corrupt_log_is_named(run, tiny_folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text(SHOP)

@@ -1,5 +1,6 @@
 """Detect how a file is written: encoding, separator, quotes and header."""
 
+import codecs
 import csv
 import re
 from collections import Counter
@@ -13,6 +14,8 @@ from recall.data.files import content, files_of, kind_of, separator_for
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
+SAMPLE = 64 << 20
+"""Bytes of a file that are looked at."""
 _LINES = 500  # lines that are looked at
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
@@ -62,11 +65,12 @@ def detect(path: Path) -> Written:
     first = files_of(path)[0]
     if kind_of(first) in ("parquet", "json"):
         return Written()
-    raw = content(first)
+    raw = content(first, SAMPLE)
     if raw[:4] == b"PAR1":
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
     encoding, why = encoding_of(raw, first)
-    lines = _lines(raw.decode(encoding).removeprefix("\ufeff"))
+    text = _decoded(raw, encoding).removeprefix("\ufeff")
+    lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
     reasons = {"encoding": why} if encoding != "utf-8" else {}
@@ -92,7 +96,7 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     """Return the encoding of a text, and why.
 
     Args:
-        raw: the whole text.
+        raw: the text, or the first `SAMPLE` bytes of it.
         path: names the file in errors.
 
     Raises:
@@ -102,7 +106,7 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
         if raw.startswith(mark):
             return encoding, "its byte order mark says so"
     try:
-        raw.decode("utf-8")
+        _decoded(raw, "utf-8")
         return "utf-8", ""
     except UnicodeDecodeError:
         pass
@@ -119,12 +123,17 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     tie = any((one.chaos, -one.coherence) <= (best.chaos, -best.coherence) for one in usual)
     encoding = _ENCODINGS[0] if tie else best.encoding
     try:
-        raw.decode(encoding)
+        _decoded(raw, encoding)
     except UnicodeDecodeError as error:
         what = f"the text seems to be {encoding} and is not"
         raise DataError(what, where=str(path), why=str(error), hint=hint) from None
     word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
     return encoding, f"the bytes are not UTF-8, and read so they are text such as {word}"
+
+
+def _decoded(raw: bytes, encoding: str) -> str:
+    """Decode a text; the last character of a part of a text may be cut."""
+    return codecs.getincrementaldecoder(encoding)().decode(raw, final=len(raw) < SAMPLE)
 
 
 def _lines(text: str) -> list[str]:

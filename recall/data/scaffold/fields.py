@@ -147,8 +147,13 @@ def guess(values: pl.Series) -> Guess:
     return Guess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 
 
+_ADDRESS = r"^\s*(https?://|www\.)"
+
+
 def _guess_text(known: pl.Series) -> Guess:
     different = known.n_unique()
+    if known.str.contains(_ADDRESS).all():
+        return Guess("", "addresses: nothing to learn from", unlearnable=True)
     bag = drafted_bag(known)
     if bag is not None:
         return Guess(*bag)

@@ -1,6 +1,7 @@
 """One recipe of a race: trained sweep by sweep, and judged after each."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -169,19 +170,17 @@ class Entrant:
         since = len(self.figures) - self.best_sweep
         return bool(self.fault) or len(self.figures) >= self.config.method.sweeps or since >= _PATIENCE
 
-    def run(self, sweeps: int, deadline: float) -> None:
-        """Train up to a number of sweeps in all, or until the deadline.
-
-        A sweep is not cut short.
+    def run(self, sweeps: int, over: Callable[[], bool]) -> None:
+        """Train up to a number of sweeps in all, or until the time is over.
 
         Args:
             sweeps: in all.
-            deadline: of `time.monotonic`.
+            over: whether the time is over; asked after each sweep.
         """
         try:
             while len(self.figures) < sweeps and not self.finished:
                 self._sweep()
-                if time.monotonic() > deadline:
+                if over():
                     return
         except RecallError as error:
             self.fault = str(error)

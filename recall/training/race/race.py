@@ -23,9 +23,12 @@ from recall.training.race.recipes import SQUARES, Recipe, Values, field_choices,
 
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
-_INTERACTIONS = 100_000  # that train in a race; of more, a share of the users is drawn. Chosen, not tuned.
+_SHARE = 0.5  # of the interactions that train in a race of large data. A tenth of ml-1m prefers ten times the regularisation
+_LEAST, _MOST = 100_000, 1_000_000  # interactions that train in a race, where there are so many. Chosen, not tuned.
 _REQUESTS = 4_000  # that are looked at: 95 % intervals are then about 4 % of the figure on toys and ml-1m
-_SHARES = (0.5, 0.85)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
+_FEWEST, _SCORES = 1_000, 60_000_000  # requests over a large catalogue, and scores of one look. Chosen, not tuned.
+_SMALL = 200_000  # interactions up to which a race takes SECONDS at most
+_SHARES = (0.4, 0.85)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
 _FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
 _STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _K = 64
@@ -125,10 +128,11 @@ def race(config: RunConfig, dataset: Dataset, seconds: float | None, report: Cal
     Raises:
         TrainingError: No recipe could be trained.
     """
-    share = min(1.0, _INTERACTIONS / max(1, len(dataset.training)))
+    trains = max(1, len(dataset.training))
+    share = min(1.0, min(max(_LEAST, _SHARE * trains), _MOST) / trains)
     track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report)
     track.halve(track.squares(), _SHARES[0])
-    track.halve(track.others(), _SHARES[1])
+    track.chase(track.others(), _SHARES[1])
     track.climb()
     return track.result()
 
@@ -143,6 +147,7 @@ class _Track:
         self._dataset = dataset
         self._share = share
         self._seconds = seconds
+        self._requests = max(_FEWEST, min(_REQUESTS, _SCORES // max(1, len(dataset.items))))
         self._report = report
         self._began = time.monotonic()
         self._grounds: dict[str, Ground] = {}
@@ -154,27 +159,29 @@ class _Track:
     def _budget(self) -> float:
         """Return the seconds of the race.
 
-        As configured, or as long as the leader's final training, but not less than SECONDS.
+        As configured; or SECONDS; or, on large data, as long as the leader's final training, or as half of that of an
+        entrant under way, which may become the leader.
         """
         if self._seconds is not None:
             return self._seconds
-        leader = self._leader
-        if self._share == 1 or leader is None or not leader.figures:
+        if len(self._dataset.events) <= _SMALL:
             return SECONDS
-        sweep = leader.seconds / len(leader.figures) / self._share
-        return max(SECONDS, sweep * leader.config.method.sweeps)
+        ran = [one for one in (self._leader, *self._ran[-1:]) if one is not None and one.figures]
+        finals = [one.seconds / len(one.figures) / self._share * one.config.method.sweeps for one in ran]
+        return max(SECONDS, *(final if one is self._leader else final / 2 for one, final in zip(ran, finals, strict=True)))
 
-    def _deadline(self, share: float = 1.0) -> float:
-        return self._began + share * self._budget()
+    def _over(self, share: float = 1.0) -> bool:
+        """Return whether a share of the time is over."""
+        return self._leader is not None and time.monotonic() > self._began + share * self._budget()
 
     # Entrants.
 
     def _entrant(self, name: str, values: Values) -> Entrant:
         stopping = self._config.train.stopping
-        asked: Values = {"metric": stopping.metric, "at": stopping.at, "requests": min(stopping.requests, _REQUESTS)}
+        asked: Values = {"metric": stopping.metric, "at": stopping.at, "requests": min(stopping.requests, self._requests)}
         train: Values = {**cast(Values, values["train"]), "stopping": asked}
         config = merged(self._config, {**values, "train": train})
-        key = repr(sorted(config.fields))
+        key = repr(config.fields)
         if key not in self._grounds:
             self._grounds[key] = Ground.of(config, self._dataset)
         return Entrant(name, values, config, self._grounds[key])
@@ -220,13 +227,10 @@ class _Track:
         """Train all for some sweeps, the better half for twice as many, and so on."""
         alive: list[Entrant] = []
         for name, values in proposals:
-            if self._leader is not None and time.monotonic() > self._deadline(share):
+            if self._over(share):
                 break
-            entrant = self._entrant(name, values)
-            entrant.run(_FIRST, self._deadline(share))
-            self._ran.append(entrant)
-            alive.append(entrant)
-            self._crown(entrant)
+            alive.append(self._start(name, values))
+            self._run(alive[-1], _FIRST, share)
         sweeps = _FIRST
         while True:
             alive.sort(key=lambda one: -one.figure)
@@ -234,15 +238,35 @@ class _Track:
             for loser in alive[len(kept) :]:
                 self._leave(loser)
             alive, sweeps = kept, 2 * sweeps
-            if all(one.finished for one in alive):
+            if all(one.finished for one in alive) or self._over(share):
                 break
             for entrant in alive:
-                entrant.run(sweeps, self._deadline(share))
-                self._crown(entrant)
-            if time.monotonic() > self._deadline(share):
-                break
+                self._run(entrant, sweeps, share)
         for entrant in alive:
             self._leave(entrant)
+
+    def chase(self, proposals: Iterable[tuple[str, Values]], share: float) -> None:
+        """Train one after the other to the end, unless it starts worse than the best."""
+        best: Entrant | None = None
+        for name, values in proposals:
+            if self._over(share):
+                return
+            entrant = self._start(name, values)
+            self._run(entrant, _FIRST, share)
+            if best is None or entrant.figure >= max(best.figures[:_FIRST], default=0.0):
+                self._run(entrant, entrant.config.method.sweeps, share)
+            if best is None or entrant.figure > best.figure:
+                best = entrant
+            self._leave(entrant)
+
+    def _start(self, name: str, values: Values) -> Entrant:
+        self._ran.append(self._entrant(name, values))
+        return self._ran[-1]
+
+    def _run(self, entrant: Entrant, sweeps: int, share: float) -> None:
+        entrant.run(sweeps, lambda: self._over(share))
+        if not entrant.fault and (self._leader is None or entrant.figure > self._leader.figure):
+            self._leader = entrant
 
     def climb(self) -> None:
         """Change single settings of the leader as long as one helps."""
@@ -253,11 +277,10 @@ class _Track:
                 if key in tried:
                     continue
                 tried.add(key)
-                if time.monotonic() > self._deadline():
+                if self._over():
                     return
-                entrant = self._entrant(name, values)
-                entrant.run(entrant.config.method.sweeps, self._deadline())
-                self._ran.append(entrant)
+                entrant = self._start(name, values)
+                entrant.run(entrant.config.method.sweeps, self._over)
                 self._leave(entrant)
                 if not entrant.fault and _beats(entrant, leader):
                     self._leader = entrant
@@ -276,10 +299,6 @@ class _Track:
                 values["model"] = {**model, "k": other}
             yield f"{leader.name}, {name}", values
         yield from self._without_fields()
-
-    def _crown(self, entrant: Entrant) -> None:
-        if not entrant.fault and (self._leader is None or entrant.figure > self._leader.figure):
-            self._leader = entrant
 
     def _leave(self, entrant: Entrant) -> None:
         entrant.release()
@@ -345,9 +364,8 @@ def _with_sweeps(winner: Entrant) -> Values:
     """Return the winner's overrides, with the sweeps of its best model."""
     train = dict(cast(Values, winner.values["train"]))
     unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
-    if not unfinished:  # otherwise the time was over while it still improved
-        if train["objective"] == "square":
-            train["sweeps"] = winner.best_sweep
-        else:
-            train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
+    if train["objective"] == "square":
+        train["sweeps"] = min(_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
+    elif not unfinished:  # otherwise the time was over while it still improved
+        train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
     return {**winner.values, "train": train}
