@@ -1,4 +1,4 @@
-"""Items held out of training, known by their features alone: this library beside the feature-aware iALS of irspack."""
+"""New items, known by features alone, beside the feature-aware iALS of irspack."""
 
 import json
 import tempfile

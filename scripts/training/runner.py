@@ -147,7 +147,7 @@ def ials(data: Any, settings: dict[str, Any], out: Path) -> Clock:
 
 
 def ials_features(data: Any, settings: dict[str, Any], out: Path) -> Clock:
-    """Train with iALS of irspack, with features of items; other items get vectors by theirs."""
+    """Train with iALS of irspack; the other items get vectors by their features."""
     pairs, clock = _matrix(data), Clock(out)
     features, others = _rows(data, "features"), _rows(data, "others")
     trainer = _ials(pairs, settings, item_features=features, lambda_item_feature=settings["lambda_item_feature"])
