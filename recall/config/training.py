@@ -257,7 +257,7 @@ class SoftmaxConfig(GradientConfig):
     def _a_place_is_one_in_the_whole_catalogue(self) -> "SoftmaxConfig":
         if self.top is not None and self.candidates != "all":
             raise ValueError('top needs the scores of all items: leave candidates = "all", or leave top out')
-        if self.top is None and "top_temperature" in self.model_fields_set:
+        if self.top is None and self.top_temperature != 1:
             raise ValueError("top_temperature does nothing without top: set top, such as top = 20")
         return self
 
