@@ -40,7 +40,7 @@ def fit(
         users: one row for each user.
         items: one row for each item.
         config: a whole configuration, or its TOML file; or sections that change a drafted one, such as
-            `{"model": {"k": 32}}`. Default: a draft from the tables, which `Model.draft` shows.
+            `{"train": {"race": 30}}` to choose an objective in 30 s. Default: a draft, which `Model.draft` shows.
         user_id: column of the interactions with the user's id, where a configuration is drafted; default: by its name.
         item_id: column of the interactions with the item's id, where a configuration is drafted; default: by its name.
         progress: write progress.
@@ -62,7 +62,8 @@ def fit(
     root = Path(tempfile.mkdtemp(prefix="recall-"))
     try:
         with nullcontext() if progress else quiet():
-            finished = run(settings, run_tables(settings.data, sources), root)
+            seconds = settings.train.race if isinstance(settings.train, AutoConfig) else None
+            finished = run(settings, run_tables(settings.data, sources), root, race=seconds)
         fitted = Fitted(finished.config, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
         types = _id_types(settings, sources)
         return Model(open_published(root), fitted=fitted, id_types=types, library=library_of(interactions), temporary=root)

@@ -117,3 +117,12 @@ def test_files_are_temporary(taken: pl.DataFrame, tmp_path: Path, monkeypatch: p
 
 def _whole() -> dict[str, Any]:
     return {"fields": {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}}
+
+
+@pytest.mark.slow
+def test_a_draft_races_objectives_for_the_configured_time(taken: pl.DataFrame) -> None:
+    fitted = recall.fit(taken, config={"train": {"race": 5}}, progress=False)
+    assert 'objective = "auto"' in fitted.draft
+    assert fitted.config.train.objective != "auto"
+    assert set(fitted.recommend(7)["item_id"]) <= set(range(ITEMS))
+    assert fitted.evaluate().requests > 0

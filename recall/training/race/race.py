@@ -181,7 +181,7 @@ class _Track:
         asked: Values = {"metric": stopping.metric, "at": stopping.at, "requests": min(stopping.requests, self._requests)}
         train: Values = {**cast(Values, values["train"]), "stopping": asked}
         config = merged(self._config, {**values, "train": train})
-        key = repr(sorted(config.fields))
+        key = repr(config.fields)
         if key not in self._grounds:
             self._grounds[key] = Ground.of(config, self._dataset)
         return Entrant(name, values, config, self._grounds[key])
@@ -364,9 +364,8 @@ def _with_sweeps(winner: Entrant) -> Values:
     """Return the winner's overrides, with the sweeps of its best model."""
     train = dict(cast(Values, winner.values["train"]))
     unfinished = len(winner.figures) < winner.config.method.sweeps and winner.best_sweep == len(winner.figures)
-    if not unfinished:  # otherwise the time was over while it still improved
-        if train["objective"] == "square":
-            train["sweeps"] = winner.best_sweep
-        else:
-            train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
+    if train["objective"] == "square":
+        train["sweeps"] = min(_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
+    elif not unfinished:  # otherwise the time was over while it still improved
+        train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
     return {**winner.values, "train": train}

@@ -46,7 +46,7 @@ SQUARES = (
     Recipe(
         "square, sparse",
         "sparse data with order, tuned on toys: the less an item was seen, the more it is regularised in proportion",
-        {"objective": "square", "steps": 8, "popularity": 0.5, "regularisation": 0.005, "nu": 0.5},
+        {"objective": "square", "start": "singular", "steps": 8, "popularity": 0.5, "regularisation": 0.005, "nu": 0.5},
     ),
     Recipe(
         "square, dense",
@@ -68,7 +68,7 @@ SQUARES = (
 
 _LARGEST_SOFTMAX = 1_000_000_000  # (context, item) pairs of one epoch; above, candidates are sampled. Chosen, not tuned.
 _SAMPLES = 2048
-_OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale")
+_OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale", "start")
 
 
 def softmaxes(square: Mapping[str, JsonValue], contexts: int, items: int) -> tuple[Recipe, ...]:
@@ -101,7 +101,7 @@ def softmaxes(square: Mapping[str, JsonValue], contexts: int, items: int) -> tup
 
 
 def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> Iterator[tuple[str, Values]]:
-    """Yield fields to leave out: a name for the report, and the overrides.
+    """Yield fields to leave out or to change: a name, and the overrides.
 
     A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
     of many values costs time and may be noise. Requests may filter by it still, so text that a field splits into values stays.
@@ -119,6 +119,11 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
         for name, field in schema.fields.items()
         if field.side == "user" and schema.user_id in field.columns(name) and name not in crossed and not field.parts
     ]
+    for name, history in schema.histories.items():
+        if not history.decay:
+            if ids:
+                yield f"with a long {name} and without {', '.join(ids)}", {"fields": {**dict.fromkeys(ids), name: dict(_LONG)}}
+            yield f"with a long {name}", {"fields": {name: dict(_LONG)}}
     if schema.histories and ids:
         yield f"without {', '.join(ids)}", {"fields": dict.fromkeys(ids)}
         yield f"without {', '.join(schema.histories)}", {"fields": dict.fromkeys(schema.histories)}
@@ -133,6 +138,8 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
         yield f"without {name}", {"fields": {name: None}, "data": {"attributes": list(dict.fromkeys(attributes))}}
 
 
+_LONG: Values = {"lags": [[1, 50]], "decay": 1.0, "norm": "mean"}
+"""A history of 50 items, of which the last weighs most: far better than three ranges on toys, where it was tuned."""
 _COSTLY = 500  # values from which a field of items is raced against its absence. Chosen, not tuned.
 
 

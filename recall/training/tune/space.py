@@ -224,6 +224,7 @@ def _square(trial: Trial, name: str) -> Values:
         "regularisation": trial.suggest_float(f"{name}.regularisation", 1e-4, 1e-1, log=True),
         "nu": trial.suggest_float(f"{name}.nu", 0.5, 1.0),
         "drop": trial.suggest_float(f"{name}.drop", 0.0, 0.3),
+        "start": trial.suggest_categorical(f"{name}.start", ["random", "singular"]),
     }
 
 
@@ -231,7 +232,7 @@ _USUAL = {"steps": 5, "unobserved": 20.0, "popularity": 0.25, "activity": 0.5, "
 
 
 def _square_parameters(train: Mapping[str, JsonValue], name: str) -> dict[str, float | int | str]:
-    found: dict[str, float | int | str] = {}
+    found: dict[str, float | int | str] = {f"{name}.start": str(train.get("start", "random"))}
     for key, usual in _USUAL.items():
         value = train.get(key, usual)
         found[f"{name}.{key}"] = value if isinstance(value, int | float) else usual

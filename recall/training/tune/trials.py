@@ -177,9 +177,9 @@ def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float
     leader = best_trial(done).user_attrs[RECIPE] if done else SQUARES[0].name
     recipe = next(one for one in sorted(SQUARES, key=lambda one: -len(one.name)) if leader.startswith(one.name))
     for less in bench.space.leave_out:
-        if not any(name.endswith(less) for name in tried) and (fewer := found([recipe], less)) is not None:
+        if not any(name.endswith(f", {less}") for name in tried) and (fewer := found([recipe], less)) is not None:
             return fewer
-    less = next((one for one in bench.space.leave_out if leader.endswith(one)), "")
+    less = next((one for one in bench.space.leave_out if leader.endswith(f", {one}")), "")
     others = [one for one in softmaxes(recipe.train, bench.contexts, bench.items) if not one.cosine or bench.config.model.k]
     return found(others, less)
 

@@ -181,7 +181,11 @@ def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tag
     values, dataset = dataset_with_tags(tmp_path, tags)
     config = parse_config(values)
     choices = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
-    assert list(choices) == ["without user_id", "without previous", *(["without tags"] if costly else [])]
+    history = ["with a long previous and without user_id", "with a long previous", "without user_id", "without previous"]
+    assert list(choices) == [*history, *(["without tags"] if costly else [])]
+    longer = merged(config, {**choices[history[0]], "train": {"objective": "square"}})
+    assert list(longer.fields) == ["previous", "item_id", "tags"]
+    assert longer.fields["previous"].lags == ((1, 50),)
     if costly:
         less = merged(config, {**choices["without tags"], "train": {"objective": "square"}})
         assert list(less.fields) == ["user_id", "previous", "item_id"]
@@ -193,7 +197,7 @@ def test_fields_of_a_cross_and_of_the_context_stay(tiny_folder: Path) -> None:
     config = tiny()
     dataset = load_dataset(config, tiny_folder)
     names = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
-    assert list(names) == ["without user_id", "without history"]
+    assert list(names)[2:] == ["without user_id", "without history"]
 
 
 def test_k_is_raced_only_where_it_is_not_configured() -> None:
