@@ -19,7 +19,7 @@ from recall.errors import TrainingError
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import upper_end
 from recall.training.race.entrant import Entrant, Ground, merged, sampled
-from recall.training.race.recipes import SQUARES, Recipe, Values, field_choices, neighbours, softmaxes
+from recall.training.race.recipes import SPARSE, SQUARES, Recipe, Values, field_choices, neighbours, softmaxes
 
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
@@ -200,6 +200,10 @@ class _Track:
         """Yield each square loss, then the best of them without some fields."""
         for recipe in SQUARES:
             yield recipe.name, self._values(recipe, {})
+            if recipe is SPARSE and self._leader is not None and self._config.schema_.histories:
+                # tuned together: with other square losses a long history is worse than a short one
+                name, values = next(field_choices(self._config, self._dataset, self._leader.ground.encoder))
+                yield f"{recipe.name}, {name}", self._values(recipe, values)
         yield from self._without_fields()
 
     def _without_fields(self) -> Iterator[tuple[str, Values]]:

@@ -66,6 +66,8 @@ SQUARES = (
 )
 """Whole-catalogue square losses, by how often each won."""
 
+SPARSE = SQUARES[2]
+"""The recipe that was tuned with a long history."""
 _LARGEST_SOFTMAX = 1_000_000_000  # (context, item) pairs of one epoch; above, candidates are sampled. Chosen, not tuned.
 _SAMPLES = 2048
 _OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale", "start")
