@@ -8,6 +8,7 @@ long as that helps by more than a standard error.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import cast
 
 from pydantic import JsonValue
@@ -202,8 +203,8 @@ class _Track:
             yield recipe.name, self._values(recipe, {})
             if recipe is SPARSE and self._leader is not None and self._config.schema_.histories:
                 # tuned together: with other square losses a long history is worse than a short one
-                name, values = next(field_choices(self._config, self._dataset, self._leader.ground.encoder))
-                yield f"{recipe.name}, {name}", self._values(recipe, values)
+                for name, values in islice(field_choices(self._config, self._dataset, self._leader.ground.encoder), 1):
+                    yield f"{recipe.name}, {name}", self._values(recipe, values)
         yield from self._without_fields()
 
     def _without_fields(self) -> Iterator[tuple[str, Values]]:

@@ -207,6 +207,14 @@ def test_k_is_raced_only_where_it_is_not_configured() -> None:
     assert all(k == 64 for _, _, k in neighbours({"objective": "square"}, 64, True))
 
 
+def test_a_history_that_is_long_already_needs_no_other_fields(cycles: Path) -> None:
+    history = {"previous": {"kind": "history", "lags": [[1, 20]], "decay": 1.0}}
+    config = parse_config({**LOG, "fields": {**history, "item_id": LOG["fields"]["item_id"]}})
+    raced, left = ran(config, cycles)
+    assert raced.placed[0].estimate.value > 0.5
+    assert not any("with" in one.name for one in left)
+
+
 def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
     recipes = [*SQUARES, *softmaxes(SQUARES[2].train, 10, 10), *softmaxes(SQUARES[0].train, 10_000_000, 1_000_000)]
     for recipe in recipes:
