@@ -139,7 +139,7 @@ def run(
         resume: continue from the checkpoint of the same run, which was interrupted.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
         checked: the tables were checked and the findings printed already.
-        race: seconds to choose the objective "auto" in; None for the usual time.
+        race: seconds to choose the objective "auto" in; None for `config.train.race`.
 
     Raises:
         RecallError: The run failed; what was live in `root` stays live.
@@ -153,7 +153,8 @@ def run(
             note(f"note: {table}.{column}: {message}")
         raced: JsonValue = None
         if isinstance(config.train, AutoConfig):
-            config, raced, kept.race = decide(config, dataset, tables, root, restart, race)
+            seconds = race if race is not None else config.train.race
+            config, raced, kept.race = decide(config, dataset, tables, root, restart, seconds)
             dataset = dataset_of(config, tables)
         checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with stage("fit the encoder"):

@@ -62,8 +62,7 @@ def fit(
     root = Path(tempfile.mkdtemp(prefix="recall-"))
     try:
         with nullcontext() if progress else quiet():
-            seconds = settings.train.race if isinstance(settings.train, AutoConfig) else None
-            finished = run(settings, run_tables(settings.data, sources), root, race=seconds)
+            finished = run(settings, run_tables(settings.data, sources), root)
         fitted = Fitted(finished.config, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
         types = _id_types(settings, sources)
         return Model(open_published(root), fitted=fitted, id_types=types, library=library_of(interactions), temporary=root)

@@ -11,7 +11,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def race_seconds(config: RunConfig, option: str | None) -> float | None:
-    """Return the seconds that `--race` gives to a race, None for the usual time.
+    """Return the seconds that `--race` gives to a race, None where it is not given.
 
     Args:
         config: of the run.
@@ -22,7 +22,7 @@ def race_seconds(config: RunConfig, option: str | None) -> float | None:
         ConfigError: The objective is not "auto".
     """
     if option is None:
-        return config.train.race if isinstance(config.train, AutoConfig) else None
+        return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", option.strip())
     if found is None or float(found[1]) == 0:
         raise typer.BadParameter(f"--race needs a duration such as 45s, 2m or 1h, got {option!r}")

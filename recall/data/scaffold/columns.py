@@ -86,6 +86,23 @@ def time_pattern(values: pl.Series) -> str:
     return ""
 
 
+def swapped_pattern(values: pl.Series, pattern: str) -> str:
+    """Return the format with day and month exchanged if the times fit that too.
+
+    Args:
+        values: String [n].
+        pattern: from `time_pattern`.
+    """
+    if "%d" not in pattern or "%m" not in pattern:
+        return ""
+    other = pattern.translate({ord("d"): "m", ord("m"): "d"})
+    try:
+        pl.select(moment(pl.lit(values.drop_nulls().unique()), other))
+    except pl.exceptions.PolarsError:
+        return ""
+    return other
+
+
 def is_list(values: pl.Series) -> bool:
     """Return whether a column of text holds lists in programming notation."""
     known = values.drop_nulls()

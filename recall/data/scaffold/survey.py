@@ -11,7 +11,7 @@ from recall.config import DataConfig
 from recall.data.column_names import id_column, table_named
 from recall.data.files import kind_of, plain
 from recall.data.frames import NAMES, open_sources
-from recall.data.scaffold.columns import is_list, nulls_of, number_mark, time_pattern
+from recall.data.scaffold.columns import is_list, nulls_of, number_mark, swapped_pattern, time_pattern
 from recall.data.scaffold.detect import Written, detect
 from recall.data.scaffold.fields import ROWS, array, key, text, unlearnable
 from recall.data.tables import Table
@@ -137,7 +137,8 @@ def _id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: str 
         if shared is not None:
             return shared, f"it holds ids of the {side}s table"
     column = wanted or usual
-    hint = f"{did_you_mean(column, interactions.columns)} Name the column with {_OPTIONS[side]}"
+    near = did_you_mean(column, interactions.columns)
+    hint = f"{near}{'' if near.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
 
 
@@ -156,6 +157,7 @@ def _with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, times
     reasons: dict[str, str] = {}
     numbers: dict[str, str] = {}
     moments: dict[str, str] = {}
+    doubts: list[str] = []
     lists: list[str] = []
     for column in frame.select(pl.col(pl.String)):
         known = column.drop_nulls()
@@ -163,6 +165,8 @@ def _with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, times
             continue
         if times and (pattern := time_pattern(known)):
             moments[column.name] = pattern
+            if other := swapped_pattern(known, pattern):
+                doubts.append(f"; {other} fits {column.name} as well: check which number is the month")
         elif mark := number_mark(known):
             numbers[column.name] = mark
         elif is_list(known):
@@ -171,7 +175,7 @@ def _with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, times
         if value:
             changes[setting] = value
             shown = ", ".join(f"{frame[name].drop_nulls()[0]!r} in {name}" for name in value)
-            reasons[setting] = f"such as {shown}"
+            reasons[setting] = f"such as {shown}{''.join(doubts) if setting == 'times' else ''}"
     return written.with_(changes, reasons) if changes else written
 
 

@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from recall.config import FileFormat
 from recall.data.scaffold import detect as module
+from recall.data.scaffold import draft
+from recall.data.scaffold.columns import swapped_pattern, time_pattern
 from recall.data.scaffold.detect import detect, headless
 from recall.errors import DataError
 
@@ -65,3 +68,30 @@ def test_parquet_under_another_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"PAR1....")
     with pytest.raises(DataError, match="a Parquet file has another suffix"):
         detect(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("days", "pattern", "other"),
+    [
+        (["01/02/2024", "11/12/2024"], "%m/%d/%Y", "%d/%m/%Y"),
+        (["01/22/2024", "11/12/2024"], "%m/%d/%Y", ""),
+        (["22/01/2024", "11/12/2024"], "%d/%m/%Y", ""),
+        (["2024.02.01"], "%Y.%m.%d", "%Y.%d.%m"),
+        (["1 Feb 2024"], "%d %b %Y", ""),
+    ],
+)
+def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, other: str) -> None:
+    values = pl.Series("date", days)
+    assert (time_pattern(values), swapped_pattern(values, pattern)) == (pattern, other)
+
+
+def test_the_draft_says_when_the_month_is_a_guess(tmp_path: Path) -> None:
+    log = pl.DataFrame(
+        {
+            "user_id": [f"u{n % 5}" for n in range(40)],
+            "item_id": [f"i{n % 7}" for n in range(40)],
+            "date": [f"{n % 12 + 1:02}/{n % 11 + 1:02}/2024" for n in range(40)],
+        }
+    )
+    log.write_csv(tmp_path / "interactions.csv")
+    assert "%d/%m/%Y fits date as well: check which number is the month" in draft(tmp_path)
