@@ -48,7 +48,8 @@ def test_frames_paths_and_the_command_line_give_the_same_bits(model: Model, take
 
 
 def test_pandas_in_pandas_out(model: Model, taken: pl.DataFrame) -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame({column.name: column.to_numpy() for column in taken})
     named = pandas.DataFrame({"title": items()["title"].to_list()}, index=pandas.Index(range(ITEMS), name="item_id"))
     fitted = recall.fit(frame, items=named, config=CONFIG, progress=False)

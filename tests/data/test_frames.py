@@ -11,7 +11,8 @@ from recall.errors import DataError
 
 
 def test_columns_of_pandas_keep_values_and_gaps() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     day = datetime.datetime(2026, 1, 31, 12)
     frame = pandas.DataFrame(
         {
@@ -46,7 +47,8 @@ def test_columns_of_pandas_keep_values_and_gaps() -> None:
 
 
 def test_frames_become_pandas_without_pyarrow() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pl.DataFrame({"id": [1, 2], "score": [0.5, 1.5], "title": ["a", None]})
     shown = as_library(frame, "pandas")
     assert isinstance(shown, pandas.DataFrame)
