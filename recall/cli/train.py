@@ -1,5 +1,6 @@
 """`recall train`."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from recall.bundle.manifest import Manifest
+    from recall.config import RunConfig
     from recall.pipeline import Run
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def train(
@@ -80,10 +84,9 @@ def train(
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
     else:
-        from recall.cli.race import race_seconds
         from recall.pipeline import run
 
-        folder, seconds = data if data is not None else config.parent, race_seconds(loaded, race)
+        folder, seconds = data if data is not None else config.parent, _race_seconds(loaded, race)
         finished = run(loaded, folder, out, go_on, restart=restart, race=seconds)
     for line in finished.exported.standing.lines():
         output.note(line)
@@ -169,3 +172,31 @@ def _signed(estimate: "dict[str, float | None]") -> str:
     """Format a difference, with its interval where it has one."""
     value, low, high = (estimate[part] for part in ("value", "low", "high"))
     return f"{value:+.4f}" if low is None else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _race_seconds(config: "RunConfig", option: str | None) -> float | None:
+    """Return the seconds that `--race` gives to a race, None where it is not given.
+
+    Args:
+        config: of the run.
+        option: a duration, such as 90, 45s, 2m or 1h; None where the option is not given.
+
+    Raises:
+        BadParameter: The option must be a positive duration.
+        ConfigError: The objective is not "auto".
+    """
+    from recall.config import AutoConfig
+    from recall.errors import ConfigError
+
+    if option is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", option.strip())
+    if found is None or float(found[1]) == 0:
+        raise typer.BadParameter(f"--race needs a duration such as 45s, 2m or 1h, got {option!r}")
+    if not isinstance(config.train, AutoConfig):
+        raise ConfigError(
+            f'--race needs train.objective = "auto", got {config.train.objective!r}',
+            where="--race",
+            hint="Leave it out, or add --set train.objective=auto",
+        )
+    return float(found[1]) * _UNITS[found[2]]

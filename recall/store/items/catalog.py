@@ -189,8 +189,8 @@ class Catalog:
     def behind(self) -> bool:
         """Return whether an acknowledged change may be missing; takes microseconds.
 
-        False where the journal cannot be read, or was seen as it is now: then the catalogue tells of what is wrong with it,
-        and waiting would not help.
+        False where the journal cannot be read, or has not changed since it was read: waiting would not help, and the catalogue
+        reports the error.
         """
         if self._journal is None:
             return False
