@@ -75,7 +75,12 @@ class CrossEncoder(ColumnEncoder):
         return f"{self.left.describe_text(left)} x {self.right.describe_text(right)}"
 
     def reads(self, pair: str, column: str) -> tuple[str, ...]:
-        """Return the parts of a pair in the vocabulary that are values of a column."""
+        """Return the parts of a pair that are values of a column.
+
+        Args:
+            pair: a value of the vocabulary.
+            column: name of a column.
+        """
         return tuple(part for side, part in zip((self.left, self.right), _parts(pair), strict=True) if column in side.columns)
 
 

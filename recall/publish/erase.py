@@ -60,7 +60,7 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
 
     Args:
         root: the folder of published versions.
-        user_ids: of the users; unknown ones are no error.
+        user_ids: of the users; unknown ones are ignored.
         live: the changes of users.
         wait: seconds to wait until services have let go of the older versions.
 
@@ -114,7 +114,7 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
 
 
 def _without_values(encoder: FeatureEncoder, ids: Sequence[str]) -> tuple[FeatureEncoder, list[int]]:
-    """Return an encoder that knows no ids of some users, and the feature rows that were theirs.
+    """Return an encoder without some ids, and the feature rows that were theirs.
 
     Their places are taken by random values, so all other rows stay.
     """
@@ -152,7 +152,7 @@ def _cleared(array: Float32, rows: Sequence[int]) -> Float32:
 
 
 def _holds(folder: Path, ids: Sequence[str]) -> bool:
-    """Return whether a version contains a user; one that cannot be read counts as such."""
+    """Return whether a version contains a user, or cannot be read."""
     try:
         bundle = load_bundle(folder, verify=False, index=False)
         if any(one.user_id in ids for one in bundle.manifest.golden or ()):
@@ -166,7 +166,7 @@ def _holds(folder: Path, ids: Sequence[str]) -> bool:
 
 
 def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Remove the versions that contain a user; return those that are gone and those that are open."""
+    """Remove the versions that contain a user; return the removed and the open ones."""
     deadline = time.monotonic() + wait
     held = [one for one in versions(root) if _holds(one, ids)]
     removed: list[str] = []
@@ -182,7 +182,7 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
 
 
 def _is_shared(folder: Path) -> bool:
-    """Return whether a copy elsewhere shares the users' file of a version on disk."""
+    """Return whether a copy elsewhere shares the file of users on disk."""
     path = folder / files.USERS
     return path.exists() and path.stat().st_nlink > 1
 

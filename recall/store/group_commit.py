@@ -285,7 +285,12 @@ def store_answer(connection: sqlite3.Connection, key: str, digest: bytes, last: 
 
 
 def names(key: str, ids: Sequence[str]) -> bool:
-    """Return whether a key contains one of some ids, between characters that are neither letters nor digits."""
+    """Return whether a key names an id, with no letter or digit next to it.
+
+    Args:
+        key: idempotency key.
+        ids: of users.
+    """
     return any(re.search(rf"(?<![^\W_]){re.escape(one)}(?![^\W_])", key) for one in ids)
 
 

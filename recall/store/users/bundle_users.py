@@ -146,7 +146,7 @@ def write_user_store(path: Path, dataset: "Dataset") -> None:
 
 
 def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
-    """Write the users of a bundle to a new file, without some; return how many there are.
+    """Copy the users of a bundle, except some; return their number.
 
     Args:
         source: a file that `write_user_store` wrote.
