@@ -278,7 +278,9 @@ class Live(Exchange):
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
         """Return whether the event loop may answer a request itself."""
         remote = self._remote_users and request.user_id is not None
-        quick = snapshot.inline and not (remote or needs_reranking(request) or request.explain)
+        quick = snapshot.inline and not (
+            remote or needs_reranking(request) or request.explain or request.fields or request.because
+        )
         return quick and snapshot.recommender.eligibility.ready_for(request)
 
     @override

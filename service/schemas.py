@@ -1,7 +1,7 @@
 """Models of request and response bodies."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from recall import Channels, Recommendations, Request, ScoredItem
+from recall.serving.query import MOST_ROWS
 from recall.serving.request import LARGEST_POPULARITY
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
 from service.errors import ProblemDocument, parsed
@@ -98,6 +99,16 @@ class Query(Body):
         return Request(**given)
 
 
+class Listing(Query):
+    """Which columns of the items an answer has."""
+
+    fields: Annotated[list[Column], Field(max_length=100)] = Field(
+        default=[],
+        description="Columns of the items whose values the answer has, such as a title; `/v1/info` lists them under `filter`.",
+        examples=[["genre"]],
+    )
+
+
 class Selection(Query):
     """How many items are wanted, and which may be returned."""
 
@@ -167,7 +178,7 @@ class Ranking(Selection, Scoring):
     )
 
 
-class RecommendRequest(Ranking):
+class RecommendRequest(Ranking, Listing):
     """The user, what is known of them, and which items are wanted; all optional."""
 
     model_config = ConfigDict(
@@ -183,6 +194,13 @@ class RecommendRequest(Ranking):
     explain: bool = Field(
         default=False, description="Return the contributions to each score, field by field; for an `n` of at most 100."
     )
+    because: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_ROWS,
+        description="Number of further lists of up to `n` items each: those most similar to one of the user's latest items. No "
+        "item is in two lists. The filter applies to them, rules and channels do not.",
+    )
 
 
 class ItemSource(BaseModel):
@@ -190,6 +208,14 @@ class ItemSource(BaseModel):
 
     channel: str
     rank: int = Field(description="The item's place in the channel, from 1.")
+
+
+class Attributes(BaseModel):
+    """Values of an item."""
+
+    fields: dict[str, Any] = Field(
+        default={}, description="Values of the columns that `fields` of the request names, without missing ones."
+    )
 
 
 class FieldContribution(BaseModel):
@@ -204,7 +230,7 @@ class FieldContribution(BaseModel):
     value: float
 
 
-class Item(BaseModel):
+class Item(Attributes):
     """One recommended item."""
 
     item_id: str
@@ -260,10 +286,30 @@ class CallerAnswer(Answer):
     )
 
 
+class SimilarItem(Attributes):
+    """An item, and its similarity to the given one."""
+
+    item_id: str
+    score: float = Field(
+        description="Cosine of the two items' vectors, -1 to 1, without the part of the score that is the same for all users."
+    )
+
+
+class Row(BaseModel):
+    """Items like one that the user took."""
+
+    because: str = Field(description="The item that the user took.")
+    title: str = Field(
+        description="In words, with the value of the first of `fields`, or the id.", examples=["Because you took Heat"]
+    )
+    items: list[SimilarItem] = Field(description="Most similar first.")
+
+
 class RecommendResponse(CallerAnswer):
     """The best items, best first, and what they are based on."""
 
     items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
+    rows: list[Row] = Field(default=[], description="Further lists; only with `because`.")
     exact: bool = Field(
         description="Whether these are provably the best items, or from an approximate search. "
         "With rules and channels: whether the model's ranking that they are applied to is exact."
@@ -317,13 +363,15 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
     ]
+    if answer.fields:
+        add_fields(items, answer.fields)
     if answer.sources is not None:
         for item, sources in zip(items, answer.sources, strict=True):
             item["sources"] = sources
     if answer.contributions:
         for item, parts in zip(items, answer.contributions, strict=True):
             item["contributions"] = parts
-    return {
+    content: dict[str, object] = {
         "items": items,
         "user": answer.user,
         "bundle": answer.bundle,
@@ -334,6 +382,33 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
         "degraded": answer.degraded,
         "user_offset": answer.user_offset,
     }
+    if answer.rows:
+        rows = [{"because": one.because, "title": one.title, "items": scored(one.items, one.fields)} for one in answer.rows]
+        content["rows"] = rows
+    return content
+
+
+def scored(items: Iterable[ScoredItem], values: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Return items as values for `to_json`.
+
+    Args:
+        items: with their scores.
+        values: of the columns that the request names; empty if it names none.
+    """
+    listed = [{"item_id": one.item_id, "score": one.score} for one in items]
+    add_fields(listed, values)
+    return listed
+
+
+def add_fields(items: Iterable[dict[str, Any]], values: Iterable[Mapping[str, object]]) -> None:
+    """Give each item of an answer the values of the columns that the request names.
+
+    Args:
+        items: as they will be written.
+        values: of each; empty if the request names no columns.
+    """
+    for item, one in zip(items, values, strict=False):
+        item["fields"] = one
 
 
 MOST_REQUESTS = 256
@@ -723,7 +798,7 @@ class Activated(Reply):
     previous: str | None = Field(description="The version that was live before; null if none was.")
 
 
-class ScoreRequest(Scoring):
+class ScoreRequest(Scoring, Listing):
     """A user, and the items to score."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "items": ["12", "7"]}]})
@@ -733,7 +808,7 @@ class ScoreRequest(Scoring):
     )
 
 
-class ItemScore(BaseModel):
+class ItemScore(Attributes):
     """The score of one item."""
 
     item_id: str
@@ -765,19 +840,10 @@ class UserVectorResponse(CallerAnswer):
     vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
 
 
-class SimilarRequest(Selection):
+class SimilarRequest(Selection, Listing):
     """How many items are wanted, and which may be returned; all optional."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]})
-
-
-class SimilarItem(BaseModel):
-    """An item, and its similarity to the given one."""
-
-    item_id: str
-    score: float = Field(
-        description="Cosine of the two items' vectors, -1 to 1, without the part of the score that is the same for all users."
-    )
 
 
 class SimilarResponse(Answer):

@@ -42,6 +42,7 @@ from service.schemas import (
     parse_request,
     recommendations_of,
     render_answer,
+    scored,
     to_json,
 )
 
@@ -90,7 +91,7 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
 async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
     """Return the top items for a user, by id only."""
     with timed(request, "recommend"):
-        content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
+        content = recommendations_of(await live_of(request).recommend(query.request(user_id), caller_of(request)))
     # a hash of the answer: it changes with the user's history and with the items, but not with every change of either
     tag = f'W/"{blake2b(to_json(content), digest_size=16).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
@@ -108,11 +109,11 @@ async def score(request: Request, body: ScoreRequest) -> Response:
     """
     found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
     likely = found.probabilities or [None] * len(found.items)
+    items = scored(found.items, found.fields)
+    for item, probability in zip(items, likely, strict=True):
+        item["probability"] = probability
     content = {
-        "items": [
-            {"item_id": one.item_id, "score": one.score, "probability": probability}
-            for one, probability in zip(found.items, likely, strict=True)
-        ],
+        "items": items,
         "missing": found.missing,
         "user": found.user,
         "unknown": found.unknown,

@@ -99,6 +99,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         *("Interactions", "Interaction", "Taken"),
         *("UsersPage", "UserEntry", "KnownUser", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
         "ItemSource",
+        "Row",
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),
         *("Info", "IndexCertificate"),
