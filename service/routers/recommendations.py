@@ -28,18 +28,19 @@ from service.dependencies import (
     respond,
     timed,
 )
-from service.errors import ProblemError, as_problem
+from service.errors import ProblemError, as_problem, parsed, problems
+from service.lists import answer_with_tokens
 from service.live import Live
 from service.schemas import (
     BatchRequest,
     BatchResponse,
+    ListRequest,
     RecommendRequest,
     RecommendResponse,
     ScoreRequest,
     ScoreResponse,
     UserVectorRequest,
     UserVectorResponse,
-    parse_request,
     recommendations_of,
     render_answer,
     scored,
@@ -52,17 +53,20 @@ COST = 16
 router = APIRouter(tags=["recommendations"], **SEARCH)
 
 
-@router.post("/v1/recommend", response_model=RecommendResponse, responses=BODY)
+@router.post("/v1/recommend", response_model=RecommendResponse, responses={**BODY, **problems(410)})
 async def recommend(request: Request, body: RecommendRequest) -> Response:
     """Return the top items for a user.
 
     The user is described by `user_id`, by the features in the request, or both.
     """
     with timed(request, "recommend"):
-        large = request.scope["state"]["large"]
-        answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
-        write = partial(render_answer, answer, request_id_of(request))
-        content = await run_in_threadpool(write) if answer.contributions else write()
+        large, live, caller = request.scope["state"]["large"], live_of(request), caller_of(request)
+        if body.has_tokens:
+            content = await answer_with_tokens(live, body, caller, request_id_of(request), large=large)
+        else:
+            answer = await live.recommend(body.request(), caller, large=large)
+            write = partial(render_answer, answer, request_id_of(request))
+            content = await run_in_threadpool(write) if answer.contributions else write()
     return Response(content, media_type="application/json")
 
 
@@ -186,7 +190,7 @@ class _Batch:
 
 def _parsed(body: object) -> Asked | ProblemError:
     try:
-        return parse_request(body)
+        return parsed(ListRequest, body).request()
     except ProblemError as problem:
         return problem
 
