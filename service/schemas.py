@@ -227,7 +227,7 @@ class RecommendRequest(ListRequest):
         description="Return a `recommendation_id`, for interactions with the items, and the `next_page_token`.",
     )
     page_token: Token | None = Field(
-        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may stand beside it."
+        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may be given with it."
     )
 
     @property
@@ -256,7 +256,7 @@ class ScenarioRequest(Caller):
         default=[], description="Items to leave out, beside those of the scenario.", examples=[["3"]]
     )
     page_token: Token | None = Field(
-        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may stand beside it."
+        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may be given with it."
     )
 
 

@@ -22,7 +22,7 @@ KEY_FILE = ".token-key"
 """Name of the file with the key in a root, if no key is configured."""
 PAGE_SECONDS, LIST_SECONDS = 60 * 60, 30 * 24 * 60 * 60
 """Age at which page tokens and recommendation ids expire."""
-_DIGEST = 4  # bytes of an item: two of a thousand items share them once in 8,000 lists
+_DIGEST = 4  # bytes of an item: two of a thousand items have the same once in 8,000 lists
 _LISTED = 200  # items of a list that its recommendation id names
 
 
@@ -51,7 +51,7 @@ class ListToken(NamedTuple):
 
 
 def digest(item_id: str) -> bytes:
-    """Return a few bytes that stand for an item in a token."""
+    """Return a few bytes that identify an item in a token."""
     return blake2b(item_id.encode(), digest_size=_DIGEST).digest()
 
 
