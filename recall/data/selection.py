@@ -1,4 +1,4 @@
-"""Select interactions: a window of time, a k-core, and one row for each repeated pair."""
+"""Select interactions: by time, by k-core, and one row for each repeated pair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,9 @@ def select(
     weights: Float64,
     where: Callable[[str], str],
 ) -> Selection | None:
-    """Apply `data.since`, `.until`, `.repeats`, `.min_user` and `.min_item`, in this order.
+    """Apply the settings that select interactions.
+
+    In order: `data.since`, `.until`, `.repeats`, `.min_user` with `.min_item`.
 
     Args:
         data: the settings.

@@ -171,5 +171,10 @@ def unit_of_time(values: Float64) -> str:
 
 
 def within_unit(values: Float64, each: float) -> Bool:
-    """Return which numbers are plausible unix times, if so many make a second; bool [n]."""
+    """Return which numbers are plausible unix times of a unit; bool [n].
+
+    Args:
+        values: float64 [n].
+        each: how many of the unit make a second.
+    """
     return np.asarray((values >= OLDEST * each) & (values < NEWEST * each))

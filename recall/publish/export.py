@@ -149,7 +149,7 @@ def tables_of(
 
 
 def _counts(dataset: Dataset) -> Int32:
-    """Count the interactions of each item that train, or that an earlier bundle remembers: int32 [items]."""
+    """Count each item's training and remembered interactions: int32 [items]."""
     counted = np.isin(dataset.events["split"].to_numpy(), (REMEMBERED, TRAIN))
     return np.bincount(dataset.events["item"].to_numpy()[counted], minlength=len(dataset.items)).astype(np.int32)
 
