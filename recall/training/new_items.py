@@ -41,9 +41,9 @@ from recall.training.masking import Masking, Roles, uniform
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones
-_USERS = 2000  # lists that are looked at; twice as many moved no figure on toys and ml-100k
+_USERS = 2000  # lists that are computed; twice as many moved no figure on toys and ml-100k
 _DEAD_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
-_DEAD = 50_000  # items without interactions that are looked at
+_DEAD = 50_000  # items without interactions that are scored
 _LEAST = 30  # users to choose vectors by
 _FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
 # Strengths of the ridge that are tried, until one finds less than the one before. The best were 1 on toys and ml-1m, 1 to 3
@@ -112,7 +112,7 @@ def _obstacle(config: RunConfig, block: FeatureBlock | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """Requests whose lists are looked at.
+    """Requests whose lists are computed.
 
     Attributes:
         encoder: of the model.
@@ -241,13 +241,13 @@ def _raise(
         return f"{source}: under a cosine all items have one length, and new ones compete as equals"
     if levels is not None and how == "scale":
         levels[row] = level - 1
-        return f"{source}, scaled by {level:.3g}, to stand in lists at most {often} a trained one"
+        return f"{source}, scaled by {level:.3g}, to be in lists at most {often} a trained one"
     if not np.isfinite(level):
         return f"{source}: users have taken so many of the items that no list is full without new ones"
     if level == 0:
-        return f"{source}: each stands in lists at least {often} a trained one"
+        return f"{source}: each is in lists at least {often} a trained one"
     model.item_weights[row] += level
-    return f"{source}, raised by {level:.3g}, to stand in lists {often} a trained one"
+    return f"{source}, raised by {level:.3g}, to be in lists {often} a trained one"
 
 
 def _chosen(

@@ -1,4 +1,4 @@
-"""What becomes of a user: each change says what it makes of what was known before."""
+"""User mutations: each returns the new state of a user from the previous one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -131,7 +131,7 @@ class LiveUsers(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether a read may wait for another machine: then it is none for an event loop."""
+        """Whether a read may wait for another machine and must stay off an event loop."""
 
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
         """Return the stored users, with all acknowledged changes.
@@ -158,6 +158,22 @@ class LiveUsers(Protocol):
             StoreReadOnlyError: The store cannot be written.
             StoreError: The store does not answer in time. Then nothing was acknowledged: the batch may
                 have been written or not, and can be sent again with the same key.
+        """
+
+    def forget(self, ids: Sequence[str]) -> int:
+        """Remove every trace of users, also that they were deleted, for good.
+
+        A bundle that contains such a user makes them known again.
+
+        Args:
+            ids: of the users.
+
+        Returns:
+            How many idempotency keys were removed because they name a user.
+
+        Raises:
+            StoreBusyError: Another process reads the store.
+            StoreError: As `write`.
         """
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
