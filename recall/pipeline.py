@@ -223,7 +223,10 @@ def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], N
 
 
 def line(report: SweepReport) -> str:
-    """Return the progress of one sweep as a line, with standard errors; a star marks the best so far."""
+    """Return the progress of one sweep as a line.
+
+    Figures have their standard errors, and a star marks the best so far.
+    """
     shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall", "unknown_ndcg"))}
     errors = {name: report.metrics.get(f"error_{name}") for name in shown}
     said = {name: "" if error is None else f" ± {error:.4f}" for name, error in errors.items()}

@@ -159,7 +159,7 @@ class Validation:
 
 
 def affordable_requests(method: Method, pairs: ObservedPairs, dim: int) -> int:
-    """Return how many requests an evaluation can have without taking more than a tenth of a sweep.
+    """Return the number of requests that are evaluated in a tenth of a sweep.
 
     It is an estimate from the sizes of the data, so that equal data give equal results at any speed; at least 1,000.
 
