@@ -61,6 +61,15 @@ def test_everything_typed_is_in_the_request(visit: Visit) -> None:
     assert visit.texts("#list .attributes > div:first-child") == ["genrenoir"] * 4
 
 
+def test_it_opens_with_the_list_of_a_user(visit: Visit) -> None:
+    first = visit.server.ask("GET", "/v1/users?page_size=1").json["users"][0]["user_id"]
+    visit.settle()
+    served = visit.server.post({"user_id": first, "n": 10}).json
+    assert visit.listed() == [one["item_id"] for one in served["items"]]
+    assert visit.text("#recommend-status") == "To begin with, for the first user: 10 items."
+    assert visit.page.input_value("#user") == ""
+
+
 def test_bars_add_up_to_the_score(visit: Visit) -> None:
     for popularity in ("1", "0.5", "0"):
         visit.recommend("3", n="2", popularity=popularity)
