@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from recall._arrays import Float32, Float64, Int32
 from recall._tensors import servable, write_tensors
 from recall.bundle import files
+from recall.bundle.files import kept_rows, packed
 from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Provenance, Sizes
-from recall.bundle.packing import kept_rows, packed
 from recall.bundle.versions import publish, staging
 from recall.errors import ExportError, PublishError
 from recall.features.canonical import UNTYPED

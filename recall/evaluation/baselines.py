@@ -13,8 +13,7 @@ from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
 from recall.data.synthetic import Synthetic
 from recall.data.synthetic_words import DAYPARTS, DEVICES
-from recall.evaluation.exact_topk import rank_metrics, top_of_scores
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_metrics, top_of_scores
 from recall.evaluation.protocol import held_out
 from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, without

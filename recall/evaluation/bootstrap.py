@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float64
 from recall.errors import DataError
-from recall.evaluation.lists import Integers
+from recall.evaluation.exact_topk import Integers
 
 _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 

@@ -23,13 +23,11 @@ from recall.errors import TrainingError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
-from recall.evaluation.exact_topk import Replaced, pair_scores
-from recall.evaluation.lists import Integers, ItemLists
+from recall.evaluation.exact_topk import Integers, ItemLists, Replaced, pair_scores
 from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import TestRequests
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks, standing_in
 from recall.features.vocabulary import MISSING, UNKNOWN
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Bool, Float64, Int64
-from recall.evaluation.lists import Integers
+from recall.evaluation.exact_topk import Integers
 
 
 def recall(hits: Bool, relevant: Int64, k: int) -> Float64:

@@ -17,7 +17,7 @@ from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Absences, Explainer
-from recall.serving.filters.resolve import MANY, FilterResolver
+from recall.serving.filters.columns import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
 from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
@@ -27,8 +27,8 @@ from recall.serving.scoring import Scorer, Similarity
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
-from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
+from recall.store.users.record import LiveUsers
 
 
 class Recommender:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.cosine import CosineFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.train import new_learner

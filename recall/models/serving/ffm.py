@@ -13,8 +13,7 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import Attribution, Kind, ServingModel, within
 from recall.models.serving.sums import (
     entry_norms,

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 
 Indices = npt.NDArray[np.integer]
 

@@ -26,9 +26,9 @@ from recall.features.canonical import (
     type_of,
 )
 from recall.features.column import ColumnEncoder
+from recall.features.csr import FeatureBlock
 from recall.features.encoder import FeatureEncoder
 from recall.features.fitting import ENCODERS, source_of_field
-from recall.features.layout import FeatureBlock
 from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
 from recall.models.serving.base import ServingModel

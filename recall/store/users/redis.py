@@ -20,8 +20,7 @@ from typing_extensions import override
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.group_commit import other_changes
 from recall.store.high_water_mark import Mark, Marked, damage
-from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
-from recall.store.users.record import LiveUser
+from recall.store.users.record import READ_SECONDS, LiveUser, LiveUsers, UserChange, changed, digest_of
 
 # Circuit breaker: requests do not wait for a Redis that does not answer.
 

@@ -17,8 +17,7 @@ from recall.errors import ConfigError, StoreBusyError, StoreError, StoreFullErro
 from recall.store.group_commit import CREATE, Batch, DurableLog
 from recall.store.high_water_mark import Lost, Mark, damage
 from recall.store.sqlite import FileKind
-from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
-from recall.store.users.record import LiveUser
+from recall.store.users.record import READ_SECONDS, LiveUser, LiveUsers, UserChange, changed, digest_of
 
 USERS_LIVE = "users.live.sqlite"
 """Name of the file in a root of published versions."""

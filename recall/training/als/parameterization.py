@@ -9,8 +9,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.torch.base import Model
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine

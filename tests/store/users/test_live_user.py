@@ -4,8 +4,7 @@ import orjson
 import pytest
 
 from recall.errors import StoreError
-from recall.store.users.changes import GONE, InteractionEvent, UserPut, UserUpsert
-from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, UserRecord
+from recall.store.users.record import GONE, MOST_HISTORY, MOST_SEEN, InteractionEvent, LiveUser, UserPut, UserRecord, UserUpsert
 
 
 def after(items: str, data: str = "old") -> LiveUser:
