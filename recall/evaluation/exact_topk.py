@@ -1,4 +1,4 @@
-"""Lists of items for each request; exact top-k over the whole catalogue, in blocks."""
+"""Lists of items per request, and exact top-k over the whole catalogue in blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Build the index of a bundle, with the recall that was measured for it, or replace it."""
+"""Build the index of a bundle, with the recall measured for it, or replace it."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Interface of every torch model, its input, and the invariant that export rests on."""
+"""Interface of torch models, their input, and the invariant that export rests on."""
 
 from abc import ABC, abstractmethod
 from typing import Literal, NamedTuple, Self
