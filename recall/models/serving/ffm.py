@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import Attribution, Kind, ServingModel, within
+from recall.models.serving.base import Attribution, FactorTables, Kind, within
 from recall.models.serving.sums import (
     entry_norms,
     entry_sums,
@@ -28,7 +28,7 @@ from recall.models.serving.sums import (
 
 
 @dataclass(frozen=True, slots=True)
-class FFMTables(ServingModel):
+class FFMTables(FactorTables):
     """Parameters of a field-aware factorization machine; user fields come first.
 
     Attributes:
@@ -38,24 +38,10 @@ class FFMTables(ServingModel):
         bias: w0.
     """
 
-    user_fields: FeatureLayout
-    item_fields: FeatureLayout
-    user_factors: Float32
-    user_weights: Float32
-    item_factors: Float32
-    item_weights: Float32
-    bias: float
-
     @property
     @override
     def kind(self) -> Kind:
         return "ffm"
-
-    @property
-    @override
-    def k(self) -> int:
-        """Number of factors of one embedding."""
-        return int(self.user_factors.shape[2])
 
     @property
     @override
@@ -94,8 +80,7 @@ class FFMTables(ServingModel):
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         n_user = len(self.user_fields)
-        of_users = exact_field_sums(users, self.user_fields, self.user_factors)  # [n, user fields, fields, k]
-        of_items = exact_field_sums(items, self.item_fields, self.item_factors)
+        of_users, of_items = self.exact_sums(users, items)  # [n, user fields, fields, k]
         squares = norms(_towards_own(self.user_factors, users.indices, self.user_fields, 0))
         offset = self.bias + _own_part(
             users, of_users[:, :, :n_user], self.user_weights[users.indices].astype(np.float64), squares
@@ -109,8 +94,7 @@ class FFMTables(ServingModel):
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         n_user = len(self.user_fields)
-        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, fields, k]
-        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, fields, k]
         towards_items = of_item[:, n_user:]
         squares = squares_of(item, norms(_towards_own(self.item_factors, item.indices, self.item_fields, n_user)))
         return Attribution(
@@ -118,16 +102,6 @@ class FFMTables(ServingModel):
             exact_field_sums(item, self.item_fields, self.item_weights)[0],
             within((towards_items * towards_items.swapaxes(0, 1)).sum(axis=-1), entry_sums(item, self.item_fields, squares)[0]),
         )
-
-    @override
-    def arrays(self) -> dict[str, Float32]:
-        return {
-            "user_factors": self.user_factors,
-            "user_weights": self.user_weights,
-            "item_factors": self.item_factors,
-            "item_weights": self.item_weights,
-            "bias": np.array([self.bias], dtype=np.float32),
-        }
 
 
 def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: FeatureLayout, first: int) -> Float32:

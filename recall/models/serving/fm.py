@@ -16,13 +16,13 @@ import numpy.typing as npt
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import Attribution, Kind, ServingModel, within
+from recall.features.csr import SparseRows
+from recall.models.serving.base import Attribution, FactorTables, Kind, ServingModel, within
 from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
-class FMTables(ServingModel):
+class FMTables(FactorTables):
     """The parameters of a factorization machine; of a regression when k = 0.
 
     Attributes:
@@ -32,24 +32,10 @@ class FMTables(ServingModel):
         bias: w0.
     """
 
-    user_fields: FeatureLayout
-    item_fields: FeatureLayout
-    user_factors: Float32
-    user_weights: Float32
-    item_factors: Float32
-    item_weights: Float32
-    bias: float
-
     @property
     @override
     def kind(self) -> Kind:
         return "fm" if self.k else "lr"
-
-    @property
-    @override
-    def k(self) -> int:
-        """Number of factors."""
-        return int(self.user_factors.shape[1])
 
     @property
     @override
@@ -98,8 +84,7 @@ class FMTables(ServingModel):
 
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]
-        of_items = exact_field_sums(items, self.item_fields, self.item_factors).sum(axis=1)
+        of_users, of_items = (sums.sum(axis=1) for sums in self.exact_sums(users, items))  # [n, k]
         squares = norms(self.user_factors[users.indices])
         offset = self.bias + _own_part(users, of_users, self.user_weights[users.indices].astype(np.float64), squares)
         own = _own_part(
@@ -109,24 +94,13 @@ class FMTables(ServingModel):
 
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
-        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
         return Attribution(
             of_user @ of_item.T,
             exact_field_sums(item, self.item_fields, self.item_weights)[0],
             within(of_item @ of_item.T, squares),
         )
-
-    @override
-    def arrays(self) -> dict[str, Float32]:
-        return {
-            "user_factors": self.user_factors,
-            "user_weights": self.user_weights,
-            "item_factors": self.item_factors,
-            "item_weights": self.item_weights,
-            "bias": np.array([self.bias], dtype=np.float32),
-        }
 
 
 @cache
@@ -194,15 +168,13 @@ class SumTables(FMTables):
 
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]
-        of_items = exact_field_sums(items, self.item_fields, self.item_factors).sum(axis=1)
+        of_users, of_items = (sums.sum(axis=1) for sums in self.exact_sums(users, items))  # [n, k]
         first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)
         return self.user_offset(users), first + of_users @ of_items.T
 
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         """Attribute the score; an item has no second order of its own."""
-        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
-        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
         first = exact_field_sums(item, self.item_fields, self.item_weights)[0]
         return Attribution(of_user @ of_item.T, first, np.zeros((len(first), len(first))))
