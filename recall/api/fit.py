@@ -14,9 +14,9 @@ from recall._progress import quiet
 from recall.api.model import Fitted, Model, open_published
 from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.loading import parse_config
+from recall.data.frames import NAMES, frame_of, library_of, run_tables
 from recall.data.scaffold.draft import draft_tables
 from recall.data.scaffold.survey import survey
-from recall.data.sources import NAMES, frame_of, library_of, run_tables
 
 
 def fit(

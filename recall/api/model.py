@@ -15,8 +15,8 @@ import polars as pl
 from recall.config import RunConfig
 from recall.config.loading import parse_config
 from recall.data.dataset import Dataset, dataset_of
+from recall.data.frames import NAMES, Library, as_library, frame_of, open_sources, run_tables, series_of
 from recall.data.joined import followed
-from recall.data.sources import NAMES, Library, as_library, frame_of, open_sources, run_tables, series_of
 from recall.data.split import TEST, VALID
 from recall.data.tables import Table
 from recall.errors import ConfigError, DataError

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from recall.config import DataConfig
-from recall.data.sources import as_library, frame_of, library_of, open_sources, run_tables, series_of
+from recall.data.frames import as_library, frame_of, library_of, open_sources, run_tables, series_of
 from recall.errors import DataError
 
 
