@@ -53,7 +53,8 @@ def tune(
     from recall._signals import terminable
     from recall.training.tune.space import OBJECTIVES
     from recall.training.tune.study import tune
-    from recall.training.tune.trials import Limits, write_config
+    from recall.training.tune.trials import Limits
+    from recall.training.tune.writing import write_config
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)
@@ -131,7 +132,7 @@ def tune_index(
     as_json: output.Json = False,
 ) -> None:
     """Publish a bundle with the fastest index that provably reaches the target."""
-    from recall.publish.index import reindex
+    from recall.publish.reindex import reindex
 
     given = {"target": target, "n": n, "confidence": confidence, "kind": kind, "seconds": seconds}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Integers
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
@@ -23,7 +23,7 @@ from recall.errors import TrainingError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
-from recall.evaluation.exact_topk import Integers, ItemLists, Replaced, pair_scores
+from recall.evaluation.exact_topk import ItemLists, Replaced, pair_scores
 from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import TestRequests
 from recall.features.csr import FeatureBlock, SparseRows

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Bool, Float32, Int32, Int64
+from recall._arrays import Bool, Float32, Float64, Int32, Int64, Integers
 from recall.errors import DataError, TrainingError
 from recall.evaluation.metrics import per_request
 from recall.index.topk import top_k
 
 # One list of items for each request: the relevant ones, or the masked ones.
-
-Integers = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +216,7 @@ def rank_metrics(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLi
     return {name: float(value.mean()) for name, value in rank_values(phi, psi, relevant, masked, at).items()}
 
 
-def rank_values(
-    phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]
-) -> dict[str, npt.NDArray[np.float64]]:
+def rank_values(phi: Float32, psi: Float32, relevant: ItemLists, masked: ItemLists, at: Sequence[int]) -> dict[str, Float64]:
     """Metrics of the exact list of each request, for watching a model while it learns.
 
     Args:

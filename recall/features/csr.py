@@ -4,15 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Float32, Floats, Int32, Int64, Integers
 from recall.features.vocabulary import UNKNOWN
 
 _CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
 
 
-def stable_order(keys: npt.NDArray[np.integer], bound: int) -> Int64:
+def stable_order(keys: Integers, bound: int) -> Int64:
     """Return the stable argsort of integers of [0, bound): integer [n] -> int64 [n].
 
     numpy sorts 16-bit integers by radix, several times faster than wider ones; wider ones are sorted half by half.
@@ -56,14 +55,14 @@ class SparseRows:
         """Number of (row, feature) entries."""
         return len(self.indices)
 
-    def take(self, rows: npt.NDArray[np.integer]) -> "SparseRows":
+    def take(self, rows: Integers) -> "SparseRows":
         """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
         lengths = np.diff(self.indptr)[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
 
-    def weighted_sum(self, table: npt.NDArray[np.floating]) -> Float32:
+    def weighted_sum(self, table: Floats) -> Float32:
         """sum_j x_j table[j] for every row.
 
         Args:
@@ -111,9 +110,9 @@ class SparseRows:
 
     @staticmethod
     def from_coo(
-        rows: npt.NDArray[np.integer],
-        features: npt.NDArray[np.integer],
-        weights: npt.NDArray[np.floating],
+        rows: Integers,
+        features: Integers,
+        weights: Floats,
         n: int,
         n_features: int,
     ) -> "SparseRows":
@@ -179,7 +178,7 @@ class SparseRows:
 
         The result grows in place, so that parts produced one at a time are never all in memory beside it.
         """
-        lengths: list[npt.NDArray[np.int64]] = []
+        lengths: list[Int64] = []
         indices, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         for part in parts:
             lengths.append(np.diff(part.indptr))
@@ -208,7 +207,7 @@ class FeatureBlock:
     size: int
 
 
-def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> npt.NDArray[np.int64]:
+def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
     """Where each row of a grown feature space comes from.
 
     Args:
@@ -252,6 +251,6 @@ class FeatureLayout:
     def __len__(self) -> int:
         return len(self.names)
 
-    def of(self, features: npt.NDArray[np.integer]) -> Int64:
+    def of(self, features: Integers) -> Int64:
         """Return the number of the field of each feature: integer [n] -> int64 [n]."""
         return np.searchsorted(self.offsets, features, side="right") - 1

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Int64, UInt8
+from recall._arrays import Bool, Int64, UInt8
 
-Mask = npt.NDArray[np.bool_]
+Mask = Bool
 
 _SPARSE = 1_000  # rows of the catalogue for each that is set, from which on setting single bits is faster than a mask
 

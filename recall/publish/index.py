@@ -1,30 +1,21 @@
-"""Build the index of a bundle, with the recall measured for it, or replace it."""
+"""The index of a bundle, with what it was shown to find."""
 
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue, ValidationError
-
 from recall._arrays import Float32, Float64
 from recall._tensors import write_tensors
 from recall.bundle import files
-from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.reader import write_deletions
-from recall.bundle.versions import CURRENT
-from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
-from recall.errors import ConfigError, ExportError, PublishError
+from recall.errors import ExportError
 from recall.index.base import ItemIndex
 from recall.index.record import Certificate, ChecksRecord, IndexRecord, ProvenanceRecord, Trial
 from recall.index.registry import Checks, build_index, candidates, engine_of, like, open_index
 from recall.index.tuning.recall import QuerySplit, lower_bound, recalls_found
 from recall.index.tuning.tuner import Tuning, exact_certificate, tune
-from recall.publish import golden
-from recall.publish.rebuild import STORED, carried_counts, kept, open_for_another_index, user_rows
 
 QUERIES = 8192
 """Users whose vectors an index is built, tuned and verified with, where there are as many: one vector each."""
@@ -138,80 +129,3 @@ def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: In
         return exact_certificate(config, n), shares
     lower = lower_bound(shares, config.confidence) if len(users.verification) else 0.0
     return Certificate(config.target, n, len(shares), recall, lower, config.confidence, 1, lower >= config.target), shares
-
-
-# Reindex: build another index for a published model; everything else is carried over.
-
-
-@dataclass(frozen=True, slots=True)
-class ReindexReport:
-    """Result of tuning.
-
-    Attributes:
-        before: the index that the source has.
-        index: the one that was chosen.
-        folder: the published bundle; None where nothing was to be published.
-        version: of that bundle, or of the source.
-        unopened: why the source's index could not be opened; empty when it could.
-    """
-
-    before: IndexRecord
-    index: IndexRecord
-    folder: Path | None
-    version: str
-    unopened: str = ""
-
-
-def reindex(
-    source: Path,
-    root: Path | None,
-    changes: Mapping[str, JsonValue],
-    tell: Callable[[Trial], None] = lambda _: None,
-) -> ReindexReport:
-    """Find the fastest index that reaches a target, for the stored users of a bundle.
-
-    Args:
-        source: a bundle, or the root whose live version is taken.
-        root: where a version with that index is published; None publishes nothing. When it is also the source, its live
-            version must not change meanwhile.
-        changes: settings of the index that override those of the bundle.
-        tell: called with each candidate when it was tried.
-
-    Raises:
-        BundleError: The source is missing or damaged.
-        ConfigError: A setting is unknown or out of range.
-        PublishError: The file system refused, or another version went live meanwhile; what was live stays live.
-    """
-    if root is not None and (root / MANIFEST).exists():
-        raise PublishError("a bundle is not a folder to publish to", where=str(root), hint="Give one with versions: --out")
-    old, unopened = open_for_another_index(source, users=None)
-    with old:
-        bundle, manifest = old.bundle, old.bundle.manifest
-        config = _config(manifest, changes)
-        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, manifest.seed))
-        asked = QuerySample(users, STORED, manifest.seed)
-        if root is None:
-            with tempfile.TemporaryDirectory() as temporary:
-                index = write_index(Path(temporary), bundle.item_vectors, asked, config, tell=tell, always=True)
-            return ReindexReport(manifest.index, index, None, manifest.version, unopened)
-        with BundleWriter.open(root) as writer:
-            items = bundle.items()
-            writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
-            writer.copy(bundle.users_file)
-            write_deletions(writer.folder, bundle.deletions())
-            index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
-            settings = {**manifest.config, "index": config.model_dump(mode="json")}
-            origin = manifest.provenance(config=settings)
-            writer.write_manifest(origin, manifest.sizes.users, manifest.parity, index, manifest.model.fold)
-            live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-            published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))
-        return ReindexReport(manifest.index, index, published, after.version, unopened)
-
-
-def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:
-    before = IndexConfig.recorded(manifest.config.get("index", {}))
-    try:
-        return IndexConfig.model_validate({**before.model_dump(), **changes})
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None

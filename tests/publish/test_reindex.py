@@ -21,7 +21,7 @@ from recall.index.faiss_engine import IvfIndex
 from recall.index.record import Trial
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export
-from recall.publish.index import reindex
+from recall.publish.reindex import reindex
 from recall.serving.recommender import Recommender, Request
 
 USERS, ITEMS = 3000, 2500

@@ -16,10 +16,9 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Float32, Int32, Int64, UInt8
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.config import IndexConfig
@@ -91,7 +90,7 @@ _NARROW = 0.2  # share of the rows up to which a filter that comes again is wort
 _NARROW_ROWS = 1 << 16  # or so many rows: scanning all of them is faster than choosing cells among those without;
 _BUDGET = 64 << 20  # bytes for such codes, of which one filter may take a quarter
 _CHUNK = 256  # blocks that a batch scans before the next query: they stay in the second-level cache
-_EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+_EVERYTHING: UInt8 = np.empty(0, dtype=np.uint8)
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
@@ -261,13 +260,11 @@ class CellIndex(TunableIndex):
                 return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)
         return self._ranked(asked, n, self._all, within.bits, effort)
 
-    def _ranked(self, asked: SearchQuery, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], effort: float) -> Ranked:
+    def _ranked(self, asked: SearchQuery, n: int, of: tuple[Any, ...], bits: UInt8, effort: float) -> Ranked:
         rows, scores, _, _ = self._search(asked.vector, n, of, bits, asked.excluded, effort)
         return Ranked(rows, scores, effort >= CERTAIN)
 
-    def _search(
-        self, query: Float32, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], excluded: Int64, effort: float
-    ) -> Any:
+    def _search(self, query: Float32, n: int, of: tuple[Any, ...], bits: UInt8, excluded: Int64, effort: float) -> Any:
         limit = self._usual[min(n, self.n) - 1] if effort == self.effort else self._limit_of(effort)
         return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
 

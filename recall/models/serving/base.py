@@ -157,11 +157,14 @@ class FactorTables(ServingModel):
         return int(self.user_factors.shape[-1])
 
     def exact_sums(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        """Return the exact sums of embeddings by field, float64 [n, user fields, ..., k] and [m, item fields, ..., k].
+        """Add up embeddings by field, in float64.
 
         Args:
             users: n user rows.
             items: m item rows.
+
+        Returns:
+            float64 [n, user fields, ..., k] and [m, item fields, ..., k].
         """
         of_users = exact_field_sums(users, self.user_fields, self.user_factors)
         return of_users, exact_field_sums(items, self.item_fields, self.item_factors)

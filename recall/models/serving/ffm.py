@@ -9,10 +9,9 @@ With S_ag = sum_{u in a} v_{u,g} x_u over user field a, and T_bg over item field
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Floats, Integers
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import Attribution, FactorTables, Kind, within
 from recall.models.serving.sums import (
@@ -104,7 +103,7 @@ class FFMTables(FactorTables):
         )
 
 
-def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: FeatureLayout, first: int) -> Float32:
+def _towards_own(factors: Float32, features: Integers, fields: FeatureLayout, first: int) -> Float32:
     """Return the embeddings of features [m] for their own field: [m, k].
 
     `first` is the number of the first field of their side.
@@ -112,7 +111,7 @@ def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: Fe
     return np.asarray(factors[features, first + fields.of(features)], dtype=np.float32)
 
 
-def _own_part(rows: SparseRows, sums: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64) -> Float64:
+def _own_part(rows: SparseRows, sums: Floats, weights: Floats, squares: Float64) -> Float64:
     """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:

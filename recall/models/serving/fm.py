@@ -12,10 +12,9 @@ from functools import cache
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import SparseRows
 from recall.models.serving.base import Attribution, FactorTables, Kind, ServingModel, within
 from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
@@ -110,9 +109,7 @@ def _loops() -> ModuleType:
     return kernels
 
 
-def _own_part(
-    rows: SparseRows, total: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64
-) -> Float64:
+def _own_part(rows: SparseRows, total: Floats, weights: Floats, squares: Float64) -> Float64:
     """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:

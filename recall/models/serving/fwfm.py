@@ -16,10 +16,9 @@ is reported (Eckart and Young 1936: no shorter ones have a smaller error in R).
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import Attribution, FactorTables, Kind, within
 from recall.models.serving.sums import (
@@ -162,8 +161,8 @@ class FwFMTables(FactorTables):
 def _own_part(
     rows: SparseRows,
     fields: FeatureLayout,
-    sums: npt.NDArray[np.floating],
-    entries: tuple[npt.NDArray[np.floating], Float64],
+    sums: Floats,
+    entries: tuple[Floats, Float64],
     pairs: Float32,
 ) -> Float64:
     """Return first order and pairs within each row, in float64 against cancellation.

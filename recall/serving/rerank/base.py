@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import ValidationError
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Bool, Float32, Float64, Int32, Int64
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.values import Distinct
 
@@ -107,11 +107,11 @@ def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series
     return names[distinct.codes[len(every) - len(values) :]], different.filter(held)
 
 
-Mask = npt.NDArray[np.bool_]
+Mask = Bool
 Scores = npt.NDArray[np.floating[Any]]
 
 
-def scaled(scores: Scores) -> npt.NDArray[np.float64]:
+def scaled(scores: Scores) -> Float64:
     """Scale scores to [0, 1], all to 1 if they are equal: floats [m] -> float64 [m]."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values) or values.max() == values.min():

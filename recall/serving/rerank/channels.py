@@ -6,7 +6,6 @@ from functools import cache
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from recall._arrays import Float64, Int32, Int64
@@ -242,7 +241,7 @@ class FusedList:
 
     names: tuple[str, ...]
     rows: Int64
-    scores: npt.NDArray[np.float64]
+    scores: Float64
     ranks: Int32
 
     def sources(self, places: Int64) -> list[tuple[Source, ...]]:

@@ -6,11 +6,10 @@ from functools import cache
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Float64, Int64
 from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates, Pool, Scores, Step, refused, scaled
 from recall.serving.rerank.quota import Dedupe, Quota
@@ -195,7 +194,7 @@ class Marginal(Step):
         directions = parts / np.where(lengths > 0, lengths, np.float32(1))
         gain = self.relevance * scaled(scores)
         likeness = (1 - self.relevance) * (directions @ directions.T).astype(np.float64)
-        penalty: npt.NDArray[np.float64] = np.zeros(len(rows))
+        penalty: Float64 = np.zeros(len(rows))
         order = np.empty(count, dtype=np.int64)
         for place in range(count):
             best = int((gain - penalty).argmax())
