@@ -15,7 +15,7 @@ from recall.bundle.files import check_memory
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, resolve
 from recall.publish import golden
-from recall.store.users.record import LiveUsers
+from recall.store.users.changes import LiveUsers
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.logs import without_paths

@@ -27,8 +27,8 @@ from recall.serving.scoring import Scorer, Similarity
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
+from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
-from recall.store.users.record import LiveUsers
 
 
 class Recommender:

@@ -10,7 +10,7 @@ import pytest
 
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL
-from recall.store.users.record import InteractionEvent
+from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving

@@ -9,7 +9,7 @@ from typing import Any
 
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import Change
-from recall.store.users.record import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.simulation.power import Broken, Entry, Moment
 from tests.simulation.workload import Marks

@@ -17,16 +17,8 @@ from recall.features.novelty import novelties
 from recall.features.values import canonical
 from recall.store.group_commit import Receipt
 from recall.store.users.bundle_users import SqliteUsers
-from recall.store.users.record import (
-    InteractionEvent,
-    LiveUser,
-    LiveUsers,
-    UserChange,
-    UserDelete,
-    UserPut,
-    UserRecord,
-    UserUpsert,
-)
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.record import LiveUser, UserRecord
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 # The users that are known, page by page in order of the UTF-8 of their ids.

@@ -17,7 +17,8 @@ from recall.errors import ConfigError, StoreBusyError, StoreError, StoreFullErro
 from recall.store.group_commit import CREATE, Batch, DurableLog
 from recall.store.high_water_mark import Lost, Mark, damage
 from recall.store.sqlite import FileKind
-from recall.store.users.record import READ_SECONDS, LiveUser, LiveUsers, UserChange, changed, digest_of
+from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
+from recall.store.users.record import LiveUser
 
 USERS_LIVE = "users.live.sqlite"
 """Name of the file in a root of published versions."""
@@ -161,6 +162,10 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
         self._written = identity, batch.last, lost
+
+    @override
+    def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+        connection.executemany("DELETE FROM users WHERE user_id = ?", [(one,) for one in ids])
 
     @override
     def _note(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.store.users.record import LiveUsers
+from recall.store.users.changes import LiveUsers
 from recall.store.users.redis import RedisLiveUsers
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.store.users.servers import RedisServer, redis_server

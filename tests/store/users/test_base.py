@@ -7,16 +7,8 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError
-from recall.store.users.record import (
-    InteractionEvent,
-    LiveUser,
-    LiveUsers,
-    UserChange,
-    UserDelete,
-    UserPut,
-    UserRecord,
-    UserUpsert,
-)
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
 DATA = "0123456789abcdef"

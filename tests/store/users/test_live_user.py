@@ -4,7 +4,8 @@ import orjson
 import pytest
 
 from recall.errors import StoreError
-from recall.store.users.record import GONE, MOST_HISTORY, MOST_SEEN, InteractionEvent, LiveUser, UserPut, UserRecord, UserUpsert
+from recall.store.users.changes import GONE, InteractionEvent, UserPut, UserUpsert
+from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, UserRecord
 
 
 def after(items: str, data: str = "old") -> LiveUser:

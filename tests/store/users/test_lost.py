@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.store.users.record import InteractionEvent, UserDelete
+from recall.store.users.changes import InteractionEvent, UserDelete
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 

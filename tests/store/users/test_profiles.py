@@ -21,8 +21,9 @@ from recall.publish.compact import compact
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
+from recall.store.users.changes import UserUpsert
 from recall.store.users.profiles import Interaction, User
-from recall.store.users.record import UserRecord, UserUpsert
+from recall.store.users.record import UserRecord
 from recall.store.users.redis import RedisLiveUsers
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.conftest import TINY, random_model, write_tiny_tables

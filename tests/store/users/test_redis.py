@@ -11,7 +11,7 @@ import pytest
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import Mark
 from recall.store.users import redis as redis_module
-from recall.store.users.record import InteractionEvent, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from tests.store.users.servers import Proxy, RedisServer, redis_server

@@ -13,7 +13,7 @@ import pytest
 
 from recall.errors import RequestError, StoreBusyError, StoreError, StoreFullError
 from recall.store.group_commit import DurableLog
-from recall.store.users.record import InteractionEvent, UserUpsert
+from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.straced import acknowledged, every_error
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.users.record import InteractionEvent
+from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import SqliteLiveUsers
 
 store = SqliteLiveUsers(Path(sys.argv[1]))
@@ -122,7 +122,7 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import StoreError
-from recall.store.users.record import InteractionEvent
+from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import SqliteLiveUsers
 
 store = SqliteLiveUsers(Path(sys.argv[1]))
