@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def test_code_that_cannot_run_here_is_at_least_well_formed(page: Path) -> None:
             compile(code, page.name, "exec")
         else:
             subprocess.run(["bash", "-n", "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_code_that_cannot_run_here_has_consistent_types(tmp_path: Path) -> None:
+    for page in GUIDES:
+        for number, (language, code) in enumerate(blocks(_text(page), "check")):
+            if language == "python":
+                (tmp_path / f"{page.stem.replace('-', '_')}_{number}.py").write_text(code, encoding="utf-8")
+    assert len(list(tmp_path.glob("*.py"))) >= 6
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--ignore-missing-imports",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
