@@ -18,39 +18,20 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 from typing_extensions import override
 
-from recall._arrays import Float32, Int32, Int64, UInt8
+from recall._arrays import Float32, Int64, UInt8
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError
 from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
-from recall.index.cells.quantize import LANES, Codes, Limits, pack
+from recall.index.cells.quantize import LANES, Codes, FilteredCodes, Limits, pack
+from recall.index.coarse import cells_for
 from recall.index.topk import rank
 
 # Codes of a filter's rows alone, for filters that come again.
 
 _MOST = 4096  # selections
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FilteredCodes:
-    """Codes of the rows of a bitmap; the last block is empty.
-
-    Attributes:
-        codes: int32 [blocks, groups, 16].
-        scales: float32 [16 blocks].
-        rows: int32 [16 blocks].
-    """
-
-    codes: Int32
-    scales: Float32
-    rows: Int32
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the arrays take."""
-        return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
 
 
 class FilteredCodesCache:
@@ -325,15 +306,6 @@ class CellIndex(TunableIndex):
 
 _FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")
 _INTS = ("codes", "rows", "starts", "centres")
-
-
-def cells_for(size: int) -> int:
-    """Return the number of cells for `size` vectors.
-
-    It is the power of two next to 1.5 sqrt(size), with at least 64 vectors for each cell.
-    Fewer cells make a search look at more items, more cells cost a cache miss each.
-    """
-    return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
 
 
 def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes:

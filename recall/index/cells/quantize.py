@@ -40,6 +40,26 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FilteredCodes:
+    """Codes of the rows of a bitmap; the last block is empty.
+
+    Attributes:
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks].
+    """
+
+    codes: Int32
+    scales: Float32
+    rows: Int32
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take."""
+        return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Codes:
     """Item vectors in cells.
 
