@@ -26,7 +26,7 @@ from recall.training.als.kernels import Kernels
 
 
 class Parameterization:
-    """A model as linear maps; by default its factors are the tables and the sums are the vectors.
+    """A model as linear maps; by default factors are the tables, and sums vectors.
 
     Attributes:
         user_groups, item_groups: groups that the entries of a row are summed in.
