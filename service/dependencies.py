@@ -19,15 +19,16 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import override
 
 from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
 from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
-from service.body import LARGE, parse_json, read_body
+from service.body import LARGE, parse_json, read_body, to_json
 from service.concurrency import ANYBODY, Caller
 from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
 from service.middleware import has_disconnected
-from service.schemas import MOST_RESULTS, Id, to_json
+from service.schemas import MOST_RESULTS, Id
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
 _LONGEST_TOKEN = 8192
@@ -220,6 +221,11 @@ class Count(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     n: Whole = Field(default=USUAL_COUNT, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    fields: str = Field(default="", max_length=10_000, description="Columns of the items, separated by commas.")
+
+    def request(self, user_id: str | None = None) -> Asked:
+        """Return the request to the recommender."""
+        return Asked(user_id=user_id, n=self.n, fields=tuple(filter(None, self.fields.split(","))))
 
 
 def _after(token: str) -> str:

@@ -1,25 +1,22 @@
 """Models of request and response bodies."""
 
-import datetime
-from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from recall import Channels, Recommendations, Request, ScoredItem
+from recall import Channels, Request
+from recall.serving.query import MOST_EXPLAINED as MOST_EXPLAINED
+from recall.serving.query import MOST_ROWS
 from recall.serving.request import LARGEST_POPULARITY
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
-from service.errors import ProblemDocument, parsed
 
 MOST_RESULTS = 1000
 MOST_CHANGES = 1000
 """Items, users or interactions in one change."""
 LONGEST_ID = 1024
-_USUAL = {"user_id", "n"}
 _REQUEST_FIELDS = {field.name for field in fields(Request)}
 Scalar = str | int | float | bool | None
 
@@ -98,6 +95,16 @@ class Query(Body):
         return Request(**given)
 
 
+class Listing(Query):
+    """Which columns of the items an answer has."""
+
+    fields: Annotated[list[Column], Field(max_length=100)] = Field(
+        default=[],
+        description="Columns of the items whose values the answer has, such as a title; `/v1/info` lists them under `filter`.",
+        examples=[["genre"]],
+    )
+
+
 class Selection(Query):
     """How many items are wanted, and which may be returned."""
 
@@ -138,8 +145,8 @@ class Caller(Query):
     )
 
 
-class Scoring(Caller):
-    """A user, and what changes the scores of the model."""
+class Weights(Query):
+    """What changes the scores of the model."""
 
     popularity: Dial = 1.0
     boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
@@ -150,8 +157,12 @@ class Scoring(Caller):
     )
 
 
-class Ranking(Selection, Scoring):
-    """A user, and which items are wanted in which order."""
+class Scoring(Weights, Caller):
+    """A user, and what changes the scores of the model."""
+
+
+class Shaping(Selection, Weights):
+    """Which items are wanted in which order."""
 
     exclude_seen: bool = Field(default=True, description="Leave out the items that the user has seen.")
     rules: Annotated[list[TaggedRule], Field(max_length=MOST_RULES)] = Field(
@@ -167,21 +178,77 @@ class Ranking(Selection, Scoring):
     )
 
 
-class RecommendRequest(Ranking):
-    """The user, what is known of them, and which items are wanted; all optional."""
+class Ranking(Shaping, Scoring):
+    """A user, and which items are wanted in which order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"user_id": "42", "n": 10},
-                {"features": {"age": 31}, "history": ["7", "12"], "n": 5, "popularity": 0.5},
-                {"user_id": "42", "rules": [{"kind": "dedupe", "column": "series"}, {"kind": "pin", "items": {"12": 1}}]},
-            ]
-        },
-    )
+
+class Output(Listing):
+    """What an answer has beside its list."""
 
     explain: bool = Field(
         default=False, description="Return the contributions to each score, field by field; for an `n` of at most 100."
+    )
+    because: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_ROWS,
+        description="Number of further lists of up to `n` items each: those most similar to one of the user's latest items. No "
+        "item is in two lists. The filter applies to them, rules and channels do not.",
+    )
+
+
+class ListRequest(Ranking, Output):
+    """A request of a batch."""
+
+
+Token = Annotated[str, Field(min_length=1, max_length=1 << 16)]
+
+
+class RecommendRequest(
+    ListRequest,
+    json_schema_extra={
+        "examples": [
+            {"user_id": "42", "n": 10},
+            {"features": {"age": 31}, "history": ["7", "12"], "n": 5, "popularity": 0.5},
+            {"user_id": "42", "rules": [{"kind": "dedupe", "column": "series"}, {"kind": "pin", "items": {"12": 1}}]},
+        ]
+    },
+):
+    """The user, what is known of them, and which items are wanted; all optional."""
+
+    tokens: bool = Field(
+        default=False,
+        description="Return a `recommendation_id`, for interactions with the items, and the `next_page_token`.",
+    )
+    page_token: Token | None = Field(
+        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may be given with it."
+    )
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the answer has tokens."""
+        return self.tokens or self.page_token is not None
+
+
+class Scenario(Shaping, Output):
+    """A preset of requests, one table of `scenarios.toml`."""
+
+    description: Annotated[str, Field(max_length=1000)] = ""
+
+
+class ScenarioRequest(Caller, json_schema_extra={"examples": [{"user_id": "42"}, {"history": ["7", "12"], "n": 5}]}):
+    """What a request adds to its scenario; all optional."""
+
+    preset: ClassVar[frozenset[str]] = frozenset(Scenario.model_fields) - {"n", "exclude"}
+
+    n: Annotated[int, Field(ge=1, le=MOST_RESULTS)] = Field(
+        default=10, description="Number of items wanted, instead of the scenario's."
+    )
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        default=[], description="Items to leave out, beside those of the scenario.", examples=[["3"]]
+    )
+    page_token: Token | None = Field(
+        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may be given with it."
     )
 
 
@@ -190,6 +257,14 @@ class ItemSource(BaseModel):
 
     channel: str
     rank: int = Field(description="The item's place in the channel, from 1.")
+
+
+class Attributes(BaseModel):
+    """Values of an item."""
+
+    fields: dict[str, Any] = Field(
+        default={}, description="Values of the columns that `fields` of the request names, without missing ones."
+    )
 
 
 class FieldContribution(BaseModel):
@@ -204,7 +279,7 @@ class FieldContribution(BaseModel):
     value: float
 
 
-class Item(BaseModel):
+class Item(Attributes):
     """One recommended item."""
 
     item_id: str
@@ -260,518 +335,7 @@ class CallerAnswer(Answer):
     )
 
 
-class RecommendResponse(CallerAnswer):
-    """The best items, best first, and what they are based on."""
-
-    items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
-    exact: bool = Field(
-        description="Whether these are provably the best items, or from an approximate search. "
-        "With rules and channels: whether the model's ranking that they are applied to is exact."
-    )
-
-
-def parse_request(body: object) -> Request:
-    """Return a request to the recommender from the plain values of a body.
-
-    Raises:
-        ProblemError: They are invalid; names each fault.
-    """
-    if type(body) is dict and body.keys() == _USUAL:  # most requests need no further validation
-        user_id, n = body["user_id"], body["n"]
-        if type(user_id) is str and 0 < len(user_id) <= LONGEST_ID and type(n) is int and 0 < n <= MOST_RESULTS:
-            return Request(user_id, n=n)
-    return parsed(RecommendRequest, body).request()
-
-
-def to_json(content: Mapping[str, object]) -> bytes:
-    """Return a JSON document.
-
-    Named tuples become objects; values unknown to JSON, such as dates of item columns, become text.
-    """
-    return orjson.dumps(content, default=_plain)
-
-
-def _plain(value: Any) -> object:
-    if isinstance(value, ScoredItem):
-        return {"item_id": value.item_id, "score": value.score}
-    return value._asdict() if hasattr(value, "_asdict") else str(value)
-
-
-def render_answer(answer: Recommendations, request_id: str) -> bytes:
-    """Return the JSON of RecommendResponse, straight from the recommender's answer.
-
-    Args:
-        answer: of the recommender.
-        request_id: of the request.
-    """
-    document = recommendations_of(answer)
-    document["request_id"] = request_id
-    return to_json(document)
-
-
-def recommendations_of(answer: Recommendations) -> dict[str, object]:
-    """Return an answer as values for `to_json`, without the request's id.
-
-    orjson writes dicts several times faster than dataclasses.
-    """
-    items: list[dict[str, object]] = [
-        {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
-    ]
-    if answer.sources is not None:
-        for item, sources in zip(items, answer.sources, strict=True):
-            item["sources"] = sources
-    if answer.contributions:
-        for item, parts in zip(items, answer.contributions, strict=True):
-            item["contributions"] = parts
-    return {
-        "items": items,
-        "user": answer.user,
-        "bundle": answer.bundle,
-        "sequence": answer.sequence,
-        "exact": answer.exact,
-        "unknown": answer.unknown,
-        "warnings": answer.warnings,
-        "degraded": answer.degraded,
-        "user_offset": answer.user_offset,
-    }
-
-
-MOST_REQUESTS = 256
-
-
-class BatchRequest(Body):
-    """Independent requests."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"requests": [{"user_id": "42", "n": 10}, {"user_id": "43", "n": 10}]}]},
-    )
-
-    requests: Annotated[list[SkipValidation[RecommendRequest]], Field(min_length=1, max_length=MOST_REQUESTS)] = Field(
-        description="Each is answered as it would be alone; an invalid one is refused alone."
-    )
-
-
-class BatchAnswer(BaseModel):
-    """The outcome of one of the requests."""
-
-    status: int = Field(description="The status that it would have alone.", examples=[200])
-    answer: RecommendResponse | None = Field(default=None, description="Only with status 200.")
-    problem: ProblemDocument | None = Field(default=None, description="Only with another status.")
-
-
-class BatchResponse(Answer):
-    """An answer or a problem for each request in order, all from one snapshot."""
-
-    answers: list[BatchAnswer]
-
-
-class CatalogueEntry(BaseModel):
-    """One item of the catalogue."""
-
-    item_id: str
-    features: dict[str, Any] = Field(description="Values by column, without missing ones.", examples=[{"price": 9.5}])
-
-
-class ItemResponse(Answer, CatalogueEntry):
-    """One item."""
-
-
-class ItemsResponse(Answer):
-    """One page of the catalogue, in the order of the ids."""
-
-    items: list[CatalogueEntry]
-    next_page_token: str = Field(description="The `page_token` of the next page; empty on the last one.")
-
-
-class ExplainRequest(Scoring):
-    """A user, and the item whose score to explain."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "item_id": "12", "values": True}]})
-
-    item_id: Id = Field(description="An item of the catalogue, whether or not it would be listed.", examples=["12"])
-    values: bool = Field(default=False, description="Also return the contributions of single values.")
-
-
-class TableValue(BaseModel):
-    """One value of a user or an item."""
-
-    field: str = Field(description="A history has a field for each range of lags.", examples=["genre", "history[1]"])
-    value: str | None = Field(description="As text; null if `state` is missing.", examples=["noir"])
-    weight: float = Field(description="Its weight in the model's input.")
-    state: Literal["learnt", "unknown", "missing"] = Field(
-        description="Whether the model has learnt the value, has not, or there is none."
-    )
-
-
-class ValuePair(BaseModel):
-    """Contribution of some values to a score."""
-
-    user: TableValue | None = Field(description="A value of the user; null for the item's own part.")
-    items: list[TableValue] = Field(description="A value of the item, or two for a pair of its own.")
-    value: float
-
-
-class ExplainResponse(Answer):
-    """The parts of the score of one item."""
-
-    item_id: str
-    score: float = Field(description="The score with which the item would be listed, including boosts.")
-    contributions: list[FieldContribution] = Field(description="By fields, the largest first; they add up to the score.")
-    values: list[ValuePair] | None = Field(description="By values, the largest first, at most 1000; null unless asked for.")
-    rest: float = Field(description="Sum of the parts that `values` leaves out, such as boosts.")
-    user_offset: float = Field(description="The part of the model's score that is the same for every item.")
-
-
-class WhyNotRequest(Ranking):
-    """A request for recommendations, and an item that may be missing in the answer."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"user_id": "42", "item_id": "12", "n": 10, "filter": {"genre": "noir"}}]}
-    )
-
-    item_id: Id = Field(description="An item of the catalogue.", examples=["12"])
-
-
-class AbsenceReason(BaseModel):
-    """A reason why an item is not in a list."""
-
-    kind: Literal["excluded", "seen", "allow", "filter", "score", "rule", "rules", "channels", "search"] = Field(
-        description="`excluded`, `seen`, `allow` and `filter` make the item ineligible. `score`: enough others score higher. "
-        "`rule` and `channels`: without this one rule, or without channels, it would be listed; `rules`: without all of them "
-        "together. `search`: an approximate search has not found it."
-    )
-    where: str = Field(description="JSON pointer to the part of the request; empty if there is none.", examples=["/rules/0"])
-    text: str
-
-
-class WhyNotResponse(Answer):
-    """The rank of an item, and what excludes it.
-
-    The ranking is that of all eligible items by the model's score with boosts, before rules and channels; the item is counted
-    among them, eligible or not. `exact` refers to the answer, not to the ranking, which is exact.
-    """
-
-    item_id: str
-    listed: int | None = Field(description="The item's rank in the answer, from 1; null if it is not there.")
-    reasons: list[AbsenceReason] = Field(description="All reasons why it is not listed; empty if it is.")
-    score: float
-    rank: int = Field(description="Its rank, from 1.")
-    eligible: int = Field(description="Number of ranked items, including this one.")
-    last: Item | None = Field(description="The item that it must outrank to be among the first `n`; null if there are fewer.")
-    missing: float | None = Field(description="The score of `last` minus its own; null without `last`.")
-    contributions: list[FieldContribution] = Field(
-        description="How much more `last` gets from each pair of fields; they add up to `missing`."
-    )
-
-
-class Liveness(BaseModel):
-    """The process is running."""
-
-    status: Literal["live"] = "live"
-
-
-class RefusedBundle(BaseModel):
-    """A published bundle that is not served."""
-
-    bundle: str = Field(description="Name of its folder.")
-    reason: str
-
-
-class Readiness(BaseModel):
-    """Requests are answered."""
-
-    status: Literal["ready"] = "ready"
-    bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
-    refused: RefusedBundle | None = Field(
-        description="The live bundle, if it was refused and a different one is served; null if all is well."
-    )
-    degraded: list[Degradation] = Field(description="Parts that do not work properly; empty if all is well.")
-
-
-class Sizes(BaseModel):
-    """Sizes of the bundle."""
-
-    users: int
-    items: int
-    factors: int
-
-
-class Columns(BaseModel):
-    """Keys that requests may have."""
-
-    features: list[str] = Field(description="Keys of `features`.")
-    context: list[str] = Field(description="Keys of `context`.")
-    history: bool = Field(description="Whether the model uses previous items; otherwise they are only left out.")
-    filter: dict[str, str] = Field(
-        description="Columns of the items that `filter` may name, and the type of their values: text, integer, float32, "
-        'float64, boolean, date, time (a moment), clock (a time of day), or "list of" one of these.',
-        examples=[{"genre": "text", "price": "float64", "tags": "list of text", "published": "time"}],
-    )
-    types: dict[str, str] = Field(description="Types of the columns that `features` and `context` name.")
-    boosts: list[str] = Field(description="Keys of `boosts`.")
-
-
-class IndexCertificate(BaseModel):
-    """A lower bound on the recall of the index, from held-out users."""
-
-    target: float = Field(description="Recall that was requested.")
-    n: int = Field(description="Length of the lists.")
-    queries: int = Field(description="Users from whom the bound was computed; 0 for an index that is exact by construction.")
-    recall: float = Field(description="Mean recall for them.")
-    lower: float = Field(description="The mean over all such users is at least this")
-    confidence: float = Field(description="Probability with which `lower` holds.")
-    met: bool = Field(description="Whether `lower` is at least `target`.")
-
-
-class Info(Reply):
-    """The bundle that is served."""
-
-    name: str = Field(description="Name in the configuration of the training run.")
-    bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
-    sequence: int = Field(description="Number of the bundle, which increases with every one published to the same folder.")
-    created: str = Field(description="When it was made, in UTC.")
-    sizes: Sizes
-    index: str = Field(description="How items are searched.", examples=["exact"])
-    certificate: IndexCertificate | None = Field(description="Null if the configuration names the kind of index.")
-    columns: Columns
-    changes: int = Field(description="The last live change of items that is served; `sequence` in answers.")
-    degraded: list[Degradation] = Field(description="What answers lack now, and why; empty if all is well.")
-
-
-_LATEST = 253_402_300_799  # the last second of the year 9999
-
-
-def _as_time(value: object) -> float:
-    """Return seconds since 1970, from a number or a date and time with a zone."""
-    if isinstance(value, str) and len(value) <= 64:
-        try:
-            moment = datetime.datetime.fromisoformat(value)
-            value = moment.timestamp() if moment.tzinfo is not None else None
-        except (ValueError, OverflowError):
-            value = None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST <= value <= _LATEST:
-        raise PydanticCustomError(
-            "time", "A time is a number of seconds since 1970, or a text with a zone such as 2026-01-31T18:00:00Z"
-        )
-    return float(value)
-
-
-Time = Annotated[
-    float,
-    PlainValidator(_as_time),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": -_LATEST, "maximum": _LATEST},
-                {"type": "string", "format": "date-time", "maxLength": 64},
-            ]
-        }
-    ),
-]
-
-
-class Interaction(Body):
-    """An item that a user interacted with."""
-
-    user_id: Id = Field(description="An unknown user becomes known.")
-    item_id: Id = Field(description="An item that the catalogue lacks is stored, and named in the answer.")
-    time: Time | None = Field(
-        default=None,
-        description="In seconds since 1970 or as a date and time with a zone. It orders the user's items; an item without one "
-        "is the latest.",
-        examples=[1769882400, "2026-01-31T18:00:00Z"],
-    )
-
-
-class Interactions(Body):
-    """Interactions to add in order, all or none."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"interactions": [{"user_id": "42", "item_id": "7"}]}]},
-    )
-
-    interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_CHANGES)]
-
-
-class Taken(Reply):
-    """The interactions are stored, and the next request uses them."""
-
-    change: int = Field(description="Number of the last change of users; changes of items are counted separately.")
-    known: int = Field(description="How many of the users were known before.")
-    unknown: list[str] = Field(description="Items that the catalogue lacks; they are stored, and used once it has them.")
-    bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
-
-
-class ItemUpsert(Body):
-    """One complete item: a column that is left out is missing."""
-
-    item_id: Id
-    features: dict[Column, Value] = Field(default={}, description="Values of items-table columns.", examples=[{"price": 9.5}])
-
-
-class ItemsUpsert(Body):
-    """Items to insert or replace, all or none."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"items": [{"item_id": "i9000", "features": {"price": 9.5}}]}]},
-    )
-
-    items: Annotated[list[ItemUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
-
-
-class ItemsDelete(Body):
-    """Items to delete, all or none."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item_ids": ["i9000"]}]})
-
-    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
-
-
-class Changed(Reply):
-    """The change is on disk, and in all later answers of all workers."""
-
-    sequence: int = Field(description="Answers with this sequence or a higher one include the change.")
-    token: str = Field(
-        description="Opaque name of the change. A request that sends it as X-Recall-Token waits until the change is served."
-    )
-    known: int = Field(description="How many of the items were in the catalogue before.")
-    warnings: list[str] = Field(
-        default=[],
-        description="Values that the model cannot use well: unknown ones, and numbers far out of range.",
-    )
-
-
-class ServerLive(BaseModel):
-    """The process is running."""
-
-    live: Literal[True] = True
-
-
-class ServerReady(BaseModel):
-    """Requests are answered."""
-
-    ready: Literal[True] = True
-
-
-class ModelReady(BaseModel):
-    """The model answers requests."""
-
-    name: str
-    ready: Literal[True] = True
-
-
-class ServerMetadata(BaseModel):
-    """Description of the server."""
-
-    name: Literal["fm-recall"] = "fm-recall"
-    version: str = Field(description="Version of the API.")
-    extensions: list[str] = []
-
-
-class TensorMetadata(BaseModel):
-    """An input or an output."""
-
-    name: str
-    datatype: str = Field(examples=["BYTES"])
-    shape: list[int] = Field(description="-1 for a length that varies.")
-
-
-class ModelMetadata(BaseModel):
-    """Description of the model."""
-
-    name: str = Field(description="Name in the configuration of the training run.")
-    versions: list[str] = Field(description="The version of the bundle that is served.")
-    platform: Literal["fm-recall"] = "fm-recall"
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-
-
-_VERSION_EXAMPLE = "000001-4f2a90c1"
-
-
-class Model(BaseModel):
-    """One published version."""
-
-    version: str = Field(examples=[_VERSION_EXAMPLE])
-    live: bool = Field(description="Whether it is the one that should be served.")
-    served: bool = Field(description="Whether this process answers from it.")
-    name: str | None = Field(default=None, description="Name of the training run; null if `fault` is set.")
-    sequence: int | None = Field(default=None, description="Number of the publication.")
-    parent: int | None = Field(default=None, description="Number of the version that it was made from.")
-    created: str | None = Field(default=None, description="UTC, ISO 8601.")
-    kind: str | None = Field(default=None, description="Of the model.", examples=["fm"])
-    index: str | None = Field(default=None, description="How items are searched.", examples=["exact"])
-    users: int | None = None
-    items: int | None = None
-    golden: int | None = Field(default=None, description="Golden requests, whose answers are compared before it is served.")
-    bytes: int | None = Field(default=None, description="Size of all its files.")
-    fault: str | None = Field(default=None, description="Why its manifest cannot be read; null if it can.")
-
-
-class Models(Reply):
-    """All published versions."""
-
-    models: list[Model] = Field(description="The newest first.")
-    live: str | None = Field(description="The version that should be served; null if none is named.")
-    served: str | None = Field(description="The version that this process answers from; null before the first.")
-
-
-class Activated(Reply):
-    """Another version is live and is served here; other processes follow at once."""
-
-    version: str = Field(description="The version that is live now.", examples=[_VERSION_EXAMPLE])
-    previous: str | None = Field(description="The version that was live before; null if none was.")
-
-
-class ScoreRequest(Scoring):
-    """A user, and the items to score."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "items": ["12", "7"]}]})
-
-    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_RESULTS)] = Field(
-        description="Items to score, in any order and with repeats; nothing is searched or left out."
-    )
-
-
-class ItemScore(BaseModel):
-    """The score of one item."""
-
-    item_id: str
-    score: float = Field(description="The score in a list of `/v1/recommend`.")
-    probability: float | None = Field(
-        description="Probability that the user takes the item, from the model's full score; null unless the model was trained "
-        "with log loss and the request has no boosts and a `popularity` of 1."
-    )
-
-
-class ScoreResponse(CallerAnswer):
-    """Scores in the order of the given items."""
-
-    items: list[ItemScore]
-    missing: list[str] = Field(description="Items that the catalogue lacks, each once.")
-
-
-class UserVectorRequest(Caller):
-    """A user, for the query vector."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42"}, {"features": {"age": 31}, "popularity": 0.5}]})
-
-    popularity: Dial = 1.0
-
-
-class UserVectorResponse(CallerAnswer):
-    """The query vector of a request."""
-
-    vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
-
-
-class SimilarRequest(Selection):
-    """How many items are wanted, and which may be returned; all optional."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]})
-
-
-class SimilarItem(BaseModel):
+class SimilarItem(Attributes):
     """An item, and its similarity to the given one."""
 
     item_id: str
@@ -780,99 +344,29 @@ class SimilarItem(BaseModel):
     )
 
 
-class SimilarResponse(Answer):
-    """The items most similar to an item, most similar first."""
+class Row(BaseModel):
+    """Items like one that the user took."""
 
-    item_id: str = Field(description="The given item, which is not among them.")
-    items: list[SimilarItem]
-    warnings: list[str] = Field(description="Parts of the request that had no effect.")
-
-
-_Features = Annotated[dict[Column, Value], Field(max_length=1000)]
-_History = Annotated[list[Id], Field(max_length=1000)]
-_Seen = Annotated[list[Id], Field(max_length=10_000)]
-
-
-class UserPut(Body):
-    """A complete user: what is left out becomes unknown."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"features": {"age": 31}, "history": ["12", "7"], "seen": ["3"]}]},
+    because: str = Field(description="The item that the user took.")
+    title: str = Field(
+        description="In words, with the value of the first of `fields`, or the id.", examples=["Because you took Heat"]
     )
-
-    features: _Features = Field(default={}, description="Values of users-table columns.", examples=[{"age": 31}])
-    history: _History = Field(default=[], description="Items, latest first; they also count as seen.", examples=[["12", "7"]])
-    seen: _Seen = Field(default=[], description="Further items that the user has seen.", examples=[["3"]])
+    items: list[SimilarItem] = Field(description="Most similar first.")
 
 
-class UserUpsert(Body):
-    """Parts of a user; what is left out does not change."""
+class RecommendResponse(CallerAnswer):
+    """The best items, best first, and what they are based on."""
 
-    user_id: Id
-    features: _Features = Field(
-        default={},
-        description="Values of users-table columns, which replace the previous ones; null for missing.",
-        examples=[{"age": 31}],
+    items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
+    rows: list[Row] = Field(default=[], description="Further lists; only with `because`.")
+    scenario: str = Field(default="", description="The scenario that was asked for; only if one was.")
+    recommendation_id: str = Field(
+        default="", description="Send it with interactions with these items; only with `tokens`, and of scenarios."
     )
-    history: _History | None = Field(
-        default=None,
-        description="Items, latest first, which replace the previous ones; they also count as seen.",
-        examples=[["12"]],
+    next_page_token: str = Field(
+        default="", description="Continues the list within an hour, while the version is served; empty at its end."
     )
-    seen: _Seen | None = Field(
-        default=None, description="Further items that the user has seen, which replace the previous ones.", examples=[["3"]]
+    exact: bool = Field(
+        description="Whether these are provably the best items, or from an approximate search. "
+        "With rules and channels: whether the model's ranking that they are applied to is exact."
     )
-
-
-class UsersUpsert(Body):
-    """Users to change or to add, all or none."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"users": [{"user_id": "u9000", "features": {"age": 31}}]}]},
-    )
-
-    users: Annotated[list[UserUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
-
-
-class UsersDelete(Body):
-    """Users to delete, all or none."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_ids": ["u9000"]}]})
-
-    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
-
-
-class UsersChanged(Reply):
-    """The change is stored, and in all later answers."""
-
-    change: int = Field(description="Number of the change of users; changes of items are counted separately.")
-    known: int = Field(description="How many of the users were known before.")
-    warnings: list[str] = Field(
-        default=[],
-        description="Values that the model cannot use well: unknown ones, and numbers far out of range.",
-    )
-
-
-class KnownUser(Reply):
-    """What is known of a user now."""
-
-    user_id: str
-    features: dict[str, Any] = Field(description="Values by column.", examples=[{"age": 31}])
-    history: list[str] = Field(description="Items, latest first.", examples=[["12", "7"]])
-    seen: list[str] = Field(description="All items that the user has seen, latest first.", examples=[["12", "7", "3"]])
-    bundle: str = Field(description="Version of the bundle that the changes are applied to.", examples=["000001-4f2a90c1"])
-    degraded: list[Degradation] = Field(description="Why later changes are not known; empty if all is well.")
-
-
-class UserEntry(BaseModel):
-    """A user on a page."""
-
-    user_id: str
-
-
-class UsersPage(Reply):
-    """One page of the known users, in the order of the ids."""
-
-    users: list[UserEntry]
-    next_page_token: str = Field(description="The `page_token` of the next page; empty on the last one.")
-    bundle: str = Field(description="Version of the bundle that the changes are applied to.", examples=["000001-4f2a90c1"])

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from recall._arrays import Bool, Float32, Float64, Int32, Int64
 from recall.errors import RequestError, did_you_mean, pointer
@@ -208,6 +208,32 @@ class Step(ABC):
 
 
 # Steps one after another, over as much of the ranking as the answer takes.
+
+
+class Checked:
+    """A part of a request that pydantic checks; unknown keys are refused."""
+
+    __slots__ = ()
+    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
+
+
+class Rule(Checked, ABC):
+    """A rule of a request."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def step(self, pool: Pool, where: str) -> Step:
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
+
 
 _WIDER = 4
 """How many times as many candidates go through the steps when too few came out."""
