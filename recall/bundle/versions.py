@@ -128,8 +128,15 @@ def staging(root: Path) -> Iterator[Path]:
         os.close(holder)
 
 
-def publish(staged: Path, root: Path, expected: int | None = None, wait: float = 10.0, keep: int | None = None) -> Path:
-    """Make a staged bundle the live version.
+def publish(
+    staged: Path,
+    root: Path,
+    expected: int | None = None,
+    wait: float = 10.0,
+    keep: int | None = None,
+    activate: bool = True,
+) -> Path:
+    """Make a staged bundle a version, and the live one.
 
     Args:
         staged: a folder from `staging(root)` that holds a whole bundle; it is moved away.
@@ -137,6 +144,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         expected: publish only if this sequence is still the live one, for a bundle that was made from it.
         wait: seconds to wait for another publisher to finish.
         keep: keep so many of the newest versions, as many of those that were live last, and open ones; None removes nothing.
+        activate: make it live; otherwise `activation.activate` may do so later.
 
     Returns:
         The folder of the new version.
@@ -166,7 +174,8 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
             place = root / VERSIONS / manifest.version
             staged.rename(place)
             fsync(root / VERSIONS)
-            point_at(root, place.name)
+            if activate:
+                point_at(root, place.name)
             if keep is not None:
                 _prune(root, keep)
     except OSError as error:

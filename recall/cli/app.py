@@ -18,7 +18,7 @@ from recall.cli.publish import backup, compact, delete_items, import_model, publ
 from recall.cli.query import query
 from recall.cli.recommend import recommend
 from recall.cli.serve import new_key, serve
-from recall.cli.train import train
+from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
 
 _ABOUT = "Recommendations by factorization machine: from tables to a running service."
@@ -47,6 +47,7 @@ def application() -> typer.Typer:
     app.command("tune-index")(tune_index)
     app.command("recommend")(recommend)
     app.command("predict")(predict)
+    app.command("retrain")(retrain)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
     app.command("compact")(compact)
