@@ -173,7 +173,7 @@ class JournalBusyError(JournalError):
 
 
 class JournalDamagedError(JournalError):
-    """The file of the log is damaged, or something else stands in its place."""
+    """The file of the log is damaged, or the path is not a log."""
 
 
 class JournalFullError(JournalError):

@@ -6,7 +6,7 @@
 On ml-1m (last item of each user, NDCG@10) and gowalla (its own split, NDCG@20) this solver, implicit's ALS and BPR, LightFM's
 WARP and irspack's iALS are trained in turn, each in a separate process, with equal k and threads. Vectors are saved after
 every step, and all are evaluated in the same way over the whole catalogue. On a tenth of ml-1m's items that are held out, the
-library stands beside irspack's iALS with features. Peers are searched in PEERS/implicit, PEERS/lightfm and PEERS/irspack,
+library is compared with irspack's iALS with features. Peers are searched in PEERS/implicit, PEERS/lightfm and PEERS/irspack,
 environments made by `python -m venv`, and in the Python that runs this; missing ones are skipped with a message. Settings
 were chosen on a part of the training pairs, by hand and by parts of the grids that `--tune` tries.
 
@@ -222,7 +222,7 @@ def _profile(one: dict[str, Any], given: argparse.Namespace) -> list[str]:
     text = (
         f"While they run, the loops do {rates[0] / 1e9:.0f} GFLOP/s, {rates[0] / one['peak_flops']:.0%} of the"
         f" {one['peak_flops'] / 1e9:.0f} of a product of large matrices, and go through rows at {rates[1] / 1e9:.0f} GB/s,"
-        f" {rates[1] / one['peak_bytes']:.0%} of the {one['peak_bytes'] / 1e9:.0f} at which memory is copied (most rows lie in"
+        f" {rates[1] / one['peak_bytes']:.0%} of the {one['peak_bytes'] / 1e9:.0f} at which memory is copied (most rows are in"
         " caches)."
     )
     return [*lines, "", text]

@@ -13,7 +13,7 @@ PATH = re.compile(r"`((?:recall|service|tests|scripts|docs|docker|examples)/[\w.
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_named_by_a_page_exist(page: Path) -> None:
-    # a name in capitals stands for a file that the reader adds
+    # a name in capitals represents a file that the reader adds
     named = [name for name in PATH.findall(page.read_text(encoding="utf-8")) if not re.search(r"\b[A-Z]{2,}\.", name)]
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -17,7 +17,7 @@ class Version:
     """One published version.
 
     Attributes:
-        folder: where it lies; its name is the version's.
+        folder: path of the folder; its name is the version's.
         live: whether CURRENT names it.
         manifest: what is known about it; None when it cannot be read.
         fault: why it cannot.

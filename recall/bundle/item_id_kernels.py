@@ -15,7 +15,7 @@ from numba import int32, int64, uint8, uint32
 from recall._numba import compiled, read
 
 END = 0xFF
-"""No byte of UTF-8: it stands between ids."""
+"""Separator of ids; never a byte of UTF-8."""
 
 _ROWS, _SLOTS, _STARTS, _TEXTS = read(int64), read(int32), read(uint32), read(uint8)
 

@@ -13,14 +13,14 @@ from recall._arrays import Int32, Int64, UInt8
 from recall.errors import DataError
 
 _MOST_BYTES = 2**32 - 1
-_FILLED = 0.75  # of the slots, at most: a lookup then meets one or two other ids
+_FILLED = 0.75  # of the slots, at most: a lookup then compares with one or two other ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemIds:
-    """Row r is the item whose id stands at place r.
+    """Row r is the item with the r-th id.
 
-    Ids lie one behind the other as UTF-8, and their rows in a table by hash. Python's own hash serves, though it differs from
+    Ids are concatenated as UTF-8, their rows are in a hash table. Python's own hash serves, though it differs from
     one process to the next: the table is made when a bundle is opened. A request asks for a hundred ids here and a dozen
     there, which come from memory that no cache holds: numpy's calls for it cost more than the whole lookup.
     """

@@ -84,7 +84,7 @@ class FoldRecord(Record):
 
 
 class ModelRecord(Record):
-    """What kind of model it is; k and the length of its vectors stand among the sizes."""
+    """Kind of the model; k and the length of its vectors are among the sizes."""
 
     kind: Kind
     cosine: bool = False
@@ -97,7 +97,7 @@ class ModelRecord(Record):
     kept: dict[str, int] = Field(default={})
     """Rows kept of the arrays that were stored without those that are zero, by name."""
     fold: FoldRecord | None = None
-    """Only of a field-weighted model. The proof is against the folded model: what the fold itself changed stands here."""
+    """Only of a field-weighted model. The proof is against the folded model: this is the change by the fold itself."""
 
     @model_validator(mode="after")
     def _only_field_weights_are_folded(self) -> "ModelRecord":

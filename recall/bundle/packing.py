@@ -8,7 +8,7 @@ from recall._arrays import Float32, Int32
 from recall.errors import BundleError
 
 SUFFIX = ".rows"
-"""Beside an array that was packed stand the rows that were kept, under its name with this at the end."""
+"""Suffix of the array with the rows that were kept of a packed one."""
 _SIDES = ("user_", "item_")
 
 
@@ -68,7 +68,7 @@ def unpacked(
         shapes: of the whole arrays.
 
     Raises:
-        BundleError: A position lies outside its array or does not rise.
+        BundleError: A position is outside its array or does not rise.
     """
     arrays = dict(stored)
     for key, places in rows.items():

@@ -26,7 +26,7 @@ from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
 
 MOST_HELD = 128 << 20
-"""Bytes of a table that is held in memory once something of it was asked for; of a larger one that is read each time."""
+"""Largest table, in bytes, that stays in memory after its first use; larger ones are read each time."""
 _FAR = 1 << 16
 """Row gap above which two slices are read separately. Chosen, not tuned."""
 
@@ -41,7 +41,7 @@ class ItemTable:
 
         Args:
             path: a Parquet file, which never changes.
-            most: bytes that are held at most.
+            most: largest table, in bytes, that stays in memory.
         """
         self._path = path
         self._most = most
@@ -74,7 +74,7 @@ class ItemTable:
         return found if found.estimated_size() <= self._most else None
 
     def _parts(self, rows: Int64) -> pl.DataFrame:
-        """Read without what lies far from the rows."""
+        """Read the slices around the rows."""
         wanted = np.unique(rows)
         table = pl.scan_parquet(self._path)
         parts = [
@@ -101,7 +101,7 @@ class Bundle:
     """A model ready to serve.
 
     Attributes:
-        folder: where it lies.
+        folder: path of the folder.
         manifest: what is known about it.
         encoder: turns requests and items into feature rows.
         tables: the model's parameters.

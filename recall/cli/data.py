@@ -70,7 +70,7 @@ def init(
 ) -> None:
     """Draft a recall.toml for tables as they are, to be reviewed and corrected.
 
-    Separator, encoding, header, ids, times, decimal commas and missing values are detected; each assumption stands in the
+    Separator, encoding, header, ids, times, decimal commas and missing values are detected; each assumption is in the
     file with its reason. An empty folder gets a small synthetic shop as CSV, as an example of the format.
 
     Example: recall init shop --interactions ratings.csv --items movies.csv --users people.tsv

@@ -111,7 +111,7 @@ def _show(report: "EvaluationReport", truth: dict[str, float]) -> None:
     listed = name.partition("@")[2]
     model, popularity = report.model.metrics[name].value, report.popularity.metrics[name].value
     text = (
-        f"Over {report.requests:,} held-out requests and all {report.items:,} items, {model:.0%} of what was chosen stands in "
+        f"Over {report.requests:,} held-out requests and all {report.items:,} items, {model:.0%} of what was chosen is in "
         f"the model's top {listed}, and {popularity:.0%} among the {listed} most popular"
     )
     if truth:

@@ -75,7 +75,7 @@ class UsersSplit(HashSplit):
 
     by: Literal["users"]
     given: float = Field(default=0.5, ge=0, lt=1)
-    """With `data.time`: share of a held-out user's interactions, the oldest, that a request knows of. A history field reads
+    """With `data.time`: share of a held-out user's interactions, the oldest, that a request contains. A history field reads
     them, and `evaluation.mask` leaves them out of the answer; the later ones, at least one, are to be found. Without
     `data.time` all of them are to be found."""
 
@@ -116,7 +116,7 @@ class OutcomeConfig(Section):
     below: Literal["left out", "not taken"] = "left out"
     """A row below is read as if it were not there, or as shown and not taken, which is what label 0 says."""
     missing: Literal["error", "taken", "left out", "not taken"] = "error"
-    """What becomes of a row without a value."""
+    """How a row without a value counts."""
 
 
 class EventsConfig(Section):

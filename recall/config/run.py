@@ -10,7 +10,7 @@ from recall.config.training import AutoConfig, FMConfig, Method, ModelConfig, Sq
 from recall.errors import ConfigError, did_you_mean
 
 INDEX_KINDS = {"auto": True, "faiss": True, "cells": False, "exact": False, "ivf": False}
-"""Whether each kind of index stands for a choice among others; `recall.index.registry.register` adds those of an engine."""
+"""Whether each kind of index is chosen by tuning among others; `recall.index.registry.register` adds those of an engine."""
 
 _NO_LONGER_BUILT = ("ivf_int8", "pq")
 
@@ -50,7 +50,7 @@ class IndexConfig(Section):
 
     @property
     def chooses(self) -> bool:
-        """Whether the kind stands for a choice among others."""
+        """Whether the kind is chosen by tuning among others."""
         return INDEX_KINDS[self.kind]
 
     @field_validator("kind")

@@ -242,7 +242,7 @@ FIELD_KINDS: dict[str, type[FieldConfig]] = {
     "history": HistoryField,
     "cross": CrossField,
 }
-"""The class of each kind of field; its encoder stands under the same name in `recall.features.fitting`."""
+"""The class of each kind of field; its encoder has the same name in `recall.features.fitting`."""
 
 
 def _by_kind(value: object, _: object) -> FieldConfig:

@@ -108,16 +108,16 @@ class StoppingConfig(Section):
     """When to look at the validation part, and when to stop."""
 
     every: int = Field(default=1, ge=1)
-    """Sweeps or epochs between two looks."""
+    """Sweeps or epochs between two evaluations on validation."""
     patience: int = Field(default=3, ge=1)
-    """Looks without a better figure before training stops; the best model is kept."""
+    """Evaluations without a better figure before training stops; the best model is kept."""
     metric: Literal["ndcg", "recall"] = "ndcg"
     """The figure that must get better, less popularity's lead over it with the same requests asked as by unknown users, where
     that lead is beyond chance."""
     at: int = Field(default=10, ge=1)
     """Length of the list that the figure speaks of."""
     requests: int = Field(default=10_000, ge=1)
-    """At most this many validation requests are looked at, drawn once."""
+    """At most this many validation requests are evaluated, drawn once."""
 
 
 def _is_random(value: str) -> bool:
@@ -160,8 +160,8 @@ class SquareConfig(OpeningConfig):
     sweeps: int = Field(default=12, ge=1)
     """Times that both sides are solved, at most."""
     new_items: float = Field(default=1.0, ge=0, le=1)
-    """How often an item without training interactions stands in a list, beside a trained one: 1 is as often, 0 leaves new items
-    at the level that was learnt, which is next to never. It needs an item field beside the id."""
+    """How often an item without training interactions is in a list, relative to a trained one: 1 is as often, 0 leaves new
+    items at the level that was learnt, which is next to never. It needs an item field beside the id."""
     stopping: StoppingConfig = StoppingConfig()
 
     @property
@@ -204,8 +204,8 @@ class GradientConfig(Section):
     scale: float = Field(default=1.0, gt=0)
     """Standard deviation of a starting vector's length."""
     new_items: float = Field(default=1.0, ge=0, le=1)
-    """How often an item without training interactions stands in a list, beside a trained one: 1 is as often, 0 leaves new items
-    at the level that was learnt, which is next to never. It needs an item field beside the id."""
+    """How often an item without training interactions is in a list, relative to a trained one: 1 is as often, 0 leaves new
+    items at the level that was learnt, which is next to never. It needs an item field beside the id."""
     opening: OpeningConfig | None = None
     """Sweeps of the square loss to begin with; from chance when left out."""
     stopping: StoppingConfig = StoppingConfig()

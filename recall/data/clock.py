@@ -73,14 +73,14 @@ def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
             left &= ~mixed
             yield _Oddity(mixed, f"look like {other} among {unit}", "their order and the split are wrong")
     future = left & (seconds > now.timestamp() + _AHEAD)
-    yield _Oddity(future, "lie in the future", "a placeholder for a missing date, or another unit?")
+    yield _Oddity(future, "are in the future", "a placeholder for a missing date, or another unit?")
     old = left & (seconds < _OLDEST)
     yield _Oddity(old, "lie before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     spread = max(high - low, timedelta(days=1).total_seconds())
     far = left & ~future & ~old & (np.abs(seconds - middle) > _SPREADS * spread)
     if far.mean() < 0.25:
-        yield _Oddity(far, "lie far from all others", "are they right?")
+        yield _Oddity(far, "are far from all others", "are they right?")
 
 
 def _numbers(values: Float64) -> Iterator[_Oddity]:

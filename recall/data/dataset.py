@@ -122,7 +122,7 @@ class Dataset:
 
     @property
     def offer(self) -> Offer:
-        """Items by what training knows of them."""
+        """Items by whether they have training interactions."""
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = np.empty(0, dtype=np.int32)
         if self.negatives is not None:
@@ -269,7 +269,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     if data.available_from is not None:
         last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
         since = available(tables.items, data.available_from, len(items), times, last)
-        if isinstance(data.split, ItemsSplit):  # a held-out item stands for one that did not exist, whatever its date
+        if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, whatever its date
             since &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
     hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""

@@ -130,7 +130,7 @@ Integers = npt.NDArray[np.integer]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The items of a catalogue, by what training knows of them.
+    """The items of a catalogue, by whether they have training interactions.
 
     An item that was not on offer could not be taken, so it is not a negative.
 

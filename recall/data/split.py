@@ -25,7 +25,7 @@ Parts = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where rows that do not count as interactions stand among those that do.
+    """Positions of rows that do not count as interactions among those that do.
 
     Attributes:
         user: int32 [m].

@@ -70,7 +70,7 @@ class Truth:
         taste: float32 [users, d].
         device: float32 [devices, d], in the order of `DEVICES`.
         daypart: float32 [dayparts, d], in the order of `DAYPARTS`.
-        successor: float32 [items + 1, d]; the last row is zero and stands for no previous item.
+        successor: float32 [items + 1, d]; the last row is zero and means no previous item.
     """
 
     popularity: Float32

@@ -26,7 +26,7 @@ class Popularity:
 
     Attributes:
         order: int64 [items], item rows, the most frequent first; equal counts by rising row.
-        place: int64 [items], where each item stands in `order`.
+        place: int64 [items], the place of each item in `order`.
     """
 
     order: Int64
@@ -76,7 +76,7 @@ class Popularity:
 
 # The content baseline: items whose features are most like those of the items that a user has in training.
 
-_BLOCK = 1 << 22  # scores, or numbers of dense profiles, held at once: 16 MB
+_BLOCK = 1 << 22  # scores, or numbers of dense profiles, in memory at once: 16 MB
 
 
 def item_features(bundle: Bundle) -> SparseRows | None:

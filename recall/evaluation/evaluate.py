@@ -39,7 +39,7 @@ class ListFigures(Figures):
     metrics: dict[str, Estimate]
     """recall, hit_rate, ndcg, mrr, map and novelty, each as `name@k`, with intervals over users."""
     coverage: dict[str, float]
-    """Share of the catalogue, of the data and the bundle together, that stands in at least one list, by `coverage@k`."""
+    """Share of the catalogue, of the data and the bundle together, that is in at least one list, by `coverage@k`."""
     gini: dict[str, float]
     """Inequality of exposure over the catalogue, by `gini@k`; 0 is equal."""
 

@@ -12,7 +12,7 @@ from recall.evaluation.lists import ItemLists
 from recall.evaluation.metrics import per_request
 from recall.index.topk import top_k
 
-_BLOCK = 1 << 22  # scores held at once: 16 MB
+_BLOCK = 1 << 22  # scores in memory at once: 16 MB
 _CROWDED = 16  # times n candidates for a place in a list of n
 
 

@@ -32,7 +32,7 @@ class ItemLists:
 
     @property
     def owners(self) -> Int64:
-        """int64 [nnz], the list that each item stands in."""
+        """int64 [nnz], the list of each item."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def __getitem__(self, row: int) -> Int32:
@@ -59,7 +59,7 @@ class ItemLists:
         """Whether list r holds `rows[r, p]`.
 
         Args:
-            rows: integer [n, m] item rows; negative ones stand for no item and are in no list.
+            rows: integer [n, m] item rows; negative ones are padding, in no list.
 
         Returns:
             bool [n, m].
@@ -70,7 +70,7 @@ class ItemLists:
         return held
 
     def shared(self, others: "ItemLists") -> Bool:
-        """Whether each item of list r stands in list r of `others` too; bool [nnz]."""
+        """Whether each item of list r is in list r of `others` too; bool [nnz]."""
         span = max(int(self.items.max(initial=0)), int(others.items.max(initial=0))) + 1
         return _among(self._pairs(span), others._pairs(span))
 

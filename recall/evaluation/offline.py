@@ -128,7 +128,7 @@ class DialPoint(Figures):
     """What every request asks for; 1 is the model's own ranking."""
     recall: Estimate
     coverage: float
-    """Share of the bundle's catalogue that stands in at least one of the lists."""
+    """Share of the bundle's catalogue that is in at least one of the lists."""
 
 
 class Dial(Figures):
@@ -185,7 +185,7 @@ class FieldWorth(Figures):
     comparison: dict[str, Comparison]
     """Without the field against the whole model, over the same requests."""
     word: Literal["helps", "hurts", "mixed", "undecided"]
-    """'hurts' when at the longest length an interval of recall or ndcg without the field lies above the whole model's and
+    """'hurts' when at the longest length an interval of recall or ndcg without the field is above the whole model's and
     none below; 'helps' the other way round; 'undecided' when the data cannot tell."""
 
 

@@ -61,7 +61,7 @@ class ColumnEncoder(ABC):
         return {}
 
     def describe(self, row: int, weight: float) -> str:  # noqa: ARG002
-        """Return the value that a learnt row stands for.
+        """Return the value of a learnt row.
 
         Args:
             row: `FIRST` or more, within the field.

@@ -72,7 +72,7 @@ class SparseRows:
             float32 [n, d]; a row without features gives zeros.
 
         Raises:
-            IndexError: a feature lies outside the table.
+            IndexError: a feature is outside the table.
         """
         if len(self) == 1:  # one request: the loop below costs more in calls than in sums
             return np.asarray(self.weights @ table[self.indices], dtype=np.float32)[None, :]

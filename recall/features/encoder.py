@@ -23,7 +23,7 @@ from recall.features.history import HistoryEncoder, HistoryGroup
 from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
-# of one request's row: numpy takes longer to find out what a type stands for than to make a dozen numbers an array
+# of one request's row: numpy takes longer to resolve a type than to make a dozen numbers an array
 _STARTS, _INDICES, _WEIGHTS = np.dtype(np.int64), np.dtype(np.int32), np.dtype(np.float32)
 _VOCABULARIES = {"field": pl.String(), "value": pl.String()}
 

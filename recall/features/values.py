@@ -142,7 +142,7 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
         parsed = values.cast(pl.String).cast(pl.Float64)
     else:
         parsed = values.cast(pl.Float64, strict=False)
-    raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "no number")
+    raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not a number")
     raise_if_any(values, parsed.is_infinite().fill_null(value=False), where, "infinite")
     return parsed.fill_nan(None)
 

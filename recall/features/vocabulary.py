@@ -24,7 +24,7 @@ class Vocabulary:
 
     Attributes:
         values: String [v], different and none of them null; commonest first, equally common ones in order of text;
-            those that came by `grown` stand after those that were there before.
+            those that came by `grown` come after those that were there before.
     """
 
     values: pl.Series

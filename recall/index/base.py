@@ -61,7 +61,7 @@ class Ranked(NamedTuple):
 
 
 def gather(ranked: list[Ranked], n: int) -> Hits:
-    """Lay ranked lists out as one rectangle.
+    """Pad ranked lists to one rectangle.
 
     Args:
         ranked: one list for each query.

@@ -18,7 +18,7 @@ class RowBitmap:
     """A set of rows of a catalogue. Immutable, so it may be cached and shared.
 
     Attributes:
-        bits: uint8 [ceil(size / 8)]; bit r % 8 (the lowest first) of byte r // 8 stands for row r. Bits from `size` on are 0.
+        bits: uint8 [ceil(size / 8)]; bit r % 8 (the lowest first) of byte r // 8 is row r. Bits from `size` on are 0.
         size: rows of the catalogue.
         count: rows that are in.
     """

@@ -21,7 +21,7 @@ from recall.index.faiss_io import faiss_threads
 from recall.index.topk import pad
 
 POINTS = 40
-"""Vectors that k-means looks at for each cell, and"""
+"""Vectors that k-means samples for each cell, and"""
 ITERATIONS = 4
 """rounds that it takes: more of either changes the cost of a search by less than the draw of the sample does."""
 _FLOOR = 1e-4  # of the mean eigenvalue of S: few users leave some directions unseen, and the metric must stay invertible
@@ -83,7 +83,7 @@ def _roots(queries: Float32) -> tuple[Float32, Float32]:
 
 # Which cell every vector of a catalogue belongs to: the most costly part of an inverted file, shared by all its codes.
 
-_CHUNK = 1 << 16  # vectors looked at together
+_CHUNK = 1 << 16  # vectors assigned together
 _LARGEST = 2.0**12  # components are scaled to below this, well inside float16's 65504, before they become codes
 
 

@@ -66,7 +66,7 @@ class IvfIndex(TunableIndex):
         Args:
             kind: of the codes, a key of `REFINE`.
             lists: faiss index over the vectors, padded or behind a linear map, in the same order.
-            vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
+            vectors: float32 [size, dim], not copied: a memory-mapped array stays on disk.
             effort: how many lists a query looks into.
             refine: how many times the results asked for are scored again; as `REFINE` says when left out.
             threads: threads that faiss may use for one call of `search`.
@@ -165,7 +165,7 @@ class IvfIndex(TunableIndex):
             return self._scan(asked, n)
         wanted = n + len(excluded)
         width = min(eligible, wanted + max(math.ceil((self.refine - 1) * wanted), _SPARE))
-        # so many lists hold as many eligible rows as `nprobe` lists hold rows, wherever the eligible ones lie
+        # so many lists hold as many eligible rows as `nprobe` lists hold rows, wherever the eligible ones are
         nprobe = min(math.ceil(self.effort.at(wanted) * self.size / eligible), self.nlist)
         chosen = selector(within)
         given = pad(asked.vector[None]) if self._turn is None else (self._turn @ asked.vector)[None]

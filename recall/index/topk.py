@@ -123,10 +123,10 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
     Args:
         vectors: float32 [size, d].
         query: float32 [d].
-        candidates: int64 [m], distinct rows; -1 stands for an empty place.
+        candidates: int64 [m], distinct rows; -1 is padding.
         excluded: int64 [e], rows to leave out, rising.
         n: rows to return at most.
-        exact: what the result says of itself.
+        exact: whether the result is marked as exact.
 
     Returns:
         The rows by falling score and then by row.
@@ -182,9 +182,9 @@ def pad(vectors: Float32) -> Float32:
 
 
 def rounding(queries: Float32, longest: float) -> Float32:
-    """Bound how far apart two ways to add up one inner product may lie.
+    """Bound the difference between two ways to add up one inner product.
 
-    Each lies within d u |q| |v| of the truth, u being half of float32's spacing at 1 (Higham 2002, section 3.1).
+    Each is within d u |q| |v| of the truth, u being half of float32's spacing at 1 (Higham 2002, section 3.1).
 
     Args:
         queries: float32 [..., d].
@@ -195,7 +195,7 @@ def rounding(queries: Float32, longest: float) -> Float32:
     """
     spacing = float(np.finfo(np.float32).eps)
     lengths = np.linalg.norm(np.asarray(queries, dtype=np.float64), axis=-1)  # the square of a float32 may exceed float32
-    with np.errstate(over="ignore"):  # then any two scores may lie within rounding of each other
+    with np.errstate(over="ignore"):  # then any two scores may be within rounding of each other
         return np.asarray(queries.shape[-1] * spacing * longest * lengths).astype(np.float32)
 
 

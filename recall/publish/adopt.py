@@ -121,7 +121,7 @@ class Adopted:
         folder: of the published version.
         manifest: its manifest.
         source: name of the version where it came from.
-        standing: which live changes of the root lie on top of it.
+        standing: which live changes of the root are applied on top of it.
         unmatched: why it could not be compared with the version that was served; empty when it was, or nothing was served.
     """
 
@@ -135,7 +135,7 @@ class Adopted:
 def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False) -> Adopted:
     """Publish a copy of a version to a root.
 
-    None of the root's live changes are in it, whatever it holds of those of the root that it comes from: they all lie on top
+    None of the root's live changes are in it, whatever it contains of those of its own root: all are applied on top
     of it, but for those up to `as_of`.
 
     Args:

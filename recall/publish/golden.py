@@ -23,7 +23,7 @@ TOP = 10
 TOLERANCE = 1e-4
 """Largest difference of a score, relative to the largest of its list or to 1: processors add up in other orders."""
 _DIGITS = ".6g"  # of scores that are stored: so few that any other digit is another number, which the checksum sees
-_SLACK = 0.02  # of all items of the lists of an index that is not exact: those at the brink of what it looks at
+_SLACK = 0.02  # of all items of the lists of an index that is not exact: those at the edge of what it scans
 
 
 def record(folder: Path) -> Manifest:

@@ -153,7 +153,7 @@ def publish_items(
     """Publish the model of a bundle with other items.
 
     Args:
-        old: the bundle; its lists, with the live changes that it knows of, are compared with those of the new one.
+        old: the bundle; its lists, with the live changes that it contains, are compared with those of the new one.
         items: with the columns of the bundle's own.
         root: where the new version is published.
         expected: publish only if this sequence is still the live one.

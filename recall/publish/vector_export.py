@@ -84,7 +84,7 @@ def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False
     Raises:
         BundleError, IndexFileError, JournalError: the bundle or its live changes cannot be read.
         ConfigError: the format is unknown.
-        PublishError: `out` exists or lies within a bundle, or the file system refused.
+        PublishError: `out` exists or is inside a bundle, or the file system refused.
         StoreError: what changed of users cannot be read.
     """
     if format_ not in FORMATS:
@@ -124,7 +124,7 @@ def _check_out(out: Path) -> None:
         of_root = above.name == VERSIONS and (above.parent / CURRENT).exists()
         if of_root or (above / MANIFEST).exists():
             raise PublishError(
-                "the folder lies within a bundle, which must not change",
+                "the folder is within a bundle, which must not change",
                 where=str(out),
                 why=f"{above} holds {'the versions of a root' if of_root else MANIFEST}",
                 hint="Name a folder outside of it with --out",

@@ -27,7 +27,7 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 # A number for each pair of fields, which add up to the score of an item.
 
 BOOSTS = "boosts"
-"""Stands for a user field where a boost is explained: the request gives the weight, the item the number."""
+"""Name of the user field where a boost is explained: the request gives the weight, the item the number."""
 
 _ROUNDING = 1e-12  # of differences of float64 numbers, such as a field with one value has with itself
 
@@ -88,7 +88,7 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
 
 
 def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return what the entries of a row in the user feature space stand for.
+    """Return the meaning of the entries of a row in the user feature space.
 
     Args:
         encoder: of the bundle.
@@ -98,7 +98,7 @@ def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
 
 
 def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return what the entries of a row in the item feature space stand for.
+    """Return the meaning of the entries of a row in the item feature space.
 
     Args:
         encoder: of the bundle.

@@ -90,7 +90,7 @@ def check_unchanged(request: Request) -> None:
 
 
 def _check_popularity(value: object) -> None:
-    # NaN lies within no bounds
+    # NaN is within no bounds
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
         raise RequestError(
             f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"

@@ -263,7 +263,7 @@ class Recommender:
         """Score given pairs, for ranking them or for their probabilities.
 
         Args:
-            pairs: a request and an item's id each; a request that stands in many pairs is encoded once.
+            pairs: a request and an item's id each; a request of many pairs is encoded once.
 
         Raises:
             RequestError: an item is not in the catalogue, or a request cannot be answered or turns the popularity dial.

@@ -24,7 +24,7 @@ class Request:
         exclude_seen: leave out every item that the user is known to have interacted with, those in `history` included.
         exclude: ids of further items to leave out; ids that the catalogue lacks give a warning.
         popularity: weight of the part of a score that an item has for everyone, the first component of its vector, in
-            which its popularity lies: the first component of the request's vector is multiplied by it. 1 ranks
+            which contains its popularity: the first component of the request's vector is multiplied by it. 1 ranks
             as the model does, 0 by what this user and this item have with each other alone; up to 10. An index that is
             not exact was calibrated at 1, and may find less away from it.
         filter: what the items' columns must say, in the form that `recall.serving.filters.parse` describes; None lets every

@@ -26,7 +26,7 @@ class ScoredItem(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What the model says of one request and one item.
+    """Score and explanation of one item for one request.
 
     Attributes:
         score: the model's own, the user's offset included.
@@ -134,11 +134,11 @@ class Explanation(Basis):
         score: what the item would be listed with.
         contributions: those that are not zero, the largest first, whatever their sign; they add up to the score. Those
             without a user field are the item's own part, the same for everyone: one field is its first order, two
-            fields its second, and a field with itself the pairs of its values. A boost of the request stands under the user
+            fields its second, and a field with itself the pairs of its values. A boost of the request is under the user
             field "boosts", with its name as the item field.
         user_offset: the part of the model's score that is the same for every item, and no part of `score`.
         values: the same by values, the largest first; boosts are not among them. None unless they were asked for.
-        rest: what `values` leaves out: boosts, and what lies beyond the longest list; `values` and this add up to the score.
+        rest: what `values` leaves out: boosts, and what is beyond the longest list; `values` and this add up to the score.
     """
 
     item_id: str
@@ -167,7 +167,7 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Absence(Basis):
-    """Where one item stands for a request, and what keeps it out of the answer.
+    """Rank of one item for a request, and what keeps it out of the answer.
 
     The ranking meant here is that of all eligible items by the model's score with boosts, which rules and channels are given;
     the item is counted among them whether it is eligible or not.

@@ -78,7 +78,7 @@ class Ranking:
             masks: the rows that may be; None for all items.
 
         Returns:
-            Its place, from 1, and the number of rows that it stands among.
+            Its rank, from 1, and the number of ranked rows.
         """
         others = self.catalogue.mask(excluded, masks)
         others[row] = False
@@ -96,7 +96,7 @@ class Ranking:
 
 
 class Scorer:
-    """Scores the items of one bundle, and what lies over them; threads share it."""
+    """Scores the items of one bundle and of the delta segment; thread-safe."""
 
     def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns) -> None:
         """Scores by a bundle, for requests that are query for it."""
@@ -261,7 +261,7 @@ class Similarity:
         whole[self._taste] = query
         cosines = np.full(catalogue.size, -np.inf, dtype=np.float32)
         np.divide(catalogue.scores(whole), lengths * np.float32(length), out=cosines, where=eligible)
-        # however a product is added up, it lies within so much of the truth
+        # however a product is added up, it is within so much of the truth
         slack = 4 * len(whole) * float(np.finfo(np.float32).eps)
 
         def exactly(near: Int64) -> Float64:

@@ -116,7 +116,7 @@ class DurableLog(ABC, Generic[AnyBatch]):
 
     @abstractmethod
     def _note(self) -> None:
-        """Note outside of the file how far it reaches now; the writer's lock is held."""
+        """Update the high-water mark outside of the file; requires the writer's lock."""
 
     def _commit(self, batch: AnyBatch) -> int:
         """Write a batch, and return the sequence of its last change.

@@ -21,7 +21,7 @@ import orjson
 
 from recall._fsync import fsync
 
-_SIZE = 512  # bytes: a whole sector, so that a reader never meets half of it
+_SIZE = 512  # bytes: a whole sector, so that a reader never sees half of it
 _MOST_LOSSES = 6  # that fit into it; the earliest stays, for the first loss is what an operator looks for
 
 

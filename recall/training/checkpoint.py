@@ -37,14 +37,14 @@ class CheckpointBusyError(RecallError):
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
         fingerprint: of configuration and data; a checkpoint of another run is refused.
         sweep: sweeps that were finished.
         best_sweep: the sweep that the best model was kept at, 0 when none was.
         best: the validation figure there, -inf when there was none.
-        since: looks at validation since then.
+        since: evaluations on validation since then.
         seconds: spent so far.
     """
 
@@ -119,7 +119,7 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
 
     Args:
         path: ends in .safetensors; its folder is created if missing.
-        position: where the run stands.
+        position: progress of the run.
         tensors: all that the next sweep depends on.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -109,7 +109,7 @@ class Masking:
     def __call__(self, rows: SparseRows, patterns: Int8, tossed: Float64) -> SparseRows:
         """Mask every row in the way that `patterns` says.
 
-        An unknown value stands where the values of its field stood, with their weights added up; a missing one weighs 1.
+        An unknown value replaces the values of its field, with their weights added up; a missing one weighs 1.
         A feature occurs in a row once.
 
         Args:

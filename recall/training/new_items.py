@@ -34,9 +34,9 @@ from recall.training.masking import NEWCOMER, Masking, Roles, uniform
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones
-_USERS = 2000  # lists that are looked at; twice as many moved no figure on toys and ml-100k
+_USERS = 2000  # lists that are computed; twice as many moved no figure on toys and ml-100k
 _DEAD_PLACES = 0.01  # of those in lists, for the items of a catalogue that is mostly without interactions
-_DEAD = 50_000  # items without interactions that are looked at
+_DEAD = 50_000  # items without interactions that are scored
 _FINEST, _LOWEST = 1e-3, -1e3  # shifts that are tried
 _MOST = 0.25  # of a catalogue; where more of it has no interactions, most of these items are taken to be no longer on offer
 
@@ -103,7 +103,7 @@ def _obstacle(config: RunConfig, block: FeatureBlock | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """Requests whose lists are looked at.
+    """Requests whose lists are computed.
 
     Attributes:
         encoder: of the model.
@@ -162,14 +162,14 @@ def _raise(
     if levels is not None and isinstance(model, Cosine):
         scale = min(1.0, max(0.0, _quantile(lists.entries(old, new, others, pretended, ratio=True), share)))
         levels[row] = scale - 1
-        return f"scaled by {scale:.3g}, to stand in lists at most {often} a trained one"
+        return f"scaled by {scale:.3g}, to be in lists at most {often} a trained one"
     level = max(0.0, _quantile(lists.entries(old, new, others, pretended), share))
     if not np.isfinite(level):
         return "as learnt: users have taken so many of the items that no list is full without new ones"
     if level == 0:
-        return f"as learnt: each stands in lists at least {config.train.new_items:g} times as often as a trained one"
+        return f"as learnt: each is in lists at least {config.train.new_items:g} times as often as a trained one"
     model.item_weights[row] += level
-    return f"raised by {level:.3g}, to stand in lists {often} a trained one"
+    return f"raised by {level:.3g}, to be in lists {often} a trained one"
 
 
 def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:

@@ -39,9 +39,9 @@ _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the 
 _UNTRIED = 5.0  # where there are too few requests to choose by: unknown users of ml-100k, toys, frappe and ml-1m do well by it
 _REQUESTS = 1000
 _LEAST = 30  # requests to choose by
-_SCORES = 20_000_000  # scores of one length that are looked at, which bounds the requests over a large catalogue
+_SCORES = 20_000_000  # scores of one length that are computed, which bounds the requests over a large catalogue
 _RARE = 20  # users; a value of fewer says of a training user what it would not say of a new one
-_BLOCK = 1 << 22  # scores held at once: 16 MB
+_BLOCK = 1 << 22  # scores in memory at once: 16 MB
 
 
 class _Way(NamedTuple):

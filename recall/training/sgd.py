@@ -25,7 +25,7 @@ from recall.training.objectives.base import BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
 from recall.training.pairs import ObservedPairs
 
-# Values that a batch does not get to see: against overfitting, and so that item features learn to stand for an unknown id.
+# Values that a batch does not get to see: against overfitting, and so that item features learn to replace an unknown id.
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ class Validation:
     def __call__(self, model: Model) -> Mapping[str, float]:
         """Mean metrics of the model over the requests, each against the whole catalogue.
 
-        Beside each metric, such as `ndcg@10`, stand `unknown_ndcg@10` and `unknown_margin_ndcg@10` of `UnknownUsers.figures`.
+        Beside each metric, such as `ndcg@10`, are `unknown_ndcg@10` and `unknown_margin_ndcg@10` of `UnknownUsers.figures`.
         Lists are those that the model would be published with: a popularity factor is chosen for it.
         """
         phi, psi, stranger = self._vectors(model)

@@ -62,13 +62,13 @@ class WarmStart:
 class ProximalLearner:
     """A proximal learner: keeps untouched rows, pulls others towards the start.
 
-    After every sweep a row stands at start + share * (swept - start). Scores do not change when all factors are turned by
+    After every sweep a row is start + share * (swept - start). Scores do not change when all factors are turned by
     one orthogonal matrix, and a learner may turn them; so the start is first turned to where it is closest to the swept
     factors (Schoenemann 1966).
     """
 
     def __init__(self, learner: Learner, start: WarmStart, seen: ObservedPairs | None, masked: bool = False) -> None:
-        """Wrap a learner whose model stands at the start.
+        """Wrap a learner whose model is at the start.
 
         Args:
             learner: does the sweeps.
@@ -162,7 +162,7 @@ def shares(dataset: Dataset, encoder: FeatureEncoder, remember: float = 1.0) -> 
     """Return new / (new + remember * old) observations of each feature.
 
     So two means are combined into the mean of all that they are the means of. What a feature saw before is counted over
-    the remembered interactions. Their context is lost, and rows for unknown and missing values stand for more than their
+    the remembered interactions. Their context is lost, and rows for unknown and missing values represent more than their
     own observations: these take the share of all interactions that are new.
 
     Args:

@@ -66,7 +66,7 @@ def test_scores_of_other_losses_are_not_probabilities(run, published: Path, tmp_
         ("user_id,item_id\nu1,i1\n,i1\n  ,i1\n\t,i2\n", "out.csv", "2 of 4 rows have no id, rows 3, 4"),
         ("user_id,item_id\nu1,i1\nu1, \n", "out.csv", "1 of 2 rows have no id, first in row 2"),
         ("user_id,item_id\nu1,nothing\n", "out.csv", "not in the catalogue: 'nothing'"),
-        ("user_id,item_id,age\nu1,i1,old\n", "out.csv", "no number"),
+        ("user_id,item_id,age\nu1,i1,old\n", "out.csv", "not a number"),
         ("user_id,item_id,score\nu1,i1,1\n", "out.csv", "a column 'score' already"),
         ("user_id,item_id\nu1,i1\n", "out.txt", "neither .parquet nor .csv"),
     ],

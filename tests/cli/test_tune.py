@@ -34,7 +34,7 @@ def test_the_best_settings_are_written_with_their_origin(run, tiny_folder: Path,
     written = tmp_path / "shop.tuned.toml"
     text = written.read_text()
     assert text.startswith("# Found by `recall tune` on 20")
-    assert "The test part was not looked at." in text
+    assert "The test part was not used." in text
     assert "# a comment of the user's own" in text
     config = load_config(written)
     assert config.train.objective == "square"

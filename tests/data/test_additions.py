@@ -157,8 +157,8 @@ def test_an_error_names_the_file_and_the_row(tmp_path: Path, new_row: str, old_r
 @pytest.mark.parametrize(
     ("new_users", "old_users", "place"),
     [
-        ("b,x", "a,1\nb,2\nc,3", r"new/users\.csv, column 'age': 1 value is no number: 'x', first in row 1"),
-        ("a,1", "a,1\nb,2\nc,x", r"old/users\.csv, column 'age': 1 value is no number: 'x', first in row 3"),
+        ("b,x", "a,1\nb,2\nc,3", r"new/users\.csv, column 'age': 1 value is not a number: 'x', first in row 1"),
+        ("a,1", "a,1\nb,2\nc,x", r"old/users\.csv, column 'age': 1 value is not a number: 'x', first in row 3"),
     ],
 )
 def test_an_error_in_the_users_names_the_row_of_their_file(tmp_path: Path, new_users: str, old_users: str, place: str) -> None:

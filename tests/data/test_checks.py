@@ -72,7 +72,7 @@ def test_a_fatal_problem_is_one_error_and_listed_first(
 def test_several_problems_are_reported_together(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,hour\na,x,noon\n,y,2\n")
     findings = check(config({"hour": {"side": "user", "kind": "numeric"}}), tmp_path)
-    assert one(findings, "no number: 'noon'").level == one(findings, "have no id").level == "error"
+    assert one(findings, "not a number: 'noon'").level == one(findings, "have no id").level == "error"
 
 
 def test_users_and_items_without_training_rows_are_counted(tmp_path: Path) -> None:

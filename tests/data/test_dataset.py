@@ -166,7 +166,7 @@ HEAD = "user_id,item_id,t,w,split\n"
             r"column 'item_id': 1 of 2 rows have no id, first in row 2",
         ),
         ({"e": HEAD + "a,x,,1,train\n"}, {"time": "t"}, DataError, r"column 't': 1 of 1 rows have no time"),
-        ({"e": HEAD + "a,x,1,much,train\n"}, {"weight": "w"}, DataError, r"column 'w': 1 value is no number: 'much'"),
+        ({"e": HEAD + "a,x,1,much,train\n"}, {"weight": "w"}, DataError, r"column 'w': 1 value is not a number: 'much'"),
         (
             {"e": HEAD + "a,x,1,-1,train\na,y,1,0,train\n"},
             {"weight": "w"},
@@ -201,13 +201,13 @@ def test_invalid_tables_are_refused_with_file_column_and_examples(
     with pytest.raises(error, match=message) as caught:
         load_dataset(config(interactions="e.csv", **data), tmp_path)
     assert caught.value.where
-    assert caught.value.hint or "no number" in message
+    assert caught.value.hint or "not a number" in message
 
 
 def test_text_in_a_numeric_column_names_the_file(tmp_path: Path) -> None:
     write_csv(tmp_path, "e.csv", "user_id,item_id\na,x\n")
     write_csv(tmp_path, "i.csv", "item_id,price\nx,cheap\n")
-    with pytest.raises(DataError, match=r"i\.csv, column 'price': 1 value is no number: 'cheap', first in row 1"):
+    with pytest.raises(DataError, match=r"i\.csv, column 'price': 1 value is not a number: 'cheap', first in row 1"):
         load_dataset(config({"price": {"side": "item", "kind": "numeric"}}, interactions="e.csv", items="i.csv"), tmp_path)
 
 
@@ -316,7 +316,9 @@ def test_labels_change_the_fingerprint(tmp_path: Path) -> None:
     assert load_dataset(config(fields, interactions="e.csv", time="t", label="y"), tmp_path).fingerprint() != before
 
 
-@pytest.mark.parametrize(("y", "message"), [("2", "neither 0 nor 1"), ("", "no label"), ("yes", "no number"), ("0", "label 1")])
+@pytest.mark.parametrize(
+    ("y", "message"), [("2", "neither 0 nor 1"), ("", "no label"), ("yes", "not a number"), ("0", "label 1")]
+)
 def test_a_label_is_0_or_1(tmp_path: Path, y: str, message: str) -> None:
     write_csv(tmp_path, "e.csv", f"user_id,item_id,y\na,1,{'0' if y == '0' else '1'}\na,2,{y}\n")
     with pytest.raises(DataError, match=message) as raised:

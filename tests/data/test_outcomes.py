@@ -66,7 +66,7 @@ def test_a_threshold_is_equivalent_to_the_corresponding_label(tmp_path: Path) ->
 def test_a_missing_outcome_is_an_error_unless_configured(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 of 5 rows have no value.*data.outcome.missing"):
         load(tmp_path, RATINGS, outcome={"column": "stars", "at_least": 4})
-    with pytest.raises(DataError, match="no number: 'good'"):
+    with pytest.raises(DataError, match="not a number: 'good'"):
         load(tmp_path, RATINGS.replace("3.5", "good"), outcome={"column": "stars", "at_least": 4, "missing": "taken"})
     with pytest.raises(DataError, match="every row is left out"):
         load(tmp_path, RATINGS, outcome={"column": "stars", "at_least": 9, "missing": "left out"})
@@ -169,5 +169,5 @@ def test_labels_may_be_booleans_as_text(values: list[str]) -> None:
 def test_an_invalid_label_is_shown_as_written() -> None:
     with pytest.raises(DataError, match="neither 0 nor 1: '2'"):
         labels(pl.Series(["1", "2"]), "y")
-    with pytest.raises(DataError, match="no number: 'yes'"):
+    with pytest.raises(DataError, match="not a number: 'yes'"):
         labels(pl.Series(["1", "yes"]), "y")

@@ -52,7 +52,7 @@ def summary(result: Result) -> Iterator[str]:
         )
         yield f"   {counts}, p99 {_shown(score.p99, 1) or '-'} ms, recovery {_shown(score.recovery, 2) or '-'} s"
         yield f"   criterion: {result.case.criterion}"
-    yield from (f"   NOT MET {text}" for text in score.unmet)
+    yield from (f"   FAILED {text}" for text in score.unmet)
     yield from (f"   {text}" for text in score.notes)
 
 
@@ -125,7 +125,7 @@ def report(results: Sequence[Result]) -> str:
         parts += [f"## {one.case.number}. {one.case.name[:1].upper()}{one.case.name[1:]}", ""]
         parts += [f"Fault: {one.case.inject}.", "", f"Pass criterion: {one.case.criterion}.", ""]
         parts += [f"{one.verdict.strip('*').capitalize()}.", ""]
-        notes = [*(f"- not met: {text}" for text in one.score.unmet), *(f"- {text}" for text in one.score.notes)]
+        notes = [*(f"- failed: {text}" for text in one.score.unmet), *(f"- {text}" for text in one.score.notes)]
         parts += [*notes, ""] if notes else []
     return "\n".join(parts).rstrip() + "\n"
 

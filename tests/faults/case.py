@@ -1,4 +1,4 @@
-"""A fault case and the score of one run: measurements, and every requirement that was not met."""
+"""A fault case and the score of one run: measurements, and every failed requirement."""
 
 import math
 import shutil
@@ -22,7 +22,7 @@ class Score:
         wrong: answers that differ from brute force for the version and the sequence that they name.
         p50, p99: latency during the fault in milliseconds, from the scheduled send time; NaN if no request was sent.
         recovery: seconds from the end of the fault, or the start of a process, to the first correct answer; NaN likewise.
-        unmet: requirements that were not met, in words; at most a few of each kind.
+        unmet: failed requirements, in words; at most a few of each kind.
         notes: further measurements.
     """
 
@@ -57,7 +57,7 @@ class Score:
 
     @property
     def passed(self) -> bool:
-        """Whether every requirement of the case was met."""
+        """Whether every requirement of the case was satisfied."""
         return self.runs > 0 and not (self.unmet or self.failures or self.lost or self.lost_ack or self.wrong)
 
 

@@ -182,6 +182,6 @@ def test_the_report_covers_saved_results(bench: Bench, tmp_path: Path) -> None:
     loaded = load_results(tmp_path / "results")
     assert [result.verdict for result in loaded] == [result.verdict for result in results]
     assert list(table(loaded)) == list(table(results))
-    assert report(loaded).count("- not met: the requirement") == 2
+    assert report(loaded).count("- failed: the requirement") == 2
     assert "## 1. Kill -9 during publication" in report(loaded)
     assert math.isnan(loaded[0].score.p99)

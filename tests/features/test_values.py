@@ -104,7 +104,7 @@ def test_non_numeric_text_is_counted_and_shown() -> None:
     with pytest.raises(DataError) as caught:
         to_float(pl.Series(["1", "a", "b", "a", "c", "d", "e", "f"]), "users.csv, column 'age'")
     assert caught.value.where == "users.csv, column 'age'"
-    assert caught.value.what == "7 values are no number: 'a', 'b', 'c', 'd', 'e', ..., first in row 2"
+    assert caught.value.what == "7 values are not a number: 'a', 'b', 'c', 'd', 'e', ..., first in row 2"
 
 
 def test_an_infinite_number_is_refused() -> None:

@@ -112,7 +112,7 @@ def test_existing_items_keep_their_row(root: Path, items: pl.DataFrame, tmp_path
         (lambda items: items.drop("item_id"), "there is no column 'item_id'"),
         (lambda items: items.vstack(items[:2]), "2 ids are in more than one row, such as 'i0', 'i1'"),
         (lambda items: items.with_columns(pl.lit(None, dtype=pl.String).alias("item_id")), "rows have no id"),
-        (lambda items: items.with_columns(pl.lit("dear").alias("price")), "no number.*'dear'"),
+        (lambda items: items.with_columns(pl.lit("dear").alias("price")), "not a number.*'dear'"),
         (lambda items: items.with_columns(pl.lit(float("inf")).alias("price")), "infinite"),
         (lambda items: items[:0], "has no items"),
         (lambda items: items.with_columns(item_id="new-" + pl.col("item_id")), "none of the .* items of .* is in the table"),

@@ -1,1 +1,1 @@
-"""Regression test for refactorings: records the behaviour of a tree and compares another one bit for bit."""
+"""Regression test for refactorings: records the behaviour of a tree and compares a different one bit for bit."""

@@ -99,3 +99,8 @@ def test_the_command_fails_on_its_own_and_ruffs_findings(tmp_path: Path) -> None
         (tmp_path / "module.py").write_text(source)
         command = [sys.executable, ROOT / "scripts" / "lint_docstrings.py", tmp_path / "module.py"]
         assert subprocess.run(command, capture_output=True).returncode == code
+
+
+def test_strings_and_summaries_of_tests_are_data() -> None:
+    source = f'"""{"x" * 90}."""\nUSER = "nobody knows"\n# nobody reads it\n'
+    assert [finding.line for finding in check_source(source, tests=True)] == [3]

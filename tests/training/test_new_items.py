@@ -106,7 +106,7 @@ def test_new_items_get_about_their_share_of_top_lists(levelled, shop):
     as_learnt = Trained(changed(train={"new_items": 0}), shop)
     assert as_learnt.share()[0] < found
     assert as_learnt.result.new_items == "as learnt: train.new_items is 0"
-    assert "to stand in lists as often as a trained one" in levelled.result.new_items
+    assert "to be in lists as often as a trained one" in levelled.result.new_items
     assert np.array_equal(as_learnt.psi[levelled.trained], levelled.psi[levelled.trained])  # trained items are bit-identical
 
 

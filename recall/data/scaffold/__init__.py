@@ -1,6 +1,6 @@
 """Draft a configuration for existing tables, to be reviewed and corrected.
 
-Each guess stands beside its line with its reason; columns that were left out are listed with a reason, too.
+Each guess is commented with its reason; columns that were left out are listed with a reason, too.
 """
 
 from recall.data.scaffold.draft import draft

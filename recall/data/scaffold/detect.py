@@ -15,8 +15,8 @@ from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
 SAMPLE = 64 << 20
-"""Bytes of a file that are looked at."""
-_LINES = 500  # lines that are looked at
+"""Bytes of a file that are read."""
+_LINES = 500  # lines that are read
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
 _SEPARATORS = ("\t", ";", ",", "|", "::", " ")  # in this order where two give as many columns

@@ -88,9 +88,9 @@ CERTAIN = 3e38
 _EFFORTS = tuple(step / 32 for step in range(1, 257))
 _FEW = 512  # eligible rows, and as many for each result, that are scored one by one
 _NARROW = 0.2  # share of the rows up to which a filter that comes again is worth codes of its own,
-_NARROW_ROWS = 1 << 16  # or so many rows: all of them are looked at faster than cells are chosen among those without;
+_NARROW_ROWS = 1 << 16  # or so many rows: scanning all of them is faster than choosing cells among those without;
 _BUDGET = 64 << 20  # bytes for such codes, of which one filter may take a quarter
-_CHUNK = 256  # blocks that a batch looks at before the next query: they stay in the second-level cache
+_CHUNK = 256  # blocks that a batch scans before the next query: they stay in the second-level cache
 _EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
@@ -105,8 +105,8 @@ class CellIndex(TunableIndex):
 
         Args:
             codes: of the vectors.
-            vectors: float32 [size, dim], held as given: a memory-mapped array stays on disk.
-            effort: spreads of a cell that its best item is taken to lie beyond its centre; CERTAIN for exact search.
+            vectors: float32 [size, dim], not copied: a memory-mapped array stays on disk.
+            effort: assumed distance of a cell's best item beyond its centre, in spreads; CERTAIN for exact search.
             n: length of the lists that the effort is for. Longer ones look further by themselves, because their last item
                 scores less; for shorter ones, which end among the first cells,
             shorter: is added to the effort for each time that the length is divided by e.
@@ -206,7 +206,7 @@ class CellIndex(TunableIndex):
             n: length of the list.
 
         Returns:
-            Cells looked into, and items looked at.
+            Cells scanned and items scanned.
         """
         _, _, cells, items = self._search(query, n, self._all, _EVERYTHING, np.empty(0, dtype=np.int64), self.effort)
         return cells, items
@@ -344,7 +344,7 @@ def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes
 
 
 def _alone(narrow: FilteredCodes) -> tuple[Any, ...]:
-    """Return all blocks as one cell that is always looked into."""
+    """Return all blocks as one cell that is always scanned."""
     groups = narrow.codes.shape[1]
     starts = np.array([0, len(narrow.codes) - 1], dtype=np.int32)
     spreads, radii = np.zeros(2 * LANES, dtype=np.float32), np.full(2 * LANES, -np.inf, dtype=np.float32)

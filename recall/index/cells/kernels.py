@@ -3,7 +3,7 @@
 
 A score by codes is off by at most `slack` times the item's scale, so every item has a lower and an upper bound.
 `least` is the n-th largest lower bound found so far: an item whose upper bound stays below it cannot be among the n best, and
-a cell whose bound stays below it need not be looked into. What is left at the end is scored once more in float32.
+a cell whose bound stays below it need not be scanned. What is left at the end is scored once more in float32.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from recall._numba import compiled, read
 from recall.index.cells.simd import LANES, host_tier, lowest_bit, make_pair, prefetch
 from recall.index.cells.top_n import REALS, ROWS, TABLE, best_of, keep
 
-_ORDERED = 64  # cells looked into best first; by then `least` is close to what it ends as, and the others go as they lie
+_ORDERED = 64  # cells scanned best first; by then `least` is close to its final value, and the others follow in storage order
 _PAIR, _ONE = 2 * LANES, (1 << LANES) - 1
 _SOON = 8  # blocks ahead, whose rows are asked for where rows decide
 _NEXT = 8  # blocks ahead that are asked for while memory is read from one end to the other
@@ -25,7 +25,7 @@ pair = make_pair(host_tier())
 
 # What Python calls has a signature; numba types everything else at its first call. Arrays, as in `Codes`:
 #   codes int32 [blocks, groups, 16]   scales float32 [16 blocks]   rows int32 [16 blocks], -1 where a block is not full
-# The last block is empty: blocks are looked at in pairs.
+# The last block is empty: blocks are scanned in pairs.
 #   words int32 [2 groups]   bits uint8 [ceil(size / 8)] or [0] for all rows   excluded int64 [m], rising
 
 
@@ -79,7 +79,7 @@ def _scan(
 
     Returns (block to go on with, candidates, least).
 
-    Blocks before `known` are asked for ahead of their turn: those that will be looked at and lie in memory.
+    Blocks before `known` are prefetched: those that will be scanned and are in memory.
     """
     shift, factor, slack = of_query
     groups = codes.shape[1]
@@ -107,7 +107,7 @@ def _scan(
             place = LANES * number + lane
             if scales[place] == 0.0:  # a block that is not full
                 continue
-            if chosen:  # rows lie apart: looked up only where they decide
+            if chosen:  # rows are scattered: read only where they decide
                 row = rows[place]
                 if len(bits) and not bits[row >> 3] >> (row & 7) & 1:
                     continue
@@ -179,7 +179,7 @@ def _grown(values, count, size):
 
 @compiled()
 def _fetch(codes, scales, first, last):
-    """Ask for the first kilobytes of a cell while a different one is looked at."""
+    """Prefetch the first kilobytes of a cell while a different one is scanned."""
     of_block = 4 * LANES * codes.shape[1]
     start, end = codes.ctypes.data + first * of_block, codes.ctypes.data + last * of_block
     for line in range(start, min(end, start + _AHEAD), 64):
@@ -228,11 +228,11 @@ def search(
         vectors: float32 [size, dim].
         bits: uint8 [ceil(size / 8)], the rows that may be returned; [0] for all.
         excluded: int64 [m], rows that must not be, rising.
-        effort: spreads of a cell that its best item is taken to lie beyond its centre.
+        effort: assumed distance of a cell's best item beyond its centre, in spreads.
         limits: float32, bounds of the error of a score: rho, reach and rounding.
 
     Returns:
-        Rows int64 [m], scores float32 [m], cells looked into, items looked at.
+        Rows int64 [m], scores float32 [m], cells scanned, items scanned.
     """
     rho, reach, rounding = limits
     groups = codes.shape[1]
@@ -306,7 +306,7 @@ def search_together(queries, n, basis, codes, scales, rows, vectors, excluded, e
         excluded: int64 [ends[-1]], rows that must not be returned, rising for each query.
         ends: int64 [q + 1]; the rows of query i are in [ends[i], ends[i + 1]).
         limits: float32, bounds of the error of a score: rho, reach and rounding.
-        chunk: blocks that one query looks at before the next query.
+        chunk: blocks that one query scans before the next query.
 
     Returns:
         Rows int64 [q, n], scores float32 [q, n], done bool [q]: a query whose ties fill its buffers is not done.

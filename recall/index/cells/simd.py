@@ -1,8 +1,8 @@
 # mypy: allow-untyped-calls, allow-untyped-defs
 """Inner products in vector registers, as LLVM instructions that numba lacks.
 
-Codes lie in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill one
-AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
+Codes are stored in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill
+one AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
 component, 64 high + low, each within [-64, 63]: so 255 * 64 * 2 stays inside the 16 bits that AVX2 adds in. Two blocks are
 gone through side by side: sums of one wait for each other, those of four fill the time.
 

@@ -105,7 +105,7 @@ def best_of(vectors, query, candidates, n):
     one = np.empty(1, dtype=np.float32)
     as_bits = one.view(np.int32)
     width = 4 * vectors.shape[1]
-    for at in range(len(candidates)):  # rows lie anywhere: they come together, not one after the other
+    for at in range(len(candidates)):  # rows are scattered: they are fetched together, not one after the other
         start = vectors.ctypes.data + candidates[at] * width
         for line in range(0, width + 60, 64):
             prefetch(start + min(line, width - 4))

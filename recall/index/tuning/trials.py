@@ -18,7 +18,7 @@ EXACT = "exact"
 
 _SLOW = 3.0  # times as slow as the fastest so far: not worth another step of effort
 _CLOSE = 1.6  # times as slow: timed once more beside the fastest
-_FLAT = 0.001  # gain of recall by four times the effort below which codes, and not effort, stand in the way,
+_FLAT = 0.001  # gain of recall by four times the effort below which codes, and not effort, are the limit,
 _DEARER = 1.5  # if the time rose so many times: at small efforts neither changes
 _NEAR = 0.9  # of the target: further below it, lists too short for n are filled up, and recall does not rise evenly
 _ROUNDS = 5  # of timing, one candidate after the other, so that a busy moment is shared by all
@@ -206,7 +206,7 @@ class IndexTuner:
             running.curve[running.effort] = (running.curve[running.effort][0], running.microseconds)
 
     def report(self) -> tuple[Trial, ...]:
-        """All trials, as they stand."""
+        """All trials in their current state."""
         return tuple(
             replace(one, curve=self.running[one.name].points, tuned=self.running[one.name].effort)
             if one.name in self.running

@@ -3,7 +3,7 @@
 Candidates are built on the item vectors. On users held out for that, the least effort of each is found by bisection, and
 what a query then costs. The fastest is verified on users of whom nothing was asked before: if the lower confidence bound
 on its mean recall reaches the target, for lists of n and for short ones, it is taken. If not, its effort is raised on the old
-users and the then fastest is looked at with other fresh ones, three times at most. Each look and length has its share of the
+users and the then fastest is measured with other fresh ones, three times at most. Each look and length has its share of the
 error (`recall.alpha_spending`), so that the chance that any of them certifies an index that does not deserve it is at most
 1 - confidence. Where none is shown to find enough, search is exact.
 """
@@ -58,7 +58,7 @@ def tune(
     tried: Sequence[Candidate],
     tell: Callable[[Trial], None] = lambda _: None,
 ) -> Tuning:
-    """Find the fastest index that meets a target.
+    """Find the fastest index that reaches a target.
 
     Args:
         vectors: float32 [size, dim].

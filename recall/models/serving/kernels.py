@@ -21,7 +21,7 @@ def parts(features, values, factors, weights):
         [1 ; sum_u v_u x_u] as float32 [k + 1], and in float64 sum_u w_u x_u and 1/2 (|sum_u v_u x_u|^2 - sum_u x_u^2 |v_u|^2).
 
     Raises:
-        IndexError: A feature lies outside the tables.
+        IndexError: A feature is outside the tables.
     """
     k = factors.shape[1]
     total, squares = np.zeros(k), np.zeros(k)

@@ -4,7 +4,7 @@
     item_vector = [(1 + sum_t l_t x_t) item vector of the model ; sum_t p_t x_t]
 
 q is zero for every user feature of the training interactions, so that no score of a known user changes. Features that
-stand for an unknown id or for an empty history have a positive q; the row of an item id has the logarithm of the item's
+represent an unknown id or an empty history have a positive q; the row of an item id has the logarithm of the item's
 popularity. So one inner product weighs known features against popularity.
 l is zero but for an unknown item id, where it levels new items of a model whose item vectors have one length.
 """

@@ -104,7 +104,7 @@ class ForeignModel:
         return self.bias + first_order + float(pairs.sum())
 
 
-# What the numbered features stand for.
+# Meaning of the numbered features.
 
 FieldKind = Literal["categorical", "bag", "numeric"]
 
@@ -117,7 +117,7 @@ class Feature:
         number: the model's.
         side: the users' or the items'.
         field: a column of that side's table, or of the context that comes with a request.
-        value: that stands there when the feature is 1; empty for a numeric field, whose number is the feature's x.
+        value: of the field when the feature is 1; empty for a numeric field, whose number is the feature's x.
         kind: of the field.
         weights: column with the weights of a bag's values.
         field_number: the field's number in a field-aware model.

@@ -125,7 +125,7 @@ def import_model(
 
     Args:
         model: the parameters.
-        mapped: what its features are; already held against the model.
+        mapped: what its features are; already checked against the model.
         catalogue: users and items.
         root: where versions are published.
         name: of the bundle.

@@ -1,6 +1,6 @@
 """A column as codes, and the operands that its values are compared with.
 
-The code of a value is its place among the different values in order; 0 stands for a missing one.
+The code of a value is its place among the different values in order; 0 is a missing one.
 """
 
 import bisect
@@ -249,7 +249,7 @@ Ranges = tuple[tuple[int, int], ...]
 """Codes from the first number on and before the second, in order and apart."""
 
 _RARE = 16  # a selection of fewer rows than one in so many is written row by row, any other by looking at all
-_PASSES = 4  # ranges for which all rows are looked at
+_PASSES = 4  # ranges for which all rows are compared
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +258,7 @@ class Column:
 
     Attributes:
         size: rows of the catalogue.
-        values: what the codes stand for.
+        values: the values of the codes.
         entry_codes: unsigned integers [entries]; of a column with one value an item, the code of every row.
         entry_rows: int32 [entries], the row of each; None where entry r is of row r.
     """
@@ -323,7 +323,7 @@ class Column:
     def _mask(self, ranges: Ranges) -> npt.NDArray[np.bool_]:
         number = self.entry_codes.dtype.type
         mask = np.zeros(self.size, dtype=bool)
-        for low, high in ranges:  # what lies below a range wraps to numbers above it
+        for low, high in ranges:  # what is below a range wraps to numbers above it
             mask |= (self.entry_codes - number(low)) < number(high - low)
         return mask
 

@@ -60,7 +60,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The column's value lies within all of these bounds."""
+    """The column's value is within all of these bounds."""
 
     column: str
     bounds: tuple[Bound, ...]
@@ -139,7 +139,7 @@ def parse(value: object, where: str = "/filter") -> Predicate:
     """Parse a filter; whether its columns exist is checked by `compile_filter`.
 
     Args:
-        value: what JSON gives for a filter, or the same in Python, where dates and times may stand for themselves.
+        value: what JSON gives for a filter, or the same in Python, where dates and times need no text form.
         where: JSON pointer of the filter in the request.
 
     Raises:

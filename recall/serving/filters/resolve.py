@@ -19,13 +19,13 @@ from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 MANY = 5_000
-"""More excluded rows than these are taken out of the scope of a search; an index passes over fewer as it meets them."""
+"""More excluded rows than these are taken out of the scope of a search; an index skips fewer while it scans."""
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 class FilterResolver:
-    """The columns of one bundle's items and of what lies over them. Threads share it."""
+    """The columns of one bundle's items and of the delta segment. Thread-safe."""
 
     def __init__(self, bundle: Bundle) -> None:
         """Columns are read when a filter first names them. Raises BundleError."""

@@ -1,6 +1,6 @@
 """What a rule is, and what it may ask about the items of a request.
 
-A rule is said of the whole ranking of all eligible items. It is carried out on the first of them, as many as it turns out
+A rule is defined on the whole ranking of all eligible items. It is applied to the first of them, as many as it turns out
 to need: a step gives back only what cannot change however many more candidates follow, so that the answer is the one that
 the whole ranking would have given.
 """
@@ -30,7 +30,7 @@ class Groups:
     Attributes:
         codes: int32 [values of all items], equal where the values are.
         indptr: int64 [items + 1]; item r holds `codes[indptr[r] : indptr[r + 1]]`, each value once. None where every item
-            has one code, and -1 stands for no value.
+            has one code, and -1 means no value.
         values: the different values in the order of their codes.
     """
 
@@ -200,7 +200,7 @@ class Step(ABC):
     def remaining_mask(self, candidates: Candidates) -> Mask | None:  # noqa: ARG002
         """Return the rows beyond these candidates that the step may let through.
 
-        None stands for all eligible rows.
+        None means all eligible rows.
 
         Left out is only what the step drops without its making any difference to others.
         """

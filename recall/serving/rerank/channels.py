@@ -118,7 +118,7 @@ class Channels:
     Attributes:
         lists: the channels, each with a name of its own.
         merge: how scores are made.
-        k: of the reciprocal ranks: the larger, the less the first places stand out.
+        k: of the reciprocal ranks: the larger, the smaller the lead of the first places.
         depth: items of each channel.
     """
 
@@ -251,7 +251,7 @@ class FusedList:
         return [tuple(Source(name, rank) for name, rank in zip(self.names, row, strict=True) if rank) for row in ranks]
 
     def places(self, rows: Int64) -> Int64:
-        """Where rows stand: int64 [m], -1 for those that are in no channel."""
+        """Positions of rows: int64 [m], -1 for those that are in no channel."""
         if not len(self.rows):
             return np.full(len(rows), -1, dtype=np.int64)
         order = np.argsort(self.rows)

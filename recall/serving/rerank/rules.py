@@ -1,4 +1,4 @@
-"""All kinds of rules, and the check of what a request says of them."""
+"""All kinds of rules, and the check of the rules of a request."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Pin:
 
     A pin passes over the score and nothing else: an item that a filter, a list or the user's seen items leave out is not
     shown, and neither is one that the catalogue lacks; both give a warning. Where a list ends before a position, the item is
-    its last. A rule that stands after this one sees a pinned item as any other.
+    its last. A later rule treats a pinned item as any other.
 
     Attributes:
         items: position from 1 by id; each position once.
@@ -131,7 +131,7 @@ class Diversify:
     before. Items below the pool follow as they were.
 
     Attributes:
-        relevance: 1 leaves the order as it was, 0 looks at likeness alone once the first place is taken.
+        relevance: 1 leaves the order as it was, 0 uses similarity alone after the first place.
         pool: number of candidates that are put in order.
     """
 

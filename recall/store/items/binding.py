@@ -1,6 +1,6 @@
 """Which live changes a version built from tables contains, and which stay on top.
 
-One rule, whether changes were compacted or not: live changes lie on top of every version, except for those that its tables
+One rule, whether changes were compacted or not: live changes apply on top of every version, except those that its tables
 contain. Tables contain none unless their owner says up to which sequence they do.
 """
 
@@ -24,7 +24,7 @@ THROUGH = "contains_changes_through"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a table of items stands to the live changes of a root.
+    """Relation of a table of items to the live changes of a root.
 
     Attributes:
         base: what a version made from the table holds of the log.

@@ -25,13 +25,13 @@ from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
 
 PAUSE = 0.01
-"""Seconds between two looks at the journal."""
+"""Seconds between two polls of the log."""
 MOST_GIVEN = 20_000
 """Items of the delta above which a compaction is due, and"""
 LARGEST_SHARE = 0.05
 """the share of the catalogue, but"""
 LEAST_GIVEN = 1_000
-"""no fewer: each search looks at all of them."""
+"""no fewer: each search scans all of them."""
 _TRIES = 5  # of a change whose log is replaced between reading and writing
 
 
@@ -45,7 +45,7 @@ class Catalog:
             bundle: what was published.
             index: over its vectors.
             journal: of the root that the bundle was published to; without one nothing changes.
-            pause: `current` looks at the journal when so many seconds have passed since; None leaves looking to `refresh`.
+            pause: `current` polls the log when so many seconds have passed since; None leaves polling to `refresh`.
 
         Raises:
             JournalError: the journal cannot be read, or no longer holds what came after the bundle.

@@ -22,7 +22,7 @@ _FIRST = 64  # vectors that there is room for at first
 class GrowableArray:
     """Vectors below each other, with room for more.
 
-    Deltas share it, and each looks at as many rows as there were when it was made: rows are never written twice.
+    Deltas share it, and each sees as many rows as there were when it was made: rows are never written twice.
     """
 
     def __init__(self, dim: int) -> None:

@@ -83,7 +83,7 @@ class ChangeLog(DurableLog[_Batch]):
         Args:
             changes: in order; of two that name one item the later counts.
             key: idempotency key. A batch with a key that the log remembers is not written again.
-            after: sequences that must lie before this batch, whatever the file says.
+            after: sequences that must precede this batch, whatever the file contains.
             base: what the served version contains of the log, so that a new file does not number it again.
             expected: where the caller has read to. The batch is written only if the log still continues from there.
 

@@ -28,7 +28,7 @@ class MovedError(RecallError):
 
 
 class Change(NamedTuple):
-    """What becomes of one item: its values by column, or None when it is deleted."""
+    """New state of one item: its values by column, or None when it is deleted."""
 
     item_id: str
     features: Mapping[str, object] | None

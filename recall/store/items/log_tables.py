@@ -35,7 +35,7 @@ _BLOCK = 8  # bits: 256 sequences, few enough to add up at each look, and few ro
 
 
 class State(NamedTuple):
-    """What a log says of itself.
+    """Metadata of a log.
 
     Attributes:
         identity: random, given when the file was created.
@@ -79,7 +79,7 @@ class DamagedError(Exception):
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    """Return what the log says of itself."""
+    """Return the metadata of the log."""
     return State(*connection.execute("SELECT * FROM log").fetchall()[0])
 
 

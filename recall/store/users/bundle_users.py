@@ -29,7 +29,7 @@ class SqliteUsers:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a file that `write_user_store` wrote. Raises BundleError when it is none."""
+        """Open a file of `write_user_store`; raises BundleError for any other."""
         self._path = path
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._closed = False

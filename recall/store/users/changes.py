@@ -1,4 +1,4 @@
-"""What becomes of a user: each change says what it makes of what was known before."""
+"""User mutations: each returns the new state of a user from the previous one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -131,7 +131,7 @@ class LiveUsers(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether a read may wait for another machine: then it is none for an event loop."""
+        """Whether a read may wait for another machine and must stay off an event loop."""
 
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
         """Return the stored users, with all acknowledged changes.

@@ -23,7 +23,7 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 # The users that are known, page by page in order of the UTF-8 of their ids.
 #
-# As with items, a user who is known from the first page to the last stands on exactly one of them.
+# As with items, a user who is known from the first page to the last is on exactly one of them.
 
 
 def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
@@ -44,13 +44,13 @@ def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: 
     found: list[str] = []
     while len(found) < count and (batch := stored.ids(after, count)):
         after = batch[-1]
-        states = live.get(batch)  # who is in there stands in `changed`, or was deleted
+        states = live.get(batch)  # a user in there is in `changed`, or was deleted
         found += [user_id for user_id in batch if user_id not in states]
     return list(islice(merge(found, changed), count))
 
 
 RECENT = 4096
-"""Users of whom what was asked lately is kept in memory."""
+"""Size of the cache of recently used users."""
 _TAG = 16  # characters of a hash of data that are kept with an interaction
 
 
@@ -67,7 +67,7 @@ class Lookup(NamedTuple):
 
 
 class User(NamedTuple):
-    """What is said of one user; parts that are None are not spoken of."""
+    """Changes of one user; parts that are None stay as they are."""
 
     user_id: str
     features: Mapping[str, object] = {}

@@ -53,7 +53,7 @@ class Entries(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The unknowns of `Kernels.solve` and the quadratic that they stand in.
+    """The unknowns of `Kernels.solve` and their quadratic.
 
     Attributes:
         owners: int32 [n], each once: rows of own and table.
@@ -102,7 +102,7 @@ class Kernels:
             columns: exclusive upper bound of the indices.
 
         Returns:
-            n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row stands by itself.
+            n rows, and uint8 [n], 1 where a row is to be added to the row before. Each `STRIDE`th row starts a new sum.
         """
         indptr, follows = np.zeros_like(x.indptr), np.zeros(x.n, dtype=np.uint8)
         indices, weights = np.empty_like(x.indices), np.empty_like(x.weights)

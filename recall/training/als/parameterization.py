@@ -229,7 +229,7 @@ class FFMParameterization(Parameterization):
         self.user_groups, self.item_groups = len(users), len(items)
         self.dim = self.user_groups * self.item_groups * model.k
         own = functional.one_hot(self.user_groups + field_of(items), self.user_groups + self.item_groups)
-        self._own = own.float()[:, :, None]  # 1 at the embedding with which a feature meets its own field
+        self._own = own.float()[:, :, None]  # 1 at the embedding of a feature for its own field
         with torch.no_grad():
             model.user_factors[:, : self.user_groups] = 0.0
 

@@ -69,7 +69,7 @@ class Workers:
 _SHARDS = 16  # where there is that much to share out
 _LEAST_WORK = 1 << 12  # entries in one shard, about: with fewer, handing it to a thread takes longer than its sums
 _SHARD_WORK = 1 << 20  # entries in one shard, about: its own feature table is then small beside them
-_ROWS = 1 << 16  # looked at together where memory would be filled otherwise
+_ROWS = 1 << 16  # processed together where memory would be filled otherwise
 _BLOCK_VALUES = 1 << 17  # vector components worked on at a time, 512 KB: two such blocks stay in a core's cache
 
 
@@ -82,7 +82,7 @@ class Shard:
         x: their entries, numbered within `features`, `groups` rows of them for each; of a row that follows another, what
             sets it apart from the row before.
         follows: uint8 [(last - first) groups].
-        groups: rows of x that stand for one row of X.
+        groups: rows of x that sum to one row of X.
         features: int32 [m], rising: the features that these rows have.
     """
 
@@ -263,7 +263,7 @@ def _powered(x: Entries, power: int) -> Entries:
 
 # Observed pairs in the two orders in which the whole-catalogue solver walks over them.
 
-_CHUNK_VALUES = 1 << 23  # vector components of the contexts that are held at a time, 32 MB
+_CHUNK_VALUES = 1 << 23  # vector components of the contexts in memory at a time, 32 MB
 _RANGES = 16  # parts of a chunk that may be worked on at the same time; no two share an item
 
 

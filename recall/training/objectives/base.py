@@ -11,10 +11,10 @@ from recall._arrays import Int64
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step looks at.
+    """Input of one step.
 
     Attributes:
-        contexts: int64 [B], rows of the contexts; one may stand there more than once.
+        contexts: int64 [B], rows of the contexts; with repetitions.
         items: int64 [M], rows of the catalogue, rising and without repeats; None for the whole catalogue.
     """
 

@@ -190,7 +190,7 @@ def _pieces(table: Tensor) -> list[Tensor]:
 # Softmax against a sample of the catalogue that a whole batch shares, for catalogues too large to go over.
 #
 # The sum over all items is estimated without bias: what a context was observed with enters exactly, every draw j of q
-# that it was not observed with stands for 1 / (m q_j) items (the logQ correction of Bengio and Senecal 2003, Jean et
+# that it was not observed with counts as 1 / (m q_j) items (the logQ correction of Bengio and Senecal 2003, Jean et
 # al. 2015), and accidental hits are left out, being counted already:
 #
 #     Z_c = sum_{i in S_c} exp(y_ci / t) + sum over m draws j not in S_c of exp(y_cj / t) / (m q_j)
@@ -277,7 +277,7 @@ class SampledSoftmax:
 
 # Softmax of each observed pair against the items of the other pairs in its batch.
 #
-# An item stands in a batch as often as it is observed, which would push popular items down; dividing its term by its share
+# An item is in a batch as often as it is observed, which would push popular items down; dividing its term by its share
 # q of all pairs mends that (Yi et al. 2019). Items of other pairs that the context was observed with too are accidental
 # hits and left out. So, with B pairs in a batch and the pair's own item counted as it is,
 #

@@ -26,7 +26,7 @@ SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
 _SHARE = 0.5  # of the interactions that train in a race of large data. A tenth of ml-1m prefers ten times the regularisation
 _LEAST, _MOST = 100_000, 1_000_000  # interactions that train in a race, where there are so many. Chosen, not tuned.
-_REQUESTS = 4_000  # that are looked at: 95 % intervals are then about 4 % of the figure on toys and ml-1m
+_REQUESTS = 4_000  # that are evaluated: 95 % intervals are then about 4 % of the figure on toys and ml-1m
 _FEWEST, _SCORES = 1_000, 60_000_000  # requests over a large catalogue, and scores of one look. Chosen, not tuned.
 _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
 _SHARES = (0.4, 0.85)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.

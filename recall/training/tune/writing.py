@@ -86,7 +86,7 @@ def _provenance(found: Found, source: Path, minutes: float, overrides: Sequence[
         f"{found.figure:.4f} on {found.requests:,} requests of {found.validation:,} interactions held out of training.",
         "" if found.configured is None else f"The settings of {source.name} reach {found.configured:.4f}.",
         "" if found.unknown is None else _unknown(found),
-        f"The test part was not looked at. Data, SHA-256: {found.data_hash[:16]}.",
+        f"The test part was not used. Data, SHA-256: {found.data_hash[:16]}.",
     ]
     return "".join(f"# {line}\n" for line in lines if line)
 

@@ -341,7 +341,7 @@ def test_a_rebuild_keeps_boosts_and_refuses_non_numeric_columns(shaped_root: Pat
     (tmp_path / "items.csv").write_text(
         text.replace("margin", "other").replace("released", "margin").replace("other", "released")
     )
-    with pytest.raises(DataError, match="no number") as raised:
+    with pytest.raises(DataError, match="not a number") as raised:
         rebuild(root, tmp_path / "items.csv", root)
     assert "margin" in raised.value.where
 

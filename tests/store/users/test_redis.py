@@ -197,7 +197,7 @@ def test_a_full_redis_is_reported_and_still_read(tmp_path: Path) -> None:
         store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5)
         store.write(took("i1"))
         large = UserUpsert("v", {str(number): "x" * 100_000 for number in range(20)}, None, None)
-        with pytest.raises(StoreFullError, match="no room"):  # noqa: PT012 - which of them is the first to find no room, nobody knows
+        with pytest.raises(StoreFullError, match="no room"):  # noqa: PT012 - any of them may be the first to find no room
             for _ in range(10):
                 store.write([large])
         assert items_of(store) == ["i1"]
