@@ -23,7 +23,7 @@ from pathlib import Path
 
 from recall._fsync import fsync
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, PublishBusyError, PublishError
+from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError
 
 _WAIT = 10.0  # seconds: a publisher keeps the folder of its version locked until it is done
 _POLL = 0.02  # seconds between two tries
@@ -151,7 +151,8 @@ def publish(
 
     Raises:
         PublishBusyError: Another publisher held the lock for the whole wait.
-        PublishError: Another version went live meanwhile, or the file system refused; what was live stays live.
+        VersionMovedError: Another version went live meanwhile; what was live stays live.
+        PublishError: The file system refused; what was live stays live.
     """
     try:
         readable = staged.stat().st_mode & 0o666
@@ -161,7 +162,7 @@ def publish(
         with locked(root / LOCK, wait, PUBLISHING):
             live = _sequence(root)
             if expected is not None and live != expected:
-                raise PublishError(
+                raise VersionMovedError(
                     f"version {live} went live while a bundle was made from version {expected}",
                     where=str(root),
                     hint="Start again from the live version",

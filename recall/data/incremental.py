@@ -132,6 +132,9 @@ def without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -
 
     Returns:
         The new interactions that are left, and what to say of the others.
+
+    Raises:
+        DataError: A column is missing, or a time cannot be read.
     """
     both = followed(older, newer)
     facts = [data.label, data.events.column if data.events is not None else None]

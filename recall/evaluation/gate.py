@@ -115,7 +115,7 @@ def require_comparable(
 
 
 def settle(activation: Activation, folder: Path, root: Path, before: str, dataset: Dataset, config: RunConfig) -> GateReport:
-    """Compare a published version with the live one, and activate it unless it is worse.
+    """Compare a version with the live one, and activate it unless it is worse.
 
     Both are asked what the test part asks, or the validation part where there is no test part.
 
