@@ -176,7 +176,8 @@ def run(
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
         note(trained.note)
         with stage("export, verify, index, publish"):
-            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics: dict[str, JsonValue] = {"curve": trained.curve}
+            metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics |= {} if raced is None else {"race": raced}
             before, live = live_name(root), activates_at_once(activation, root)
             exported = export(
@@ -340,7 +341,8 @@ def grow(
             )
         retrained = _retrained(config, ground, trained) if compare else None
         with stage("export, verify, index, publish"):
-            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics: dict[str, JsonValue] = {"curve": trained.curve}
+            metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
             before, live = live_name(root), activates_at_once(activation, root)
             exported = export(

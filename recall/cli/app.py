@@ -13,7 +13,7 @@ from recall.cli import errors
 from recall.cli.bundle import activate, export_bundle, roll_back, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
 from recall.cli.demo import demo
-from recall.cli.evaluate import evaluate, predict
+from recall.cli.evaluate import compare, evaluate, predict, report
 from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query
 from recall.cli.recommend import recommend
@@ -47,6 +47,8 @@ def application() -> typer.Typer:
     app.command("tune-index")(tune_index)
     app.command("recommend")(recommend)
     app.command("predict")(predict)
+    app.command("report")(report)
+    app.command("compare")(compare)
     app.command("retrain")(retrain)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)

@@ -46,6 +46,8 @@ class Position:
         best: the validation figure there, -inf when there was none.
         since: evaluations on validation since then.
         seconds: spent so far.
+        losses: of each sweep.
+        figures: on the validation part after each sweep, None where it was not evaluated.
     """
 
     fingerprint: str
@@ -54,6 +56,8 @@ class Position:
     best: float = float("-inf")
     since: int = 0
     seconds: float = 0.0
+    losses: tuple[float, ...] = ()
+    figures: tuple[float | None, ...] = ()
 
 
 def checkpoint_path(root: Path, fingerprint: str) -> Path:
@@ -146,7 +150,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
     """
     try:
         with safe_open(path, framework="pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
+            values = json.loads(file.metadata()["position"])
+            position = Position(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         others = [other.name for other in other_checkpoints(path)]
