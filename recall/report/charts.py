@@ -62,6 +62,8 @@ def lines(
         log: a logarithmic x axis.
     """
 
+    tickers: Any = import_module("matplotlib.ticker")
+
     def draw(axes: Any) -> None:
         for one in drawn:
             axes.plot(
@@ -70,8 +72,8 @@ def lines(
                 color=one.colour,
                 linewidth=0.8 if one.thin else 2,
                 linestyle="--" if one.dashed else "-",
-                marker="" if one.thin or len(one.x) > 40 else "o",
-                markersize=4,
+                marker="" if len(one.x) > 40 or (one.thin and len(one.x) > 1) else "o",
+                markersize=2 if one.thin else 4,
                 label=clean(one.label) if one.label else None,
             )
             if one.band is not None:
@@ -81,8 +83,11 @@ def lines(
             axes.annotate(clean(text), (left, top), xytext=(6, -12), textcoords="offset points", color=INK)
         if log:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(tickers.LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("")
+            axes.xaxis.set_minor_locator(tickers.NullLocator())
+        elif all(isinstance(left, int) for one in drawn for left in one.x):
+            axes.xaxis.set_major_locator(tickers.MaxNLocator(integer=True))
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.grid(color=GRID, linewidth=0.8)
