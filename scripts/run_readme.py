@@ -1,10 +1,10 @@
 """Run the commands of the README and of the pages in docs/ as they are written.
 
-    python scripts/run_readme.py            run every block marked <!-- run -->
-    python scripts/run_readme.py --write    update the generated table in docs/configuration.md
+    python scripts/run_readme.py [PAGE ...]    run every block marked <!-- run -->, or those of the README and of these pages
 
 The blocks of the README run in order in an empty folder with a link to the virtual environment of this checkout. The blocks of
-each page in docs/ run in a copy of that folder, so pages do not depend on each other.
+each page in docs/ run in a copy of that folder, so pages do not depend on each other. The tutorial starts from an empty folder.
+Blocks marked <!-- check --> need a server or a library that is not installed here; tests check their syntax and types.
 """
 
 import argparse
@@ -13,30 +13,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
-
-from recall.config.docs import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-CONFIGURATION = ROOT / "docs" / "configuration.md"
-_BLOCK = re.compile(r"<!-- run -->\n```(bash|python)\n(.*?)```", re.DOTALL)
-_TABLE = re.compile(r"(<!-- configuration -->\n).*?(<!-- end of configuration -->)", re.DOTALL)
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+_BLOCK = re.compile(r"^( *)<!-- (run|check) -->\n\1```(bash|python)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
-    """Return (language, code) of every marked block, in order."""
-    return [(match[1], match[2]) for match in _BLOCK.finditer(text)]
+def blocks(text: str, mark: str = "run") -> list[tuple[str, str]]:
+    """Return (language, code) of every block with a mark, in order."""
+    return [(match[3], textwrap.dedent(match[4])) for match in _BLOCK.finditer(text) if match[2] == mark]
 
 
 def pages() -> list[Path]:
-    """Return the pages in docs/ with marked blocks."""
-    return [path for path in sorted((ROOT / "docs").glob("*.md")) if blocks(path.read_text(encoding="utf-8"))]
-
-
-def with_table(text: str) -> str:
-    """Return a page with the current table of configuration keys."""
-    return _TABLE.sub(lambda match: f"{match[1]}\n{markdown()}\n{match[2]}", text)
+    """Return the pages in docs/ with blocks to run."""
+    return [path for path in sorted((ROOT / "docs").rglob("*.md")) if blocks(path.read_text(encoding="utf-8"))]
 
 
 def run(page: Path, folder: Path) -> int:
@@ -62,20 +55,20 @@ def main() -> int:
     Returns the exit code of the first block that fails.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the table of keys into docs/configuration.md")
-    if parser.parse_args().write:
-        CONFIGURATION.write_text(with_table(CONFIGURATION.read_text(encoding="utf-8")), encoding="utf-8")
-        return 0
+    parser.add_argument("pages", nargs="*", type=Path, help="pages of docs/; default: all")
+    chosen = [page.resolve() for page in parser.parse_args().pages] or pages()
     with tempfile.TemporaryDirectory() as scratch:
         first = Path(scratch) / "README"
-        first.mkdir()
-        (first / ".venv").symlink_to(ROOT / ".venv")
+        empty = Path(scratch) / "empty"
+        for folder in (first, empty):
+            folder.mkdir()
+            (folder / ".venv").symlink_to(ROOT / ".venv")
         code = run(README, first)
-        for page in pages():
+        for number, page in enumerate(chosen):
             if code:
                 break
-            folder = Path(scratch) / page.stem
-            shutil.copytree(first, folder, symlinks=True)
+            folder = Path(scratch) / f"{number}-{page.stem}"
+            shutil.copytree(empty if page == TUTORIAL else first, folder, symlinks=True)
             code = run(page, folder)
     return code
 

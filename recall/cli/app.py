@@ -20,6 +20,7 @@ from recall.cli.recommend import recommend
 from recall.cli.serve import new_key, serve
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
+from recall.cli.users import erase_users
 
 _ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
@@ -69,6 +70,7 @@ def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
     shown: dict[str, Callable[..., None]] = {"show": show_bundle, "verify": verify_bundle, "export": export_bundle}
     yield "bundle", "Inspect or verify a published bundle, or export its vectors.", shown
     yield "items", "Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}
+    yield "users", "Change the users of a live root.", {"erase": erase_users}
     yield "key", "API keys of a service.", {"new": new_key}
     yield (
         "config",

@@ -1,7 +1,7 @@
 """Document every configuration key with its type, default and meaning.
 
-The table in docs/configuration.md, the commented file of `recall init` and `recall config keys` are generated from the models
-that check the file, so that they cannot disagree with the program.
+The tables of docs/reference/configuration.md, the commented file of `recall init` and `recall config keys` are generated from
+the models that check the file, so that they cannot disagree with the program.
 """
 
 import json

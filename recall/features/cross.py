@@ -71,8 +71,22 @@ class CrossEncoder(ColumnEncoder):
 
     @override
     def describe(self, row: int, weight: float) -> str:
-        length, _, both = self.vocabulary.values[row - FIRST].partition(":")
-        return f"{self.left.describe_text(both[: int(length)])} x {self.right.describe_text(both[int(length) :])}"
+        left, right = _parts(self.vocabulary.values[row - FIRST])
+        return f"{self.left.describe_text(left)} x {self.right.describe_text(right)}"
+
+    def reads(self, pair: str, column: str) -> tuple[str, ...]:
+        """Return the parts of a pair that are values of a column.
+
+        Args:
+            pair: a value of the vocabulary.
+            column: name of a column.
+        """
+        return tuple(part for side, part in zip((self.left, self.right), _parts(pair), strict=True) if column in side.columns)
+
+
+def _parts(pair: str) -> tuple[str, str]:
+    length, _, both = pair.partition(":")
+    return both[: int(length)], both[int(length) :]
 
 
 def _pairs(left: SingleEncoder, right: SingleEncoder, frame: pl.DataFrame) -> tuple[Distinct, pl.Series]:

@@ -21,7 +21,7 @@ from recall.index.bitmap import Mask, RowBitmap
 Params = Mapping[str, int | float | str]
 """What an index needs beside its file in order to be opened again: numbers, or where a remote engine is."""
 Predicate = Mapping[str, object]
-"""A filter as in a request; docs/recommendations.md describes the form."""
+"""A filter as in a request; docs/how-to/recommendations.md describes the form."""
 
 
 @dataclass(frozen=True, slots=True)

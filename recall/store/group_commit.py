@@ -1,5 +1,6 @@
 """Group commit: concurrent writers share one transaction, and so one fsync."""
 
+import re
 import sqlite3
 import time
 from abc import ABC, abstractmethod
@@ -139,6 +140,35 @@ class DurableLog(ABC, Generic[AnyBatch]):
             raise self._file.kind.error("the change was not written", where=str(self.path), why="the process was interrupted")
         return batch.last
 
+    def forget(self, ids: Sequence[str]) -> int:
+        """Remove the idempotency keys that name ids, and all bytes of deleted rows.
+
+        Args:
+            ids: of users.
+
+        Returns:
+            How many keys were removed.
+
+        Raises:
+            RecallError: An error of the file's kind.
+        """
+        if not self.path.exists():
+            return 0
+        with self._outside() as connection:
+            connection.execute("PRAGMA secure_delete = ON").fetchall()
+            with transaction(connection):
+                self._forget(connection, ids)
+                named = [row for row in connection.execute("SELECT number, key FROM batches").fetchall() if names(row[1], ids)]
+                connection.executemany("DELETE FROM batches WHERE number = ?", [(number,) for number, _ in named])
+            connection.execute("VACUUM")  # rewrites pages with remains of rows that were changed before
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                said = f"another process reads the {self._file.kind.noun}"
+                raise self._file.kind.busy(said, where=str(self.path), hint="Try again in a moment")
+        return len(named)
+
+    def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+        """Delete the rows of users within a transaction; a log of items has none."""
+
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction of the caller's own.
@@ -252,6 +282,16 @@ def store_answer(connection: sqlite3.Connection, key: str, digest: bytes, last: 
     statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
     number = connection.execute(statement, (key, digest, last)).lastrowid
     connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - most,))
+
+
+def names(key: str, ids: Sequence[str]) -> bool:
+    """Return whether a key names an id, with no letter or digit next to it.
+
+    Args:
+        key: idempotency key.
+        ids: of users.
+    """
+    return any(re.search(rf"(?<![^\W_]){re.escape(one)}(?![^\W_])", key) for one in ids)
 
 
 def other_changes() -> RequestError:

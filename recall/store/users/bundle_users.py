@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -119,6 +119,8 @@ _CREATE = """
         number INTEGER PRIMARY KEY, user_id TEXT NOT NULL, features TEXT NOT NULL, history TEXT NOT NULL, seen TEXT NOT NULL
     );
 """
+_INSERT = "INSERT INTO users (user_id, features, history, seen) VALUES (?, ?, ?, ?)"
+_INDEX = "CREATE UNIQUE INDEX users_by_id ON users (user_id)"
 
 
 def write_user_store(path: Path, dataset: "Dataset") -> None:
@@ -136,11 +138,38 @@ def write_user_store(path: Path, dataset: "Dataset") -> None:
             connection.executescript(_CREATE)
             rows = _rows(dataset)
             while batch := list(islice(rows, _BATCH)):
-                connection.executemany("INSERT INTO users (user_id, features, history, seen) VALUES (?, ?, ?, ?)", batch)
-            connection.execute("CREATE UNIQUE INDEX users_by_id ON users (user_id)")
+                connection.executemany(_INSERT, batch)
+            connection.execute(_INDEX)
             connection.commit()
     except sqlite3.Error as error:
         raise PublishError("the users could not be written", where=str(path), why=str(error)) from None
+
+
+def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
+    """Copy the users of a bundle, except some; return their number.
+
+    Args:
+        source: a file that `write_user_store` wrote.
+        to: must not exist.
+        without: ids of users.
+
+    Raises:
+        PublishError: the file system refused.
+    """
+    try:
+        with closing(SqliteUsers(source)) as users, closing(sqlite3.connect(to)) as connection:
+            connection.executescript(_CREATE)
+            gone = set(without)
+            rows = (
+                (one, *map(_json, (user.features, user.history, user.seen))) for one, user in users.records() if one not in gone
+            )
+            while batch := list(islice(rows, _BATCH)):
+                connection.executemany(_INSERT, batch)
+            connection.execute(_INDEX)
+            connection.commit()
+            return int(connection.execute("SELECT count(*) FROM users").fetchone()[0])
+    except sqlite3.Error as error:
+        raise PublishError("the users could not be written", where=str(to), why=str(error)) from None
 
 
 def _rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:

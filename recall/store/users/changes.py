@@ -160,6 +160,22 @@ class LiveUsers(Protocol):
                 have been written or not, and can be sent again with the same key.
         """
 
+    def forget(self, ids: Sequence[str]) -> int:
+        """Remove every trace of users, also that they were deleted, for good.
+
+        A bundle that contains such a user makes them known again.
+
+        Args:
+            ids: of the users.
+
+        Returns:
+            How many idempotency keys were removed because they name a user.
+
+        Raises:
+            StoreBusyError: Another process reads the store.
+            StoreError: As `write`.
+        """
+
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Ids of users who are stored and not deleted, in order of their UTF-8.
 

@@ -4,6 +4,7 @@ Redis may not answer. A read has a budget of time, and a circuit breaker pauses 
 acknowledged is as durable as that Redis is: with `appendonly yes` and `appendfsync always` it is on its disk.
 """
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from redis.retry import Retry
 from typing_extensions import override
 
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
-from recall.store.group_commit import other_changes
+from recall.store.group_commit import names, other_changes
 from recall.store.high_water_mark import Mark, Marked, damage
 from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
 from recall.store.users.record import LiveUser
@@ -174,6 +175,19 @@ class RedisLiveUsers(LiveUsers):
         raise StoreBusyError("others are changing the same users", hint="Try again in a moment")
 
     @override
+    def forget(self, ids: Sequence[str]) -> int:
+        named, cursor, start = [], b"0", len(self._prefix) + len(b"batch:")
+        while True:
+            cursor, found = self._read("SCAN", cursor, "MATCH", _escaped(self._prefix) + b"batch:*", "COUNT", 1000)
+            named += [key for key in found if names(key[start:].decode(), ids)]
+            if cursor == b"0":
+                break
+        with self._calling("written", self._write_seconds):
+            _ask(self._writer, self._write_seconds, "DEL", *map(self._user, ids), *named)
+            _ask(self._writer, self._write_seconds, "ZREM", self._prefix + b"users", *ids)
+        return len(set(named))
+
+    @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         least = b"-" if after is None else b"(" + after.encode()
         raws = self._read("ZRANGEBYLEX", self._prefix + b"users", least, b"+", b"LIMIT", 0, count)
@@ -281,6 +295,11 @@ class RedisLiveUsers(LiveUsers):
 
     def _user(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()
+
+
+def _escaped(prefix: bytes) -> bytes:
+    """Return a prefix as a pattern of Redis."""
+    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix)
 
 
 def _lost(mark: Marked | None, identity: str, sequence: int) -> str:

@@ -164,6 +164,10 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         self._written = identity, batch.last, lost
 
     @override
+    def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
+        connection.executemany("DELETE FROM users WHERE user_id = ?", [(one,) for one in ids])
+
+    @override
     def _note(self) -> None:
         if self._written is not None:
             (identity, last, lost), self._written = self._written, None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "development"
 PAGES = sorted(FOLDER.glob("*.md"))
 PATH = re.compile(r"`((?:recall|service|tests|scripts|docs|docker|examples)/[\w./-]+)`")

@@ -1,0 +1,201 @@
+"""Erase users: from live changes, idempotency keys, and every published version."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recall._arrays import Float32
+from recall._ids import check_ids
+from recall.bundle import files
+from recall.bundle.reader import Bundle, load_bundle, write_deletions
+from recall.bundle.versions import LOCK, PUBLISHING, STAGING, acquire, locked, remove, resolve, versions
+from recall.bundle.writer import BundleWriter
+from recall.config import IndexConfig
+from recall.errors import BundleError
+from recall.features.cross import CrossEncoder
+from recall.features.encoder import FeatureEncoder
+from recall.features.vocabulary import FIRST
+from recall.models.serving.layout import Layout
+from recall.publish import golden
+from recall.publish.index import QuerySample, write_index
+from recall.publish.rebuild import STORED, carried_counts, user_rows
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.users.bundle_users import SqliteUsers, copy_user_store
+from recall.store.users.changes import LiveUsers, UserDelete
+
+_POLL = 0.2  # seconds between two tries to remove versions that are served
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReport:
+    """What became of the data of some users.
+
+    Attributes:
+        version: name of the version without them; None if the live one did not contain them.
+        removed: names of versions that contained them and are gone.
+        held: names of versions that contain them and could not be removed, because a process has them open. The users stay
+            deleted in the live changes, and so unknown, until another run removes those versions.
+        keys: idempotency keys that named them and are gone.
+        remains: where data of them may be left, in sentences.
+    """
+
+    version: str | None
+    removed: tuple[str, ...]
+    held: tuple[str, ...]
+    keys: int
+    remains: tuple[str, ...]
+
+
+def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: float = 10.0) -> ErasureReport:
+    """Erase users from everything below a root, while it may be served.
+
+    The users are deleted from the live changes first, so no later answer knows them. Then a version without them is published
+    and all versions with them are removed; at the end no file below the root contains their ids.
+
+    Args:
+        root: the folder of published versions.
+        user_ids: of the users; unknown ones are ignored.
+        live: the changes of users.
+        wait: seconds to wait until services have let go of the older versions.
+
+    Raises:
+        BundleError: The live version is missing or damaged.
+        RequestError: An id is malformed.
+        StoreError: The live changes cannot be written.
+        JournalError: The log of items cannot be written.
+        PublishError: The file system refused, or another version went live meanwhile; run it again.
+    """
+    check_ids(user_ids, "/user_ids")
+    folder = resolve(root)
+    lock = acquire(folder)  # against removal by another publisher
+    try:
+        bundle = load_bundle(folder, index=False)
+        ids = list(dict.fromkeys([*user_ids, *map(bundle.encoder.user_id, user_ids)]))
+        live.write([UserDelete(one) for one in ids])
+        version = _publish_without(bundle, root, ids) if _holds(folder, ids) else None
+    finally:
+        if lock is not None:
+            lock.close()
+    shared = [one.name for one in versions(root) if _is_shared(one) and _holds(one, ids)]
+    removed, held = _remove(root, ids, wait)
+    keys = 0
+    if not held:
+        keys = live.forget(ids)
+        with closing(ChangeLog(root / JOURNAL)) as log:
+            keys += log.forget(ids)
+    return ErasureReport(version, removed, held, keys, _remains(shared, live))
+
+
+def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
+    """Publish the live version without some users; return its name."""
+    manifest = bundle.manifest
+    encoder, rows = _without_values(bundle.encoder, ids)
+    arrays = {
+        name: _cleared(array, rows) if name.startswith("user_") else array for name, array in bundle.tables.arrays().items()
+    }
+    tables = Layout.of(bundle.tables).tables(arrays, encoder.user_fields, encoder.item_fields)
+    items = bundle.items()
+    with BundleWriter.open(root) as writer:
+        writer.write_contents(encoder, tables, bundle.item_vectors, items, carried_counts(bundle, items))
+        count = copy_user_store(bundle.users_file, writer.folder / files.USERS, ids)
+        write_deletions(writer.folder, bundle.deletions())
+        with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
+            asked = QuerySample(tables.user_vectors(user_rows(encoder, users, manifest.seed)), STORED, manifest.seed)
+        config = IndexConfig.recorded(manifest.config.get("index", {}))
+        index = write_index(writer.folder, bundle.item_vectors, asked, config, manifest.index)
+        writer.write_manifest(manifest.provenance(), count, manifest.parity, index, manifest.model.fold)
+        return writer.publish(golden.record, manifest.sequence)[1].version
+
+
+def _without_values(encoder: FeatureEncoder, ids: Sequence[str]) -> tuple[FeatureEncoder, list[int]]:
+    """Return an encoder without some ids, and the feature rows that were theirs.
+
+    Their places are taken by random values, so all other rows stay.
+    """
+    values, vocabularies = encoder.state()
+    rows: list[int] = []
+    parts = []
+    for (name,), frame in vocabularies.group_by("field", maintain_order=True):
+        known = frame["value"].to_list()
+        places = _places(encoder, str(name), known, set(ids))
+        start = next((block.offset for block in encoder.user_blocks if block.name == name), 0)
+        for place in places:
+            known[place] = f"0:erased-{secrets.token_hex(8)}"  # that a cross can read, too
+        rows += [start + FIRST + place for place in places]
+        parts.append(frame.with_columns(pl.Series("value", known, dtype=pl.String())))
+    return FeatureEncoder.from_state(values, pl.concat([vocabularies.clear(), *parts])), rows
+
+
+def _places(encoder: FeatureEncoder, field: str, values: Sequence[str], ids: set[str]) -> list[int]:
+    """Return the positions in a vocabulary of values that contain one of some ids."""
+    column, read = encoder.columns.get(field), encoder.schema.user_id
+    if column is None or read not in column.columns or encoder.schema.fields[field].side != "user":
+        return []
+    if isinstance(column, CrossEncoder):
+        return [place for place, value in enumerate(values) if ids.intersection(column.reads(value, read))]
+    return [place for place, value in enumerate(values) if value in ids]
+
+
+def _cleared(array: Float32, rows: Sequence[int]) -> Float32:
+    """Return an array of features with zeros in some rows."""
+    if not rows:
+        return array
+    copy = np.array(array)
+    copy[rows] = 0
+    return copy
+
+
+def _holds(folder: Path, ids: Sequence[str]) -> bool:
+    """Return whether a version contains a user, or cannot be read."""
+    try:
+        bundle = load_bundle(folder, verify=False, index=False)
+        if any(one.user_id in ids for one in bundle.manifest.golden or ()):
+            return True
+        if _without_values(bundle.encoder, ids)[1]:
+            return True
+        with closing(SqliteUsers(bundle.users_file)) as users:
+            return any(users.get(one) is not None for one in ids)
+    except BundleError:
+        return True
+
+
+def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove the versions that contain a user; return the removed and the open ones."""
+    deadline = time.monotonic() + wait
+    held = [one for one in versions(root) if _holds(one, ids)]
+    removed: list[str] = []
+    while held:
+        with locked(root / LOCK, 10.0, PUBLISHING):
+            gone = [one for one in held if remove(one, root / STAGING)]
+        removed += [one.name for one in gone]
+        held = [one for one in held if one not in gone]
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL if held else 0)
+    return tuple(removed), tuple(one.name for one in held)
+
+
+def _is_shared(folder: Path) -> bool:
+    """Return whether a copy elsewhere shares the file of users on disk."""
+    path = folder / files.USERS
+    return path.exists() and path.stat().st_nlink > 1
+
+
+def _remains(shared: Sequence[str], live: LiveUsers) -> tuple[str, ...]:
+    backups = "Backups that were made before contain the users: erase them there with the same command, or remove the backups"
+    if shared:
+        backups += f"; files of {', '.join(shared)} are shared with one on this file system"
+    tables = (
+        "The tables that models are trained from contain the users until they are removed there, and so would the next model"
+    )
+    learnt = "Parameters of items and of other features were also learnt from their interactions; a new training removes that"
+    redis = (
+        ("Redis keeps removed values in its own files until it rewrites them: BGREWRITEAOF, or BGSAVE",) if live.remote else ()
+    )
+    return (backups, tables, learnt, *redis)

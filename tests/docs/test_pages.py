@@ -1,0 +1,105 @@
+"""The README and the pages in docs/: examples that parse, links that resolve, and blocks that are run or at least checked."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from recall.config import parse_config
+from scripts.run_readme import README, ROOT, TUTORIAL, blocks, pages
+
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = [README, TUTORIAL, *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+FIELDS = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
+
+
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def _toml(page: Path) -> list[str]:
+    return [part.split("```")[0] for part in _text(page).split("```toml\n")[1:]]
+
+
+def test_the_example_configuration_of_the_readme_is_valid() -> None:
+    (shown,) = _toml(README)
+    config = parse_config(tomllib.loads(shown))
+    assert (config.name, config.data.time, len(config.fields)) == ("films", "when", 7)
+
+
+def test_the_commands_of_the_readme_are_marked_to_be_run() -> None:
+    languages = [language for language, _ in blocks(_text(README))]
+    assert {"bash", "python"} <= set(languages)
+    assert "recall train" in blocks(_text(README))[0][1]
+
+
+def test_the_data_settings_shown_are_valid() -> None:
+    shown = [text for page in ("how-to/event-types.md", "reference/data.md") for text in _toml(ROOT / "docs" / page)]
+    outcomes, columns = [parse_config({"data": tomllib.loads(text), "fields": FIELDS}).data for text in shown]
+    assert (outcomes.label, outcomes.weight, outcomes.events.left_out) == ("clicked", "plays", ("refund",))
+    assert (columns.item_columns, columns.nulls, columns.text) == (("title", "price"), ("NA", "NULL"), ("code",))
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_code_of_the_guides_is_run_or_checked(page: Path) -> None:
+    text = _text(page)
+    shown = len(re.findall(r"^ *```(?:bash|python)$", text, re.MULTILINE))
+    assert len(blocks(text, "run")) + len(blocks(text, "check")) == shown
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(_text(page), "check")], ids=lambda page: page.stem)
+def test_code_that_cannot_run_here_is_at_least_well_formed(page: Path) -> None:
+    for language, code in blocks(_text(page), "check"):
+        if language == "python":
+            compile(code, page.name, "exec")
+        else:
+            subprocess.run(["bash", "-n", "-c", code], check=True)
+
+
+@pytest.mark.slow
+def test_code_that_cannot_run_here_has_consistent_types(tmp_path: Path) -> None:
+    for page in GUIDES:
+        for number, (language, code) in enumerate(blocks(_text(page), "check")):
+            if language == "python":
+                (tmp_path / f"{page.stem.replace('-', '_')}_{number}.py").write_text(code, encoding="utf-8")
+    assert len(list(tmp_path.glob("*.py"))) >= 6
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--ignore-missing-imports",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_resolve(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", _text(page)):
+        path, _, anchor = link.partition("#")
+        if ":" in link:
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor and "<!-- generated:" not in _text(target):  # tests/docs/test_site.py checks those
+            headings = re.findall(r"^#+ (.*)$", _text(target), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings}, link
+
+
+def test_the_readme_links_the_start_of_each_part() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w-]+)", _text(README)))
+    assert {"tutorial", "how-to", "reference", "explanation", "development", "benchmarks", "reliability"} <= linked
+
+
+def test_blocks_are_read_with_their_indentation() -> None:
+    text = "- point\n\n    <!-- check -->\n    ```python\n    if True:\n        pass\n    ```\n<!-- run -->\n```bash\nls\n```\n"
+    assert blocks(text) == [("bash", "ls\n")]
+    assert blocks(text, "check") == [("python", "if True:\n    pass\n")]
+    assert README not in pages()

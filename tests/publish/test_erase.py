@@ -1,0 +1,163 @@
+"""Erased users: no byte of their ids is left below the root, and all others are answered as before."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import resolve, versions
+from recall.errors import RequestError
+from recall.publish.compact import compact
+from recall.publish.erase import erase_users
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.group_commit import names
+from recall.store.items.log import JOURNAL
+from recall.store.users.changes import LiveUsers
+from recall.store.users.profiles import Interaction, User
+from recall.store.users.redis import RedisLiveUsers
+from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from tests.conftest import random_model
+from tests.faults.redis_proxy import RedisServer
+from tests.store.users.servers import redis_server
+
+SECRET = "the-only-one-called-so"
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root whose users' ids are long enough not to occur by accident; the id is also part of a cross."""
+    import polars as pl
+
+    from recall.config import parse_config
+    from recall.data.dataset import load_dataset
+    from recall.features.encoder import FeatureEncoder
+    from recall.publish.export import export
+    from tests.conftest import TINY, write_tiny_tables
+
+    folder = tmp_path_factory.mktemp("named")
+    write_tiny_tables(folder)
+    for table in ("users", "interactions"):
+        frame = pl.read_parquet(folder / f"{table}.parquet")
+        renamed = pl.when(pl.col("user_id") == "u1").then(pl.lit(SECRET)).otherwise("user_id").alias("user_id")
+        frame.with_columns(renamed).write_parquet(folder / f"{table}.parquet")
+    cross = {"side": "user", "kind": "cross", "of": ["user_id", "device"]}
+    config = parse_config({**TINY, "fields": {**TINY["fields"], "user_device": cross}})
+    dataset = load_dataset(config, folder)
+    encoder = FeatureEncoder.fit(dataset)
+    export(random_model(encoder), encoder, dataset, config, folder / "bundles")
+    return folder / "bundles"
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveUsers]:
+    if request.param == "sqlite":
+        store: LiveUsers = SqliteLiveUsers(tmp_path / "root" / USERS_LIVE)
+    else:
+        url = request.getfixturevalue("redis").url
+        store = RedisLiveUsers(url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}[*]:")
+    yield store
+    store.close()
+
+
+def containing(root: Path, text: str) -> list[str]:
+    return [str(one.relative_to(root)) for one in root.rglob("*") if one.is_file() and text.encode() in one.read_bytes()]
+
+
+def test_no_file_contains_an_erased_user(named: Path, tmp_path: Path, store: LiveUsers) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    with Recommender.load(root, users=store) as recommender:
+        for number in range(40):  # rows that grow leave remains in their pages
+            recommender.users.log_interactions([Interaction(SECRET, f"i{number % 9}")], key=f"click-{SECRET}-{number}")
+        recommender.users.upsert([User("other", history=["i1"])], key="other")
+        recommender.items.upsert({"i0": {"price": 3.0}}, key=f"by {SECRET}")
+        others = [f"u{number}" for number in range(2, 12)]
+        before = recommender.recommend_batch([Request(one, n=5) for one in others])
+    compact(root)  # a second version that contains the user
+    files = containing(root, SECRET)
+    assert {Path(one).name for one in files} >= {"users.sqlite", "vocabularies.parquet", JOURNAL + "-wal"} or JOURNAL in files
+
+    report = erase_users(root, [SECRET, "nobody"], store)
+
+    assert containing(root, SECRET) == []
+    assert [one.name for one in versions(root)] == [report.version] == [resolve(root).name]
+    assert (len(report.removed), report.held, report.keys) == (2, (), 41)
+    if isinstance(store, RedisLiveUsers):
+        assert not [key for key in store._read("KEYS", "*") if SECRET.encode() in key]
+    assert SECRET not in store.ids()
+    assert store.get([SECRET]) == {}
+    with Recommender.load(root, users=store) as recommender:
+        assert recommender.recommend(Request(SECRET)).user == "unknown"
+        assert recommender.users.get("other") is not None
+        for one, was in zip(others, before, strict=True):
+            now = recommender.recommend(Request(one, n=5))
+            assert [item.item_id for item in now.items] == [item.item_id for item in was.items]
+            np.testing.assert_allclose(now.scores, was.scores, rtol=1e-6)
+        rows = recommender.bundle.encoder.columns["user_id"].encode_one({"user_id": SECRET})
+        assert rows == [(0, 1.0)]  # a user who was never learnt
+    again = erase_users(root, [SECRET], store)
+    assert (again.version, again.removed, again.keys) == (None, (), 0)
+    assert containing(root, SECRET) == []
+
+
+def test_what_was_learnt_of_a_user_is_erased_too(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    old = load_bundle(root)
+    row = next(block.offset for block in old.encoder.user_blocks if block.name == "user_id")
+    row += old.encoder.columns["user_id"].encode_one({"user_id": SECRET})[0][0]
+    assert old.tables.arrays()["user_factors"][row].any()
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        erase_users(root, [SECRET], store)
+    new = load_bundle(root).tables.arrays()
+    assert not new["user_factors"][row].any()
+    changed = (new["user_factors"] != old.tables.arrays()["user_factors"]).any(axis=1)
+    crosses = sum(SECRET in pair for pair in old.encoder.columns["user_device"].vocabulary.values)
+    assert changed.sum() == 1 + crosses > 1
+
+
+def test_a_version_that_is_open_is_reported_and_the_user_stays_deleted(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store, Recommender.load(root) as served:
+        report = erase_users(root, [SECRET], store, wait=0)
+        assert report.held == (served.bundle.folder.name,)
+        assert served.recommend(Request(SECRET)).user == "unknown"
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        report = erase_users(root, [SECRET], store)
+        assert (report.version, len(report.removed), report.held) == (None, 1, ())
+    assert containing(root, SECRET) == []
+
+
+def test_a_backup_that_shares_files_is_named(named: Path, tmp_path: Path) -> None:
+    from recall.publish.backup import backup
+
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    backup(root, tmp_path / "copy")
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        report = erase_users(root, [SECRET], store)
+    assert report.removed[0] in report.remains[0]
+    assert containing(tmp_path / "copy", SECRET)
+    with closing(SqliteLiveUsers(tmp_path / "copy" / USERS_LIVE)) as store:
+        erase_users(tmp_path / "copy", [SECRET], store)
+    assert containing(tmp_path / "copy", SECRET) == []
+
+
+def test_ids_are_checked_before_anything_is_written(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store, pytest.raises(RequestError, match="blank"):
+        erase_users(root, [SECRET, " "], store)
+    assert not (root / USERS_LIVE).exists()
+
+
+@pytest.mark.parametrize(("key", "named"), [("click-u1", True), ("u1", True), ("u1_3", True), ("u12", False), ("xu1", False)])
+def test_a_key_names_a_user_between_other_characters(key: str, named: bool) -> None:
+    assert names(key, ["zz", "u1"]) is named
