@@ -89,7 +89,7 @@ def _curves(page: Subjects) -> Iterator[str]:
         if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
             found = True
             yield head
-            yield from _final_charts(curve)
+            yield from _final_charts(curve, one.manifest.config.get("train"))
     if not found:
         raise MissingDataError("The bundle records no curve: it was trained by an earlier version, or imported.")
 
@@ -114,11 +114,12 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
     return lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
 
 
-def _final_charts(curve: Mapping[str, Any]) -> Iterator[str]:
+def _final_charts(curve: Mapping[str, Any], train: Any) -> Iterator[str]:
     losses = curve["losses"]
+    warm = int(isinstance(train, dict) and train.get("opening") is not None)  # the first loss is of another objective
     sweeps = range(1, len(losses) + 1)
     looked = [(sweep, figure) for sweep, figure in zip(sweeps, curve.get("figures", ()), strict=False) if figure is not None]
-    yield lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps, losses)])
+    yield lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
     if looked:
         best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
