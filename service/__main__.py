@@ -16,6 +16,7 @@ from recall.bundle.versions import resolve
 from recall.errors import BundleError, RecallError
 from service.config import Settings
 from service.logs import logging_of
+from service.tokens import own_key
 
 _USAGE = 2
 _APPLICATION = "service.app:create_app"
@@ -66,6 +67,8 @@ def serve(settings: Settings) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="recall-workers-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         os.environ.update(settings.environment())  # from which each worker makes its settings
+        if settings.workers > 1:
+            os.environ["RECALL_TOKEN_KEY"] = settings.token_key or own_key(settings.bundle)
         options: dict[str, Any] = {
             "factory": True,
             "host": settings.host,

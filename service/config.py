@@ -39,6 +39,12 @@ class Settings(BaseSettings):
         description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB.",
     )
     users_seconds: float = Field(default=0.02, gt=0, description="Most seconds that a request waits for Redis.")
+    token_key: str | None = Field(
+        default=None,
+        repr=False,
+        min_length=16,
+        description="Secret that signs tokens, the same on all machines; by default one in the folder of bundles.",
+    )
     keys: Path | None = Field(default=None, description="A file with hashes of keys, as `recall key new` prints them.")
     insecure: bool = Field(default=False, description="Listen to other machines without any key.")
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import override
 
 from recall.serving.recommender import Recommender
+from recall.serving.request import Request as Asked
 from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
 from service.body import LARGE, parse_json, read_body
@@ -220,6 +221,11 @@ class Count(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     n: Whole = Field(default=USUAL_COUNT, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
+    fields: str = Field(default="", max_length=10_000, description="Columns of the items, separated by commas.")
+
+    def request(self, user_id: str | None = None) -> Asked:
+        """Return the request to the recommender."""
+        return Asked(user_id=user_id, n=self.n, fields=tuple(filter(None, self.fields.split(","))))
 
 
 def _after(token: str) -> str:

@@ -45,6 +45,7 @@ _TEXTS = {
     403: "The key does not allow this, or a browser says that a page of another site sent the request.",
     408: "The body did not arrive in time.",
     409: "Nothing can be changed: a single bundle is served, or its folder cannot be written.",
+    410: "The token was valid, and is not any more.",
     412: "X-Recall-Token names a change of another log of changes.",
     413: "The body is too large.",
     415: "The body is not plain application/json.",
@@ -72,6 +73,7 @@ class Kind(Enum):
     NOT_FOUND = ("not-found", 404, "There is nothing at this path")
     NO_ITEM = ("no-such-item", 404, "There is no item of this id")
     NO_USER = ("no-such-user", 404, "There is no user of this id")
+    NO_SCENARIO = ("no-such-scenario", 404, "There is no scenario of this name")
     NO_MODEL = ("no-such-model", 404, "There is no model of this name")
     NO_VERSION = ("no-such-version", 404, "There is no version of this name")
     METHOD = ("method-not-allowed", 405, "This path does not answer that method")
@@ -80,6 +82,7 @@ class Kind(Enum):
     NO_WAY_BACK = ("no-way-back", 409, "There is no version to go back to")
     PUBLISHING = ("publishing", 409, "Another process is publishing")
     TOO_SLOW = ("too-slow", 408, "The request did not arrive in time")
+    STALE = ("stale-token", 410, "The token is no longer valid")
     MOVED = ("version-moved", 412, "Another version is live than was expected")
     OTHER_LOG = ("other-log", 412, "The token is of another log of changes")
     TOO_LARGE = ("too-large", 413, "The body is too large")
@@ -281,6 +284,8 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
         # the discriminator of a union is not part of the path
         path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
     match entry["type"]:
+        case "extra_forbidden" if path[-1] in getattr(model, "preset", ()):
+            return FaultDocument(pointer(path), f"The scenario sets this. A request may have {', '.join(model.model_fields)}")
         case "extra_forbidden" | "unexpected_keyword_argument":
             return FaultDocument(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
         case "union_tag_invalid":

@@ -23,7 +23,9 @@ from service.concurrency import ANYBODY, Caller, SearchQueue
 from service.config import Settings
 from service.errors import Kind, ProblemError
 from service.follower import Follower
+from service.scenarios import Scenarios
 from service.shadow import Shadow
+from service.tokens import Tokens
 
 _REMOTE_FACTOR = 4  # times as many search threads where some of them wait for another machine
 
@@ -38,6 +40,8 @@ class Live(Exchange):
         draining: whether the process is about to stop.
         queue: runs searches in turn.
         tasks: background tasks of the application.
+        tokens: writes and reads the tokens of lists.
+        scenarios: named presets of requests.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -66,6 +70,7 @@ class Live(Exchange):
         self._users_sequence = -1
         self._users_idle = True
         self._compactor = Compactor(settings.bundle)
+        self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
 
     @property
     @override
@@ -177,6 +182,9 @@ class Live(Exchange):
         await self._warn()
         while True:
             await self.look()
+            if self.snapshot is not None:
+                with self.snapshot as snapshot:
+                    await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
             self._looked = True
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
                 self.meters.compactions.inc()
@@ -264,7 +272,7 @@ class Live(Exchange):
         """Return the degradations of all answers, and of those that name a user."""
         items = () if self.snapshot is None else self.snapshot.recommender.items.current().degraded
         users = (Degraded("users", self._users_unread),) if self._users_unread else ()
-        return (*items, *self.degraded, *users)
+        return (*items, *self.degraded, *users, *self.scenarios.degraded)
 
     def measure(self) -> None:
         """Set the gauges."""
@@ -278,7 +286,9 @@ class Live(Exchange):
     def _quick(self, snapshot: Snapshot, request: Request) -> bool:
         """Return whether the event loop may answer a request itself."""
         remote = self._remote_users and request.user_id is not None
-        quick = snapshot.inline and not (remote or needs_reranking(request) or request.explain)
+        quick = snapshot.inline and not (
+            remote or needs_reranking(request) or request.explain or request.fields or request.because
+        )
         return quick and snapshot.recommender.eligibility.ready_for(request)
 
     @override

@@ -25,7 +25,7 @@ OTHER = "other"
 """Label for values that have no label of their own."""
 STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
 """Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
-PARTS = ("items", "users", "bundle", OTHER)
+PARTS = ("items", "users", "bundle", "scenarios", OTHER)
 """Parts of the service that may be degraded."""
 SWAPS = ("served", "refused", "fell_back")
 SHED = ("full", "old", "late", "gone")
@@ -78,6 +78,7 @@ _GAUGES = {
     "recall_lower": ("recall_ann_recall_lower_ratio", "Lower end of its 95 % interval."),
     "recall_upper": ("recall_ann_recall_upper_ratio", "Upper end of its 95 % interval."),
 }
+_ATTRIBUTION = {"recall_attributable_recommendations_total": 0, "recall_attributed_interactions_total": 1}
 _Z = 1.959963984540054  # 95 %
 _LIVE_GAUGES = re.compile(r"gauge_live[a-z]*_(\d+)\.db")
 
@@ -110,6 +111,14 @@ class Metrics:
         )
         self.shed = self._counters(
             "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
+        )
+        self._recommended = self._counter(
+            "recall_attributable_recommendations", "Lists with a recommendation_id.", "scenario", "version"
+        )
+        self._attributed = self._counter(
+            "recall_attributed_interactions",
+            "Interactions with the recommendation_id of a list, by whether the item was in it.",
+            *("scenario", "version", "listed"),
         )
         self.refused = self._counters("recall_refused", "Requests that were not admitted.", "reason", REFUSED)
         self.swaps = self._counters("recall_swap", "Attempts to serve another version, by outcome.", "result", SWAPS)
@@ -156,6 +165,10 @@ class Metrics:
 
         The format is the one that an Accept header prefers.
         """
+        encode, media_type = choose_encoder(accept)
+        return encode(self._of_all_workers()), media_type
+
+    def _of_all_workers(self) -> CollectorRegistry:
         registry = self.registry
         if folder := os.environ.get(FOLDER):
             for pid in {int(found[1]) for name in os.listdir(folder) if (found := _LIVE_GAUGES.fullmatch(name))}:
@@ -163,8 +176,40 @@ class Metrics:
                     mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        encode, media_type = choose_encoder(accept)
-        return encode(registry), media_type
+        return registry
+
+    def recommended(self, scenario: str, version: str) -> None:
+        """Count a list with a recommendation id.
+
+        Args:
+            scenario: its scenario; empty for none.
+            version: of the bundle.
+        """
+        self._recommended.labels(scenario, version).inc()
+
+    def attributed(self, scenario: str, version: str, *, listed: bool) -> None:
+        """Count an interaction with the recommendation id of a list.
+
+        Args:
+            scenario: of the list.
+            version: of its bundle.
+            listed: whether the item was in the list.
+        """
+        self._attributed.labels(scenario, version, "yes" if listed else "no").inc()
+
+    def attribution(self) -> list[tuple[tuple[str, str], tuple[int, int]]]:
+        """Return the number of lists, and of interactions with an item of them.
+
+        Both are of all workers, by scenario and version.
+        """
+        found: dict[tuple[str, str], list[int]] = {}
+        for family in self._of_all_workers().collect():
+            for sample in family.samples:
+                place = _ATTRIBUTION.get(sample.name)
+                if place is not None and sample.labels.get("listed") != "no":
+                    key = sample.labels["scenario"], sample.labels["version"]
+                    found.setdefault(key, [0, 0])[place] += int(sample.value)
+        return [(key, (lists, hits)) for key, (lists, hits) in sorted(found.items())]
 
     def answered(self, answer: Recommendations) -> None:
         """Count recommendations."""

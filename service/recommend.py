@@ -16,10 +16,11 @@ from service.auth import Guard
 from service.body import LARGE, parse_json, read_body
 from service.errors import MEDIA_TYPE, Kind, problem_of, unforeseen
 from service.keys import Role
+from service.lists import answer_with_tokens
 from service.live import Live
 from service.logs import REQUEST_ID
 from service.middleware import SECURE, finish, has_disconnected, request_id_among, timing_of
-from service.schemas import parse_request, render_answer
+from service.schemas import RecommendRequest, parse_request, render_answer
 
 PATH = "/v1/recommend"
 _REJECTED = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"), *SECURE)
@@ -85,6 +86,10 @@ class RecommendEndpoint:
         parsed = time.perf_counter()
         timings["parse"] = parsed - start
         caller = scope["state"]["caller"]._replace(gone=partial(has_disconnected, receive))
+        if not isinstance(request, Request):
+            document = await answer_with_tokens(self._live, request, caller, request_id, large=large)
+            timings["recommend"] = time.perf_counter() - parsed
+            return document
         answer = await self._live.recommend(request, caller, large=large)
         # writing an explained answer takes up to a tenth of a second
         write = partial(render_answer, answer, request_id)
@@ -104,5 +109,5 @@ def _problem_parts(error: Exception, request_id: str) -> tuple[int, bytes, Heade
     return problem.kind.status, MEDIA_TYPE.encode(), headers, orjson.dumps(problem.document(request_id))
 
 
-def _parsed(body: bytes) -> Request:
+def _parsed(body: bytes) -> Request | RecommendRequest:
     return parse_request(parse_json(body))

@@ -1,9 +1,9 @@
 """Models of request and response bodies."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from recall import Channels, Recommendations, Request, ScoredItem
+from recall.serving.query import MOST_EXPLAINED as MOST_EXPLAINED
+from recall.serving.query import MOST_ROWS
 from recall.serving.request import LARGEST_POPULARITY
 from recall.serving.rerank.rules import MOST_RULES, TaggedRule
 from service.errors import ProblemDocument, parsed
@@ -98,6 +100,16 @@ class Query(Body):
         return Request(**given)
 
 
+class Listing(Query):
+    """Which columns of the items an answer has."""
+
+    fields: Annotated[list[Column], Field(max_length=100)] = Field(
+        default=[],
+        description="Columns of the items whose values the answer has, such as a title; `/v1/info` lists them under `filter`.",
+        examples=[["genre"]],
+    )
+
+
 class Selection(Query):
     """How many items are wanted, and which may be returned."""
 
@@ -138,8 +150,8 @@ class Caller(Query):
     )
 
 
-class Scoring(Caller):
-    """A user, and what changes the scores of the model."""
+class Weights(Query):
+    """What changes the scores of the model."""
 
     popularity: Dial = 1.0
     boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
@@ -150,8 +162,12 @@ class Scoring(Caller):
     )
 
 
-class Ranking(Selection, Scoring):
-    """A user, and which items are wanted in which order."""
+class Scoring(Weights, Caller):
+    """A user, and what changes the scores of the model."""
+
+
+class Shaping(Selection, Weights):
+    """Which items are wanted in which order."""
 
     exclude_seen: bool = Field(default=True, description="Leave out the items that the user has seen.")
     rules: Annotated[list[TaggedRule], Field(max_length=MOST_RULES)] = Field(
@@ -167,7 +183,33 @@ class Ranking(Selection, Scoring):
     )
 
 
-class RecommendRequest(Ranking):
+class Ranking(Shaping, Scoring):
+    """A user, and which items are wanted in which order."""
+
+
+class Output(Listing):
+    """What an answer has beside its list."""
+
+    explain: bool = Field(
+        default=False, description="Return the contributions to each score, field by field; for an `n` of at most 100."
+    )
+    because: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_ROWS,
+        description="Number of further lists of up to `n` items each: those most similar to one of the user's latest items. No "
+        "item is in two lists. The filter applies to them, rules and channels do not.",
+    )
+
+
+class ListRequest(Ranking, Output):
+    """A request of a batch."""
+
+
+Token = Annotated[str, Field(min_length=1, max_length=1 << 16)]
+
+
+class RecommendRequest(ListRequest):
     """The user, what is known of them, and which items are wanted; all optional."""
 
     model_config = ConfigDict(
@@ -180,8 +222,41 @@ class RecommendRequest(Ranking):
         },
     )
 
-    explain: bool = Field(
-        default=False, description="Return the contributions to each score, field by field; for an `n` of at most 100."
+    tokens: bool = Field(
+        default=False,
+        description="Return a `recommendation_id`, for interactions with the items, and the `next_page_token`.",
+    )
+    page_token: Token | None = Field(
+        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may be given with it."
+    )
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the answer has tokens."""
+        return self.tokens or self.page_token is not None
+
+
+class Scenario(Shaping, Output):
+    """A preset of requests, one table of `scenarios.toml`."""
+
+    description: Annotated[str, Field(max_length=1000)] = ""
+
+
+class ScenarioRequest(Caller):
+    """What a request adds to its scenario; all optional."""
+
+    preset: ClassVar[frozenset[str]] = frozenset(Scenario.model_fields) - {"n", "exclude"}
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42"}, {"history": ["7", "12"], "n": 5}]})
+
+    n: Annotated[int, Field(ge=1, le=MOST_RESULTS)] = Field(
+        default=10, description="Number of items wanted, instead of the scenario's."
+    )
+    exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        default=[], description="Items to leave out, beside those of the scenario.", examples=[["3"]]
+    )
+    page_token: Token | None = Field(
+        default=None, description="The `next_page_token` of an answer, whose list continues; only `n` may be given with it."
     )
 
 
@@ -190,6 +265,14 @@ class ItemSource(BaseModel):
 
     channel: str
     rank: int = Field(description="The item's place in the channel, from 1.")
+
+
+class Attributes(BaseModel):
+    """Values of an item."""
+
+    fields: dict[str, Any] = Field(
+        default={}, description="Values of the columns that `fields` of the request names, without missing ones."
+    )
 
 
 class FieldContribution(BaseModel):
@@ -204,7 +287,7 @@ class FieldContribution(BaseModel):
     value: float
 
 
-class Item(BaseModel):
+class Item(Attributes):
     """One recommended item."""
 
     item_id: str
@@ -260,18 +343,47 @@ class CallerAnswer(Answer):
     )
 
 
+class SimilarItem(Attributes):
+    """An item, and its similarity to the given one."""
+
+    item_id: str
+    score: float = Field(
+        description="Cosine of the two items' vectors, -1 to 1, without the part of the score that is the same for all users."
+    )
+
+
+class Row(BaseModel):
+    """Items like one that the user took."""
+
+    because: str = Field(description="The item that the user took.")
+    title: str = Field(
+        description="In words, with the value of the first of `fields`, or the id.", examples=["Because you took Heat"]
+    )
+    items: list[SimilarItem] = Field(description="Most similar first.")
+
+
 class RecommendResponse(CallerAnswer):
     """The best items, best first, and what they are based on."""
 
     items: list[Item] = Field(examples=[[{"item_id": "12", "score": 1.875}]])
+    rows: list[Row] = Field(default=[], description="Further lists; only with `because`.")
+    scenario: str = Field(default="", description="The scenario that was asked for; only if one was.")
+    recommendation_id: str = Field(
+        default="", description="Send it with interactions with these items; only with `tokens`, and of scenarios."
+    )
+    next_page_token: str = Field(
+        default="", description="Continues the list within an hour, while the version is served; empty at its end."
+    )
     exact: bool = Field(
         description="Whether these are provably the best items, or from an approximate search. "
         "With rules and channels: whether the model's ranking that they are applied to is exact."
     )
 
 
-def parse_request(body: object) -> Request:
+def parse_request(body: object) -> Request | RecommendRequest:
     """Return a request to the recommender from the plain values of a body.
+
+    One whose answer has tokens is returned as it was parsed.
 
     Raises:
         ProblemError: They are invalid; names each fault.
@@ -280,7 +392,8 @@ def parse_request(body: object) -> Request:
         user_id, n = body["user_id"], body["n"]
         if type(user_id) is str and 0 < len(user_id) <= LONGEST_ID and type(n) is int and 0 < n <= MOST_RESULTS:
             return Request(user_id, n=n)
-    return parsed(RecommendRequest, body).request()
+    found = parsed(RecommendRequest, body)
+    return found if found.has_tokens else found.request()
 
 
 def to_json(content: Mapping[str, object]) -> bytes:
@@ -317,13 +430,15 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
     ]
+    if answer.fields:
+        add_fields(items, answer.fields)
     if answer.sources is not None:
         for item, sources in zip(items, answer.sources, strict=True):
             item["sources"] = sources
     if answer.contributions:
         for item, parts in zip(items, answer.contributions, strict=True):
             item["contributions"] = parts
-    return {
+    content: dict[str, object] = {
         "items": items,
         "user": answer.user,
         "bundle": answer.bundle,
@@ -334,6 +449,33 @@ def recommendations_of(answer: Recommendations) -> dict[str, object]:
         "degraded": answer.degraded,
         "user_offset": answer.user_offset,
     }
+    if answer.rows:
+        rows = [{"because": one.because, "title": one.title, "items": scored(one.items, one.fields)} for one in answer.rows]
+        content["rows"] = rows
+    return content
+
+
+def scored(items: Iterable[ScoredItem], values: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Return items as values for `to_json`.
+
+    Args:
+        items: with their scores.
+        values: of the columns that the request names; empty if it names none.
+    """
+    listed = [{"item_id": one.item_id, "score": one.score} for one in items]
+    add_fields(listed, values)
+    return listed
+
+
+def add_fields(items: Iterable[dict[str, Any]], values: Iterable[Mapping[str, object]]) -> None:
+    """Give each item of an answer the values of the columns that the request names.
+
+    Args:
+        items: as they will be written.
+        values: of each; empty if the request names no columns.
+    """
+    for item, one in zip(items, values, strict=False):
+        item["fields"] = one
 
 
 MOST_REQUESTS = 256
@@ -346,7 +488,7 @@ class BatchRequest(Body):
         json_schema_extra={"examples": [{"requests": [{"user_id": "42", "n": 10}, {"user_id": "43", "n": 10}]}]},
     )
 
-    requests: Annotated[list[SkipValidation[RecommendRequest]], Field(min_length=1, max_length=MOST_REQUESTS)] = Field(
+    requests: Annotated[list[SkipValidation[ListRequest]], Field(min_length=1, max_length=MOST_REQUESTS)] = Field(
         description="Each is answered as it would be alone; an invalid one is refused alone."
     )
 
@@ -462,6 +604,31 @@ class WhyNotResponse(Answer):
     contributions: list[FieldContribution] = Field(
         description="How much more `last` gets from each pair of fields; they add up to `missing`."
     )
+
+
+class ScenarioEntry(BaseModel):
+    """A scenario."""
+
+    name: str
+    description: str
+    settings: dict[str, Any] = Field(description="What it sets in a request.", examples=[{"n": 20, "fields": ["genre"]}])
+
+
+class Attribution(BaseModel):
+    """What became of the lists of one scenario and version."""
+
+    scenario: str = Field(description="Empty for lists without a scenario.")
+    bundle: str = Field(description="Version of the bundle.")
+    answers: int = Field(description="Lists with a `recommendation_id` since the service started.")
+    hits: int = Field(description="Interactions with that id and an item of the list.")
+
+
+class ScenariosResponse(Reply):
+    """All scenarios, and the hit rates of lists."""
+
+    scenarios: list[ScenarioEntry]
+    attribution: list[Attribution] = Field(description="By scenario and version, of all workers of this service.")
+    degraded: list[Degradation] = Field(description="Why the file of scenarios is not in use as it is; empty if all is well.")
 
 
 class Liveness(BaseModel):
@@ -580,6 +747,11 @@ class Interaction(Body):
         description="In seconds since 1970 or as a date and time with a zone. It orders the user's items; an item without one "
         "is the latest.",
         examples=[1769882400, "2026-01-31T18:00:00Z"],
+    )
+    recommendation_id: Token | None = Field(
+        default=None,
+        description="Of the answer that the item was taken from, at most 30 days old: it counts for the hit rate of its "
+        "scenario and version.",
     )
 
 
@@ -723,7 +895,7 @@ class Activated(Reply):
     previous: str | None = Field(description="The version that was live before; null if none was.")
 
 
-class ScoreRequest(Scoring):
+class ScoreRequest(Scoring, Listing):
     """A user, and the items to score."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": "42", "items": ["12", "7"]}]})
@@ -733,7 +905,7 @@ class ScoreRequest(Scoring):
     )
 
 
-class ItemScore(BaseModel):
+class ItemScore(Attributes):
     """The score of one item."""
 
     item_id: str
@@ -765,19 +937,10 @@ class UserVectorResponse(CallerAnswer):
     vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
 
 
-class SimilarRequest(Selection):
+class SimilarRequest(Selection, Listing):
     """How many items are wanted, and which may be returned; all optional."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]})
-
-
-class SimilarItem(BaseModel):
-    """An item, and its similarity to the given one."""
-
-    item_id: str
-    score: float = Field(
-        description="Cosine of the two items' vectors, -1 to 1, without the part of the score that is the same for all users."
-    )
 
 
 class SimilarResponse(Answer):

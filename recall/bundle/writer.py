@@ -1,5 +1,6 @@
 """Write bundles: training, rebuilding and importing go through the same steps."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -129,6 +130,23 @@ class BundleWriter:
             write_tensors(folder / files.TABLES, packed(tables.arrays()))
         except (OSError, PolarsError, SafetensorError) as error:
             raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
+
+    def link(self, file: Path) -> None:
+        """Share a file that does not change with another version of the root.
+
+        A hard link takes neither time nor space, and pruning one version leaves the other whole. Where the file system has
+        none, the file is copied.
+
+        Args:
+            file: of a published version.
+
+        Raises:
+            PublishError: as `copy`.
+        """
+        try:
+            os.link(file, self.folder / file.name)
+        except OSError:
+            self.copy(file)
 
     def copy(self, file: Path) -> None:
         """Take a file of another bundle over. Raises PublishError."""

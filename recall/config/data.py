@@ -1,8 +1,9 @@
 """Where the data are, and which interactions train, validate and test."""
 
+from datetime import date, datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, model_validator
 
 from recall.config.schema import Section
 
@@ -165,6 +166,14 @@ class FileFormat(Section):
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
 
+def _as_bound(value: object) -> object:
+    """Turn a date of TOML into text, which a manifest can hold."""
+    return value.isoformat() if isinstance(value, date | datetime) else value
+
+
+Bound = Annotated[FiniteFloat | str, BeforeValidator(_as_bound)]
+
+
 class DataConfig(Section):
     """The three tables and their columns; paths are relative to the data folder."""
 
@@ -209,6 +218,18 @@ class DataConfig(Section):
     interactions is not used as a negative, unless it was on offer before the last of them; needs `time` and `items`."""
     outcome: OutcomeConfig | None = None
     events: EventsConfig | None = None
+    since: Bound | None = None
+    """Interactions before this time are left out: a date or time, or a number in the unit of `time` (unix seconds where that
+    column holds dates). Items that these alone name are not in the catalogue, and users do not have them in their history."""
+    until: Bound | None = None
+    """Interactions at or after this time are left out; as `since`."""
+    repeats: Literal["keep", "merge"] = "keep"
+    """Whether each row of a user with the same item counts, or only the last one, with the sum of their weights."""
+    min_user: int = Field(default=1, ge=1)
+    """Users with fewer different items are left out, and so are their interactions; together with `min_item`, again and again
+    until both hold (a k-core). What is left out by `since`, `until` and `outcome` does not count, nor what was not taken."""
+    min_item: int = Field(default=1, ge=1)
+    """Items with fewer different users are left out. Those of an items table stay in the catalogue, without interactions."""
     split: Split = NoSplit()
     carve: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the training interactions drawn at random to validate on, when the split itself leaves none."""

@@ -105,6 +105,8 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     events = dataset.events
     for table, column, message in dataset.assumptions:
         yield Finding("note", table, column, message, 1)
+    for message in dataset.left_out:
+        yield Finding("note", "interactions", "", message, 1)
     yield from weight_findings(dataset.weight_range, config.data.weight)
     yield from part_findings(config, dataset)
     for part, name in ((VALID, "validation"), (TEST, "test")):

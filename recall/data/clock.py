@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -12,13 +12,9 @@ from recall.config import Split, TimeSplit
 from recall.data.column_names import AMOUNT, RATING, outcome_word, words
 from recall.data.dependence import Codes, codes_of, function_gain
 from recall.data.findings import Finding
-from recall.data.times import Times
+from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError
 
-_UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
-"""Units of unix time: how many make a second."""
-_OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # few logs are older than the web
-_NEWEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()  # seconds up to here are below any milliseconds from 1990 on
 _AHEAD = timedelta(days=1).total_seconds()  # clocks and time zones differ
 _FACTOR = 1000.0  # times the median, for numbers that are not unix times. Chosen, not tuned.
 _SPREADS = 20.0  # interquartile ranges from the median. Chosen, not tuned.
@@ -45,7 +41,7 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
     if times.naive:
         message = f"{times.naive:,} of {len(values):,} times have no offset from UTC, the others do: they are read as UTC"
         yield Finding("warning", "interactions", column, message, times.naive)
-    unit = "microseconds" if times.unit > 1 else _unit(values)
+    unit = "microseconds" if times.unit > 1 else unit_of_time(values)
     for odd in _moments(values, unit, now) if unit else _numbers(values):
         if odd.rows.any():
             yield Finding("warning", "interactions", column, _said(odd, times, users), int(odd.rows.sum()))
@@ -53,28 +49,18 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
         yield from _bounds(values, times.unit, rule, column)
 
 
-def _unit(values: Float64) -> str:
-    """Return the unit of unix time of most numbers; empty when half fit none."""
-    shares = {name: float(_within(values, each).mean()) for name, each in _UNITS.items()}
-    return max(shares, key=lambda name: shares[name]) if sum(shares.values()) > 0.5 else ""
-
-
-def _within(values: Float64, each: float) -> Bool:
-    return np.asarray((values >= _OLDEST * each) & (values < _NEWEST * each))
-
-
 def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
     """Yield oddities of times in a known unit of unix time."""
-    seconds = values / _UNITS[unit]
+    seconds = values / UNITS[unit]
     left = np.ones(len(values), dtype=np.bool_)
-    for other, each in _UNITS.items():
+    for other, each in UNITS.items():
         if other != unit:
-            mixed = _within(values, each) & ~_within(values, _UNITS[unit])
+            mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])
             left &= ~mixed
             yield _Oddity(mixed, f"look like {other} among {unit}", "their order and the split are wrong")
     future = left & (seconds > now.timestamp() + _AHEAD)
     yield _Oddity(future, "are in the future", "a placeholder for a missing date, or another unit?")
-    old = left & (seconds < _OLDEST)
+    old = left & (seconds < OLDEST)
     yield _Oddity(old, "lie before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     spread = max(high - low, timedelta(days=1).total_seconds())
@@ -233,8 +219,8 @@ def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
     if different < min(len(known), 3) or (len(known) > 1_000 and different < 30):
         return None
-    for unit, factor in _UNITS.items():
-        if _OLDEST * factor <= low and high <= _NEWEST * factor:
+    for unit, factor in UNITS.items():
+        if OLDEST * factor <= low and high <= NEWEST * factor:
             return 2, f"unix {unit}"
     whole = bool((known == known.round()).all())
     for digits, unit in ((8, "days"), (14, "seconds")):

@@ -17,6 +17,7 @@ from recall.data.column_types import Assumption, find_types, forms
 from recall.data.entities import Offer, available, extended, listed
 from recall.data.joined import described
 from recall.data.outcomes import Outcomes, WeightRange, Weights, without_left_out
+from recall.data.selection import COUNTED, select
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
@@ -94,6 +95,7 @@ class Dataset:
         types: of all columns, in whose canonical form text is.
         assumptions: how text was read, where that is another value than what is written.
         available: bool [items], on offer by their date before training ended; None when no date column is named.
+        left_out: what the settings that select interactions left out.
     """
 
     schema: Schema
@@ -110,6 +112,7 @@ class Dataset:
     types: CanonicalTypes = UNTYPED
     assumptions: tuple[Assumption, ...] = ()
     available: npt.NDArray[np.bool_] | None = None
+    left_out: tuple[str, ...] = ()
 
     def select(self, split: int) -> npt.NDArray[np.int64]:
         """Return the positions in `events` of one part of the split, rising; int64 [m]."""
@@ -227,11 +230,26 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
     items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
     del raw_users, raw_items
+    times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
+    outcomes = Outcomes.of(raw, data, where)
+    weights = _weights(raw, data, outcomes, where)
+    context = [
+        number_column(raw[name], where(name)) if name in of_users else user_forms.canonical(raw[name], where(name))
+        for name in columns.context
+    ]
+    selection = select(data, user, item, times, outcomes.taken, weights.values, where)
+    if selection is not None:  # after every row was read, so that errors name rows of the file
+        kept = selection.rows
+        raw, known = raw.filter(kept), int(kept[:known].sum())
+        users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
+        items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
+        times = None if times is None else replace(times, values=times.values.filter(kept))
+        outcomes = replace(outcomes, taken=None if outcomes.taken is None else outcomes.taken[kept])
+        weights = Weights(selection.weights[kept], weights.where and weights.where + COUNTED)
+        context = [column.filter(kept) for column in context]
     Boosts.of(
         config.index.boosts, items.columns, items.get_column, len(items), schema, types.items
     )  # an invalid boost fails before training
-    times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
-    outcomes = Outcomes.of(raw, data, where)
     named_parts: Parts | None = None
     match data.split:
         case ColumnSplit(column=column):
@@ -243,17 +261,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         case RandomSplit():
             hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
             named_parts = random_parts(*hashes, data.split, config.seed)
-    rows = _Rows(
-        user,
-        item,
-        _weights(raw, data, outcomes, where),
-        times,
-        named_parts,
-        [
-            number_column(raw[name], where(name)) if name in of_users else user_forms.canonical(raw[name], where(name))
-            for name in columns.context
-        ],
-    )
+    rows = _Rows(user, item, weights, times, named_parts, context)
     del raw
     order, rest, before = _split_taken(_order(user, times), outcomes.taken)
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
@@ -288,6 +296,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         types=types,
         assumptions=assumptions,
         available=since,
+        left_out=() if selection is None else selection.notes,
     )
 
 

@@ -4,11 +4,17 @@ from calendar import isleap
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
 import polars as pl
 
+from recall._arrays import Bool, Float64
 from recall.errors import DataError
 from recall.features.values import Distinct, raise_if_any
 
+UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
+"""Units of unix time: how many make a second."""
+OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # few logs are older than the web
+NEWEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()  # seconds up to here are below any milliseconds from 1990 on
 _DATE = "%Y-%m-%d"
 _CLOCK = "%Y-%m-%dT%H:%M:%S%.f"
 _MICROSECOND = 1_000_000
@@ -152,3 +158,23 @@ def _moment(text: str) -> tuple[datetime, bool] | None:
         return moment.astimezone(UTC).replace(tzinfo=None), True
     except (ValueError, OverflowError):
         return None
+
+
+def unit_of_time(values: Float64) -> str:
+    """Return the unit of unix time of most numbers; empty when half fit none.
+
+    Args:
+        values: float64 [n].
+    """
+    shares = {name: float(within_unit(values, each).mean()) for name, each in UNITS.items()}
+    return max(shares, key=lambda name: shares[name]) if sum(shares.values()) > 0.5 else ""
+
+
+def within_unit(values: Float64, each: float) -> Bool:
+    """Return which numbers are plausible unix times of a unit; bool [n].
+
+    Args:
+        values: float64 [n].
+        each: how many of the unit make a second.
+    """
+    return np.asarray((values >= OLDEST * each) & (values < NEWEST * each))

@@ -17,7 +17,7 @@ from recall.bundle.writer import BundleWriter, check_tables
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
 from recall.data.dataset import Dataset
-from recall.data.split import TRAIN
+from recall.data.split import REMEMBERED, TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
@@ -152,9 +152,9 @@ def tables_of(
 
 
 def _counts(dataset: Dataset) -> Int32:
-    """How many training interactions each item has: int32 [items]."""
-    items = dataset.events["item"].to_numpy()[dataset.training]
-    return np.bincount(items, minlength=len(dataset.items)).astype(np.int32)
+    """Count each item's training and remembered interactions: int32 [items]."""
+    counted = np.isin(dataset.events["split"].to_numpy(), (REMEMBERED, TRAIN))
+    return np.bincount(dataset.events["item"].to_numpy()[counted], minlength=len(dataset.items)).astype(np.int32)
 
 
 def _parity(

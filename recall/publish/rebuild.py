@@ -213,7 +213,7 @@ def _assemble(
     rows = bundle.encoder.encode_items(items)
     vectors = bundle.tables.item_vectors(rows)
     writer.write_contents(bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
-    writer.copy(bundle.users_file)
+    writer.link(bundle.users_file)
     write_deletions(writer.folder, carried_deletions(bundle, items) if deletions is None else deletions)
     users = user_rows(bundle.encoder, old.users, before.seed)
     config = IndexConfig.recorded(before.config.get("index", {}))

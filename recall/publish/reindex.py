@@ -73,7 +73,7 @@ def reindex(
         with BundleWriter.open(root) as writer:
             items = bundle.items()
             writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
-            writer.copy(bundle.users_file)
+            writer.link(bundle.users_file)
             write_deletions(writer.folder, bundle.deletions())
             index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
             settings = {**manifest.config, "index": config.model_dump(mode="json")}

@@ -23,6 +23,9 @@ MOST = 1000
 MOST_EXPLAINED = 100
 """The largest n of a request that asks for explanations: each costs more than it does to find an item."""
 
+MOST_ROWS = 10
+"""The most further lists of an answer."""
+
 _NOBODY = Lookup(None)
 _SHOWN = 5  # ids named in one warning
 
@@ -39,6 +42,7 @@ class Query(NamedTuple):
         user: whether the named user is stored or not, or the request is anonymous.
         warnings: what was odd about the request, in sentences.
         degraded: what preparing it had to do without.
+        history: items that the user took, latest first.
     """
 
     vector: Float32
@@ -49,6 +53,7 @@ class Query(NamedTuple):
     user: Literal["known", "unknown", "anonymous"]
     warnings: tuple[str, ...]
     degraded: tuple[Degraded, ...] = ()
+    history: Sequence[str] = ()
 
 
 def needs_reranking(request: Request) -> bool:
@@ -66,6 +71,8 @@ def check_request(request: Request) -> None:
         raise RequestError(f"n is {request.n!r}", where="/n", hint=f"Ask for 1 to {MOST} results")
     if request.explain and request.n > MOST_EXPLAINED:
         raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
+    if type(request.because) is not int or not 0 <= request.because <= MOST_ROWS:
+        raise RequestError(f"because is {request.because!r}", where="/because", hint=f"Ask for 0 to {MOST_ROWS} further lists")
     _check_popularity(request.popularity)
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
@@ -210,6 +217,7 @@ class QueryBuilder:
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
             warnings,
             (Degraded("users", error),) if error else (),
+            history,
         )
 
     def _check_columns(self, request: Request) -> None:

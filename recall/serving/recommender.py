@@ -23,6 +23,7 @@ from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
+from recall.serving.rows import because_rows, with_fields
 from recall.serving.scoring import Scorer, Similarity
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
@@ -145,7 +146,7 @@ class Recommender:
         else:
             hits = catalogue.search(query.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
             found = RankedList(*hits.ranked(0))
-        return self._answer(request, query, catalogue, found)
+        return self._answer(request, query, catalogue, found, (within, excluded))
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:
         """Answer many requests as `recommend` would, with one search for each n.
@@ -208,13 +209,15 @@ class Recommender:
 
         Args:
             item_id: the item.
-            request: how many are wanted, and which may be returned: its `n`, `exclude`, `filter` and `allow`.
+            request: how many are wanted, and which may be returned: its `n`, `exclude`, `filter`, `allow` and `fields`.
 
         Raises:
             RequestError: the catalogue lacks the item, or the filter is none or does not fit the catalogue.
         """
-        catalogue = self.items.current()
-        return self._similarity.similar(request if request is not None else Request(), catalogue, row_of(catalogue, item_id))
+        catalogue, request = self.items.current(), request if request is not None else Request()
+        self._columns.check_fields(request.fields)
+        found = self._similarity.similar(request, catalogue, row_of(catalogue, item_id))
+        return with_fields(found, request, catalogue, self._columns)
 
     def score(self, request: Request, item_ids: Sequence[str]) -> Scores:
         """Score given items with the request's popularity and boosts, leaving none out.
@@ -228,7 +231,9 @@ class Recommender:
         """
         catalogue = self.items.current()
         self._columns.check_boosts(catalogue, request.boosts)
-        return self._scorer.score(request, item_ids, catalogue)
+        self._columns.check_fields(request.fields)
+        found = self._scorer.score(request, item_ids, catalogue)
+        return with_fields(found, request, catalogue, self._columns)
 
     def user_vector(self, request: Request) -> UserVector:
         """Return the query vector of a request. Raises RequestError as `recommend`."""
@@ -308,7 +313,7 @@ class Recommender:
                 scope, excluded = self._bounds(request, catalogue, one, now)
                 if needs_reranking(request):
                     found = rerank(request, one.vector, excluded, scope, catalogue, self._columns)
-                    answers[position] = self._answer(request, one, catalogue, found)
+                    answers[position] = self._answer(request, one, catalogue, found, (scope, excluded))
                 else:
                     by_n.setdefault(request.n, []).append((position, one, scope, excluded))
             except RequestError as error:
@@ -321,8 +326,9 @@ class Recommender:
                 alone = [error] if len(members) == 1 else (self._each([requests[at]], catalogue, now)[0] for at in positions)
                 answers |= zip(positions, alone, strict=True)
                 continue
-            for place, (position, one, _, _) in enumerate(members):
-                answers[position] = self._answer(requests[position], one, catalogue, RankedList(*hits.ranked(place)))
+            for place, (position, one, scope, excluded) in enumerate(members):
+                found = RankedList(*hits.ranked(place))
+                answers[position] = self._answer(requests[position], one, catalogue, found, (scope, excluded))
         return [answers[position] for position in range(len(requests))]
 
     def _bounds(
@@ -335,13 +341,22 @@ class Recommender:
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
         """Check all that needs no user, so that a bad request costs no read."""
+        if request.fields:
+            self._columns.check_fields(request.fields)
         if needs_reranking(request) or request.filter is not None:
             check_request(request)
             self.eligibility.check(request, now)
             if needs_reranking(request):
                 check_shaping(request, catalogue, self._columns)
 
-    def _answer(self, request: Request, query: Query, catalogue: CatalogSnapshot, found: RankedList) -> Recommendations:
+    def _answer(
+        self,
+        request: Request,
+        query: Query,
+        catalogue: CatalogSnapshot,
+        found: RankedList,
+        bounds: tuple[SegmentMasks | None, Int64],
+    ) -> Recommendations:
         told = self._explainer.contributions(request, query, catalogue, found.rows) if request.explain else ()
         return Recommendations(
             ids=tuple(catalogue.ids(found.rows)),
@@ -356,4 +371,8 @@ class Recommender:
             degraded=query.degraded + catalogue.degraded,
             sources=None if found.sources is None else tuple(found.sources),
             contributions=tuple(told),
+            fields=tuple(self._columns.values(catalogue, found.rows, request.fields)) if request.fields else (),
+            rows=because_rows(request, query.history, found.rows, catalogue, bounds, self._similarity, self._columns)
+            if request.because
+            else (),
         )

@@ -37,6 +37,8 @@ class Request:
         boosts: weights of further coordinates of items, by the names that `index.boosts` of the configuration gives: each
             item's score gains the sum of weight times coordinate, and the answer holds the best by that score, found exactly.
         explain: say of every item in the answer what its score comes from; for an n of at most 100.
+        fields: columns of the items whose values the answer holds, such as titles.
+        because: number of further lists, each of items like one that the user took, the latest first.
     """
 
     user_id: str | None = None
@@ -53,3 +55,5 @@ class Request:
     channels: Channels | None = None
     boosts: Mapping[str, float] = field(default_factory=dict)
     explain: bool = False
+    fields: Sequence[str] = ()
+    because: int = 0

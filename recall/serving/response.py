@@ -70,6 +70,22 @@ class ValueContribution(NamedTuple):
     value: float
 
 
+class Row(NamedTuple):
+    """A further list of an answer: items like one that the user took.
+
+    Attributes:
+        because: the item that the user took.
+        title: in words, with the value of the first of the request's fields, or the id.
+        items: most alike first, with cosines as scores; none is in another list of the answer.
+        fields: as in `Recommendations`.
+    """
+
+    because: str
+    title: str
+    items: tuple[ScoredItem, ...]
+    fields: tuple[Mapping[str, object], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Recommendations:
     """The answer to one request.
@@ -89,6 +105,8 @@ class Recommendations:
         sources: theirs, where the request named channels.
         contributions: for each item, what its score comes from, as `Explanation.contributions`; empty unless the request
             asked for it. Where channels were merged they add up to the model's score, with boosts.
+        fields: for each item, the values of the columns that the request names, without missing ones; empty if it names none.
+        rows: further lists, if the request asked for them.
     """
 
     ids: tuple[str, ...]
@@ -103,6 +121,8 @@ class Recommendations:
     degraded: tuple[Degraded, ...] = ()
     sources: tuple[tuple[Source, ...], ...] | None = None
     contributions: tuple[tuple[Contribution, ...], ...] = ()
+    fields: tuple[Mapping[str, object], ...] = ()
+    rows: tuple[Row, ...] = ()
 
     @property
     def items(self) -> tuple[ScoredItem, ...]:
@@ -205,11 +225,13 @@ class Similar(Basis):
         item_id: that item; it is not among `items`.
         items: most alike first, each with the cosine of the two items' vectors, what an item scores for everyone left out.
         warnings: what was odd about the request, in sentences.
+        fields: as in `Recommendations`.
     """
 
     item_id: str
     items: tuple[ScoredItem, ...]
     warnings: tuple[str, ...]
+    fields: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +244,7 @@ class Scores(Basis):
         probabilities: of each item, as `Prediction` has them; None unless the model was trained by log loss and the request
             turns neither dial nor boosts.
         user_offset: the part of the model's score that is the same for every item.
-        user, unknown, warnings: as in `Recommendations`.
+        user, unknown, warnings, fields: as in `Recommendations`.
     """
 
     items: tuple[ScoredItem, ...]
@@ -232,6 +254,7 @@ class Scores(Basis):
     user: Literal["known", "unknown", "anonymous"]
     unknown: tuple[str, ...]
     warnings: tuple[str, ...]
+    fields: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,9 @@ def _remembering(config: RunConfig, new: Path, bundle: Bundle) -> tuple[Tables, 
     try:
         users = _users(bundle, store)
         tables = addition_tables_alone(config.data, new, users, read_table(bundle.folder / files.ITEMS))
-        return tables, with_remembered(dataset_of(config, tables, types=bundle.encoder.types), store.records())
+        # what is new says nothing of how many partners a user or item has in all
+        alone = config.model_copy(update={"data": config.data.model_copy(update={"min_user": 1, "min_item": 1})})
+        return tables, with_remembered(dataset_of(alone, tables, types=bundle.encoder.types), store.records())
     finally:
         store.close()
 

@@ -27,7 +27,16 @@ from service.dependencies import (
     token_after,
 )
 from service.errors import FaultDocument, Kind, ProblemError, problems
-from service.schemas import Changed, ItemResponse, ItemsDelete, ItemsResponse, ItemsUpsert, SimilarRequest, SimilarResponse
+from service.schemas import (
+    Changed,
+    ItemResponse,
+    ItemsDelete,
+    ItemsResponse,
+    ItemsUpsert,
+    SimilarRequest,
+    SimilarResponse,
+    scored,
+)
 
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
 changes = APIRouter(tags=["items"], **CHANGE)
@@ -37,7 +46,7 @@ MISSING: dict[int | str, dict[str, Any]] = problems(texts={404: "The catalogue l
 @searches.get("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses=MISSING)
 async def get_similar_items(request: Request, item_id: PathId, query: CountQuery) -> Response:
     """Return the items most similar to an item."""
-    return await _similar(request, item_id, Asked(n=query.n))
+    return await _similar(request, item_id, query.request())
 
 
 @searches.post("/v1/items/{item_id:path}/similar", response_model=SimilarResponse, responses={**MISSING, **BODY})
@@ -109,4 +118,6 @@ async def _similar(request: Request, item_id: str, asked: Asked) -> Response:
                 raise ProblemError(Kind.NO_ITEM, "The catalogue lacks this item.") from None
             raise
 
-    return respond(request, await answered(request, "search", ask))
+    found = await answered(request, "search", ask)
+    items = scored(found.items, found.fields)
+    return respond(request, found, {"item_id": found.item_id, "items": items, "warnings": found.warnings})

@@ -28,20 +28,22 @@ from service.dependencies import (
     respond,
     timed,
 )
-from service.errors import ProblemError, as_problem
+from service.errors import ProblemError, as_problem, parsed, problems
+from service.lists import answer_with_tokens
 from service.live import Live
 from service.schemas import (
     BatchRequest,
     BatchResponse,
+    ListRequest,
     RecommendRequest,
     RecommendResponse,
     ScoreRequest,
     ScoreResponse,
     UserVectorRequest,
     UserVectorResponse,
-    parse_request,
     recommendations_of,
     render_answer,
+    scored,
     to_json,
 )
 
@@ -51,17 +53,20 @@ COST = 16
 router = APIRouter(tags=["recommendations"], **SEARCH)
 
 
-@router.post("/v1/recommend", response_model=RecommendResponse, responses=BODY)
+@router.post("/v1/recommend", response_model=RecommendResponse, responses={**BODY, **problems(410)})
 async def recommend(request: Request, body: RecommendRequest) -> Response:
     """Return the top items for a user.
 
     The user is described by `user_id`, by the features in the request, or both.
     """
     with timed(request, "recommend"):
-        large = request.scope["state"]["large"]
-        answer = await live_of(request).recommend(body.request(), caller_of(request), large=large)
-        write = partial(render_answer, answer, request_id_of(request))
-        content = await run_in_threadpool(write) if answer.contributions else write()
+        large, live, caller = request.scope["state"]["large"], live_of(request), caller_of(request)
+        if body.has_tokens:
+            content = await answer_with_tokens(live, body, caller, request_id_of(request), large=large)
+        else:
+            answer = await live.recommend(body.request(), caller, large=large)
+            write = partial(render_answer, answer, request_id_of(request))
+            content = await run_in_threadpool(write) if answer.contributions else write()
     return Response(content, media_type="application/json")
 
 
@@ -90,7 +95,7 @@ async def recommend_batch(request: Request, body: BatchRequest) -> Response:
 async def get_recommendations(request: Request, user_id: PathId, query: CountQuery) -> Response:
     """Return the top items for a user, by id only."""
     with timed(request, "recommend"):
-        content = recommendations_of(await live_of(request).recommend(Asked(user_id=user_id, n=query.n), caller_of(request)))
+        content = recommendations_of(await live_of(request).recommend(query.request(user_id), caller_of(request)))
     # a hash of the answer: it changes with the user's history and with the items, but not with every change of either
     tag = f'W/"{blake2b(to_json(content), digest_size=16).hexdigest()}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
@@ -108,11 +113,11 @@ async def score(request: Request, body: ScoreRequest) -> Response:
     """
     found = await answered(request, "score", lambda recommender: recommender.score(body.request(), body.items))
     likely = found.probabilities or [None] * len(found.items)
+    items = scored(found.items, found.fields)
+    for item, probability in zip(items, likely, strict=True):
+        item["probability"] = probability
     content = {
-        "items": [
-            {"item_id": one.item_id, "score": one.score, "probability": probability}
-            for one, probability in zip(found.items, likely, strict=True)
-        ],
+        "items": items,
         "missing": found.missing,
         "user": found.user,
         "unknown": found.unknown,
@@ -185,7 +190,7 @@ class _Batch:
 
 def _parsed(body: object) -> Asked | ProblemError:
     try:
-        return parse_request(body)
+        return parsed(ListRequest, body).request()
     except ProblemError as problem:
         return problem
 

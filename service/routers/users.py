@@ -30,6 +30,7 @@ from service.schemas import (
     UsersPage,
     UsersUpsert,
 )
+from service.tokens import digest
 
 reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], **CHANGE)
 
@@ -112,13 +113,19 @@ async def delete_user(request: Request, user_id: PathId, key: IdempotencyKey = N
     return _changed(request, receipt)
 
 
-@changes.post("/v1/interactions", responses=BODY)
+@changes.post("/v1/interactions", responses={**BODY, **problems(410)})
 async def post_interactions(request: Request, body: Interactions, key: IdempotencyKey = None) -> Taken:
     """Add interactions to the histories and seen items of users.
 
     The next request includes them.
     """
     charge(request, len(body.interactions))
+    live = live_of(request)
+    lists = [
+        (one.item_id, live.tokens.read_list(one.recommendation_id, f"/interactions/{place}/recommendation_id"))
+        for place, one in enumerate(body.interactions)
+        if one.recommendation_id is not None
+    ]
     given = [profiles.Interaction(one.user_id, one.item_id, one.time) for one in body.interactions]
 
     def take(recommender: Recommender) -> Taken:
@@ -129,7 +136,10 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
         version, request_id = recommender.bundle.manifest.version, request_id_of(request)
         return Taken(change=receipt.sequence, known=receipt.known, unknown=unknown, bundle=version, request_id=request_id)
 
-    return await live_of(request).change_users(take)
+    taken = await live.change_users(take)
+    for item_id, of in lists:
+        live.meters.attributed(of.scenario, of.bundle, listed=digest(item_id) in of.listed)
+    return taken
 
 
 def _changed(request: Request, receipt: Receipt) -> UsersChanged:

@@ -1,3 +1,4 @@
+import errno
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,29 @@ def test_equal_items_give_equal_vectors(root: Path, items: pl.DataFrame, tmp_pat
         assert after.manifest.files[name] == before.manifest.files[name], name
     for name in ("name", "schema_", "data_hash", "seed", "config", "metrics"):
         assert getattr(after.manifest, name) == getattr(before.manifest, name), name
+
+
+def test_users_are_shared_with_the_version_before(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:
+    before = load_bundle(root)
+    rebuild(root, as_file(items, tmp_path), root)
+    after = load_bundle(root)
+    assert after.users_file.samefile(before.users_file)
+    shutil.rmtree(before.folder)
+    assert Recommender.load(root).recommend(Request("u1", n=1)).items
+
+
+def test_users_are_copied_where_there_are_no_hard_links(
+    root: Path, items: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    before = load_bundle(root)
+    rebuild(root, as_file(items, tmp_path), root)
+    after = load_bundle(root)
+    assert not after.users_file.samefile(before.users_file)
+    assert after.manifest.files[files.USERS] == before.manifest.files[files.USERS]
 
 
 def test_changes_are_reported(root: Path, items: pl.DataFrame, tmp_path: Path) -> None:

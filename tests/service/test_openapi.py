@@ -34,7 +34,7 @@ SEARCHES = ADMITTED | {"412", "504"}
 BODY = {"400", "408", "413", "415"}
 CHANGES = ADMITTED | {"409", "500", "507"}
 OPERATIONS = {
-    ("/v1/recommend", "post"): ("recommend", SEARCHES | BODY),
+    ("/v1/recommend", "post"): ("recommend", SEARCHES | BODY | {"410"}),
     ("/v1/recommend:batch", "post"): ("recommendBatch", SEARCHES | BODY),
     ("/v1/users/{user_id}/recommendations", "get"): ("getRecommendations", SEARCHES | {"304"}),
     ("/v1/score", "post"): ("score", SEARCHES | BODY),
@@ -54,7 +54,9 @@ OPERATIONS = {
     ("/v1/users/{user_id}", "delete"): ("deleteUser", CHANGES),
     ("/v1/users:upsert", "post"): ("upsertUsers", CHANGES | BODY),
     ("/v1/users:delete", "post"): ("deleteUsers", CHANGES | BODY),
-    ("/v1/interactions", "post"): ("postInteractions", CHANGES | BODY),
+    ("/v1/interactions", "post"): ("postInteractions", CHANGES | BODY | {"410"}),
+    ("/v1/scenarios", "get"): ("listScenarios", ADMITTED),
+    ("/v1/scenarios/{name}:recommend", "post"): ("recommendScenario", SEARCHES | BODY | {"404", "410"}),
     ("/v1/models", "get"): ("listModels", ADMITTED),
     ("/v1/models/{version}", "get"): ("getModel", ADMITTED | {"404"}),
     ("/v1/models/{version}:activate", "post"): ("activate", CHANGES | {"404", "412"}),
@@ -99,6 +101,8 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         *("Interactions", "Interaction", "Taken"),
         *("UsersPage", "UserEntry", "KnownUser", "UserPut", "UsersUpsert", "UserUpsert", "UsersChanged"),
         "ItemSource",
+        "Row",
+        *("ListRequest", "ScenarioRequest", "ScenarioEntry", "ScenariosResponse", "Attribution"),
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),
         *("Info", "IndexCertificate"),
@@ -176,7 +180,7 @@ def test_routes_that_wait_for_a_change_declare_it(document: dict) -> None:
         if "X-Recall-Token" in [one["name"] for one in operation.get("parameters", []) if one["in"] == "header"]
     }
     assert waiting == {
-        *("recommend", "recommendBatch", "getRecommendations", "getSimilarItems", "findSimilarItems"),
+        *("recommend", "recommendScenario", "recommendBatch", "getRecommendations", "getSimilarItems", "findSimilarItems"),
         *("explain", "whyNot", "score", "getUserVector", "listItems", "getItem"),
     }
     for methods in document["paths"].values():

@@ -151,6 +151,16 @@ def test_remembered_interactions_count_towards_popularity(config: RunConfig, roo
     assert np.corrcoef(levels[counts > 0], np.log1p(counts[counts > 0]))[0, 1] == pytest.approx(1, abs=1e-5)
 
 
+def test_remembered_interactions_are_in_the_counts_of_the_bundle(
+    config: RunConfig, root: Path, tiny_additions: Path, tmp_path: Path
+) -> None:
+    ground = prepare_warm_start(config, root, tiny_additions, None, root)
+    trained = trained_from(ground, config)
+    exported = export(trained.model, ground.encoder, ground.dataset, config, tmp_path / "bundles")
+    known = ground.dataset.events["item"].to_numpy()[np.isin(ground.dataset.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
+    assert load_bundle(exported.folder).counts().tolist() == np.bincount(known, minlength=len(ground.dataset.items)).tolist()
+
+
 def test_a_repeated_run_is_bit_identical(ground: WarmStartRun, config: RunConfig) -> None:
     first, second = (trained_from(ground, config).model for _ in range(2))
     for one, other in zip(first.parameters(), second.parameters(), strict=True):

@@ -1,13 +1,13 @@
 """Columns of items as rules, channels and boosts use them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, partial
 
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Int64
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean
 from recall.features.boosts import Boosts
@@ -133,6 +133,33 @@ class ItemColumns:
         """
         if column not in self.columns:
             raise RequestError("items have no such column", where=where, hint=did_you_mean(column, self.columns))
+
+    def check_fields(self, names: Sequence[str]) -> None:
+        """Check the names of columns whose values an answer is to hold.
+
+        Raises:
+            RequestError: Items do not have such a column.
+        """
+        if isinstance(names, str):
+            raise RequestError("fields is one text", where="/fields", hint="Give a list of columns")
+        for place, name in enumerate(names):
+            self.check_column(name, f"/fields/{place}")
+
+    def values(self, catalogue: CatalogSnapshot, rows: Int64, names: Sequence[str]) -> list[dict[str, object]]:
+        """Return the values of rows by column, without missing ones.
+
+        Args:
+            catalogue: of the bundle.
+            rows: int64 [m], each in [0, size).
+            names: of the columns; for none the result is empty.
+
+        Raises:
+            BundleError: The items cannot be read.
+        """
+        if not names or not len(rows):
+            return []
+        table = catalogue.table(rows).select(list(dict.fromkeys(names)))
+        return [{name: value for name, value in one.items() if value is not None} for one in table.iter_rows(named=True)]
 
     def check_boosts(self, catalogue: CatalogSnapshot, boosts: Mapping[str, float]) -> None:
         """Check the names and weights of boosts.

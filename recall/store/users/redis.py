@@ -284,6 +284,12 @@ class RedisLiveUsers(LiveUsers):
             self.breaker.succeeded()
             if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
                 raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
+            if isinstance(error, exceptions.MovedError | exceptions.ClusterCrossSlotError | exceptions.ClusterDownError):
+                raise StoreError(
+                    "this Redis is in cluster mode, which is not supported",
+                    why=f"a write changes keys of several slots at once ({error})",
+                    hint="Give a Redis without cluster mode, for instance a primary with replicas",
+                ) from None
             raise StoreError(f"users cannot be {what}", why=str(error), hint="Look at Redis") from None
         except BaseException:
             self.breaker.failed()

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import Mark
@@ -14,6 +15,7 @@ from recall.store.users import redis as redis_module
 from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
+from tests.faults.redis_proxy import free_port
 from tests.store.users.servers import Proxy, RedisServer, redis_server
 
 PAUSE = 0.1
@@ -366,3 +368,19 @@ def test_an_emptied_or_restored_redis_is_reported(redis: RedisServer, tmp_path: 
     assert fresh.error() == ""  # no record outside Redis
     for one in (store, other, fresh):
         one.close()
+
+
+@pytest.mark.parametrize("slots", [True, False])
+def test_a_redis_in_cluster_mode_is_refused(tmp_path: Path, slots: bool) -> None:
+    with redis_server(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
+        if slots:
+            client = Redis(port=server.port)
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
+                time.sleep(0.01)
+            client.close()
+        store = RedisLiveUsers(server.url)
+        for call in (store.error, lambda: store.write(took("i1")), lambda: store.get(["u", "v"])):
+            with pytest.raises(StoreError, match="this Redis is in cluster mode, which is not supported"):
+                call()
+        store.close()

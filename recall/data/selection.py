@@ -1,0 +1,158 @@
+"""Select interactions: by time, by k-core, and one row for each repeated pair."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recall._arrays import Bool, Float64
+from recall.config import DataConfig
+from recall.data.times import UNITS, Times, unit_of_time
+from recall.errors import ConfigError, DataError
+
+COUNTED = " (rows are counted without those that data.since, .until, .min_user, .min_item and .repeats leave out)"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which interactions a run reads.
+
+    Attributes:
+        rows: bool [n], those that are kept.
+        weights: float64 [n], positive; of a merged row the sum.
+        notes: what each setting left out.
+    """
+
+    rows: Bool
+    weights: Float64
+    notes: tuple[str, ...]
+
+
+def select(
+    data: DataConfig,
+    user: npt.NDArray[np.integer],
+    item: npt.NDArray[np.integer],
+    times: Times | None,
+    taken: Bool | None,
+    weights: Float64,
+    where: Callable[[str], str],
+) -> Selection | None:
+    """Apply the settings that select interactions.
+
+    In order: `data.since`, `.until`, `.repeats`, `.min_user` with `.min_item`.
+
+    Args:
+        data: the settings.
+        user: integer [n], the user of each row.
+        item: integer [n], the item of each row.
+        times: of the rows, where a column names them.
+        taken: bool [n], False for rows that were shown and not taken; None where all were taken.
+        weights: float64 [n], positive.
+        where: names a column in an error.
+
+    Returns:
+        None where nothing is configured.
+
+    Raises:
+        ConfigError: A bound needs a time, or cannot be compared with the times.
+        DataError: Nothing is left.
+    """
+    rows, notes = np.ones(len(user), dtype=np.bool_), []
+    of_items = np.ones(len(user), dtype=np.bool_) if taken is None else taken
+
+    def leave_out(kept: Bool, why: str) -> None:
+        nonlocal rows
+        left = rows & kept
+        if not (left & of_items).any():
+            raise DataError(f"{why} leaves out every interaction", where="data", hint="Choose wider limits")
+        if left.sum() < rows.sum():
+            users, items = (len(np.unique(side[rows])) - len(np.unique(side[left])) for side in (user, item))
+            notes.append(
+                f"{why} leaves out {rows.sum() - left.sum():,} of {len(rows):,} rows, {users:,} users and {items:,} items"
+            )
+        rows = left
+
+    for name, bound in (("since", data.since), ("until", data.until)):
+        if bound is not None:
+            if times is None or data.time is None:
+                raise ConfigError(f"data.{name} needs the time of each interaction", where="data", hint="Name it in data.time")
+            edge, values = _bound(bound, times, name, where(data.time)), times.values.to_numpy()
+            said = bound if isinstance(bound, str) else f"{bound:.15g}"
+            leave_out(values >= edge if name == "since" else values < edge, f"data.{name} = {said}")
+    if data.repeats == "merge":
+        chosen = np.flatnonzero(rows & of_items)
+        at = None if times is None else times.values.gather(chosen)
+        at = None if times is None else times.values.gather(chosen)
+        last, sums = _merged(user[chosen], item[chosen], at, weights[chosen])
+        weights = weights.copy()
+        weights[chosen[last]] = sums
+        kept = ~of_items
+        kept[chosen[last]] = True
+        leave_out(kept, 'data.repeats = "merge"')
+    if data.min_user > 1 or data.min_item > 1:
+        chosen = np.flatnonzero(rows & of_items)
+        core = k_core(user[chosen], item[chosen], data.min_user, data.min_item)
+        kept = np.isin(user, user[chosen[core]]) & np.isin(item, item[chosen[core]])
+        leave_out(kept, f"data.min_user = {data.min_user} and data.min_item = {data.min_item}")
+    changed = notes or data.repeats == "merge"
+    return Selection(rows, weights, tuple(notes)) if changed else None
+
+
+def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_user: int, min_item: int) -> Bool:
+    """Return the largest set of rows in which every user and item has enough partners.
+
+    Users with fewer than `min_user` different items and items with fewer than `min_item` different users are left out
+    until none is left to leave out.
+
+    Args:
+        user: integer [n].
+        item: integer [n].
+        min_user: different items of a user, at least.
+        min_item: different users of an item, at least.
+
+    Returns:
+        bool [n].
+    """
+    pairs = pl.DataFrame({"user": user, "item": item})
+    left = pairs.unique()
+    while True:
+        enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
+        fewer = left.filter(enough)
+        if len(fewer) == len(left):
+            break
+        left = fewer
+    kept = pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"].to_numpy()
+    rows = np.zeros(len(user), dtype=np.bool_)
+    rows[kept] = True
+    return rows
+
+
+def _merged(
+    user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], times: pl.Series | None, weights: Float64
+) -> tuple[npt.NDArray[np.int64], Float64]:
+    """Return the position of the last row of each pair, and the sum of its weights."""
+    rows = pl.DataFrame({"user": user, "item": item, "weight": weights}).with_row_index("row")
+    if times is not None:
+        rows = rows.with_columns(time=times).sort("time", maintain_order=True)
+    merged = rows.group_by("user", "item", maintain_order=True).agg(pl.col("row").last(), pl.col("weight").sum())
+    return merged["row"].cast(pl.Int64).to_numpy(), merged["weight"].to_numpy()
+
+
+def _bound(bound: float | str, times: Times, name: str, where: str) -> float:
+    """Return a bound in the unit of the times."""
+    if not isinstance(bound, str):
+        return bound * times.unit
+    moment = Times.of(pl.Series([bound]), f"data.{name}")
+    if times.unit == moment.unit:
+        return float(moment.values[0])
+    unit = unit_of_time(times.values.to_numpy().astype(np.float64))
+    if not unit:
+        raise ConfigError(
+            f"a date cannot be compared with the numbers of {where}",
+            where=f"data.{name}",
+            why="they are not unix times in seconds, milliseconds, microseconds or nanoseconds",
+            hint="Give a number in the unit of the column",
+        )
+    return float(moment.values[0]) / moment.unit * UNITS[unit]

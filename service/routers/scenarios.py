@@ -1,0 +1,60 @@
+"""Scenarios: named presets of requests, and how often their lists were taken from."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+
+from service.dependencies import BODY, READ, SEARCH, caller_of, live_of, request_id_of, timed
+from service.errors import problems
+from service.lists import answer_with_tokens
+from service.schemas import (
+    Attribution,
+    Degradation,
+    RecommendResponse,
+    ScenarioEntry,
+    ScenarioRequest,
+    ScenariosResponse,
+)
+
+reads, searches = APIRouter(tags=["scenarios"], **READ), APIRouter(tags=["scenarios"], **SEARCH)
+TOKENS = problems(410)
+MISSING = problems(texts={404: "There is no such scenario."})
+
+
+@reads.get("/v1/scenarios")
+async def list_scenarios(request: Request) -> ScenariosResponse:
+    """Return the scenarios, and the hit rates of lists by scenario and version."""
+    live = live_of(request)
+    figures = await run_in_threadpool(live.meters.attribution)
+    return ScenariosResponse(
+        scenarios=[
+            ScenarioEntry(
+                name=name,
+                description=one.description,
+                settings=one.model_dump(mode="json", exclude_unset=True, exclude={"description"}),
+            )
+            for name, one in live.scenarios.known.items()
+        ],
+        attribution=[Attribution(scenario=key[0], bundle=key[1], answers=found[0], hits=found[1]) for key, found in figures],
+        degraded=[Degradation(part=one.part, reason=one.reason) for one in live.scenarios.degraded],
+        request_id=request_id_of(request),
+    )
+
+
+@searches.post("/v1/scenarios/{name}:recommend", response_model=RecommendResponse, responses={**BODY, **MISSING, **TOKENS})
+async def recommend_scenario(
+    request: Request, name: Annotated[str, Path(description="Name of the scenario.")], body: ScenarioRequest
+) -> Response:
+    """Return the top items for a user, as a scenario says.
+
+    The request may add the user, the context, the history, items to leave out, and the number of items.
+    """
+    live = live_of(request)
+    with timed(request, "recommend"):
+        if name not in live.scenarios.known:  # it may have been added a moment ago
+            await run_in_threadpool(live.scenarios.look, live.serving().recommender)
+        asked = live.scenarios.request(name, body)
+        content = await answer_with_tokens(live, asked, caller_of(request), request_id_of(request), scenario=name)
+    return Response(content, media_type="application/json")

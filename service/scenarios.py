@@ -1,0 +1,98 @@
+"""Scenarios: named presets of requests, in a file that is followed."""
+
+import logging
+import time
+import tomllib
+from pathlib import Path
+
+from recall import Degraded, RecallError, Recommender
+from recall.bundle.activation import NAME
+from recall.errors import did_you_mean
+from service.errors import Kind, ProblemError, parsed
+from service.schemas import RecommendRequest, Scenario, ScenarioRequest
+
+FILE = "scenarios.toml"
+"""Name of the file in a root of published versions."""
+
+_SETTLED = 0.1  # seconds after a write in which a file may be half written
+
+log = logging.getLogger("service")
+
+
+class Scenarios:
+    """The scenarios of a root; a file that is not valid changes nothing.
+
+    Attributes:
+        known: by name.
+        error: why the file is not in use as it is, in a sentence; empty if it is.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        """Read nothing yet; without a root there are none."""
+        self._path = None if root is None else root / FILE
+        self._seen: object = None
+        self.known: dict[str, Scenario] = {}
+        self.error = ""
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What answers report of the file."""
+        return (Degraded("scenarios", self.error),) if self.error else ()
+
+    def look(self, recommender: Recommender) -> None:
+        """Read the file if it has changed, or if another bundle is served.
+
+        Args:
+            recommender: of the bundle, with which each scenario is checked.
+        """
+        if self._path is None:
+            return
+        try:
+            found = self._path.stat()
+            seen = (found.st_mtime_ns, found.st_size, found.st_ino, recommender.bundle.manifest.version)
+            if seen == self._seen or 0 <= time.time() - found.st_mtime < _SETTLED:
+                return
+            self._seen = seen
+            self.known, self.error = _read(self._path, recommender), ""
+        except FileNotFoundError:
+            self._seen, self.known, self.error = None, {}, ""
+        except (OSError, ValueError, RecallError) as error:
+            self.error = f"{FILE}: {error}"
+            log.error("%s; the scenarios before it stay", self.error)
+
+    def request(self, name: str, body: ScenarioRequest) -> RecommendRequest:
+        """Return the request of a scenario for one user.
+
+        Args:
+            name: of the scenario.
+            body: what the request adds.
+
+        Raises:
+            ProblemError: There is no such scenario.
+        """
+        if name not in self.known:
+            raise ProblemError(Kind.NO_SCENARIO, did_you_mean(name[:64], self.known))
+        preset = self.known[name].model_dump(mode="json", exclude_unset=True, exclude={"description"})
+        added = body.model_dump(mode="json", exclude_unset=True)
+        if body.page_token is not None:
+            preset = {}
+        elif exclude := preset.get("exclude"):
+            added["exclude"] = [*exclude, *added.get("exclude", [])]
+        return parsed(RecommendRequest, {**preset, **added, "tokens": True})
+
+
+def _read(path: Path, recommender: Recommender) -> dict[str, Scenario]:
+    """Read and check a file; may raise ValueError, OSError or RecallError."""
+    found = {}
+    for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items():
+        if not NAME.fullmatch(name):
+            raise ValueError(f"scenario {name[:64]!r}: a name has letters, digits and . _ -, at most 64 of them")
+        try:
+            found[name] = parsed(Scenario, values)
+            recommender.recommend(found[name].request())  # its columns are those of the bundle
+        except ProblemError as problem:
+            faults = "; ".join(f"{one.pointer or 'all of it'}: {one.message}" for one in problem.faults)
+            raise ValueError(f"scenario {name!r}, {faults}") from None
+        except RecallError as error:
+            raise ValueError(f"scenario {name!r}, {error.where}: {error.what}. {error.hint}") from None
+    return found

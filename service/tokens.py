@@ -1,0 +1,167 @@
+"""Signed tokens that carry their state, so that any worker or replica reads them.
+
+They are signed and not encrypted: the caller can read what a token says, and cannot change it.
+"""
+
+import os
+import secrets
+from base64 import b64decode, b64encode
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cached_property
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
+
+from recall.bundle.manifest import MANIFEST
+from service.errors import FaultDocument, Kind, ProblemError, invalid
+
+KEY_FILE = ".token-key"
+"""Name of the file with the key in a root, if no key is configured."""
+PAGE_SECONDS, LIST_SECONDS = 60 * 60, 30 * 24 * 60 * 60
+"""Age at which page tokens and recommendation ids expire."""
+_DIGEST = 4  # bytes of an item: two of a thousand items have the same once in 8,000 lists
+_LISTED = 200  # items of a list that its recommendation id names
+
+
+class PageToken(NamedTuple):
+    """What a page token says.
+
+    Attributes:
+        request: the request whose list it continues, as plain values.
+        scenario: its scenario; empty for none.
+        bundle: version that answered.
+        shown: digests of the items on the pages before.
+    """
+
+    request: dict[str, Any]
+    scenario: str
+    bundle: str
+    shown: tuple[bytes, ...]
+
+
+class ListToken(NamedTuple):
+    """What a recommendation id says; attributes as those of `PageToken`."""
+
+    scenario: str
+    bundle: str
+    listed: tuple[bytes, ...]
+
+
+def digest(item_id: str) -> bytes:
+    """Return a few bytes that identify an item in a token."""
+    return blake2b(item_id.encode(), digest_size=_DIGEST).digest()
+
+
+class Tokens:
+    """Writes and reads the tokens of one root."""
+
+    def __init__(self, bundle: Path, key: str | None) -> None:
+        """Read no key yet.
+
+        Args:
+            bundle: the root, or a single bundle.
+            key: the configured key; None for the root's own.
+        """
+        self._bundle, self._key = bundle, key
+
+    def page(self, state: PageToken) -> str:
+        """Return a page token."""
+        return str(self._pages.dumps([state.request, state.scenario, state.bundle, _joined(state.shown)]))
+
+    def recommendation_id(self, state: ListToken) -> str:
+        """Return a recommendation id."""
+        return str(self._lists.dumps([state.scenario, state.bundle, _joined(state.listed[:_LISTED])]))
+
+    def read_page(self, token: str, where: str = "/page_token") -> PageToken:
+        """Read a page token.
+
+        Args:
+            token: as it was sent.
+            where: JSON pointer, used in the problem.
+
+        Raises:
+            ProblemError: It was changed, made with another key, or has expired.
+        """
+        request, scenario, bundle, shown = _read(self._pages, token, PAGE_SECONDS, where)
+        return PageToken(request, scenario, bundle, _parted(shown))
+
+    def read_list(self, token: str, where: str) -> ListToken:
+        """Read a recommendation id.
+
+        Args:
+            token: as it was sent.
+            where: JSON pointer, used in the problem.
+
+        Raises:
+            ProblemError: As `read_page`.
+        """
+        scenario, bundle, listed = _read(self._lists, token, LIST_SECONDS, where)
+        return ListToken(scenario, bundle, _parted(listed))
+
+    @cached_property
+    def _pages(self) -> URLSafeTimedSerializer:
+        return self._serializer("page")
+
+    @cached_property
+    def _lists(self) -> URLSafeTimedSerializer:
+        return self._serializer("list")
+
+    def _serializer(self, salt: str) -> URLSafeTimedSerializer:
+        self._key = self._key or own_key(self._bundle)
+        return URLSafeTimedSerializer(self._key, salt=salt, signer_kwargs={"digest_method": sha256})
+
+
+def own_key(bundle: Path) -> str:
+    """Return the key of a root, made at first use; else one of this process.
+
+    Args:
+        bundle: the root, or a single bundle, which no file may be added to.
+    """
+    path, key = bundle / KEY_FILE, secrets.token_hex(32)
+    made = bundle / f"{KEY_FILE}.{secrets.token_hex(4)}"
+    if (bundle / MANIFEST).exists():
+        return key
+    try:
+        if not path.exists():
+            made.touch(0o600)
+            made.write_text(key, encoding="ascii")
+            with suppress(FileExistsError):  # another process was first
+                os.link(made, path)
+        return path.read_text(encoding="ascii")
+    except OSError:
+        return key
+    finally:
+        with suppress(OSError):
+            made.unlink(missing_ok=True)
+
+
+def _read(serializer: URLSafeTimedSerializer, token: str, seconds: int, where: str) -> Any:
+    try:
+        return serializer.loads(token, max_age=seconds)
+    except SignatureExpired:
+        raise stale(where, f"It is older than {seconds} seconds.") from None
+    except BadData:
+        message = "This token is not from this service, or was changed; send it as it was received"
+        raise invalid([FaultDocument(where, message)]) from None
+
+
+def stale(where: str, why: str) -> ProblemError:
+    """Return the problem of a token that was valid once.
+
+    Args:
+        where: JSON pointer to the token.
+        why: it is not any more, in a sentence.
+    """
+    return ProblemError(Kind.STALE, "Leave the token out, and start again.", [FaultDocument(where, why)])
+
+
+def _joined(digests: Iterable[bytes]) -> str:
+    return b64encode(b"".join(digests)).decode()
+
+
+def _parted(joined: str) -> tuple[bytes, ...]:
+    whole = b64decode(joined)
+    return tuple(whole[start : start + _DIGEST] for start in range(0, len(whole), _DIGEST))

@@ -1,0 +1,63 @@
+"""Tokens carry their state, and only this service can write them."""
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from service import tokens
+from service.errors import Kind, ProblemError
+from service.tokens import KEY_FILE, ListToken, PageToken, Tokens, digest, own_key
+
+PAGE = PageToken({"user_id": "3", "n": 2}, "home", "000001-aaaaaaaa", (digest("a"), digest("b/ü")))
+
+
+def test_every_process_of_a_root_reads_the_tokens_of_the_others(tmp_path: Path) -> None:
+    one, other = Tokens(tmp_path, None), Tokens(tmp_path, None)
+    assert other.read_page(one.page(PAGE)) == PAGE
+    said = ListToken("home", "000001-aaaaaaaa", (digest("a"),))
+    assert one.read_list(other.recommendation_id(said), "/x") == said
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]
+    assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
+    copy = Path(shutil.copytree(tmp_path, tmp_path / "replica"))
+    assert Tokens(copy, None).read_page(one.page(PAGE)) == PAGE
+    configured = Tokens(tmp_path / "nowhere", "k" * 32)
+    assert Tokens(tmp_path / "elsewhere", "k" * 32).read_page(configured.page(PAGE)) == PAGE
+
+
+def test_changed_and_foreign_tokens_are_refused(tmp_path: Path) -> None:
+    own = Tokens(tmp_path, None)
+    token = own.page(PAGE)
+    foreign = Tokens(tmp_path / "none", "k" * 32).page(PAGE)
+    changed = token[:5] + ("A" if token[5] != "A" else "B") + token[6:]
+    for wrong in (changed, token[:-1], foreign, "x", "a.b.c", own.recommendation_id(ListToken("", "", ()))):
+        with pytest.raises(ProblemError) as problem:
+            own.read_page(wrong)
+        assert problem.value.kind is Kind.INVALID
+        assert problem.value.faults[0].pointer == "/page_token"
+
+
+def test_old_tokens_have_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Tokens(tmp_path, None)
+    token = own.page(PAGE)
+    monkeypatch.setattr(tokens, "PAGE_SECONDS", -1)
+    with pytest.raises(ProblemError) as problem:
+        own.read_page(token)
+    assert problem.value.kind is Kind.STALE
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_has_a_key_of_the_process(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert own_key(tmp_path) != own_key(tmp_path)
+
+
+def test_no_file_is_added_to_a_bundle(shop) -> None:
+    from recall.bundle.versions import resolve
+
+    folder = resolve(shop.root)
+    before = sorted(folder.iterdir())
+    assert len(own_key(folder)) == 64
+    assert sorted(folder.iterdir()) == before
