@@ -31,7 +31,7 @@ check: $(TOOLS)
 
 docs: $(TOOLS)
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet --strict
-	@echo "build/site/index.html"
+	@echo "build/site/index.html; with its search: $(VENV)/bin/python -m http.server --directory build/site"
 
 format: $(TOOLS)
 	@$(VENV)/bin/ruff check --fix .

@@ -3,9 +3,7 @@
 Public names are imported on first access, so that `import recall` is quick and serving never loads torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as in `typing`, whose import takes longer than printing the help of the command line
 if TYPE_CHECKING:
     from recall.api.fit import fit
     from recall.api.model import Model, load
@@ -143,6 +141,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'recall' has no attribute {name!r}")
+    from importlib import import_module
+
     home = next((module for module, names in _HOMES.items() if name in names), "recall.errors")
     return getattr(import_module(home), name)
 

@@ -246,9 +246,14 @@ def reporter(move: Callable[[int, int, str], None]) -> Callable[[SweepReport], N
 
 
 def line(report: SweepReport) -> str:
-    """Return the progress of one sweep as a line; a star marks the best so far."""
+    """Return the progress of one sweep as a line.
+
+    Figures have their standard errors, and a star marks the best so far.
+    """
     shown = {name: value for name, value in report.metrics.items() if name.startswith(("ndcg", "recall", "unknown_ndcg"))}
-    metrics = "".join(f"  {name} {value:.4f}" for name, value in shown.items())
+    errors = {name: report.metrics.get(f"error_{name}") for name in shown}
+    said = {name: "" if error is None else f" ± {error:.4f}" for name, error in errors.items()}
+    metrics = "".join(f"  {name} {value:.4f}{said[name]}" for name, value in shown.items())
     best = " *" if report.best else "  "
     left = f", {report.remaining:.0f} s left" if report.sweep < report.sweeps else ""
     return f"sweep {report.sweep:>2}/{report.sweeps}  loss {report.loss:.4f}{metrics}{best} {report.seconds:6.1f} s{left}"

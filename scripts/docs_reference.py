@@ -162,7 +162,7 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
     if "requestBody" in operation:
         parts.append(f"Body: {_type(_content(operation['requestBody']))}")
     rows = []
-    for status, answer in operation["responses"].items():
+    for status, answer in sorted(operation["responses"].items()):
         rows.append((f"`{status}`", _type(_content(answer)), answer["description"]))
     return "\n\n".join([*parts, _table(("status", "answer", "meaning"), rows)])
 

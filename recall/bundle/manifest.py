@@ -1,6 +1,7 @@
 """The manifest of a bundle: contents, provenance, and verified properties.
 
-`manifest.json` is JSON with sorted keys. `checksum` is the SHA-256 of the same JSON without that key, so that a changed
+`manifest.json` is JSON with sorted keys, except in `config`: the order of its fields decides the bits of a training, and
+earlier versions lost it. `checksum` is the SHA-256 of the JSON with all keys sorted and without that key, so that a changed
 manifest is detected as a changed file is. The format version is read before anything else.
 """
 
@@ -289,7 +290,9 @@ class Manifest(Provenance):
             PublishError: The file system refused.
         """
         try:
-            (folder / MANIFEST).write_bytes(_canonical({**self._values(), "checksum": self.checksum}))
+            values = {**self._values(), "checksum": self.checksum}
+            sorted_ = {**orjson.loads(_canonical(values)), "config": values["config"]}
+            (folder / MANIFEST).write_bytes(orjson.dumps(sorted_, option=_READABLE))
         except OSError as error:
             raise PublishError("the manifest could not be written", where=str(folder / MANIFEST), why=str(error)) from None
 
@@ -325,8 +328,11 @@ class Manifest(Provenance):
         return self.model_dump(mode="json", by_alias=True, exclude=unknown, exclude_unset=older)
 
 
+_READABLE: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+
+
 def _canonical(values: dict[str, Any]) -> bytes:
-    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS | _READABLE)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

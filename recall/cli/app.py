@@ -14,6 +14,7 @@ from recall.cli.bundle import activate, export_bundle, roll_back, show_bundle, s
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
+from recall.cli.overview import ABOUT
 from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query
 from recall.cli.recommend import recommend
@@ -22,16 +23,9 @@ from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
 from recall.cli.users import erase_users
 
-_ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit.
-
-    Args:
-        arguments: without the program's name; `sys.argv` when None.
-    """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+def run(given: Sequence[str]) -> None:
+    """Run the command line with arguments and exit."""
     meant = [argument for argument in given if argument != "--debug"]
     try:
         application()(args=meant, prog_name="recall")
@@ -41,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def application() -> typer.Typer:
     """Return the typer application with all commands."""
-    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
+    app = _group(ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
     passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command("serve", context_settings=passing_on)(serve)
     app.command("tune")(tune)

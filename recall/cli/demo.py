@@ -4,8 +4,6 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,6 +156,8 @@ class Served:
             path: such as `/v1/recommend`.
             body: JSON.
         """
+        import urllib.request
+
         began = time.perf_counter()
         request = urllib.request.Request(self.url + path, body, {"content-type": "application/json"})  # noqa: S310 - http
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
@@ -193,12 +193,14 @@ def served(bundle: Path) -> Iterator[Served]:
 
 
 def _wait(process: subprocess.Popen[str], url: str) -> None:
+    import urllib.request
+
     deadline = time.monotonic() + _PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url + "/health/ready", timeout=5):  # noqa: S310 - http
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:  # URLError is one
             time.sleep(0.05)
     process.kill()
     _, log = process.communicate()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -150,7 +151,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
     """
     try:
         with safe_open(path, framework="pt") as file:
-            values = json.loads(file.metadata()["position"])
+            values: dict[str, Any] = json.loads(file.metadata()["position"])
             position = Position(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:

@@ -132,6 +132,14 @@ class Masking:
             rows.n_features,
         )
 
+    def as_new(self, rows: SparseRows) -> SparseRows:
+        """Return rows with unknown ids, as of new items.
+
+        Args:
+            rows: n rows.
+        """
+        return self(rows, np.full(len(rows), NEWCOMER, np.int8), np.zeros((len(rows), len(self.roles.fields))))
+
     def _stand_ins(self, patterns: Int8, tossed: Float64) -> Int8:
         """For each row and field UNKNOWN, MISSING or neither: int8 [n, fields]."""
         roles = self.roles

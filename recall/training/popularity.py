@@ -121,6 +121,19 @@ class PopularityFit:
             _judged(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
         )
 
+    def sampled(self, most: int, seed: int) -> "PopularityFit":
+        """Return a fit by some of the requests, drawn at random.
+
+        Args:
+            most: maximum number of requests.
+            seed: of the draw.
+        """
+        if len(self.held) <= most:
+            return self
+        chosen = self.held.drawn(most, seed)
+        ways = tuple(way if len(way.rows) == 1 else way._replace(rows=way.rows.take(chosen)) for way in self.ways)
+        return replace(self, ways=ways, held=self.held.take(chosen), popular=self.popular[chosen])
+
     @torch.no_grad()
     def __call__(self, model: Model) -> tuple[PopularityFactor, str]:
         """Choose the lengths for a model.

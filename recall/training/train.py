@@ -34,7 +34,7 @@ from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
 from recall.training.singular_start import of_ids, start_from_singular_vectors
-from recall.training.validation import Validation
+from recall.training.validation import Validation, affordable_requests
 from recall.training.warm_start import ProximalLearner, WarmStart
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
@@ -119,16 +119,20 @@ def train(
     popularity = PopularityFit.of(dataset, encoder, config)
     validation = Validation.of(config, dataset, encoder, popularity)
     began = dict(validation(model)) if validation is not None and start is not None else {}
+    stopping, during = config.train.stopping, validation
+    if validation is not None and "requests" not in stopping.model_fields_set:
+        during = validation.sampled(affordable_requests(config.method, pairs, model.dim), config.seed)
+    beat = began if during is validation or during is None or not began else during(model)
     try:
         position = run_sweeps(
             learner,
             config.method.sweeps,
-            config.train.stopping,
-            validation,
+            stopping,
+            during,
             report,
             {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
             None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume, restart),
-            fair_figure(began, f"{config.train.stopping.metric}@{config.train.stopping.at}") if began else None,
+            fair_figure(beat, f"{stopping.metric}@{stopping.at}") if beat else None,
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None

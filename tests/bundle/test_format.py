@@ -57,6 +57,16 @@ def test_a_manifest_of_an_older_format_is_rewritten_unchanged(name: str, tmp_pat
     assert orjson.loads((tmp_path / MANIFEST).read_bytes()) == orjson.loads((GOLDEN / name / MANIFEST).read_bytes())
 
 
+def test_the_configuration_keeps_the_order_of_its_fields(folder: Path, tmp_path: Path) -> None:
+    manifest = Manifest.read(folder)
+    fields = dict(sorted(dict(manifest.config["fields"]).items(), reverse=True))
+    turned = reseal(folder, config={**manifest.config, "fields": fields})
+    assert list(dict(load_bundle(folder).manifest.config["fields"])) == list(fields)
+    as_before = orjson.dumps(orjson.loads((folder / MANIFEST).read_bytes()), option=orjson.OPT_SORT_KEYS)
+    (folder / MANIFEST).write_bytes(as_before)  # as earlier versions wrote it
+    assert load_bundle(folder).manifest.checksum == turned.checksum
+
+
 @pytest.mark.parametrize("name", OLD)
 def test_an_older_format_keeps_its_version_name(name: str, tmp_path: Path) -> None:
     claimed = orjson.loads((GOLDEN / name / MANIFEST).read_bytes())["checksum"]

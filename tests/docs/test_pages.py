@@ -38,9 +38,12 @@ def test_the_commands_of_the_readme_are_marked_to_be_run() -> None:
 
 def test_the_data_settings_shown_are_valid() -> None:
     shown = [text for page in ("how-to/event-types.md", "reference/data.md") for text in _toml(ROOT / "docs" / page)]
-    outcomes, columns = [parse_config({"data": tomllib.loads(text), "fields": FIELDS}).data for text in shown]
+    outcomes, columns, window = [
+        parse_config({"data": {"time": "when", **tomllib.loads(text)}, "fields": FIELDS}).data for text in shown
+    ]
     assert (outcomes.label, outcomes.weight, outcomes.events.left_out) == ("clicked", "plays", ("refund",))
     assert (columns.item_columns, columns.nulls, columns.text) == (("title", "price"), ("NA", "NULL"), ("code",))
+    assert (window.repeats, window.min_user, str(window.since)) == ("merge", 5, "2024-01-01")
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)

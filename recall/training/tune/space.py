@@ -25,6 +25,7 @@ _LAGS: dict[str, list[JsonValue]] = {
     "1, 2-4, 5-15, 16-40": [[1, 1], [2, 4], [5, 15], [16, 40]],
     "1, 2, 3-5, 6-10, 11-20": [[1, 1], [2, 2], [3, 5], [6, 10], [11, 20]],
 }
+_NORMS = ("mean", "sqrt")  # of a history
 
 
 class Trial(Protocol):
@@ -141,6 +142,7 @@ class Space:
         history = next(iter(self.config.schema_.histories), None)
         if history is not None:
             lags = trial.suggest_categorical("lags", ["as configured", *_LAGS])
+            norm = trial.suggest_categorical("norm", ["as configured", *_NORMS])
             if lags in _LAGS:
                 fields[history] = {"lags": _LAGS[lags]}
         for name in self.rare:
@@ -153,6 +155,8 @@ class Space:
                     fields |= cast(Values, values)
                 else:
                     found[section] = {**cast(Values, found.get(section, {})), **cast(Values, values)}
+        if history is not None and norm in _NORMS and fields.get(history, {}) is not None:
+            fields[history] = {**cast(Values, fields.get(history, {})), "norm": norm}
         return {**found, "fields": fields} if fields else found
 
     @property
@@ -183,7 +187,7 @@ class Space:
         if self.config.data.time is not None:
             chosen["recency"] = "no"
         if self.config.schema_.histories:
-            chosen["lags"] = "as configured"
+            chosen |= {"lags": "as configured", "norm": "as configured"}
         chosen |= {f"min_count of {name}": "as configured" for name in self.rare}
         if objective == "square":
             return chosen | _square_parameters(train, "square")

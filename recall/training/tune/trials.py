@@ -124,6 +124,9 @@ class Bench:
         dataset = replace(dataset, schema=config.schema_)
         encoder = FeatureEncoder.fit(dataset)
         stopping = config.train.stopping
+        # set explicitly, so that no trial is judged by fewer requests than another
+        stopping = stopping.model_copy(update={"requests": stopping.requests})
+        config = config.model_copy(update={"train": config.train.model_copy(update={"stopping": stopping})})
         metric = f"{stopping.metric}@{stopping.at}"
         best = Judged(float("-inf"), 0, None, None, [], pruned=False)
         figures: list[float] = []

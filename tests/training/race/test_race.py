@@ -181,11 +181,15 @@ def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tag
     values, dataset = dataset_with_tags(tmp_path, tags)
     config = parse_config(values)
     choices = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
-    history = ["with a long previous and without user_id", "with a long previous", "without user_id", "without previous"]
+    longest = ["with a long previous and without user_id", "with a long previous", "with a long previous of norm sqrt"]
+    history = [*longest, "without user_id", "without previous"]
     assert list(choices) == [*history, *(["without tags"] if costly else [])]
     longer = merged(config, {**choices[history[0]], "train": {"objective": "square"}})
     assert list(longer.fields) == ["previous", "item_id", "tags"]
-    assert longer.fields["previous"].lags == ((1, 50),)
+    assert (longer.fields["previous"].lags, longer.fields["previous"].norm) == (((1, 50),), "mean")
+    other = dict(field_choices(longer, dataset, FeatureEncoder.fit(dataset)))["with a previous of norm sqrt"]
+    turned = merged(longer, {**other, "train": {"objective": "square"}})
+    assert (turned.fields["previous"].lags, turned.fields["previous"].norm) == (((1, 50),), "sqrt")
     if costly:
         less = merged(config, {**choices["without tags"], "train": {"objective": "square"}})
         assert list(less.fields) == ["user_id", "previous", "item_id"]
@@ -197,7 +201,7 @@ def test_fields_of_a_cross_and_of_the_context_stay(tiny_folder: Path) -> None:
     config = tiny()
     dataset = load_dataset(config, tiny_folder)
     names = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
-    assert list(names)[2:] == ["without user_id", "without history"]
+    assert list(names)[3:] == ["without user_id", "without history"]
 
 
 def test_k_is_raced_only_where_it_is_not_configured() -> None:
@@ -212,7 +216,8 @@ def test_a_history_that_is_long_already_needs_no_other_fields(cycles: Path) -> N
     config = parse_config({**LOG, "fields": {**history, "item_id": LOG["fields"]["item_id"]}})
     raced, left = ran(config, cycles)
     assert raced.placed[0].estimate.value > 0.5
-    assert not any("with" in one.name for one in left)
+    assert not any("long" in one.name or "without" in one.name for one in left)
+    assert any("of norm mean" in one.name for one in left)
 
 
 def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
