@@ -8,9 +8,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -151,8 +150,8 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
     """
     try:
         with safe_open(path, framework="pt") as file:
-            values: dict[str, Any] = json.loads(file.metadata()["position"])
-            position = Position(**{name: tuple(one) if isinstance(one, list) else one for name, one in values.items()})
+            position = Position(**json.loads(file.metadata()["position"]))
+            position = replace(position, losses=tuple(position.losses), figures=tuple(position.figures))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         others = [other.name for other in other_checkpoints(path)]
