@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from recall.config import parse_config
+from service.scenarios import FILE
 from tests.service.page.conftest import PATIENT, Visit, visiting
 from tests.service.publishing import CONFIG, USERS, Shop
 from tests.service.serving import serving
@@ -307,3 +308,19 @@ def test_faults_are_shown_at_their_fields(visit: Visit) -> None:
     assert len(visit.troubles) == 2  # the browser logs each unsuccessful answer
     assert all(one.startswith("console: Failed to load resource") for one in visit.troubles)
     visit.troubles.clear()
+
+
+def test_scenarios_and_their_hit_rates(visit: Visit, root: Path) -> None:
+    (root / FILE).write_text('[home]\ndescription = "<b>Start</b>"\nn = 3\n')
+    try:
+        deadline = time.monotonic() + 30
+        path, body = "/v1/scenarios/home:recommend", b'{"user_id": "3"}'
+        while (answer := visit.server.ask("POST", path, body, **{"content-type": "application/json"})).status != 200:
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.1)
+        visit.open("model")
+        visit.page.wait_for_selector("#scenarios table")
+        assert visit.texts("#scenarios tbody")[0] == 'home<b>Start</b>{"n":3}'
+        assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}100.00 %"
+    finally:
+        (root / FILE).unlink()
