@@ -350,6 +350,14 @@ def _prune(root: Path, keep: int) -> None:
                 remove(folder, root / STAGING)
 
 
+def require_writable(root: Path) -> None:
+    """Raise PublishError where a root cannot be written."""
+    parent = next(one for one in (root.absolute(), *root.absolute().parents) if one.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        why = f"{parent} is a file" if not parent.is_dir() else f"{parent} is read-only, or belongs to another user"
+        raise PublishError("the folder cannot be written", where=str(root), why=why, hint="Name another folder")
+
+
 def make_folder(path: Path) -> None:
     """Create a folder and its missing parents, fsyncing each new name.
 

@@ -61,6 +61,15 @@ def test_everything_typed_is_in_the_request(visit: Visit) -> None:
     assert visit.texts("#list .attributes > div:first-child") == ["genrenoir"] * 4
 
 
+def test_it_opens_with_the_list_of_a_user(visit: Visit) -> None:
+    first = visit.server.ask("GET", "/v1/users?page_size=1").json["users"][0]["user_id"]
+    visit.settle()
+    served = visit.server.post({"user_id": first, "n": 10}).json
+    assert visit.listed() == [one["item_id"] for one in served["items"]]
+    assert visit.text("#recommend-status") == "To begin with, for the first user: 10 items."
+    assert visit.page.input_value("#user") == ""
+
+
 def test_bars_add_up_to_the_score(visit: Visit) -> None:
     for popularity in ("1", "0.5", "0"):
         visit.recommend("3", n="2", popularity=popularity)
@@ -260,6 +269,7 @@ def test_degradations_are_shown(browser: Browser, shop: Shop, tmp_path: Path) ->
     with serving(tmp_path / "b", tmp_path / "log", *options) as server, visiting(browser, server) as visit:
         server.wait()
         visit.open()
+        visit.troubles.clear()  # the page asks for a user to begin with
         visit.recommend("3")
         assert any(one.startswith("degraded: users: ") for one in visit.texts("#badges li.warn"))
         assert "approximate" in visit.texts("#badges li")
