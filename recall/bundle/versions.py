@@ -5,6 +5,7 @@
     root/CURRENT                      the name of the live version, replaced by rename
     root/HISTORY                      the names of former live versions, the oldest first, and the live one
     root/.lock                        flocked while a publisher takes a number and a name
+    root/scenarios.toml               named presets of requests, written by an operator
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
 only then does CURRENT change. The kernel frees a dead publisher's locks, and the next publisher removes what it left.
@@ -95,6 +96,7 @@ HISTORY = "HISTORY"
 VERSIONS = "versions"
 STAGING = "staging"
 LOCK = ".lock"
+SCENARIOS = "scenarios.toml"
 PUBLISHING = "another process is publishing"
 _VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
 _REMEMBERED = 100  # names in HISTORY
