@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
@@ -56,6 +57,8 @@ class TrainResult:
         popularity: factor beside the model's, for unknown users; None where nothing could hold it.
         unknown_users: how much it weighs, or why there is none.
         fields: what each was worth on the validation part; empty without one, or where it was not asked for.
+        losses: of each sweep, for each unit of observed weight.
+        figures: on the validation part after each sweep, None where it was not evaluated.
     """
 
     model: Model
@@ -69,6 +72,13 @@ class TrainResult:
     popularity: PopularityFactor | None = None
     unknown_users: str = ""
     fields: tuple[FieldWorth, ...] = ()
+    losses: tuple[float, ...] = ()
+    figures: tuple[float | None, ...] = ()
+
+    @property
+    def curve(self) -> dict[str, JsonValue]:
+        """The manifest's record of the losses and figures of all sweeps."""
+        return {"losses": list(self.losses), "figures": list(self.figures), "best_sweep": self.best_sweep}
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -142,7 +152,19 @@ def train(
         validation = replace(validation, popularity=popularity)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
-    result = TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items, fields=fields)
+    result = TrainResult(
+        model,
+        position.sweep,
+        kept,
+        metrics,
+        position.seconds,
+        began,
+        learner.note,
+        new_items,
+        losses=position.losses,
+        figures=position.figures,
+        fields=fields,
+    )
     if popularity is None:
         return replace(result, unknown_users=without_factor(encoder, config))
     factor, line = popularity(model)
