@@ -15,12 +15,10 @@ import torch
 from recall._arrays import Float32, Int64
 from recall.config import Method, SquareConfig
 from recall.evaluation.cold_start import upper_end
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.masking import without
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.training.pairs import ObservedPairs
 from recall.training.validation import Validation
 

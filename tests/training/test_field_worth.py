@@ -8,7 +8,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.masking import without
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.training.field_worth import field_worths
 from recall.training.train import observed_pairs, train
 from recall.training.validation import Validation
