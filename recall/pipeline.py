@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from recall._progress import bar, note, stage
 from recall._signals import terminable
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import live_name
+from recall.bundle.versions import live_name, require_writable
 from recall.config import AutoConfig, ModelConfig, RunConfig
 from recall.data.checks import check_loaded
 from recall.data.dataset import Dataset, dataset_of, open_tables
@@ -145,6 +145,7 @@ def run(
         RecallError: The run failed; what was live in `root` stays live.
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
+    require_writable(root)
     with keeping() as kept:
         with stage("load the tables"):
             tables = data if isinstance(data, Tables) else open_tables(config.data, data)
@@ -289,6 +290,7 @@ def grow(
         RecallError: The run failed; what was live in `root` stays live.
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
+    require_writable(root)
     with keeping() as kept:
         config = of_bundle(config, source)
         with stage("open the bundle, load the tables"):

@@ -3,6 +3,7 @@
 import logging.config
 import os
 import resource
+import socket
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
@@ -19,10 +20,17 @@ from service.logs import logging_of
 from service.tokens import own_key
 
 _USAGE = 2
+_UNAVAILABLE = 69  # as other exit codes, from sysexits.h
 _APPLICATION = "service.app:create_app"
 _POLLS = 16
 """Connections accepted in one iteration of the event loop, which accepts one from each listening socket: when many clients
 connect while searches run, the last would otherwise wait for as many iterations before its request is read."""
+
+
+class AddressError(RecallError):
+    """The address cannot be listened on."""
+
+    exit_code = _UNAVAILABLE
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,8 +55,10 @@ def serve(settings: Settings) -> None:
     """Run the server.
 
     Raises:
+        AddressError: Another process listens there, or this machine does not have the address.
         BundleError, ConfigError: As `service.app.create_app`; or there is no bundle yet, with `wait` off.
     """
+    _require_free(settings)
     from service.app import prepare  # importing it takes a second
 
     prepare(settings)
@@ -92,10 +102,24 @@ def serve(settings: Settings) -> None:
             uvicorn.run(_APPLICATION, **options)
             return
         config = uvicorn.Config(_APPLICATION, **options)
-        socket = config.bind_socket()
-        socket.set_inheritable(False)  # a compaction that outlives the service must not keep its port
+        listener = config.bind_socket()
+        listener.set_inheritable(False)  # a compaction that outlives the service must not keep its port
         with suppress(KeyboardInterrupt):  # the server raises the signal again once it has shut down
-            uvicorn.Server(config).run([socket, *(socket.dup() for _ in range(_POLLS - 1))])
+            uvicorn.Server(config).run([listener, *(listener.dup() for _ in range(_POLLS - 1))])
+
+
+def _require_free(settings: Settings) -> None:
+    """Raise AddressError before anything is loaded, where the server could not listen."""
+    if settings.uds is not None:
+        return
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            place, hint = f"{settings.host}:{settings.port}", "Choose another port with --port, or 0 for any"
+            raise AddressError("cannot listen", where=place, why=error.strerror or str(error), hint=hint) from error
 
 
 if __name__ == "__main__":

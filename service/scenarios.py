@@ -7,12 +7,12 @@ from pathlib import Path
 
 from recall import Degraded, RecallError, Recommender
 from recall.bundle.activation import NAME
+from recall.bundle.versions import SCENARIOS
 from recall.errors import did_you_mean
 from service.errors import Kind, ProblemError, parsed
 from service.schemas import RecommendRequest, Scenario, ScenarioRequest
 
-FILE = "scenarios.toml"
-"""Name of the file in a root of published versions."""
+FILE = SCENARIOS
 
 _SETTLED = 0.1  # seconds after a write in which a file may be half written
 

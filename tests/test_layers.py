@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = (
     {"_arrays", "_cache", "_fsync", "_ids", "_numba", "_progress", "_signals", "_tensors", "errors"},  # used everywhere
+    {"client"},  # of the HTTP API; it needs none of the others
     {"config"},  # the schema and the configuration of a run
     {"features"},  # columns -> sparse feature rows
     {"data", "models"},  # tables -> a data set; models for serving (numpy) and for training (torch)

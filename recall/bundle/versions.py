@@ -5,6 +5,7 @@
     root/CURRENT                      the name of the live version, replaced by rename
     root/HISTORY                      the names of former live versions, the oldest first, and the live one
     root/.lock                        flocked while a publisher takes a number and a name
+    root/scenarios.toml               named presets of requests, written by an operator
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
 only then does CURRENT change. The kernel frees a dead publisher's locks, and the next publisher removes what it left.
@@ -95,6 +96,7 @@ HISTORY = "HISTORY"
 VERSIONS = "versions"
 STAGING = "staging"
 LOCK = ".lock"
+SCENARIOS = "scenarios.toml"
 PUBLISHING = "another process is publishing"
 _VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
 _REMEMBERED = 100  # names in HISTORY
@@ -336,6 +338,14 @@ def _prune(root: Path, keep: int) -> None:
         if folder.name not in kept:
             with suppress(OSError):
                 remove(folder, root / STAGING)
+
+
+def require_writable(root: Path) -> None:
+    """Raise PublishError where a root cannot be written."""
+    parent = next(one for one in (root.absolute(), *root.absolute().parents) if one.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        why = f"{parent} is a file" if not parent.is_dir() else f"{parent} is read-only, or belongs to another user"
+        raise PublishError("the folder cannot be written", where=str(root), why=why, hint="Name another folder")
 
 
 def make_folder(path: Path) -> None:

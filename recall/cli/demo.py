@@ -50,9 +50,8 @@ def demo(
     _evaluate(loaded, finished, out, shop)
     _ask(finished.dataset, out / "bundles")
     output.note(f"\nDone in {time.perf_counter() - began:.0f} s; the results are in {out}. Next:")
-    output.note(
-        f"  recall serve {out / 'bundles'}\n  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}"
-    )
+    output.note(f"  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}")
+    output.note(f"  recall serve {out / 'bundles'}\nand, while it runs, its page: http://127.0.0.1:8000/")
 
 
 def _generate(folder: Path) -> "Synthetic":

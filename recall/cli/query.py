@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recall.cli import output
-from recall.errors import RequestError, did_you_mean
+from recall.errors import DataError, RequestError, did_you_mean
 
 if TYPE_CHECKING:
     from recall.serving.recommender import Recommender
@@ -142,17 +142,46 @@ def read_request(path: Path) -> "Request":
         RequestError: It is not JSON, or no request.
     """
     import sys
+
+    return _request(parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path)))
+
+
+def read_scenario(root: Path, name: str) -> "Request":
+    """Read the request of a scenario.
+
+    Args:
+        root: the folder of published bundles.
+        name: of the scenario.
+
+    Raises:
+        DataError: There is no such scenario, or the file is not TOML.
+        RequestError: It is not a request.
+    """
+    import tomllib
+
+    from recall.bundle.versions import SCENARIOS
+
+    path = root / SCENARIOS
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError("the scenarios cannot be read", where=str(path), why=str(error)) from None
+    if name not in tables:
+        raise DataError(f"there is no scenario {name!r}", where=str(path), hint=did_you_mean(name, tables))
+    return _request({key: value for key, value in tables[name].items() if key != "description"})
+
+
+def _request(values: dict[str, Any]) -> "Request":
     from dataclasses import fields
 
     from recall.serving.request import Request
 
-    values = parsed(sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes(), str(path))
     known = [field.name for field in fields(Request)]
     for name in values:
         if name not in known:
             raise RequestError("no part of a request", where=f"/{name}", hint=did_you_mean(name, known))
     kinds = {"features": dict, "context": dict, "filter": dict, "history": list, "allow": list, "exclude": list}
-    kinds |= {"rules": list, "channels": dict, "boosts": dict}
+    kinds |= {"rules": list, "channels": dict, "boosts": dict, "fields": list}
     for name, kind in kinds.items():
         absent = values.get(name) is None and name in ("filter", "history", "allow", "channels")
         if name in values and not absent and not isinstance(values[name], kind):

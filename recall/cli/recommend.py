@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import output
-from recall.cli.query import parsed, read_request, weights
+from recall.cli.query import parsed, read_request, read_scenario, weights
 from recall.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def recommend(
         Path | None,
         typer.Option(help="JSON file with a request, such as its rules and channels, instead of the options above from -n on."),
     ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Scenario of the folder's scenarios.toml, instead of a request.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=0, help="Processes that share the work; 0 for one on each core.")] = 0,
     restart: Annotated[bool, typer.Option("--restart", help="Discard the lists of an interrupted job.")] = False,
     as_json: output.Json = False,
@@ -52,6 +55,8 @@ def recommend(
 
     if out.suffix not in (".parquet", ".csv"):
         raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
+    if request is not None and scenario is not None:
+        raise DataError("a scenario is a request of its own", where="--scenario", hint="Give --request or --scenario")
     template = (
         Request(
             n=n,
@@ -60,9 +65,10 @@ def recommend(
             filter=None if filter_ is None else parsed(filter_.encode(), "--filter"),
             boosts=weights(boosts),
         )
-        if request is None
-        else replace(read_request(request), user_id=None)
+        if request is None and scenario is None
+        else replace(read_request(request) if request is not None else read_scenario(bundle, str(scenario)), user_id=None)
     )
+    template = replace(template, explain=False, because=0, fields=())  # the file has the items and their scores
     asked = None if users == "all" else _users(Path(users), bundle)
     job = Job(bundle, asked, template, out, processes or os.cpu_count() or 1)
     with terminable() as stop, output.bar("recommend") as move:

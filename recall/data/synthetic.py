@@ -8,8 +8,11 @@ which is a factorization machine over the columns of the tables plus a part of e
 shows. A user chooses an item at most once. Some values are removed from the tables after the choices were made.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -265,38 +268,67 @@ def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
 
 
 def _choices(config: SyntheticConfig, random: np.random.Generator, truth: Truth, events: _Events) -> Int64:
-    """Draw the item row of each event, int64 [n]; -1 where a user chose it before."""
+    """Draw the item row of each event, int64 [n]; -1 where a user finds nothing new."""
+    if config.considered < config.items:
+        return _choices_among_some(config, truth, events)
     counts = np.diff(events.start)
     by_activity = np.argsort(
         -counts, kind="stable"
     )  # a block holds users of similar activity, the most active first, so that those still choosing are a prefix
     luck = random.random(len(events.user), dtype=np.float32)
     chosen = np.full(len(events.user), -1, dtype=np.int64)
-    width = min(config.items, config.considered)
-    block = max(1, _CELLS // (width if width == config.items else width * _FACTORS))
-    whole = width == config.items
-    shares = np.cumsum(np.exp(truth.popularity, dtype=np.float64))
+    block = max(1, _CELLS // config.items)
     for first in range(0, config.users, block):
         users = by_activity[first : first + block]
-        base = truth.taste[users] @ truth.style.T + truth.popularity if whole else None
+        base = truth.taste[users] @ truth.style.T + truth.popularity
         previous = np.full(len(users), -1, dtype=np.int64)
         for step in range(counts[users[0]]):
             active = int(np.searchsorted(-counts[users], -step, side="left"))
             at = events.start[users[:active]] + step
             query = truth.device[events.device[at]] + truth.daypart[events.daypart[at]] + truth.successor[previous[:active]]
-            if base is not None:
-                picked = _draw(np.add(base[:active], query @ truth.style.T, dtype=np.float32), luck[at])
-                base[np.arange(active), picked] = -np.inf
-            else:
-                offered = np.searchsorted(shares, random.random((active, width)) * shares[-1])
-                utility: Float32 = np.einsum("nd,ncd->nc", query + truth.taste[users[:active]], truth.style[offered])
-                picked = offered[np.arange(active), _draw(utility, luck[at])]
+            picked = _draw(np.add(base[:active], query @ truth.style.T, dtype=np.float32), luck[at])
+            base[np.arange(active), picked] = -np.inf
             chosen[at] = picked
             previous[:active] = picked
-    if whole:
-        return chosen
-    pairs = pl.DataFrame({"user": events.user, "item": chosen}).select(pl.struct("user", "item").is_first_distinct())
-    return np.where(pairs.to_series().to_numpy(), chosen, -1)
+    return chosen
+
+
+def _choices_among_some(config: SyntheticConfig, truth: Truth, events: _Events) -> Int64:
+    from recall.data.synthetic_kernels import choose  # numba takes half a second to import
+
+    kept, alias = alias_table(np.exp(truth.popularity, dtype=np.float64))
+    chosen = np.empty(len(events.user), dtype=np.int64)
+    tables = (truth.style, truth.taste, truth.device, truth.daypart, truth.successor)
+    fixed = (np.uint64(config.seed), config.considered, events.start, events.device, events.daypart, kept, alias)
+    bounds = np.searchsorted(events.start, np.linspace(0, len(chosen), 8 * (os.cpu_count() or 1) + 1)).tolist()
+    bounds[0], bounds[-1] = 0, config.users
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda ends: choose(*ends, *fixed, *tables, chosen), pairwise(bounds)))
+    return chosen
+
+
+def alias_table(weights: npt.NDArray[np.float64]) -> tuple[Float32, npt.NDArray[np.int32]]:
+    """Return the tables of the alias method (Vose 1991).
+
+    Args:
+        weights: float64 [n], positive.
+
+    Returns:
+        float32 [n], the probability that an entry is kept when it is drawn, and int32 [n], what replaces it otherwise.
+    """
+    scaled = (weights * (len(weights) / weights.sum())).tolist()
+    small = [place for place, one in enumerate(scaled) if one < 1]
+    large = [place for place, one in enumerate(scaled) if one >= 1]
+    alias = list(range(len(scaled)))
+    while small and large:
+        less, more = small.pop(), large[-1]
+        alias[less] = more
+        scaled[more] -= 1 - scaled[less]
+        if scaled[more] < 1:
+            small.append(large.pop())
+    for place in (*small, *large):  # 1 up to rounding
+        scaled[place] = 1.0
+    return np.array(scaled, dtype=np.float32), np.array(alias, dtype=np.int32)
 
 
 def _draw(utility: Float32, luck: Float32) -> Int64:

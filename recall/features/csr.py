@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Floats, Int32, Int64, Integers
+from recall.errors import DataError
 from recall.features.vocabulary import UNKNOWN
 
+_MOST = 2**31 - 1  # features, whose numbers are int32
 _CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
 
 
@@ -28,6 +30,15 @@ def stable_order(keys: Integers, bound: int) -> Int64:
     return np.asarray(order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")])
 
 
+def _check_size(n_features: int) -> None:
+    if n_features > _MOST:
+        raise DataError(
+            f"the fields of one side have {n_features:,} features together, and at most {_MOST:,} can be numbered",
+            where="fields",
+            hint="Give the largest ones a min_count, or make them hashed fields",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SparseRows:
     """n rows of weighted features in compressed sparse row form.
@@ -46,6 +57,10 @@ class SparseRows:
     indices: Int32
     weights: Float32
     n_features: int
+
+    def __post_init__(self) -> None:
+        """Refuse more features than int32 can number; raises DataError."""
+        _check_size(self.n_features)
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -143,6 +158,7 @@ class SparseRows:
             offset: of this space.
             n_features: of the larger space.
         """
+        _check_size(n_features)  # before the sum, which would wrap
         return SparseRows(self.indptr, self.indices + np.int32(offset), self.weights, n_features)
 
     @staticmethod

@@ -5,7 +5,7 @@ import { openCompare } from "./compare.js";
 import { by, put } from "./dom.js";
 import { openItems } from "./items.js";
 import { openModel, showModel } from "./model.js";
-import { openRecommend } from "./recommend.js";
+import { begin, openRecommend } from "./recommend.js";
 
 const VIEWS = ["recommend", "compare", "items", "model"];
 
@@ -20,6 +20,7 @@ function view(focus) {
   document.title = `${by(`${shown}-title`).textContent} · FM recall`;
   if (focus) by(`${shown}-title`).focus();
   if (shown === "model") showModel();
+  if (shown === VIEWS[0] && focus) begin();
 }
 
 /** Tell what is served, and which names the forms may use. */
@@ -37,16 +38,23 @@ async function look() {
   }
 }
 
+/** Look, and show a first list where lists are shown. */
+async function start() {
+  await look();
+  if (!by(VIEWS[0]).hidden) await begin();
+  by("main").dataset.started = "";
+}
+
 openRecommend();
 openCompare();
 openItems();
 openModel();
 by("key").addEventListener("input", () => useKey(by("key").value));
-by("key").addEventListener("change", look);
+by("key").addEventListener("change", start);
 by("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the view
   by("main").focus();
 });
 window.addEventListener("hashchange", () => view(true));
 view(false);
-look();
+start();

@@ -6,7 +6,7 @@ import { by, draw, facts, idText, make, put } from "./dom.js";
 import { histograms, quantile, samples } from "./metrics.js";
 import { attempt } from "./troubles.js";
 
-const QUESTIONS = [call("GET", "v1/info"), call("GET", "v1/models"), call("GET", "metrics")];
+const QUESTIONS = [call("GET", "v1/info"), call("GET", "v1/models"), call("GET", "metrics"), call("GET", "v1/scenarios")];
 const turn = turns();
 let times = new Map();
 
@@ -16,15 +16,16 @@ export function openModel() {
   put(by("model-code"), copies(QUESTIONS, "all of this"));
 }
 
-/** Ask for all of it anew. */
+/** Request everything again. */
 export function showModel() {
   const signal = turn();
   return attempt(by("model-error"), async () => {
-    const [info, models, metrics] = await Promise.all(QUESTIONS.map((one) => ask(one, signal)));
+    const [info, models, metrics, scenarios] = await Promise.all(QUESTIONS.map((one) => ask(one, signal)));
     const found = samples(metrics.text);
     showCard(info.value);
     showCertificate(info.value, found);
     showVersions(models.value.models);
+    showScenarios(scenarios.value);
     times = histograms(found, "recall_http_request_duration_seconds", "route");
     const routes = [...times].filter(([, buckets]) => buckets.some((one) => one.count)).map(([route]) => route);
     const chosen = by("route").value;
@@ -90,9 +91,25 @@ function showVersions(models) {
     make("td", {}, one.fault ?? `${one.created ?? ""}`),
     make("td", {}, `${one.items ?? ""}`),
     make("td", {}, size(one.bytes))));
-  put(by("versions"), make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of versions" }, make("table", {},
-    make("thead", {}, make("tr", {}, ["Version", "State", "Created", "Items", "Size"].map((one) => make("th", { scope: "col" }, one)))),
-    make("tbody", {}, rows))));
+  put(by("versions"), table("Table of versions", ["Version", "State", "Created", "Items", "Size"], rows));
+}
+
+function table(label, heads, rows) {
+  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", {},
+    make("thead", {}, make("tr", {}, heads.map((one) => make("th", { scope: "col" }, one)))),
+    make("tbody", {}, rows)));
+}
+
+/** The scenarios with what they set, and how often something was taken from their lists. */
+function showScenarios({ scenarios, attribution }) {
+  const cells = (head, ...others) => make("tr", {}, make("th", { scope: "row" }, head), others.map((one) => make("td", {}, String(one))));
+  const rates = attribution.map((one) => cells(one.scenario || "none", one.bundle, one.answers, one.hits, `${(100 * one.hits / Math.max(1, one.answers)).toFixed(2)} %`));
+  put(
+    by("scenarios"),
+    scenarios.length ? table("Table of scenarios", ["Scenario", "Description", "Sets"], scenarios.map((one) => cells(one.name, one.description, JSON.stringify(one.settings))))
+      : make("p", { class: "quiet" }, "None."),
+    rates.length ? table("Table of hit rates", ["Scenario", "Version", "Lists", "Hits", "Hits by list"], rates) : null,
+  );
 }
 
 const milliseconds = (seconds) => (Number.isFinite(seconds) ? `${Number((1000 * seconds).toPrecision(3))} ms` : "longer");

@@ -12,6 +12,7 @@ const SHOWN = 20; // items of a history
 const DRAWN = 1000; // users of whom one is drawn
 const turn = turns();
 let last = null; // the last request that was answered
+let begun = false; // whether a list was asked for
 
 export function openRecommend() {
   dial("popularity");
@@ -24,6 +25,20 @@ export function openRecommend() {
     event.preventDefault();
     attempt(by("why-not-error"), whyNot, { item_id: "why-not-item" });
   });
+}
+
+/** Show the list of the first known user before anything is asked for; without a user where users may not be listed. */
+export async function begin() {
+  if (begun) return;
+  let user_id;
+  try {
+    user_id = (await ask(call("GET", "v1/users?page_size=1"))).value.users[0]?.user_id;
+  } catch (error) {
+    if (error.status === 401) return;
+  }
+  if (begun) return;
+  await recommend({ ...(user_id === undefined ? {} : { user_id }), n: 10, popularity: 1 });
+  by("recommend-status").prepend(user_id === undefined ? "To begin with, for an unknown user: " : "To begin with, for the first user: ");
 }
 
 /** Ask for a user who is drawn from the first ones that the service lists. */
@@ -49,12 +64,13 @@ function request() {
   return body;
 }
 
-/** The request that the list shown answers; where there is none, one of somebody who is not known. */
+/** The request that the list shown answers; without a list, one of an unknown user. */
 export const asked = () => last ?? { n: 10, popularity: 1 };
 
 /** Ask what the form says, or a request again, and show the answer; the item `mark` is set off in it. */
 export function recommend(again = null, mark = null) {
   const signal = turn();
+  begun = true;
   return attempt(by("recommend-error"), async () => {
     const body = again ?? request();
     const question = call("POST", "v1/recommend", body);
@@ -155,7 +171,7 @@ async function explain(body, item, inner) {
   );
 }
 
-/** What single values bring, asked for when somebody wants to see it. */
+/** Contributions of single values, requested when they are shown. */
 function single(question) {
   const place = make("div", {});
   const open = () => {

@@ -6,6 +6,7 @@ import pytest
 
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
+from recall.serving.rerank.quota import Quota
 
 
 def test_lists_of_all_users_are_those_of_queries(run, published: Path, recommender: Recommender, tmp_path: Path) -> None:
@@ -52,6 +53,18 @@ def test_wrong_arguments_are_refused(run, published: Path, arguments: tuple[str,
     ended = run("recommend", published, *arguments)
     assert ended.code == 65
     assert message in ended.err
+
+
+def test_lists_of_a_scenario(run, root: Path, recommender: Recommender, tmp_path: Path) -> None:
+    rules = '[{ kind = "quota", column = "category", most = 1 }]'
+    (root / "scenarios.toml").write_text(f'[home]\nn = 3\nrules = {rules}\nfields = ["price"]\nbecause = 2\n')
+    ended = run("recommend", root, "--scenario", "home", "--out", tmp_path / "lists.parquet")
+    assert ended.code == 0, ended.err
+    answer = recommender.recommend(Request("u1", n=3, rules=[Quota("category", 1)]))
+    written = pl.read_parquet(tmp_path / "lists.parquet").filter(pl.col("user_id") == "u1")
+    assert written["item_id"].to_list() == list(answer.ids)
+    ended = run("recommend", root, "--scenario", "hom", "--out", tmp_path / "others.parquet")
+    assert (ended.code, "Did you mean 'home'" in ended.err) == (65, True)
 
 
 def test_the_user_column_must_be_there(run, published: Path, tmp_path: Path) -> None:

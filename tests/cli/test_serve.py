@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -88,3 +89,14 @@ def test_the_command_line_overrides_environment_variables(monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     assert Settings() == settings
     assert Settings(_cli_parse_args=["c", "--port", "10"]).port == 10
+
+
+def test_a_taken_port_ends_the_service_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command, environment = service_command(tmp_path / "no bundle", "127.0.0.1", port)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 69
+    assert ended.stderr.strip() == (
+        f"127.0.0.1:{port}: cannot listen (Address already in use). Choose another port with --port, or 0 for any"
+    )

@@ -57,6 +57,18 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender.close()
 
 
+def test_a_root_that_cannot_be_written_ends_the_run_before_tables_are_read(run, shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = run("train", shop / "recall.toml", "--data", tmp_path / "no tables", "--out", tmp_path / "file" / "bundles")
+    assert ended.code == 73
+    assert ended.err.splitlines() == [
+        "error: the folder cannot be written",
+        f"where: {tmp_path / 'file' / 'bundles'}",
+        f"why:   {tmp_path / 'file'} is a file",
+        "hint:  Name another folder",
+    ]
+
+
 def test_training_prints_warnings_of_the_check_first(run, tmp_path: Path) -> None:
     rows = "".join(f"u{n % 30},i{n % 7},Title  {n % 7},{n % 2}\n" for n in range(300))
     (tmp_path / "e.csv").write_text("user_id,item_id,title,clicked\n" + rows)

@@ -1,8 +1,10 @@
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from recall.data.synthetic import Synthetic, SyntheticConfig, generate
+from recall.data.synthetic import Synthetic, SyntheticConfig, alias_table, generate
 from recall.errors import ConfigError
 
 SMALL = SyntheticConfig(users=120, items=80, interactions=2_400, seed=3)
@@ -58,10 +60,33 @@ def test_true_preferences_rank_chosen_items_above_chance(shop: Synthetic) -> Non
     assert rank.mean() < 0.3 * 80
 
 
-def test_users_of_a_large_catalogue_consider_a_part_of_it() -> None:
-    shop = generate(SyntheticConfig(users=50, items=500, interactions=600, considered=100))
-    assert 400 < len(shop.interactions) <= 600  # duplicates are dropped
+def test_users_of_a_large_catalogue_consider_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SyntheticConfig(users=50, items=500, interactions=600, considered=100)
+    shop = generate(config)
+    assert 590 < len(shop.interactions) <= 600  # a few choices found nothing new
     assert not shop.interactions.select("user_id", "item_id").is_duplicated().any()
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    assert generate(config).interactions.equals(shop.interactions)  # however the work is shared
+
+
+def test_choices_among_a_part_are_drawn_by_popularity_and_utility() -> None:
+    """With one item on offer, its popularity decides; with many, utility does."""
+    shares = []
+    for considered in (1, 200):
+        shop = generate(SyntheticConfig(users=3_000, items=300, interactions=9_000, considered=considered))
+        counts = shop.items.select("item_id").join(
+            shop.interactions.group_by("item_id").len(), on="item_id", how="left", maintain_order="left"
+        )["len"]
+        expected = np.exp(shop.truth.popularity.astype(np.float64))
+        shares.append(np.corrcoef(counts.fill_null(0).to_numpy(), expected)[0, 1])
+    assert shares[0] > 0.9 > shares[1]
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30))
+def test_an_alias_table_holds_the_shares(weights: list[float]) -> None:
+    kept, alias = alias_table(np.array(weights))
+    shares = kept.astype(np.float64) + np.bincount(alias, 1.0 - kept, len(weights))
+    assert shares / len(weights) == pytest.approx(np.array(weights) / sum(weights), abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "value"), [("users", 0), ("items", 0), ("interactions", 0), ("interactions", 10_000)])

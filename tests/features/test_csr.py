@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.errors import DataError
 from recall.features.csr import SparseRows, stable_order
 
 N_FEATURES = 7
@@ -82,3 +83,16 @@ def test_integers_are_sorted_stably_whatever_their_width(bound):
     assert np.array_equal(stable_order(keys, bound), np.argsort(keys, kind="stable"))
     narrow = keys.astype(np.int32) if bound <= 1 << 31 else keys
     assert np.array_equal(stable_order(narrow, bound), np.argsort(keys, kind="stable"))
+
+
+def test_more_features_than_int32_can_number_are_refused() -> None:
+    rows = SparseRows.one_hot(np.array([5], dtype=np.int32), 10)
+    most = 2**31 - 1
+    assert rows.shifted(most - 10, most).indices.tolist() == [most - 5]
+    for build in (
+        lambda: rows.shifted(most, most + 10),
+        lambda: rows.shifted(5, most + 1),
+        lambda: SparseRows.empty(1, most + 1),
+    ):
+        with pytest.raises(DataError, match=r"2,147,483,6\d\d features together"):
+            build()

@@ -34,7 +34,7 @@ class Visit:
 
     def open(self, view: str = "") -> None:
         self.page.goto(f"http://127.0.0.1:{self.server.port}/" + (f"#{view}" if view else ""))
-        self.until("document.getElementById('serving').textContent !== ''")
+        self.until("'started' in document.getElementById('main').dataset")
 
     def recommend(self, user: str = "3", **fields: str) -> None:
         """Fill in the form, send it, and wait for the answer."""

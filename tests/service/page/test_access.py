@@ -105,7 +105,7 @@ def test_the_keyboard_is_sufficient(visit: Visit) -> None:
     assert visit.page.evaluate("document.activeElement.type") == "submit"
     with visit.page.expect_response("**/v1/recommend"):
         keys.press("Enter")
-    visit.page.wait_for_selector("#list li")
+    visit.settle()
     assert visit.text("#recommend-status") == "4 items."
     served = visit.server.post({"user_id": "3", "n": 4, "popularity": 0.8, "features": {"age": 50}}).json
     assert visit.listed() == [one["item_id"] for one in served["items"]]

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from recall.config import parse_config
+from service.scenarios import FILE
 from tests.service.page.conftest import PATIENT, Visit, visiting
 from tests.service.publishing import CONFIG, USERS, Shop
 from tests.service.serving import serving
@@ -58,6 +59,15 @@ def test_everything_typed_is_in_the_request(visit: Visit) -> None:
     assert visit.listed() == [one["item_id"] for one in visit.server.post(asked).json["items"]]
     assert "user unknown" in visit.texts("#badges li.warn")
     assert visit.texts("#list .attributes > div:first-child") == ["genrenoir"] * 4
+
+
+def test_it_opens_with_the_list_of_a_user(visit: Visit) -> None:
+    first = visit.server.ask("GET", "/v1/users?page_size=1").json["users"][0]["user_id"]
+    visit.settle()
+    served = visit.server.post({"user_id": first, "n": 10}).json
+    assert visit.listed() == [one["item_id"] for one in served["items"]]
+    assert visit.text("#recommend-status") == "To begin with, for the first user: 10 items."
+    assert visit.page.input_value("#user") == ""
 
 
 def test_bars_add_up_to_the_score(visit: Visit) -> None:
@@ -259,6 +269,7 @@ def test_degradations_are_shown(browser: Browser, shop: Shop, tmp_path: Path) ->
     with serving(tmp_path / "b", tmp_path / "log", *options) as server, visiting(browser, server) as visit:
         server.wait()
         visit.open()
+        visit.troubles.clear()  # the page asks for a user to begin with
         visit.recommend("3")
         assert any(one.startswith("degraded: users: ") for one in visit.texts("#badges li.warn"))
         assert "approximate" in visit.texts("#badges li")
@@ -307,3 +318,19 @@ def test_faults_are_shown_at_their_fields(visit: Visit) -> None:
     assert len(visit.troubles) == 2  # the browser logs each unsuccessful answer
     assert all(one.startswith("console: Failed to load resource") for one in visit.troubles)
     visit.troubles.clear()
+
+
+def test_scenarios_and_their_hit_rates(visit: Visit, root: Path) -> None:
+    (root / FILE).write_text('[home]\ndescription = "<b>Start</b>"\nn = 3\n')
+    try:
+        deadline = time.monotonic() + 30
+        path, body = "/v1/scenarios/home:recommend", b'{"user_id": "3"}'
+        while (answer := visit.server.ask("POST", path, body, **{"content-type": "application/json"})).status != 200:
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.1)
+        visit.open("model")
+        visit.page.wait_for_selector("#scenarios table")
+        assert visit.texts("#scenarios tbody")[0] == 'home<b>Start</b>{"n":3}'
+        assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}100.00 %"
+    finally:
+        (root / FILE).unlink()

@@ -1,0 +1,98 @@
+# mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
+"""Compiled loop behind the choices of a synthetic shop with a large catalogue."""
+
+import numpy as np
+from numba import float32, int32, int64, uint64
+
+from recall._numba import compiled, read
+
+_TRIES = 16  # times that a user looks again where the choice was made before
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_UNIT = 2.0**-53
+
+
+@compiled(uint64)
+def _mixed(state):
+    """Return the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+_ROWS, _TABLE = read(int64), read(float32, 2)
+
+
+@compiled(
+    int64,
+    int64,
+    uint64,
+    int64,
+    _ROWS,
+    _ROWS,
+    _ROWS,
+    read(float32),
+    read(int32),
+    _TABLE,
+    _TABLE,
+    _TABLE,
+    _TABLE,
+    _TABLE,
+    int64[::1],
+)
+def choose(
+    first, last, seed, considered, start, device, daypart, kept, alias, style, taste, devices, dayparts, successor, chosen
+):
+    """Draw the choices of users `first` to `last`, each from a generator of its own.
+
+    Items are offered by popularity, by the alias method (Walker 1977), and one of them is chosen with probability
+    softmax(utility), by weighted reservoir sampling (Chao 1982).
+
+    Args:
+        first: first user.
+        last: user after the last.
+        seed: of all generators.
+        considered: number of items offered for each choice.
+        start: int64 [users + 1], the first event of each user.
+        device: int64 [n].
+        daypart: int64 [n].
+        kept: float32 [items], probability that an item offers itself rather than its alias.
+        alias: int32 [items].
+        style: float32 [items, d].
+        taste: float32 [users, d].
+        devices: float32 [devices, d].
+        dayparts: float32 [dayparts, d].
+        successor: float32 [items + 1, d].
+        chosen: int64 [n], written: the item row of each event, -1 where a user found nothing new.
+    """
+    items, factors = style.shape
+    query = np.empty(factors, dtype=np.float32)
+    for user in range(first, last):
+        state = _mixed(seed ^ (np.uint64(user) * _STEP))
+        previous = items  # the last row of `successor`: none
+        for at in range(start[user], start[user + 1]):
+            for factor in range(factors):
+                context = devices[device[at], factor] + dayparts[daypart[at], factor]
+                query[factor] = taste[user, factor] + context + successor[previous, factor]
+            chosen[at] = -1
+            for _ in range(_TRIES):
+                total, best = 0.0, 0
+                for _ in range(considered):
+                    state += _STEP
+                    drawn = _mixed(state)
+                    item = np.int64(((drawn >> np.uint64(32)) * np.uint64(items)) >> np.uint64(32))
+                    if np.float32(drawn & np.uint64(0xFFFFFF)) * np.float32(2.0**-24) >= kept[item]:
+                        item = np.int64(alias[item])
+                    utility = np.float32(0)
+                    for factor in range(factors):
+                        utility += query[factor] * style[item, factor]
+                    weight = np.exp(utility)
+                    total += weight
+                    state += _STEP
+                    if (_mixed(state) >> np.uint64(11)) * _UNIT * total < weight:
+                        best = item
+                new = True
+                for earlier in range(start[user], at):
+                    new = new and chosen[earlier] != best
+                if new:
+                    chosen[at] = previous = best
+                    break
