@@ -47,11 +47,11 @@ $(USER): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV): torch is large, the first time takes some minutes."
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt hatchling editables
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve]'
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,report]'
 	@touch $(USER)
 
 $(TOOLS): $(USER)
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,redis,otel,dev,docs]'
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,report,redis,otel,dev,docs]'
 	@# its command line wants an older typer, which the tests do not use
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps openapi-python-client
 	@touch $(TOOLS)

@@ -20,11 +20,12 @@ from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
 from recall.errors import BundleError
 from recall.evaluation.data_match import match_data
+from recall.evaluation.gate import Activation, GateReport, activates_at_once, require_comparable, settle
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
-from recall.training.incremental import Retrained, WarmStartRun, prepare_warm_start, retrain
+from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.race.decide import decide, of_bundle
 from recall.training.train import TrainResult, run_fingerprint, train
@@ -43,13 +44,13 @@ class Kept:
     race: Path | None = None
     _locks: ExitStack = field(default_factory=ExitStack)
 
-    def claim(self, root: Path, fingerprint: str, resume: bool, restart: bool) -> Path:
-        """Lock the checkpoint of a run, and return its path.
+    def claim(self, root: Path, fingerprint: str, resume: bool | None, restart: bool) -> tuple[Path, bool]:
+        """Lock the checkpoint of a run; return its path, and whether to continue from it.
 
         Args:
             root: folder to publish to, where checkpoints are.
             fingerprint: identifies the run.
-            resume: continue from the checkpoint.
+            resume: continue from the checkpoint; None does so where there is one.
             restart: overwrite the checkpoint.
 
         Raises:
@@ -58,13 +59,15 @@ class Kept:
         """
         path = checkpoint_path(root, fingerprint)
         self._locks.enter_context(held(path))
-        if not (resume or restart):
+        if resume is None:
+            resume = path.exists() and not restart
+        elif not (resume or restart):
             refuse_overwriting(path, fingerprint)
         if others := other_checkpoints(path):
             names = ", ".join(other.name for other in others)
             note(f"note: checkpoints of other runs are left alone in {root}: {names}")
         self.path = path
-        return path
+        return path, resume
 
 
 @contextmanager
@@ -118,6 +121,8 @@ class Run:
     findings: tuple[Finding, ...] = ()
     race: JsonValue = None
     """Record of the race; None without one."""
+    gate: GateReport | None = None
+    """Whether the version went live, and why; None where it did so unconditionally."""
 
 
 def run(
@@ -129,6 +134,7 @@ def run(
     restart: bool = False,
     checked: bool = False,
     race: float | None = None,
+    activation: Activation = "always",
 ) -> Run:
     """Train on the tables in `data` and publish to `root`, with progress on stderr.
 
@@ -140,6 +146,7 @@ def run(
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
         checked: the tables were checked and the findings printed already.
         race: seconds to choose the objective "auto" in; None for `config.train.race`.
+        activation: whether the new version goes live.
 
     Raises:
         RecallError: The run failed; what was live in `root` stays live.
@@ -152,12 +159,14 @@ def run(
             dataset = dataset_of(config, tables)
         for table, column, message in dataset.assumptions:
             note(f"note: {table}.{column}: {message}")
+        if activation == "if-not-worse":
+            require_comparable(root, dataset, config, lambda changed: dataset_of(changed, tables))
         raced: JsonValue = None
         if isinstance(config.train, AutoConfig):
             seconds = race if race is not None else config.train.race
             config, raced, kept.race = decide(config, dataset, tables, root, restart, seconds)
             dataset = dataset_of(config, tables)
-        checkpoint = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
+        checkpoint, _ = kept.claim(root, run_fingerprint(config, dataset), resume, restart)
         with stage("fit the encoder"):
             encoder = FeatureEncoder.fit(dataset)
         findings = () if checked else warn(config, tables, dataset)
@@ -168,10 +177,24 @@ def run(
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
         note(trained.note)
         with stage("export, verify, index, publish"):
-            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics: dict[str, JsonValue] = {"curve": trained.curve}
+            metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics |= {} if raced is None else {"race": raced}
-            exported = export(trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity)
-    return Run(dataset, trained, exported, config, findings, raced)
+            before, live = live_name(root), activates_at_once(activation, root)
+            exported = export(
+                trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity, activate=live
+            )
+        gate = _settled(activation, exported, root, before, dataset, config)
+    return Run(dataset, trained, exported, config, findings, raced, gate)
+
+
+def _settled(
+    activation: Activation, exported: ExportReport, root: Path, before: str, dataset: Dataset, config: RunConfig
+) -> GateReport | None:
+    if activation == "always":
+        return None
+    with stage("compare with the live version"):
+        return settle(activation, exported.folder, root, before, dataset, config)
 
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, ...]:
@@ -267,11 +290,13 @@ def grow(
     new: Path,
     old: Path | None,
     root: Path,
-    resume: bool = False,
+    resume: bool | None = False,
     compare: bool = False,
     old_weight: float = 1.0,
     *,
     restart: bool = False,
+    activation: Activation = "always",
+    only_new: bool = False,
 ) -> Run:
     """Continue from a bundle with new tables and publish, with progress on stderr.
 
@@ -281,12 +306,15 @@ def grow(
         new: folder of the new tables.
         old: folder of the tables that the bundle was trained on, where available.
         root: where to publish.
-        resume: continue from the checkpoint of the same run, which was interrupted.
+        resume: continue from the checkpoint of the same run, which was interrupted; None does so where there is one.
         compare: also train from scratch on the same data, and report the difference.
         old_weight: without `old`, the weight of an old observation relative to a new one.
         restart: overwrite that checkpoint. Where one exists, `resume` or `restart` must be set.
+        activation: whether the new version goes live.
+        only_new: end where the bundle was trained on all of these tables.
 
     Raises:
+        NothingNewError: It was, with `only_new`.
         RecallError: The run failed; what was live in `root` stays live.
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
@@ -295,7 +323,18 @@ def grow(
         config = of_bundle(config, source)
         with stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
-        checkpoint = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
+        if only_new and ground.source.data_hash == ground.dataset.fingerprint():
+            raise NothingNewError(f"{ground.source.version} was trained on all of these tables")
+        if activation == "if-not-worse":
+            types = ground.encoder.types
+            require_comparable(
+                root,
+                ground.dataset,
+                config,
+                lambda changed: dataset_of(changed, ground.tables, types=types),
+                all_new=old is None,
+            )
+        checkpoint, resume = kept.claim(root, run_fingerprint(config, ground.dataset, ground.start), resume, restart)
         if ground.overlap:
             note(f"warning: {ground.overlap}")
         warn(config, ground.tables, ground.dataset)
@@ -309,8 +348,10 @@ def grow(
             )
         retrained = _retrained(config, ground, trained) if compare else None
         with stage("export, verify, index, publish"):
-            metrics: dict[str, JsonValue] = {"validation": dict(trained.metrics)} if trained.metrics else {}
+            metrics: dict[str, JsonValue] = {"curve": trained.curve}
+            metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics["growth"] = ground.record(trained, retrained)
+            before, live = live_name(root), activates_at_once(activation, root)
             exported = export(
                 trained.model,
                 ground.encoder,
@@ -321,8 +362,10 @@ def grow(
                 ground.source.sequence,
                 ground.expected,
                 trained.popularity,
+                activate=live,
             )
-    return Run(ground.dataset, trained, exported, config)
+        gate = _settled(activation, exported, root, before, ground.dataset, config)
+    return Run(ground.dataset, trained, exported, config, gate=gate)
 
 
 def new_values(ground: WarmStartRun) -> str:

@@ -20,6 +20,7 @@ from typer.main import get_command
 from recall import errors
 from recall.cli.app import application
 from recall.cli.errors import CANNOT_WRITE, UNAVAILABLE
+from recall.cli.train import REJECTED
 from recall.config.docs import markdown
 from service.app import create_app
 from service.config import PREFIX, Settings
@@ -34,6 +35,7 @@ _EXIT_CODES = {
     0: "success",
     1: "failure",
     2: "wrong usage: an unknown command, option or value",
+    REJECTED: "published, and not activated: it is worse than the live version (`--activate if-not-worse`)",
     65: "invalid data, bundle, index or request",
     UNAVAILABLE: "a dependency is not installed, or a service or the user store does not answer",
     CANNOT_WRITE: "a file, version or change cannot be written, such as on a full disk",

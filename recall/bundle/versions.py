@@ -24,7 +24,7 @@ from pathlib import Path
 
 from recall._fsync import fsync
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, PublishBusyError, PublishError
+from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError
 
 _WAIT = 10.0  # seconds: a publisher keeps the folder of its version locked until it is done
 _POLL = 0.02  # seconds between two tries
@@ -130,8 +130,15 @@ def staging(root: Path) -> Iterator[Path]:
         os.close(holder)
 
 
-def publish(staged: Path, root: Path, expected: int | None = None, wait: float = 10.0, keep: int | None = None) -> Path:
-    """Make a staged bundle the live version.
+def publish(
+    staged: Path,
+    root: Path,
+    expected: int | None = None,
+    wait: float = 10.0,
+    keep: int | None = None,
+    activate: bool = True,
+) -> Path:
+    """Make a staged bundle a version, and the live one.
 
     Args:
         staged: a folder from `staging(root)` that holds a whole bundle; it is moved away.
@@ -139,13 +146,15 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         expected: publish only if this sequence is still the live one, for a bundle that was made from it.
         wait: seconds to wait for another publisher to finish.
         keep: keep so many of the newest versions, as many of those that were live last, and open ones; None removes nothing.
+        activate: make it live; otherwise `activation.activate` may do so later.
 
     Returns:
         The folder of the new version.
 
     Raises:
         PublishBusyError: Another publisher held the lock for the whole wait.
-        PublishError: Another version went live meanwhile, or the file system refused; what was live stays live.
+        VersionMovedError: Another version went live meanwhile; what was live stays live.
+        PublishError: The file system refused; what was live stays live.
     """
     try:
         readable = staged.stat().st_mode & 0o666
@@ -155,7 +164,7 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
         with locked(root / LOCK, wait, PUBLISHING):
             live = _sequence(root)
             if expected is not None and live != expected:
-                raise PublishError(
+                raise VersionMovedError(
                     f"version {live} went live while a bundle was made from version {expected}",
                     where=str(root),
                     hint="Start again from the live version",
@@ -168,7 +177,8 @@ def publish(staged: Path, root: Path, expected: int | None = None, wait: float =
             place = root / VERSIONS / manifest.version
             staged.rename(place)
             fsync(root / VERSIONS)
-            point_at(root, place.name)
+            if activate:
+                point_at(root, place.name)
             if keep is not None:
                 _prune(root, keep)
     except OSError as error:

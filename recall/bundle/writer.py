@@ -225,15 +225,20 @@ class BundleWriter:
         ).write(self.folder)
 
     def publish(
-        self, rehearse: Callable[[Path], object], expected: int | None = None, keep: int | None = None
+        self,
+        rehearse: Callable[[Path], object],
+        expected: int | None = None,
+        keep: int | None = None,
+        activate: bool = True,
     ) -> tuple[Path, Manifest]:
-        """Make the bundle the live version of its root.
+        """Make the bundle a version of its root, and the live one.
 
         Args:
             rehearse: opens the finished folder as a service would, and raises if it must not go live; it may add golden
                 requests to the manifest.
             expected: publish only if this sequence is still the live one.
             keep: number of versions that stay, see `recall.bundle.versions.publish`; None removes none.
+            activate: make it live.
 
         Returns:
             The folder of the new version, and its manifest.
@@ -242,7 +247,7 @@ class BundleWriter:
             PublishError: the file system refused, another publisher held the root, or another version went live.
         """
         rehearse(self.folder)
-        published = publish(self.folder, self.root, expected, keep=keep)
+        published = publish(self.folder, self.root, expected, keep=keep, activate=activate)
         return published, Manifest.read(published)
 
 

@@ -13,13 +13,13 @@ from recall.cli import errors
 from recall.cli.bundle import activate, export_bundle, roll_back, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
 from recall.cli.demo import demo
-from recall.cli.evaluate import evaluate, predict
+from recall.cli.evaluate import compare, evaluate, predict, report
 from recall.cli.overview import ABOUT
 from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query
 from recall.cli.recommend import recommend
 from recall.cli.serve import new_key, serve
-from recall.cli.train import train
+from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
 from recall.cli.users import erase_users
 
@@ -42,6 +42,9 @@ def application() -> typer.Typer:
     app.command("tune-index")(tune_index)
     app.command("recommend")(recommend)
     app.command("predict")(predict)
+    app.command("report")(report)
+    app.command("compare")(compare)
+    app.command("retrain")(retrain)
     app.command("rebuild")(rebuild)
     app.command("import")(import_model)
     app.command("compact")(compact)

@@ -112,6 +112,8 @@ def _model(manifest: "Manifest") -> str:
 
 
 def _figures(value: object) -> str:
+    if isinstance(value, list):  # such as a curve
+        return f"of {len(value)}"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_figures(one)}" for name, one in value.items())
     return f"{value:.4f}" if isinstance(value, float) else str(value)

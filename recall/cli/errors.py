@@ -16,7 +16,14 @@ CANNOT_WRITE = 73
 
 _STOPPED = (130, TERMINATED)
 
-_EXTRAS = {"torch": "train", "fastapi": "serve", "uvicorn": "serve", "httptools": "serve", "fastapi_offline": "serve"}
+_EXTRAS = {
+    "matplotlib": "report",
+    "torch": "train",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "httptools": "serve",
+    "fastapi_offline": "serve",
+}
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 

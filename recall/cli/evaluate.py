@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,6 +35,7 @@ def evaluate(
         list[Path] | None, typer.Option(metavar="BUNDLE", help="Another bundle to compare with, on the same requests.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write charts of it to this HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Evaluate a published bundle on held-out interactions, beside popularity.
@@ -49,6 +51,8 @@ def evaluate(
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
     from recall.serving.recommender import Recommender
 
+    if report is not None:
+        import_module("matplotlib")  # reported before the evaluation, which may take long
     loaded = load_config(config, settings or ())
     threads = os.cpu_count() or 1
     with ExitStack() as opened:
@@ -63,14 +67,116 @@ def evaluate(
                 refuse_trained_on(
                     dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
                 )
-            report = evaluate_bundle(recommender, dataset, loaded, split, ablated=ablate, against=others)
+            evaluated = evaluate_bundle(recommender, dataset, loaded, split, ablated=ablate, against=others)
+        if report is not None:
+            _write_page(report, [(recommender, evaluated)])
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        out.write_text(evaluated.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if as_json:
-        output.show_json(report.model_dump())
+        output.show_json(evaluated.model_dump())
     else:
-        _show(report)
+        _show(evaluated)
+
+
+def report(
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
+    evaluation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An evaluation of this bundle, as recall evaluate --out writes it.")
+    ] = None,
+) -> None:
+    """Write charts of a bundle to one HTML file, which needs no network.
+
+    Learning curves, strength of field pairs, a map of the items, index and latency; with an evaluation also quality, cold
+    start, the popularity dial and calibration.
+
+    Example: recall report shop/bundles --out report.html
+    """
+    from recall.serving.recommender import Recommender
+
+    with Recommender.load(bundle, users=None) as recommender:
+        evaluated = None if evaluation is None else _read_evaluation(evaluation, recommender)
+        _write_page(out, [(recommender, evaluated)])
+    output.show({"written": out})
+
+
+def compare(
+    config: Annotated[Path, typer.Argument(help="The TOML file of the run, for its data, split and evaluation.")],
+    bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
+    other: Annotated[Path, typer.Argument(help="The bundle to compare with: a folder of published bundles, or one bundle.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
+    out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("comparison.html"),
+    as_json: output.Json = False,
+) -> None:
+    """Compare two bundles on the same requests, and write charts of both side by side.
+
+    A difference is called better or worse only where its 95 % interval excludes 0.
+
+    Example: recall compare shop/recall.toml shop/bundles/versions/000002-1f0c9a2e shop/bundles
+    """
+    from recall.config import load_config
+    from recall.data.dataset import load_dataset
+    from recall.data.split import TEST, VALID
+    from recall.evaluation.data_match import refuse_trained_on
+    from recall.evaluation.evaluate import evaluate as evaluate_bundle
+    from recall.serving.recommender import Recommender
+
+    import_module("matplotlib")  # reported before the evaluation, which may take long
+    loaded, folder, split = load_config(config), data if data is not None else config.parent, TEST if part == "test" else VALID
+    threads = os.cpu_count() or 1
+    with (
+        Recommender.load(bundle, threads=threads, users=None) as one,
+        Recommender.load(other, threads=threads, users=None) as two,
+    ):
+        types = one.bundle.encoder.types
+        with output.stage("load the tables"):
+            dataset = load_dataset(loaded, folder, types)
+        with output.stage("evaluate both"):
+            for each in (one, two):
+                refuse_trained_on(
+                    dataset, loaded, split, each.bundle, each.users.get, lambda changed: load_dataset(changed, folder, types)
+                )
+            first = evaluate_bundle(one, dataset, loaded, split, against=(two,))
+            second = evaluate_bundle(two, dataset, loaded, split)
+        _write_page(out, [(one, first), (two, second)])
+    differences = first.rivals[0].comparison
+    if as_json:
+        output.show_json({"written": out, "comparison": {name: each.model_dump() for name, each in differences.items()}})
+    else:
+        _show(first)
+        output.show({"written": out})
+
+
+def _read_evaluation(path: Path, recommender: "Recommender") -> "EvaluationReport":
+    """Read an evaluation. Raises DataError unless it is of this bundle."""
+    from pydantic import ValidationError
+
+    from recall.evaluation.evaluate import EvaluationReport
+
+    hint = "Write it with: recall evaluate CONFIG BUNDLE --out FILE"
+    try:
+        found = EvaluationReport.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError("the file must be an evaluation", where=str(path), why=str(error).splitlines()[0], hint=hint) from None
+    version = recommender.bundle.manifest.version
+    if found.bundle != version:
+        raise DataError(f"the evaluation is of bundle {found.bundle}, not of {version}", where=str(path), hint=hint)
+    return found
+
+
+def _write_page(path: Path, bundles: "Sequence[tuple[Recommender, EvaluationReport | None]]") -> None:
+    from recall.report.page import render
+    from recall.report.subject import Subject
+
+    with output.stage("draw the report"):
+        subjects = [Subject.of(recommender, evaluation) for recommender, evaluation in bundles]
+        first = bundles[0][1]
+        differences = first.rivals[0].comparison if len(bundles) > 1 and first is not None else {}
+        page = render(subjects, differences)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
 
 
 def _show(report: "EvaluationReport") -> None:

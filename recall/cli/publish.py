@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from recall.cli import output
+from recall.cli.train import REJECTED, Activate
 
 if TYPE_CHECKING:
+    from recall.config import RunConfig
+    from recall.data.dataset import Dataset
     from recall.publish.importers.importer import ImportReport
     from recall.store.group_commit import Receipt
 
@@ -82,17 +85,33 @@ def rebuild(
     other_data: Annotated[
         bool, typer.Option("--other-data", help="Publish although no item of BUNDLE is in the table.")
     ] = False,
+    activate: Activate = "always",
+    config: Annotated[
+        Path | None, typer.Option(help="With --activate if-not-worse: the TOML file whose held-out interactions are asked.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     as_json: output.Json = False,
 ) -> None:
     """Publish a trained model with a new catalogue, without training.
 
-    The vector of an item is computed from its features.
+    The vector of an item is computed from its features. With --activate if-not-worse the exit code is 3 where the new version
+    is worse than the live one, which then stays live.
     """
+    from recall.bundle.versions import live_name
+    from recall.evaluation.gate import activates_at_once, settle
     from recall.publish.rebuild import rebuild as publish_catalogue
 
+    root = out if out is not None else bundle
+    held = _held_out(root, config, data) if activate == "if-not-worse" else None
     with output.stage("encode, index, compare, publish"):
-        root = out if out is not None else bundle
-        report = publish_catalogue(bundle, items, root, ignore or (), as_of, other_data=other_data)
+        before, live = live_name(root), activates_at_once(activate, root)
+        report = publish_catalogue(bundle, items, root, ignore or (), as_of, other_data=other_data, activate=live)
+    gate = None
+    if held is not None:
+        with output.stage("compare with the live version"):
+            gate = settle(activate, report.folder, root, before, *held)
+    elif activate == "never":
+        output.note(f"not activated; recall activate {root} {report.folder.name} does so")
     if report.unopened:
         output.note(f"the index of the source could not be opened, and a new one was built: {report.unopened}")
     for line in report.standing.lines():
@@ -112,14 +131,33 @@ def rebuild(
             "overlap": report.overlap,
             "live_changes": report.standing.counts(),
             "warnings": list(report.warnings),
+            **({"gate": gate.model_dump()} if gate is not None else {}),
         },
         {
             "published": report.folder,
             "items": f"{len(report.added):,} added, {len(report.removed):,} removed, {len(report.changed):,} changed, "
             f"{report.kept:,} as before",
             "overlap": f"{report.overlap:.1%} of the lists of {report.users:,} users are as before",
+            **(gate.lines() if gate is not None else {}),
         },
     )
+    if gate is not None and gate.worse:
+        raise typer.Exit(REJECTED)
+
+
+def _held_out(root: Path, config: Path | None, data: Path | None) -> "tuple[Dataset, RunConfig]":
+    """Return the data to compare a version with the live one on."""
+    from recall.config import load_config
+    from recall.data.dataset import load_dataset
+    from recall.evaluation.gate import require_comparable
+
+    if config is None:
+        raise typer.BadParameter("--activate if-not-worse requires --config CONFIG, whose held-out interactions are asked")
+    loaded, folder = load_config(config), data if data is not None else config.parent
+    with output.stage("load the tables"):
+        dataset = load_dataset(loaded, folder)
+    require_comparable(root, dataset, loaded, lambda changed: load_dataset(changed, folder))
+    return dataset, loaded
 
 
 def publish_version(

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from recall.config import RunConfig
     from recall.pipeline import Run
 
+Activate = Annotated[
+    Literal["never", "always", "if-not-worse"],
+    typer.Option(help="Whether the version goes live; if-not-worse compares it with the live one on held-out requests."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
+]
+REJECTED = 3
+"""Exit code when a version was published and not activated, because it is worse than the live one."""
+
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -28,9 +38,7 @@ def train(
         typer.Option(help="Folder of the tables; default: that of the configuration. With --resume: the old tables."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to publish a new version to.")] = Path("bundles"),
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as train.sweeps=4.")
-    ] = None,
+    settings: Settings = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="BUNDLE", help="Continue from a published bundle, with the tables in --new.")
     ] = None,
@@ -56,11 +64,13 @@ def train(
         str | None,
         typer.Option(metavar="DURATION", help='With train.objective = "auto": how long recipes are raced, such as 45s or 2m.'),
     ] = None,
+    activate: Activate = "always",
     as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
 
     With train.objective = "auto", known recipes are raced on the validation part first, and the winner is trained on it, too.
+    With --activate if-not-worse the exit code is 3 where the new version is worse than the live one, which then stays live.
 
     Examples: recall train shop/recall.toml --out bundles --set model.k=32;
     recall train shop/recall.toml --resume bundles --new today --data shop --out bundles
@@ -82,15 +92,71 @@ def train(
     if resume is not None and new is not None:
         from recall.pipeline import grow
 
-        finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart)
+        finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart, activation=activate)
     else:
         from recall.pipeline import run
 
         folder, seconds = data if data is not None else config.parent, _race_seconds(loaded, race)
-        finished = run(loaded, folder, out, go_on, restart=restart, race=seconds)
+        finished = run(loaded, folder, out, go_on, restart=restart, race=seconds, activation=activate)
+    _end(finished, as_json)
+
+
+def retrain(
+    config: Annotated[Path, typer.Argument(help="A TOML file.")],
+    root: Annotated[Path, typer.Argument(help="The folder of published bundles, whose live version is continued.")],
+    new: Annotated[Path, typer.Option(metavar="DATA", help="Folder of the new tables.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the old tables, to which the new ones are then added; default: none.")
+    ] = None,
+    settings: Settings = None,
+    old_weight: Annotated[
+        float, typer.Option("--remember", min=0.0, help="Without --data: weight of an old observation relative to a new one.")
+    ] = 1.0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Overwrite the checkpoint of an interrupted run, which is continued otherwise.")
+    ] = False,
+    activate: Activate = "if-not-worse",
+    as_json: output.Json = False,
+) -> None:
+    """Continue the live version with new data, compare, publish, and activate it.
+
+    For cron: one at a time for a root (exit code 75 otherwise), continues an interrupted run, ends where nothing is new, and
+    removes old versions as export.keep says. The exit code is 3 where the new version is worse than the live one, which then
+    stays live.
+
+    Example: recall retrain shop/recall.toml bundles --new today --data shop
+    """
+    from recall.bundle.versions import live_name, locked, make_folder
+    from recall.config import load_config
+    from recall.data.append import append, check_appendable
+    from recall.pipeline import grow
+    from recall.training.incremental import NothingNewError
+
+    loaded = load_config(config, settings or ())
+    make_folder(root)
+    with locked(root / ".retrain.lock", 0.0, "another process retrains this root"):
+        if data is not None:
+            check_appendable(loaded.data, new, data)
+        try:
+            finished = grow(
+                loaded, root, new, data, root, None, False, old_weight, restart=restart, activation=activate, only_new=True
+            )
+        except NothingNewError as error:
+            output.result(as_json, {"folder": None, "live": live_name(root)}, {"nothing new": error.what})
+            return
+        if data is not None:
+            added = append(loaded.data, new, data)
+            output.note(f"added to {data}: " + ", ".join(f"{rows:,} {name}" for name, rows in added.items()))
+    _end(finished, as_json)
+
+
+def _end(finished: "Run", as_json: bool) -> None:
+    """Print a finished run; exit with 3 where it is worse than the live version."""
     for line in finished.exported.standing.lines():
         output.note(line)
     output.result(as_json, _result(finished), dict(_lines(finished)))
+    if finished.gate is not None and finished.gate.worse:
+        raise typer.Exit(REJECTED)
 
 
 def _result(finished: "Run") -> dict[str, object]:
@@ -111,6 +177,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
         "live_changes": finished.exported.standing.counts(),
+        **({"gate": finished.gate.model_dump()} if finished.gate is not None else {}),
         **({"race": finished.race} if finished.race is not None else {}),
         **({"growth": manifest.metrics["growth"]} if "growth" in manifest.metrics else {}),
     }
@@ -142,6 +209,8 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     if fold is not None and fold.lost >= ROUNDING:
         yield "fold", f"rank {fold.rank} lost {fold.lost:.1e} of the field weights, {fold.score_error:.1e} of a score at most"
     yield "index", described(index)
+    if finished.gate is not None:
+        yield from finished.gate.lines().items()
 
 
 def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:

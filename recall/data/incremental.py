@@ -112,20 +112,29 @@ def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
     before = _kept(data, read_tables(data, old))
     after = _read(data, new, before.users, before.items)
     known = before.interactions.frame.select(pl.len()).collect().item()
-    added, note = _without_repeated(data, before.interactions, after.interactions, known)
+    added, note = without_repeated(data, before.interactions, after.interactions, known)
     tables = replace(_joined(data, after, before.users, before.items), interactions=followed(before.interactions, added))
     return Additions(described(data, tables), known, note, before, after)
 
 
-def _without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, str]:
+def without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, str]:
     """Drop new interactions that the old table has too.
 
     Interactions are equal that have one user, item and time, and the same label or event where there are such columns.
     Without a time column all columns must be equal. A row that both tables have several times is dropped as often as the
     old table has it.
 
+    Args:
+        data: names the columns.
+        older: the old interactions.
+        newer: the new ones.
+        known: number of old ones.
+
     Returns:
         The new interactions that are left, and what to say of the others.
+
+    Raises:
+        DataError: A column is missing, or a time cannot be read.
     """
     both = followed(older, newer)
     facts = [data.label, data.events.column if data.events is not None else None]

@@ -65,6 +65,8 @@ def export(
     parent: int | None = None,
     expected: int | None = None,
     popularity: PopularityFactor | None = None,
+    *,
+    activate: bool = True,
 ) -> ExportReport:
     """Write, prove and publish a bundle.
 
@@ -82,6 +84,7 @@ def export(
         parent: sequence of the bundle that the model went on from.
         expected: publish only if this sequence is still the live one; see `publish`.
         popularity: factor beside those of the model.
+        activate: make it live.
 
     Raises:
         ConfigError: the tables are said to contain live changes that there are not.
@@ -117,7 +120,7 @@ def export(
                 log=standing.base.log,
             )
             writer.write_manifest(origin, len(dataset.users), parity, index, fold)
-            published, manifest = writer.publish(golden.record, expected, config.export.keep)
+            published, manifest = writer.publish(golden.record, expected, config.export.keep, activate)
     return ExportReport(published, manifest, seconds, standing)
 
 

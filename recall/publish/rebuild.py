@@ -75,7 +75,14 @@ class RebuildReport:
 
 
 def rebuild(
-    source: Path, table: Path, root: Path, ignore: Sequence[str] = (), as_of: int = 0, *, other_data: bool = False
+    source: Path,
+    table: Path,
+    root: Path,
+    ignore: Sequence[str] = (),
+    as_of: int = 0,
+    *,
+    other_data: bool = False,
+    activate: bool = True,
 ) -> RebuildReport:
     """Publish a bundle with a model as it is and items as they are now.
 
@@ -87,6 +94,7 @@ def rebuild(
         ignore: columns of the table that no field reads and that are there on purpose.
         as_of: the table contains all live changes of the root up to this sequence; later ones stay on top of it.
         other_data: publish although no item of the source is in the table.
+        activate: make it live.
 
     Raises:
         BundleError: the source is missing or damaged.
@@ -109,7 +117,7 @@ def rebuild(
                 hint="Give the items of the data that the bundle was trained on; add --other-data if all items are new",
             )
         standing = stand(root, ids, as_of)
-        report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing)
+        report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing, activate=activate)
         return replace(report, unopened=unopened)
 
 
@@ -139,6 +147,8 @@ def publish_items(
     expected: int | None,
     standing: Standing,
     deletions: pl.DataFrame | None = None,
+    *,
+    activate: bool = True,
 ) -> RebuildReport:
     """Publish the model of a bundle with other items.
 
@@ -149,6 +159,7 @@ def publish_items(
         expected: publish only if this sequence is still the live one.
         standing: what the items hold of the root's live changes.
         deletions: those that have been carried out on the items; None if the items are a table of their own.
+        activate: make it live.
 
     Raises:
         ExportError, PublishError: as `rebuild`.
@@ -157,7 +168,7 @@ def publish_items(
         _assemble(old, items, writer, standing, deletions)
         with Recommender.load(writer.folder) as new:
             compared = _compare_lists(old, new)
-        published = writer.publish(golden.record, expected, kept(old.bundle.manifest))
+        published = writer.publish(golden.record, expected, kept(old.bundle.manifest), activate)
     return _report(old, items, new.bundle.item_vectors, published, compared, standing)
 
 

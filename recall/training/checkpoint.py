@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -46,6 +46,8 @@ class Position:
         best: the validation figure there, -inf when there was none.
         since: evaluations on validation since then.
         seconds: spent so far.
+        losses: of each sweep.
+        figures: on the validation part after each sweep, None where it was not evaluated.
     """
 
     fingerprint: str
@@ -54,6 +56,8 @@ class Position:
     best: float = float("-inf")
     since: int = 0
     seconds: float = 0.0
+    losses: tuple[float, ...] = ()
+    figures: tuple[float | None, ...] = ()
 
 
 def checkpoint_path(root: Path, fingerprint: str) -> Path:
@@ -147,6 +151,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
     try:
         with safe_open(path, framework="pt") as file:
             position = Position(**json.loads(file.metadata()["position"]))
+            position = replace(position, losses=tuple(position.losses), figures=tuple(position.figures))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         others = [other.name for other in other_checkpoints(path)]

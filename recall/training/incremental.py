@@ -24,7 +24,7 @@ from recall.data.dataset import Dataset, dataset_of
 from recall.data.incremental import addition_tables, addition_tables_alone, with_remembered
 from recall.data.split import REMEMBERED, TRAIN
 from recall.data.tables import Table, Tables, read_table
-from recall.errors import ConfigError
+from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.exact_topk import ItemLists, rank_metrics
@@ -41,6 +41,10 @@ from recall.training.warm_start import WarmStart, shares
 
 _SUSPICIOUS = 0.5  # of the new interactions
 _FEW, _ENOUGH = 0.05, 10  # share of the items of new interactions; fewer items say nothing
+
+
+class NothingNewError(RecallError):
+    """The bundle was trained on all of the given tables."""
 
 
 @dataclass(frozen=True, slots=True)

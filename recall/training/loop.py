@@ -136,7 +136,7 @@ def run_sweeps(
             loss = learner.sweep()
             _refuse_non_finite(model, loss, sweep, blocks)
             metrics: Mapping[str, float] = {}
-            better = False
+            better, figure = False, None
             if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
                 metrics = _looked_at(validate, model, sweep, blocks)
                 figure = fair_figure(metrics, metric)
@@ -147,7 +147,13 @@ def run_sweeps(
                 else:
                     position = replace(position, since=position.since + 1)
             now = time.monotonic()
-            position = replace(position, sweep=sweep, seconds=now - began)
+            position = replace(
+                position,
+                sweep=sweep,
+                seconds=now - began,
+                losses=(*position.losses, loss),
+                figures=(*position.figures, figure),
+            )
             if checkpointing is not None:
                 _keep(checkpointing.path, position, learner, best)
                 kept = sweep

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
@@ -53,6 +54,8 @@ class TrainResult:
         new_items: what was done for items without training interactions.
         popularity: factor beside the model's, for unknown users; None where nothing could hold it.
         unknown_users: how much it weighs, or why there is none.
+        losses: of each sweep, for each unit of observed weight.
+        figures: on the validation part after each sweep, None where it was not evaluated.
     """
 
     model: Model
@@ -65,6 +68,13 @@ class TrainResult:
     new_items: str = ""
     popularity: PopularityFactor | None = None
     unknown_users: str = ""
+    losses: tuple[float, ...] = ()
+    figures: tuple[float | None, ...] = ()
+
+    @property
+    def curve(self) -> dict[str, JsonValue]:
+        """The manifest's record of the losses and figures of all sweeps."""
+        return {"losses": list(self.losses), "figures": list(self.figures), "best_sweep": self.best_sweep}
 
     @property
     def zeros(self) -> dict[str, float]:
@@ -133,7 +143,18 @@ def train(
         validation = replace(validation, popularity=popularity)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
-    result = TrainResult(model, position.sweep, kept, metrics, position.seconds, began, learner.note, new_items)
+    result = TrainResult(
+        model,
+        position.sweep,
+        kept,
+        metrics,
+        position.seconds,
+        began,
+        learner.note,
+        new_items,
+        losses=position.losses,
+        figures=position.figures,
+    )
     if popularity is None:
         return replace(result, unknown_users=without_factor(encoder, config))
     factor, line = popularity(model)

@@ -186,11 +186,11 @@ def test_numbers_beyond_float32_are_not_published(root: Path, items: pl.DataFram
 def test_a_version_published_in_between_is_not_replaced(
     root: Path, items: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(staged: Path, place: Path, expected: int | None, keep: int) -> Path:
+    def interrupted(staged: Path, place: Path, expected: int | None, keep: int, activate: bool) -> Path:
         with staging(place) as other:
             shutil.copytree(resolve(place), other, dirs_exist_ok=True)
             publish(other, place)
-        return publish(staged, place, expected, keep=keep)
+        return publish(staged, place, expected, keep=keep, activate=activate)
 
     monkeypatch.setattr("recall.bundle.writer.publish", interrupted)
     with pytest.raises(PublishError, match="version 2 went live while a bundle was made from version 1"):

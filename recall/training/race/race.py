@@ -45,12 +45,14 @@ class Placed:
         estimate: on the validation part, with its interval.
         sweeps: number of the best sweep.
         seconds: it took.
+        figures: after each sweep.
     """
 
     name: str
     estimate: Estimate
     sweeps: int
     seconds: float
+    figures: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Raced:
             "winner": self.name,
             "raced": [
                 {**one.estimate.model_dump(), "recipe": one.name, "sweeps": one.sweeps, "seconds": round(one.seconds, 2)}
+                | {"figures": [round(figure, 5) for figure in one.figures]}
                 for one in self.placed
             ],
             "lead": plain(self.lead),
@@ -331,6 +334,7 @@ class _Track:
                 estimate(_only(cast(PerRequestMetrics, one.best), metric), resamples, seed)[metric],
                 one.best_sweep,
                 one.seconds + one.looking,
+                tuple(one.figures),
             )
             for one in done
         )

@@ -1,0 +1,122 @@
+"""Add new tables to the files of the old ones, each file replaced as a whole."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from recall._fsync import fsync
+from recall.config import DataConfig
+from recall.data.files import PACKED, kind_of
+from recall.data.incremental import without_repeated
+from recall.data.joined import replaced
+from recall.data.tables import Table, Tables, read_tables
+from recall.errors import DataError
+
+
+def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
+    """Check that `append` can add tables to others without a loss.
+
+    Args:
+        data: names the tables and columns.
+        new: folder of the new tables.
+        old: folder of the old tables.
+
+    Raises:
+        DataError: A table is in a format that is read but not written, or a new table lacks a column.
+    """
+    before, after = _read(data, new, old)
+    for name, newer in after.named.items():
+        older = before.named[name]
+        path = older.path
+        first = next((one for one in path.iterdir() if one.name[0] not in "._"), path) if path.is_dir() else path
+        plain = kind_of(first) == "parquet" or first.suffix.lower() == ".csv"
+        if name in data.formats or not plain or first.suffix.lower() in PACKED:
+            raise DataError(
+                "rows cannot be added to this file",
+                where=str(path),
+                why="only Parquet and plain CSV are written",
+                hint="Convert it, or leave out --data to go on from the bundle and the new tables alone",
+            )
+        if path.is_dir() and name != "interactions":
+            raise DataError(
+                f"the {name} are a folder of files, in which no row can be replaced",
+                where=str(path),
+                hint="Write them as one file, or leave out --data",
+            )
+        lost = [column for column in older.columns if column not in newer.types]
+        if lost:
+            raise DataError(
+                f"the new {name} lack column {lost[0]!r}, which the old ones have",
+                where=str(newer.path),
+                hint="Give every column; its cells may be empty",
+            )
+        changed = [column for column in older.columns if newer.types[column] != older.types[column]]
+        if changed and path.is_dir():
+            raise DataError(
+                f"column {changed[0]!r} is of type {newer.types[changed[0]]}, and {older.types[changed[0]]} in {path}",
+                where=str(newer.path),
+                hint="Write both in one type",
+            )
+
+
+def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
+    """Add new interactions to the old ones, and replace users and items by new ones.
+
+    Interactions that equal old ones are left out, so that a second call changes nothing.
+
+    Args:
+        data: names the tables and columns.
+        new: folder of the new tables.
+        old: folder of the old tables; a folder of interactions gets another file.
+
+    Returns:
+        The number of rows that were added or replaced, by table.
+
+    Raises:
+        DataError: As `check_appendable`.
+        OSError: The file system refused; the file is as it was.
+    """
+    before, after = _read(data, new, old)
+    counts = {}
+    for name, newer in after.named.items():
+        older = before.named[name]
+        if name == "interactions":
+            known = older.frame.select(pl.len()).collect().item()
+            newer, _ = without_repeated(data, older, newer, known)
+        rows = newer.frame.collect()
+        counts[name] = len(rows)
+        if not len(rows):
+            continue
+        if name != "interactions":
+            key = data.user_id if name == "users" else data.item_id
+            rows = replaced(older, newer, key).frame.select(older.columns).collect()
+        elif not older.path.is_dir():
+            rows = pl.concat([older.frame.collect(), rows.select(older.columns)], how="vertical_relaxed")
+        _write(older, rows.select(older.columns).rename(dict(older.written)))
+    return counts
+
+
+def _read(data: DataConfig, new: Path, old: Path) -> tuple[Tables, Tables]:
+    """Open both sets of tables as they are; new users and items may be missing."""
+    before = read_tables(data, old)
+    there = {name: path for name in ("users", "items") if (path := getattr(data, name)) and (new / path).exists()}
+    return before, read_tables(data.model_copy(update={"users": None, "items": None, **there}), new)
+
+
+def _write(table: Table, rows: pl.DataFrame) -> None:
+    path, ending = table.path, table.path.suffix.lower()
+    if path.is_dir():
+        ending = next(one.suffix for one in sorted(path.rglob("*")) if one.is_file() and one.name[0] not in "._")
+        digest = hashlib.sha256(rows.write_csv().encode() if ending == ".csv" else rows.write_ipc(None).getvalue())
+        path = path / f"zz-added-{digest.hexdigest()[:16]}{ending}"  # after all others by name, which is the order of rows
+    staged = path.with_name(f".{path.name}.part")
+    try:
+        (rows.write_csv if ending == ".csv" else rows.write_parquet)(staged)
+        fsync(staged)
+        os.replace(staged, path)
+        fsync(path.parent)
+    finally:
+        staged.unlink(missing_ok=True)

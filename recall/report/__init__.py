@@ -1,0 +1,1 @@
+"""Reports of bundles: one self-contained HTML file each."""

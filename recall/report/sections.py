@@ -1,0 +1,382 @@
+"""The sections of a report: charts and tables, or why there are none."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.evaluate import EvaluationReport
+from recall.report.charts import MUTED, SERIES, Line, bars, clean, lines, points
+from recall.report.subject import PAIRS, Subject
+
+_SHOWN = 12  # bars of a chart
+
+
+class MissingDataError(Exception):
+    """A section has no data; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The bundles of a report.
+
+    Attributes:
+        subjects: one bundle, or two.
+        differences: of the first from the second by metric, over the same requests; empty for one bundle.
+    """
+
+    subjects: Sequence[Subject]
+    differences: Mapping[str, Comparison]
+
+    @property
+    def several(self) -> bool:
+        """Whether there are two."""
+        return len(self.subjects) > 1
+
+    def name(self, subject: Subject) -> str:
+        """Return the name in legends."""
+        return subject.manifest.version if self.several else "model"
+
+    def judged(self) -> list[tuple[str, str, EvaluationReport]]:
+        """Return name, colour and evaluation of each bundle that has one."""
+        found = [
+            (self.name(one), colour, one.evaluation)
+            for one, colour in zip(self.subjects, SERIES, strict=False)
+            if one.evaluation is not None
+        ]
+        if not found:
+            raise MissingDataError("No evaluation is given: recall evaluate CONFIG BUNDLE --report FILE has it.")
+        return found
+
+
+def _differences(page: Subjects) -> Iterator[str]:
+    if not page.differences:
+        raise MissingDataError("There is nothing to compare with.")
+    shown = {name: one for name, one in page.differences.items() if not name.startswith("novelty")}
+    names = [one.manifest.version for one in page.subjects]
+    colours = {"higher": SERIES[0], "lower": SERIES[3], "undecided": MUTED}
+    values = [one.difference.value for one in shown.values()]
+    yield bars(
+        "Paired differences of all metrics",
+        f"{names[0]} minus {names[1]}",
+        list(shown),
+        values,
+        [_ends(one.difference) for one in shown.values()],
+        [colours[one.verdict] for one in shown.values()],
+    )
+    yield _caption("95 % intervals by paired resampling of users; grey where the interval contains 0.")
+
+
+def _curves(page: Subjects) -> Iterator[str]:
+    found = False
+    for one in page.subjects:
+        curve, race = one.manifest.metrics.get("curve"), one.manifest.metrics.get("race")
+        head = _subhead(page, one)
+        if isinstance(race, dict) and isinstance(race.get("raced"), list):
+            runs: list[Any] = [run for run in race["raced"] if isinstance(run, dict) and run.get("figures")]  # type: ignore[union-attr]
+            if runs:
+                found = True
+                yield head
+                head = ""
+                yield _race_chart(str(race["metric"]), str(race["winner"]), runs, race["popularity"])
+                yield _table(
+                    ["recipe", str(race["metric"]), "best sweep", "s"],
+                    [[run["recipe"], _figure(Estimate(**_estimate(run))), run["sweeps"], run["seconds"]] for run in runs],
+                )
+        if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
+            found = True
+            yield head
+            yield from _final_charts(curve, one.manifest.config.get("train"))
+    if not found:
+        raise MissingDataError("The bundle records no curve: it was trained by an earlier version, or imported.")
+
+
+def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) -> str:
+    longest = max(len(run["figures"]) for run in runs)
+    shades = iter(SERIES[1:3])
+    drawn = []
+    for run in reversed(runs):
+        first = run["recipe"] == winner
+        drawn.append(
+            Line(
+                clean(run["recipe"]) if first else "",
+                range(1, len(run["figures"]) + 1),
+                run["figures"],
+                colour=SERIES[0] if first else MUTED,
+                thin=not first,
+            )
+        )
+    level = float(popularity["value"])
+    drawn.append(Line("popularity", (1, max(2, longest)), (level, level), colour=next(shades), dashed=True, thin=True))
+    return lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
+
+
+def _final_charts(curve: Mapping[str, Any], train: Any) -> Iterator[str]:
+    losses = curve["losses"]
+    warm = int(isinstance(train, dict) and train.get("opening") is not None)  # the first loss is of another objective
+    sweeps = range(1, len(losses) + 1)
+    looked = [(sweep, figure) for sweep, figure in zip(sweeps, curve.get("figures", ()), strict=False) if figure is not None]
+    yield lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
+    if looked:
+        best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
+        drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
+        yield lines("Validation figure by sweep", "sweep", "validation figure", drawn, marks=best)
+        yield _caption("Final training. The figure decides early stopping.")
+    else:
+        yield _caption("Final training, on the validation part, too: the race has chosen the number of sweeps.")
+
+
+def _quality(page: Subjects) -> Iterator[str]:
+    judged = page.judged()
+    for family in ("recall", "ndcg"):
+        drawn = [_by_k(name, family, one.model.metrics, colour) for name, colour, one in judged]
+        drawn.insert(0, _by_k("popularity", family, judged[0][2].popularity.metrics, MUTED, dashed=True))
+        yield lines(f"{family}@K against K", "K", f"{family}@K", drawn)
+    *_, first = judged[0]
+    yield _caption(
+        f"{first.requests:,} requests of {first.users:,} users of the {first.part} part over {first.items:,} items; "
+        "bands are 95 % intervals, by resampling users."
+    )
+    head = ["metric", *(name for name, *_ in judged), "popularity"]
+    rows = [
+        [metric, *(_figure(one.model.metrics[metric]) for *_, one in judged), _figure(first.popularity.metrics[metric])]
+        for metric in first.model.metrics
+    ]
+    rows += [
+        [metric, *(f"{one.model.coverage[metric]:.4f}" for *_, one in judged), f"{first.popularity.coverage[metric]:.4f}"]
+        for metric in first.model.coverage
+    ]
+    yield _table(head, rows)
+
+
+def _by_k(label: str, family: str, metrics: Mapping[str, Estimate], colour: str, *, dashed: bool = False) -> Line:
+    found = {int(name.partition("@")[2]): one for name, one in metrics.items() if name.startswith(f"{family}@")}
+    ends = [_ends(one) for one in found.values()]
+    band = ([end[0] for end in ends if end], [end[1] for end in ends if end]) if all(ends) else None
+    return Line(label, list(found), [one.value for one in found.values()], band, colour, dashed)
+
+
+def _dial(page: Subjects) -> Iterator[str]:
+    dials = [(name, colour, one.dial) for name, colour, one in page.judged() if one.dial is not None]
+    if not dials:
+        raise MissingDataError("evaluation.dial is empty, so the popularity dial was not turned.")
+    k = dials[0][2].k
+    recalls, coverages = [], []
+    for name, colour, dial in dials:
+        x = [point.popularity for point in dial.points]
+        ends = [_ends(point.recall) for point in dial.points]
+        band = ([end[0] for end in ends if end], [end[1] for end in ends if end]) if all(ends) else None
+        label = name if page.several else ""
+        recalls.append(Line(label, x, [point.recall.value for point in dial.points], band, colour))
+        coverages.append(Line(label, x, [point.coverage for point in dial.points], None, colour if page.several else SERIES[2]))
+    yield lines(f"recall@{k} over the popularity dial", "popularity of a request", f"recall@{k}", recalls)
+    yield lines(f"Coverage@{k} over the popularity dial", "popularity of a request", f"coverage@{k}", coverages)
+    yield _caption("A request's popularity weighs the popular part of a score: 1 is the model as it was trained, 0 is without.")
+
+
+def _cold(page: Subjects) -> Iterator[str]:
+    found = False
+    for name, _, one in page.judged():
+        users, items = one.held_out_users, one.held_out_items
+        groups: dict[str, Mapping[str, Estimate]] = {}
+        if users is not None:
+            ways = {"unknown": users.unknown, "by features": users.features, "by history": users.history}
+            groups = {f"new users, {way}": asked.metrics for way, asked in ways.items() if asked is not None}
+            groups["popularity"] = users.popularity
+        if items is not None:
+            groups = {"new items, model": items.model, "popularity": items.popularity.metrics}
+            groups |= {"content": items.content.metrics} if items.content is not None else {}
+        if one.cold is not None:
+            ways_ = {"new items": one.cold.new_items, "new users": one.cold.new_users, "history only": one.cold.history_only}
+            groups = {"all ids known": one.cold.whole}
+            groups |= {f"{way}, simulated": asked.metrics for way, asked in ways_.items() if asked is not None}
+            groups["popularity"] = one.cold.popularity
+        if not groups:
+            continue
+        found = True
+        metric = next(metric for metric in reversed(list(next(iter(groups.values())))) if metric.startswith("recall"))
+        figures = [metrics[metric] for metrics in groups.values()]
+        yield f"<h3>{escape(name)}</h3>" if page.several else ""
+        yield bars(
+            "Cold start",
+            metric,
+            list(groups),
+            [figure.value for figure in figures],
+            [_ends(figure) for figure in figures],
+            [MUTED if way == "popularity" else SERIES[0] for way in groups],
+        )
+        if one.cold is not None:
+            yield _caption(
+                "Simulated: ids are masked of users and items that were trained on. A split by users or by items "
+                "(data.split) measures what new ones get."
+            )
+        else:
+            yield _caption("Held out: no interaction of these users or items was trained on.")
+    if not found:
+        raise MissingDataError("The evaluation has no figures of new users or items.")
+
+
+def _fields(page: Subjects) -> Iterator[str]:
+    found = [(name, one.ablation) for name, _, one in page.judged() if one.ablation is not None]
+    if not found:
+        raise MissingDataError("No ablation was asked for: recall evaluate --ablate has it.")
+    for name, ablation in found:
+        metric = next(metric for metric in reversed(ablation.whole) if metric.startswith("ndcg"))
+        fields = sorted(ablation.fields, key=lambda worth: worth.comparison[metric].difference.value)[:_SHOWN]
+        differences = [worth.comparison[metric].difference for worth in fields]
+        colours = {"helps": SERIES[0], "hurts": SERIES[3]}
+        yield f"<h3>{escape(name)}</h3>" if page.several else ""
+        yield bars(
+            "What each field is worth",
+            f"{metric} without the field, minus with it",
+            [worth.field for worth in fields],
+            [one.value for one in differences],
+            [_ends(one) for one in differences],
+            [colours.get(worth.word, MUTED) for worth in fields],
+        )
+    yield _caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
+
+
+def _strengths(page: Subjects) -> Iterator[str]:
+    for one, colour in zip(page.subjects, SERIES, strict=False):
+        shown = list(one.pairs.items())[:_SHOWN]
+        yield _subhead(page, one)
+        label = "standard deviation of its part of a score"
+        yield bars(
+            "Strength of pairs of fields",
+            label,
+            [name for name, _ in shown],
+            [value for _, value in shown],
+            (),
+            [colour] * len(shown),
+        )
+    yield _caption(f"Over {PAIRS} random pairs of a stored user and an item, without a context. What varies more, ranks more.")
+
+
+def _index(page: Subjects) -> Iterator[str]:
+    found, reasons = False, []
+    for one in page.subjects:
+        record = one.manifest.index
+        trials = [trial for trial in record.candidates if trial.curve]
+        if not trials:
+            reasons.append(record.why or f"The index is {record.kind}, and no other was tried.")
+            continue
+        found = True
+        drawn, marks = [], []
+        for number, trial in enumerate(trials):
+            curve = sorted(trial.curve, key=lambda point: point.recall)
+            colour = SERIES[number] if number < len(SERIES) else MUTED
+            drawn.append(
+                Line(trial.name, [point.microseconds for point in curve], [point.recall for point in curve], colour=colour)
+            )
+            if trial.kind == record.kind and trial.tuned is not None:
+                marks += [(point.microseconds, point.recall, "chosen") for point in trial.curve if point.effort == trial.tuned]
+        yield _subhead(page, one)
+        yield lines(
+            f"Recall against time of a search, top {record.n}",
+            "µs a query",
+            "recall of exact top n",
+            drawn,
+            marks=marks[:1],
+            log=True,
+        )
+        if record.certificate is not None:
+            proof = record.certificate
+            yield _caption(
+                f"Verified on {proof.queries:,} other users: recall at least {proof.lower:.4f} ({proof.confidence:.0%})."
+            )
+    if not found:
+        raise MissingDataError(" ".join(dict.fromkeys(reasons)))
+
+
+def _map(page: Subjects) -> Iterator[str]:
+    for one in page.subjects:
+        yield _subhead(page, one)
+        yield points("Map of the items", one.map)
+        count = sum(map(len, one.map.values()))
+        by = f", coloured by {one.column}" if one.column else ""
+        yield _caption(
+            f"The {count:,} items with the most interactions{by}: two principal components of their vectors, with "
+            f"{one.explained:.0%} of the variance. Rest the pointer on an item to see its title."
+        )
+
+
+def _calibration(page: Subjects) -> Iterator[str]:
+    found = [(name, colour, one.discrimination) for name, colour, one in page.judged() if one.discrimination is not None]
+    curves = [(name, colour, one.calibration) for name, colour, one in found if one.calibration is not None]
+    if not curves:
+        aucs = "; ".join(f"AUC {_figure(one.auc)}" for _, _, one in found)
+        why = "Scores are not probabilities: the model was not trained by log loss."
+        raise MissingDataError(f"{why} {aucs}" if aucs else why)
+    drawn = [
+        Line(name, [one.predicted for one in curve.bins], [one.observed for one in curve.bins], colour=colour)
+        for name, colour, curve in curves
+    ]
+    most = max(max(one.x[-1], *one.y) for one in drawn)
+    drawn.insert(0, Line("perfect", (0, most), (0, most), colour=MUTED, dashed=True, thin=True))
+    yield lines("Observed rate against predicted probability", "predicted", "observed", drawn)
+    for name, _, curve in curves:
+        yield _caption(f"{name}: log loss {_figure(curve.log_loss)}, calibration error {_figure(curve.error)}.")
+
+
+def _latency(page: Subjects) -> Iterator[str]:
+    drawn = []
+    for one, colour in zip(page.subjects, SERIES, strict=False):
+        share = (np.arange(len(one.milliseconds)) + 1) / len(one.milliseconds)
+        label = page.name(one) if page.several else ""
+        drawn.append(Line(label, one.milliseconds.tolist(), share.tolist(), colour=colour))
+    yield lines("Share of requests answered within a time", "ms", "share of requests", drawn, log=True)
+    for one in page.subjects:
+        p50, p99 = np.quantile(one.milliseconds, [0.5, 0.99])
+        yield _caption(
+            f"{page.name(one)}: median {p50:.2f} ms, p99 {p99:.2f} ms. {len(one.milliseconds)} requests for 10 items, one "
+            "after the other, in the process that wrote this report, without HTTP."
+        )
+
+
+def _subhead(page: Subjects, subject: Subject) -> str:
+    return f"<h3>{escape(subject.manifest.version)}</h3>" if page.several else ""
+
+
+def _caption(text: str) -> str:
+    return f"<p>{escape(text)}</p>"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    top = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(clean(str(one), 80))}</td>" for one in row) + "</tr>" for row in rows)
+    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<details><summary>Numbers</summary><div class="wide" tabindex="0">{table}</div></details>'
+
+
+def _figure(one: Estimate) -> str:
+    ends = _ends(one)
+    return f"{one.value:.4f}" if ends is None else f"{one.value:.4f} [{ends[0]:.4f}, {ends[1]:.4f}]"
+
+
+def _ends(one: Estimate) -> tuple[float, float] | None:
+    return None if one.low is None or one.high is None else (one.low, one.high)
+
+
+def _estimate(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in ("value", "low", "high")}
+
+
+SECTIONS: tuple[tuple[str, Callable[[Subjects], Iterator[str]]], ...] = (
+    ("Quality", _quality),
+    ("Learning curves", _curves),
+    ("Popularity dial", _dial),
+    ("Cold start", _cold),
+    ("What each field is worth", _fields),
+    ("Strength of field pairs", _strengths),
+    ("Item map", _map),
+    ("Index: recall against speed", _index),
+    ("Calibration", _calibration),
+    ("Latency", _latency),
+)
+"""Title and content of each section."""
+DIFFERENCES = ("Differences", _differences)
+"""The further section of two bundles."""

@@ -1,0 +1,134 @@
+"""What a report shows of one bundle, such as a map of its items."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from recall._arrays import Float64
+from recall.bundle.manifest import Manifest
+from recall.evaluation.evaluate import EvaluationReport
+from recall.serving.batch import title_column
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+
+_ITEMS = 1_500  # points of a map: more are a blot
+PAIRS = 300
+"""Pairs of user and item whose scores are taken apart."""
+_TIMED = 300  # requests that latency is measured with
+_GROUPS = 4  # values of a column that have a colour of their own
+
+Points = Mapping[str, Sequence[tuple[float, float, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """All that a report shows of one bundle.
+
+    Attributes:
+        manifest: with the records of training, index and proof.
+        evaluation: on held-out interactions; None where there is none.
+        map: two principal components and the title of items, by the value of a column; the most popular first.
+        explained: share of the variance of item vectors that they have.
+        column: that column; empty for none.
+        pairs: strength of each pair of fields: the standard deviation of what it adds to a score.
+        milliseconds: float64 [n], of single requests.
+    """
+
+    manifest: Manifest
+    evaluation: EvaluationReport | None
+    map: Points
+    explained: float
+    column: str
+    pairs: Mapping[str, float]
+    milliseconds: Float64
+
+    @classmethod
+    def of(cls, recommender: Recommender, evaluation: EvaluationReport | None = None) -> "Subject":
+        """Collect what a report shows of a bundle.
+
+        Args:
+            recommender: of the bundle.
+            evaluation: of the bundle.
+        """
+        found, explained, column = _item_map(recommender)
+        return cls(
+            recommender.bundle.manifest,
+            evaluation,
+            found,
+            explained,
+            column,
+            _pair_strengths(recommender),
+            _latencies(recommender),
+        )
+
+
+def _item_map(recommender: Recommender) -> tuple[Points, float, str]:
+    """Return two principal components of items, by the values of a column."""
+    bundle = recommender.bundle
+    counts = bundle.counts()
+    order = np.arange(len(bundle.item_ids)) if counts is None else np.argsort(-counts, kind="stable")
+    rows = order[:_ITEMS].astype(np.int64)
+    vectors = np.asarray(bundle.item_vectors[rows], dtype=np.float64)[:, 1:]  # the first number is the item's own part
+    centred = vectors - vectors.mean(axis=0)
+    _, values, directions = np.linalg.svd(centred, full_matrices=False)
+    places = centred @ directions[:2].T
+    places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
+    items, key = bundle.some_items(rows), bundle.encoder.schema.item_id
+    titled = title_column(items, key) or key
+    names = [str(title) if title is not None else str(id_) for title, id_ in zip(items[titled], items[key], strict=True)]
+    column = _grouping(items, {key, titled})
+    labels = items[column].cast(pl.String).fill_null("") if column else pl.Series([""] * len(items))
+    most = labels.filter(labels != "").value_counts(sort=True).to_series()[:_GROUPS].to_list()
+    groups: dict[str, list[tuple[float, float, str]]] = {name: [] for name in ("", *most)}
+    for label, place, name in zip(labels, places.tolist(), names, strict=True):
+        groups[label if label in most else ""].append((place[0], place[1], name))
+    spread = float((values**2).sum())
+    share = float((values[:2] ** 2).sum()) / spread if spread else 0.0
+    return {name: group for name, group in groups.items() if group}, share, column
+
+
+def _grouping(items: pl.DataFrame, other_than: set[str]) -> str:
+    """Return the column of text with the fewest values, at least two; or ''."""
+    counts = {one.name: one.n_unique() for one in items if one.dtype == pl.String and one.name not in other_than}
+    fitting = {name: count for name, count in counts.items() if 2 <= count <= max(2 * _GROUPS, len(items) // 5)}
+    return min(fitting, key=lambda name: fitting[name], default="")
+
+
+def _pair_strengths(recommender: Recommender) -> dict[str, float]:
+    bundle, rng = recommender.bundle, np.random.default_rng(0)
+    encoder = bundle.encoder
+    users: list[str | None] = [*recommender.users.sample(PAIRS, 0)] or [None]
+    rows = rng.integers(0, len(bundle.item_ids), PAIRS)
+    items = encoder.encode_items(bundle.some_items(rows.astype(np.int64)))
+    parts: dict[str, list[float]] = {}
+    for number in range(PAIRS):
+        user_id = users[number % len(users)]
+        record = None if user_id is None else recommender.users.get(user_id)
+        named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
+        values = {**(record.features if record is not None else {}), **named}
+        user = encoder.encode_user(values, record.history if record is not None else ()).rows
+        found = bundle.tables.explain(user, items.take(np.array([number])))
+        for name, row in zip(encoder.user_fields.names, found.across.tolist(), strict=True):
+            for item, value in zip(encoder.item_fields.names, row, strict=True):
+                parts.setdefault(f"{name} × {item}", []).append(value)
+        own = found.first + found.second.sum(axis=0)
+        for item, value in zip(encoder.item_fields.names, own.tolist(), strict=True):
+            parts.setdefault(f"{item} alone", []).append(value)
+    strengths = {name: float(np.std(values)) for name, values in parts.items()}
+    return {name: strengths[name] for name in sorted(strengths, key=lambda name: -strengths[name]) if strengths[name] > 0}
+
+
+def _latencies(recommender: Recommender) -> Float64:
+    users: list[str | None] = [*recommender.users.sample(_TIMED, 0)] or [None] * _TIMED
+    asked = [Request(user, n=10) for user in users]
+    for one in asked[:20]:  # the first ones fill caches
+        recommender.recommend(one)
+    seconds = []
+    for one in asked:
+        began = time.perf_counter()
+        recommender.recommend(one)
+        seconds.append(time.perf_counter() - began)
+    return np.sort(np.array(seconds)) * 1e3
