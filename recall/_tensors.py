@@ -14,7 +14,7 @@ import orjson
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from recall._arrays import Float32, Int32
+from recall._arrays import Bool, Float32, Int32
 from recall.errors import BundleError
 
 _PREFIX = 8  # bytes of the header's length, little-endian
@@ -118,7 +118,7 @@ def check_vectors(path: Path, vectors: Float32) -> None:
             raise BundleError(f"array 'item_vectors' {what}, first in row {first + row}", where=str(path))
 
 
-def servable(vectors: Float32) -> npt.NDArray[np.bool_]:
+def servable(vectors: Float32) -> Bool:
     """Return which item vectors may be served: bool [n] of float32 [n, dim].
 
     A vector must be finite, and so small that float32 holds its squared norm: otherwise its scores may not be finite, and an

@@ -76,7 +76,7 @@ def check_deepctr(folder: Path) -> Iterator[tuple[str, float]]:
     served = np.einsum("nd,nd->n", tables.user_vectors(rows[0]), tables.item_vectors(rows[1])) + tables.user_offset(rows[0])
     yield "second order, served", _error(served, theirs)
 
-    from recall.models.torch.batch import SparseBatch
+    from recall.models.torch.base import SparseBatch
     from recall.models.torch.fm import FactorizationMachine
 
     model = FactorizationMachine(tables.user_fields.n_features, tables.item_fields.n_features, FACTORS)
@@ -198,7 +198,7 @@ def _served(kind: str, file: Path, genres: npt.NDArray[np.bool_] | None, pairs: 
 
 
 def _tables(users: list[npt.NDArray[np.float32]], items: list[npt.NDArray[np.float32]]) -> "FMTables":  # noqa: F821
-    from recall.features.layout import FeatureLayout
+    from recall.features.csr import FeatureLayout
     from recall.models.serving.fm import FMTables
 
     sides = [np.concatenate(part) for part in (users, items)]

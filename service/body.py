@@ -1,4 +1,4 @@
-"""Read the body of a request: strict JSON, bounded in size and time.
+"""Bodies of requests and answers: JSON is read strictly, bounded in size and time.
 
 orjson refuses NaN, numbers beyond a double, lone surrogates, invalid UTF-8 and very deep nesting. It keeps the last of two
 equal keys; a second pass refuses those, because other parsers would read another request from the same document.
@@ -7,12 +7,15 @@ equal keys; a second pass refuses those, because other parsers would read anothe
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import orjson
 from starlette.types import Receive
 
-from service.errors import FaultDocument, Kind, ProblemError, pointer
+from recall import Recommendations, Request, ScoredItem
+from service.errors import FaultDocument, Kind, ProblemError, parsed, pointer
+from service.schemas import LONGEST_ID, MOST_RESULTS, RecommendRequest
 
 DEPTH = 64
 """Deepest nesting of objects and lists in a body."""
@@ -134,3 +137,106 @@ def _too_large(limit: int) -> ProblemError:
 
 def _not_json(message: str, where: str) -> ProblemError:
     return ProblemError(Kind.NOT_JSON, "Send one JSON object, encoded as UTF-8.", [FaultDocument(where, message)])
+
+
+# The request to the recommender, and its answer as JSON.
+
+_USUAL = {"user_id", "n"}
+
+
+def parse_request(body: object) -> Request | RecommendRequest:
+    """Return a request to the recommender from the plain values of a body.
+
+    One whose answer has tokens is returned as it was parsed.
+
+    Raises:
+        ProblemError: They are invalid; names each fault.
+    """
+    if type(body) is dict and body.keys() == _USUAL:  # most requests need no further validation
+        user_id, n = body["user_id"], body["n"]
+        if type(user_id) is str and 0 < len(user_id) <= LONGEST_ID and type(n) is int and 0 < n <= MOST_RESULTS:
+            return Request(user_id, n=n)
+    found = parsed(RecommendRequest, body)
+    return found if found.has_tokens else found.request()
+
+
+def to_json(content: Mapping[str, object]) -> bytes:
+    """Return a JSON document.
+
+    Named tuples become objects; values unknown to JSON, such as dates of item columns, become text.
+    """
+    return orjson.dumps(content, default=_plain)
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, ScoredItem):
+        return {"item_id": value.item_id, "score": value.score}
+    return value._asdict() if hasattr(value, "_asdict") else str(value)
+
+
+def render_answer(answer: Recommendations, request_id: str) -> bytes:
+    """Return the JSON of RecommendResponse, straight from the recommender's answer.
+
+    Args:
+        answer: of the recommender.
+        request_id: of the request.
+    """
+    document = recommendations_of(answer)
+    document["request_id"] = request_id
+    return to_json(document)
+
+
+def recommendations_of(answer: Recommendations) -> dict[str, object]:
+    """Return an answer as values for `to_json`, without the request's id.
+
+    orjson writes dicts several times faster than dataclasses.
+    """
+    items: list[dict[str, object]] = [
+        {"item_id": item_id, "score": score} for item_id, score in zip(answer.ids, answer.scores, strict=True)
+    ]
+    if answer.fields:
+        add_fields(items, answer.fields)
+    if answer.sources is not None:
+        for item, sources in zip(items, answer.sources, strict=True):
+            item["sources"] = sources
+    if answer.contributions:
+        for item, parts in zip(items, answer.contributions, strict=True):
+            item["contributions"] = parts
+    content: dict[str, object] = {
+        "items": items,
+        "user": answer.user,
+        "bundle": answer.bundle,
+        "sequence": answer.sequence,
+        "exact": answer.exact,
+        "unknown": answer.unknown,
+        "warnings": answer.warnings,
+        "degraded": answer.degraded,
+        "user_offset": answer.user_offset,
+    }
+    if answer.rows:
+        rows = [{"because": one.because, "title": one.title, "items": scored(one.items, one.fields)} for one in answer.rows]
+        content["rows"] = rows
+    return content
+
+
+def scored(items: Iterable[ScoredItem], values: Iterable[Mapping[str, object]]) -> list[dict[str, Any]]:
+    """Return items as values for `to_json`.
+
+    Args:
+        items: with their scores.
+        values: of the columns that the request names; empty if it names none.
+    """
+    listed = [{"item_id": one.item_id, "score": one.score} for one in items]
+    add_fields(listed, values)
+    return listed
+
+
+def add_fields(items: Iterable[dict[str, Any]], values: Iterable[Mapping[str, object]]) -> None:
+    """Give each item of an answer the values of the columns that the request names.
+
+    Args:
+        items: as they will be written.
+        values: of each; empty if the request names no columns.
+    """
+    for item, one in zip(items, values, strict=False):
+        item["fields"] = one

@@ -22,13 +22,13 @@ from recall.serving.recommender import Recommender
 from recall.serving.request import Request as Asked
 from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
-from service.body import LARGE, parse_json, read_body
+from service.body import LARGE, parse_json, read_body, to_json
 from service.concurrency import ANYBODY, Caller
 from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
 from service.middleware import has_disconnected
-from service.schemas import MOST_RESULTS, Id, to_json
+from service.schemas import MOST_RESULTS, Id
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
 _LONGEST_TOKEN = 8192

@@ -7,10 +7,11 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from recall import Recommendations
+from service.body import recommendations_of, to_json
 from service.concurrency import Caller
 from service.errors import FaultDocument, invalid, parsed
 from service.live import Live
-from service.schemas import MOST_EXPLAINED, MOST_RESULTS, RecommendRequest, recommendations_of, to_json
+from service.schemas import MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
 from service.tokens import ListToken, PageToken, digest, stale
 
 _BESIDE = {"page_token", "n", "tokens"}

@@ -13,14 +13,14 @@ from starlette.types import Receive, Scope, Send
 
 from recall.serving.request import Request
 from service.auth import Guard
-from service.body import LARGE, parse_json, read_body
+from service.body import LARGE, parse_json, parse_request, read_body, render_answer
 from service.errors import MEDIA_TYPE, Kind, problem_of, unforeseen
 from service.keys import Role
 from service.lists import answer_with_tokens
 from service.live import Live
 from service.logs import REQUEST_ID
 from service.middleware import SECURE, finish, has_disconnected, request_id_among, timing_of
-from service.schemas import RecommendRequest, parse_request, render_answer
+from service.schemas import RecommendRequest
 
 PATH = "/v1/recommend"
 _REJECTED = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"), *SECURE)

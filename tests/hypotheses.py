@@ -10,8 +10,8 @@ import os
 from hypothesis import HealthCheck, settings
 
 _PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
-_QUICK_SHARE = 5
-"""Ratio of examples between a thorough and a quick run; each test still draws tens of them."""
+_QUICK_SHARE = 10
+"""Ratio of examples between a thorough and a quick run; each test still draws at least ten."""
 
 
 def examples(count: int) -> int:

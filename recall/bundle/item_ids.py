@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Int32, Int64, UInt8
+from recall._arrays import Int32, Int64, UInt8, UInt32
 from recall.errors import DataError
 
 _MOST_BYTES = 2**32 - 1
@@ -26,7 +25,7 @@ class ItemIds:
     """
 
     _texts: UInt8
-    _starts: npt.NDArray[np.uint32]
+    _starts: UInt32
     _slots: Int32
     _plain: bool  # all of it ASCII
     _loops: ModuleType

@@ -16,9 +16,9 @@ from polars.exceptions import PolarsError
 from recall._arrays import Float32, Int32, Int64
 from recall._tensors import check_finite, check_vectors, map_positions, map_tensors
 from recall.bundle import files
+from recall.bundle.files import SUFFIX, kept_shapes, unpacked
 from recall.bundle.item_ids import ItemIds
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.packing import SUFFIX, kept_shapes, unpacked
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import polars as pl
 from polars.exceptions import PolarsError
 from safetensors import SafetensorError
 
-from recall._arrays import Float32, Float64, Int32
+from recall._arrays import Float32, Float64, Int32, Integers
 from recall._tensors import servable, write_tensors
 from recall.bundle import files
+from recall.bundle.files import kept_rows, packed
 from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Provenance, Sizes
-from recall.bundle.packing import kept_rows, packed
 from recall.bundle.versions import publish, staging
 from recall.errors import ExportError, PublishError
 from recall.features.canonical import UNTYPED
@@ -160,7 +159,7 @@ class BundleWriter:
         self,
         reference: Literal["model", "tables"],
         users: SparseRows,
-        items: npt.NDArray[np.integer],
+        items: Integers,
         scores: Float64,
         tolerance: float,
     ) -> Parity:

@@ -7,9 +7,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Bool
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
@@ -267,9 +267,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         yield from _leaks(raw[data.user_id], moments.values, parts == TRAIN, parts == TEST, data.time)
 
 
-def _leaks(
-    users: pl.Series, times: pl.Series, train: npt.NDArray[np.bool_], test: npt.NDArray[np.bool_], column: str
-) -> Iterator[Finding]:
+def _leaks(users: pl.Series, times: pl.Series, train: Bool, test: Bool, column: str) -> Iterator[Finding]:
     """Report training interactions that are later than tested ones."""
     frame = pl.DataFrame({"user": users, "time": times, "train": train, "test": test})
     first = pl.col("time").filter("test").min()

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float32, Int32, Int64, Integers
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
 from recall.errors import DataError
@@ -17,7 +17,7 @@ from recall.features.history import History
 from recall.features.values import Distinct
 
 
-def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: int) -> History:
+def previous_items(dataset: Dataset, positions: Int64, longest: int) -> History:
     """Return the items of the same user's earlier interactions, most recent first.
 
     Of interactions at one time, those further up in the file are earlier. The split does not matter: the past is known.
@@ -33,7 +33,7 @@ def previous_items(dataset: Dataset, positions: npt.NDArray[np.int64], longest: 
     return items_before(dataset, dataset.events["user"].to_numpy()[positions], positions, longest)
 
 
-def items_before(dataset: Dataset, users: npt.NDArray[np.integer], before: npt.NDArray[np.int64], longest: int) -> History:
+def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int) -> History:
     """Return the latest items of users at given moments, most recent first.
 
     Held-out items are in no history, because they count as not yet on offer.
@@ -75,8 +75,8 @@ class Contexts:
     """
 
     features: SparseRows
-    context: npt.NDArray[np.int32]
-    event: npt.NDArray[np.int64]
+    context: Int32
+    event: Int64
 
     def __len__(self) -> int:
         return len(self.event)
@@ -92,14 +92,12 @@ class Positives:
         weights: float32 [nnz], summed over the interactions of the context with the item.
     """
 
-    indptr: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int32]
-    weights: npt.NDArray[np.float32]
+    indptr: Int64
+    items: Int32
+    weights: Float32
 
 
-def build_contexts(
-    dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64], before: npt.NDArray[np.int64] | None = None
-) -> Contexts:
+def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, before: Int64 | None = None) -> Contexts:
     """Return the contexts of some interactions.
 
     With a history field each interaction is a context of its own. Otherwise two interactions share one when they agree
@@ -117,7 +115,7 @@ def build_contexts(
     return _contexts(dataset, encoder, dataset.events, positions, positions if before is None else before)
 
 
-def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> Contexts:
+def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Contexts:
     """Return the contexts in which something was shown and not taken.
 
     A history holds what had been taken until then.
@@ -140,8 +138,8 @@ def _contexts(
     dataset: Dataset,
     encoder: FeatureEncoder,
     rows: pl.DataFrame,
-    positions: npt.NDArray[np.int64],
-    before: npt.NDArray[np.int64],
+    positions: Int64,
+    before: Int64,
 ) -> Contexts:
     """Return the contexts of the rows at `positions` [m], `before` [m] events in."""
     if encoder.histories:
@@ -157,7 +155,7 @@ def _contexts(
     return Contexts(features, context, event)
 
 
-def positives(dataset: Dataset, contexts: Contexts, positions: npt.NDArray[np.int64]) -> Positives:
+def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positives:
     """Return the items of each context.
 
     Args:
@@ -179,8 +177,8 @@ def _encoded(
     dataset: Dataset,
     encoder: FeatureEncoder,
     rows: pl.DataFrame,
-    positions: npt.NDArray[np.int64],
-    before: npt.NDArray[np.int64],
+    positions: Int64,
+    before: Int64,
 ) -> Iterator[SparseRows]:
     """Yield the user features of some rows in batches, which bounds memory."""
     users = encoder.encode_users(dataset.users)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Int64
+from recall._arrays import Bool, Float32, Int32, Int64, Integers
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
@@ -45,7 +44,7 @@ FLOOR = 1e-3
 """Smallest share of its weight that decay leaves an interaction. Chosen, not tuned."""
 
 
-def decay(user: npt.NDArray[np.integer], parts: Parts, half_life: float) -> npt.NDArray[np.float32]:
+def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
     """Return the share of its weight that each interaction keeps.
 
     A training interaction keeps half for every `half_life` later training interactions of its user; others keep all.
@@ -111,15 +110,15 @@ class Dataset:
     observation: float = 1.0
     types: CanonicalTypes = UNTYPED
     assumptions: tuple[Assumption, ...] = ()
-    available: npt.NDArray[np.bool_] | None = None
+    available: Bool | None = None
     left_out: tuple[str, ...] = ()
 
-    def select(self, split: int) -> npt.NDArray[np.int64]:
+    def select(self, split: int) -> Int64:
         """Return the positions in `events` of one part of the split, rising; int64 [m]."""
         return np.flatnonzero(self.events["split"].to_numpy() == split)
 
     @property
-    def training(self) -> npt.NDArray[np.int64]:
+    def training(self) -> Int64:
         """Positions in `events` of the interactions that train; int64 [m]."""
         return self.select(TRAIN)
 
@@ -133,7 +132,7 @@ class Dataset:
         return Offer.of(interacted, shown, self.available, len(self.items))
 
     @property
-    def offered(self) -> npt.NDArray[np.bool_]:
+    def offered(self) -> Bool:
         """Items that training may use as negatives; bool [items]."""
         return self.offer.candidates
 
@@ -304,8 +303,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
 class _Rows:
     """The interactions in file order; `parts` only where a column or a hash decides."""
 
-    user: npt.NDArray[np.int32]
-    item: npt.NDArray[np.int32]
+    user: Int32
+    item: Int32
     weights: Weights
     times: Times | None
     parts: Parts | None
@@ -324,7 +323,7 @@ class _Rows:
         )
 
 
-def _split_taken(order: Int64, taken: npt.NDArray[np.bool_] | None) -> tuple[Int64, Int64, Int64]:
+def _split_taken(order: Int64, taken: Bool | None) -> tuple[Int64, Int64, Int64]:
     """Separate the positions of taken rows from others.
 
     Returns:
@@ -364,7 +363,7 @@ def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Cal
     return Weights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
 
 
-def _order(user: npt.NDArray[np.int32], times: Times | None) -> npt.NDArray[np.int64]:
+def _order(user: Int32, times: Times | None) -> Int64:
     """Return the positions of the interactions by user, time and file order."""
     if times is None:
         return np.argsort(user, kind="stable")

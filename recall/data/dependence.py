@@ -8,16 +8,15 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Float64
+from recall._arrays import Float64, Int32, Integers
 from recall.data.column_names import outcome_word
 from recall.data.dataset import Dataset
 from recall.data.findings import Finding
 from recall.features.values import Distinct
 
-Codes = npt.NDArray[np.integer]
+Codes = Integers
 
 _FEWEST = 20  # rows in groups of at least two: below, only a rule without exceptions counts. Chosen, not tuned.
 _CHANCE = 1e-3  # significance level of a rule without exceptions in few rows
@@ -42,7 +41,7 @@ class Gain:
 NOTHING = Gain(0.0, 0.0, 0)
 
 
-def codes_of(values: pl.Series) -> npt.NDArray[np.int32]:
+def codes_of(values: pl.Series) -> Int32:
     """Return a number for each distinct value, int32 [n]; -1 for a missing one."""
     codes = Distinct.of(values).codes
     return np.where(values.is_null().to_numpy(), np.int32(-1), codes)

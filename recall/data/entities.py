@@ -4,10 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Bool
+from recall._arrays import Bool, Int32, Integers
 from recall.data.tables import Table
 from recall.data.times import Times
 from recall.errors import DataError
@@ -70,7 +69,7 @@ def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
     return ids
 
 
-def extended(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[pl.DataFrame, npt.NDArray[np.int32]]:
+def extended(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[pl.DataFrame, Int32]:
     """Add the ids that only interactions hold, in order of appearance.
 
     Args:
@@ -123,9 +122,6 @@ def refuse_absent(ids: pl.Series, where: str, hint: str = "Fill the ids in, or l
             hint=hint,
             row=rows[0],
         )
-
-
-Integers = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)

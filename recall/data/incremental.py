@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Integers
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
@@ -277,7 +277,7 @@ def with_remembered(dataset: Dataset, users: Iterable[tuple[str, Record]]) -> Da
     return replace(dataset, events=together, negatives=_moved(dataset, events["user"].to_numpy()))
 
 
-def _moved(dataset: Dataset, user: npt.NDArray[np.integer]) -> pl.DataFrame | None:
+def _moved(dataset: Dataset, user: Integers) -> pl.DataFrame | None:
     """Shift the negatives by the remembered interactions of their users.
 
     Args:

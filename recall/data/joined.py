@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from polars.datatypes import DataType
 
+from recall._arrays import Int64
 from recall.config import DataConfig
 from recall.data.tables import MovedColumn, Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
@@ -148,7 +148,7 @@ class Agreement:
         rows: number of rows with a value.
     """
 
-    value: npt.NDArray[np.int64]
+    value: Int64
     other: int
     rows: int
 
@@ -241,7 +241,7 @@ def _values(interactions: Table, key: str, columns: tuple[str, ...], table: str)
     return replace(interactions, frame=frame.lazy(), types=frame.schema), counts
 
 
-def _gathered(values: pl.Series, at: npt.NDArray[np.int64]) -> pl.Series:
+def _gathered(values: pl.Series, at: Int64) -> pl.Series:
     """Return the values at rows `at` [m]; null for -1."""
     return values.gather(pl.Series(at).replace(-1, None))
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Bool, Float64
+from recall._arrays import Bool, Float64, Integers
 from recall.config import DataConfig, EventsConfig, OutcomeConfig
 from recall.data.findings import Finding
 from recall.data.tables import Table
@@ -30,7 +30,7 @@ class Outcomes:
     """
 
     taken: Bool | None
-    weight: npt.NDArray[np.float64] | None
+    weight: Float64 | None
 
     @staticmethod
     def of(raw: pl.DataFrame, data: DataConfig, where: Where) -> "Outcomes":
@@ -143,7 +143,7 @@ def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.ND
     return np.where(parsed.is_null().to_numpy(), rule.missing, words)
 
 
-def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> npt.NDArray[np.float64]:
+def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64:
     """Return the weight of each row's event, [n]: 0 if not taken, NaN if left out."""
     known = {canonical(name): weight for name, weight in rule.weights.items()}
     known |= dict.fromkeys(map(canonical, rule.not_taken), 0.0) | dict.fromkeys(map(canonical, rule.left_out), float("nan"))
@@ -251,7 +251,7 @@ class Weights:
         values = weights.to_numpy()
         return Weights(values if factors is None else values * factors, where)
 
-    def scaled(self, training: npt.NDArray[np.integer]) -> pl.Series:
+    def scaled(self, training: Integers) -> pl.Series:
         """Divide the weights by the mean of the training rows.
 
         Only ratios of weights carry meaning: the objectives count unobserved pairs and regularisation for each unit of
@@ -283,13 +283,13 @@ class Weights:
         )
         return relative.cast(pl.Float32)
 
-    def mean(self, training: npt.NDArray[np.integer]) -> float:
+    def mean(self, training: Integers) -> float:
         """Return the mean weight of the training rows, int64 [m]."""
         values = self.values[training]
         largest = float(values.max())
         return float((values / largest).mean()) * largest
 
-    def range(self, training: npt.NDArray[np.integer]) -> WeightRange | None:
+    def range(self, training: Integers) -> WeightRange | None:
         """Return how the weights of the training rows are spread.
 
         Args:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Bool, Float64, Int8, Int32, Int64, Integers, UInt64
 from recall.config import ColumnSplit, HashSplit, ItemsSplit, LastSplit, RandomSplit, Split, TimeSplit, UsersSplit
 from recall.errors import ConfigError, DataError
 from recall.features.canonical import named_values
@@ -20,7 +21,7 @@ TRAIN = 0
 VALID = 1
 TEST = 2
 
-Parts = npt.NDArray[np.int8]
+Parts = Int8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class Places:
         times: number [m], where there are times.
     """
 
-    user: npt.NDArray[np.int32]
-    before: npt.NDArray[np.int64]
+    user: Int32
+    before: Int64
     times: pl.Series | None
 
 
@@ -81,7 +82,7 @@ def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Pa
     return _drawn_parts(drawn, rule)
 
 
-def random_parts(users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64], rule: RandomSplit, seed: int) -> Parts:
+def random_parts(users: UInt64, items: UInt64, rule: RandomSplit, seed: int) -> Parts:
     """Draw the part of each interaction by a hash of its user, its item and the seed.
 
     The part depends on these alone: other rows change nothing, and rows that repeat a pair share its part, so that no
@@ -100,12 +101,12 @@ def random_parts(users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64], r
     return _drawn_parts(drawn, rule)
 
 
-def id_hashes(ids: pl.Series) -> npt.NDArray[np.uint64]:
+def id_hashes(ids: pl.Series) -> UInt64:
     """Return a hash of each id, uint64 [n]."""
     return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
 
 
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _mixed(values: UInt64) -> UInt64:
     """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 
     Each bit of the input flips each bit of the output with probability one half.
@@ -115,11 +116,11 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _drawn_parts(drawn: npt.NDArray[np.float64], rule: HashSplit) -> Parts:
+def _drawn_parts(drawn: Float64, rule: HashSplit) -> Parts:
     return np.select([drawn < rule.test, drawn < rule.test + rule.valid], [TEST, VALID], TRAIN).astype(np.int8)
 
 
-def with_given(parts: Parts, user: npt.NDArray[np.integer], share: float) -> Parts:
+def with_given(parts: Parts, user: Integers, share: float) -> Parts:
     """Mark the oldest interactions of each held-out user as GIVEN, but never all.
 
     Args:
@@ -133,7 +134,7 @@ def with_given(parts: Parts, user: npt.NDArray[np.integer], share: float) -> Par
     return np.where((parts > TRAIN) & early, np.int8(GIVEN), parts)
 
 
-def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: int, rule: Split) -> Parts:
+def sorted_parts(starts: Int64, times: pl.Series | None, unit: int, rule: Split) -> Parts:
     """Return the part of each interaction by its position or its time.
 
     Args:
@@ -162,9 +163,7 @@ def sorted_parts(starts: npt.NDArray[np.int64], times: pl.Series | None, unit: i
     return parts
 
 
-def negative_parts(
-    negatives: Places, starts: npt.NDArray[np.int64], parts: Parts, times: pl.Series | None, unit: int, rule: Split
-) -> Parts:
+def negative_parts(negatives: Places, starts: Int64, parts: Parts, times: pl.Series | None, unit: int, rule: Split) -> Parts:
     """Return the part of each negative row, by its position or its time.
 
     With a split by time the bounds are those of the interactions. Otherwise a row is in the part of its user's next
@@ -185,7 +184,7 @@ def negative_parts(
     return np.where(first < end, parts[near], np.int8(TRAIN))
 
 
-def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | None = None) -> Parts:
+def carve(parts: Parts, share: float, seed: int, among: Bool | None = None) -> Parts:
     """Move a random share of the training interactions to validation.
 
     Changes nothing when some validate already.
@@ -203,7 +202,7 @@ def carve(parts: Parts, share: float, seed: int, among: npt.NDArray[np.bool_] | 
     return _moved(parts, drawn)
 
 
-def carve_last(parts: Parts, count: int, user: npt.NDArray[np.integer], among: npt.NDArray[np.bool_] | None = None) -> Parts:
+def carve_last(parts: Parts, count: int, user: Integers, among: Bool | None = None) -> Parts:
     """Move the last training interactions of each user to validation, but never all.
 
     Changes nothing when some validate already.
@@ -224,11 +223,11 @@ def carve_last(parts: Parts, count: int, user: npt.NDArray[np.integer], among: n
     return _moved(parts, train[(end - place <= count) & (place > first)])
 
 
-def _training(parts: Parts, among: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+def _training(parts: Parts, among: Bool | None) -> Int64:
     return np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
 
 
-def _moved(parts: Parts, chosen: npt.NDArray[np.int64]) -> Parts:
+def _moved(parts: Parts, chosen: Int64) -> Parts:
     carved = parts.copy()
     carved[chosen] = VALID
     return carved

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Float64, Int64
 from recall.data.synthetic_words import CATEGORIES, COUNTRIES, DAYPARTS, DEVICES, GENDERS, HOURS, TAGS, brand_names
 from recall.errors import ConfigError
 
@@ -348,14 +348,14 @@ def _normal(random: np.random.Generator, rows: int) -> Float32:
     return random.standard_normal((rows, _FACTORS), dtype=np.float32)
 
 
-def _zipf(n: int, power: float) -> npt.NDArray[np.float64]:
-    shares: npt.NDArray[np.float64] = np.power(np.arange(1, n + 1), -power, dtype=np.float64)
+def _zipf(n: int, power: float) -> Float64:
+    shares: Float64 = np.power(np.arange(1, n + 1), -power, dtype=np.float64)
     shares /= shares.sum()
     return shares
 
 
 def _standard(values: npt.NDArray[np.generic]) -> Float32:
-    numbers: npt.NDArray[np.float64] = values.astype(np.float64)
+    numbers: Float64 = values.astype(np.float64)
     standard: Float32 = ((numbers - numbers.mean()) / (numbers.std() or 1.0)).astype(np.float32)
     return standard
 

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Float32, Floats, Int32, Int64, Integers
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
 from recall.data.synthetic import Synthetic
 from recall.data.synthetic_words import DAYPARTS, DEVICES
-from recall.evaluation.exact_topk import rank_metrics, top_of_scores
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_metrics, top_of_scores
 from recall.evaluation.protocol import held_out
 from recall.features.csr import SparseRows
 from recall.features.masking import id_blocks, without
@@ -33,12 +31,12 @@ class Popularity:
     place: Int64
 
     @staticmethod
-    def fit(counts: npt.NDArray[np.integer]) -> "Popularity":
+    def fit(counts: Integers) -> "Popularity":
         """From the number of training interactions of each item (integer [items])."""
         return Popularity.ranked(counts.astype(np.int64))
 
     @staticmethod
-    def ranked(scores: npt.NDArray[np.int64] | npt.NDArray[np.floating]) -> "Popularity":
+    def ranked(scores: Int64 | Floats) -> "Popularity":
         """Rank items by a score, int64 or float [items]; ties by rising row."""
         order = np.argsort(-scores, kind="stable")
         place = np.empty_like(order)

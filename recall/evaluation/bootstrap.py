@@ -12,9 +12,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from recall._arrays import Float64
+from recall._arrays import Float64, Integers
 from recall.errors import DataError
-from recall.evaluation.lists import Integers
 
 _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 

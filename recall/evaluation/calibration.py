@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Bool, Float32, Float64, Int64
+from recall._arrays import Bool, Float32, Float64, Int32, Int64, Integers
 from recall.bundle.reader import Bundle
 from recall.config import DataConfig, EvaluationConfig
 from recall.data.contexts import Contexts, build_contexts, negative_contexts
@@ -87,9 +86,7 @@ def labelled(bundle: Bundle, dataset: Dataset, split: int, most: int, seed: int)
     return Labelled("labels" if by_label else "draws", power, users[there], taken[there], scores[there], int((~there).sum()))
 
 
-def draw_untaken(
-    dataset: Dataset, user: npt.NDArray[np.int32], power: float, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def draw_untaken(dataset: Dataset, user: Int32, power: float, rng: np.random.Generator) -> Int64:
     """Draw an item for each row that its user never took, in any part of the data.
 
     Args:
@@ -118,7 +115,7 @@ def draw_untaken(
     return drawn
 
 
-def _users(user: npt.NDArray[np.integer], most: int, rng: np.random.Generator) -> Bool:
+def _users(user: Integers, most: int, rng: np.random.Generator) -> Bool:
     """Choose users at random; bool, indexed by user."""
     rows = np.bincount(user)
     order = rng.permutation(len(rows))
@@ -140,8 +137,8 @@ def _scores(
     bundle: Bundle,
     dataset: Dataset,
     contexts: Contexts,
-    context: npt.NDArray[np.int32],
-    items: npt.NDArray[np.integer],
+    context: Int32,
+    items: Integers,
 ) -> Float64:
     """Return the scores of pairs of context and item row, [m]; NaN where unknown."""
     row_of = np.append(bundle.item_ids.rows(dataset.items[dataset.schema.item_id].to_list()), -1)  # and -1 is nothing

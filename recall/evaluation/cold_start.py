@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Integers
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
 from recall.data.dataset import Dataset
@@ -23,13 +23,11 @@ from recall.errors import TrainingError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
-from recall.evaluation.exact_topk import Replaced, pair_scores
-from recall.evaluation.lists import Integers, ItemLists
+from recall.evaluation.exact_topk import ItemLists, Replaced, pair_scores
 from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import TestRequests
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks, standing_in
 from recall.features.vocabulary import MISSING, UNKNOWN
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Int64
@@ -98,7 +97,7 @@ def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, cata
     return Answers(rows, strangers)
 
 
-def judge(held: TestRequests, rows: Int64, counts: npt.NDArray[np.int64], at: Sequence[int]) -> PerRequestMetrics:
+def judge(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
     """Every metric of every request.
 
     Args:

@@ -18,11 +18,10 @@ from recall.errors import DataError
 from recall.evaluation.baselines import content_lists, item_features
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import unknown_user
-from recall.evaluation.exact_topk import top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.evaluation.metrics import recall
 from recall.evaluation.offline import OfflineReplay
-from recall.features.layout import FeatureBlock
+from recall.features.csr import FeatureBlock
 from recall.features.masking import id_blocks, said_as
 from recall.features.vocabulary import UNKNOWN
 

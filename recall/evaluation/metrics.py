@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Bool, Float64, Int64
-from recall.evaluation.lists import Integers
+from recall._arrays import Bool, Float64, Int64, Integers
 
 
 def recall(hits: Bool, relevant: Int64, k: int) -> Float64:

@@ -18,8 +18,7 @@ from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.evaluation import metrics
 from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
-from recall.evaluation.exact_topk import Replaced, top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, Replaced, top_rows
 from recall.evaluation.protocol import TestRequests, requests
 from recall.features.csr import SparseRows
 from recall.features.masking import without

@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from recall._arrays import Bool, Int64
+from recall._arrays import Bool, Int64, Integers
 from recall.config import EvaluationConfig
 from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
 from recall.errors import DataError
-from recall.evaluation.lists import Integers, ItemLists
+from recall.evaluation.exact_topk import ItemLists
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import Distinct, as_requested
 from recall.serving.request import Request

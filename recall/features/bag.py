@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from typing_extensions import override
 
+from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
 from recall.features.canonical import BLANKS, TEXT, canonical_as
@@ -34,7 +34,7 @@ class BagEncoder(ColumnEncoder):
     """Of the values in a bag."""
 
     @staticmethod
-    def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BagEncoder":
+    def fit(field: BagField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "BagEncoder":
         """Learn the vocabulary; a row counts for each different value in its bag.
 
         Args:
@@ -140,9 +140,9 @@ class Bags:
         weights: float64 [v].
     """
 
-    row: npt.NDArray[np.int64]
+    row: Int64
     values: pl.Series
-    weights: npt.NDArray[np.float64]
+    weights: Float64
 
     @staticmethod
     def of(field: BagField, column: str, frame: pl.DataFrame) -> "Bags":

@@ -6,10 +6,10 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from typing_extensions import override
 
+from recall._arrays import Integers
 from recall.config.schema import CategoricalField, HashedField
 from recall.features.canonical import TEXT, canonical_as
 from recall.features.column import FieldSource, SingleEncoder, WeightedRows, column_of, refusal
@@ -42,9 +42,7 @@ class CategoricalEncoder(_WrittenEncoder):
     type: str = TEXT
 
     @staticmethod
-    def fit(
-        field: CategoricalField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]
-    ) -> "CategoricalEncoder":
+    def fit(field: CategoricalField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "CategoricalEncoder":
         """Learn the vocabulary.
 
         Args:

@@ -8,9 +8,9 @@ from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Float64, Integers
 from recall.config.schema import Norm
 from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import TEXT
@@ -104,7 +104,7 @@ class FieldSource:
 class EncoderKind(Protocol):
     """How the encoder of one kind of field is made; the encoder's class is one."""
 
-    def fit(self, field: Any, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> ColumnEncoder:
+    def fit(self, field: Any, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> ColumnEncoder:
         """Learn a field from the rows of a table.
 
         Args:
@@ -166,7 +166,7 @@ class FieldGroup:
         return entries, unknown
 
 
-def norms(norm: Norm, counts: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+def norms(norm: Norm, counts: Integers) -> Float64:
     """Return the divisor of the weights of each bag.
 
     Args:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from typing_extensions import override
 
+from recall._arrays import Integers
 from recall.config.schema import CrossField
 from recall.features.column import ColumnEncoder, FieldSource, SingleEncoder, WeightedRows
 from recall.features.csr import SparseRows
@@ -26,7 +26,7 @@ class CrossEncoder(ColumnEncoder):
     column: None = None
 
     @staticmethod
-    def fit(field: CrossField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "CrossEncoder":
+    def fit(field: CrossField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "CrossEncoder":
         """Learn the pairs of values of the two parts.
 
         Args:

@@ -1,19 +1,19 @@
-"""Weighted feature rows in CSR form: the input of every model."""
+"""Weighted feature rows in CSR form, the input of every model, and their fields."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Float32, Floats, Int32, Int64, Integers
 from recall.errors import DataError
+from recall.features.vocabulary import UNKNOWN
 
 _MOST = 2**31 - 1  # features, whose numbers are int32
 _CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
 
 
-def stable_order(keys: npt.NDArray[np.integer], bound: int) -> Int64:
+def stable_order(keys: Integers, bound: int) -> Int64:
     """Return the stable argsort of integers of [0, bound): integer [n] -> int64 [n].
 
     numpy sorts 16-bit integers by radix, several times faster than wider ones; wider ones are sorted half by half.
@@ -70,14 +70,14 @@ class SparseRows:
         """Number of (row, feature) entries."""
         return len(self.indices)
 
-    def take(self, rows: npt.NDArray[np.integer]) -> "SparseRows":
+    def take(self, rows: Integers) -> "SparseRows":
         """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
         lengths = np.diff(self.indptr)[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
         return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
 
-    def weighted_sum(self, table: npt.NDArray[np.floating]) -> Float32:
+    def weighted_sum(self, table: Floats) -> Float32:
         """sum_j x_j table[j] for every row.
 
         Args:
@@ -125,9 +125,9 @@ class SparseRows:
 
     @staticmethod
     def from_coo(
-        rows: npt.NDArray[np.integer],
-        features: npt.NDArray[np.integer],
-        weights: npt.NDArray[np.floating],
+        rows: Integers,
+        features: Integers,
+        weights: Floats,
         n: int,
         n_features: int,
     ) -> "SparseRows":
@@ -194,7 +194,7 @@ class SparseRows:
 
         The result grows in place, so that parts produced one at a time are never all in memory beside it.
         """
-        lengths: list[npt.NDArray[np.int64]] = []
+        lengths: list[Int64] = []
         indices, weights = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32)
         for part in parts:
             lengths.append(np.diff(part.indptr))
@@ -204,3 +204,69 @@ class SparseRows:
             indices[filled:], weights[filled:] = part.indices, part.weights
         indptr = np.concatenate([[0], np.cumsum(np.concatenate(lengths))]).astype(np.int64)
         return SparseRows(indptr, indices, weights, part.n_features)
+
+
+# How the feature space of one side is divided among its fields.
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBlock:
+    """A range of the feature space that belongs to a field, or to lags of a history.
+
+    Its rows are `offset` to `offset + size`. Within a block row 0 is the unknown value, row 1 the missing value, and learnt
+    values follow.
+    """
+
+    name: str
+    field: str
+    offset: int
+    size: int
+
+
+def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
+    """Where each row of a grown feature space comes from.
+
+    Args:
+        old: the blocks before.
+        new: the same blocks in any order, none of them smaller.
+
+    Returns:
+        int64 [n_features]: the row of the old space that means the same, or the unknown row of its block for a value
+        that is new.
+    """
+    by_name = {block.name: block for block in old}
+    parts = []
+    for after in new:
+        before = by_name[after.name]
+        rows = np.full(after.size, before.offset + UNKNOWN, dtype=np.int64)
+        rows[: before.size] = before.offset + np.arange(before.size)
+        parts.append(rows)
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureLayout:
+    """How the feature space of one side is divided.
+
+    Attributes:
+        names: of the fields; a history has one for each range of lags.
+        offsets: int64 [fields], the first feature of each, rising from 0.
+        n_features: size of the feature space.
+    """
+
+    names: tuple[str, ...]
+    offsets: Int64
+    n_features: int
+
+    @staticmethod
+    def of_sizes(sizes: Sequence[tuple[str, int]]) -> "FeatureLayout":
+        """From the name and the number of features of each field, in order."""
+        ends = np.cumsum([size for _, size in sizes], dtype=np.int64)
+        return FeatureLayout(tuple(name for name, _ in sizes), np.concatenate([[0], ends[:-1]]).astype(np.int64), int(ends[-1]))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def of(self, features: Integers) -> Int64:
+        """Return the number of the field of each feature: integer [n] -> int64 [n]."""
+        return np.searchsorted(self.offsets, features, side="right") - 1

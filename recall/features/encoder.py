@@ -17,10 +17,9 @@ from recall.config.schema import Schema, Side
 from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import TEXT, UNTYPED, CanonicalTypes, canonical_text
 from recall.features.column import ColumnEncoder, FieldGroup, WeightedRows
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
 from recall.features.fitting import ENCODERS, TrainingData, fit_fields, parts_first, source_of_field
 from recall.features.history import HistoryEncoder, HistoryGroup
-from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.vocabulary import UNKNOWN, Vocabulary
 
 # of one request's row: numpy takes longer to resolve a type than to make a dozen numbers an array

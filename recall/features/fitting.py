@@ -5,9 +5,9 @@ from types import MappingProxyType
 from typing import Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Bool, Int64
 from recall.config.schema import FieldConfig, Schema
 from recall.errors import DataError
 from recall.features.bag import BagEncoder
@@ -51,11 +51,11 @@ class TrainingData(Protocol):
         """Columns that come with a request."""
 
     @property
-    def training(self) -> npt.NDArray[np.int64]:
+    def training(self) -> Int64:
         """Rows of the interactions to learn from: int64 [n]."""
 
     @property
-    def offered(self) -> npt.NDArray[np.bool_]:
+    def offered(self) -> Bool:
         """Which items were on offer: bool [items]."""
 
     @property
@@ -154,6 +154,6 @@ def parts_first(schema: Schema) -> list[tuple[str, FieldConfig]]:
     return sorted(fields, key=lambda item: bool(item[1].parts))
 
 
-def _counts(events: npt.NDArray[np.int64], *, by_event: bool) -> npt.NDArray[np.int64]:
+def _counts(events: Int64, *, by_event: bool) -> Int64:
     """Return how often each row counts: once for each interaction, or once."""
     return events if by_event else (events > 0).astype(np.int64)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Float64, Int32, Int64
+from recall._arrays import Float64, Int32, Int64, Integers
 from recall.config.schema import HistoryField
 from recall.features.column import WeightedRows, norm_one, norms
 from recall.features.csr import SparseRows
@@ -34,8 +33,8 @@ class History:
         items: int32 [nnz], rows of the catalogue.
     """
 
-    indptr: npt.NDArray[np.int64]
-    items: npt.NDArray[np.int32]
+    indptr: Int64
+    items: Int32
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -58,7 +57,7 @@ class HistoryEncoder:
     tells_empty: bool = True
 
     @staticmethod
-    def fit(field: HistoryField, item_ids: pl.Series, counts: npt.NDArray[np.integer]) -> "HistoryEncoder":
+    def fit(field: HistoryField, item_ids: pl.Series, counts: Integers) -> "HistoryEncoder":
         """Learn the items.
 
         Args:
@@ -95,7 +94,7 @@ class HistoryEncoder:
         """
         return str(self.vocabulary.values[row - FIRST])
 
-    def encode(self, history: History, learnt: npt.NDArray[np.int32]) -> SparseRows:
+    def encode(self, history: History, learnt: Int32) -> SparseRows:
         """Encode many histories in the field's own rows.
 
         A range without items has no feature, an empty history the missing row.
@@ -238,7 +237,7 @@ class HistoryGroup:
         n_features: size of the feature space.
     """
 
-    fields: tuple[tuple[int, HistoryEncoder, npt.NDArray[np.int32]], ...]
+    fields: tuple[tuple[int, HistoryEncoder, Int32], ...]
     n_features: int
 
     @property

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from recall.config.schema import Side
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 
 
 def without(rows: SparseRows, blocks: Iterable[FeatureBlock]) -> SparseRows:

@@ -7,11 +7,10 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from typing_extensions import override
 
-from recall._arrays import Float64
+from recall._arrays import Float64, Int32, Integers
 from recall.config.schema import NumericField
 from recall.errors import DataError
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, SingleEncoder, WeightedRows, column_of, refusal
@@ -24,9 +23,7 @@ class NumericEncoder:
     """Choose the encoder of a numeric field by its scale."""
 
     @staticmethod
-    def fit(
-        field: NumericField, source: FieldSource, frame: pl.DataFrame, counts: npt.NDArray[np.integer]
-    ) -> "BucketEncoder | ScaledEncoder":
+    def fit(field: NumericField, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> "BucketEncoder | ScaledEncoder":
         """Learn the scale or the buckets.
 
         Args:
@@ -69,7 +66,7 @@ class ScaledEncoder(ColumnEncoder):
     vocabulary: None = None
 
     @staticmethod
-    def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "ScaledEncoder":
+    def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: Integers) -> "ScaledEncoder":
         """Learn mean and population standard deviation.
 
         Args:
@@ -162,7 +159,7 @@ class BucketEncoder(SingleEncoder):
     vocabulary: None = None
 
     @staticmethod
-    def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> "BucketEncoder":
+    def fit(field: NumericField, column: str, frame: pl.DataFrame, counts: Integers) -> "BucketEncoder":
         """Compute quantiles as edges; equal ones are merged, which gives fewer buckets.
 
         Args:
@@ -220,7 +217,7 @@ class BucketEncoder(SingleEncoder):
     def state(self) -> dict[str, object]:
         return {"edges": self.edges.tolist()}
 
-    def _rows(self, frame: pl.DataFrame) -> npt.NDArray[np.int32]:
+    def _rows(self, frame: pl.DataFrame) -> Int32:
         values = to_float(column_of(frame, self.column), f"column {self.column!r}").to_numpy()
         buckets = FIRST + np.searchsorted(self.edges, values, side="right")
         return np.where(np.isnan(values), MISSING, buckets).astype(np.int32)
@@ -251,7 +248,7 @@ def number_of(values: Mapping[str, object], column: str) -> float | None:
     raise refusal(column, "the value is not a finite number", "Give a number, or leave it out when it is not known")
 
 
-def _known(column: str, frame: pl.DataFrame, counts: npt.NDArray[np.integer]) -> tuple[Float64, npt.NDArray[np.integer]]:
+def _known(column: str, frame: pl.DataFrame, counts: Integers) -> tuple[Float64, Integers]:
     values = to_float(frame[column], f"column {column!r}").to_numpy()
     known = ~np.isnan(values) & (counts > 0)
     return values[known], counts[known]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from polars import selectors
 
+from recall._arrays import Int32, Int64
 from recall.errors import DataError
 
 _WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
@@ -214,8 +214,8 @@ class Distinct:
         codes: int32 [n], for every row the position of its value in `first`.
     """
 
-    first: npt.NDArray[np.int64]
-    codes: npt.NDArray[np.int32]
+    first: Int64
+    codes: Int32
 
     @staticmethod
     def of(values: pl.Series | pl.DataFrame) -> "Distinct":

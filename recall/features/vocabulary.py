@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recall._arrays import Int32, Integers
 from recall.features.values import Distinct, known_texts
 
 UNKNOWN = 0
@@ -30,7 +30,7 @@ class Vocabulary:
     values: pl.Series
 
     @staticmethod
-    def fit(values: pl.Series, counts: npt.NDArray[np.integer], min_count: int = 1) -> "Vocabulary":
+    def fit(values: pl.Series, counts: Integers, min_count: int = 1) -> "Vocabulary":
         """Learn the values that are counted at least `min_count` times.
 
         Args:
@@ -62,7 +62,7 @@ class Vocabulary:
         """Number of rows, those for unknown and missing included."""
         return FIRST + len(self.values)
 
-    def rows(self, values: pl.Series) -> npt.NDArray[np.int32]:
+    def rows(self, values: pl.Series) -> Int32:
         """Row of every value of a column.
 
         Args:

@@ -16,7 +16,7 @@ import numpy as np
 from recall._arrays import Float32, Int64
 from recall.config import IndexConfig
 from recall.errors import ExportError, RequestError
-from recall.index.bitmap import Mask, RowBitmap
+from recall.index.bitmap import Mask, RowBitmap, rising
 
 Params = Mapping[str, int | float | str]
 """What an index needs beside its file in order to be opened again: numbers, or where a remote engine is."""
@@ -367,18 +367,10 @@ def check_asked(
     for selection in within or ():
         if selection is not None and selection.size != size:
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
-    excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) if len(rows) > 1 else rows for rows in exclude]
+    excluded = [_NONE] * len(queries) if exclude is None else [rising(rows) if len(rows) > 1 else rows for rows in exclude]
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
     nothing = [None] * len(queries)
     return list(map(SearchQuery, vectors, excluded, within or nothing, predicates or nothing))
-
-
-def _rising(rows: Int64) -> Int64:
-    """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
-    rising = rows.copy()
-    rising.sort()
-    new = rising[1:] != rising[:-1]
-    return rising if np.count_nonzero(new) == len(new) else np.concatenate([rising[:1], rising[1:][new]])
 
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)

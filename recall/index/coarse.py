@@ -27,6 +27,15 @@ ITERATIONS = 4
 _FLOOR = 1e-4  # of the mean eigenvalue of S: few users leave some directions unseen, and the metric must stay invertible
 
 
+def cells_for(size: int) -> int:
+    """Return the number of cells for `size` vectors.
+
+    It is the power of two next to 1.5 sqrt(size), with at least 64 vectors for each cell.
+    Fewer cells make a search look at more items, more cells cost a cache miss each.
+    """
+    return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseQuantizer:
     """Cells around centroids.

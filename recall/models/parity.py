@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Bool, Float32, Float64
 from recall.errors import ExportError
 
 TOP = 10
@@ -85,7 +84,7 @@ def _scale(scores: Float64) -> Float64:
     return np.asarray(np.maximum(1.0, np.abs(scores).max(axis=1)), dtype=np.float64)
 
 
-def _lists_agree(served: Float64, scores: Float64, top: int, slack: Float64) -> npt.NDArray[np.bool_]:
+def _lists_agree(served: Float64, scores: Float64, top: int, slack: Float64) -> Bool:
     """Return whether served items score as the model's own choices, within `slack`."""
     ours = np.take_along_axis(scores, np.argsort(-served, axis=1, kind="stable")[:, :top], axis=1)
     theirs = -np.sort(-scores, axis=1)[:, :top]

@@ -26,8 +26,7 @@ from recall.models.serving.base import ServingModel
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.layout import unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden

@@ -8,14 +8,13 @@ import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock, FeatureLayout
 from recall.features.values import as_requested
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import Attribution
-from recall.serving.filters.resolve import FilterResolver
+from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns

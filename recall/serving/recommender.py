@@ -17,7 +17,7 @@ from recall.index.base import ItemIndex
 from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Absences, Explainer
-from recall.serving.filters.resolve import MANY, FilterResolver
+from recall.serving.filters.columns import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
 from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns

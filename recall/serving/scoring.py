@@ -13,7 +13,7 @@ from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.topk import products, rounding, top_k
-from recall.serving.filters.resolve import FilterResolver
+from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import QueryBuilder, check_unchanged, shown
 from recall.serving.request import Request
 from recall.serving.rerank.base import Scores as Floats

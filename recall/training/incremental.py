@@ -27,10 +27,9 @@ from recall.data.tables import Table, Tables, read_table
 from recall.errors import ConfigError, RecallError
 from recall.evaluation.bootstrap import Comparison, compare
 from recall.evaluation.data_match import refuse_foreign
-from recall.evaluation.exact_topk import rank_metrics
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_metrics
+from recall.features.csr import sources
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import sources
 from recall.models.serving.layout import unwrapped
 from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers

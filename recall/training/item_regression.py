@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Float32, Int64
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.vocabulary import UNKNOWN
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.cosine import Cosine
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.masking import Masking, Roles

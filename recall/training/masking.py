@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from recall._arrays import Bool, Float64, Int64
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureLayout
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import MISSING, UNKNOWN
 

@@ -12,9 +12,8 @@ import numpy.typing as npt
 import torch
 
 from recall._arrays import Float32, Float64, Int64
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.base import Model, side_of
 

@@ -9,8 +9,7 @@ from recall.config import IndexConfig
 from recall.errors import TrainingError
 from recall.index.base import ItemIndex
 from recall.index.registry import build_index
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.training.pairs import ObservedPairs
 
 

@@ -24,16 +24,13 @@ from recall.config import RunConfig
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
-from recall.evaluation.exact_topk import top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.evaluation.metrics import ndcg
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import UNKNOWN
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.cosine import Cosine
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.item_regression import Coefficients, ItemRegression

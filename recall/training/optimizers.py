@@ -3,36 +3,12 @@
 A step touches only the rows that a batch used.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from typing_extensions import override
-
-
-class RowOptimiser(Protocol):
-    """Steps of one table, with what it remembers of each row."""
-
-    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
-        """Move rows of a table against their gradient.
-
-        Args:
-            table: [n, ...], changed in place.
-            rows: int64 [m] without repeats; None for all rows in order, which costs no gathering.
-            gradient: [m, ...].
-            rate: the learning rate of this step.
-        """
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the optimizer state by name."""
-        ...
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-        ...
-
 
 # What a rule remembers of each row of a table.
 
@@ -77,6 +53,33 @@ class Memory:
             table.copy_(state[name])
 
 
+class RowOptimiser(ABC):
+    """Steps of one table, with what it remembers of each row."""
+
+    def __init__(self, memory: Mapping[str, Tensor]) -> None:
+        """`memory` has a table by name for each thing that is remembered of a row."""
+        self._memory = Memory(memory)
+
+    @abstractmethod
+    def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
+        """Move rows of a table against their gradient.
+
+        Args:
+            table: [n, ...], changed in place.
+            rows: int64 [m] without repeats; None for all rows in order, which costs no gathering.
+            gradient: [m, ...].
+            rate: the learning rate of this step.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the optimizer state by name."""
+        return self._memory.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self._memory.restore(state)
+
+
 def subtract(table: Tensor, rows: Tensor | None, change: Tensor) -> None:
     """Compute table[rows] -= change.
 
@@ -103,19 +106,11 @@ class SGD(RowOptimiser):
     """Robbins and Monro 1951: every step is the gradient times the rate."""
 
     def __init__(self, table: Tensor) -> None:  # noqa: ARG002 - built as the others are, and remembers nothing
-        return
+        super().__init__({})
 
     @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
         subtract(table, rows, rate * gradient)
-
-    @override
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    @override
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Do nothing: there is no state."""
 
 
 # Adagrad: steps shrink with the sum of squared gradients.
@@ -125,21 +120,13 @@ class Adagrad(RowOptimiser):
     """Duchi, Hazan and Singer 2011."""
 
     def __init__(self, table: Tensor) -> None:
-        self._memory = Memory({"squares": zeros(table)})
+        super().__init__({"squares": zeros(table)})
 
     @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
         squares = self._memory.read("squares", rows).addcmul_(gradient, gradient)
         self._memory.write("squares", rows, squares)
         subtract(table, rows, gradient / (squares.sqrt() + 1e-10) * rate)
-
-    @override
-    def state(self) -> dict[str, Tensor]:
-        return self._memory.state()
-
-    @override
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._memory.restore(state)
 
 
 # Steps by running means of the gradient and of its square.
@@ -155,7 +142,7 @@ class Adam(RowOptimiser):
 
     def __init__(self, table: Tensor) -> None:
         steps = torch.zeros(len(table), dtype=torch.float64)  # 1 - 0.999^1 has three digits left in float32
-        self._memory = Memory({"mean": zeros(table), "squares": zeros(table), "steps": steps})
+        super().__init__({"mean": zeros(table), "squares": zeros(table), "steps": steps})
 
     @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
@@ -168,14 +155,6 @@ class Adam(RowOptimiser):
         shape = (-1, *[1] * (table.dim() - 1))
         size = (rate * (1 - _SQUARES**steps).sqrt() / (1 - _MEAN**steps)).to(table.dtype).view(shape)
         subtract(table, rows, mean / (squares.sqrt() + 1e-8) * size)
-
-    @override
-    def state(self) -> dict[str, Tensor]:
-        return self._memory.state()
-
-    @override
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._memory.restore(state)
 
 
 # Steps towards weights of which many are exactly zero.
@@ -190,7 +169,7 @@ class FTRL(RowOptimiser):
 
     def __init__(self, table: Tensor, l1: float, l2: float, alpha: float) -> None:
         self._l1, self._l2, self._alpha = l1, l2, alpha
-        self._memory = Memory({"sums": zeros(table), "squares": zeros(table)})
+        super().__init__({"sums": zeros(table), "squares": zeros(table)})
 
     @override
     def step(self, table: Tensor, rows: Tensor | None, gradient: Tensor, rate: float) -> None:
@@ -206,11 +185,3 @@ class FTRL(RowOptimiser):
             table.copy_(moved)
         else:
             table[rows] = moved
-
-    @override
-    def state(self) -> dict[str, Tensor]:
-        return self._memory.state()
-
-    @override
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._memory.restore(state)

@@ -10,9 +10,8 @@ import torch
 from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureLayout
 from recall.features.vocabulary import MISSING
 from recall.models.torch.base import Model, side_of
 from recall.training.masking import Roles

@@ -21,18 +21,15 @@ from recall.data.split import REMEMBERED
 from recall.errors import TrainingError
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.cold_start import unknown_user, upper_end
-from recall.evaluation.exact_topk import top_of_scores
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, top_of_scores
 from recall.evaluation.metrics import ndcg
 from recall.evaluation.protocol import TestRequests, held_out
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks, said_as, without
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.popularity import PopularityFactor
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 
 _LIST = 20  # length of the lists that are judged: that of most published figures
 _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity

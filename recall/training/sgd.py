@@ -18,8 +18,7 @@ from typing_extensions import override
 from recall._arrays import Int64
 from recall.config import PairwiseConfig, SoftmaxConfig
 from recall.features.csr import SparseRows
-from recall.models.torch.base import Model, side_of
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch, side_of
 from recall.training.masking import PARTIAL, Masking
 from recall.training.objectives.base import BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser

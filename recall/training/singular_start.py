@@ -14,9 +14,8 @@ import torch
 
 from recall._arrays import Float32
 from recall.errors import TrainingError
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.features.masking import id_blocks
 from recall.models.torch.base import Model
 from recall.training.als.kernels import Entries, Kernels

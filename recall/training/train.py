@@ -15,9 +15,8 @@ from pydantic import JsonValue
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.evaluation.cold_start import fair_figure
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureBlock
 from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model

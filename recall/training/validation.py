@@ -13,13 +13,11 @@ from recall.data.dataset import Dataset
 from recall.data.split import VALID
 from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers
-from recall.evaluation.exact_topk import rank_values
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_values
 from recall.evaluation.protocol import TestRequests, held_out
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit
 

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.split import TEST
-from recall.evaluation.exact_topk import rank_metrics
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_metrics
 from recall.evaluation.protocol import TestRequests, held_out, requests
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder

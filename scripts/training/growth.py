@@ -18,10 +18,9 @@ import numpy as np
 import torch
 
 from recall.config import SquareConfig
-from recall.evaluation.exact_topk import top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.features.csr import SparseRows
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.als.kernels import Kernels
 from recall.training.als.solver import ImplicitALS

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall.evaluation.exact_topk import rank_metrics
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_metrics
 
 AT = {"ml-1m": 10, "gowalla": 20}
 """Data sets with the list length of NDCG."""

@@ -1,15 +1,17 @@
 """Items: the catalogue, similar items, and live changes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from pydantic import BaseModel, Field
 
 from recall import Recommender, RequestError, Similar
 from recall import Request as Asked
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
+from service.body import scored
 from service.dependencies import (
     BODY,
     CHANGE,
@@ -27,16 +29,71 @@ from service.dependencies import (
     token_after,
 )
 from service.errors import FaultDocument, Kind, ProblemError, problems
-from service.schemas import (
-    Changed,
-    ItemResponse,
-    ItemsDelete,
-    ItemsResponse,
-    ItemsUpsert,
-    SimilarRequest,
-    SimilarResponse,
-    scored,
-)
+from service.schemas import MOST_CHANGES, Answer, Body, Column, Id, Listing, Reply, Selection, SimilarItem, Value
+
+
+class CatalogueEntry(BaseModel):
+    """One item of the catalogue."""
+
+    item_id: str
+    features: dict[str, Any] = Field(description="Values by column, without missing ones.", examples=[{"price": 9.5}])
+
+
+class ItemResponse(Answer, CatalogueEntry):
+    """One item."""
+
+
+class ItemsResponse(Answer):
+    """One page of the catalogue, in the order of the ids."""
+
+    items: list[CatalogueEntry]
+    next_page_token: str = Field(description="The `page_token` of the next page; empty on the last one.")
+
+
+class ItemUpsert(Body):
+    """One complete item: a column that is left out is missing."""
+
+    item_id: Id
+    features: dict[Column, Value] = Field(default={}, description="Values of items-table columns.", examples=[{"price": 9.5}])
+
+
+class ItemsUpsert(Body, json_schema_extra={"examples": [{"items": [{"item_id": "i9000", "features": {"price": 9.5}}]}]}):
+    """Items to insert or replace, all or none."""
+
+    items: Annotated[list[ItemUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
+
+
+class ItemsDelete(Body, json_schema_extra={"examples": [{"item_ids": ["i9000"]}]}):
+    """Items to delete, all or none."""
+
+    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
+
+
+class Changed(Reply):
+    """The change is on disk, and in all later answers of all workers."""
+
+    sequence: int = Field(description="Answers with this sequence or a higher one include the change.")
+    token: str = Field(
+        description="Opaque name of the change. A request that sends it as X-Recall-Token waits until the change is served."
+    )
+    known: int = Field(description="How many of the items were in the catalogue before.")
+    warnings: list[str] = Field(
+        default=[],
+        description="Values that the model cannot use well: unknown ones, and numbers far out of range.",
+    )
+
+
+class SimilarRequest(Selection, Listing, json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]}):
+    """How many items are wanted, and which may be returned; all optional."""
+
+
+class SimilarResponse(Answer):
+    """The items most similar to an item, most similar first."""
+
+    item_id: str = Field(description="The given item, which is not among them.")
+    items: list[SimilarItem]
+    warnings: list[str] = Field(description="Parts of the request that had no effect.")
+
 
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
 changes = APIRouter(tags=["items"], **CHANGE)

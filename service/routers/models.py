@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
 
 from recall.bundle import activation
 from recall.bundle.manifest import MANIFEST, Manifest
@@ -13,7 +14,44 @@ from recall.bundle.versions import live_name
 from recall.errors import BundleError, PublishBusyError, PublishError, RecallError, VersionMovedError, forbids_writing
 from service.dependencies import CHANGE, READ, live_of, request_id_of
 from service.errors import NOT_WRITABLE, FaultDocument, Kind, ProblemError, problems
-from service.schemas import Activated, Model, Models
+from service.schemas import Reply
+
+_VERSION_EXAMPLE = "000001-4f2a90c1"
+
+
+class Model(BaseModel):
+    """One published version."""
+
+    version: str = Field(examples=[_VERSION_EXAMPLE])
+    live: bool = Field(description="Whether it is the one that should be served.")
+    served: bool = Field(description="Whether this process answers from it.")
+    name: str | None = Field(default=None, description="Name of the training run; null if `fault` is set.")
+    sequence: int | None = Field(default=None, description="Number of the publication.")
+    parent: int | None = Field(default=None, description="Number of the version that it was made from.")
+    created: str | None = Field(default=None, description="UTC, ISO 8601.")
+    kind: str | None = Field(default=None, description="Of the model.", examples=["fm"])
+    index: str | None = Field(default=None, description="How items are searched.", examples=["exact"])
+    users: int | None = None
+    items: int | None = None
+    golden: int | None = Field(default=None, description="Golden requests, whose answers are compared before it is served.")
+    bytes: int | None = Field(default=None, description="Size of all its files.")
+    fault: str | None = Field(default=None, description="Why its manifest cannot be read; null if it can.")
+
+
+class Models(Reply):
+    """All published versions."""
+
+    models: list[Model] = Field(description="The newest first.")
+    live: str | None = Field(description="The version that should be served; null if none is named.")
+    served: str | None = Field(description="The version that this process answers from; null before the first.")
+
+
+class Activated(Reply):
+    """Another version is live and is served here; other processes follow at once."""
+
+    version: str = Field(description="The version that is live now.", examples=[_VERSION_EXAMPLE])
+    previous: str | None = Field(description="The version that was live before; null if none was.")
+
 
 reads, changes = APIRouter(tags=["models"], **READ), APIRouter(tags=["models"], **CHANGE)
 MISSING = problems(texts={404: "There is no such version."})

@@ -4,15 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from pydantic import BaseModel, Field, SkipValidation
 
 from recall import Recommendations, Recommender, RequestError
 from recall import Request as Asked
 from recall.store.items.snapshot import CatalogSnapshot
+from service.body import recommendations_of, render_answer, scored, to_json
 from service.dependencies import (
     BODY,
     SEARCH,
@@ -28,24 +31,91 @@ from service.dependencies import (
     respond,
     timed,
 )
-from service.errors import ProblemError, as_problem, parsed, problems
+from service.errors import ProblemDocument, ProblemError, as_problem, parsed, problems
 from service.lists import answer_with_tokens
 from service.live import Live
 from service.schemas import (
-    BatchRequest,
-    BatchResponse,
+    MOST_RESULTS,
+    Answer,
+    Attributes,
+    Body,
+    Caller,
+    CallerAnswer,
+    Dial,
+    Id,
+    Listing,
     ListRequest,
     RecommendRequest,
     RecommendResponse,
-    ScoreRequest,
-    ScoreResponse,
-    UserVectorRequest,
-    UserVectorResponse,
-    recommendations_of,
-    render_answer,
-    scored,
-    to_json,
+    Scoring,
 )
+
+MOST_REQUESTS = 256
+
+
+class BatchRequest(
+    Body, json_schema_extra={"examples": [{"requests": [{"user_id": "42", "n": 10}, {"user_id": "43", "n": 10}]}]}
+):
+    """Independent requests."""
+
+    requests: Annotated[list[SkipValidation[ListRequest]], Field(min_length=1, max_length=MOST_REQUESTS)] = Field(
+        description="Each is answered as it would be alone; an invalid one is refused alone."
+    )
+
+
+class BatchAnswer(BaseModel):
+    """The outcome of one of the requests."""
+
+    status: int = Field(description="The status that it would have alone.", examples=[200])
+    answer: RecommendResponse | None = Field(default=None, description="Only with status 200.")
+    problem: ProblemDocument | None = Field(default=None, description="Only with another status.")
+
+
+class BatchResponse(Answer):
+    """An answer or a problem for each request in order, all from one snapshot."""
+
+    answers: list[BatchAnswer]
+
+
+class ScoreRequest(Scoring, Listing, json_schema_extra={"examples": [{"user_id": "42", "items": ["12", "7"]}]}):
+    """A user, and the items to score."""
+
+    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_RESULTS)] = Field(
+        description="Items to score, in any order and with repeats; nothing is searched or left out."
+    )
+
+
+class ItemScore(Attributes):
+    """The score of one item."""
+
+    item_id: str
+    score: float = Field(description="The score in a list of `/v1/recommend`.")
+    probability: float | None = Field(
+        description="Probability that the user takes the item, from the model's full score; null unless the model was trained "
+        "with log loss and the request has no boosts and a `popularity` of 1."
+    )
+
+
+class ScoreResponse(CallerAnswer):
+    """Scores in the order of the given items."""
+
+    items: list[ItemScore]
+    missing: list[str] = Field(description="Items that the catalogue lacks, each once.")
+
+
+class UserVectorRequest(
+    Caller, json_schema_extra={"examples": [{"user_id": "42"}, {"features": {"age": 31}, "popularity": 0.5}]}
+):
+    """A user, for the query vector."""
+
+    popularity: Dial = 1.0
+
+
+class UserVectorResponse(CallerAnswer):
+    """The query vector of a request."""
+
+    vector: list[float] = Field(description="Its inner product with an item's vector is the item's score.")
+
 
 COST = 16
 """Requests of a batch that are answered in one turn on a search thread; an explained item counts as a tenth of a request."""

@@ -1,22 +1,42 @@
 """Scenarios: named presets of requests, and how often their lists were taken from."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from pydantic import BaseModel, Field
 
 from service.dependencies import BODY, READ, SEARCH, caller_of, live_of, request_id_of, timed
 from service.errors import problems
 from service.lists import answer_with_tokens
-from service.schemas import (
-    Attribution,
-    Degradation,
-    RecommendResponse,
-    ScenarioEntry,
-    ScenarioRequest,
-    ScenariosResponse,
-)
+from service.schemas import Degradation, RecommendResponse, Reply, ScenarioRequest
+
+
+class ScenarioEntry(BaseModel):
+    """A scenario."""
+
+    name: str
+    description: str
+    settings: dict[str, Any] = Field(description="What it sets in a request.", examples=[{"n": 20, "fields": ["genre"]}])
+
+
+class Attribution(BaseModel):
+    """What became of the lists of one scenario and version."""
+
+    scenario: str = Field(description="Empty for lists without a scenario.")
+    bundle: str = Field(description="Version of the bundle.")
+    answers: int = Field(description="Lists with a `recommendation_id` since the service started.")
+    hits: int = Field(description="Interactions with that id and an item of the list.")
+
+
+class ScenariosResponse(Reply):
+    """All scenarios, and the hit rates of lists."""
+
+    scenarios: list[ScenarioEntry]
+    attribution: list[Attribution] = Field(description="By scenario and version, of all workers of this service.")
+    degraded: list[Degradation] = Field(description="Why the file of scenarios is not in use as it is; empty if all is well.")
+
 
 reads, searches = APIRouter(tags=["scenarios"], **READ), APIRouter(tags=["scenarios"], **SEARCH)
 TOKENS = problems(410)

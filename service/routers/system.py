@@ -3,28 +3,136 @@
 The protocol's `infer` is not offered, because requests are not tensors.
 """
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
+from pydantic import BaseModel, Field
 
 from service.dependencies import READ, PathId, live_of, request_id_of
 from service.errors import Kind, ProblemError, problems
-from service.schemas import (
-    Columns,
-    Degradation,
-    IndexCertificate,
-    Info,
-    Liveness,
-    ModelMetadata,
-    ModelReady,
-    Readiness,
-    RefusedBundle,
-    ServerLive,
-    ServerMetadata,
-    ServerReady,
-    Sizes,
-    TensorMetadata,
-)
+from service.schemas import Degradation, Reply
+
+
+class Liveness(BaseModel):
+    """The process is running."""
+
+    status: Literal["live"] = "live"
+
+
+class RefusedBundle(BaseModel):
+    """A published bundle that is not served."""
+
+    bundle: str = Field(description="Name of its folder.")
+    reason: str
+
+
+class Readiness(BaseModel):
+    """Requests are answered."""
+
+    status: Literal["ready"] = "ready"
+    bundle: str = Field(description="Version of the bundle that is served.", examples=["000001-4f2a90c1"])
+    refused: RefusedBundle | None = Field(
+        description="The live bundle, if it was refused and a different one is served; null if all is well."
+    )
+    degraded: list[Degradation] = Field(description="Parts that do not work properly; empty if all is well.")
+
+
+class Sizes(BaseModel):
+    """Sizes of the bundle."""
+
+    users: int
+    items: int
+    factors: int
+
+
+class Columns(BaseModel):
+    """Keys that requests may have."""
+
+    features: list[str] = Field(description="Keys of `features`.")
+    context: list[str] = Field(description="Keys of `context`.")
+    history: bool = Field(description="Whether the model uses previous items; otherwise they are only left out.")
+    filter: dict[str, str] = Field(
+        description="Columns of the items that `filter` may name, and the type of their values: text, integer, float32, "
+        'float64, boolean, date, time (a moment), clock (a time of day), or "list of" one of these.',
+        examples=[{"genre": "text", "price": "float64", "tags": "list of text", "published": "time"}],
+    )
+    types: dict[str, str] = Field(description="Types of the columns that `features` and `context` name.")
+    boosts: list[str] = Field(description="Keys of `boosts`.")
+
+
+class IndexCertificate(BaseModel):
+    """A lower bound on the recall of the index, from held-out users."""
+
+    target: float = Field(description="Recall that was requested.")
+    n: int = Field(description="Length of the lists.")
+    queries: int = Field(description="Users from whom the bound was computed; 0 for an index that is exact by construction.")
+    recall: float = Field(description="Mean recall for them.")
+    lower: float = Field(description="The mean over all such users is at least this")
+    confidence: float = Field(description="Probability with which `lower` holds.")
+    met: bool = Field(description="Whether `lower` is at least `target`.")
+
+
+class Info(Reply):
+    """The bundle that is served."""
+
+    name: str = Field(description="Name in the configuration of the training run.")
+    bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
+    sequence: int = Field(description="Number of the bundle, which increases with every one published to the same folder.")
+    created: str = Field(description="When it was made, in UTC.")
+    sizes: Sizes
+    index: str = Field(description="How items are searched.", examples=["exact"])
+    certificate: IndexCertificate | None = Field(description="Null if the configuration names the kind of index.")
+    columns: Columns
+    changes: int = Field(description="The last live change of items that is served; `sequence` in answers.")
+    degraded: list[Degradation] = Field(description="What answers lack now, and why; empty if all is well.")
+
+
+class ServerLive(BaseModel):
+    """The process is running."""
+
+    live: Literal[True] = True
+
+
+class ServerReady(BaseModel):
+    """Requests are answered."""
+
+    ready: Literal[True] = True
+
+
+class ModelReady(BaseModel):
+    """The model answers requests."""
+
+    name: str
+    ready: Literal[True] = True
+
+
+class ServerMetadata(BaseModel):
+    """Description of the server."""
+
+    name: Literal["fm-recall"] = "fm-recall"
+    version: str = Field(description="Version of the API.")
+    extensions: list[str] = []
+
+
+class TensorMetadata(BaseModel):
+    """An input or an output."""
+
+    name: str
+    datatype: str = Field(examples=["BYTES"])
+    shape: list[int] = Field(description="-1 for a length that varies.")
+
+
+class ModelMetadata(BaseModel):
+    """Description of the model."""
+
+    name: str = Field(description="Name in the configuration of the training run.")
+    versions: list[str] = Field(description="The version of the bundle that is served.")
+    platform: Literal["fm-recall"] = "fm-recall"
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
 
 router = APIRouter(**READ)
 health = APIRouter()

@@ -1,6 +1,11 @@
 """Users: what is known of them, and changes, which the next request uses."""
 
+import datetime
+from typing import Annotated, Any
+
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from recall import Recommender, StoreDownError, User
 from recall.store.group_commit import Receipt
@@ -18,19 +23,157 @@ from service.dependencies import (
     token_after,
 )
 from service.errors import Kind, ProblemError, problems
-from service.schemas import (
-    Degradation,
-    Interactions,
-    KnownUser,
-    Taken,
-    UserEntry,
-    UserPut,
-    UsersChanged,
-    UsersDelete,
-    UsersPage,
-    UsersUpsert,
-)
+from service.schemas import MOST_CHANGES, Body, Column, Degradation, Id, Reply, Token, Value
 from service.tokens import digest
+
+_LATEST = 253_402_300_799  # the last second of the year 9999
+
+
+def _as_time(value: object) -> float:
+    """Return seconds since 1970, from a number or a date and time with a zone."""
+    if isinstance(value, str) and len(value) <= 64:
+        try:
+            moment = datetime.datetime.fromisoformat(value)
+            value = moment.timestamp() if moment.tzinfo is not None else None
+        except (ValueError, OverflowError):
+            value = None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST <= value <= _LATEST:
+        raise PydanticCustomError(
+            "time", "A time is a number of seconds since 1970, or a text with a zone such as 2026-01-31T18:00:00Z"
+        )
+    return float(value)
+
+
+Time = Annotated[
+    float,
+    PlainValidator(_as_time),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": -_LATEST, "maximum": _LATEST},
+                {"type": "string", "format": "date-time", "maxLength": 64},
+            ]
+        }
+    ),
+]
+
+
+class Interaction(Body):
+    """An item that a user interacted with."""
+
+    user_id: Id = Field(description="An unknown user becomes known.")
+    item_id: Id = Field(description="An item that the catalogue lacks is stored, and named in the answer.")
+    time: Time | None = Field(
+        default=None,
+        description="In seconds since 1970 or as a date and time with a zone. It orders the user's items; an item without one "
+        "is the latest.",
+        examples=[1769882400, "2026-01-31T18:00:00Z"],
+    )
+    recommendation_id: Token | None = Field(
+        default=None,
+        description="Of the answer that the item was taken from, at most 30 days old: it counts for the hit rate of its "
+        "scenario and version.",
+    )
+
+
+class Interactions(Body, json_schema_extra={"examples": [{"interactions": [{"user_id": "42", "item_id": "7"}]}]}):
+    """Interactions to add in order, all or none."""
+
+    interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_CHANGES)]
+
+
+class Taken(Reply):
+    """The interactions are stored, and the next request uses them."""
+
+    change: int = Field(description="Number of the last change of users; changes of items are counted separately.")
+    known: int = Field(description="How many of the users were known before.")
+    unknown: list[str] = Field(description="Items that the catalogue lacks; they are stored, and used once it has them.")
+    bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
+
+
+_Features = Annotated[dict[Column, Value], Field(max_length=1000)]
+
+
+_History = Annotated[list[Id], Field(max_length=1000)]
+
+
+_Seen = Annotated[list[Id], Field(max_length=10_000)]
+
+
+class UserPut(Body, json_schema_extra={"examples": [{"features": {"age": 31}, "history": ["12", "7"], "seen": ["3"]}]}):
+    """A complete user: what is left out becomes unknown."""
+
+    features: _Features = Field(default={}, description="Values of users-table columns.", examples=[{"age": 31}])
+    history: _History = Field(default=[], description="Items, latest first; they also count as seen.", examples=[["12", "7"]])
+    seen: _Seen = Field(default=[], description="Further items that the user has seen.", examples=[["3"]])
+
+
+class UserUpsert(Body):
+    """Parts of a user; what is left out does not change."""
+
+    user_id: Id
+    features: _Features = Field(
+        default={},
+        description="Values of users-table columns, which replace the previous ones; null for missing.",
+        examples=[{"age": 31}],
+    )
+    history: _History | None = Field(
+        default=None,
+        description="Items, latest first, which replace the previous ones; they also count as seen.",
+        examples=[["12"]],
+    )
+    seen: _Seen | None = Field(
+        default=None, description="Further items that the user has seen, which replace the previous ones.", examples=[["3"]]
+    )
+
+
+class UsersUpsert(Body, json_schema_extra={"examples": [{"users": [{"user_id": "u9000", "features": {"age": 31}}]}]}):
+    """Users to change or to add, all or none."""
+
+    users: Annotated[list[UserUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
+
+
+class UsersDelete(Body, json_schema_extra={"examples": [{"user_ids": ["u9000"]}]}):
+    """Users to delete, all or none."""
+
+    user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
+
+
+class UsersChanged(Reply):
+    """The change is stored, and in all later answers."""
+
+    change: int = Field(description="Number of the change of users; changes of items are counted separately.")
+    known: int = Field(description="How many of the users were known before.")
+    warnings: list[str] = Field(
+        default=[],
+        description="Values that the model cannot use well: unknown ones, and numbers far out of range.",
+    )
+
+
+class KnownUser(Reply):
+    """What is known of a user now."""
+
+    user_id: str
+    features: dict[str, Any] = Field(description="Values by column.", examples=[{"age": 31}])
+    history: list[str] = Field(description="Items, latest first.", examples=[["12", "7"]])
+    seen: list[str] = Field(description="All items that the user has seen, latest first.", examples=[["12", "7", "3"]])
+    bundle: str = Field(description="Version of the bundle that the changes are applied to.", examples=["000001-4f2a90c1"])
+    degraded: list[Degradation] = Field(description="Why later changes are not known; empty if all is well.")
+
+
+class UserEntry(BaseModel):
+    """A user on a page."""
+
+    user_id: str
+
+
+class UsersPage(Reply):
+    """One page of the known users, in the order of the ids."""
+
+    users: list[UserEntry]
+    next_page_token: str = Field(description="The `page_token` of the next page; empty on the last one.")
+    bundle: str = Field(description="Version of the bundle that the changes are applied to.", examples=["000001-4f2a90c1"])
+
 
 reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], **CHANGE)
 

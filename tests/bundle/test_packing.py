@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load_file, save_file
 
 from recall.bundle import files
+from recall.bundle.files import SUFFIX, kept_rows, kept_shapes, packed, unpacked
 from recall.bundle.manifest import Manifest
-from recall.bundle.packing import SUFFIX, kept_rows, kept_shapes, packed, unpacked
 from recall.bundle.reader import load_bundle
 from recall.errors import BundleError
 

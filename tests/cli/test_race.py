@@ -9,7 +9,7 @@ from recall.data.dataset import load_dataset
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.pipeline import run as train
 from recall.training.checkpoint import checkpoint_path
-from recall.training.race.winner import save_race
+from recall.training.race.decide import save_race
 from recall.training.train import run_fingerprint
 
 

@@ -4,8 +4,7 @@ import torch
 
 from recall.data.contexts import build_contexts
 from recall.evaluation.offline import _word, ablate
-from recall.models.torch.base import side_of
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch, side_of
 from tests.evaluation import reference
 from tests.evaluation.conftest import model_of
 

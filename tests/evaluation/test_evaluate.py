@@ -17,7 +17,7 @@ from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.protocol import held_out
 from recall.evaluation.report import render
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from tests.conftest import TINY, random_model, write_tiny_tables

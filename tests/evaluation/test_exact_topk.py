@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from recall.errors import DataError, TrainingError
 from recall.evaluation import exact_topk
-from recall.evaluation.exact_topk import rank_metrics, top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_metrics, top_rows
 from tests.evaluation import reference
 
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists
 
 lists_of_items = st.lists(st.lists(st.integers(0, 12), max_size=6), max_size=6)
 

@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.evaluation.baselines import Popularity
-from recall.evaluation.exact_topk import top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, top_rows
 
 
 def lists(masked):

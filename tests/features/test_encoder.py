@@ -11,9 +11,9 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.incremental import load_additions
 from recall.errors import DataError, RequestError
+from recall.features.csr import sources
 from recall.features.encoder import FeatureEncoder
 from recall.features.fitting import context_frame
-from recall.features.layout import sources
 from tests.features.rows import as_sets
 
 

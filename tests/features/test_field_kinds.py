@@ -21,10 +21,9 @@ from recall.data.dataset import Dataset, load_dataset
 from recall.data.incremental import load_additions
 from recall.errors import ConfigError, RequestError
 from recall.features.column import ColumnEncoder, FieldSource, WeightedRows, column_of, refusal
-from recall.features.csr import SparseRows
+from recall.features.csr import SparseRows, sources
 from recall.features.encoder import FeatureEncoder
 from recall.features.fitting import ENCODERS
-from recall.features.layout import sources
 from recall.features.values import known_texts
 from recall.features.vocabulary import FIRST, MISSING, Vocabulary
 from recall.publish.export import export

@@ -1,7 +1,7 @@
 import numpy as np
 
+from recall.features.csr import FeatureLayout
 from recall.features.encoder import FeatureEncoder
-from recall.features.layout import FeatureLayout
 
 
 def test_a_feature_belongs_to_the_field_of_its_range() -> None:

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureBlock
+from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.masking import id_blocks, standing_in, without
 from recall.features.vocabulary import MISSING, UNKNOWN
 from tests.features.rows import as_sets

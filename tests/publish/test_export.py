@@ -15,8 +15,7 @@ from recall.config import ExportConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ExportError
 from recall.features.encoder import EncodedUser, FeatureEncoder
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model

@@ -23,6 +23,7 @@ OPERATIONS = [
     *(("/v1/score", "POST"), ("/v1/user-vector", "POST"), ("/v1/users/{user_id}/recommendations", "GET")),
     *(("/v1/items", "GET"), ("/v1/items/{item_id}", "GET"), ("/v1/users", "GET")),
     *(("/v1/items/{item_id}/similar", method) for method in ("GET", "POST")),
+    *(("/v1/scenarios", "GET"), ("/v1/scenarios/{name}:recommend", "POST")),
     *(("/v2", "GET"), ("/v2/health/live", "GET"), ("/v2/health/ready", "GET")),
     *(("/v2/models/{name}", "GET"), ("/v2/models/{name}/ready", "GET")),
 ]

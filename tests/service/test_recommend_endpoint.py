@@ -14,11 +14,12 @@ from starlette.types import ASGIApp, Message
 
 from recall.serving.request import Request
 from service.app import create_app
+from service.body import parse_request
 from service.config import Settings
 from service.errors import ProblemError, parsed
 from service.keys import KeyRing
 from service.live import Live
-from service.schemas import RecommendRequest, parse_request
+from service.schemas import RecommendRequest
 from tests.service.publishing import Shop
 from tests.service.replay.corpus import Call, recommendations
 from tests.service.serving import Server, receive, request, serving

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from recall.errors import RequestError
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.serving.base import Attribution
 from recall.serving.explain import contributions
 from recall.serving.recommender import Recommender, Request

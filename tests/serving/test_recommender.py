@@ -12,7 +12,7 @@ from recall.config import IndexConfig, RunConfig, parse_config
 from recall.data.dataset import Dataset
 from recall.errors import RequestError
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export
 from recall.serving.recommender import Recommender

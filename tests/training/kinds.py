@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM

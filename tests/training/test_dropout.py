@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.masking import Masking, Roles
 from recall.training.sgd import Dropping

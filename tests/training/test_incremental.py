@@ -13,7 +13,7 @@ from recall.data.dataset import load_dataset
 from recall.data.split import REMEMBERED, TRAIN
 from recall.errors import ConfigError, TrainingError
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
 from recall.publish.export import export

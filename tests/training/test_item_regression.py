@@ -15,7 +15,7 @@ from recall.data.synthetic import SyntheticConfig, generate
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.masking import id_blocks
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
 from recall.training.item_regression import ItemRegression, Ridge

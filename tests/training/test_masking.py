@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.training.masking import NEWCOMER, PARTIAL, Masking, Roles, merged, uniform
 

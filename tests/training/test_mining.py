@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.training.negatives import MinedNegatives, Negatives
 from tests.training.test_sgd import model_of, scores_of
 from tests.training.worlds import random_pairs

@@ -13,11 +13,10 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import load_dataset
 from recall.data.split import TEST
 from recall.data.synthetic import SyntheticConfig, generate
-from recall.evaluation.exact_topk import rank_values, top_rows
-from recall.evaluation.lists import ItemLists
+from recall.evaluation.exact_topk import ItemLists, rank_values, top_rows
 from recall.evaluation.protocol import held_out
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.training import new_items
 from recall.training.popularity import PopularityFit
 from recall.training.train import train

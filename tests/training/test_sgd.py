@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.cosine import CosineFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.train import new_learner
@@ -33,8 +33,11 @@ def scores_of(model, pairs):
     return (phi @ model.item_vectors(SparseBatch.of(pairs.items)).t()).numpy()
 
 
-@pytest.mark.parametrize("cosine", [False, True])
-@pytest.mark.parametrize("name", CONFIGS)
+# cosine similarity is part of the model: one objective of each family covers it, the others are slow tests
+COSINES = [pytest.param(name, True, marks=[] if name in ("softmax", "bpr") else pytest.mark.slow) for name in CONFIGS]
+
+
+@pytest.mark.parametrize(("name", "cosine"), [*((name, False) for name in CONFIGS), *COSINES])
 def test_the_solver_learns_a_known_model(name, cosine):
     pairs, seen, held_out = two_blocks(np.random.default_rng(2))
     config = CONFIGS[name].model_copy(update={"epochs": 30})

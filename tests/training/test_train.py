@@ -8,7 +8,7 @@ from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.training.pairs import ObservedPairs
 from recall.training.train import train
 from recall.training.validation import Validation

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.training.pairs import ObservedPairs
 
 

@@ -4,13 +4,17 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+import polars as pl
 
 from recall.config import FileFormat
-from recall.data.files import content, files_of, kind_of, separator_for
+from recall.data.files import content, files_of, kind_of, moment, separator_for
+from recall.data.findings import written_lists
+from recall.data.times import Times
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
@@ -191,3 +195,104 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return cell.strip().lower() not in ("nan", "inf", "infinity")
+
+
+# Detect what the text of columns means: missing values, numbers, times, lists.
+
+_ALWAYS: Final = ("\\N", "NULL", "null", "(null)", "NaN", "nan", "<NA>", "#N/A", "N/A", "n/a", "None")
+"""Spellings of missing values that are hardly anything else."""
+_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf")
+"""Spellings of missing values where all other values are numbers."""
+_LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
+_PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_COMMA = r"^\d{1,3}([. '\u00a0\u202f]\d{3})*(,\d+)?$|^\d+(,\d+)?$"
+_POINT = r"^\d{1,3}([, '\u00a0\u202f]\d{3})*(\.\d+)?$|^\d+(\.\d+)?$"
+_AROUND = r"^[-+]?\s*[$€£¥]?\s*[-+]?|\s*[$€£¥%]?$"  # signs and currencies
+_DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y")
+_WORDS = ("%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
+_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+_PATTERNS: Final = (
+    *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
+    *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
+)
+"""Formats of times, tried in this order."""
+
+
+def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
+    """Yield spellings of missing values in a column of text, and why.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
+    others = texts.filter(~texts.is_in(written)) if written else texts
+    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) != "")
+    for one in written:
+        if numbers:
+            yield one, f"among the numbers of {values.name}"
+        elif one in _ALWAYS and len(others) > 0:
+            yield one, f"in {values.name}"
+
+
+def number_mark(values: pl.Series) -> Literal["", ".", ","]:
+    """Return the decimal mark of written numbers; empty for plain numbers and text.
+
+    Args:
+        values: String [n], none missing.
+    """
+    texts = values.drop_nulls().unique().str.strip_chars()
+    if texts.is_empty() or texts.str.contains(_PLAIN).all() or not texts.str.contains(r"\d").all():
+        return ""
+    bare = texts.str.replace_all(_AROUND, "")
+    by_comma, by_point = bool(bare.str.contains(_COMMA).all()), bool(bare.str.contains(_POINT).all())
+    if by_comma and by_point:  # only groups of three, such as 1,234: a group rather than three decimals
+        return "." if bare.str.contains(",", literal=True).any() else ","
+    return "," if by_comma else "." if by_point else ""
+
+
+def time_pattern(values: pl.Series) -> str:
+    """Return the format of times that are neither numbers nor ISO 8601; else empty.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    if texts.is_empty() or not texts.str.contains(r"\d").all() or texts.str.contains(_PLAIN).all():
+        return ""
+    try:
+        Times.of(texts, "")
+    except DataError:
+        pass
+    else:
+        return ""
+    for pattern in _PATTERNS:
+        try:
+            pl.select(moment(pl.lit(texts), pattern))
+        except pl.exceptions.PolarsError:
+            continue
+        return pattern
+    return ""
+
+
+def swapped_pattern(values: pl.Series, pattern: str) -> str:
+    """Return the format with day and month exchanged if the times fit that too.
+
+    Args:
+        values: String [n].
+        pattern: from `time_pattern`.
+    """
+    if "%d" not in pattern or "%m" not in pattern:
+        return ""
+    other = pattern.translate({ord("d"): "m", ord("m"): "d"})
+    try:
+        pl.select(moment(pl.lit(values.drop_nulls().unique()), other))
+    except pl.exceptions.PolarsError:
+        return ""
+    return other
+
+
+def is_list(values: pl.Series) -> bool:
+    """Return whether a column of text holds lists in programming notation."""
+    known = values.drop_nulls()
+    return len(known) > 0 and written_lists(known) > _LISTS * len(known)

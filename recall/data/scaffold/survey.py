@@ -11,8 +11,7 @@ from recall.config import DataConfig
 from recall.data.column_names import id_column, table_named
 from recall.data.files import kind_of, plain
 from recall.data.frames import NAMES, open_sources
-from recall.data.scaffold.columns import is_list, nulls_of, number_mark, swapped_pattern, time_pattern
-from recall.data.scaffold.detect import Written, detect
+from recall.data.scaffold.detect import Written, detect, is_list, nulls_of, number_mark, swapped_pattern, time_pattern
 from recall.data.scaffold.fields import ROWS, array, key, text, unlearnable
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean

@@ -16,42 +16,22 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Float32, Int64, UInt8
 from recall._cache import Cache
 from recall._tensors import map_positions, map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError
 from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
-from recall.index.cells.quantize import LANES, Codes, Limits, pack
+from recall.index.cells.quantize import LANES, Codes, FilteredCodes, Limits, pack
+from recall.index.coarse import cells_for
 from recall.index.topk import rank
 
 # Codes of a filter's rows alone, for filters that come again.
 
 _MOST = 4096  # selections
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FilteredCodes:
-    """Codes of the rows of a bitmap; the last block is empty.
-
-    Attributes:
-        codes: int32 [blocks, groups, 16].
-        scales: float32 [16 blocks].
-        rows: int32 [16 blocks].
-    """
-
-    codes: Int32
-    scales: Float32
-    rows: Int32
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the arrays take."""
-        return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
 
 
 class FilteredCodesCache:
@@ -91,7 +71,7 @@ _NARROW = 0.2  # share of the rows up to which a filter that comes again is wort
 _NARROW_ROWS = 1 << 16  # or so many rows: scanning all of them is faster than choosing cells among those without;
 _BUDGET = 64 << 20  # bytes for such codes, of which one filter may take a quarter
 _CHUNK = 256  # blocks that a batch scans before the next query: they stay in the second-level cache
-_EVERYTHING: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+_EVERYTHING: UInt8 = np.empty(0, dtype=np.uint8)
 _OTHER_EXPORT = "Index and vectors come from different exports; export again"
 
 
@@ -261,13 +241,11 @@ class CellIndex(TunableIndex):
                 return self._ranked(asked, n, _alone(narrow), _EVERYTHING, CERTAIN)
         return self._ranked(asked, n, self._all, within.bits, effort)
 
-    def _ranked(self, asked: SearchQuery, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], effort: float) -> Ranked:
+    def _ranked(self, asked: SearchQuery, n: int, of: tuple[Any, ...], bits: UInt8, effort: float) -> Ranked:
         rows, scores, _, _ = self._search(asked.vector, n, of, bits, asked.excluded, effort)
         return Ranked(rows, scores, effort >= CERTAIN)
 
-    def _search(
-        self, query: Float32, n: int, of: tuple[Any, ...], bits: npt.NDArray[np.uint8], excluded: Int64, effort: float
-    ) -> Any:
+    def _search(self, query: Float32, n: int, of: tuple[Any, ...], bits: UInt8, excluded: Int64, effort: float) -> Any:
         limit = self._usual[min(n, self.n) - 1] if effort == self.effort else self._limit_of(effort)
         return self._kernels.search(query, n, self.codes.basis, *of, self._vectors, bits, excluded, limit, self._limits)
 
@@ -328,15 +306,6 @@ class CellIndex(TunableIndex):
 
 _FLOATS = ("basis", "scales", "centre_scales", "spreads", "radii")
 _INTS = ("codes", "rows", "starts", "centres")
-
-
-def cells_for(size: int) -> int:
-    """Return the number of cells for `size` vectors.
-
-    It is the power of two next to 1.5 sqrt(size), with at least 64 vectors for each cell.
-    Fewer cells make a search look at more items, more cells cost a cache miss each.
-    """
-    return int(max(1, min(2 ** round(np.log2(1.5 * np.sqrt(size))), size // 64)))
 
 
 def _narrowed(kernels: Any, codes: Codes, selection: RowBitmap) -> FilteredCodes:

@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Float32, Float64, Int32, Int64
+from recall._arrays import Float32, Float64, Floats, Int32, Int64, UInt8
 from recall.index.coarse import POINTS, CoarseQuantizer
 
 LANES = 16
@@ -38,6 +37,26 @@ class Limits:
     rho: float
     reach: float
     rounding: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilteredCodes:
+    """Codes of the rows of a bitmap; the last block is empty.
+
+    Attributes:
+        codes: int32 [blocks, groups, 16].
+        scales: float32 [16 blocks].
+        rows: int32 [16 blocks].
+    """
+
+    codes: Int32
+    scales: Float32
+    rows: Int32
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arrays take."""
+        return self.codes.nbytes + self.scales.nbytes + self.rows.nbytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,7 +208,7 @@ def _turned(vectors: Float32, there: Float64, magnitude: float) -> Iterator[tupl
         yield first, (vectors[first : first + _CHUNK].astype(np.float64) / magnitude) @ there
 
 
-def _rounded(turned: Float64) -> tuple[npt.NDArray[np.uint8], Float32, float, float]:
+def _rounded(turned: Float64) -> tuple[UInt8, Float32, float, float]:
     """Round to codes uint8 [m, dim] with scales [m].
 
     Also returns the longest error and the longest code of all rows, both in scales.
@@ -202,13 +221,13 @@ def _rounded(turned: Float64) -> tuple[npt.NDArray[np.uint8], Float32, float, fl
     return (whole + _SIGNS).astype(np.uint8), scales, float(left), float(longest)
 
 
-def _blocks(codes: npt.NDArray[np.uint8]) -> Int32:
+def _blocks(codes: UInt8) -> Int32:
     """uint8 [16 blocks, groups, 4] as int32 [blocks, groups, 16]."""
     words = codes.view(np.int32)[:, :, 0]
     return np.ascontiguousarray(words.reshape(-1, LANES, words.shape[1]).transpose(0, 2, 1))
 
 
-def _filled(values: npt.NDArray[np.floating], size: int, rest: float) -> Float32:
+def _filled(values: Floats, size: int, rest: float) -> Float32:
     out = np.full(size, rest, dtype=np.float32)
     out[: len(values)] = values
     return out

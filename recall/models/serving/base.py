@@ -16,7 +16,8 @@ import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
+from recall.features.csr import FeatureLayout, SparseRows
+from recall.models.serving.sums import exact_field_sums
 
 Kind = Literal["lr", "fm", "fwfm", "ffm", "sums"]
 
@@ -128,6 +129,55 @@ class ServingModel(ABC):
     @abstractmethod
     def arrays(self) -> dict[str, Float32]:
         """All parameters by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactorTables(ServingModel):
+    """Parameters that every kind of factorization machine has; user fields come first.
+
+    Attributes:
+        user_fields, item_fields: how the feature spaces are divided.
+        user_factors, item_factors: v, float32 [n_user_features, ..., k] and [n_item_features, ..., k].
+        user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
+        bias: w0.
+    """
+
+    user_fields: FeatureLayout
+    item_fields: FeatureLayout
+    user_factors: Float32
+    user_weights: Float32
+    item_factors: Float32
+    item_weights: Float32
+    bias: float
+
+    @property
+    @override
+    def k(self) -> int:
+        """Number of factors of one embedding."""
+        return int(self.user_factors.shape[-1])
+
+    def exact_sums(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
+        """Add up embeddings by field, in float64.
+
+        Args:
+            users: n user rows.
+            items: m item rows.
+
+        Returns:
+            float64 [n, user fields, ..., k] and [m, item fields, ..., k].
+        """
+        of_users = exact_field_sums(users, self.user_fields, self.user_factors)
+        return of_users, exact_field_sums(items, self.item_fields, self.item_factors)
+
+    @override
+    def arrays(self) -> dict[str, Float32]:
+        return {
+            "user_factors": self.user_factors,
+            "user_weights": self.user_weights,
+            "item_factors": self.item_factors,
+            "item_weights": self.item_weights,
+            "bias": np.array([self.bias], dtype=np.float32),
+        }
 
 
 class WrappedModel(ServingModel):

@@ -9,13 +9,11 @@ With S_ag = sum_{u in a} v_{u,g} x_u over user field a, and T_bg over item field
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
-from recall.models.serving.base import Attribution, Kind, ServingModel, within
+from recall._arrays import Float32, Float64, Floats, Integers
+from recall.features.csr import FeatureLayout, SparseRows
+from recall.models.serving.base import Attribution, FactorTables, Kind, within
 from recall.models.serving.sums import (
     entry_norms,
     entry_sums,
@@ -29,7 +27,7 @@ from recall.models.serving.sums import (
 
 
 @dataclass(frozen=True, slots=True)
-class FFMTables(ServingModel):
+class FFMTables(FactorTables):
     """Parameters of a field-aware factorization machine; user fields come first.
 
     Attributes:
@@ -39,24 +37,10 @@ class FFMTables(ServingModel):
         bias: w0.
     """
 
-    user_fields: FeatureLayout
-    item_fields: FeatureLayout
-    user_factors: Float32
-    user_weights: Float32
-    item_factors: Float32
-    item_weights: Float32
-    bias: float
-
     @property
     @override
     def kind(self) -> Kind:
         return "ffm"
-
-    @property
-    @override
-    def k(self) -> int:
-        """Number of factors of one embedding."""
-        return int(self.user_factors.shape[2])
 
     @property
     @override
@@ -95,8 +79,7 @@ class FFMTables(ServingModel):
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         n_user = len(self.user_fields)
-        of_users = exact_field_sums(users, self.user_fields, self.user_factors)  # [n, user fields, fields, k]
-        of_items = exact_field_sums(items, self.item_fields, self.item_factors)
+        of_users, of_items = self.exact_sums(users, items)  # [n, user fields, fields, k]
         squares = norms(_towards_own(self.user_factors, users.indices, self.user_fields, 0))
         offset = self.bias + _own_part(
             users, of_users[:, :, :n_user], self.user_weights[users.indices].astype(np.float64), squares
@@ -110,8 +93,7 @@ class FFMTables(ServingModel):
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
         n_user = len(self.user_fields)
-        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, fields, k]
-        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, fields, k]
         towards_items = of_item[:, n_user:]
         squares = squares_of(item, norms(_towards_own(self.item_factors, item.indices, self.item_fields, n_user)))
         return Attribution(
@@ -120,18 +102,8 @@ class FFMTables(ServingModel):
             within((towards_items * towards_items.swapaxes(0, 1)).sum(axis=-1), entry_sums(item, self.item_fields, squares)[0]),
         )
 
-    @override
-    def arrays(self) -> dict[str, Float32]:
-        return {
-            "user_factors": self.user_factors,
-            "user_weights": self.user_weights,
-            "item_factors": self.item_factors,
-            "item_weights": self.item_weights,
-            "bias": np.array([self.bias], dtype=np.float32),
-        }
 
-
-def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: FeatureLayout, first: int) -> Float32:
+def _towards_own(factors: Float32, features: Integers, fields: FeatureLayout, first: int) -> Float32:
     """Return the embeddings of features [m] for their own field: [m, k].
 
     `first` is the number of the first field of their side.
@@ -139,7 +111,7 @@ def _towards_own(factors: Float32, features: npt.NDArray[np.integer], fields: Fe
     return np.asarray(factors[features, first + fields.of(features)], dtype=np.float32)
 
 
-def _own_part(rows: SparseRows, sums: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64) -> Float64:
+def _own_part(rows: SparseRows, sums: Floats, weights: Floats, squares: Float64) -> Float64:
     """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:

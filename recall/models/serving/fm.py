@@ -12,18 +12,16 @@ from functools import cache
 from types import ModuleType
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
+from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
-from recall.models.serving.base import Attribution, Kind, ServingModel, within
+from recall.models.serving.base import Attribution, FactorTables, Kind, ServingModel, within
 from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
-class FMTables(ServingModel):
+class FMTables(FactorTables):
     """The parameters of a factorization machine; of a regression when k = 0.
 
     Attributes:
@@ -33,24 +31,10 @@ class FMTables(ServingModel):
         bias: w0.
     """
 
-    user_fields: FeatureLayout
-    item_fields: FeatureLayout
-    user_factors: Float32
-    user_weights: Float32
-    item_factors: Float32
-    item_weights: Float32
-    bias: float
-
     @property
     @override
     def kind(self) -> Kind:
         return "fm" if self.k else "lr"
-
-    @property
-    @override
-    def k(self) -> int:
-        """Number of factors."""
-        return int(self.user_factors.shape[1])
 
     @property
     @override
@@ -99,8 +83,7 @@ class FMTables(ServingModel):
 
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
-        of_users = exact_field_sums(users, self.user_fields, self.user_factors).sum(axis=1)  # [n, k]
-        of_items = exact_field_sums(items, self.item_fields, self.item_factors).sum(axis=1)
+        of_users, of_items = (sums.sum(axis=1) for sums in self.exact_sums(users, items))  # [n, k]
         squares = norms(self.user_factors[users.indices])
         offset = self.bias + _own_part(users, of_users, self.user_weights[users.indices].astype(np.float64), squares)
         own = _own_part(
@@ -110,24 +93,13 @@ class FMTables(ServingModel):
 
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
-        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
         return Attribution(
             of_user @ of_item.T,
             exact_field_sums(item, self.item_fields, self.item_weights)[0],
             within(of_item @ of_item.T, squares),
         )
-
-    @override
-    def arrays(self) -> dict[str, Float32]:
-        return {
-            "user_factors": self.user_factors,
-            "user_weights": self.user_weights,
-            "item_factors": self.item_factors,
-            "item_weights": self.item_weights,
-            "bias": np.array([self.bias], dtype=np.float32),
-        }
 
 
 @cache
@@ -137,9 +109,7 @@ def _loops() -> ModuleType:
     return kernels
 
 
-def _own_part(
-    rows: SparseRows, total: npt.NDArray[np.floating], weights: npt.NDArray[np.floating], squares: Float64
-) -> Float64:
+def _own_part(rows: SparseRows, total: Floats, weights: Floats, squares: Float64) -> Float64:
     """Return first order and pairs within each row, in float64 against cancellation.
 
     Args:
@@ -152,3 +122,56 @@ def _own_part(
         float64 [n].
     """
     return row_sums(rows, rows.weights * weights - 0.5 * squares_of(rows, squares)) + 0.5 * norms(total)
+
+
+# Sums of embeddings (LightFM, Kula 2015) as tables and vectors.
+#
+#     user_vector = [1 ; sum_u v_u x_u]
+#     item_vector = [sum_t w_t x_t ; sum_t v_t x_t]
+#     user_offset = w0 + sum_u w_u x_u
+#
+# A factorization machine without the pairs of features of one side.
+
+
+@dataclass(frozen=True, slots=True)
+class SumTables(FMTables):
+    """Parameters of a model that multiplies sums of embeddings; arrays as of FMTables."""
+
+    @property
+    @override
+    def kind(self) -> Kind:
+        return "sums"
+
+    @override
+    def item_vectors(self, rows: SparseRows) -> Float32:
+        """Return [first order of the item ; sum_t v_t x_t] of n rows: float32 [n, k + 1]."""
+
+        def fill(part: SparseRows, target: Float32) -> None:
+            target[:, 1:] = part.weighted_sum(self.item_factors)
+            target[:, 0] = row_sums(part, part.weights.astype(np.float64) * self.item_weights[part.indices])
+
+        return filled(rows, self.dim, self.k, fill)
+
+    @override
+    def user_offset(self, rows: SparseRows) -> Float64:
+        return self.bias + row_sums(rows, rows.weights.astype(np.float64) * self.user_weights[rows.indices])
+
+    @override
+    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
+        if len(rows) != 1:
+            return self.user_vectors(rows), self.user_offset(rows)
+        vector, first, _ = self._parts(rows)
+        return vector[None], np.array([self.bias + first])
+
+    @override
+    def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
+        of_users, of_items = (sums.sum(axis=1) for sums in self.exact_sums(users, items))  # [n, k]
+        first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)
+        return self.user_offset(users), first + of_users @ of_items.T
+
+    @override
+    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
+        """Attribute the score; an item has no second order of its own."""
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
+        first = exact_field_sums(item, self.item_fields, self.item_weights)[0]
+        return Attribution(of_user @ of_item.T, first, np.zeros((len(first), len(first))))

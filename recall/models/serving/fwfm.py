@@ -16,13 +16,11 @@ is reported (Eckart and Young 1936: no shorter ones have a smaller error in R).
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
-from recall.models.serving.base import Attribution, Kind, ServingModel, within
+from recall._arrays import Float32, Float64, Floats
+from recall.features.csr import FeatureLayout, SparseRows
+from recall.models.serving.base import Attribution, FactorTables, Kind, within
 from recall.models.serving.sums import (
     entry_norms,
     entry_sums,
@@ -36,7 +34,7 @@ from recall.models.serving.sums import (
 
 
 @dataclass(frozen=True, slots=True)
-class FwFMTables(ServingModel):
+class FwFMTables(FactorTables):
     """The parameters of a field-weighted factorization machine.
 
     Attributes:
@@ -48,13 +46,6 @@ class FwFMTables(ServingModel):
         fold_users, fold_items: A and B, float32 [user fields, rank] and [item fields, rank].
     """
 
-    user_fields: FeatureLayout
-    item_fields: FeatureLayout
-    user_factors: Float32
-    user_weights: Float32
-    item_factors: Float32
-    item_weights: Float32
-    bias: float
     field_weights: Float32
     fold_users: Float32
     fold_items: Float32
@@ -63,12 +54,6 @@ class FwFMTables(ServingModel):
     @override
     def kind(self) -> Kind:
         return "fwfm"
-
-    @property
-    @override
-    def k(self) -> int:
-        """Number of factors."""
-        return int(self.user_factors.shape[1])
 
     @property
     def rank(self) -> int:
@@ -136,8 +121,7 @@ class FwFMTables(ServingModel):
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
         """Compute the scores of the folded model."""
-        of_users = exact_field_sums(users, self.user_fields, self.user_factors)  # [n, user fields, k]
-        of_items = exact_field_sums(items, self.item_fields, self.item_factors)
+        of_users, of_items = self.exact_sums(users, items)  # [n, user fields, k]
         entries = self.user_weights[users.indices].astype(np.float64), norms(self.user_factors[users.indices])
         offset = self.bias + _own_part(users, self.user_fields, of_users, entries, self._within_users)
         entries = self.item_weights[items.indices].astype(np.float64), norms(self.item_factors[items.indices])
@@ -147,8 +131,7 @@ class FwFMTables(ServingModel):
 
     @override
     def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        of_user = exact_field_sums(user, self.user_fields, self.user_factors)[0]  # [user fields, k]
-        of_item = exact_field_sums(item, self.item_fields, self.item_factors)[0]
+        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
         squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
         pairs = self._within_items.astype(np.float64)
         return Attribution(
@@ -159,16 +142,8 @@ class FwFMTables(ServingModel):
 
     @override
     def arrays(self) -> dict[str, Float32]:
-        return {
-            "user_factors": self.user_factors,
-            "user_weights": self.user_weights,
-            "item_factors": self.item_factors,
-            "item_weights": self.item_weights,
-            "bias": np.array([self.bias], dtype=np.float32),
-            "field_weights": self.field_weights,
-            "fold_users": self.fold_users,
-            "fold_items": self.fold_items,
-        }
+        folds = {"field_weights": self.field_weights, "fold_users": self.fold_users, "fold_items": self.fold_items}
+        return FactorTables.arrays(self) | folds
 
     @property
     def _within_users(self) -> Float32:
@@ -186,8 +161,8 @@ class FwFMTables(ServingModel):
 def _own_part(
     rows: SparseRows,
     fields: FeatureLayout,
-    sums: npt.NDArray[np.floating],
-    entries: tuple[npt.NDArray[np.floating], Float64],
+    sums: Floats,
+    entries: tuple[Floats, Float64],
     pairs: Float32,
 ) -> Float64:
     """Return first order and pairs within each row, in float64 against cancellation.

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recall._arrays import Float32
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.serving.base import Kind, ServingModel
 from recall.models.serving.cosine import CosineTables
 from recall.models.serving.ffm import FFMTables
-from recall.models.serving.fm import FMTables
+from recall.models.serving.fm import FMTables, SumTables
 from recall.models.serving.fwfm import FwFMTables
-from recall.models.serving.lightfm import SumTables
 from recall.models.serving.popularity import PopularityFactor, PopularityTables
 
 

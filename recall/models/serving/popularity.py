@@ -15,8 +15,7 @@ import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import Attribution, ServingModel, WrappedModel
 from recall.models.serving.sums import exact_field_sums, row_sums
 

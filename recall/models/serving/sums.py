@@ -5,13 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
-from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
-
-Indices = npt.NDArray[np.integer]
+from recall._arrays import Float32, Float64, Floats, Integers
+from recall.features.csr import FeatureLayout, SparseRows
 
 _CHUNK_ROWS = 1 << 16
 _CHUNK_VALUES = 1 << 22  # tens of MB of temporary memory
@@ -108,12 +104,12 @@ def row_sums(rows: SparseRows, values: Float64) -> Float64:
     return np.bincount(row, weights=values, minlength=len(rows)).astype(np.float64, copy=False)
 
 
-def norms(factors: npt.NDArray[np.floating]) -> Float64:
+def norms(factors: Floats) -> Float64:
     """|v|^2 of every row in float64: float [m, k] -> [m]."""
     return np.asarray(np.einsum("ij,ij->i", factors, factors, dtype=np.float64), dtype=np.float64)
 
 
-def entry_norms(rows: SparseRows, factors: Callable[[Indices], Float32]) -> Callable[[SparseRows], Float64]:
+def entry_norms(rows: SparseRows, factors: Callable[[Integers], Float32]) -> Callable[[SparseRows], Float64]:
     """Return a function of a part of some rows that gives |v|^2 of each entry.
 
     It computes the norms of all features at once where the rows use most of them.

@@ -6,11 +6,10 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.cosine import SMALLEST, CosineTables
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
-from recall.models.torch.base import Model, array
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import Model, SparseBatch, array
 
 
 class FactorizationMachine(Model):

@@ -1,7 +1,7 @@
 """The model that a configuration asks for."""
 
 from recall.config import FFMConfig, FwFMConfig, ModelConfig
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.torch.base import Model
 from recall.models.torch.cosine import CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 from recall.models.torch.ffm import FieldAwareFM

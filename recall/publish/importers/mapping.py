@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Float64
@@ -26,9 +25,9 @@ from recall.features.canonical import (
     type_of,
 )
 from recall.features.column import ColumnEncoder
+from recall.features.csr import FeatureBlock
 from recall.features.encoder import FeatureEncoder
 from recall.features.fitting import ENCODERS, source_of_field
-from recall.features.layout import FeatureBlock
 from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
 from recall.models.serving.base import ServingModel
@@ -205,7 +204,7 @@ def _rows(
         members = mapped.fields[block.field]
         place[block.offset + FIRST : block.offset + FIRST + len(members)] = [one.number for one in members]
     known = place >= 0
-    taken: npt.NDArray[np.float64] = parameters.factors[place[known]]
+    taken: Float64 = parameters.factors[place[known]]
     if field_numbers is not None:
         taken = taken[:, field_numbers]
     factors = np.zeros((end, *taken.shape[1:]))

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.dtypes import StringDType
 from polars.datatypes import DataType
 
-from recall._arrays import Int64
+from recall._arrays import Bool, Int32, Int64
 from recall.errors import DataError
 from recall.features.canonical import LIST, TEXT
 from recall.features.moments import moment
@@ -266,7 +266,7 @@ class Column:
     size: int
     values: Values
     entry_codes: npt.NDArray[np.unsignedinteger[Any]]
-    entry_rows: npt.NDArray[np.int32] | None
+    entry_rows: Int32 | None
 
     @staticmethod
     def of(values: pl.Series, form: Form, kind: Kind, lenient: bool = False) -> "Column":
@@ -307,7 +307,7 @@ class Column:
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
     @cached_property
-    def _by_code(self) -> npt.NDArray[np.int32]:
+    def _by_code(self) -> Int32:
         """Rows of all entries by code: int32 [entries]."""
         order = np.argsort(self.entry_codes, kind="stable").astype(np.int32)
         return order if self.entry_rows is None else self.entry_rows[order]
@@ -320,7 +320,7 @@ class Column:
         parts = [self._by_code[self.starts[low] : self.starts[high]] for low, high in ranges]
         return RowBitmap.of_rows(np.concatenate([*parts, _NO_ROWS]), self.size)
 
-    def _mask(self, ranges: Ranges) -> npt.NDArray[np.bool_]:
+    def _mask(self, ranges: Ranges) -> Bool:
         number = self.entry_codes.dtype.type
         mask = np.zeros(self.size, dtype=bool)
         for low, high in ranges:  # what is below a range wraps to numbers above it

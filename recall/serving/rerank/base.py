@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
-from recall._arrays import Float32, Int32, Int64
+from recall._arrays import Bool, Float32, Float64, Int32, Int64
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.values import Distinct
 
@@ -107,11 +107,11 @@ def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series
     return names[distinct.codes[len(every) - len(values) :]], different.filter(held)
 
 
-Mask = npt.NDArray[np.bool_]
+Mask = Bool
 Scores = npt.NDArray[np.floating[Any]]
 
 
-def scaled(scores: Scores) -> npt.NDArray[np.float64]:
+def scaled(scores: Scores) -> Float64:
     """Scale scores to [0, 1], all to 1 if they are equal: floats [m] -> float64 [m]."""
     values = np.asarray(scores, dtype=np.float64)
     if not len(values) or values.max() == values.min():
@@ -208,6 +208,32 @@ class Step(ABC):
 
 
 # Steps one after another, over as much of the ranking as the answer takes.
+
+
+class Checked:
+    """A part of a request that pydantic checks; unknown keys are refused."""
+
+    __slots__ = ()
+    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
+
+
+class Rule(Checked, ABC):
+    """A rule of a request."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def step(self, pool: Pool, where: str) -> Step:
+        """Return the rule as a step over the items of one request.
+
+        Args:
+            pool: the items.
+            where: JSON pointer of the rule.
+
+        Raises:
+            RequestError: The rule does not fit the catalogue.
+        """
+
 
 _WIDER = 4
 """How many times as many candidates go through the steps when too few came out."""

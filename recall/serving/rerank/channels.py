@@ -6,12 +6,11 @@ from functools import cache
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from recall._arrays import Float64, Int32, Int64
 from recall.errors import RequestError
-from recall.serving.rerank.base import Mask, Scores, refused, scaled
+from recall.serving.rerank.base import Checked, Mask, Scores, refused, scaled
 
 
 def _text_of(value: object) -> object:
@@ -19,14 +18,12 @@ def _text_of(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-_CHECKED = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
-
 Weight = Annotated[float, Field(gt=0, le=1e6, strict=True, description="How much the channel counts.", examples=[0.5])]
 Id = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | int), Field(min_length=1, max_length=1024)]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelChannel:
+class ModelChannel(Checked):
     """The model's own ranking, boosts and popularity dial included.
 
     Attributes:
@@ -37,11 +34,9 @@ class ModelChannel:
     kind: Literal["model"] = "model"
     name: ClassVar = "model"
 
-    __pydantic_config__ = _CHECKED
-
 
 @dataclass(frozen=True, slots=True)
-class PopularChannel:
+class PopularChannel(Checked):
     """Items by falling number of training interactions; scores are log(1 + number).
 
     Equal ones are in the order of the catalogue.
@@ -54,11 +49,9 @@ class PopularChannel:
     kind: Literal["popular"] = "popular"
     name: ClassVar = "popular"
 
-    __pydantic_config__ = _CHECKED
-
 
 @dataclass(frozen=True, slots=True)
-class LatestChannel:
+class LatestChannel(Checked):
     """The newest items first.
 
     Attributes:
@@ -74,11 +67,9 @@ class LatestChannel:
     kind: Literal["latest"] = "latest"
     name: ClassVar = "latest"
 
-    __pydantic_config__ = _CHECKED
-
 
 @dataclass(frozen=True, slots=True)
-class ListChannel:
+class ListChannel(Checked):
     """A list that the request brings, from an editor or another system.
 
     Attributes:
@@ -95,15 +86,13 @@ class ListChannel:
     weight: Weight = 1.0
     kind: Literal["list"] = "list"
 
-    __pydantic_config__ = _CHECKED
-
 
 AnyChannel = ModelChannel | PopularChannel | LatestChannel | ListChannel
 TaggedChannel = Annotated[AnyChannel, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
+class Channels(Checked):
     """Several lists made one.
 
     Each channel gives its first `depth` eligible items: filters, lists and seen items hold for all channels alike. An item's
@@ -126,8 +115,6 @@ class Channels:
     merge: Literal["reciprocal_rank", "weights"] = "reciprocal_rank"
     k: Annotated[float, Field(ge=0, le=1e6, strict=True)] = 60.0
     depth: Annotated[int, Field(ge=1, le=1000, strict=True)] = 200
-
-    __pydantic_config__ = _CHECKED
 
 
 def read_channels(value: object) -> Channels:
@@ -242,7 +229,7 @@ class FusedList:
 
     names: tuple[str, ...]
     rows: Int64
-    scores: npt.NDArray[np.float64]
+    scores: Float64
     ranks: Int32
 
     def sources(self, places: Int64) -> list[tuple[Source, ...]]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from typing_extensions import override
 
 from recall._arrays import Int64
-from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Step
+from recall.serving.rerank.base import Candidates, Groups, Mask, Pool, Rule, Step
 
 _MOST_SPARE = 2_000
 """Candidates that one cap asks for beyond what it is to leave; when they run out, more are fetched. Guesses of several caps
@@ -18,7 +18,7 @@ in a row would multiply without this bound: ten of them to 59,049 times the leng
 
 
 @dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Rule):
     """At most `most` items of each value of a column, the best of them.
 
     Items are admitted from the best down. An item that holds several values counts for each of them, and is admitted only
@@ -33,23 +33,13 @@ class Quota:
     most: Annotated[int, Field(ge=1, le=1000, strict=True, examples=[3])]
     kind: Literal["quota"] = "quota"
 
-    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
-
+    @override
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the rule as a step over the items of one request.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-
-        Raises:
-            RequestError: The rule does not fit the catalogue.
-        """
         return Capped(pool.groups(self.column, f"{where}/column"), self.most, pool.everything)
 
 
 @dataclass(frozen=True, slots=True)
-class Dedupe:
+class Dedupe(Rule):
     """Keep the best item of all that share a value, such as editions of one book.
 
     An item that holds several values is dropped when a better one has any of them; one without a value never is.
@@ -61,18 +51,8 @@ class Dedupe:
     column: Annotated[str, Field(min_length=1, max_length=256, examples=["series"])]
     kind: Literal["dedupe"] = "dedupe"
 
-    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
-
+    @override
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the rule as a step over the items of one request.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-
-        Raises:
-            RequestError: The rule does not fit the catalogue.
-        """
         return Capped(pool.groups(self.column, f"{where}/column"), 1, pool.everything)
 
 

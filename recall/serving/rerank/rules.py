@@ -6,13 +6,12 @@ from functools import cache
 from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import override
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Float64, Int64
 from recall.errors import RequestError
-from recall.serving.rerank.base import Candidates, Pool, Scores, Step, refused, scaled
+from recall.serving.rerank.base import Candidates, Pool, Rule, Scores, Step, refused, scaled
 from recall.serving.rerank.quota import Dedupe, Quota
 
 _SHOWN = 5  # ids named in one warning
@@ -23,7 +22,7 @@ Position = Annotated[int, Field(ge=1, le=1000, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Rule):
     """Items at fixed positions; the others close up around them.
 
     A pin passes over the score and nothing else: an item that a filter, a list or the user's seen items leave out is not
@@ -37,18 +36,8 @@ class Pin:
     items: Annotated[Mapping[Id, Position], Field(min_length=1, max_length=100, examples=[{"12": 1, "7": 3}])]
     kind: Literal["pin"] = "pin"
 
-    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always")
-
+    @override
     def step(self, pool: Pool, where: str) -> Step:
-        """Return the rule as a step over the items of one request.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-
-        Raises:
-            RequestError: The rule does not fit the catalogue.
-        """
         twice = [position for position in self.items.values() if list(self.items.values()).count(position) > 1]
         if twice:
             raise RequestError(
@@ -118,7 +107,7 @@ def _warnings(strangers: list[str], barred: list[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Diversify:
+class Diversify(Rule):
     """Maximal marginal relevance (Carbonell & Goldstein 1998) over a pool of items.
 
     Each place goes to the item with the largest
@@ -139,18 +128,8 @@ class Diversify:
     pool: Annotated[int, Field(ge=1, le=2000, strict=True, examples=[200])] = 200
     kind: Literal["diversify"] = "diversify"
 
-    __pydantic_config__ = ConfigDict(extra="forbid", revalidate_instances="always", allow_inf_nan=False)
-
-    def step(self, pool: Pool, where: str) -> Step:  # noqa: ARG002
-        """Return the rule as a step over the items of one request.
-
-        Args:
-            pool: the items.
-            where: JSON pointer of the rule.
-
-        Raises:
-            RequestError: The rule does not fit the catalogue.
-        """
+    @override
+    def step(self, pool: Pool, where: str) -> Step:
         return Marginal(pool.taste, self.relevance, self.pool)
 
 
@@ -195,7 +174,7 @@ class Marginal(Step):
         directions = parts / np.where(lengths > 0, lengths, np.float32(1))
         gain = self.relevance * scaled(scores)
         likeness = (1 - self.relevance) * (directions @ directions.T).astype(np.float64)
-        penalty: npt.NDArray[np.float64] = np.zeros(len(rows))
+        penalty: Float64 = np.zeros(len(rows))
         order = np.empty(count, dtype=np.int64)
         for place in range(count):
             best = int((gain - penalty).argmax())

@@ -1,7 +1,5 @@
 """Each model in the square loss: linear maps, and Jacobians elsewhere."""
 
-from abc import ABC, abstractmethod
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,8 +7,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.torch.base import Model
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
@@ -28,8 +25,8 @@ from recall.training.als.kernels import Kernels
 # moves phi by the same linear map, and psi by a Jacobian that the solver writes from them.
 
 
-class Parameterization(ABC):
-    """A model as linear maps.
+class Parameterization:
+    """A model as linear maps; by default factors are the tables, and sums vectors.
 
     Attributes:
         user_groups, item_groups: groups that the entries of a row are summed in.
@@ -41,22 +38,23 @@ class Parameterization(ABC):
     item_groups: int
     dim: int
     diagonal: bool = False
+    _model: Model
 
-    @abstractmethod
     def user_table(self) -> Tensor:
         """Return the user factors that interact with items, float32 [n_features, width]."""
+        return self._model.user_factors.detach()
 
-    @abstractmethod
     def item_table(self) -> Tensor:
         """All item factors, float32 [n_item_features, width], contiguous."""
+        return self._model.item_factors.detach()
 
-    @abstractmethod
     def set_user_table(self, table: Tensor) -> None:
         """Write what `user_table` gave, changed."""
+        self._model.user_factors.copy_(table)
 
-    @abstractmethod
     def set_item_table(self, table: Tensor) -> None:
         """Write what `item_table` gave, changed."""
+        self._model.item_factors.copy_(table)
 
     def split_users(self, rows: SparseRows) -> SparseRows:
         """Split each row by group: n rows -> n user_groups rows."""
@@ -188,22 +186,6 @@ class FMParameterization(Parameterization):
         self.dim = model.k
 
     @override
-    def user_table(self) -> Tensor:
-        return self._model.user_factors.detach()
-
-    @override
-    def item_table(self) -> Tensor:
-        return self._model.item_factors.detach()
-
-    @override
-    def set_user_table(self, table: Tensor) -> None:
-        self._model.user_factors.copy_(table)
-
-    @override
-    def set_item_table(self, table: Tensor) -> None:
-        self._model.item_factors.copy_(table)
-
-    @override
     def axes(self, gram: Float64) -> Float64:
         axes: Float64 = torch.linalg.eigh(torch.from_numpy(gram))[1].numpy()
         return axes
@@ -214,19 +196,40 @@ class FMParameterization(Parameterization):
             factors.copy_(torch.mm(factors, axes))
 
 
+class _ByField(Parameterization):
+    """One group for each field."""
+
+    def __init__(self, users: FeatureLayout, items: FeatureLayout) -> None:
+        self._users, self._items = users, items
+        self.user_groups, self.item_groups = len(users), len(items)
+
+    @override
+    def split_users(self, rows: SparseRows) -> SparseRows:
+        return apart_by_field(rows, self._users)
+
+    @override
+    def split_items(self, rows: SparseRows) -> SparseRows:
+        return apart_by_field(rows, self._items)
+
+    @override
+    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
+        return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
+
+
 # The field-aware factorization machine as linear maps.
 
 
-class FFMParameterization(Parameterization):
+class FFMParameterization(_ByField):
     """One group for each field; vectors have a part for each user-item field pair.
 
     User factors for user fields do not affect a ranking. They are set to zero.
     """
 
+    _model: FieldAwareFM
+
     def __init__(self, model: FieldAwareFM, users: FeatureLayout, items: FeatureLayout) -> None:
+        super().__init__(users, items)
         self._model = model
-        self._users, self._items = users, items
-        self.user_groups, self.item_groups = len(users), len(items)
         self.dim = self.user_groups * self.item_groups * model.k
         own = functional.one_hot(self.user_groups + field_of(items), self.user_groups + self.item_groups)
         self._own = own.float()[:, :, None]  # 1 at the embedding of a feature for its own field
@@ -251,14 +254,6 @@ class FFMParameterization(Parameterization):
         self._model.item_factors.copy_(table.view_as(self._model.item_factors))
 
     @override
-    def split_users(self, rows: SparseRows) -> SparseRows:
-        return apart_by_field(rows, self._users)
-
-    @override
-    def split_items(self, rows: SparseRows) -> SparseRows:
-        return apart_by_field(rows, self._items)
-
-    @override
     def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
         of_field = diagonal.view(2, self.user_groups, -1)
         return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
@@ -271,10 +266,6 @@ class FFMParameterization(Parameterization):
     def item_sums(self, vectors: Tensor) -> Tensor:
         across = vectors.view(len(vectors), self.user_groups, self.item_groups, self._model.k).transpose(1, 2)
         return functional.pad(across, (0, 0, 0, self.item_groups)).flatten(2)
-
-    @override
-    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
 
     @override
     def within(self, sums: Tensor) -> Tensor:
@@ -293,33 +284,18 @@ class FFMParameterization(Parameterization):
 # The field-weighted factorization machine as linear maps, for field weights that are given.
 
 
-class FwFMParameterization(Parameterization):
+class FwFMParameterization(_ByField):
     """One group for each field; vectors have a part for each item field.
 
     The user fields are weighted into it.
     """
 
+    _model: FieldWeightedFM
+
     def __init__(self, model: FieldWeightedFM, users: FeatureLayout, items: FeatureLayout) -> None:
+        super().__init__(users, items)
         self._model = model
-        self._users, self._items = users, items
-        self.user_groups, self.item_groups = len(users), len(items)
         self.dim = self.item_groups * model.k
-
-    @override
-    def user_table(self) -> Tensor:
-        return self._model.user_factors.detach()
-
-    @override
-    def item_table(self) -> Tensor:
-        return self._model.item_factors.detach()
-
-    @override
-    def set_user_table(self, table: Tensor) -> None:
-        self._model.user_factors.copy_(table)
-
-    @override
-    def set_item_table(self, table: Tensor) -> None:
-        self._model.item_factors.copy_(table)
 
     @property
     def across(self) -> Tensor:
@@ -344,14 +320,6 @@ class FwFMParameterization(Parameterization):
         self._model.field_weights[self.user_groups :, self.user_groups :] = weights
 
     @override
-    def split_users(self, rows: SparseRows) -> SparseRows:
-        return apart_by_field(rows, self._users)
-
-    @override
-    def split_items(self, rows: SparseRows) -> SparseRows:
-        return apart_by_field(rows, self._items)
-
-    @override
     def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:
         return mixed(sums, self.across, kernels).reshape(-1, self.dim)
 
@@ -363,10 +331,6 @@ class FwFMParameterization(Parameterization):
     def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
         of_field = torch.einsum("nbk,ab->nak", diagonal.view(2, self.item_groups, -1), self.across.square())
         return torch.einsum("fn,nfw->fw", sees, of_field[:, field_of(self._users)])
-
-    @override
-    def item_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:
-        return torch.einsum("fn,nfw->fw", sees, diagonal[:, field_of(self._items)])
 
     @override
     def within(self, sums: Tensor) -> Tensor:

@@ -28,14 +28,13 @@ from torch import Tensor
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.models.torch.base import Model
-from recall.training.als.conjugate_gradient import bordered_gram, conjugate_gradients
 from recall.training.als.field_weights import solve_across, solve_among_items
 from recall.training.als.kernels import Kernels, Rows
 from recall.training.als.one_hot import ItemSide, OneHotSide
 from recall.training.als.parameterization import FwFMParameterization, parameterization_of
 from recall.training.als.shards import ItemRange, Workers
 from recall.training.als.sweep_rows import ItemRows, SweepRows
-from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide
+from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide, bordered_gram, conjugate_gradients
 from recall.training.als.weighing import penalty
 from recall.training.pairs import ObservedPairs
 

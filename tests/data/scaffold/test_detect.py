@@ -6,8 +6,7 @@ import pytest
 from recall.config import FileFormat
 from recall.data.scaffold import detect as module
 from recall.data.scaffold import draft
-from recall.data.scaffold.columns import swapped_pattern, time_pattern
-from recall.data.scaffold.detect import detect, headless
+from recall.data.scaffold.detect import detect, headless, swapped_pattern, time_pattern
 from recall.errors import DataError
 
 

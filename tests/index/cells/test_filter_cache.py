@@ -3,7 +3,8 @@ import gc
 import numpy as np
 
 from recall.index.bitmap import RowBitmap
-from recall.index.cells.index import FilteredCodes, FilteredCodesCache
+from recall.index.cells.index import FilteredCodesCache
+from recall.index.cells.quantize import FilteredCodes
 
 
 class Packer:

@@ -9,7 +9,8 @@ import pytest
 
 from recall.config import IndexConfig
 from recall.index.base import Hits, TunableIndex
-from recall.index.cells.index import CellCodes, CellIndex, cells_for
+from recall.index.cells.index import CellCodes, CellIndex
+from recall.index.coarse import cells_for
 from recall.index.faiss_engine import InvertedFile
 from recall.index.record import Trial
 from recall.index.registry import candidates, like

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables

@@ -7,14 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall._tensors import map_tensors, write_tensors
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.layout import Layout
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from tests.models.torch.worlds import KINDS, World, random_world, worlds
 
 every_kind = pytest.mark.parametrize("kind", KINDS)

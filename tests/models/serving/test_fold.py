@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout
 from recall.models.serving.fwfm import FwFMTables
 from tests.models.torch.worlds import rows_of
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.features.csr import SparseRows
+from recall.models.serving.fm import SumTables
 from recall.models.serving.layout import Layout
-from recall.models.serving.lightfm import SumTables
 from tests.models.torch.worlds import World, random_world, worlds
 
 

@@ -4,9 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
-from recall.models.torch.batch import SparseBatch
+from recall.features.csr import FeatureLayout, SparseRows
+from recall.models.torch.base import SparseBatch
 from tests.models.torch.worlds import fields_of, rows_of
 
 

@@ -7,10 +7,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
-from recall.models.torch.base import Model
-from recall.models.torch.batch import SparseBatch
+from recall.features.csr import FeatureLayout, SparseRows
+from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine

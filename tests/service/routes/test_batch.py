@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.schemas import MOST_REQUESTS
+from service.routers.recommendations import MOST_REQUESTS
 from tests.service.publishing import Shop
 from tests.service.routes.asking import content, post, refused
 from tests.service.serving import Server, serving

@@ -211,3 +211,29 @@ def test_a_page_of_another_version_is_gone(server: Server, root: Path, shop: Sho
     answer = post(server, "/v1/recommend", {"page_token": token})
     refused(answer, 410, "/page_token")
     assert before in answer.json["errors"][0]["message"]
+
+
+@pytest.mark.slow
+def test_all_workers_and_replicas_read_the_tokens_of_each(shop: Shop, tmp_path: Path) -> None:
+    root, replica = (Path(shutil.copytree(shop.root, tmp_path / name)) for name in ("root", "replica"))
+    secret = {"RECALL_TOKEN_KEY": "the same on all machines"}
+    options = ("--workers", "2", "--age", "30")
+    with (
+        serving(root, tmp_path / "one.log", *options, environment=secret) as one,
+        serving(replica, tmp_path / "two.log", *options, environment=secret) as two,
+    ):
+        one.wait()
+        two.wait()
+        for number in range(6):  # each over its own connection, which any worker accepts
+            first = content(post(one, "/v1/recommend", {"user_id": "9", "n": 5, "tokens": True}))
+            for server in (one, two):
+                page = content(post(server, "/v1/recommend", {"page_token": first["next_page_token"]}))
+                assert not set(ids(first["items"])) & set(ids(page["items"]))
+            taken = {
+                "user_id": f"n{number}",
+                "item_id": first["items"][0]["item_id"],
+                "recommendation_id": first["recommendation_id"],
+            }
+            assert post(one, "/v1/interactions", {"interactions": [taken]}).status == 200
+        (counted,) = get(one, "/v1/scenarios").json["attribution"]
+        assert (counted["answers"], counted["hits"]) == (12, 6)

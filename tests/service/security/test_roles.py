@@ -16,6 +16,7 @@ OPEN = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
 ONLY_READS = {
     *("/v1/recommend", "/v1/recommend:batch", "/v1/explain", "/v1/why-not", "/v1/score", "/v1/user-vector"),
     "/v1/items/{item_id}/similar",
+    "/v1/scenarios/{name}:recommend",
 }
 """Paths of POST requests that change nothing. A path that changes something must not be here."""
 PERSONAL = {"/v1/users", "/v1/users/{user_id}"}

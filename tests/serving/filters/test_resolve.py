@@ -21,7 +21,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.index.base import Hits, ItemIndex
 from recall.publish.export import export
 from recall.publish.rebuild import rebuild
-from recall.serving.filters import resolve
+from recall.serving.filters import columns as filter_columns
 from recall.serving.filters.parse import parse
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -227,7 +227,7 @@ def test_many_excluded_items_are_removed_from_the_bitmap(
 ) -> None:
     request = Request("u1", n=30, exclude=[f"i{number}" for number in range(1_500)], filter=filter_)
     few = recommender.recommend(request)
-    monkeypatch.setattr(resolve, "MANY", 100)
+    monkeypatch.setattr(filter_columns, "MANY", 100)
     many = recommender.recommend(request)
     for answer in (few, many):
         assert check(recommender, request, answer) >= (1.0 if answer.exact else 0.85)

@@ -5,8 +5,8 @@ import torch
 from torch.autograd.functional import jacobian
 from torch.func import functional_call
 
-from recall.features.layout import FeatureLayout
-from recall.models.torch.batch import SparseBatch
+from recall.features.csr import FeatureLayout
+from recall.models.torch.base import SparseBatch
 from recall.training.als.kernels import Kernels
 from recall.training.als.one_hot import ItemSide
 from recall.training.als.parameterization import parameterization_of

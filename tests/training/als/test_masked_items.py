@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.training.als.kernels import Entries
 from recall.training.als.masked_items import MaskedItems
 from recall.training.masking import Roles

@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from recall.config import SquareConfig
-from recall.features.csr import SparseRows
-from recall.features.layout import FeatureLayout
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.vocabulary import FIRST, UNKNOWN
-from recall.models.torch.batch import SparseBatch
+from recall.models.torch.base import SparseBatch
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.als import shards
 from recall.training.als.solver import ImplicitALS

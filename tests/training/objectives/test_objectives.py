@@ -172,7 +172,7 @@ def test_the_sampled_softmax_is_unbiased():
     rng, chosen = np.random.default_rng(0), np.arange(len(phi))
     scores = phi @ psi.t() / TEMPERATURE
     rows = []
-    for _ in range(1500):
+    for _ in range(400):
         batch = objective.draw(chosen, rng)
         rows.append(_sums(objective, batch, phi, psi, offset, weight_matrix(pairs), scores))
     sums = np.stack(rows)
@@ -225,7 +225,7 @@ def test_the_in_batch_softmax_estimates_the_sum_over_unobserved_items():
     objective, rng = InBatchSoftmax(pairs, TEMPERATURE, True), np.random.default_rng(0)
     scores = (phi @ psi.t() / TEMPERATURE).double()
     found = np.zeros(objective.size)
-    squares, rounds, times = np.zeros(objective.size), 4000, np.zeros(objective.size)
+    squares, rounds, times = np.zeros(objective.size), 1500, np.zeros(objective.size)
     for _ in range(rounds):
         chosen = rng.integers(0, objective.size, 6)  # with replacement, as in the distribution of the estimate
         batch = objective.draw(chosen, rng)

@@ -11,10 +11,10 @@ from recall.data.synthetic import SyntheticConfig, generate
 from recall.errors import ConfigError
 from recall.features.encoder import FeatureEncoder
 from recall.training.race import race as race_module
+from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
 from recall.training.race.entrant import merged, sampled, with_validation
 from recall.training.race.race import race
 from recall.training.race.recipes import SQUARES, field_choices, neighbours, softmaxes
-from recall.training.race.winner import as_in_bundle, load_race, on_everything, resolved, save_race
 from recall.training.train import train
 from tests.conftest import TINY
 
