@@ -174,7 +174,7 @@ def run(
             note(f"warning: {replaced}")
         note(sizes(dataset, encoder, config.model))
         with bar("train") as move:
-            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart)
+            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart, worths=True)
         note(trained.note)
         with stage("export, verify, index, publish"):
             metrics: dict[str, JsonValue] = {"curve": trained.curve}

@@ -22,7 +22,6 @@ LAYERS = (
     {"serving"},  # the recommender: requests, filters, re-ranking, explanations
     {"evaluation", "publish"},  # metrics and protocols; export, rebuild, import
     {"training"},
-    {"report"},  # charts of bundles and evaluations as one page
     {"pipeline"},  # from tables to a published version
     {"api"},  # fit and load: frames in, frames out
     {"cli"},

@@ -167,8 +167,8 @@ def _read_evaluation(path: Path, recommender: "Recommender") -> "EvaluationRepor
 
 
 def _write_page(path: Path, bundles: "Sequence[tuple[Recommender, EvaluationReport | None]]") -> None:
-    from recall.report.page import render
-    from recall.report.subject import Subject
+    from recall.evaluation.html.page import render
+    from recall.evaluation.html.subject import Subject
 
     with output.stage("draw the report"):
         subjects = [Subject.of(recommender, evaluation) for recommender, evaluation in bundles]

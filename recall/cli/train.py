@@ -171,6 +171,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "metrics": trained.metrics,
         "new_items": trained.new_items,
         "unknown_users": trained.unknown_users,
+        "fields": [one.record() for one in trained.fields],
         "training_seconds": trained.seconds,
         "zero_weights": trained.zeros,
         "export_seconds": dict(finished.exported.seconds),
@@ -194,6 +195,8 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
     yield "model", f"sweep {trained.best_sweep} of {trained.sweeps}, {trained.seconds:.1f} s"
     yield "new items", trained.new_items
     yield "unknown users", trained.unknown_users
+    if trained.fields:
+        yield "fields", "; ".join(map(str, trained.fields))
     yield from _growth_lines(manifest)
     kept = manifest.model.kept
     if any(0 < share < 1 for share in trained.zeros.values()):

@@ -2,7 +2,8 @@
 
 An item without training interactions is scored by its features and by the unknown row of the item id field. These rows
 are what masked items trained, or the regression of `recall.training.item_regression`: whichever puts more of what users
-have taken into their lists, where a tenth of the trained items is scored as if it were new, by a regression on the others.
+have taken into their lists, where a tenth of the trained items is scored as if it were new. The strength of the ridge is
+chosen by a regression on the others.
 
 Features rank a new item among other new items, but its score has less variance than that of a trained item, and the top of
 a list is where the variance is: without a correction, new items are almost never found. The unknown row is therefore
@@ -263,7 +264,7 @@ def _chosen(
     """
     roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
     as_new = Masking(roles).as_new(rows.take(rehearsal.items))
-    learnt = best = rehearsal.trial(_vectors(model, as_new, encoder))
+    learnt = rehearsal.trial(_vectors(model, as_new, encoder))
     taken = dataset.events["item"].to_numpy()[np.concatenate([dataset.select(REMEMBERED), dataset.training])]
     counts = np.bincount(taken, minlength=len(rows))
     if not isinstance(model, FactorizationMachine) or not rehearsal.judges or (counts[rehearsal.others] > 0).sum() < _LIST:
@@ -271,19 +272,19 @@ def _chosen(
     regression = ItemRegression(model, encoder, rows, roles, counts)
     tables = [table.clone() for table in (model.item_factors, model.item_weights)]
     start: Coefficients | None = None
-    strength, before = 0.0, -1.0
+    strength, best = 0.0, _Trial(0.0, -1.0)
     for one in _STRENGTHS:
         start = regression.fit(rehearsal.others, one, start)
         trial = rehearsal.trial(_vectors(model, as_new, encoder))
-        if trial.ndcg > best.ndcg:
-            strength, best = one, trial
-        if trial.ndcg < before:
+        if trial.ndcg < best.ndcg:
             break
-        before = trial.ndcg
-    if strength:
-        regression.fit(trained, strength, start)
+        strength, best = one, trial
+    # the learnt rows were trained on all items, so the regression is compared with them after it was fitted to all, too
+    regression.fit(trained, strength, start)
+    found = rehearsal.trial(_vectors(model, as_new, encoder))
+    if found.ndcg > learnt.ndcg:
         regression.complete(block)
-        return f"by ridge regression on their features (NDCG@20 {best.ndcg:.3f}, as learnt {learnt.ndcg:.3f})", best.level
+        return f"by ridge regression on their features (NDCG@20 {found.ndcg:.3f}, as learnt {learnt.ndcg:.3f})", best.level
     for table, value in zip((model.item_factors, model.item_weights), tables, strict=True):
         table.copy_(value)
     return "as learnt", learnt.level

@@ -21,6 +21,7 @@ from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
+from recall.training.field_worth import FieldWorth, field_worths
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
 from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
@@ -54,6 +55,7 @@ class TrainResult:
         new_items: what was done for items without training interactions.
         popularity: factor beside the model's, for unknown users; None where nothing could hold it.
         unknown_users: how much it weighs, or why there is none.
+        fields: what each was worth on the validation part; empty without one, or where it was not asked for.
         losses: of each sweep, for each unit of observed weight.
         figures: on the validation part after each sweep, None where it was not evaluated.
     """
@@ -68,6 +70,7 @@ class TrainResult:
     new_items: str = ""
     popularity: PopularityFactor | None = None
     unknown_users: str = ""
+    fields: tuple[FieldWorth, ...] = ()
     losses: tuple[float, ...] = ()
     figures: tuple[float | None, ...] = ()
 
@@ -92,6 +95,7 @@ def train(
     resume: bool = False,
     start: WarmStart | None = None,
     restart: bool = False,
+    worths: bool = False,
 ) -> TrainResult:
     """Train the configured model on the training part of the data.
 
@@ -105,6 +109,7 @@ def train(
         checkpoint: file that saves the run after each sweep; None saves nothing.
         resume: continue from that file.
         restart: overwrite that file, which is an error otherwise.
+        worths: also say what each field is worth, where there is a validation part.
         start: initial parameters; default random. Its model is kept when no sweep improves on it on the validation part.
 
     Raises:
@@ -135,6 +140,9 @@ def train(
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
+    fields: tuple[FieldWorth, ...] = ()
+    if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
+        fields = field_worths(model, validation, encoder, pairs, config.method, position.seconds, config.seed)
     new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
     pairs.copy_twins(model)
     if popularity is not None:
@@ -154,6 +162,7 @@ def train(
         new_items,
         losses=position.losses,
         figures=position.figures,
+        fields=fields,
     )
     if popularity is None:
         return replace(result, unknown_users=without_factor(encoder, config))

@@ -122,7 +122,7 @@ class Validation:
         Lists are those that the model would be published with: a popularity factor is chosen for it.
         """
         phi, psi, stranger = self._vectors(model)
-        judged = self._judge(phi, psi).values
+        judged = self.judge_vectors(phi, psi).values
         known = {name: float(values.mean()) for name, values in judged.items()}
         errors = {f"error_{name}": float(values.std() / len(values) ** 0.5) for name, values in judged.items()}
         return known | errors | self.unknown.figures(stranger, psi)
@@ -130,7 +130,7 @@ class Validation:
     def judge(self, model: Model) -> PerRequestMetrics:
         """Metrics of the model's answer to each request."""
         phi, psi, _ = self._vectors(model)
-        return self._judge(phi, psi)
+        return self.judge_vectors(phi, psi)
 
     @torch.no_grad()
     def _vectors(self, model: Model) -> tuple[Float32, Float32, Float32]:
@@ -152,7 +152,13 @@ class Validation:
             factor.beside_users(stranger, self.unknown.features),
         )
 
-    def _judge(self, phi: Float32, psi: Float32) -> PerRequestMetrics:
+    def judge_vectors(self, phi: Float32, psi: Float32) -> PerRequestMetrics:
+        """Metrics of each request.
+
+        Args:
+            phi: float32 [q, dim], a vector for each request.
+            psi: float32 [items, dim].
+        """
         return PerRequestMetrics(self.asker, rank_values(phi, psi, self.relevant, self.masked, self.at))
 
 

@@ -17,7 +17,7 @@ export class Problem extends Error {
   }
 }
 
-/** A question: what is asked can be told as code, too. */
+/** A request, which can be shown as code, too. */
 export const call = (method, path, body) => ({ method, path, body });
 
 /** The path of a thing by its id. */

@@ -52,7 +52,7 @@ export function copies(calls, of) {
     try {
       await navigator.clipboard.writeText(shown.value);
       put(status, `Copied as ${style}.`);
-    } catch { // not over plain HTTP from another machine, nor where the browser is told not to
+    } catch { // not over plain HTTP from another machine, nor where the browser forbids it
       shown.focus();
       shown.select();
       put(status, "Copy the marked text: the browser does not let this page do it.");

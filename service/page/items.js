@@ -42,7 +42,7 @@ async function save() {
   put(by("item-status"), saved);
   await recommend(asked(), item_id);
   const { value: stands } = await ask(call("POST", "v1/why-not", { ...asked(), item_id }));
-  const who = asked().user_id === undefined ? ["somebody who is not known"] : ["user ", idText(asked().user_id)];
+  const who = asked().user_id === undefined ? ["an unknown user"] : ["user ", idText(asked().user_id)];
   put(by("item-status"), saved,
     make("p", {}, "For ", ...who, ` it ranks ${stands.rank} of ${stands.eligible}, `,
       stands.listed === null ? "which is not in the list. " : `place ${stands.listed} of the list. `, make("a", { href: "#recommend" }, "See the list")));

@@ -16,7 +16,7 @@ export function openModel() {
   put(by("model-code"), copies(QUESTIONS, "all of this"));
 }
 
-/** Ask for all of it anew. */
+/** Request everything again. */
 export function showModel() {
   const signal = turn();
   return attempt(by("model-error"), async () => {

@@ -64,7 +64,7 @@ function request() {
   return body;
 }
 
-/** The request that the list shown answers; where there is none, one of somebody who is not known. */
+/** The request that the list shown answers; without a list, one of an unknown user. */
 export const asked = () => last ?? { n: 10, popularity: 1 };
 
 /** Ask what the form says, or a request again, and show the answer; the item `mark` is set off in it. */
@@ -171,7 +171,7 @@ async function explain(body, item, inner) {
   );
 }
 
-/** What single values bring, asked for when somebody wants to see it. */
+/** Contributions of single values, requested when they are shown. */
 function single(question) {
   const place = make("div", {});
   const open = () => {

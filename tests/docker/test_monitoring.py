@@ -36,6 +36,9 @@ def metrics() -> dict[str, dict[str, set[str]]]:
     metrics = Metrics()
     metrics.finished("/v1/recommend", 200, 0.1, {})
     metrics.info.labels("000001-4f2a90c1").set(1)
+    metrics.recommended("home", "000001-4f2a90c1")
+    for listed in (True, False):
+        metrics.attributed("home", "000001-4f2a90c1", listed=listed)
     found: dict[str, dict[str, set[str]]] = {"up": {}}
     for family in metrics.registry.collect():
         for name in _series(family):

@@ -8,8 +8,8 @@ from html import escape
 from importlib.resources import files
 
 from recall.evaluation.bootstrap import Comparison
-from recall.report.sections import DIFFERENCES, SECTIONS, MissingDataError, Subjects
-from recall.report.subject import Subject
+from recall.evaluation.html.sections import DIFFERENCES, SECTIONS, MissingDataError, Subjects
+from recall.evaluation.html.subject import Subject
 
 _HEADLINES = ("recall", "ndcg")
 
@@ -26,7 +26,7 @@ def render(subjects: Sequence[Subject], differences: Mapping[str, Comparison] | 
     sections = (DIFFERENCES, *SECTIONS) if page.several else SECTIONS
     tiles = [_tiles(one, f"<h2>{escape(one.manifest.version)}</h2>" if page.several else "") for one in subjects]
     parts = [*tiles, '<div class="sections">', *(_section(title, draw, page) for title, draw in sections), "</div>"]
-    style = files("recall.report").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("recall.evaluation.html").joinpath("report.css").read_text(encoding="utf-8")
     title = escape(f"{'Comparison' if page.several else 'Report'}: {names}")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from recall.report.charts import clean
-from recall.report.subject import PAIRS, Subject
+from recall.evaluation.html.charts import clean
+from recall.evaluation.html.subject import PAIRS, Subject
 from recall.serving.recommender import Recommender
-from tests.report.conftest import HOSTILE
+from tests.evaluation.html.conftest import HOSTILE
 
 
 @pytest.fixture

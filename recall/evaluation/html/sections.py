@@ -9,8 +9,8 @@ import numpy as np
 
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.evaluate import EvaluationReport
-from recall.report.charts import MUTED, SERIES, Line, bars, clean, lines, points
-from recall.report.subject import PAIRS, Subject
+from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, clean, lines, points
+from recall.evaluation.html.subject import PAIRS, Subject
 
 _SHOWN = 12  # bars of a chart
 

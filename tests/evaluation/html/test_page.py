@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from recall.report.page import render
-from recall.report.subject import Subject
+from recall.evaluation.html.page import render
+from recall.evaluation.html.subject import Subject
 from recall.serving.recommender import Recommender
-from tests.report.conftest import Judged
+from tests.evaluation.html.conftest import Judged
 
 SECTIONS = [
     "Quality",
