@@ -3,6 +3,7 @@
 They are signed and not encrypted: the caller can read what a token says, and cannot change it.
 """
 
+import logging
 import os
 import secrets
 from base64 import b64decode, b64encode
@@ -17,6 +18,8 @@ from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
 from recall.bundle.manifest import MANIFEST
 from service.errors import FaultDocument, Kind, ProblemError, invalid
+
+log = logging.getLogger("service")
 
 KEY_FILE = ".token-key"
 """Name of the file with the key in a root, if no key is configured."""
@@ -131,7 +134,10 @@ def own_key(bundle: Path) -> str:
             with suppress(FileExistsError):  # another process was first
                 os.link(made, path)
         return path.read_text(encoding="ascii")
-    except OSError:
+    except OSError as error:
+        log.warning(
+            "tokens are valid until the service ends, as no key can be kept in %s (%s): set RECALL_TOKEN_KEY", bundle, error
+        )
         return key
     finally:
         with suppress(OSError):

@@ -47,9 +47,10 @@ def test_old_tokens_have_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert problem.value.kind is Kind.STALE
 
 
-def test_a_folder_that_cannot_be_written_has_a_key_of_the_process(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_has_a_key_of_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     nowhere = tmp_path / "missing"  # as root, who may write everywhere, tests can run, too
     assert own_key(nowhere) != own_key(nowhere)
+    assert "set RECALL_TOKEN_KEY" in caplog.text
 
 
 def test_no_file_is_added_to_a_bundle(shop) -> None:
