@@ -138,6 +138,28 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
         staged.unlink(missing_ok=True)
 
 
+def kept_sweep(path: Path, fingerprint: str) -> int:
+    """Return the last sweep that the checkpoint of a run contains, 0 without one.
+
+    The file itself is asked, since a signal may arrive after its rename and before `save_checkpoint` returns.
+
+    Args:
+        path: of the checkpoint.
+        fingerprint: of the run.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            position = _position(file.metadata())
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return 0
+    return position.sweep if position.fingerprint == fingerprint else 0
+
+
+def _position(metadata: Mapping[str, str]) -> Position:
+    position = Position(**json.loads(metadata["position"]))
+    return replace(position, losses=tuple(position.losses), figures=tuple(position.figures))
+
+
 def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, Tensor]]:
     """Read a checkpoint of a run.
 
@@ -150,8 +172,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
     """
     try:
         with safe_open(path, framework="pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
-            position = replace(position, losses=tuple(position.losses), figures=tuple(position.figures))
+            position = _position(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError:
         others = [other.name for other in other_checkpoints(path)]

@@ -13,7 +13,7 @@ from recall.config import StoppingConfig
 from recall.errors import RecallError, TrainingError
 from recall.evaluation.cold_start import fair_figure
 from recall.models.torch.base import Model, side_of
-from recall.training.checkpoint import Position, load_checkpoint, refuse_overwriting, save_checkpoint
+from recall.training.checkpoint import Position, kept_sweep, load_checkpoint, refuse_overwriting, save_checkpoint
 
 
 class Learner(Protocol):
@@ -125,7 +125,6 @@ def run_sweeps(
     """
     model = learner.model
     position, best = _start(learner, checkpointing, beat)
-    kept = position.sweep
     began = time.monotonic() - position.seconds
     metric = f"{stopping.metric}@{stopping.at}"
     try:
@@ -156,10 +155,9 @@ def run_sweeps(
             )
             if checkpointing is not None:
                 _keep(checkpointing.path, position, learner, best)
-                kept = sweep
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
-        raise _interrupted(kept, checkpointing) from None
+        raise _interrupted(checkpointing) from None
     if best is not None:
         _restore_tables(model, best)
     return position
@@ -229,7 +227,8 @@ def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str
         raise NonFiniteError(error.what, where=f"sweep {sweep}", why=place, hint=error.hint) from None
 
 
-def _interrupted(kept: int, checkpointing: Checkpointing | None) -> TrainingInterruptedError:
+def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedError:
+    kept = 0 if checkpointing is None else kept_sweep(checkpointing.path, checkpointing.fingerprint)
     if checkpointing is None or kept == 0:
         return TrainingInterruptedError("training was interrupted; nothing was kept", hint="Start it again")
     return TrainingInterruptedError(

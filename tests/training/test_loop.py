@@ -3,9 +3,11 @@ import signal
 import pytest
 import torch
 
+from recall._fsync import fsync
 from recall.config import FTRLConfig, PairwiseConfig, SoftmaxConfig, SquareConfig, StoppingConfig
 from recall.errors import TrainingError
 from recall.models.torch.fm import FactorizationMachine
+from recall.training import checkpoint
 from recall.training.checkpoint import CheckpointExistsError, load_checkpoint
 from recall.training.loop import Checkpointing, TrainingInterruptedError, run_sweeps
 from recall.training.train import new_learner
@@ -188,3 +190,16 @@ def test_no_checkpoint_is_written_before_the_first_sweep_ends(tmp_path):
     with pytest.raises(TrainingInterruptedError, match="nothing was kept"):
         run_sweeps(Interrupted(), 3, StoppingConfig(), None, lambda report: None, NAMES, Checkpointing(path, "a"))
     assert not path.exists()
+
+
+def test_a_signal_just_after_the_rename_reports_the_checkpoint(tmp_path, monkeypatch):
+    def interrupted(path):
+        fsync(path)
+        if path == tmp_path:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoint, "fsync", interrupted)
+    path = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(TrainingInterruptedError, match="after sweep 1, which is kept"):
+        run_sweeps(Counting(), 3, StoppingConfig(), None, lambda report: None, NAMES, Checkpointing(path, "a"))
+    assert checkpoint.load_checkpoint(path, "a")[0].sweep == 1
