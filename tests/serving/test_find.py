@@ -1,6 +1,5 @@
 """Items found by titles and ids, compared with a plain search of their texts."""
 
-from pathlib import Path
 
 import polars as pl
 import pytest
