@@ -1,6 +1,5 @@
 """Items found by titles and ids, compared with a plain search of their texts."""
 
-
 import polars as pl
 import pytest
 
