@@ -63,6 +63,7 @@ class Columns(BaseModel):
     )
     types: dict[str, str] = Field(description="Types of the columns that `features` and `context` name.")
     boosts: list[str] = Field(description="Keys of `boosts`.")
+    item_id: str = Field(description="The column of the items that holds their ids.", examples=["item_id"])
     title: str | None = Field(description="The column of the items that holds titles, by its name; null if there is none.")
     values: dict[str, list[str]] = Field(
         description="Values of columns in `features` and `context` that the model knows, the commonest first, at most 50."
@@ -174,6 +175,7 @@ async def get_info(request: Request) -> Info:
             filter=recommender.eligibility.types,
             types={name: encoder.types.users.get(name, "text") for name in columns},
             boosts=list(manifest.boosts),
+            item_id=encoder.schema.item_id,
             title=title_in(recommender),
             values=_known_values(encoder, "user"),
             item_values=_known_values(encoder, "item"),
@@ -185,7 +187,7 @@ async def get_info(request: Request) -> Info:
 
 
 def _known_values(encoder: FeatureEncoder, side: Side) -> dict[str, list[str]]:
-    """Return the commonest values of each column of a side that has a vocabulary, other than ids."""
+    """Return the commonest values of each column that has a vocabulary."""
     schema = encoder.schema
     return {
         one.column: one.vocabulary.values.head(_VALUES).to_list()
