@@ -17,12 +17,11 @@ from typing import Any, NamedTuple
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
 from recall.bundle.manifest import MANIFEST
+from recall.bundle.versions import TOKEN_KEY
 from service.errors import FaultDocument, Kind, ProblemError, invalid
 
 log = logging.getLogger("service")
 
-KEY_FILE = ".token-key"
-"""Name of the file with the key in a root, if no key is configured."""
 PAGE_SECONDS, LIST_SECONDS = 60 * 60, 30 * 24 * 60 * 60
 """Age at which page tokens and recommendation ids expire."""
 _DIGEST = 4  # bytes of an item: two of a thousand items have the same once in 8,000 lists
@@ -123,8 +122,8 @@ def own_key(bundle: Path) -> str:
     Args:
         bundle: the root, or a single bundle, which no file may be added to.
     """
-    path, key = bundle / KEY_FILE, secrets.token_hex(32)
-    made = bundle / f"{KEY_FILE}.{secrets.token_hex(4)}"
+    path, key = bundle / TOKEN_KEY, secrets.token_hex(32)
+    made = bundle / f"{TOKEN_KEY}.{secrets.token_hex(4)}"
     if (bundle / MANIFEST).exists():
         return key
     try:
