@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
 from recall.bundle.manifest import MANIFEST
-from recall.bundle.versions import TOKEN_KEY
+from recall.bundle.versions import KEY_FILE
 from service.errors import FaultDocument, Kind, ProblemError, invalid
 
 log = logging.getLogger("service")
@@ -122,8 +122,8 @@ def own_key(bundle: Path) -> str:
     Args:
         bundle: the root, or a single bundle, which no file may be added to.
     """
-    path, key = bundle / TOKEN_KEY, secrets.token_hex(32)
-    made = bundle / f"{TOKEN_KEY}.{secrets.token_hex(4)}"
+    path, key = bundle / KEY_FILE, secrets.token_hex(32)
+    made = bundle / f"{KEY_FILE}.{secrets.token_hex(4)}"
     if (bundle / MANIFEST).exists():
         return key
     try:

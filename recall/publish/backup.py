@@ -12,10 +12,10 @@ from recall._fsync import fsync
 from recall.bundle.versions import (
     CURRENT,
     HISTORY,
+    KEY_FILE,
     LOCK,
     PUBLISHING,
     SCENARIOS,
-    TOKEN_KEY,
     VERSIONS,
     live_name,
     locked,
@@ -85,7 +85,7 @@ def backup(root: Path, to: Path) -> BackupReport:
                 with suppress(
                     FileNotFoundError, PermissionError
                 ):  # only its owner may read it; a service without one makes one
-                    shutil.copy(root / TOKEN_KEY, made / TOKEN_KEY)
+                    shutil.copy(root / KEY_FILE, made / KEY_FILE)
                 for name in (MARK, USERS_MARK):  # before the logs, so that they are never ahead of them
                     with suppress(FileNotFoundError):
                         shutil.copyfile(root / name, made / name)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from recall.bundle.versions import KEY_FILE
 from service import tokens
 from service.errors import Kind, ProblemError
-from recall.bundle.versions import TOKEN_KEY
 from service.tokens import ListToken, PageToken, Tokens, digest, own_key
 
 PAGE = PageToken({"user_id": "3", "n": 2}, "home", "000001-aaaaaaaa", (digest("a"), digest("b/ü")))
@@ -19,8 +19,8 @@ def test_every_process_of_a_root_reads_the_tokens_of_the_others(tmp_path: Path) 
     assert other.read_page(one.page(PAGE)) == PAGE
     said = ListToken("home", "000001-aaaaaaaa", (digest("a"),))
     assert one.read_list(other.recommendation_id(said), "/x") == said
-    assert [path.name for path in tmp_path.iterdir()] == [TOKEN_KEY]
-    assert stat.S_IMODE((tmp_path / TOKEN_KEY).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]
+    assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
     copy = Path(shutil.copytree(tmp_path, tmp_path / "replica"))
     assert Tokens(copy, None).read_page(one.page(PAGE)) == PAGE
     configured = Tokens(tmp_path / "nowhere", "k" * 32)
