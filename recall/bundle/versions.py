@@ -331,9 +331,9 @@ def _flock(descriptor: int, operation: int, wait: float = 0.0) -> bool:
 
 
 def clear_leftovers(root: Path) -> list[Path]:
-    """Remove staged folders whose writer is gone, and removed versions of which a killed process left some.
+    """Remove what killed processes left in the staging folder.
 
-    The caller holds the root's lock.
+    The caller holds the root's lock. A killed process leaves a version that it wrote, or one that it was removing.
 
     Args:
         root: the folder of versions.

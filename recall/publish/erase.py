@@ -189,7 +189,11 @@ def _holds(folder: Path, ids: Sequence[str]) -> bool:
 
 
 def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Remove the versions that contain a user, and what killed processes left; return the removed and the open ones."""
+    """Remove the versions that contain a user, and leftovers of killed processes.
+
+    Returns:
+        The removed ones, and those that are open.
+    """
     deadline = time.monotonic() + wait
     held = [one for one in versions(root) if _holds(one, ids)]
     removed: list[str] = []
@@ -206,14 +210,14 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
 
 
 def _shared(root: Path) -> list[Path]:
-    """Return the versions of which a copy outside the root shares the file of users on disk."""
+    """Return the versions whose file of users has links outside the root."""
     found = [(one, (one / files.USERS).stat()) for one in versions(root) if (one / files.USERS).exists()]
     inside = Counter((stat.st_dev, stat.st_ino) for _, stat in found)
     return [one for one, stat in found if stat.st_nlink > inside[stat.st_dev, stat.st_ino]]
 
 
 def _others(root: Path) -> list[str]:
-    """Return what lies in a root and is neither a version nor a log: copies, damaged logs, checkpoints."""
+    """Return what is neither a version nor a log: copies, damaged logs, checkpoints."""
     logs = [f"{name}{ending}" for name in (JOURNAL, USERS_LIVE) for ending in ("", "-wal", "-shm")]
     known = {CURRENT, HISTORY, VERSIONS, STAGING, SCENARIOS, KEY_FILE, MARK, USERS_MARK, USERS_REDIS_MARK, *logs}
     other = [one for one in root.iterdir() if one.name not in known]
@@ -232,5 +236,5 @@ def _remains(shared: Sequence[str], others: Sequence[str], live: LiveUsers) -> t
     redis = (
         ("Redis keeps removed values in its own files until it rewrites them: BGREWRITEAOF, or BGSAVE",) if live.remote else ()
     )
-    unread = (f"Not looked into, and to be removed where it is not needed: {', '.join(others)}",) if others else ()
+    unread = (f"Not searched, and to be removed where it is not needed: {', '.join(others)}",) if others else ()
     return (backups, tables, learnt, *redis, *unread)
