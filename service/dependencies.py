@@ -95,7 +95,7 @@ class JsonRequest(Request):
         """Read the body. Raises ProblemError."""
         if self._read is None:
             settings = live_of(self).settings
-            self._read = await read_body(self.scope["headers"], self.receive, settings.max_body, settings.patience)
+            self._read = await read_body(self.state.headers, self.receive, settings.max_body, settings.patience)
             if not self._read:
                 parse_json(self._read)
         return self._read
