@@ -5,19 +5,20 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from recall.errors import ConfigError
 from service.concurrency import Caller
 from service.errors import Kind, ProblemError
 from service.keys import Key, KeyRing, Role
+from service.middleware import has_disconnected
 
 
 def check_binding(host: str, keyed: bool, insecure: bool) -> None:
@@ -208,11 +209,12 @@ class Guard:
         self._limits = limits
         self._on_refuse = on_refuse
 
-    def admit(self, scope: Scope, role: Role, *, searches: bool) -> None:
+    def admit(self, scope: Scope, receive: Receive, role: Role, *, searches: bool) -> None:
         """Admit a request, and note in its state who waits for the answer, and until when.
 
         Args:
             scope: of a request over HTTP, with its `headers` by name in the state.
+            receive: of the request.
             role: the least role whose keys may send it.
             searches: whether it may have a deadline.
 
@@ -227,8 +229,8 @@ class Guard:
             raise self._refuse(Kind.CROSS_SITE, _FOREIGN_PAGE)
         key = scope["state"]["key"] = self._identify(_secrets(scope["headers"]), role) if self._keys else None
         self._count(key)
-        if searches or token:
-            scope["state"]["caller"] = Caller(self._deadline(found.get(b"x-request-timeout-ms")), token.decode("latin-1"))
+        deadline = self._deadline(found.get(b"x-request-timeout-ms")) if searches or token else None
+        scope["state"]["caller"] = Caller(deadline, token.decode("latin-1"), partial(has_disconnected, receive))
 
     def charge(self, scope: Scope, count: int) -> None:
         """Count an admitted request as several.

@@ -18,7 +18,7 @@ from service.errors import MEDIA_TYPE, Kind, problem_response
 from service.keys import Role
 from service.lists import answer_with_tokens
 from service.live import Live
-from service.middleware import SECURE, begin, finish, has_disconnected, measured
+from service.middleware import SECURE, begin, finish, measured
 from service.schemas import RecommendRequest
 
 PATH = "/v1/recommend"
@@ -72,7 +72,7 @@ class RecommendEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive, timings: dict[str, float], request_id: str) -> bytes:
         """Return the body of an answer; any error becomes a problem document."""
-        self._guard.admit(scope, Role.READ, searches=True)
+        self._guard.admit(scope, receive, Role.READ, searches=True)
         settings = self._live.settings
         body = await read_body(scope["state"]["headers"], receive, settings.max_body, settings.patience)
         start = time.perf_counter()
@@ -80,7 +80,7 @@ class RecommendEndpoint:
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
         parsed = time.perf_counter()
         timings["parse"] = parsed - start
-        caller = scope["state"]["caller"]._replace(gone=partial(has_disconnected, receive))
+        caller = scope["state"]["caller"]
         if not isinstance(request, Request):
             document = await answer_with_tokens(self._live, request, caller, request_id, large=large)
             timings["recommend"] = time.perf_counter() - parsed
