@@ -132,7 +132,7 @@ def create_app(
     app.state.routers, app.state.keys, app.state.live, app.state.guard = ROUTERS, known, live, guard
     for router in ROUTERS:
         app.include_router(router, dependencies=KEY if known.asked_for and router is not health else None)
-    add_pages(app, page=settings.page, docs=settings.docs)
+    add_pages(app, page=settings.page, docs=settings.docs, images=settings.images)
     handle_problems(app)
     if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
         app.recommend = RecommendEndpoint(live, guard)
