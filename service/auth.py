@@ -283,7 +283,7 @@ class Guard:
 
 
 def _secrets(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
-    """Return all keys of a request; a scheme of authorization that carries none counts as an empty one."""
+    """Return all keys of a request; other schemes of authorization carry none."""
     return [
         value if name == b"x-api-key" else value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b""
         for name, value in headers
