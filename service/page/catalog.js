@@ -53,7 +53,7 @@ export function itemLabel(id, className = "") {
   const title = titleOf(id);
   return make("span", { class: `item ${className}` }, picture(id),
     make("span", { class: "names" },
-      title ? [make("bdi", { class: "title" }, title), " "] : null,
+      title ? make("bdi", { class: "title" }, title) : null,
       make("bdi", { class: title ? "id small" : "id" }, id)));
 }
 

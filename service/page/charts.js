@@ -36,7 +36,7 @@ export function lineChart({ title, lines, x = String, y = String, from = null, m
     right > left ? draw("text", { x: WIDE - 2, y: TALL - 4, "text-anchor": "end" }, x(right)) : null,
     shown.map((line, number) => [
       line.band ? draw("path", { class: `area s${number}`, d: `${path(line.band.map(([at, , most]) => [at, most]))}L${path(line.band.map(([at, least]) => [at, least]).reverse()).slice(1)}Z` }) : null,
-      draw("path", { class: `series s${number}${line.dashed ? " dashed" : ""}`, d: path(line.points) }),
+      draw("path", { class: `series s${number}${line.dashed ? " dashed" : ""}`, d: path(line.points) + (line.points.length === 1 ? `H${WIDE - 8}` : "") }),
       line.points.length < 25 ? line.points.map(([at, value]) => draw("circle", { class: `s${number}`, cx: across(at), cy: up(value), r: 2.5 })) : null,
     ]),
     mark ? [

@@ -122,7 +122,7 @@ export function columnForm(place, names, types, known, pointer, closed) {
     read: () => (entries().length ? Object.fromEntries(entries()) : undefined),
     write: (values) => { for (const [name, one] of controls) one.write(values[name] ?? undefined); },
     /** Show what is stored where nothing is given. */
-    stored: (values) => { for (const [name, one] of controls) one.stored(name in values ? `stored: ${written(values[name])}` : ""); },
+    stored: (values) => { for (const [name, one] of controls) one.stored(name in values && values[name]?.length !== 0 ? `stored: ${written(values[name])}` : ""); },
   };
 }
 

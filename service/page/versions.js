@@ -41,7 +41,7 @@ export function showVersions({ models, live: named }) {
   const activate = (one) => (one.live || one.fault ? null
     : make("button", { type: "button", "data-version": one.version }, "Activate", make("span", { class: "unseen" }, ` ${one.version}`)));
   put(by("versions"), table("Table of versions", ["Version", "State", "Created", "Users", "Items", "Size", "Change"], models.map((one) => [
-    idText(one.version), state(one), one.fault ?? one.created ?? "", `${one.users ?? ""}`, `${one.items ?? ""}`, size(one.bytes), activate(one)])));
+    idText(one.version), state(one), one.fault ?? (one.created ?? "").slice(0, 16).replace("T", " "), `${one.users ?? ""}`, `${one.items ?? ""}`, size(one.bytes), activate(one)])));
   const names = models.filter((one) => !one.fault).map((one) => one.version);
   const served = Math.max(0, names.indexOf(models.find((one) => one.served)?.version));
   for (const [id, usual] of [["changes-from", names[served + 1] ?? names[served - 1]], ["changes-to", names[served]]]) {

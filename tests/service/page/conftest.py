@@ -34,7 +34,7 @@ IMAGES = "https://images.example"
 """An origin whose images are allowed; the browser's requests to it are answered by the tests."""
 IMAGE = '<svg xmlns="http://www.w3.org/2000/svg" width="48" height="48"><circle cx="24" cy="24" r="20" fill="teal"/></svg>'
 SCREENS = Path("runs/screens")
-"""Folder of the screenshots that the tests write, which are there to be looked at."""
+"""Folder of the screenshots that the tests write."""
 PATIENT = ("--age", "30", "--images", IMAGES)
 """Options of a server whose answers may take long, since a browser runs on the same machine."""
 

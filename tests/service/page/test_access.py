@@ -14,20 +14,6 @@ def fill_all(visit: Visit) -> None:
     """Open all parts of every view."""
     page = visit.page
     visit.open()
-    visit.open_all("#recommend-form")
-    for part in ("filter", "rules", "boosts", "channels"):
-        page.click(f"#{part} button:has-text('Add a ')")
-    page.select_option("#because", "1")
-    visit.recommend("3", n="5")
-    page.click("#list > li:first-child button:has-text('Why')")
-    page.click("#list > li:nth-child(2) button:has-text('Similar')")
-    page.wait_for_selector("#list .plain")
-    page.wait_for_selector("#list .reasons")
-    visit.open_all("#list")
-    page.click("#recommend-code button")
-    page.fill("#why-not-item", "7")
-    page.click("#why-not-form button")
-    page.wait_for_selector("#why-not p")
     page.click("nav a:has-text('Compare')")
     page.fill("#right-user", "4" * 40)
     page.click("#compare-form button")
@@ -44,6 +30,21 @@ def fill_all(visit: Visit) -> None:
     page.click("nav a:has-text('Traffic')")
     page.wait_for_selector("#latency svg")
     page.click("#latency summary")
+    page.click("nav a:has-text('Recommend')")
+    visit.open_all("#recommend-form")
+    for part in ("filter", "rules", "boosts", "channels"):
+        page.click(f"#{part} button:has-text('Add a ')")
+    page.select_option("#because", "1")
+    visit.recommend("3", n="5")
+    page.click("#list > li:first-child button:has-text('Why')")
+    page.click("#list > li:nth-child(2) button:has-text('Similar')")
+    page.wait_for_selector("#list .plain")
+    page.wait_for_selector("#list .reasons")
+    visit.open_all("#list")
+    page.click("#recommend-code button")
+    page.fill("#why-not-item", "7")
+    page.click("#why-not-form button")
+    page.wait_for_selector("#why-not p")
 
 
 def show(visit: Visit, view: str) -> None:
