@@ -48,7 +48,6 @@ class Application(FastAPI):
         if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
             path: str = scope["path"]
             if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
-                scope.setdefault("state", {})
                 await self.recommend(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)

@@ -24,7 +24,7 @@ from service.dependencies import (
 )
 from service.errors import Kind, ProblemError, problems
 from service.schemas import LONGEST_ID, MOST_CHANGES, Body, Column, Degradation, Id, Reply, Token, Value
-from service.tokens import digest
+from service.tokens import ListToken, digest
 
 _LATEST = 253_402_300_799  # the last second of the year 9999
 
@@ -278,7 +278,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     charge(request, len(body.interactions))
     live = live_of(request)
     lists = [
-        (one.item_id, live.tokens.read_list(one.recommendation_id, f"/interactions/{place}/recommendation_id"))
+        (one.item_id, live.tokens.read(ListToken, one.recommendation_id, f"/interactions/{place}/recommendation_id"))
         for place, one in enumerate(body.interactions)
         if one.recommendation_id is not None
     ]
@@ -294,7 +294,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
 
     taken = await live.change_users(take)
     for item_id, of in lists:
-        live.meters.attributed(of.scenario, of.bundle, listed=digest(item_id) in of.listed)
+        live.meters.attributed.labels(of.scenario, of.bundle, "yes" if digest(item_id) in of.listed else "no").inc()
     return taken
 
 
