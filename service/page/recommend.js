@@ -10,6 +10,7 @@ import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
 import { bars, explain } from "./why.js";
 
 const SHOWN = 20; // items of a history
+const MOST = 1000; // that a request may have
 const DRAWN = 1000; // users of whom one is drawn
 const NOT_ASKED = ["fields", "because", "explain", "tokens", "page_token", "description"]; // what lists have and why-not does not
 const turn = turns();
@@ -248,7 +249,7 @@ const current = () => history ?? person.history;
 
 /** Ask again with another history; null for the stored one. The form says what is asked, but for the user of the list. */
 async function edit(ids) {
-  history = ids;
+  history = ids?.slice(0, MOST) ?? null;
   by("user").value = person.id;
   by("history-add").value = "";
   await recommend();

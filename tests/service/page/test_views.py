@@ -177,7 +177,7 @@ def check_why(visit: Visit, row: str, score: float) -> None:
     reasons = visit.numbers(f"{row} .reasons")
     assert len(reasons) == 4
     assert sorted(reasons, key=abs, reverse=True) == reasons
-    assert all(re.match(r"[+−][\d.]+(because|although) ", one) for one in visit.texts(f"{row} .reasons li"))
+    assert all(re.match(r"[+−][\d.]+(because|although|despite) ", one) for one in visit.texts(f"{row} .reasons li"))
     visit.page.click(f"{row} .inner > details > summary")
     parts = visit.numbers(f"{row} .bars")
     assert len(parts) > 3
