@@ -3,7 +3,7 @@
 import { ask, call, pathOf, Problem, turns } from "./api.js";
 import { attributesOf, findItems, findUsers, itemColumns, itemLabel, know, nameOf, note, schema, settle } from "./catalog.js";
 import { copies } from "./code.js";
-import { by, dial, facts, idText, make, number, put, written } from "./dom.js";
+import { by, columns, dial, facts, idText, make, number, put } from "./dom.js";
 import { boostsForm, channelsForm, columnForm, filterForm, rulesForm } from "./fields.js";
 import { suggest } from "./picker.js";
 import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
@@ -274,7 +274,7 @@ async function showUser(user_id, state, signal) {
 }
 
 function showPerson(said, ids) {
-  const features = Object.entries(person.features).map(([name, value]) => [name, make("bdi", {}, written(value))]);
+  const features = columns(person.features);
   const total = current().length;
   const remove = (id, place) => make("button", { type: "button", class: "remove", click: () => edit(current().filter((_, at) => at !== place)) }, "×",
     make("span", { class: "unseen" }, " Remove "), make("bdi", { class: "unseen" }, nameOf(id)));
