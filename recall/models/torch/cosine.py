@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from recall.features.csr import FeatureLayout
 from recall.models.serving.base import ServingModel
-from recall.models.serving.cosine import SMALLEST, CosineTables
+from recall.models.serving.layout import SMALLEST, CosineTables
 from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
