@@ -32,9 +32,8 @@ from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
-from recall.training.singular_start import of_ids, start_from_singular_vectors
+from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
 from recall.training.validation import FieldWorth, Validation, affordable_requests, field_worths
-from recall.training.warm_start import ProximalLearner, WarmStart
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 
