@@ -167,6 +167,7 @@ function show(answer, mark, signal) {
   const { body } = last.question;
   put(by("badges"), badges(answer));
   put(by("list"), items.map((item, at) => row(item, at + 1, item.item_id === mark, answer.value.recommendation_id)));
+  showMore(answer.value.next_page_token);
   put(by("rows"), rows.map((one) => make("section", {}, make("h3", {}, "Because you took ", itemLabel(one.because)), plain(one.items))));
   put(by("recommend-code"), copies([last.question], "this list"));
   put(by("why-not"));
@@ -175,6 +176,25 @@ function show(answer, mark, signal) {
   showUser(body.user_id, user, signal).then(() => {
     if (!signal.aborted) by("list").removeAttribute("aria-busy");
   });
+}
+
+/** A button that appends the next page of the list, where the answer names one. */
+function showMore(page_token) {
+  const button = make("button", { type: "button", click: () => attempt(by("recommend-error"), more) }, "More");
+  const more = async () => {
+    const { question } = last;
+    button.disabled = true;
+    const { value } = await ask(call("POST", question.path, { page_token }));
+    note(value.items);
+    await know(value.items.map((one) => one.item_id));
+    if (last.question !== question) return; // another list is shown by now
+    const shown = by("list").childElementCount;
+    by("list").append(...value.items.map((item, at) => row(item, shown + at + 1, false, value.recommendation_id)));
+    put(by("recommend-status"), `${by("list").childElementCount} items.`);
+    showMore(value.next_page_token);
+    by("list").children[shown]?.querySelector("button").focus();
+  };
+  put(by("next-page"), page_token ? button : null);
 }
 
 function badges({ value, requestId, timing }) {
