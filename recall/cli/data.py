@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import output
-from recall.cli.errors import require_new
+from recall.cli.output import require_new
 from recall.errors import DataError
 
 if TYPE_CHECKING:
