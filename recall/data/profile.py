@@ -136,7 +136,7 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
         periods = periods.select(pl.col("start").dt.to_string(pattern), pl.col("count").fill_null(0))
         if len(periods) <= _PERIODS:
             break
-    first, last = (one.isoformat(sep=" ", timespec="seconds") for one in (moments.min(), moments.max()))  # type: ignore[union-attr]
+    first, last = moments.sort().gather([0, -1]).dt.to_string("%Y-%m-%d %H:%M:%S")
     return first, last, dict(periods.tail(_PERIODS).iter_rows())
 
 
