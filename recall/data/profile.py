@@ -17,7 +17,14 @@ from recall.features.values import canonical_series
 
 _EXAMPLES = 3  # values of a column that are shown
 _PERIODS = 24  # of a time line, at most
-_EVERY = (("1h", "%Y-%m-%d %H:00"), ("1d", "%Y-%m-%d"), ("1w", "%Y-%m-%d"), ("1mo", "%Y-%m"), ("1q", "%Y-%m"), ("1y", "%Y"))
+_EVERY = {  # hours of a period: how it is called, and its name
+    1: ("1h", "%Y-%m-%d %H:00"),
+    24: ("1d", "%Y-%m-%d"),
+    168: ("1w", "%Y-%m-%d"),
+    672: ("1mo", "%Y-%m"),
+    2016: ("1q", "%Y-%m"),
+    8760: ("1y", "%Y"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +134,12 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
         shown = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}
         return f"{values.min():,.15g}", f"{values.max():,.15g}", shown
     moments = pl.from_epoch(pl.Series((values * (1e6 / UNITS[unit])).astype(np.int64)), time_unit="us")
-    periods = pl.DataFrame()
-    for every, pattern in _EVERY:
-        starts = moments.dt.truncate(every)
-        all_starts = pl.datetime_range(starts.min(), starts.max(), every, eager=True).alias("start")  # those without rows, too
-        counts = starts.alias("start").value_counts()
-        periods = all_starts.to_frame().join(counts, on="start", how="left", maintain_order="left")
-        periods = periods.select(pl.col("start").dt.to_string(pattern), pl.col("count").fill_null(0))
-        if len(periods) <= _PERIODS:
-            break
+    hours = np.ptp(values) / UNITS[unit] / 3600
+    every, pattern = next((one for length, one in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
+    starts = moments.dt.truncate(every).alias("start").to_frame()
+    everyone = starts.select(pl.datetime_range(pl.col("start").min(), pl.col("start").max(), every))  # those without rows, too
+    periods = everyone.join(starts.group_by("start").len("count"), on="start", how="left", maintain_order="left")
+    periods = periods.select(pl.col("start").dt.to_string(pattern), pl.col("count").fill_null(0))
     first, last = moments.sort().gather([0, -1]).dt.to_string("%Y-%m-%d %H:%M:%S")
     return first, last, dict(periods.tail(_PERIODS).iter_rows())
 

@@ -64,6 +64,9 @@ def test_the_time_line_has_periods_without_rows_too(tmp_path: Path) -> None:
     months = profiled(tmp_path, log([datetime.datetime(year, 1, 1) for year in (2022, 2022, 2023, 2023)]))
     assert next(iter(months.periods.items())) == ("2022-01", 2)
     assert (len(months.periods), months.periods["2022-07"]) == (13, 0)
+    years = profiled(tmp_path, log([datetime.datetime(year, 1, 1) for year in (1970, 2024, 2024, 9999)]))
+    assert list(years.periods)[-1] == "9999"
+    assert len(years.periods) == 24
 
 
 @pytest.mark.parametrize(
