@@ -48,7 +48,6 @@ class Application(FastAPI):
         if self.recommend is not None and scope["type"] == "http" and scope["method"] == "POST":
             path: str = scope["path"]
             if path == PATH or (path.endswith(PATH) and path[: -len(PATH)] in (self.root_path, scope.get("root_path"))):
-                scope.setdefault("state", {})
                 await self.recommend(scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
@@ -133,7 +132,7 @@ def create_app(
     app.state.routers, app.state.keys, app.state.live, app.state.guard = ROUTERS, known, live, guard
     for router in ROUTERS:
         app.include_router(router, dependencies=KEY if known.asked_for and router is not health else None)
-    add_pages(app, page=settings.page, docs=settings.docs)
+    add_pages(app, page=settings.page, docs=settings.docs, images=settings.images)
     handle_problems(app)
     if fast and traces is None and not settings.cors_origins:  # both need the middleware of the application
         app.recommend = RecommendEndpoint(live, guard)

@@ -5,19 +5,20 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from recall.errors import ConfigError
 from service.concurrency import Caller
 from service.errors import Kind, ProblemError
 from service.keys import Key, KeyRing, Role
+from service.middleware import has_disconnected
 
 
 def check_binding(host: str, keyed: bool, insecure: bool) -> None:
@@ -173,10 +174,6 @@ def whole_seconds(wait: float) -> str:
 LONGEST_TIMEOUT = 600_000
 """Largest number of milliseconds in X-Request-Timeout-Ms."""
 
-_AUTHORISATION, _KEY, _TIMEOUT, _HOST = b"authorization", b"x-api-key", b"x-request-timeout-ms", b"host"
-_TOKEN = b"x-recall-token"
-_ORIGIN, _FETCH_SITE = b"origin", b"sec-fetch-site"
-_ADMITTED_BY = frozenset({_TIMEOUT, _HOST, _ORIGIN, _FETCH_SITE, _TOKEN})
 _BEARER = b"bearer "
 _CHALLENGE = 'Bearer realm="recall"'
 _FOREIGN_PAGE = "A browser says that a page of another site sent this; without a key, only GET is allowed then."
@@ -212,27 +209,28 @@ class Guard:
         self._limits = limits
         self._on_refuse = on_refuse
 
-    def admit(self, scope: Scope, role: Role, *, searches: bool) -> None:
+    def admit(self, scope: Scope, receive: Receive, role: Role, *, searches: bool) -> None:
         """Admit a request, and note in its state who waits for the answer, and until when.
 
         Args:
-            scope: of a request over HTTP, with a state.
+            scope: of a request over HTTP, with its `headers` by name in the state.
+            receive: of the request.
             role: the least role whose keys may send it.
             searches: whether it may have a deadline.
 
         Raises:
             ProblemError: It may not be answered.
         """
-        secrets, found = _read(scope["headers"])
-        host, token = found.get(_HOST), found.get(_TOKEN, b"")
+        found: Mapping[bytes, bytes] = scope["state"]["headers"]
+        host, token = found.get(b"host"), found.get(b"x-recall-token", b"")
         if self._hosts is not None and host is not None and (self._strict or not self._keys) and not self._hosts.allow(host):
             raise self._refuse(Kind.HOST, "Send it to localhost or 127.0.0.1; other names are set with --hosts.")
         if not self._keys and scope["method"] not in SAFE_METHODS and self._is_foreign(found):
             raise self._refuse(Kind.CROSS_SITE, _FOREIGN_PAGE)
-        key = scope["state"]["key"] = self._identify(secrets, role) if self._keys else None
+        key = scope["state"]["key"] = self._identify(_secrets(scope["headers"]), role) if self._keys else None
         self._count(key)
-        if searches or token:
-            scope["state"]["caller"] = Caller(self._deadline(found.get(_TIMEOUT)), token.decode("latin-1"))
+        deadline = self._deadline(found.get(b"x-request-timeout-ms")) if searches or token else None
+        scope["state"]["caller"] = Caller(deadline, token.decode("latin-1"), partial(has_disconnected, receive))
 
     def charge(self, scope: Scope, count: int) -> None:
         """Count an admitted request as several.
@@ -248,8 +246,8 @@ class Guard:
             self._count(scope["state"]["key"], count - 1)
 
     def _is_foreign(self, found: Mapping[bytes, bytes]) -> bool:
-        origin = found.get(_ORIGIN)
-        cross_site = is_cross_site(found.get(_FETCH_SITE), origin, found.get(_HOST))
+        origin = found.get(b"origin")
+        cross_site = is_cross_site(found.get(b"sec-fetch-site"), origin, found.get(b"host"))
         return cross_site and origin not in self._origins and b"*" not in self._origins
 
     def _identify(self, secrets: list[bytes], role: Role) -> Key:
@@ -284,18 +282,10 @@ class Guard:
         return ProblemError(kind, detail, headers=headers)
 
 
-def _read(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[bytes], dict[bytes, bytes]]:
-    """Return the keys of a request, and its headers that admission depends on.
-
-    A repeated header is read as b"?", which none of them allows.
-    """
-    secrets: list[bytes] = []
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _ADMITTED_BY:
-            found[name] = b"?" if name in found else value
-        elif name == _KEY:
-            secrets.append(value)
-        elif name == _AUTHORISATION:  # other schemes carry no key
-            secrets.append(value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b"")
-    return secrets, found
+def _secrets(headers: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """Return all keys of a request; other schemes of authorization carry none."""
+    return [
+        value if name == b"x-api-key" else value[len(_BEARER) :].strip() if value[: len(_BEARER)].lower() == _BEARER else b""
+        for name, value in headers
+        if name in (b"x-api-key", b"authorization")
+    ]

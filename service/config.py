@@ -1,5 +1,6 @@
 """Settings of the service: command line, RECALL_... variables, or a program."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg, NoDecode, Settings
 ANY = "*"
 """Among `hosts`: any Host header."""
 PREFIX = "RECALL_"
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -56,6 +58,11 @@ class Settings(BaseSettings):
     rate: float | None = Field(default=None, gt=0, lt=1e6, description="Requests a second of each key, and without a key.")
     docs: bool = Field(default=True, description="Serve /docs and /openapi.json.")
     page: bool = Field(default=True, description="Serve the web page at /.")
+    images: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins, separated by commas, such as https://img.example, whose images the web page shows where a column "
+        "of the items has their addresses; none unless given.",
+    )
     logs: Literal["text", "json"] = Field(default="text", description="How events are logged.")
     access: float = Field(default=0.0, ge=0, le=1, description="Share of the requests that are logged.")
     otel: bool = Field(default=False, description="Trace requests with OpenTelemetry, as its OTEL_... variables say.")
@@ -78,10 +85,18 @@ class Settings(BaseSettings):
     silence: float = Field(default=15.0, ge=2, description="Seconds after which a worker that does not answer is restarted.")
     wait: bool = Field(default=True, description="Start although the folder holds no bundle yet.")
 
-    @field_validator("hosts", "cors_origins", mode="before")
+    @field_validator("hosts", "cors_origins", "images", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("images")
+    @classmethod
+    def _check(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not _ORIGIN.fullmatch(one):
+                raise ValueError(f"{one!r} is not an origin such as https://img.example")
+        return value
 
     @field_validator("root_path")
     @classmethod

@@ -6,7 +6,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import partial
 from hashlib import blake2b
 from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
@@ -23,11 +22,10 @@ from recall.serving.request import Request as Asked
 from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
 from service.body import LARGE, parse_json, read_body, to_json
-from service.concurrency import ANYBODY, Caller
+from service.concurrency import Caller
 from service.errors import Kind, ProblemError, problems
 from service.keys import Role
 from service.live import Live
-from service.middleware import has_disconnected
 from service.schemas import MOST_RESULTS, Id
 
 USUAL_PAGE, LARGEST_PAGE, USUAL_COUNT = 100, 1000, 10
@@ -69,7 +67,7 @@ def request_id_of(request: Request) -> str:
 
 def caller_of(request: Request) -> Caller:
     """Return who waits for the answer to this request, and until when."""
-    return cast(Caller, request.scope["state"].get("caller", ANYBODY))._replace(gone=partial(has_disconnected, request.receive))
+    return cast(Caller, request.scope["state"]["caller"])
 
 
 @contextmanager
@@ -95,7 +93,7 @@ class JsonRequest(Request):
         """Read the body. Raises ProblemError."""
         if self._read is None:
             settings = live_of(self).settings
-            self._read = await read_body(self.scope["headers"], self.receive, settings.max_body, settings.patience)
+            self._read = await read_body(self.state.headers, self.receive, settings.max_body, settings.patience)
             if not self._read:
                 parse_json(self._read)
         return self._read
@@ -126,7 +124,7 @@ class Route(APIRoute):
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
-            cast(Guard, request.app.state.guard).admit(request.scope, self.role, searches=self.searches)
+            cast(Guard, request.app.state.guard).admit(request.scope, request.receive, self.role, searches=self.searches)
             queue = live_of(request).queue
             if self.searches and not queue.has_room(short=False):
                 raise queue.full()

@@ -195,19 +195,6 @@ def problem_of(error: Exception) -> ProblemError | None:
     return None
 
 
-def unforeseen(error: Exception, request_id: str, *, trace: bool = False) -> ProblemError:
-    """Return the problem of an unexpected error, which is logged.
-
-    Args:
-        error: any.
-        request_id: of the request.
-        trace: whether to log the traceback.
-    """
-    log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
-    detail = "The log has the cause under this request's id."
-    return ProblemError(Kind.INTERNAL, detail, headers={"X-Request-ID": request_id})
-
-
 def pointer(path: Sequence[str | int]) -> str:
     """Return a JSON pointer; a key of more than 256 characters is truncated."""
     return "".join("/" + str(part)[:256].replace("~", "~0").replace("/", "~1") for part in path)
@@ -222,15 +209,25 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def _respond(request: Request, problem: ProblemError) -> Response:
-    body = orjson.dumps(problem.document(getattr(request.state, "request_id", None)))
+def problem_response(error: Exception, request_id: str | None, *, trace: bool = True) -> Response:
+    """Return the problem document of any error.
+
+    Args:
+        error: any.
+        request_id: of the request; None where it is not known.
+        trace: whether to log the traceback of an unexpected error.
+    """
+    problem = problem_of(error)
+    if problem is None:
+        log.error("the request failed: %s", type(error).__name__, exc_info=error if trace else None)
+        detail = "The log has the cause under this request's id."
+        problem = ProblemError(Kind.INTERNAL, detail)
+    body = orjson.dumps(problem.document(request_id))
     return Response(body, problem.kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
-    problem = problem_of(error)
-    assert problem is not None
-    return _respond(request, problem)
+    return problem_response(error, getattr(request.state, "request_id", None))
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -238,7 +235,7 @@ async def _http(request: Request, error: Exception) -> Response:
     kind = next((kind for kind in (Kind.NOT_FOUND, Kind.METHOD) if kind.status == error.status_code), Kind.INTERNAL)
     detail = "See /docs or /openapi.json for the paths and their methods."
     if kind is not Kind.METHOD:
-        return _respond(request, ProblemError(kind, detail, headers=error.headers))
+        return await _problem(request, ProblemError(kind, detail, headers=error.headers))
     routes = (route for router in request.app.state.routers for route in router.routes)
     methods = {one for route in routes if route.matches(request.scope)[0] is not Match.NONE for one in route.methods}
     if "GET" in methods:
@@ -246,7 +243,7 @@ async def _http(request: Request, error: Exception) -> Response:
     headers = {"Allow": ", ".join(sorted({*methods, "OPTIONS"}))} if methods else error.headers  # of a mounted application
     if methods and request.method == "OPTIONS":
         return Response(status_code=204, headers=headers)
-    return _respond(request, ProblemError(kind, detail, headers=headers))
+    return await _problem(request, ProblemError(kind, detail, headers=headers))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -260,12 +257,14 @@ async def _invalid(request: Request, error: Exception) -> Response:
         else:
             text = "this parameter is not known" if entry["type"] == "extra_forbidden" else entry["msg"]
             faults.append(FaultDocument("", f"{path[-1] if path else place}: {text}"))
-    return _respond(request, invalid(faults))
+    return await _problem(request, invalid(faults))
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    # This handler runs outside the middleware that sets X-Request-ID, and so sets it itself.
-    return _respond(request, unforeseen(error, getattr(request.state, "request_id", "")))
+    request_id = getattr(request.state, "request_id", "")
+    response = problem_response(error, request_id, trace=False)  # the server logs the traceback
+    response.headers["X-Request-ID"] = request_id  # this runs outside the middleware that sets it
+    return response
 
 
 _LONGEST = 256  # characters of an unknown name that are compared with the known ones

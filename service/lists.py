@@ -12,7 +12,7 @@ from service.concurrency import Caller
 from service.errors import FaultDocument, invalid, parsed
 from service.live import Live
 from service.schemas import MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
-from service.tokens import ListToken, PageToken, digest, stale
+from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 _BESIDE = {"page_token", "n", "tokens"}
 """Keys that a request may have with a page token, which carries all others."""
@@ -55,13 +55,13 @@ async def answer_with_tokens(
     degraded = (*answer.degraded, *live.scenarios.degraded) if page.scenario else answer.degraded
     content: dict[str, object] = {
         **recommendations_of(replace(answer, degraded=degraded)),
-        "recommendation_id": live.tokens.recommendation_id(ListToken(page.scenario, answer.bundle, listed)),
-        "next_page_token": live.tokens.page(following) if follows else "",
+        "recommendation_id": live.tokens.write(ListToken(page.scenario, answer.bundle, listed[:MOST_LISTED])),
+        "next_page_token": live.tokens.write(following) if follows else "",
         "request_id": request_id,
     }
     if page.scenario:
         content["scenario"] = page.scenario
-    live.meters.recommended(page.scenario, answer.bundle)
+    live.meters.recommended.labels(page.scenario, answer.bundle).inc()
     return await run_in_threadpool(to_json, content) if answer.contributions else to_json(content)
 
 
@@ -70,7 +70,7 @@ def _resumed(live: Live, body: RecommendRequest, token: str, scenario: str) -> P
     strange = body.model_fields_set - _BESIDE
     if strange:
         raise invalid([FaultDocument(f"/{one}", "The page_token carries this: leave it out") for one in sorted(strange)])
-    page = live.tokens.read_page(token)
+    page = live.tokens.read(PageToken, token, "/page_token")
     if scenario not in ("", page.scenario):
         raise invalid([FaultDocument("/page_token", f"It continues a list of {page.scenario or 'no scenario'}")])
     version = live.serving().recommender.bundle.manifest.version

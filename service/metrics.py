@@ -112,10 +112,10 @@ class Metrics:
         self.shed = self._counters(
             "recall_shed", "Searches not started: a full queue, age in it, a deadline, a client gone.", "reason", SHED
         )
-        self._recommended = self._counter(
+        self.recommended = self._counter(
             "recall_attributable_recommendations", "Lists with a recommendation_id.", "scenario", "version"
         )
-        self._attributed = self._counter(
+        self.attributed = self._counter(
             "recall_attributed_interactions",
             "Interactions with the recommendation_id of a list, by whether the item was in it.",
             *("scenario", "version", "listed"),
@@ -177,25 +177,6 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry
-
-    def recommended(self, scenario: str, version: str) -> None:
-        """Count a list with a recommendation id.
-
-        Args:
-            scenario: its scenario; empty for none.
-            version: of the bundle.
-        """
-        self._recommended.labels(scenario, version).inc()
-
-    def attributed(self, scenario: str, version: str, *, listed: bool) -> None:
-        """Count an interaction with the recommendation id of a list.
-
-        Args:
-            scenario: of the list.
-            version: of its bundle.
-            listed: whether the item was in the list.
-        """
-        self._attributed.labels(scenario, version, "yes" if listed else "no").inc()
 
     def attribution(self) -> list[tuple[tuple[str, str], tuple[int, int]]]:
         """Return the number of lists, and of interactions with an item of them.

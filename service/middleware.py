@@ -3,7 +3,8 @@
 import random
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import MutableHeaders
@@ -25,6 +26,23 @@ SECURE = (
 )
 """Security headers for browsers; pages have their own policy."""
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SINGLE = frozenset({b"host", b"origin", b"sec-fetch-site", b"x-request-timeout-ms", b"x-recall-token"})
+
+
+def headers_of(listed: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the headers of a request by name, the first one of a repeated name.
+
+    A repeated header that admission depends on is b"?", which it never allows.
+
+    Args:
+        listed: names in lower case, and values.
+    """
+    found = dict(listed)
+    if len(found) < len(listed):
+        found = dict(reversed(listed))
+        counts = Counter(name for name, _ in listed)
+        found |= {name: b"?" for name in _SINGLE if counts[name] > 1}
+    return found
 
 
 def has_disconnected(receive: Receive) -> bool:
@@ -38,17 +56,29 @@ def has_disconnected(receive: Receive) -> bool:
     return False
 
 
-def request_id_among(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the id in a request's headers, or a new one."""
-    for name, value in headers:
-        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
-            return value.decode("ascii")
-    return f"{random.getrandbits(128):032x}"
+def begin(scope: Scope) -> tuple[str, dict[str, float]]:
+    """Note the headers, the id and the timings of a request in its state.
+
+    Returns:
+        The id, from its headers or a new one, and the timings, none yet.
+    """
+    headers, timings = headers_of(scope["headers"]), dict[str, float]()
+    given = headers.get(b"x-request-id", b"")
+    request_id = given.decode("ascii") if _SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    REQUEST_ID.set(request_id)
+    scope.setdefault("state", {}).update(headers=headers, request_id=request_id, timings=timings)
+    return request_id, timings
 
 
-def timing_of(timings: Mapping[str, float]) -> bytes:
-    """Return the value of a Server-Timing header, from seconds by stage."""
-    return ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()]).encode()
+def measured(request_id: str, timings: Mapping[str, float]) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """Return the headers of an answer that name the request and its stages.
+
+    Args:
+        request_id: of the request.
+        timings: seconds by stage.
+    """
+    stages = ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()])
+    return (b"x-request-id", request_id.encode()), (b"server-timing", stages.encode())
 
 
 class RequestContext:
@@ -74,12 +104,8 @@ class RequestContext:
         head = scope["method"] == "HEAD"
         if head:  # answered like GET, without the body; the server's own scope is not changed
             scope = {**scope, "method": "GET"}
-        request_id = request_id_among(scope["headers"])
-        timings: dict[str, float] = {}
-        state = scope.setdefault("state", {})
-        state["request_id"], state["timings"] = request_id, timings
+        request_id, timings = begin(scope)
         status = 0
-        REQUEST_ID.set(request_id)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -87,7 +113,7 @@ class RequestContext:
                 status = message["status"]
                 timings["total"] = time.perf_counter() - start
                 headers = message["headers"]
-                headers += ((b"x-request-id", request_id.encode()), (b"server-timing", timing_of(timings)))
+                headers += measured(request_id, timings)
                 names = {name for name, _ in headers}
                 headers += [one for one in SECURE if one[0] not in names]
                 if self._traces is not None:  # the span ends with the answer

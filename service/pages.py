@@ -6,6 +6,7 @@ All addresses in them are relative, so that they work below any path prefix of a
 import os
 import re
 from base64 import b64encode
+from collections.abc import Sequence
 from hashlib import sha256
 from importlib.resources import files
 
@@ -18,7 +19,7 @@ from starlette.types import Scope
 from typing_extensions import override
 
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{images}; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """Content-Security-Policy of a page without inline parts, whose scripts parse no HTML."""
@@ -26,9 +27,10 @@ _DOCS_POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+_HEADERS = {"Content-Security-Policy": _POLICY.format(images=""), "Cache-Control": "no-cache"}
 """Browsers check whether a file has changed, so that all files are of one version."""
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_IMAGES = 'data-images=""'
 _PLACE, _LINK = "<!-- documentation -->", '<a href="docs">API</a>'
 
 
@@ -43,24 +45,25 @@ class _Files(StaticFiles):
         return response
 
 
-def add_pages(app: FastAPI, *, page: bool, docs: bool) -> None:
+def add_pages(app: FastAPI, *, page: bool, docs: bool, images: Sequence[str] = ()) -> None:
     """Serve the web page and the documentation.
 
     Args:
         app: the application.
         page: whether to serve the page.
         docs: whether to serve the documentation.
+        images: origins whose images the page may show.
     """
     if docs:
         app.mount("/docs/assets", _Files(packages=[("fastapi_offline", "static")]), name="docs-assets")
         app.add_api_route("/docs", _docs, include_in_schema=False)
     if page:
-        text = (
-            files("service").joinpath("page", "index.html").read_text(encoding="utf-8").replace(_PLACE, _LINK if docs else "")
-        )
+        text = files("service").joinpath("page", "index.html").read_text(encoding="utf-8")
+        text = text.replace(_PLACE, _LINK if docs else "").replace(_IMAGES, f'data-images="{" ".join(images)}"')
+        headers = _HEADERS | {"Content-Security-Policy": _POLICY.format(images="".join(f" {one}" for one in images))}
 
         async def show(_request: Request) -> HTMLResponse:
-            return HTMLResponse(text, headers=_HEADERS)
+            return HTMLResponse(text, headers=headers)
 
         app.mount("/page", _Files(packages=[("service", "page")]), name="page")
         app.add_api_route("/", show, include_in_schema=False)

@@ -7,26 +7,23 @@ import logging
 import os
 import secrets
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
 from recall.bundle.manifest import MANIFEST
+from recall.bundle.versions import KEY_FILE
 from service.errors import FaultDocument, Kind, ProblemError, invalid
 
 log = logging.getLogger("service")
 
-KEY_FILE = ".token-key"
-"""Name of the file with the key in a root, if no key is configured."""
-PAGE_SECONDS, LIST_SECONDS = 60 * 60, 30 * 24 * 60 * 60
-"""Age at which page tokens and recommendation ids expire."""
 _DIGEST = 4  # bytes of an item: two of a thousand items have the same once in 8,000 lists
-_LISTED = 200  # items of a list that its recommendation id names
+MOST_LISTED = 200
+"""Items of a list that its recommendation id names."""
 
 
 class PageToken(NamedTuple):
@@ -58,6 +55,12 @@ def digest(item_id: str) -> bytes:
     return blake2b(item_id.encode(), digest_size=_DIGEST).digest()
 
 
+_SALTS = {PageToken: "page", ListToken: "list"}
+SECONDS: dict[type[PageToken | ListToken], int] = {PageToken: 60 * 60, ListToken: 30 * 24 * 60 * 60}
+"""Age at which tokens expire."""
+Token = TypeVar("Token", PageToken, ListToken)
+
+
 class Tokens:
     """Writes and reads the tokens of one root."""
 
@@ -68,53 +71,40 @@ class Tokens:
             bundle: the root, or a single bundle.
             key: the configured key; None for the root's own.
         """
-        self._bundle, self._key = bundle, key
+        self._bundle, self._configured = bundle, key
 
-    def page(self, state: PageToken) -> str:
-        """Return a page token."""
-        return str(self._pages.dumps([state.request, state.scenario, state.bundle, _joined(state.shown)]))
+    def write(self, state: PageToken | ListToken) -> str:
+        """Return a token that says this."""
+        *rest, digests = state
+        return str(self._serializer(type(state)).dumps([*rest, b64encode(b"".join(digests)).decode()]))
 
-    def recommendation_id(self, state: ListToken) -> str:
-        """Return a recommendation id."""
-        return str(self._lists.dumps([state.scenario, state.bundle, _joined(state.listed[:_LISTED])]))
-
-    def read_page(self, token: str, where: str = "/page_token") -> PageToken:
-        """Read a page token.
+    def read(self, kind: type[Token], token: str, where: str) -> Token:
+        """Read a token.
 
         Args:
+            kind: of the token.
             token: as it was sent.
             where: JSON pointer, used in the problem.
 
         Raises:
             ProblemError: It was changed, made with another key, or has expired.
         """
-        request, scenario, bundle, shown = _read(self._pages, token, PAGE_SECONDS, where)
-        return PageToken(request, scenario, bundle, _parted(shown))
-
-    def read_list(self, token: str, where: str) -> ListToken:
-        """Read a recommendation id.
-
-        Args:
-            token: as it was sent.
-            where: JSON pointer, used in the problem.
-
-        Raises:
-            ProblemError: As `read_page`.
-        """
-        scenario, bundle, listed = _read(self._lists, token, LIST_SECONDS, where)
-        return ListToken(scenario, bundle, _parted(listed))
+        try:
+            *rest, joined = self._serializer(kind).loads(token, max_age=SECONDS[kind])
+        except SignatureExpired:
+            raise stale(where, f"It is older than {SECONDS[kind]} seconds.") from None
+        except BadData:
+            message = "This token is not from this service, or was changed; send it as it was received"
+            raise invalid([FaultDocument(where, message)]) from None
+        whole = b64decode(joined)
+        return kind._make((*rest, tuple(whole[start : start + _DIGEST] for start in range(0, len(whole), _DIGEST))))
 
     @cached_property
-    def _pages(self) -> URLSafeTimedSerializer:
-        return self._serializer("page")
+    def _key(self) -> str:
+        return self._configured or own_key(self._bundle)
 
-    @cached_property
-    def _lists(self) -> URLSafeTimedSerializer:
-        return self._serializer("list")
-
-    def _serializer(self, salt: str) -> URLSafeTimedSerializer:
-        self._key = self._key or own_key(self._bundle)
-        return URLSafeTimedSerializer(self._key, salt=salt, signer_kwargs={"digest_method": sha256})
+    def _serializer(self, kind: type[PageToken | ListToken]) -> URLSafeTimedSerializer:
+        return URLSafeTimedSerializer(self._key, salt=_SALTS[kind], signer_kwargs={"digest_method": sha256})
 
 
 def own_key(bundle: Path) -> str:
@@ -144,16 +134,6 @@ def own_key(bundle: Path) -> str:
             made.unlink(missing_ok=True)
 
 
-def _read(serializer: URLSafeTimedSerializer, token: str, seconds: int, where: str) -> Any:
-    try:
-        return serializer.loads(token, max_age=seconds)
-    except SignatureExpired:
-        raise stale(where, f"It is older than {seconds} seconds.") from None
-    except BadData:
-        message = "This token is not from this service, or was changed; send it as it was received"
-        raise invalid([FaultDocument(where, message)]) from None
-
-
 def stale(where: str, why: str) -> ProblemError:
     """Return the problem of a token that was valid once.
 
@@ -162,12 +142,3 @@ def stale(where: str, why: str) -> ProblemError:
         why: it is not any more, in a sentence.
     """
     return ProblemError(Kind.STALE, "Leave the token out, and start again.", [FaultDocument(where, why)])
-
-
-def _joined(digests: Iterable[bytes]) -> str:
-    return b64encode(b"".join(digests)).decode()
-
-
-def _parted(joined: str) -> tuple[bytes, ...]:
-    whole = b64decode(joined)
-    return tuple(whole[start : start + _DIGEST] for start in range(0, len(whole), _DIGEST))

@@ -151,17 +151,32 @@ class FileFormat(Section):
     """
 
     separator: str | None = Field(default=None, min_length=1)
-    """Text between the columns of a text file, such as ";" or "::"; a tab for `.tsv` and a comma for others when left out."""
+    """Text between the columns of a text file, such as ";" or "::"; a tab for `.tsv` and a comma for others when left out.
+    Two blanks mean two or more, as between aligned columns."""
     quote: str = Field(default='"', max_length=1)
     """Character around cells that contain separators; empty where quotes are ordinary characters."""
     encoding: str = "utf-8"
     """Encoding of a text file, as Python names it."""
     header: tuple[str, ...] | None = None
     """Names of the columns of a text file without a header row."""
+    skip: int = Field(default=0, ge=0)
+    """Lines of a text file above the header that are not read; with `header`, above the first row."""
+    strip: bool = False
+    """Whether blanks around the names and cells of a text file are removed."""
+    ragged: bool = False
+    """Whether rows of a text file may have more cells than the header; the cells beyond it are not read."""
+    totals: tuple[str, ...] = ()
+    """Rows whose first cell is one of these, such as "Total", are not read."""
+    unnest: bool = False
+    """Whether each member of nested objects is a column, such as `user.id`."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
     """Decimal mark of columns with written numbers such as "1.234,50 €"; grouping marks, blanks and currencies are left out."""
     times: dict[str, str] = Field(default={})
     """Format of columns with times other than numbers and ISO 8601, such as "%d.%m.%Y %H:%M"."""
+    clocks: dict[str, str] = Field(default={})
+    """Column with the time of day that belongs to a column of `times` with the date; its format covers both, with a blank."""
+    booleans: dict[str, tuple[str, str]] = Field(default={})
+    """The texts for true and false of columns with truth values, such as ["yes", "no"]."""
     lists: tuple[str, ...] = ()
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
@@ -196,6 +211,10 @@ class DataConfig(Section):
     """What the items table calls its id column, where that is not `item_id`; the same in files of new items."""
     nulls: tuple[str, ...] = ()
     """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
+    missing_ids: Literal["error", "left out"] = "error"
+    """Whether rows without an id, such as purchases of unknown customers, are an error."""
+    repeated_ids: Literal["error", "last"] = "error"
+    """Whether several rows of a user or item in their table are an error; with "last", the last row counts."""
     text: tuple[str, ...] = ()
     """Columns whose values are kept exactly as they are written, such as product codes: without it, a column of a CSV file in
     which every value is a number, a truth value, a date or a time is read as such, and 1.50 is 1.5. Any table; ids too."""

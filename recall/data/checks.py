@@ -66,6 +66,7 @@ def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Fi
 
 
 def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
+    yield (Finding("note", table, "", message, 1) for table, message in tables.notes.items())
     yield _contradicted(tables)
     yield _fields(config, tables)
     yield _ids(config.data, tables)
@@ -149,9 +150,9 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield report("warning", "the field reads what is known only after the interaction", len(values))
     used = {*_outcomes(data), data.user_id, data.item_id, data.time, *find_attributes(data, columns, tables)}
     for table, file in tables.named.items():
-        for column in file.columns:
+        for column, dtype in file.types.items():
             if column not in read[table] and column not in used:
-                yield _unread(table, column)
+                yield _unread(table, column, dtype.is_temporal())
 
 
 def _contradicted(tables: Tables) -> Iterator[Finding]:
@@ -192,8 +193,9 @@ def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         yield Finding("warning", "interactions", name, message, len(raw))
 
 
-def _unread(table: str, column: str) -> Finding:
-    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if table == "interactions" else ""
+def _unread(table: str, column: str, temporal: bool) -> Finding:
+    outcome = table == "interactions" and not temporal
+    word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if outcome else ""
     if not word:
         return Finding("note", table, column, "nothing reads this column", 1)
     message = (

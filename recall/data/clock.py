@@ -125,8 +125,12 @@ _USUAL = {
     "occurred": 2,
     "position": 1,
 }
+_USUAL |= dict.fromkeys(
+    ("zeit", "zeitpunkt", "zeitstempel", "uhrzeit", "heure", "hora", "fecha", "datum", "日時", "時間", "时间"), 3
+)
+_USUAL |= dict.fromkeys(("tag", "jour", "dia", "data", "日付", "日期", "날짜"), 2)
 _USUAL |= {"seq": 1, "sequence": 1, "step": 1, "order": 1}
-_NO_TIMES = frozenset({"id", "no", "number", "zip", "phone", "code", "ean", "isbn"})
+_NO_TIMES = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
 _FORMATS = {
     "%m/%d/%Y %H:%M": "12/31/2010 8:26",
     "%d/%m/%Y %H:%M": "31/12/2010 8:26",

@@ -69,6 +69,10 @@ _CONTEXT = named(
 _OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT
 
 
+_EAST = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts whose words are not apart: 顧客ID
+_BORDERS = rf"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[{_EAST}])(?=[A-Za-z])|(?<=[A-Za-z])(?=[{_EAST}])"
+
+
 def words(name: str) -> tuple[str, ...]:
     """Split a column name into words, in lower case and without accents.
 
@@ -76,7 +80,7 @@ def words(name: str) -> tuple[str, ...]:
     """
     decomposed = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
     plain = "".join(one for one in decomposed if not unicodedata.combining(one)) if not name.isascii() else name
-    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", unicodedata.normalize("NFC", plain))
+    apart = re.sub(_BORDERS, " ", unicodedata.normalize("NFC", plain))
     return tuple(word.lower() for word in re.split(r"[\W_]+", apart) if word)
 
 
@@ -105,17 +109,19 @@ _WEIGHTS = {
     1.0: named(
         "view viewed click clicked pv visit browse detail open opened play played listen listened watch watched read search "
         "to-read currently-reading pageview viewitem started start "
-        "angesehen gesehen geklickt vu consulte clique visto clicado visualizado bekeken geklikt просмотр 浏览 閲覧"
+        "angesehen gesehen geklickt vu consulte clique visto clicado visualizado bekeken geklikt "
+        "просмотр 浏览 閲覧 クリック 点击 조회 클릭"
     ),
     2.0: named(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
         "interested shortlist shortlisted complete completed finish finished repeat"
     ),
-    3.0: named("cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート"),
+    3.0: named("cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"),
     5.0: named(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
-        "gekauft bestellt kauf achete achat comprado compra comprou acquistato acquisto gekocht купил покупка 购买 購入 "
+        "gekauft bestellt kauf achete achat comprado compra comprou acquistato acquisto gekocht "
+        "купил покупка 购买 購入 注文 구매 주문 "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
@@ -181,13 +187,20 @@ _SIDES = {
     "user": named(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
         "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber "
-        "kunde kunden kundennummer kundennr benutzer nutzer utilisateur usuario cliente klant пользователь 用户 ユーザー"
+        "username patient patientid student studentid player playerid passenger "
+        "kunde kunden kundennummer kundennr kundenid mitglied benutzer nutzer utilisateur "
+        "adherent usuario cliente clienti utente socio klant gebruiker "
+        "klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
+        "пользователь клиент покупатель 用户 客户 会员 會員 顧客 会員 利用者 ユーザー ユーザ 사용자 고객 회원"
     ),
     "item": named(
         "item items itemid iid movie movieid film filmid product productid sku asin isbn article articleid book bookid "
         "track trackid song songid artist artistid album game gameid appid business businessid video videoid news newsid "
         "recipe recipeid restaurant course listing offer content contentid show anime animeid job "
-        "artikel artikelnummer artikelnr produkt buch produit producto articulo livre libro prodotto товар 商品 物品 アイテム"
+        "goods material materialno post postid document docid episode podcast "
+        "artikel artikelnummer artikelnr artikelid produkt produktnr produktid produktnummer buch produit producto articulo "
+        "livre libro prodotto articolo produto artigo artikelcode towar vara tuote urun "
+        "товар продукт фильм книга 商品 物品 产品 產品 品目 製品 作品 アイテム 상품 제품 아이템"
     ),
 }
 _TABLES = {
@@ -204,7 +217,28 @@ _TABLES = {
         "users user people persons person customers customer members visitors clients readers accounts kunden nutzer"
     ),
 }
-_IDS = re.compile(r"(id|nr|nummer|number|no|code|sku|asin|isbn)$")
+_INSTEAD = {  # of ids, where no name says user or item; the first that fits
+    "user": (
+        named("email mail mailaddress login cookie cookieid card cardno karte kundenkarte household householdid msisdn"),
+        named("device deviceid guest guestid session sessionid visit visitid"),
+        named("basket basketid cart cartid order orderid receipt invoice bestellung bestellnr beleg belegnr bon"),
+    ),
+    "item": (named("ean gtin upc barcode page pageid url uri link path doc code title name"),),
+}
+_IDS = re.compile(r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$")
+
+
+def instead_column(columns: Iterable[str], side: str) -> str | None:
+    """Return the column to use as ids where no name says user or item.
+
+    Sessions, for instance. None where none or several fit.
+
+    Args:
+        columns: names.
+        side: user or item.
+    """
+    found = (_only(columns, known) for known in _INSTEAD[side])
+    return next((name for name in found if name is not None), None)
 
 
 def id_column(columns: Iterable[str], side: str) -> str | None:
@@ -214,7 +248,12 @@ def id_column(columns: Iterable[str], side: str) -> str | None:
         columns: names.
         side: user or item.
     """
-    fitting = [name for name in columns if _SIDES[side] & {*words(name), "".join(words(name))}]
+    return _only(columns, _SIDES[side])
+
+
+def _only(columns: Iterable[str], known: frozenset[str]) -> str | None:
+    """Return the only column with a known word, or the only such that ends like an id."""
+    fitting = [name for name in columns if known & {*words(name), "".join(words(name))}]
     with_id = [name for name in fitting if _IDS.search(name.strip().lower())]
     return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
 

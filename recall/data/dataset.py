@@ -14,6 +14,7 @@ from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunC
 from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.entities import Offer, available, extended, listed
+from recall.data.identified import identified
 from recall.data.joined import described
 from recall.data.outcomes import Outcomes, WeightRange, Weights, without_left_out
 from recall.data.selection import COUNTED, select
@@ -188,6 +189,7 @@ def settled(data: DataConfig, tables: Tables) -> Tables:
         DataError: A column is missing.
         ConfigError: A column to move is in its table already.
     """
+    tables = identified(data, tables)
     return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
 
 

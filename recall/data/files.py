@@ -7,6 +7,7 @@ import ast
 import csv
 import gzip
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,6 +30,8 @@ _KINDS: Final[dict[str, Kind]] = {
     ".json": "json",
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt", ".dat"), "text"),
 }
+ALIGNED: Final = "  "
+"""The separator of aligned columns, which means two or more blanks."""
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 
 
@@ -83,7 +86,7 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
         return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form)
     if kind == "json":
         return converted(pl.concat([_json(one) for one in files], how="diagonal_relaxed"), form)
-    return converted(pl.concat([_text(one, nulls, form) for one in files]), form)
+    return converted(pl.concat([_cells(_text(one, nulls, form), nulls, form) for one in files]), form)
 
 
 def content(path: Path, most: int = -1) -> bytes:
@@ -108,8 +111,9 @@ def content(path: Path, most: int = -1) -> bytes:
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
                 if len(members) != 1:
-                    hint = "Unpack it and name the file"
-                    raise DataError(f"the archive has {len(members)} members", where=str(path), hint=hint)
+                    shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
+                    hint = "Unpack it (unzip), and name the files that are meant"
+                    raise DataError(f"the archive has {len(members)} members", where=str(path), why=shown, hint=hint)
                 with archive.open(members[0]) as member:
                     return member.read(most)
         case _:
@@ -148,25 +152,44 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         except (UnicodeDecodeError, LookupError) as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
-        source = (text.replace(separator, _UNIT) if len(separator) > 1 else text).removeprefix("\ufeff").encode()
-    mark = separator if len(separator) == 1 else _UNIT
-    quote = form.quote or None
-    if form.header is None:
-        _refuse_repeated(path, source, mark, quote)
-        # quoted "" is missing, too
-        return pl.scan_csv(source, separator=mark, quote_char=quote, infer_schema=False, null_values=["", *nulls])
+        source = _one_mark(text, separator).removeprefix("\ufeff").encode()
+    header = list(form.header) if form.header is not None else None
+    mark, quote = separator if len(separator) == 1 else _UNIT, form.quote or None
+    if header is None:
+        _refuse_repeated(path, source, mark, quote, form.skip)
     return pl.scan_csv(
         source,
         separator=mark,
         quote_char=quote,
         infer_schema=False,
-        null_values=["", *nulls],
-        has_header=False,
-        new_columns=list(form.header),
+        null_values=["", *nulls],  # quoted "" is missing, too
+        has_header=header is None,
+        new_columns=header,
+        skip_lines=form.skip,
+        truncate_ragged_lines=form.ragged,
     )
 
 
-def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: str | None) -> None:
+def _one_mark(text: str, separator: str) -> str:
+    """Replace a separator of several characters by one."""
+    if len(separator) == 1:
+        return text
+    if separator != ALIGNED:
+        return text.replace(separator, _UNIT)
+    return "\n".join(re.sub(r" {2,}", _UNIT, line.strip(" ")) for line in text.splitlines())
+
+
+def _cells(frame: pl.LazyFrame, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
+    """Remove blanks around cells, and rows of totals."""
+    if form.strip:
+        frame = frame.rename(str.strip).with_columns(pl.all().str.strip_chars().replace(["", *nulls], None))
+    if form.totals:
+        first = pl.col(frame.collect_schema().names()[0])
+        frame = frame.filter(~first.str.strip_chars().is_in(form.totals).fill_null(value=False))
+    return frame
+
+
+def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: str | None, skip: int) -> None:
     """Raise DataError when a text file repeats a column name."""
     # polars would rename the second column
     head = pl.read_csv(
@@ -177,6 +200,8 @@ def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: st
         n_rows=1,
         infer_schema=False,
         raise_if_empty=False,
+        skip_lines=skip,
+        truncate_ragged_lines=True,
     )
     names = [name for name in head.row(0) if name is not None] if len(head) else []
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -196,13 +221,31 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         frame: as it was read.
         form: names the columns; those that are not text are left as they are.
     """
-    if not (form.numbers or form.times or form.lists):
+    if form.unnest:
+        frame = _unnested(frame)
+    if not (form.numbers or form.times or form.lists or form.booleans):
         return frame
-    texts = {name for name, dtype in frame.collect_schema().items() if dtype == pl.String}
+    types = frame.collect_schema()
+    texts = {name for name, dtype in types.items() if dtype == pl.String}
     changes = [number(pl.col(name), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
-    changes += [moment(pl.col(name), pattern).alias(name) for name, pattern in form.times.items() if name in texts]
+    for name, pattern in form.times.items():
+        if name in form.clocks and form.clocks[name] in types:
+            both = pl.concat_str(
+                [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
+            )
+            changes.append(moment(both, pattern).alias(name))
+        elif name in texts:
+            changes.append(moment(pl.col(name), pattern).alias(name))
     changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in form.lists if name in texts]
-    return frame.with_columns(changes)
+    changes += [truth(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
+    return frame.with_columns(changes).drop(name for name in form.clocks.values() if name in types)
+
+
+def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Replace each column of objects by one for each member, named such as `user.id`."""
+    while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
+        frame = frame.unnest(nested, separator=".")
+    return frame
 
 
 def number(text: pl.Expr, mark: str) -> pl.Expr:
@@ -228,6 +271,17 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
         return stripped.str.to_date(pattern)
     parsed = stripped.str.to_datetime(pattern, time_unit="us")
     return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
+
+
+def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
+    """Read two words as truth values; any other is an error.
+
+    Args:
+        text: the column.
+        yes: the word for true.
+        no: the word for false.
+    """
+    return text.str.strip_chars().replace_strict([yes, no], [True, False], return_dtype=pl.Boolean)
 
 
 def listed(texts: pl.Series) -> pl.Series:

@@ -13,6 +13,7 @@ from recall._arrays import Integers
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
+from recall.data.identified import identified
 from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
 from recall.data.split import REMEMBERED
@@ -211,6 +212,7 @@ def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | No
 
 
 def _kept(data: DataConfig, tables: Tables) -> Tables:
+    tables = identified(data, tables)
     return replace(tables, interactions=without_left_out(data, tables.interactions))
 
 

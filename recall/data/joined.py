@@ -215,7 +215,7 @@ def described(data: DataConfig, tables: Tables, known: Tables | None = None) -> 
         moved += counts
     frame = interactions.frame.drop(columns)
     left = replace(interactions, frame=frame, types=frame.collect_schema())
-    return Tables(left, sides["user"], sides["item"], tuple(moved))
+    return replace(tables, interactions=left, users=sides["user"], items=sides["item"], moved=tuple(moved))
 
 
 def _part(table: Table | None, key: str, columns: tuple[str, ...]) -> Table | None:

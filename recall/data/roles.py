@@ -173,8 +173,25 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
             found[name] = role if times[name].rank[0] > 1 else _untimed(frame[name], users, items, whole.get(name))
     for name, role in found.items():
         if role.kind == "context":
-            found[name] = _assumed(frame[name], None if best is None else frame[best]) or role
+            found[name] = (
+                _of_some_events(frame, name, found) or _assumed(frame[name], None if best is None else frame[best]) or role
+            )
     return found
+
+
+def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
+    """Return the role of a column with values for some events only, or None.
+
+    Such as the currency of purchases.
+    """
+    if not frame[name].null_count():
+        return None
+    for other in (one for one, role in found.items() if role.kind == "event"):
+        shares = frame.group_by(other).agg(pl.col(name).is_not_null().mean().alias("filled"))
+        filled = shares.filter(pl.col("filled") > 0)
+        if len(filled) < len(shares) and filled["filled"].min() == 1:
+            return Role("said", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
+    return None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:

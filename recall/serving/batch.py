@@ -8,12 +8,12 @@ from typing import Final
 import polars as pl
 
 from recall.features.values import as_requested, canonical_series
+from recall.serving.find import title_of
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 
 USERS_AT_ONCE: Final = 1024
 """Requests answered by one search. Chosen, not tuned."""
-_TITLES: Final = ("title", "name", "label", "headline")  # words in names of columns that hold titles, the best first
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +157,7 @@ def title_column(items: pl.DataFrame, key: str) -> str | None:
         items: the catalogue.
         key: column of the ids.
     """
-    texts = [column.name for column in items if column.dtype == pl.String and column.name not in (key, "rank", "score")]
-    named = (name for word in _TITLES for name in texts if word in name.lower().replace("-", "_").split("_"))
-    return next(named, None)
+    return title_of(one.name for one in items if one.dtype == pl.String and one.name not in (key, "rank", "score"))
 
 
 def known_users(recommender: Recommender) -> Iterator[str]:

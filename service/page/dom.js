@@ -51,3 +51,10 @@ export function dial(id) {
   slider.addEventListener("input", show);
   show();
 }
+
+/** A table that scrolls by itself; the first cell of a row is its head. */
+export function table(label, heads, rows) {
+  return make("div", { class: heads.length > 2 ? "scroll wide" : "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", {},
+    make("thead", {}, make("tr", {}, heads.map((one) => make("th", { scope: "col" }, one)))),
+    make("tbody", {}, rows.map(([head, ...cells]) => make("tr", {}, make("th", { scope: "row" }, head), cells.map((one) => make("td", {}, one)))))));
+}

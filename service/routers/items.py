@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from recall import Recommender, RequestError, Similar
 from recall import Request as Asked
+from recall.serving.find import find_items
+from recall.serving.response import Page as Items
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
 from service.body import scored
@@ -19,7 +21,7 @@ from service.dependencies import (
     SEARCH,
     CountQuery,
     IdempotencyKey,
-    PageQuery,
+    Page,
     PathId,
     answered,
     charge,
@@ -95,6 +97,17 @@ class SimilarResponse(Answer):
     warnings: list[str] = Field(description="Parts of the request that had no effect.")
 
 
+class ItemsQuery(Page):
+    """Query of the catalogue."""
+
+    search: str = Field(
+        default="",
+        max_length=256,
+        description="Part of titles or ids, in any case: the answer is one page, the best matches first. Titles are values of "
+        "the column that `/v1/info` names.",
+    )
+
+
 searches, reads = APIRouter(tags=["items"], **SEARCH), APIRouter(tags=["items"], **READ_CHANGES)
 changes = APIRouter(tags=["items"], **CHANGE)
 MISSING: dict[int | str, dict[str, Any]] = problems(texts={404: "The catalogue lacks the item."})
@@ -113,12 +126,18 @@ async def find_similar_items(request: Request, item_id: PathId, body: SimilarReq
 
 
 @reads.get("/v1/items", response_model=ItemsResponse)
-async def list_items(request: Request, page: PageQuery) -> Response:
+async def list_items(request: Request, page: Annotated[ItemsQuery, Query()]) -> Response:
     """Return the items of the catalogue in order of their ids.
 
     An item that exists throughout is on exactly one page.
     """
-    found = await answered(request, "read", lambda recommender: recommender.list_items(page.count, page.after))
+
+    def read(recommender: Recommender) -> Items:
+        if page.search:
+            return find_items(recommender, page.search, page.count)
+        return recommender.list_items(page.count, page.after)
+
+    found = await answered(request, "read", read)
     return respond(request, found, {"items": found.items, "next_page_token": token_after(found.after)})
 
 

@@ -17,6 +17,7 @@ from service.errors import NOT_WRITABLE, FaultDocument, Kind, ProblemError, prob
 from service.schemas import Reply
 
 _VERSION_EXAMPLE = "000001-4f2a90c1"
+_ORIGIN = {"config", "metrics", "schema_", "sizes", "model", "index", "parity", "data_hash", "seed", "libraries"}
 
 
 class Model(BaseModel):
@@ -36,6 +37,15 @@ class Model(BaseModel):
     golden: int | None = Field(default=None, description="Golden requests, whose answers are compared before it is served.")
     bytes: int | None = Field(default=None, description="Size of all its files.")
     fault: str | None = Field(default=None, description="Why its manifest cannot be read; null if it can.")
+
+
+class ModelDetails(Model):
+    """One published version, and where it comes from."""
+
+    origin: dict[str, Any] = Field(
+        description="Parts of its manifest: `config`, `metrics` of its training with curves, `schema`, `sizes`, `model`, "
+        "`index`, `parity`, `data_hash`, `seed`, `libraries`; empty if `fault` is set."
+    )
 
 
 class Models(Reply):
@@ -92,18 +102,21 @@ Expected = Annotated[str | None, Depends(_expected)]
 @reads.get("/v1/models")
 async def list_models(request: Request, response: Response) -> Models:
     """Return all versions. The ETag is that of the live one, for If-Match."""
-    models = await _models(request)
-    if models.live:
-        response.headers["ETag"] = f'"{models.live}"'
-    return models
+    found, live, served = await _found(request)
+    if live:
+        response.headers["ETag"] = f'"{live}"'
+    models = [Model(**_known(one, served)) for one in found]
+    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
 
 
 @reads.get("/v1/models/{version}", responses=MISSING)
-async def get_model(request: Request, version: Version) -> Model:
-    """Return one version."""
-    for model in (await _models(request)).models:
-        if model.version == version:
-            return model
+async def get_model(request: Request, version: Version) -> ModelDetails:
+    """Return one version, and where it comes from."""
+    found, _, served = await _found(request)
+    for one in found:
+        if one.folder.name == version:
+            origin = {} if one.manifest is None else one.manifest.model_dump(mode="json", by_alias=True, include=_ORIGIN)
+            return ModelDetails(**_known(one, served), origin=origin)
     raise _no_version()
 
 
@@ -146,12 +159,11 @@ async def _activate(request: Request, response: Response, name: str, expected: s
     return Activated(version=name, previous=previous or None, request_id=request_id_of(request))
 
 
-async def _models(request: Request) -> Models:
-    found, live = await run_in_threadpool(_versions, live_of(request).settings.bundle)
-    snapshot = live_of(request).snapshot
-    served = snapshot.folder.name if snapshot is not None else None
-    models = [_model(one, served) for one in found]
-    return Models(models=models, live=live or None, served=served, request_id=request_id_of(request))
+async def _found(request: Request) -> tuple[list[activation.Version], str, str | None]:
+    """Return all versions, and the names of the live and of the served one."""
+    live = live_of(request)
+    found, name = await run_in_threadpool(_versions, live.settings.bundle)
+    return found, name, live.snapshot.folder.name if live.snapshot is not None else None
 
 
 def _versions(root: Path) -> tuple[list[activation.Version], str]:
@@ -164,7 +176,8 @@ def _versions(root: Path) -> tuple[list[activation.Version], str]:
         return [activation.Version(root, live=True, manifest=None, fault=str(error))], root.name
 
 
-def _model(version: activation.Version, served: str | None) -> Model:
+def _known(version: activation.Version, served: str | None) -> dict[str, Any]:
+    """Return the fields of `Model`."""
     manifest, name = version.manifest, version.folder.name
     known: dict[str, Any] = {"fault": version.fault}
     if manifest is not None:
@@ -180,7 +193,7 @@ def _model(version: activation.Version, served: str | None) -> Model:
             "golden": len(manifest.golden or ()),
             "bytes": version.size,
         }
-    return Model(version=name, live=version.live, served=name == served, **known)
+    return {"version": name, "live": version.live, "served": name == served, **known}
 
 
 def _no_version() -> ProblemError:

@@ -10,6 +10,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from recall.config.schema import Side
+from recall.features.encoder import FeatureEncoder
+from recall.serving.find import title_in
 from service.dependencies import READ, PathId, live_of, request_id_of
 from service.errors import Kind, ProblemError, problems
 from service.schemas import Degradation, Reply
@@ -60,6 +63,13 @@ class Columns(BaseModel):
     )
     types: dict[str, str] = Field(description="Types of the columns that `features` and `context` name.")
     boosts: list[str] = Field(description="Keys of `boosts`.")
+    user_id: str = Field(description="The column that holds the ids of users.", examples=["user_id"])
+    item_id: str = Field(description="The column of the items that holds their ids.", examples=["item_id"])
+    title: str | None = Field(description="The column of the items that holds titles, by its name; null if there is none.")
+    values: dict[str, list[str]] = Field(
+        description="Values of columns in `features` and `context` that the model knows, the commonest first, at most 50."
+    )
+    item_values: dict[str, list[str]] = Field(description="The same of columns of the items.", examples=[{"genre": ["noir"]}])
 
 
 class IndexCertificate(BaseModel):
@@ -134,6 +144,7 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
 
 
+_VALUES = 50  # known values of one column
 router = APIRouter(**READ)
 health = APIRouter()
 UNREADY = problems(texts={503: "No bundle is served, or the service is shutting down."})
@@ -165,11 +176,27 @@ async def get_info(request: Request) -> Info:
             filter=recommender.eligibility.types,
             types={name: encoder.types.users.get(name, "text") for name in columns},
             boosts=list(manifest.boosts),
+            user_id=encoder.schema.user_id,
+            item_id=encoder.schema.item_id,
+            title=title_in(recommender),
+            values=_known_values(encoder, "user"),
+            item_values=_known_values(encoder, "item"),
         ),
         changes=catalogue.sequence,
         degraded=[Degradation(part=one.part, reason=one.reason) for one in degraded],
         request_id=request_id_of(request),
     )
+
+
+def _known_values(encoder: FeatureEncoder, side: Side) -> dict[str, list[str]]:
+    """Return the commonest values of each column that has a vocabulary."""
+    schema = encoder.schema
+    return {
+        one.column: one.vocabulary.values.head(_VALUES).to_list()
+        for name, one in encoder.columns.items()
+        if schema.fields[name].side == side and one.column not in (None, schema.user_id, schema.item_id)
+        if one.vocabulary is not None and one.column is not None
+    }
 
 
 @router.get(

@@ -3,7 +3,7 @@
 import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -15,7 +15,7 @@ from service.dependencies import (
     BODY,
     CHANGE,
     IdempotencyKey,
-    PageQuery,
+    Page,
     PathId,
     charge,
     live_of,
@@ -23,8 +23,8 @@ from service.dependencies import (
     token_after,
 )
 from service.errors import Kind, ProblemError, problems
-from service.schemas import MOST_CHANGES, Body, Column, Degradation, Id, Reply, Token, Value
-from service.tokens import digest
+from service.schemas import LONGEST_ID, MOST_CHANGES, Body, Column, Degradation, Id, Reply, Token, Value
+from service.tokens import ListToken, digest
 
 _LATEST = 253_402_300_799  # the last second of the year 9999
 
@@ -150,6 +150,19 @@ class UsersChanged(Reply):
     )
 
 
+class UsersQuery(Page):
+    """Query of known users."""
+
+    prefix: str = Field(default="", max_length=LONGEST_ID, description="Only ids that begin with this.")
+
+    def ids(self, users: profiles.UserProfiles) -> list[str]:
+        """Return the ids of the page, and one more if there are more."""
+        found = users.ids(self.after if self.after is not None else self.prefix or None, self.count + 1)
+        if self.prefix and self.after is None and users.get(self.prefix) is not None:
+            found.insert(0, self.prefix)
+        return [one for one in found if one.startswith(self.prefix)][: self.count + 1]
+
+
 class KnownUser(Reply):
     """What is known of a user now."""
 
@@ -179,14 +192,14 @@ reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], *
 
 
 @reads.get("/v1/users")
-async def list_users(request: Request, page: PageQuery) -> UsersPage:
+async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> UsersPage:
     """Return the known users in order of their ids.
 
     A user who is known throughout is on exactly one page.
     """
     count = page.count
     found, bundle = await live_of(request).ask(
-        lambda recommender: (recommender.users.ids(page.after, count + 1), recommender.bundle.manifest.version)
+        lambda recommender: (page.ids(recommender.users), recommender.bundle.manifest.version)
     )
     return UsersPage(
         users=[UserEntry(user_id=user_id) for user_id in found[:count]],
@@ -265,7 +278,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     charge(request, len(body.interactions))
     live = live_of(request)
     lists = [
-        (one.item_id, live.tokens.read_list(one.recommendation_id, f"/interactions/{place}/recommendation_id"))
+        (one.item_id, live.tokens.read(ListToken, one.recommendation_id, f"/interactions/{place}/recommendation_id"))
         for place, one in enumerate(body.interactions)
         if one.recommendation_id is not None
     ]
@@ -281,7 +294,7 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
 
     taken = await live.change_users(take)
     for item_id, of in lists:
-        live.meters.attributed(of.scenario, of.bundle, listed=digest(item_id) in of.listed)
+        live.meters.attributed.labels(of.scenario, of.bundle, "yes" if digest(item_id) in of.listed else "no").inc()
     return taken
 
 

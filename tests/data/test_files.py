@@ -1,3 +1,4 @@
+import datetime
 import zipfile
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import polars as pl
 import pytest
 
 from recall.config import FileFormat
-from recall.data.files import files_of, kind_of, listed, moment, number, scan
+from recall.data.files import converted, files_of, kind_of, listed, moment, number, scan
 from recall.errors import DataError
 
 
@@ -80,3 +81,42 @@ def test_an_empty_archive_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(DataError, match="the archive has 0 members"):
         scan(tmp_path / "a.csv.zip")
+
+
+def test_blanks_totals_and_cells_beyond_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("# of Monday\n id , price\n a , 1,,\n NA ,2\nTotal,3\n")
+    form = FileFormat(skip=1, strip=True, ragged=True, totals=("Total",))
+    assert scan(path, ["NA"], form).collect().to_dict(as_series=False) == {"id": ["a", None], "price": ["1", "2"]}
+
+
+def test_aligned_columns_are_two_blanks_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("name        words\nNew York       12\n  Rome          3  \n")
+    read = scan(path, (), FileFormat(separator="  ")).collect()
+    assert read.to_dict(as_series=False) == {"name": ["New York", "Rome"], "words": ["12", "3"]}
+
+
+def test_a_date_and_a_time_of_day_in_two_columns() -> None:
+    frame = pl.LazyFrame({"day": ["31/01/2024", None], "clock": ["18:30", "7:00"], "n": [1, 2]})
+    read = converted(frame, FileFormat(times={"day": "%d/%m/%Y %H:%M"}, clocks={"day": "clock"})).collect()
+    assert read.columns == ["day", "n"]
+    assert read["day"].to_list() == [datetime.datetime(2024, 1, 31, 18, 30), None]
+    typed = frame.with_columns(day=pl.lit(datetime.date(2024, 1, 31)), clock=pl.lit(datetime.time(7, 5)))
+    read = converted(typed, FileFormat(times={"day": "%Y-%m-%d %H:%M:%S"}, clocks={"day": "clock"})).collect()
+    assert read["day"].to_list() == [datetime.datetime(2024, 1, 31, 7, 5)] * 2
+
+
+def test_words_for_true_and_false_and_no_others() -> None:
+    frame = pl.LazyFrame({"sale": ["J", " N", None]})
+    form = FileFormat(booleans={"sale": ("J", "N")})
+    assert converted(frame, form).collect()["sale"].to_list() == [True, False, None]
+    with pytest.raises(pl.exceptions.PolarsError, match="incomplete mapping"):
+        converted(pl.LazyFrame({"sale": ["J", "?"]}), form).collect()
+
+
+def test_members_of_nested_objects_are_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"user": {"id": 1, "geo": {"city": "Rome"}}, "n": 2}\n{"user": {"id": 3}, "n": 4}\n')
+    read = scan(path, (), FileFormat(unnest=True)).collect()
+    assert read.to_dict(as_series=False) == {"user.id": [1, 3], "user.geo.city": ["Rome", None], "n": [2, 4]}

@@ -106,7 +106,7 @@ def test_operations_statuses_and_components_are_stable(document: dict) -> None:
         *("Quota", "Dedupe", "Diversify", "Pin"),
         *("Channels", "ModelChannel", "PopularChannel", "LatestChannel", "ListChannel"),
         *("Info", "IndexCertificate"),
-        *("Model", "Models", "Activated"),
+        *("Model", "ModelDetails", "Models", "Activated"),
         "Columns",
         "Sizes",
         "Liveness",

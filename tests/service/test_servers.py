@@ -44,6 +44,7 @@ def run(command: Sequence[str], port: int, root: Path, log: Path) -> Iterator[Se
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
         process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("name", SERVERS)

@@ -4,17 +4,14 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import polars as pl
+from typing import Any, Final
 
 from recall.config import FileFormat
-from recall.data.files import content, files_of, kind_of, moment, separator_for
-from recall.data.findings import written_lists
-from recall.data.times import Times
+from recall.data.files import ALIGNED, content, files_of, kind_of, separator_for
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
@@ -23,7 +20,12 @@ SAMPLE = 64 << 20
 _LINES = 500  # lines that are read
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
-_SEPARATORS = ("\t", ";", ",", "|", "::", " ")  # in this order where two give as many columns
+_CHAOS = 0.1  # disorder of a decoded text up to which it is credible; the measure of charset-normalizer
+_SEPARATORS = ("\t", ";", ",", "|", "::")  # in this order where two give as many columns
+_LAST = ((ALIGNED,), (" ",))  # where no other separator fits: texts contain blanks, too
+_ABOVE = 20  # lines above the header, at most
+_COMMENT = r"^\s*(#|//|--|%)"
+_TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
 _ENCODINGS: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
@@ -67,6 +69,7 @@ def detect(path: Path) -> Written:
     if not path.exists():
         raise DataError("no such file", where=str(path), hint="Correct the path")
     first = files_of(path)[0]
+    _refuse_foreign(first)
     if kind_of(first) in ("parquet", "json"):
         return Written()
     raw = content(first, SAMPLE)
@@ -79,21 +82,74 @@ def detect(path: Path) -> Written:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
     reasons = {"encoding": why} if encoding != "utf-8" else {}
     found: dict[str, Any] = {"encoding": encoding} if encoding != "utf-8" else {}
-    separator, quote, rows = _table(lines)
+
+    def assume(setting: str, value: object, reason: str) -> None:
+        found[setting], reasons[setting] = value, reason
+
+    above, separator, quote, rows = _table(lines)
+    skip = next(number for number, line in enumerate(text.splitlines()) if line == lines[above])  # empty lines count
+    if skip:
+        assume("skip", skip, f"lines above the header, such as {lines[0][:40]!r}" if above else "empty lines above the header")
     usual = separator_for(first, FileFormat())
     if len(rows[0]) > 1 and separator != usual:
-        found["separator"] = separator
-        reasons["separator"] = f"{len(rows[0])} columns in each of {len(rows):,} lines"
+        assume("separator", separator, f"{len(rows[0])} columns in each of {len(rows):,} lines")
     if quote != '"':
-        found["quote"] = quote
-        reasons["quote"] = "quotes do not come in pairs around cells"
+        assume("quote", quote, "quotes do not come in pairs around cells")
+    if separator != ALIGNED and any(cell != cell.strip() for cell in rows[0]):
+        padded = next(cell for cell in rows[0] if cell != cell.strip())
+        assume("strip", True, f"blanks around {padded!r} in the header")
+        rows = [[cell.strip() for cell in row] for row in rows]
+    width = len(rows[0])
+    if width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
+        assume("ragged", True, f"the row of {longer[0]!r} ends in empty cells beyond the header")
     why = headless(rows)
     if why:
-        found["header"] = tuple(f"column_{number}" for number in range(1, len(rows[0]) + 1))
-        reasons["header"] = why
+        assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
+    elif repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), ""):
+        assume("header", _numbered(rows[0]), f"{repeated!r} names several columns")
+        assume("skip", skip + 1, "with the header of the file")
+    if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
+        assume("totals", (last,), "the last row begins so")
     if kind_of(first) is None and not found:  # another name is read only with a format
-        found["separator"], reasons["separator"] = separator, "the usual one"
+        assume("separator", separator, "the usual one")
     return Written(FileFormat(**found), reasons)
+
+
+_FOREIGN = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods"), "a spreadsheet (Excel)"),
+    **dict.fromkeys((".feather", ".arrow", ".ipc", ".avro", ".orc", ".h5", ".hdf5"), "a binary table"),
+    **dict.fromkeys((".pkl", ".pickle", ".rds", ".rdata", ".sav", ".dta", ".sas7bdat"), "a file of a statistics program"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".mdb", ".accdb"), "a database"),
+    **dict.fromkeys((".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz"), "an archive of another kind"),
+    **dict.fromkeys((".xml", ".html", ".pdf", ".docx"), "a document"),
+}
+_HINTS = {
+    "a spreadsheet (Excel)": 'Save the sheet as "CSV UTF-8", or with pandas.read_excel("a.xlsx").to_csv("a.csv", index=False)',
+    "an archive of another kind": "Unpack it and name the file; .gz, .zst and .zip with one file are read as they are",
+}
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise DataError for a file of a kind that is not read."""
+    kind = _FOREIGN.get(path.suffix.lower())
+    if kind is not None:
+        hint = _HINTS.get(kind, "Save it as CSV in UTF-8 or as Parquet with the program that wrote it")
+        raise DataError(f"{kind} is not read", where=str(path), hint=hint)
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, ...]:
+    """Add numbers to repeated names, such as price and price_2."""
+    used: dict[str, None] = {}
+    for name in names:
+        used[next(one for one in chain([name], (f"{name}_{number}" for number in count(2))) if one not in used)] = None
+    return tuple(used)
+
+
+def _last_cell(text: str, separator: str, quote: str) -> str:
+    """Return the first cell of the last line."""
+    line = next((line for line in reversed(text[-10_000:].splitlines()) if line.strip()), "")
+    row = _cells([line], separator, quote)
+    return row[0][0].strip() if row and row[0] else ""
 
 
 def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
@@ -116,16 +172,24 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
         pass
     from charset_normalizer import from_bytes
 
-    unusual = b"\n".join(line for line in raw.splitlines() if not line.isascii())[:_UNUSUAL]
-    matches = from_bytes(unusual, cp_isolation=list(_ENCODINGS))
-    best = matches.best()
+    lines = [line for line in raw.splitlines() if not line.isascii()]
+    # each cell once: among repeated ones, and among ASCII, scripts of several bytes a character are not recognised
+    cells = dict.fromkeys(cell for line in lines[:_UNUSUAL] for cell in re.split(rb'[,;|"\t]', line) if not cell.isascii())
+    ways = [b"\n".join(parts)[:_UNUSUAL] for parts in (cells, lines)]
+    found = []
+    for matches in (from_bytes(way, cp_isolation=list(_ENCODINGS)) for way in ways):
+        # Russian in koi8_r is katakana of half width in shift_jis, which few files contain
+        likely = (one for one in matches if len(re.findall("[\uff61-\uff9f]", str(one))) < len(str(one)) / 2)
+        found += [(matches, best)] if (best := next(likely, None)) is not None else []
     hint = "Convert the file to UTF-8, for instance with iconv"
-    if best is None:
+    if not found:
         raise DataError("the encoding is unknown", where=str(path), hint=hint)
+    matches, chosen = next((one for one in found if one[1].chaos <= _CHAOS), found[0])
+    unusual = ways[1]
     # of encodings that fit equally well the most frequent one
     usual = [one for one in matches if _ENCODINGS[0] in one.could_be_from_charset]
-    tie = any((one.chaos, -one.coherence) <= (best.chaos, -best.coherence) for one in usual)
-    encoding = _ENCODINGS[0] if tie else best.encoding
+    tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
+    encoding = _ENCODINGS[0] if tie else chosen.encoding
     try:
         _decoded(raw, encoding)
     except UnicodeDecodeError as error:
@@ -145,25 +209,45 @@ def _lines(text: str) -> list[str]:
     return [line for line in text.splitlines()[: _LINES + 1] if line.strip()][:_LINES]
 
 
-def _table(lines: Sequence[str]) -> tuple[str, str, list[list[str]]]:
-    """Return separator, quote and cells of the likeliest table.
+def _table(lines: Sequence[str]) -> tuple[int, str, str, list[list[str]]]:
+    """Return lines above the header, separator, quote and cells of a table.
 
-    That is the one with most columns among those in which nearly all lines have the same number.
+    The likeliest table is the one with most columns among those in which nearly all lines have the same number, empty
+    cells beyond the header aside.
     """
-    best = (",", '"', [[line] for line in lines])
-    for quote in ('"', ""):
-        for separator in _SEPARATORS:
-            rows = _cells(lines, separator, quote)
-            width, count = Counter(map(len, rows)).most_common(1)[0]
-            header = len(rows[0]) == width  # a separator in prose does not cut the header as well
-            if header and count >= _ALIKE * len(rows) and width > len(best[2][0]):
-                best = (separator, quote, rows)
-        if len(best[2][0]) > 1 and all(len(row) == len(best[2][0]) for row in best[2]):
-            break
+    best = (0, ",", '"', [[line] for line in lines])
+    for separators in (_SEPARATORS, *_LAST):
+        for quote in ('"', ""):
+            for separator in separators:
+                rows = _cells(lines, separator, quote)
+                width = _width(rows)
+                above = _above(rows, width)
+                rows = rows[above:]
+                alike = sum(len(row) == width or (len(row) > width and not any(row[width:])) for row in rows)
+                header = len(rows[0]) == width  # a separator in prose does not cut the header as well
+                if header and alike >= _ALIKE * len(rows) and width > len(best[3][0]):
+                    best = (above, separator, quote, rows)
+            if len(best[3][0]) > 1 and all(len(row) == len(best[3][0]) for row in best[3]):
+                return best
+        if len(best[3][0]) > 1:
+            return best
     return best
 
 
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    return Counter(map(len, rows)).most_common(1)[0][0]
+
+
+def _above(rows: Sequence[Sequence[str]], width: int) -> int:
+    """Return how many lines are above the header: comments, and titles of one cell."""
+    first = next((number for number, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width), 0)
+    fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) <= 1 for row in rows[:first])
+    return first if fits and width > 1 else 0
+
+
 def _cells(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
+    if separator == ALIGNED:
+        return [re.split(r" {2,}", line.strip(" ")) for line in lines]
     if len(separator) > 1:
         return [line.split(separator) for line in lines]
     if not quote:
@@ -195,104 +279,3 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return cell.strip().lower() not in ("nan", "inf", "infinity")
-
-
-# Detect what the text of columns means: missing values, numbers, times, lists.
-
-_ALWAYS: Final = ("\\N", "NULL", "null", "(null)", "NaN", "nan", "<NA>", "#N/A", "N/A", "n/a", "None")
-"""Spellings of missing values that are hardly anything else."""
-_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf")
-"""Spellings of missing values where all other values are numbers."""
-_LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
-_PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-_COMMA = r"^\d{1,3}([. '\u00a0\u202f]\d{3})*(,\d+)?$|^\d+(,\d+)?$"
-_POINT = r"^\d{1,3}([, '\u00a0\u202f]\d{3})*(\.\d+)?$|^\d+(\.\d+)?$"
-_AROUND = r"^[-+]?\s*[$€£¥]?\s*[-+]?|\s*[$€£¥%]?$"  # signs and currencies
-_DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y")
-_WORDS = ("%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
-_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
-_PATTERNS: Final = (
-    *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
-    *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
-)
-"""Formats of times, tried in this order."""
-
-
-def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
-    """Yield spellings of missing values in a column of text, and why.
-
-    Args:
-        values: String [n].
-    """
-    texts = values.drop_nulls().unique()
-    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
-    others = texts.filter(~texts.is_in(written)) if written else texts
-    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) != "")
-    for one in written:
-        if numbers:
-            yield one, f"among the numbers of {values.name}"
-        elif one in _ALWAYS and len(others) > 0:
-            yield one, f"in {values.name}"
-
-
-def number_mark(values: pl.Series) -> Literal["", ".", ","]:
-    """Return the decimal mark of written numbers; empty for plain numbers and text.
-
-    Args:
-        values: String [n], none missing.
-    """
-    texts = values.drop_nulls().unique().str.strip_chars()
-    if texts.is_empty() or texts.str.contains(_PLAIN).all() or not texts.str.contains(r"\d").all():
-        return ""
-    bare = texts.str.replace_all(_AROUND, "")
-    by_comma, by_point = bool(bare.str.contains(_COMMA).all()), bool(bare.str.contains(_POINT).all())
-    if by_comma and by_point:  # only groups of three, such as 1,234: a group rather than three decimals
-        return "." if bare.str.contains(",", literal=True).any() else ","
-    return "," if by_comma else "." if by_point else ""
-
-
-def time_pattern(values: pl.Series) -> str:
-    """Return the format of times that are neither numbers nor ISO 8601; else empty.
-
-    Args:
-        values: String [n].
-    """
-    texts = values.drop_nulls().unique()
-    if texts.is_empty() or not texts.str.contains(r"\d").all() or texts.str.contains(_PLAIN).all():
-        return ""
-    try:
-        Times.of(texts, "")
-    except DataError:
-        pass
-    else:
-        return ""
-    for pattern in _PATTERNS:
-        try:
-            pl.select(moment(pl.lit(texts), pattern))
-        except pl.exceptions.PolarsError:
-            continue
-        return pattern
-    return ""
-
-
-def swapped_pattern(values: pl.Series, pattern: str) -> str:
-    """Return the format with day and month exchanged if the times fit that too.
-
-    Args:
-        values: String [n].
-        pattern: from `time_pattern`.
-    """
-    if "%d" not in pattern or "%m" not in pattern:
-        return ""
-    other = pattern.translate({ord("d"): "m", ord("m"): "d"})
-    try:
-        pl.select(moment(pl.lit(values.drop_nulls().unique()), other))
-    except pl.exceptions.PolarsError:
-        return ""
-    return other
-
-
-def is_list(values: pl.Series) -> bool:
-    """Return whether a column of text holds lists in programming notation."""
-    known = values.drop_nulls()
-    return len(known) > 0 and written_lists(known) > _LISTS * len(known)

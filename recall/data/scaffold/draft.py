@@ -1,13 +1,12 @@
 """The text of a drafted configuration: `[data]` with its outcomes, and `[fields]`."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from recall.data.column_names import id_column
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
@@ -29,8 +28,7 @@ from recall.data.scaffold.fields import (
 )
 from recall.data.scaffold.survey import Survey, files_in, survey
 from recall.data.tables import Table
-from recall.errors import DataError, did_you_mean
-from recall.features.values import canonical_series
+from recall.errors import DataError
 
 # Lines of `[data]` about time, split and outcomes.
 
@@ -162,7 +160,6 @@ def _middle(role: Role) -> float:
 # The whole text.
 # Thresholds. Chosen, not tuned.
 _FEW = 50  # of columns with at most so many values in the sample all rows are read, because an event may be rare
-_SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain
 
 
 def draft(folder: Path, user_id: str | None = None, item_id: str | None = None, files: Mapping[str, Path] | None = None) -> str:
@@ -178,18 +175,22 @@ def draft(folder: Path, user_id: str | None = None, item_id: str | None = None, 
         DataError: There is no such folder, there are no interactions, or a table lacks its id column.
     """
     sources = dict(files) if files else files_in(folder)
+    more = [] if files else [name for name in sources if name != "interactions" and sources[name].is_file()]
+    empty = [name for name in more if not sources[name].stat().st_size]
+    notes = [f"# {sources.pop(name).name} is empty, so that no table of {name} is read" for name in empty]
     found = survey(sources, user_id, item_id)
     paths = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sources.items()}
-    return draft_tables(found, folder.resolve().name, paths)
+    return draft_tables(found, folder.resolve().name, paths, notes)
 
 
-def draft_tables(found: Survey, name: str, paths: Mapping[str, str]) -> str:
+def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequence[str] = ()) -> str:
     """Return the text of a configuration for opened tables.
 
     Args:
         found: the tables, and how they are written.
         name: of the run.
         paths: of the tables.
+        notes: comments about the tables.
 
     Raises:
         DataError: A table lacks its id column, or there are no interactions.
@@ -199,7 +200,7 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str]) -> str:
     frame = _head(interactions)
     known = roles(frame, user_id, item_id, _whole(interactions, frame))
     ids = {"users": user_id, "items": item_id}
-    own = {name: _own_id(tables[name], frame[column], column) for name, column in ids.items() if name in tables}
+    own = found.own
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else unlearnable(items, {item_id, own["items"]})
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
@@ -207,6 +208,7 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str]) -> str:
 
     lines = [f"name = {text(name)}", "", "[data]"]
     lines += [f"{name} = {text(path)}" for name, path in paths.items()]
+    lines += notes
     lines += [
         f"{name} = {text(value)}{found.why(name)}"
         for name, value in (("user_id", user_id), ("item_id", item_id))
@@ -330,26 +332,3 @@ def _whole(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
         return {}
     names = [name for name in frame.columns if not isinstance(frame[name].dtype, pl.List) and frame[name].n_unique() <= _FEW]
     return {name: table.collect([name])[name].unique() for name in names}
-
-
-def _own_id(table: Table, ids: pl.Series, column: str) -> str:
-    """Return the id column of a users or items table, which may have its own name.
-
-    Raises:
-        DataError: No column has the name that the interactions use, and not exactly one holds their ids.
-    """
-    if column in table.types:
-        return column
-    known = canonical_series(ids).drop_nulls().unique()
-    fitting = []
-    for name, dtype in table.types.items():
-        if dtype.is_nested() or dtype.is_float() or dtype.is_temporal() or not readable(table, name):
-            continue
-        values = canonical_series(table.collect([name])[name])
-        if not values.null_count() and values.n_unique() == len(values) and known.is_in(values.implode()).mean() >= _SHARED:  # type: ignore[operator]
-            fitting.append(name)
-    named = id_column(fitting, "user") or id_column(fitting, "item")
-    if len(fitting) == 1 or named is not None:
-        return named or fitting[0]
-    why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
-    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=did_you_mean(column, table.columns))

@@ -102,6 +102,7 @@ def rare(values: pl.Series) -> str:
     return f", min_count = {chosen}"
 
 
+_COUNTED = 20  # rows from which on numbers that rise by one are a count of the rows. Chosen, not tuned.
 _FEW = 50  # distinct whole numbers up to which they are categories. Chosen, not tuned.
 ROWS = 100_000
 """Rows that are sampled."""
@@ -140,6 +141,8 @@ def guess(values: pl.Series) -> Guess:
         known = numbers
     if known.dtype == pl.Boolean:
         return Guess('kind = "categorical"', "true or false")
+    if len(known) == len(values) > _COUNTED and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
+        return Guess("", "counts the rows: nothing to learn from")
     different = known.n_unique()
     if different <= _FEW and bool((known == known.round()).all()):
         return Guess('kind = "categorical"', f"whole numbers, {different} different")
@@ -284,7 +287,10 @@ def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Coll
             lines.append(f"# {name}: a context column cannot be called so; rename it in the interactions to read it")
         elif role.kind == "context" and name not in without:
             one = guess(frame[name])
-            if one.field:
+            different = frame[name].n_unique() if frame[name].dtype == pl.String else 0
+            if different > max(_MANY, len(frame) / 3):  # such as receipts that users share
+                lines.append(f"# {name}: {different:,} different texts in {len(frame):,} rows: nothing to learn from")
+            elif one.field:
                 lines.append(line(keys.take(name, f"context_{name}"), name, "user", [one.field], one.reason))
             else:
                 lines.append(f"# {name}: {one.reason}")

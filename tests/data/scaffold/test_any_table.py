@@ -103,10 +103,10 @@ def test_every_draft_is_a_valid_configuration(made: dict[str, pl.DataFrame]) -> 
 
 
 def test_columns_of_unsupported_types_are_reported(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "place": [{"lat": 1.0}], "raw": [b"x"]})
+    frame = pl.DataFrame({"user_id": ["a"], "item_id": ["x"], "places": [[{"lat": 1.0}]], "raw": [b"x"]})
     frame.write_parquet(tmp_path / "interactions.parquet")
     text = draft(tmp_path)
-    assert "# place: of type Struct" in text
+    assert "# places: of type List(Struct" in text
     assert "# raw: of type Binary" in text
     assert load_dataset(parse_config(tomllib.loads(text)), tmp_path).context_columns == ()
 

@@ -6,7 +6,7 @@ import pytest
 from recall.config import FileFormat
 from recall.data.scaffold import detect as module
 from recall.data.scaffold import draft
-from recall.data.scaffold.detect import detect, headless, swapped_pattern, time_pattern
+from recall.data.scaffold.detect import detect, headless
 from recall.errors import DataError
 
 
@@ -22,6 +22,19 @@ from recall.errors import DataError
         ("a.csv", 'a,b\n"x,y",2\n"z",3\n', FileFormat()),
         ("a.txt", 'a\tb\n5" disk\t2\nx\t3\n', FileFormat(separator="\t")),
         ("a.csv", "name\nx\n", FileFormat()),
+        ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
+        (
+            "a.dat",
+            "1::An A (1950)::x|y\n2::The B (1960)::z\n",
+            FileFormat(separator="::", header=("column_1", "column_2", "column_3")),
+        ),
+        ("a.csv", "# of Monday\n\na,b\nx,2\n", FileFormat(skip=2)),
+        ("a.csv", "Sales of May\na,b,c\nx,2,3\ny,2,3\n", FileFormat(skip=1)),
+        ("a.csv", "a, b\nx, 2\n", FileFormat(strip=True)),
+        ("a.csv", "a,b\nx,2,,\ny,3\n", FileFormat(ragged=True)),
+        ("a.csv", "a,b,a\nx,2,3\n", FileFormat(header=("a", "b", "a_2"), skip=1)),
+        ("a.csv", "a,b\nx,2\ny,3\nTotal,5\n", FileFormat(totals=("Total",))),
+        ("a.csv", "a;b\nx;2\nSumme;5\n", FileFormat(separator=";", totals=("Summe",))),
     ],
 )
 def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, form: FileFormat) -> None:
@@ -37,6 +50,9 @@ def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, fo
         ("title\nÄpfel und Öl für alle\n", "cp1252"),
         ("название\nМастер и Маргарита\nПреступление и наказание\n", "cp1251"),
         ("title\n" + "吾輩は猫である。名前はまだ無い。\n" * 3, "shift_jis"),
+        ("顧客ID,商品ID,行動\n" + "".join(f"C{n},S{n % 7},{'閲覧' if n % 3 else '購入'}\n" for n in range(200)), "shift_jis"),
+        ("название\n" + "Мастер и Маргарита\nПреступление и наказание\nСобачье сердце\n", "koi8_r"),
+        ("title,price\n" + "".join(f'"Tisch {n} für draußen","{n},99 €"\n' for n in range(99)), "cp1252"),
         ("title\nПривет\n", "utf-8"),
         ("title\nПривет\n", "utf-16"),
     ],
@@ -63,25 +79,26 @@ def test_a_header_is_told_from_values() -> None:
     assert "'a', which is a value of the same column below" in headless([["a", "x"], ["b", "y"], ["a", "z"]])
 
 
+@pytest.mark.parametrize(
+    ("name", "what", "hint"),
+    [
+        ("a.xlsx", "a spreadsheet", "CSV UTF-8"),
+        ("a.feather", "a binary table", "Parquet"),
+        ("a.tar", "an archive", "Unpack"),
+        ("a.sqlite", "a database", "CSV"),
+    ],
+)
+def test_other_kinds_of_files_are_refused_with_a_way_out(tmp_path: Path, name: str, what: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match=f"{what}.* is not read") as caught:
+        detect(tmp_path / name)
+    assert hint in caught.value.hint
+
+
 def test_parquet_under_another_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"PAR1....")
     with pytest.raises(DataError, match="a Parquet file has another suffix"):
         detect(tmp_path / "a.csv")
-
-
-@pytest.mark.parametrize(
-    ("days", "pattern", "other"),
-    [
-        (["01/02/2024", "11/12/2024"], "%m/%d/%Y", "%d/%m/%Y"),
-        (["01/22/2024", "11/12/2024"], "%m/%d/%Y", ""),
-        (["22/01/2024", "11/12/2024"], "%d/%m/%Y", ""),
-        (["2024.02.01"], "%Y.%m.%d", "%Y.%d.%m"),
-        (["1 Feb 2024"], "%d %b %Y", ""),
-    ],
-)
-def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, other: str) -> None:
-    values = pl.Series("date", days)
-    assert (time_pattern(values), swapped_pattern(values, pattern)) == (pattern, other)
 
 
 def test_the_draft_says_when_the_month_is_a_guess(tmp_path: Path) -> None:

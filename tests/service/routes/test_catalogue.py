@@ -49,6 +49,13 @@ def test_one_item(server: Server, shop: Shop, item_id: str) -> None:
     assert found["features"]["year"] == year
 
 
+def test_items_are_found_by_a_part_of_their_ids(server: Server) -> None:
+    found = content(get(server, "/v1/items?search=SCRIPT&page_size=2"))
+    assert [one["item_id"] for one in found["items"]] == ["<script>alert(1)</script>"]
+    assert found["next_page_token"] == ""
+    assert len(content(get(server, "/v1/items?search=1&page_size=4"))["items"]) == 4
+
+
 def test_missing_items_and_invalid_requests(server: Server) -> None:
     refused(get(server, "/v1/items/none%20such"), 404)
     for query in ("page_size=-1", "page_size=many", "page_size=1&page_size=2", "page=2", "page_token=x", "page_token=%FF"):

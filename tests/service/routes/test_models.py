@@ -37,6 +37,9 @@ def test_versions_are_listed_activated_and_rolled_back(own_shop: Shop, three: li
         assert all(one["bytes"] > 1000 and one["golden"] >= 10 and one["fault"] is None for one in answer.json["models"])
         one = server.ask("GET", f"/v1/models/{three[0]}").json
         assert (one["sequence"], one["kind"], one["index"], one["items"]) == (1, "fm", "exact", 79)
+        assert one["origin"]["config"]["name"] == "shop"
+        assert one["origin"]["schema"]["fields"]["age"]["kind"] == "numeric"
+        assert not {"golden", "files"} & set(one["origin"])
 
         answer = post(server, f"/v1/models/{three[0]}:activate")
         assert (answer.status, answer.json["version"], answer.json["previous"]) == (200, three[0], three[2])

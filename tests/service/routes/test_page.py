@@ -98,6 +98,20 @@ def test_it_can_be_turned_off(shop: Shop, tmp_path: Path) -> None:
             assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
+def test_images_are_allowed_from_given_origins(tmp_path: Path) -> None:
+    given = ("https://img.example", "http://localhost:9000")
+    with TestClient(create_app(Settings(bundle=tmp_path, images=given)), base_url="http://localhost") as client:
+        page = client.get("/")
+    assert directives(page.headers["content-security-policy"])["img-src"] == ["'self'", *given]
+    assert 'data-images="https://img.example http://localhost:9000"' in page.text
+
+
+@pytest.mark.parametrize("wrong", ["*", "img.example", "https://img.example/x", "https://a; script-src *", "data:"])
+def test_images_need_an_origin(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ValueError, match="is not an origin"):
+        Settings(bundle=tmp_path, images=(wrong,))
+
+
 def test_the_command_line_turns_it_off(shop: Shop, tmp_path: Path) -> None:
     port = free_port()
     command = [

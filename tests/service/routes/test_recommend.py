@@ -189,6 +189,13 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
     assert info.pop("request_id") == answer.headers["x-request-id"]
     assert (info.pop("changes"), info.pop("degraded")) == (0, [])
     assert info.pop("certificate")["met"] is True
+    columns = info["columns"]
+    values = columns.pop("values") | columns.pop("item_values")
+    assert {name: sorted(found) for name, found in values.items()} == {
+        "likes": ["comedy", "drama", "noir"],
+        "device": ["phone", "web"],
+        "genre": ["comedy", "drama", "noir"],
+    }
     assert info == {
         "name": "shop",
         "bundle": resolve(shop.root).name,
@@ -202,5 +209,8 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
             "filter": {"item_id": "text", "genre": "text", "year": "integer"},
             "types": {"age": "float64", "likes": "list of text", "device": "text"},
             "boosts": ["year", "genre=noir"],
+            "user_id": "user_id",
+            "item_id": "item_id",
+            "title": None,
         },
     }

@@ -412,6 +412,18 @@ def test_users_are_listed_page_by_page_while_they_change(own_shop: Shop, tmp_pat
         assert walk(server, 2) == sorted({*USERS, "zz", "-before"} - {"true"} - set(map(str, range(20))))
 
 
+def test_users_are_found_by_the_beginning_of_their_ids(server: Server) -> None:
+    expected, found, token = sorted(one for one in USERS if one.startswith("1")), [], ""
+    while True:
+        page = server.ask("GET", f"/v1/users?prefix=1&page_size=4&page_token={token}").json
+        found += [one["user_id"] for one in page["users"]]
+        if not (token := page["next_page_token"]):
+            break
+    assert found == expected
+    assert len(found) == 11
+    assert server.ask("GET", "/v1/users?prefix=nobody").json["users"] == []
+
+
 def test_an_unavailable_page_of_users_is_a_problem(changing: Server) -> None:
     for query in ("page_size=-1", "page_size=x", "page_token=x", "after=3", "page_size=1&page_size=2"):
         answer = changing.ask("GET", f"/v1/users?{query}")

@@ -1,0 +1,155 @@
+"""Detect what the text of columns means: missing values, numbers, times, lists."""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import polars as pl
+
+from recall.data.files import moment
+from recall.data.findings import written_lists
+from recall.data.roles import YES, YES_NO
+from recall.data.times import Times
+from recall.errors import DataError
+
+_ALWAYS: Final = ("\\N", "NULL", "null", "(null)", "NaN", "nan", "<NA>", "#N/A", "N/A", "n/a", "None")
+"""Spellings of missing values that are hardly anything else."""
+_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf")
+"""Spellings of missing values where all other values are numbers."""
+_LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
+_PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_COMMA = r"^[1-9]\d{0,2}([. '\u00a0\u202f]\d{3})+(,\d+)?$|^\d+(,\d+)?$"  # a group never follows a 0: 0.125
+_POINT = r"^[1-9]\d{0,2}([, '\u00a0\u202f]\d{3})+(\.\d+)?$|^\d+(\.\d+)?$"
+_MONEY = r"(?:[$€£¥₹₽₩₺฿%円元]|zł|kr\.?|Kč|[A-Z]{3}|Fr\.|R\$)"
+_AROUND = rf"^[-+]?\s*{_MONEY}?\s*[-+]?|\s*{_MONEY}?$"  # signs and currencies
+_DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日")
+_WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
+_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+_PATTERNS: Final = (
+    *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
+    *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
+)
+"""Formats of times, tried in this order."""
+
+
+def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
+    """Yield spellings of missing values in a column of text, and why.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
+    others = texts.filter(~texts.is_in(written)) if written else texts
+    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) != "")
+    for one in written:
+        if numbers:
+            yield one, f"among the numbers of {values.name}"
+        elif one in _ALWAYS and len(others) > 0:
+            yield one, f"in {values.name}"
+
+
+def number_mark(values: pl.Series) -> Literal["", ".", ","]:
+    """Return the decimal mark of written numbers; empty for plain numbers and text.
+
+    Args:
+        values: String [n], none missing.
+    """
+    texts = values.drop_nulls().unique().str.strip_chars()
+    if texts.is_empty() or texts.str.contains(_PLAIN).all() or not texts.str.contains(r"\d").all():
+        return ""
+    bare = texts.str.replace_all(_AROUND, "")
+    by_comma, by_point = bool(bare.str.contains(_COMMA).all()), bool(bare.str.contains(_POINT).all())
+    if by_comma and by_point:  # only groups of three, such as 1,234: a group rather than three decimals
+        return "." if bare.str.contains(",", literal=True).any() else ","
+    return "," if by_comma else "." if by_point else ""
+
+
+def time_pattern(values: pl.Series) -> str:
+    """Return the format of times that are neither numbers nor ISO 8601; else empty.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    if texts.is_empty() or not texts.str.contains(r"\d").all() or texts.str.contains(_PLAIN).all():
+        return ""
+    try:
+        Times.of(texts, "")
+    except DataError:
+        pass
+    else:
+        return ""
+    for pattern in _PATTERNS:
+        try:
+            pl.select(moment(pl.lit(texts), pattern))
+        except pl.exceptions.PolarsError:
+            continue
+        return pattern
+    return ""
+
+
+def swapped_pattern(values: pl.Series, pattern: str) -> str:
+    """Return the format with day and month exchanged if the times fit that too.
+
+    Args:
+        values: String [n].
+        pattern: from `time_pattern`.
+    """
+    if "%d" not in pattern or "%m" not in pattern:
+        return ""
+    other = pattern.translate({ord("d"): "m", ord("m"): "d"})
+    try:
+        pl.select(moment(pl.lit(values.drop_nulls().unique()), other))
+    except pl.exceptions.PolarsError:
+        return ""
+    return other
+
+
+def clock_pattern(values: pl.Series) -> str:
+    """Return the format of times of day, such as "18:30"; else empty.
+
+    Args:
+        values: String or Time [n].
+    """
+    texts = values.drop_nulls().cast(pl.String).str.strip_chars().unique()
+    if texts.is_empty() or not texts.str.contains(r"^\d{1,2}:\d{2}").all():
+        return ""
+    for pattern in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
+        if texts.str.to_time(pattern, strict=False).null_count() == 0:
+            return pattern
+    return ""
+
+
+def day_pattern(values: pl.Series) -> str:
+    """Return the format of dates without a time of day; else empty.
+
+    Args:
+        values: String or Date [n].
+    """
+    if values.dtype == pl.Date:
+        return "%Y-%m-%d"
+    texts = values.drop_nulls().str.strip_chars().unique()
+    if len(texts) and texts.str.contains(r"^\d{4}-\d\d-\d\d$").all():
+        return "%Y-%m-%d"
+    pattern = time_pattern(values)
+    return "" if "%H" in pattern or "%I" in pattern else pattern
+
+
+def yes_and_no(values: pl.Series) -> tuple[str, str] | None:
+    """Return the texts for true and false of a column; None if it has others.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().str.strip_chars().unique().to_list()
+    lower = [text.lower() for text in texts]
+    if len(texts) != 2 or frozenset(lower) not in YES_NO or frozenset(lower) == {"true", "false"}:
+        return None
+    yes, no = texts if lower[0] in YES and lower[1] not in YES else texts[::-1]
+    return yes, no
+
+
+def is_list(values: pl.Series) -> bool:
+    """Return whether a column of text holds lists in programming notation."""
+    known = values.drop_nulls()
+    return len(known) > 0 and written_lists(known) > _LISTS * len(known)

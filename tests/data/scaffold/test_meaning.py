@@ -1,0 +1,76 @@
+import datetime
+
+import polars as pl
+import pytest
+
+from recall.data.scaffold.meaning import clock_pattern, day_pattern, number_mark, swapped_pattern, time_pattern, yes_and_no
+
+
+@pytest.mark.parametrize(
+    ("days", "pattern", "other"),
+    [
+        (["01/02/2024", "11/12/2024"], "%m/%d/%Y", "%d/%m/%Y"),
+        (["01/22/2024", "11/12/2024"], "%m/%d/%Y", ""),
+        (["22/01/2024", "11/12/2024"], "%d/%m/%Y", ""),
+        (["2024.02.01"], "%Y.%m.%d", "%Y.%d.%m"),
+        (["1 Feb 2024"], "%d %b %Y", ""),
+    ],
+)
+def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, other: str) -> None:
+    values = pl.Series("date", days)
+    assert (time_pattern(values), swapped_pattern(values, pattern)) == (pattern, other)
+
+
+@pytest.mark.parametrize(
+    ("texts", "mark"),
+    [
+        (["0,125", "12,375"], ","),
+        (["0.125 kg", "12.375 kg"], ""),
+        (["1,234", "12,375"], "."),
+        (["1.234,50 €", "0,99 €"], ","),
+        (["349円", "1,298円"], "."),
+        (["EUR 3.50", "EUR 4.25"], "."),
+        (["3,50 zł"], ","),
+        (["1.5", "2"], ""),
+        (["A 1", "B 2"], ""),
+    ],
+)
+def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -> None:
+    assert number_mark(pl.Series("price", texts)) == mark
+
+
+@pytest.mark.parametrize(
+    ("texts", "pattern"),
+    [
+        (["18:30", "7:05"], "%H:%M"),
+        (["18:30:10", "07:05:00"], "%H:%M:%S"),
+        (["6:30 PM"], "%I:%M %p"),
+        (["18:30", "later"], ""),
+        (["3:75"], ""),
+    ],
+)
+def test_times_of_day(texts: list[str], pattern: str) -> None:
+    assert clock_pattern(pl.Series("time", texts)) == pattern
+
+
+def test_dates_without_a_time_of_day() -> None:
+    assert day_pattern(pl.Series("day", ["2024-01-31"])) == "%Y-%m-%d"
+    assert day_pattern(pl.Series("day", [datetime.date(2024, 1, 31)])) == "%Y-%m-%d"
+    assert day_pattern(pl.Series("day", ["31.01.2024"])) == "%d.%m.%Y"
+    assert day_pattern(pl.Series("day", ["31.01.2024 10:00"])) == ""
+    assert day_pattern(pl.Series("day", ["2015年3月5日"])) == "%Y年%m月%d日"
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["N", "J", None], ("J", "N")),
+        (["nein", " ja"], ("ja", "nein")),
+        (["Yes", "No"], ("Yes", "No")),
+        (["yes", "no", "Yes"], None),
+        (["True", "False"], None),
+        (["red", "blue"], None),
+    ],
+)
+def test_words_for_true_and_false(texts: list[str | None], words: tuple[str, str] | None) -> None:
+    assert yes_and_no(pl.Series("sale", texts)) == words

@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.config import DataConfig, parse_config
+from recall.data.checks import check
+from recall.data.dataset import open_tables
+from recall.errors import DataError
+
+
+def written(folder: Path, interactions: str, items: str) -> Path:
+    (folder / "log.csv").write_text("user_id,item_id\n" + interactions)
+    (folder / "items.csv").write_text("item_id,name\n" + items)
+    return folder
+
+
+def config(**settings: object) -> DataConfig:
+    return DataConfig.model_validate({"interactions": "log.csv", "items": "items.csv", **settings})
+
+
+def test_rows_without_ids_and_earlier_rows_of_an_id_are_left_out_and_counted(tmp_path: Path) -> None:
+    written(tmp_path, "a,1\n,2\nb,\n  ,3\nb,2\n", "1,old\n2,x\n,none\n1,new\n")
+    tables = open_tables(config(missing_ids="left out", repeated_ids="last"), tmp_path)
+    assert tables.interactions.frame.collect().rows() == [("a", "1"), ("b", "2")]
+    assert tables.items is not None
+    assert tables.items.frame.collect().rows() == [("2", "x"), ("1", "new")]
+    assert tables.notes == {
+        "interactions": "3 rows without user_id or item_id are left out",
+        "items": "1 rows without item_id are left out; of 2 rows that share their item_id the last of each counts",
+    }
+    assert "without those that data.missing_ids leaves out" in tables.interactions.where("user_id")
+
+
+def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
+    written(tmp_path, "a,1\n,2\nb,2\n", "1,x\n2,y\n")
+    run = {"data": config(missing_ids="left out").model_dump(), "fields": {"user_id": {"side": "user", "kind": "categorical"}}}
+    run["fields"] |= {"item_id": {"side": "item", "kind": "categorical"}}
+    found = [(one.table, one.message) for one in check(parse_config(run), tmp_path)]
+    assert ("interactions", "1 rows without user_id or item_id are left out") in found
+
+
+def test_nothing_changes_where_nothing_is_missing_or_asked(tmp_path: Path) -> None:
+    written(tmp_path, "a,1\n", "1,x\n")
+    assert open_tables(config(missing_ids="left out", repeated_ids="last"), tmp_path).notes == {}
+    written(tmp_path, "a,1\n,2\n", "1,x\n1,y\n")
+    tables = open_tables(config(), tmp_path)
+    assert isinstance(tables.interactions.frame, pl.LazyFrame)
+    assert (len(tables.interactions.collect(["user_id"])), tables.notes) == (2, {})
+
+
+def test_a_table_without_any_id_is_an_error(tmp_path: Path) -> None:
+    written(tmp_path, ",1\n,2\n", "1,x\n")
+    with pytest.raises(DataError, match="no row has a value in user_id and item_id"):
+        open_tables(config(missing_ids="left out"), tmp_path)
