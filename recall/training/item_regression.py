@@ -133,7 +133,7 @@ class ItemRegression:
             start: coefficients to begin with, as of another strength.
 
         Returns:
-            The coefficients of the ridge, without the gain, as a start for another one.
+            The coefficients of the ridge, without the gain, as a start for a further fit.
         """
         items = items[self._weights[items] > 0]
         rows, targets = self._masking.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
