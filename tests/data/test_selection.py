@@ -102,7 +102,7 @@ def test_a_window_without_interactions_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_the_bound_that_is_set_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"^data\.min_user = 9 leaves out every interaction"):
+    with pytest.raises(DataError, match=r"^data: data\.min_user = 9 leaves out every interaction"):
         load(tmp_path, LOG, min_user=9)
 
 
