@@ -19,7 +19,7 @@ from typer.main import get_command
 
 from recall import errors
 from recall.cli.app import application
-from recall.cli.errors import CANNOT_WRITE, UNAVAILABLE
+from recall.cli.output import CANNOT_WRITE, UNAVAILABLE
 from recall.cli.train import REJECTED
 from recall.config.docs import markdown
 from service.app import create_app

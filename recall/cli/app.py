@@ -9,19 +9,18 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import errors
+from recall.cli import output
 from recall.cli.bundle import activate, export_bundle, roll_back, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
 from recall.cli.overview import ABOUT
-from recall.cli.publish import backup, compact, delete_items, import_model, publish_version, rebuild, upsert_items
+from recall.cli.publish import backup, compact, delete_items, erase_users, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query
 from recall.cli.recommend import recommend
 from recall.cli.serve import new_key, serve
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
-from recall.cli.users import erase_users
 
 
 def run(given: Sequence[str]) -> None:
@@ -30,7 +29,7 @@ def run(given: Sequence[str]) -> None:
     try:
         application()(args=meant, prog_name="recall")
     except Exception as error:
-        sys.exit(errors.show(error, trace=len(meant) < len(given)))
+        sys.exit(output.show_error(error, trace=len(meant) < len(given)))
 
 
 def application() -> typer.Typer:

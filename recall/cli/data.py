@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from recall.cli import output
-from recall.cli.errors import require_new
+from recall.cli.output import require_new
 from recall.errors import DataError
 
 _CHOSEN_AMONG_ALL = 2_000  # items; more would take time and memory with their number

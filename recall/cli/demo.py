@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import output
-from recall.cli.errors import UnavailableError
+from recall.cli.output import UnavailableError
 from recall.cli.serve import service_command
 from recall.errors import DataError
 

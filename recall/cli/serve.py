@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from recall.cli import output
-from recall.cli.errors import UnavailableError
+from recall.cli.output import UnavailableError
 
 
 def serve(

@@ -52,9 +52,8 @@ def tune(
     loaded = load_config(config, settings or ())
     from recall._signals import terminable
     from recall.training.tune.space import OBJECTIVES
-    from recall.training.tune.study import tune
+    from recall.training.tune.study import tune, write_config
     from recall.training.tune.trials import Limits
-    from recall.training.tune.writing import write_config
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from recall._arrays import Bool, Float32, Int32, Int64, Integers
+from recall._arrays import Bool, Int32, Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
 from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
@@ -17,7 +17,7 @@ from recall.data.entities import Offer, available, extended, listed
 from recall.data.identified import identified
 from recall.data.joined import described
 from recall.data.outcomes import Outcomes, WeightRange, Weights, without_left_out
-from recall.data.selection import COUNTED, select
+from recall.data.selection import COUNTED, decay, select
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
@@ -40,32 +40,6 @@ from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.canonical import UNTYPED, CanonicalTypes
 from recall.features.values import number_column
-
-FLOOR = 1e-3
-"""Smallest share of its weight that decay leaves an interaction. Chosen, not tuned."""
-
-
-def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
-    """Return the share of its weight that each interaction keeps.
-
-    A training interaction keeps half for every `half_life` later training interactions of its user; others keep all.
-
-    Args:
-        user: integer [n], never falling; interactions of one user are in order of time.
-        parts: int8 [n].
-        half_life: in interactions, positive.
-
-    Returns:
-        float32 [n], in [FLOOR, 1].
-    """
-    shares = np.ones(len(user), dtype=np.float32)
-    training = np.flatnonzero(parts == TRAIN)
-    of_user = user[training]
-    last = np.searchsorted(of_user, of_user, side="right") - 1
-    ages = last - np.arange(len(training))
-    shares[training] = np.maximum(np.exp2(-ages / half_life), FLOOR)
-    return shares
-
 
 _HASHED_AT_ONCE = 1 << 20
 

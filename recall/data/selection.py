@@ -1,4 +1,4 @@
-"""Select interactions: by time, by k-core, and one row for each repeated pair."""
+"""Select and weigh interactions: by time, by k-core, one row for each pair."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Bool, Float64
+from recall._arrays import Bool, Float32, Float64, Integers
 from recall.config import DataConfig
+from recall.data.split import TRAIN, Parts
 from recall.data.times import UNITS, Times, unit_of_time
 from recall.errors import ConfigError, DataError
 
@@ -156,3 +157,29 @@ def _bound(bound: float | str, times: Times, name: str, where: str) -> float:
             hint="Give a number in the unit of the column",
         )
     return float(moment.values[0]) / moment.unit * UNITS[unit]
+
+
+FLOOR = 1e-3
+"""Smallest share of its weight that decay leaves an interaction. Chosen, not tuned."""
+
+
+def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
+    """Return the share of its weight that each interaction keeps.
+
+    A training interaction keeps half for every `half_life` later training interactions of its user; others keep all.
+
+    Args:
+        user: integer [n], never falling; interactions of one user are in order of time.
+        parts: int8 [n].
+        half_life: in interactions, positive.
+
+    Returns:
+        float32 [n], in [FLOOR, 1].
+    """
+    shares = np.ones(len(user), dtype=np.float32)
+    training = np.flatnonzero(parts == TRAIN)
+    of_user = user[training]
+    last = np.searchsorted(of_user, of_user, side="right") - 1
+    ages = last - np.arange(len(training))
+    shares[training] = np.maximum(np.exp2(-ages / half_life), FLOOR)
+    return shares

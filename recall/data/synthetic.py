@@ -19,11 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recall._arrays import Float32, Float64, Int64
-from recall.data.synthetic_words import CATEGORIES, COUNTRIES, DAYPARTS, DEVICES, GENDERS, HOURS, TAGS, brand_names
+from recall._arrays import Float32, Int64
+from recall.data.synthetic_catalogue import (
+    CATEGORIES,
+    DAYPARTS,
+    DEVICES,
+    FACTORS,
+    HOURS,
+    blank,
+    items_of,
+    normal,
+    standard,
+    users_of,
+)
 from recall.errors import ConfigError
 
-_FACTORS = 8
 _POPULARITY, _TASTE, _CONTEXT, _SEQUENCE = 0.9, 2.1, 0.9, 1.5  # standard deviations of the parts of the utility
 _FIRST_DAY, _DAYS = 20_089, 365  # 2025-01-01, in days since 1970
 _CELLS = 1 << 22  # utilities computed at a time: 16 MB
@@ -130,9 +140,9 @@ class Synthetic:
 def generate(config: SyntheticConfig) -> Synthetic:
     """Generate the shop; deterministic for a configuration."""
     random = np.random.default_rng(config.seed)
-    category_styles = _normal(random, len(CATEGORIES))
-    items, style = _items(config, random, category_styles)
-    users, taste = _users(config, random, category_styles)
+    category_styles = normal(random, len(CATEGORIES))
+    items, style = items_of(config.items, random, category_styles)
+    users, taste = users_of(config.users, random, category_styles)
     truth = _truth(random, style, taste, items["year"].to_numpy())
     events = _events(config, random)
     chosen = _choices(config, random, truth, events)
@@ -146,88 +156,26 @@ def generate(config: SyntheticConfig) -> Synthetic:
             "daypart": pl.Series(DAYPARTS).gather(events.daypart[kept]),
         }
     ).sort("time", maintain_order=True)
-    users = _blank(random, users, {"age": 0.04, "gender": 0.03})
-    items = _blank(random, items, {"brand": 0.02, "price": 0.03})
+    users = blank(random, users, {"age": 0.04, "gender": 0.03})
+    items = blank(random, items, {"brand": 0.02, "price": 0.03})
     return Synthetic(interactions, users, items, truth)
-
-
-def _items(config: SyntheticConfig, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
-    n, n_brands = config.items, max(8, config.items // 25)
-    category = random.choice(len(CATEGORIES), n, p=_zipf(len(CATEGORIES), 0.7))
-    home = random.integers(0, len(CATEGORIES), n_brands)  # a brand belongs to one category
-    by_home = [np.flatnonzero(home == number) for number in range(len(CATEGORIES))]
-    brand = random.integers(0, n_brands, n)
-    for number, brands in enumerate(by_home):
-        own = np.flatnonzero((category == number) & (random.random(n) < 0.85))
-        if len(brands):
-            brand[own] = random.choice(brands, len(own))
-    tags = _bags(random, category, len(TAGS), mean=3.0, spread=6.0)
-    year = 2025 - np.minimum(random.geometric(0.18, n) - 1, 25)
-    tier = random.normal(0, 0.4, n_brands)
-    log_price = random.normal(2.5, 0.7, len(CATEGORIES))[category] + tier[brand] + random.normal(0, 0.4, n)
-    price_style, year_style = _normal(random, 2)
-    style = (
-        1.0 * category_styles[category]
-        + 0.6 * _normal(random, n_brands)[brand]
-        + 0.6 * _sums(tags, _normal(random, len(TAGS)), n)
-        + 0.4 * _standard(log_price)[:, None] * price_style
-        + 0.3 * _standard(year)[:, None] * year_style
-        + 0.4 * _normal(random, n)
-    )
-    table = pl.DataFrame(
-        {
-            "item_id": _ids("i", random.permutation(n)),
-            "category": pl.Series(CATEGORIES).gather(category),
-            "brand": brand_names(n_brands).gather(brand),
-            "tags": _lists(tags, TAGS, n),
-            "price": np.round(np.exp(log_price), 2),
-            "year": year,
-        }
-    )
-    return table, style - style.mean(axis=0)
-
-
-def _users(config: SyntheticConfig, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
-    n = config.users
-    age = np.clip(np.round(16 + random.gamma(4.0, 6.5, n)), 16, 90)
-    gender = random.choice(len(GENDERS), n, p=(0.48, 0.48, 0.04))
-    country = random.choice(len(COUNTRIES), n, p=_zipf(len(COUNTRIES), 1.0))
-    interests = _bags(random, country * len(GENDERS) + gender, len(CATEGORIES), mean=1.6, spread=2.0)
-    (age_style,) = _normal(random, 1)
-    taste = (
-        0.5 * _standard(age)[:, None] * age_style
-        + 0.4 * _normal(random, len(GENDERS))[gender]
-        + 0.5 * _normal(random, len(COUNTRIES))[country]
-        + 0.8 * _sums(interests, category_styles, n)
-        + 0.6 * _normal(random, n)
-    )
-    table = pl.DataFrame(
-        {
-            "user_id": _ids("u", random.permutation(n)),
-            "age": age.astype(np.int64),
-            "gender": pl.Series(GENDERS).gather(gender),
-            "country": pl.Series(COUNTRIES).gather(country),
-            "interests": _lists(interests, CATEGORIES, n),
-        }
-    )
-    return table, taste
 
 
 def _truth(random: np.random.Generator, style: Float32, taste: Float32, year: Int64) -> Truth:
     rank = random.permutation(len(style)) + 1
-    popularity = _standard(-np.log(rank + 10.0) + 0.15 * _standard(year))
+    popularity = standard(-np.log(rank + 10.0) + 0.15 * standard(year))
     spread = style.T @ style / np.float32(len(style))
-    turn = 0.8 * np.eye(_FACTORS, dtype=np.float32) + 0.5 * _normal(
-        random, _FACTORS
+    turn = 0.8 * np.eye(FACTORS, dtype=np.float32) + 0.5 * normal(
+        random, FACTORS
     )  # the next item resembles the previous one, rotated
     successor = _scaled(style @ turn, spread, _SEQUENCE)
     return Truth(
         popularity=(_POPULARITY * popularity).astype(np.float32),
         style=style.astype(np.float32),
         taste=_scaled(taste, spread, _TASTE),
-        device=_scaled(_normal(random, len(DEVICES)), spread, _CONTEXT),
-        daypart=_scaled(_normal(random, len(DAYPARTS)), spread, _CONTEXT),
-        successor=np.vstack([successor, np.zeros((1, _FACTORS), dtype=np.float32)]),
+        device=_scaled(normal(random, len(DEVICES)), spread, _CONTEXT),
+        daypart=_scaled(normal(random, len(DAYPARTS)), spread, _CONTEXT),
+        successor=np.vstack([successor, np.zeros((1, FACTORS), dtype=np.float32)]),
     )
 
 
@@ -344,22 +292,6 @@ def _draw(utility: Float32, luck: Float32) -> Int64:
     return column
 
 
-def _normal(random: np.random.Generator, rows: int) -> Float32:
-    return random.standard_normal((rows, _FACTORS), dtype=np.float32)
-
-
-def _zipf(n: int, power: float) -> Float64:
-    shares: Float64 = np.power(np.arange(1, n + 1), -power, dtype=np.float64)
-    shares /= shares.sum()
-    return shares
-
-
-def _standard(values: npt.NDArray[np.generic]) -> Float32:
-    numbers: Float64 = values.astype(np.float64)
-    standard: Float32 = ((numbers - numbers.mean()) / (numbers.std() or 1.0)).astype(np.float32)
-    return standard
-
-
 def _scaled(vectors: Float32, spread: Float32, deviation: float) -> Float32:
     """Scale `vectors` so that their products with styles have this standard deviation.
 
@@ -368,45 +300,3 @@ def _scaled(vectors: Float32, spread: Float32, deviation: float) -> Float32:
     size = np.sqrt(np.einsum("nd,de,ne->n", vectors, spread, vectors).mean())
     scaled: Float32 = (vectors * (deviation / size)).astype(np.float32)
     return scaled
-
-
-def _bags(random: np.random.Generator, group: Int64, n_values: int, mean: float, spread: float) -> pl.DataFrame:
-    """Draw bags of distinct values as (row, value), in the order of rows.
-
-    Each group has its own favourite values.
-    """
-    favour = random.gumbel(size=(int(group.max()) + 1, n_values)) * 0.5 * spread / 2
-    shares = np.cumsum(np.exp(favour) / np.exp(favour).sum(axis=1, keepdims=True), axis=1)
-    row = np.repeat(np.arange(len(group)), random.poisson(mean, len(group)))
-    value = np.empty(len(row), dtype=np.int64)
-    luck = random.random(len(row))
-    for number in range(len(shares)):
-        own = np.flatnonzero(group[row] == number)
-        value[own] = np.minimum(np.searchsorted(shares[number], luck[own]), n_values - 1)
-    return pl.DataFrame({"row": row, "value": value}).unique(maintain_order=True)
-
-
-def _sums(bags: pl.DataFrame, vectors: Float32, n: int) -> Float32:
-    """Return the sum of the vectors of each bag over the root of its size."""
-    row, value = bags["row"].to_numpy(), bags["value"].to_numpy()
-    sums = np.stack([np.bincount(row, vectors[value, column], n) for column in range(_FACTORS)], axis=1)
-    return (sums / np.sqrt(np.maximum(np.bincount(row, minlength=n), 1))[:, None]).astype(np.float32)
-
-
-def _lists(bags: pl.DataFrame, names: tuple[str, ...], n: int) -> pl.Series:
-    named = bags.select("row", pl.Series("value", names).gather(bags["value"]))
-    lists = named.group_by("row", maintain_order=True).agg("value")
-    every = pl.DataFrame({"row": np.arange(n)}).join(lists, on="row", how="left", maintain_order="left")
-    return every["value"].fill_null(pl.Series([[]], dtype=pl.List(pl.String)))
-
-
-def _ids(letter: str, numbers: Int64) -> pl.Series:
-    width = max(4, len(str(len(numbers) - 1)))
-    return letter + pl.Series(numbers).cast(pl.String).str.zfill(width)
-
-
-def _blank(random: np.random.Generator, table: pl.DataFrame, shares: dict[str, float]) -> pl.DataFrame:
-    for column, share in shares.items():
-        known = pl.Series(random.random(len(table)) >= share)
-        table = table.with_columns(pl.when(known).then(pl.col(column)).otherwise(None).alias(column))
-    return table

@@ -11,7 +11,7 @@ from recall.config import EvaluationConfig
 from recall.data.contexts import items_before
 from recall.data.dataset import Dataset
 from recall.data.synthetic import Synthetic
-from recall.data.synthetic_words import DAYPARTS, DEVICES
+from recall.data.synthetic_catalogue import DAYPARTS, DEVICES
 from recall.evaluation.exact_topk import ItemLists, rank_metrics, top_of_scores
 from recall.evaluation.protocol import held_out
 from recall.features.csr import SparseRows

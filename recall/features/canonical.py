@@ -18,8 +18,18 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.errors import DataError
-from recall.features.moments import CLOCK, DATE, EPOCH, TIME, clock_text, moment, time_of_day
-from recall.features.values import canonical, canonical_series, examples
+from recall.features.values import (
+    CLOCK,
+    DATE,
+    EPOCH,
+    TIME,
+    canonical,
+    canonical_series,
+    clock_text,
+    examples,
+    moment,
+    time_of_day,
+)
 
 TEXT: Final = "text"
 LIST: Final = "list of "

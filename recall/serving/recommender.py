@@ -23,8 +23,7 @@ from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
-from recall.serving.rows import because_rows, with_fields
-from recall.serving.scoring import Scorer, Similarity
+from recall.serving.scoring import Scorer, Similarity, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of

@@ -35,9 +35,9 @@ from recall.models.torch.base import Side
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.loop import SweepReport
 from recall.training.popularity import PopularityFit
+from recall.training.start import WarmStart, shares
 from recall.training.train import TrainResult, train
 from recall.training.validation import Validation, validation_requests
-from recall.training.warm_start import WarmStart, shares
 
 _SUSPICIOUS = 0.5  # of the new interactions
 _FEW, _ENOUGH = 0.05, 10  # share of the items of new interactions; fewer items say nothing

@@ -22,8 +22,8 @@ from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import SparseBatch
-from recall.models.torch.cosine import Cosine
 from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import Cosine
 from recall.training.masking import Masking, Roles
 
 _STEPS, _TOLERANCE = 60, 1e-3  # of conjugate gradients; 1e-5 changed no figure on toys, ml-1m and a generated shop

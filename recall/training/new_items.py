@@ -32,8 +32,8 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.masking import id_blocks
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model, SparseBatch
-from recall.models.torch.cosine import Cosine
 from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import Cosine
 from recall.training.item_regression import Coefficients, ItemRegression
 from recall.training.masking import Masking, Roles, uniform
 

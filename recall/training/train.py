@@ -21,7 +21,6 @@ from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
-from recall.training.field_worth import FieldWorth, field_worths
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
 from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
@@ -33,9 +32,8 @@ from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
-from recall.training.singular_start import of_ids, start_from_singular_vectors
-from recall.training.validation import Validation, affordable_requests
-from recall.training.warm_start import ProximalLearner, WarmStart
+from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
+from recall.training.validation import FieldWorth, Validation, affordable_requests, field_worths
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 

@@ -74,7 +74,7 @@ function picture(id) {
 /** The values of an item beside title and image, as names and elements. */
 export const attributesOf = (id) => Object.entries(valuesOf(id))
   .filter(([name, value]) => name !== schema.title && !isPicture(value))
-  .map(([name, value]) => [name, make("bdi", {}, Array.isArray(value) ? value.map(written).join(", ") : written(value))]);
+  .map(([name, value]) => [name, make("bdi", {}, written(value))]);
 
 /** Replace the content of an element by items, once their titles are known. */
 export async function putItems(place, ids, draw, signal) {

@@ -34,7 +34,10 @@ export const idText = (id) => make("bdi", { class: "id" }, id);
 export const number = (value) => make("data", { value: String(value) }, value.toFixed(4));
 
 /** A value of a column, in writing. */
-export const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+export const written = (value) => {
+  if (Array.isArray(value)) return value.map(written).join(", ");
+  return typeof value === "string" ? value : JSON.stringify(value);
+};
 
 /** Names and values, as a list of definitions. */
 export function facts(pairs, className = "facts") {

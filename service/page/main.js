@@ -1,6 +1,6 @@
 // The page: its views, the key, and what every view has to know.
 
-import { ask, call, useKey } from "./api.js";
+import { ask, call, Problem, useKey } from "./api.js";
 import { learn } from "./catalog.js";
 import { openCompare } from "./compare.js";
 import { by, put } from "./dom.js";
@@ -35,6 +35,7 @@ async function look() {
     fitItem();
     await fitForms();
   } catch (error) {
+    if (!(error instanceof Problem)) throw error;
     put(by("serving"), error.status === 401 ? "A key is needed: type one." : error.title);
   }
 }

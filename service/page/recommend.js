@@ -3,13 +3,14 @@
 import { ask, call, pathOf, Problem, turns } from "./api.js";
 import { attributesOf, findItems, findUsers, itemColumns, itemLabel, know, nameOf, note, schema, settle } from "./catalog.js";
 import { copies } from "./code.js";
-import { by, dial, facts, idText, make, number, put, written } from "./dom.js";
+import { by, columns, dial, facts, idText, make, number, put } from "./dom.js";
 import { boostsForm, channelsForm, columnForm, filterForm, rulesForm } from "./fields.js";
 import { suggest } from "./picker.js";
 import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
 import { bars, explain } from "./why.js";
 
 const SHOWN = 20; // items of a history
+const MOST = 1000; // that a request may have
 const DRAWN = 1000; // users of whom one is drawn
 const NOT_ASKED = ["fields", "because", "explain", "tokens", "page_token", "description"]; // what lists have and why-not does not
 const turn = turns();
@@ -166,6 +167,7 @@ function show(answer, mark, signal) {
   const { body } = last.question;
   put(by("badges"), badges(answer));
   put(by("list"), items.map((item, at) => row(item, at + 1, item.item_id === mark, answer.value.recommendation_id)));
+  showMore(answer.value.next_page_token);
   put(by("rows"), rows.map((one) => make("section", {}, make("h3", {}, "Because you took ", itemLabel(one.because)), plain(one.items))));
   put(by("recommend-code"), copies([last.question], "this list"));
   put(by("why-not"));
@@ -174,6 +176,25 @@ function show(answer, mark, signal) {
   showUser(body.user_id, user, signal).then(() => {
     if (!signal.aborted) by("list").removeAttribute("aria-busy");
   });
+}
+
+/** A button that appends the next page of the list, where the answer names one. */
+function showMore(page_token) {
+  const button = make("button", { type: "button", click: () => attempt(by("recommend-error"), more) }, "More");
+  const more = async () => {
+    const { question } = last;
+    button.disabled = true;
+    const { value } = await ask(call("POST", question.path, { page_token }));
+    note(value.items);
+    await know(value.items.map((one) => one.item_id));
+    if (last.question !== question) return; // another list is shown by now
+    const shown = by("list").childElementCount;
+    by("list").append(...value.items.map((item, at) => row(item, shown + at + 1, false, value.recommendation_id)));
+    put(by("recommend-status"), `${by("list").childElementCount} items.`);
+    showMore(value.next_page_token);
+    by("list").children[shown]?.querySelector("button").focus();
+  };
+  put(by("next-page"), page_token ? button : null);
 }
 
 function badges({ value, requestId, timing }) {
@@ -248,7 +269,7 @@ const current = () => history ?? person.history;
 
 /** Ask again with another history; null for the stored one. The form says what is asked, but for the user of the list. */
 async function edit(ids) {
-  history = ids;
+  history = ids?.slice(0, MOST) ?? null;
   by("user").value = person.id;
   by("history-add").value = "";
   await recommend();
@@ -273,7 +294,7 @@ async function showUser(user_id, state, signal) {
 }
 
 function showPerson(said, ids) {
-  const features = Object.entries(person.features).map(([name, value]) => [name, make("bdi", {}, written(value))]);
+  const features = columns(person.features);
   const total = current().length;
   const remove = (id, place) => make("button", { type: "button", class: "remove", click: () => edit(current().filter((_, at) => at !== place)) }, "×",
     make("span", { class: "unseen" }, " Remove "), make("bdi", { class: "unseen" }, nameOf(id)));

@@ -34,6 +34,7 @@ export function bars(contributions, total, called) {
   ];
 }
 
+const brief = (value) => (value < 100 ? value.toFixed(2) : value.toPrecision(3));
 const isTaken = (one) => one !== null && one.state === "learnt" && HISTORY.test(one.field);
 const value = (one) => make("bdi", {}, `${one.field} ${one.state === "learnt" ? `= ${one.value}` : `(${one.state})`}`);
 const said = (one) => (isTaken(one) ? [make("bdi", {}, one.field), " = ", itemLabel(one.value)] : value(one));
@@ -68,13 +69,14 @@ function reasons(found, user_id) {
 }
 
 function cause(user, sum, user_id) {
-  const link = sum < 0 ? "although" : "because";
+  const of = sum < 0 ? "despite" : "because of";
+  const that = sum < 0 ? "although" : "because";
   if (user === null) return sum < 0 ? "although it is less popular than others" : "because it is popular with everybody";
-  if (isTaken(user)) return [`${link} you took `, itemLabel(user.value)];
-  if (user.state === "learnt" && user.value === user_id) return `${link} of your own taste, as learnt`.replace("although of", "against");
-  if (user.state === "missing") return [`${link} there is no `, make("bdi", {}, user.field)];
-  if (user.state === "unknown") return [`${link} your `, make("bdi", {}, user.field), " is new to the model"];
-  return [`${link} your `, make("bdi", {}, user.field), " is ", make("bdi", {}, user.value)];
+  if (isTaken(user)) return [`${that} you took `, itemLabel(user.value)];
+  if (user.state === "learnt" && user.value === user_id) return `${of} your own taste, as learnt`;
+  if (user.state === "missing") return [`${that} there is no `, make("bdi", {}, user.field)];
+  if (user.state === "unknown") return [`${that} your `, make("bdi", {}, user.field), " is new to the model"];
+  return [`${of} your `, make("bdi", {}, user.field), ": ", make("bdi", {}, user.value)];
 }
 
 const goesWith = (items, item_id) => {
@@ -87,15 +89,16 @@ export async function explain(body, item, place) {
   const { user_id, features, context, history, popularity, boosts } = body;
   const question = call("POST", "v1/explain", { user_id, features, context, history, popularity, boosts, item_id: item.item_id, values: true });
   const { value: answer } = await ask(question);
+  const merged = item.sources?.length > 0; // then the served score is that of the channels
   await know(answer.values.filter((one) => isTaken(one.user)).map((one) => one.user.value));
   const boosted = answer.contributions.filter((one) => one.user_field === "boosts").map((one) => ({ sum: one.value, cause: `because the request boosts ${one.item_fields[0]}`, most: [] }));
   const all = [...reasons(answer.values, user_id), ...boosted].sort((one, other) => Math.abs(other.sum) - Math.abs(one.sum));
   put(
     place,
     make("ul", { class: "reasons", "aria-label": "The largest reasons" }, all.slice(0, TOLD).map(({ sum, cause: told, most }) => make("li", {},
-      make("data", { value: String(sum), class: sum < 0 ? "down" : "up" }, `${sum < 0 ? "−" : "+"}${Math.abs(sum).toFixed(2)}`), make("span", {}, told, goesWith(most, item.item_id))))),
+      make("data", { value: String(sum), class: sum < 0 ? "down" : "up" }, `${sum < 0 ? "−" : "+"}${brief(Math.abs(sum))}`), make("span", {}, told, goesWith(most, item.item_id))))),
     all.length > TOLD ? make("p", { class: "quiet" }, `and ${all.length - TOLD} smaller ones`) : null,
-    make("details", {}, make("summary", {}, "All parts of the score"), bars(answer.contributions, item.score, "Served score"),
+    make("details", {}, make("summary", {}, "All parts of the score"), bars(answer.contributions, merged ? answer.score : item.score, merged ? "Score of the model" : "Served score"),
       make("details", {}, make("summary", {}, "Value by value"), values(answer.values)), copies([question], "this explanation")),
   );
 }

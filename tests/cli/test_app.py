@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from recall.cli import errors
+from recall.cli import output
 from recall.errors import DataError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -107,7 +107,7 @@ def test_debug_shows_the_traceback_at_any_position(run, tmp_path: Path) -> None:
 def test_every_error_has_a_message_and_an_exit_code(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int, what: str
 ) -> None:
-    assert errors.show(error) == code
+    assert output.show_error(error) == code
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(f"error: {what}\n")
@@ -115,5 +115,5 @@ def test_every_error_has_a_message_and_an_exit_code(
 
 
 def test_the_missing_extra_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    errors.show(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    output.show_error(ModuleNotFoundError("No module named 'torch'", name="torch"))
     assert "pip install 'fm-recall[train]'" in capsys.readouterr().err

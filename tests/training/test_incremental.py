@@ -20,8 +20,8 @@ from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request
 from recall.training.incremental import WarmStartRun, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
+from recall.training.start import shares
 from recall.training.train import TrainResult, train
-from recall.training.warm_start import shares
 from tests.conftest import TINY
 
 CONFIG = {**TINY, "model": {"k": 4}, "train": {"sweeps": 3}}

@@ -4,8 +4,8 @@ import torch
 
 from recall.config import OpeningConfig, PairwiseConfig, SoftmaxConfig, SquareConfig
 from recall.models.torch.base import SparseBatch
-from recall.models.torch.cosine import CosineFM
 from recall.models.torch.fm import FactorizationMachine
+from recall.models.torch.registry import CosineFM
 from recall.training.train import new_learner
 from tests.training.worlds import random_pairs, two_blocks
 

@@ -8,8 +8,8 @@ from html import escape
 from importlib.resources import files
 
 from recall.evaluation.bootstrap import Comparison
-from recall.evaluation.html.sections import DIFFERENCES, SECTIONS, MissingDataError, Subjects
-from recall.evaluation.html.subject import Subject
+from recall.evaluation.html.sections import DIFFERENCES, SECTIONS
+from recall.evaluation.html.subject import MissingDataError, Subject, Subjects
 
 _HEADLINES = ("recall", "ndcg")
 

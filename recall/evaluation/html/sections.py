@@ -1,55 +1,16 @@
 """The sections of a report: charts and tables, or why there are none."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from recall.evaluation.bootstrap import Comparison, Estimate
-from recall.evaluation.evaluate import EvaluationReport
+from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, clean, lines, points
-from recall.evaluation.html.subject import PAIRS, Subject
+from recall.evaluation.html.subject import PAIRS, MissingDataError, Subject, Subjects
 
 _SHOWN = 12  # bars of a chart
-
-
-class MissingDataError(Exception):
-    """A section has no data; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """The bundles of a report.
-
-    Attributes:
-        subjects: one bundle, or two.
-        differences: of the first from the second by metric, over the same requests; empty for one bundle.
-    """
-
-    subjects: Sequence[Subject]
-    differences: Mapping[str, Comparison]
-
-    @property
-    def several(self) -> bool:
-        """Whether there are two."""
-        return len(self.subjects) > 1
-
-    def name(self, subject: Subject) -> str:
-        """Return the name in legends."""
-        return subject.manifest.version if self.several else "model"
-
-    def judged(self) -> list[tuple[str, str, EvaluationReport]]:
-        """Return name, colour and evaluation of each bundle that has one."""
-        found = [
-            (self.name(one), colour, one.evaluation)
-            for one, colour in zip(self.subjects, SERIES, strict=False)
-            if one.evaluation is not None
-        ]
-        if not found:
-            raise MissingDataError("No evaluation is given: recall evaluate CONFIG BUNDLE --report FILE has it.")
-        return found
 
 
 def _differences(page: Subjects) -> Iterator[str]:

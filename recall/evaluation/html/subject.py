@@ -9,7 +9,9 @@ import polars as pl
 
 from recall._arrays import Float64
 from recall.bundle.manifest import Manifest
+from recall.evaluation.bootstrap import Comparison
 from recall.evaluation.evaluate import EvaluationReport
+from recall.evaluation.html.charts import SERIES
 from recall.serving.batch import title_column
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -132,3 +134,40 @@ def _latencies(recommender: Recommender) -> Float64:
         recommender.recommend(one)
         seconds.append(time.perf_counter() - began)
     return np.sort(np.array(seconds)) * 1e3
+
+
+class MissingDataError(Exception):
+    """A section has no data; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The bundles of a report.
+
+    Attributes:
+        subjects: one bundle, or two.
+        differences: of the first from the second by metric, over the same requests; empty for one bundle.
+    """
+
+    subjects: Sequence[Subject]
+    differences: Mapping[str, Comparison]
+
+    @property
+    def several(self) -> bool:
+        """Whether there are two."""
+        return len(self.subjects) > 1
+
+    def name(self, subject: Subject) -> str:
+        """Return the name in legends."""
+        return subject.manifest.version if self.several else "model"
+
+    def judged(self) -> list[tuple[str, str, EvaluationReport]]:
+        """Return name, colour and evaluation of each bundle that has one."""
+        found = [
+            (self.name(one), colour, one.evaluation)
+            for one, colour in zip(self.subjects, SERIES, strict=False)
+            if one.evaluation is not None
+        ]
+        if not found:
+            raise MissingDataError("No evaluation is given: recall evaluate CONFIG BUNDLE --report FILE has it.")
+        return found

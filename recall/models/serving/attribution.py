@@ -11,7 +11,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall.features.csr import SparseRows
 from recall.models.serving.base import ServingModel
-from recall.models.serving.cosine import CosineTables
+from recall.models.serving.layout import CosineTables
 from recall.models.serving.popularity import PopularityTables
 
 _AT_ONCE = 256  # pairs of an item's features: a field-aware model takes tens of KB for each

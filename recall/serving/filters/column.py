@@ -21,8 +21,7 @@ from polars.datatypes import DataType
 from recall._arrays import Bool, Int32, Int64
 from recall.errors import DataError
 from recall.features.canonical import LIST, TEXT
-from recall.features.moments import moment
-from recall.features.values import as_requested, canonical_series, number_column
+from recall.features.values import as_requested, canonical_series, moment, number_column
 from recall.index.bitmap import RowBitmap
 
 Kind = Literal["text", "number", "truth", "time", "clock"]

@@ -17,8 +17,7 @@ from polars.datatypes import DataType
 from recall.config.schema import Schema
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, refuse_other
-from recall.features.moments import moment
-from recall.features.values import canonical
+from recall.features.values import canonical, moment
 
 Read = Callable[[object], object]
 """Gives a value that is not missing as a column holds it. Raises ValueError that says what the value is not."""

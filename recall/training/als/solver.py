@@ -10,7 +10,7 @@ and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that 
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
 loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
 proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
-User features that no training row has are means of others (`recall.training.means`), set after each sweep.
+User features that no training row has are means of others (`recall.training.pairs`), set after each sweep.
 The terms that only the user enters do not rank and are left at zero.
 
 Turning all factors by one orthogonal matrix changes no score and no penalty. Before a side is solved they are turned to

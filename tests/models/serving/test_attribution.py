@@ -10,7 +10,7 @@ from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
 from tests.models.serving.test_base import scale_of, tables_of
-from tests.models.serving.test_lightfm import sums_of
+from tests.models.serving.test_fm_lightfm import sums_of
 from tests.models.torch.worlds import KINDS, World, random_world, worlds
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.func import functional_call
 
 from recall.models.torch.base import SparseBatch, side_of
-from recall.models.torch.cosine import Cosine
+from recall.models.torch.registry import Cosine
 from tests.models.torch.worlds import KINDS, World, model_of, naive_scores, random_world, worlds
 
 every_kind = pytest.mark.parametrize("kind", KINDS)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.torch.base import Model, SparseBatch
-from recall.models.torch.cosine import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
+from recall.models.torch.registry import SMALLEST, Cosine, CosineFieldAwareFM, CosineFieldWeightedFM, CosineFM
 
 KINDS = {
     "lr": FactorizationMachine,

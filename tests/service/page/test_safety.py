@@ -62,7 +62,7 @@ def test_hostile_titles_stay_text_and_in_their_place(browser: Browser, server: S
         assert max(heights) < 100  # of 2,000 characters a few lines are shown
         lefts = visit.page.eval_on_selector_all("#list .id", "all => all.map(one => getComputedStyle(one).unicodeBidi)")
         assert set(lefts) == {"isolate"}
-        visit.page.screenshot(path=SCREENS / "hostile.png")
+        visit.page.screenshot(path=SCREENS / "hostile.png", full_page=True)
         assert visit.troubles == []
         assert visit.violations() == []
 

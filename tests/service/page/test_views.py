@@ -177,7 +177,7 @@ def check_why(visit: Visit, row: str, score: float) -> None:
     reasons = visit.numbers(f"{row} .reasons")
     assert len(reasons) == 4
     assert sorted(reasons, key=abs, reverse=True) == reasons
-    assert all(re.match(r"[+−][\d.]+(because|although) ", one) for one in visit.texts(f"{row} .reasons li"))
+    assert all(re.match(r"[+−][\d.]+(because|although|despite) ", one) for one in visit.texts(f"{row} .reasons li"))
     visit.page.click(f"{row} .inner > details > summary")
     parts = visit.numbers(f"{row} .bars")
     assert len(parts) > 3
@@ -502,6 +502,11 @@ def test_scenarios_are_chosen_and_their_hit_rates_shown(visit: Visit, root: Path
         expected = visit.server.post({"user_id": "4", "n": 3, "filter": {"genre": "noir"}}).json["items"]
         assert visit.listed() == [one["item_id"] for one in expected]
         assert visit.texts("#list .title") == [TITLES[one] for one in visit.listed() if one in TITLES]
+        visit.page.click("#next-page button")
+        visit.until("document.getElementById('list').childElementCount === 6")
+        expected = visit.server.post({"user_id": "4", "n": 6, "filter": {"genre": "noir"}}).json["items"]
+        assert visit.listed() == [one["item_id"] for one in expected]
+        assert visit.texts("#list .rank")[-1] == "6."
         visit.page.fill("#why-not-item", visit.listed()[0])
         visit.page.click("#why-not-form button")
         visit.page.wait_for_selector("#why-not:has-text('is listed at place 1.')")
@@ -511,6 +516,6 @@ def test_scenarios_are_chosen_and_their_hit_rates_shown(visit: Visit, root: Path
         visit.open("traffic")
         visit.page.wait_for_selector("#scenarios table")
         assert visit.texts("#scenarios tbody")[0] == 'home<b>Start</b>{"n":3,"filter":{"genre":"noir"}}'
-        assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}3133.33 %"
+        assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}4125.00 %"
     finally:
         (root / FILE).unlink()

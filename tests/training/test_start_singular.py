@@ -12,7 +12,7 @@ from recall.features.masking import id_blocks
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.pairs import ObservedPairs
-from recall.training.singular_start import of_ids, start_from_singular_vectors
+from recall.training.start import of_ids, start_from_singular_vectors
 from recall.training.train import begin
 from tests.conftest import TINY
 from tests.training.worlds import random_pairs

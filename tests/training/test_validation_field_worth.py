@@ -9,9 +9,8 @@ from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.masking import without
 from recall.models.torch.base import SparseBatch
-from recall.training.field_worth import field_worths
 from recall.training.train import observed_pairs, train
-from recall.training.validation import Validation
+from recall.training.validation import Validation, field_worths
 from tests.conftest import TINY
 
 CONFIG = parse_config({**TINY, "model": {"k": 4}, "train": {"sweeps": 2}})

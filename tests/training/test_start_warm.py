@@ -8,7 +8,7 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.training.als.solver import ImplicitALS
 from recall.training.loop import run_sweeps
 from recall.training.pairs import ObservedPairs
-from recall.training.warm_start import ProximalLearner, WarmStart
+from recall.training.start import ProximalLearner, WarmStart
 from tests.training.test_loop import NAMES
 from tests.training.worlds import random_pairs
 

@@ -1,8 +1,7 @@
 from pathlib import Path
 
 from recall.config import load_config
-from recall.training.tune.study import Found
-from recall.training.tune.writing import write_config
+from recall.training.tune.study import Found, write_config
 
 DRAFTED = """
 [data]

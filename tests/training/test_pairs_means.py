@@ -6,8 +6,7 @@ from recall.config import parse_config
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.registry import new_model
-from recall.training.means import MeanRows
-from recall.training.pairs import ObservedPairs
+from recall.training.pairs import MeanRows, ObservedPairs
 from tests.conftest import TINY
 
 

@@ -12,7 +12,7 @@ from recall.publish.export import export
 from recall.serving.recommender import Recommender, Request
 from recall.serving.scoring import logistic
 from tests.conftest import TINY, random_model, write_tiny_tables
-from tests.evaluation.test_probability import auc
+from tests.evaluation.test_metrics_probability import auc
 
 LOG_LOSS = {"objective": "logistic", "popularity": 0.5}
 

@@ -11,10 +11,10 @@ from recall.bundle import files
 from recall.bundle.manifest import FoldRecord, Manifest
 from recall.bundle.reader import load_bundle
 from recall.errors import BundleError
-from recall.models.serving.cosine import CosineTables
 from recall.models.serving.ffm import FFMTables
 from recall.models.serving.fm import FMTables
 from recall.models.serving.fwfm import FwFMTables
+from recall.models.serving.layout import CosineTables
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TABLES = {"v1": FMTables, "v2_fm": FMTables, "v2_fwfm": FwFMTables, "v2_ffm": FFMTables, "v2_cosine": CosineTables}
