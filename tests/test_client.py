@@ -67,7 +67,7 @@ def test_changes(api: Client) -> None:
     taken = {"user_id": "8", "item_id": answer.items[0].item_id, "recommendation_id": answer.recommendation_id}
     changed = api.interactions([taken], key="once")  # type: ignore[list-item]
     assert api.interactions([taken], key="once").change == changed.change  # type: ignore[list-item]
-    assert api.scenarios().attribution[0]["hits"] == 2  # once for each message
+    assert api.scenarios().attribution[0]["hits"] == 1  # once for each key
     assert api.upsert_items([{"item_id": "fresh", "features": {"genre": "noir"}}]).sequence == 1
     assert api.recommend(allow=["fresh"]).items[0].item_id == "fresh"
     assert api.delete_items(["fresh"]).known == 1
