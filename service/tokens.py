@@ -128,7 +128,7 @@ def own_key(bundle: Path) -> str:
             with suppress(FileExistsError):  # another process was first
                 os.link(made, path)
         kept = path.read_text(encoding="ascii")
-        if len(kept) < SHORTEST_KEY:  # anybody could sign with an empty one
+        if len(kept) < SHORTEST_KEY:  # an empty one can be guessed
             raise ValueError(f"{KEY_FILE} has {len(kept)} characters, and needs {SHORTEST_KEY}; remove it, and another is made")
         return kept
     except (OSError, ValueError) as error:

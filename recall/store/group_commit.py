@@ -33,7 +33,7 @@ class Receipt(_Receipt):
         known: how many of its items or users were known before.
         token: names the change among those of all logs of items; an answer that is asked for with it has seen the change.
         warnings: what the model can make little of in these items or users, in sentences.
-        repeated: the batch had been stored before, under the same idempotency key; told for users only.
+        repeated: the batch had been stored before, under the same idempotency key; known of users only.
     """
 
     token: str

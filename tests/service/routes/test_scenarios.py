@@ -79,7 +79,7 @@ def test_what_a_scenario_sets_cannot_be_overridden(server: Server) -> None:
     answer = post(server, "/v1/scenarios/home:recommend", {"user_id": "3", "rules": [], "filter": {}, "usr": 1})
     refused(answer, 422, "/rules", "/filter", "/usr")
     said = {one["pointer"]: one["message"] for one in answer.json["errors"]}
-    assert said["/rules"].startswith("Only the scenario may set this. A request may have user_id, features, context, history, n")
+    assert said["/rules"].startswith("Only a scenario sets this. A request may have user_id, features, context, history, n")
     assert "Did you mean 'user_id'" in said["/usr"]
     answer = post(server, "/v1/scenarios/hom:recommend", {})
     refused(answer, 404)
