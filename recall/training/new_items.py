@@ -199,7 +199,8 @@ class _Rehearsal:
         level = 1.0 if self._how == "scale" else 0.0
         if self._how != "none":
             entries = _entries(self._best, _top(self._phi, new, self._masked)[1], self._how == "scale")
-            level = max(0.0, _quantile(entries, self._share))
+            places = round(self._share * _LIST * len(entries))
+            level = max(0.0, float(np.sort(entries, axis=None)[min(places, entries.size - 1)]))
             level = min(level, 1.0) if self._how == "scale" else level
         return _Trial(level, self._ndcg(new, level if np.isfinite(level) else 0.0))
 
@@ -375,9 +376,3 @@ def _top(phi: Float32, psi: Float32, masked: ItemLists) -> tuple[Int64, Float64]
         scores[:, place] = np.einsum("qd,qd->q", phi, psi[rows[:, place]])
     scores[rows < 0] = -np.inf
     return rows, scores
-
-
-def _quantile(entries: Float64, share: float) -> float:
-    """Return the shift at which new items take a share of all places, by `_entries`."""
-    places = round(share * _LIST * len(entries))
-    return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
