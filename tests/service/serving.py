@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 from tests.faults import servers
+from tests.faults.forking import Forked
 from tests.faults.http import Answer, receive, request
 from tests.faults.servers import free_port
 
@@ -20,7 +21,7 @@ __all__ = ["Answer", "Server", "free_port", "receive", "request", "serving"]
 @dataclass(frozen=True)
 class Server:
     port: int
-    process: subprocess.Popen
+    process: subprocess.Popen | Forked
     log: Path
 
     def connect(self) -> socket.socket:
@@ -56,11 +57,21 @@ class Server:
 
 @contextmanager
 def serving(
-    bundle: Path, log: Path, *options: str, environment: Mapping[str, str] = servers.NOTHING, before: Sequence[str] = ()
+    bundle: Path,
+    log: Path,
+    *options: str,
+    environment: Mapping[str, str] = servers.NOTHING,
+    before: Sequence[str] = (),
+    forked: bool = True,
 ) -> Iterator[Server]:
-    """Run `python -m service` on `bundle` until the block ends, with its log in `log` and the command prefix `before`."""
+    """Run `python -m service` on `bundle` until the block ends, with its log in `log` and the command prefix `before`.
+
+    It is forked where this makes no difference: not where it starts workers, or libraries read the environment as they are
+    imported.
+    """
     log.unlink(missing_ok=True)
-    with servers.serving(bundle, log, *options, environment=environment, before=before) as begun:
+    forked = forked and not before and "--workers" not in options and all(name.startswith("RECALL_") for name in environment)
+    with servers.serving(bundle, log, *options, environment=environment, before=before, forked=forked) as begun:
         server = Server(begun.port, begun.process, log)
         server.wait("/health/live")
         yield server
