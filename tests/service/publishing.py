@@ -1,12 +1,14 @@
 """A small shop with awkward ids, and real bundles of it."""
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 
+from recall.bundle.versions import versions
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.features.encoder import FeatureEncoder
@@ -56,9 +58,10 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Shop:
-    """Publishes bundles of the shop in `root`."""
+    """Publishes bundles of the shop in `root`; `made` holds roots that were published before, to be copied."""
 
     root: Path
+    made: Path
     config: RunConfig
     dataset: Dataset
     encoder: FeatureEncoder
@@ -88,14 +91,26 @@ class Shop:
         ).write_parquet(folder / "interactions.parquet")
         config = parse_config(CONFIG)
         dataset = load_dataset(config, folder)
-        return cls(root, config, dataset, FeatureEncoder.fit(dataset))
+        return cls(root, folder.with_name("made"), config, dataset, FeatureEncoder.fit(dataset))
 
     def publish(self, seed: int) -> Path:
         """Publish a different model for each seed; return the folder of the version."""
+        if not self.root.exists():
+            return self.publish_all(seed)[0]
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))
         return export(model, self.encoder, self.dataset, self.config, self.root).folder
 
     def in_(self, root: Path) -> "Shop":
         """The same shop with another root."""
-        return Shop(root, self.config, self.dataset, self.encoder)
+        return replace(self, root=root)
+
+    def publish_all(self, *seeds: int) -> list[Path]:
+        """Publish some models in a root that does not exist yet; return the folders of the versions."""
+        made = self.made / "-".join(map(str, seeds))
+        if not made.exists():
+            made.mkdir(parents=True)
+            for seed in seeds:
+                self.in_(made).publish(seed)
+        shutil.copytree(made, self.root, symlinks=True)
+        return versions(self.root)
