@@ -78,14 +78,14 @@ def _serving(root: Path) -> Iterator[str]:
 
 
 def _ask(page: Page) -> None:
-    """Ask for a list, with its reasons where the page shows them."""
-    page.wait_for_selector("#user", state="attached")
-    page.evaluate("document.querySelector('#recommend-form details').open = true")
+    """Ask for a list, and why the first item is in it."""
+    page.wait_for_selector("main[data-started]", state="attached")
     page.fill("#user", "u0001")
     with page.expect_response("**/v1/recommend"):
         page.click("#recommend-form [type=submit]")
     page.wait_for_selector("#list:not([aria-busy]) > li")
-    page.evaluate("document.querySelector('#recommend-form details').open = false")
+    page.click("#list > li:first-child button:has-text('Why')")
+    page.wait_for_selector("#list .reasons")
 
 
 def _save(page: Page, path: Path) -> None:

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple, TypeVar
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
 from recall.bundle.manifest import MANIFEST
+from recall.bundle.versions import KEY_FILE
 from service.errors import FaultDocument, Kind, ProblemError, invalid
 
 log = logging.getLogger("service")
 
-KEY_FILE = ".token-key"
-"""Name of the file with the key in a root, if no key is configured."""
 _DIGEST = 4  # bytes of an item: two of a thousand items have the same once in 8,000 lists
 MOST_LISTED = 200
 """Items of a list that its recommendation id names."""

@@ -6,6 +6,7 @@
     root/HISTORY                      the names of former live versions, the oldest first, and the live one
     root/.lock                        flocked while a publisher takes a number and a name
     root/scenarios.toml               named presets of requests, written by an operator
+    root/.token-key                   secret that signs page tokens and recommendation ids
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
 only then does CURRENT change. The kernel frees a dead publisher's locks, and the next publisher removes what it left.
@@ -74,15 +75,19 @@ def remove(folder: Path, aside: Path) -> bool:
         aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
 
     Returns:
-        Whether it is gone.
+        Whether it is gone; another process may have removed it before.
 
     Raises:
         OSError: The file system refused.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
     try:
         if not _flock(descriptor, fcntl.LOCK_EX):
             return False
+        aside.mkdir(exist_ok=True)  # a copy of a root may lack it
         moved = aside / f"removed-{folder.name}"
         folder.rename(moved)
         shutil.rmtree(moved, ignore_errors=True)
@@ -97,6 +102,7 @@ VERSIONS = "versions"
 STAGING = "staging"
 LOCK = ".lock"
 SCENARIOS = "scenarios.toml"
+KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
 _VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
 _REMEMBERED = 100  # names in HISTORY
@@ -116,7 +122,7 @@ def staging(root: Path) -> Iterator[Path]:
         (root / STAGING).mkdir(exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
         with locked(root / LOCK, 10.0, PUBLISHING):
-            _clear_leftovers(root)
+            clear_leftovers(root)
             folder = root / STAGING / secrets.token_hex(8)
             folder.mkdir()
             holder = os.open(folder, os.O_RDONLY)
@@ -324,9 +330,22 @@ def _flock(descriptor: int, operation: int, wait: float = 0.0) -> bool:
             time.sleep(_POLL)
 
 
-def _clear_leftovers(root: Path) -> None:
-    """Remove staged folders whose writer is gone; the caller holds the root's lock."""
-    for entry in (root / STAGING).iterdir():
+def clear_leftovers(root: Path) -> list[Path]:
+    """Remove what killed processes left in the staging folder.
+
+    The caller holds the root's lock. A killed process leaves a version that it wrote, or one that it was removing.
+
+    Args:
+        root: the folder of versions.
+
+    Returns:
+        The folders that are left: a process writes them, or the file system refused.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    left = []
+    for entry in sorted((root / STAGING).iterdir()) if (root / STAGING).is_dir() else ():
         if not entry.is_dir():
             continue
         holder = os.open(entry, os.O_RDONLY)
@@ -335,6 +354,9 @@ def _clear_leftovers(root: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
         finally:
             os.close(holder)
+        if entry.exists():
+            left.append(entry)
+    return left
 
 
 def _prune(root: Path, keep: int) -> None:

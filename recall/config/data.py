@@ -167,6 +167,11 @@ class FileFormat(Section):
     """Whether rows of a text file may have more cells than the header; the cells beyond it are not read."""
     totals: tuple[str, ...] = ()
     """Rows whose first cell is one of these, such as "Total", are not read."""
+    explode: str | None = None
+    """Column with lists of which each member is a row of its own, such as the items of an order; empty lists give no row."""
+    carry: dict[str, str] = Field(default={})
+    """Columns whose empty cells have the value above them, as long as the column given here does not change: for exports that
+    write the customer only on the first line of an order."""
     unnest: bool = False
     """Whether each member of nested objects is a column, such as `user.id`."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})

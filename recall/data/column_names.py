@@ -109,7 +109,9 @@ _WEIGHTS = {
     1.0: named(
         "view viewed click clicked pv visit browse detail open opened play played listen listened watch watched read search "
         "to-read currently-reading pageview viewitem started start "
-        "angesehen gesehen geklickt vu consulte clique visto clicado visualizado bekeken geklikt "
+        "angesehen gesehen geklickt ansicht aufruf vu vue consulte "
+        "consultation clic clique visto vista visita visualizacion clicado visualizado visualizacao "
+        "visualizzazione bekeken geklikt "
         "просмотр 浏览 閲覧 クリック 点击 조회 클릭"
     ),
     2.0: named(
@@ -120,7 +122,7 @@ _WEIGHTS = {
     5.0: named(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
-        "gekauft bestellt kauf achete achat comprado compra comprou acquistato acquisto gekocht "
+        "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
         "купил покупка 购买 購入 注文 구매 주문 "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
@@ -132,7 +134,11 @@ _NOT_TAKEN = named(
     "nein non nao nee nej nie ne nem hayır нет 否 いいえ 아니요 falsch faux falso onwaar"
 )
 _UNDONE = named(
-    "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report"
+    "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
+    "retoure retourniert rucksendung storno storniert erstattung retour retourne "
+    "rembourse annule annulation devolucion devuelto "
+    "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
+    "возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
 
 
@@ -253,7 +259,8 @@ def id_column(columns: Iterable[str], side: str) -> str | None:
 
 def _only(columns: Iterable[str], known: frozenset[str]) -> str | None:
     """Return the only column with a known word, or the only such that ends like an id."""
-    fitting = [name for name in columns if known & {*words(name), "".join(words(name))}]
+    eastern = [word for word in known if re.search(f"[{_EAST}]", word)]  # compounds such as 顧客番号 are not apart
+    fitting = [name for name in columns if known & {*words(name), "".join(words(name))} or any(one in name for one in eastern)]
     with_id = [name for name in fitting if _IDS.search(name.strip().lower())]
     return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
 

@@ -48,14 +48,14 @@ def plain(path: Path) -> Path:
 def files_of(path: Path) -> list[Path]:
     """Return the files of a table: the path itself, or those in a folder by name.
 
-    Hidden files, and marks such as _SUCCESS, are left out.
+    Hidden files, empty ones, and marks such as _SUCCESS, are left out.
 
     Raises:
         DataError: The folder has none, or files of several kinds.
     """
     if not path.is_dir():
         return [path]
-    found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._")
+    found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._" and one.stat().st_size)
     kinds = {kind_of(one) for one in found}
     if len(kinds) != 1:
         what = "the folder has no files" if not found else "the folder has files of several kinds"
@@ -86,7 +86,7 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
         return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form)
     if kind == "json":
         return converted(pl.concat([_json(one) for one in files], how="diagonal_relaxed"), form)
-    return converted(pl.concat([_cells(_text(one, nulls, form), nulls, form) for one in files]), form)
+    return converted(pl.concat(_same_order([_cells(_text(one, nulls, form), nulls, form) for one in files])), form)
 
 
 def content(path: Path, most: int = -1) -> bytes:
@@ -170,6 +170,14 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     )
 
 
+def _same_order(parts: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
+    """Order the columns of files that have the same ones as the first file does."""
+    if len(parts) == 1:
+        return list(parts)
+    first = parts[0].collect_schema().names()
+    return [part.select(first) if set(part.collect_schema().names()) == set(first) else part for part in parts]
+
+
 def _one_mark(text: str, separator: str) -> str:
     """Replace a separator of several characters by one."""
     if len(separator) == 1:
@@ -221,8 +229,11 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         frame: as it was read.
         form: names the columns; those that are not text are left as they are.
     """
+    if form.explode is not None:
+        frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
         frame = _unnested(frame)
+    frame = frame.with_columns(pl.col(name).forward_fill().over(group) for name, group in form.carry.items())
     if not (form.numbers or form.times or form.lists or form.booleans):
         return frame
     types = frame.collect_schema()

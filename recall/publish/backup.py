@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall._fsync import fsync
-from recall.bundle.versions import CURRENT, HISTORY, LOCK, PUBLISHING, VERSIONS, live_name, locked, make_folder, versions
+from recall.bundle.versions import (
+    CURRENT,
+    HISTORY,
+    KEY_FILE,
+    LOCK,
+    PUBLISHING,
+    SCENARIOS,
+    VERSIONS,
+    live_name,
+    locked,
+    make_folder,
+    versions,
+)
 from recall.errors import BundleError, PublishError
 from recall.serving.recommender import Recommender
 from recall.store.high_water_mark import Lost, Mark
@@ -67,9 +79,13 @@ def backup(root: Path, to: Path) -> BackupReport:
         try:
             with locked(root / LOCK, 10.0, PUBLISHING):
                 linked = _copy_versions(root, made)
-                for name in (CURRENT, HISTORY):
+                for name in (CURRENT, HISTORY, SCENARIOS):
                     with suppress(FileNotFoundError):
                         shutil.copyfile(root / name, made / name)
+                with suppress(
+                    FileNotFoundError, PermissionError
+                ):  # only its owner may read it; a service without one makes one
+                    shutil.copy(root / KEY_FILE, made / KEY_FILE)
                 for name in (MARK, USERS_MARK):  # before the logs, so that they are never ahead of them
                     with suppress(FileNotFoundError):
                         shutil.copyfile(root / name, made / name)

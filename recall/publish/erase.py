@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,10 +15,25 @@ from recall._arrays import Float32
 from recall._ids import check_ids
 from recall.bundle import files
 from recall.bundle.reader import Bundle, load_bundle, write_deletions
-from recall.bundle.versions import LOCK, PUBLISHING, STAGING, acquire, locked, remove, resolve, versions
+from recall.bundle.versions import (
+    CURRENT,
+    HISTORY,
+    KEY_FILE,
+    LOCK,
+    PUBLISHING,
+    SCENARIOS,
+    STAGING,
+    VERSIONS,
+    acquire,
+    clear_leftovers,
+    locked,
+    remove,
+    resolve,
+    versions,
+)
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
-from recall.errors import BundleError
+from recall.errors import BundleError, PublishError
 from recall.features.cross import CrossEncoder
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST
@@ -26,8 +42,11 @@ from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, user_rows
 from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import MARK
 from recall.store.users.bundle_users import SqliteUsers, copy_user_store
 from recall.store.users.changes import LiveUsers, UserDelete
+from recall.store.users.redis import USERS_REDIS_MARK
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK
 
 _POLL = 0.2  # seconds between two tries to remove versions that are served
 
@@ -39,8 +58,8 @@ class ErasureReport:
     Attributes:
         version: name of the version without them; None if the live one did not contain them.
         removed: names of versions that contained them and are gone.
-        held: names of versions that contain them and could not be removed, because a process has them open. The users stay
-            deleted in the live changes, and so unknown, until another run removes those versions.
+        held: names of versions that contain them, and of staged folders, that could not be removed, because a process has
+            them open. The users stay deleted in the live changes, and so unknown, until another run removes those.
         keys: idempotency keys that named them and are gone.
         remains: where data of them may be left, in sentences.
     """
@@ -56,7 +75,8 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
     """Erase users from everything below a root, while it may be served.
 
     The users are deleted from the live changes first, so no later answer knows them. Then a version without them is published
-    and all versions with them are removed; at the end no file below the root contains their ids.
+    and all versions with them, or that cannot be read, are removed. At the end no file that this program wrote below the root
+    contains their ids as those of users, except those that the report names.
 
     Args:
         root: the folder of published versions.
@@ -82,14 +102,17 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
     finally:
         if lock is not None:
             lock.close()
-    shared = [one.name for one in versions(root) if _is_shared(one) and _holds(one, ids)]
-    removed, held = _remove(root, ids, wait)
+    shared = [one.name for one in _shared(root) if _holds(one, ids)]
+    try:
+        removed, held = _remove(root, ids, wait)
+    except OSError as error:
+        raise PublishError("a version could not be removed", where=str(root), why=str(error), hint="Run it again") from None
     keys = 0
     if not held:
         keys = live.forget(ids)
         with closing(ChangeLog(root / JOURNAL)) as log:
             keys += log.forget(ids)
-    return ErasureReport(version, removed, held, keys, _remains(shared, live))
+    return ErasureReport(version, removed, held, keys, _remains(shared, _others(root), live))
 
 
 def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
@@ -166,28 +189,43 @@ def _holds(folder: Path, ids: Sequence[str]) -> bool:
 
 
 def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Remove the versions that contain a user; return the removed and the open ones."""
+    """Remove the versions that contain a user, and leftovers of killed processes.
+
+    Returns:
+        The removed ones, and those that are open.
+    """
     deadline = time.monotonic() + wait
     held = [one for one in versions(root) if _holds(one, ids)]
     removed: list[str] = []
-    while held:
+    while True:
         with locked(root / LOCK, 10.0, PUBLISHING):
             gone = [one for one in held if remove(one, root / STAGING)]
+            staged = clear_leftovers(root)
         removed += [one.name for one in gone]
         held = [one for one in held if one not in gone]
-        if time.monotonic() > deadline:
+        if not (held or staged) or time.monotonic() > deadline:
             break
-        time.sleep(_POLL if held else 0)
-    return tuple(removed), tuple(one.name for one in held)
+        time.sleep(_POLL)
+    return tuple(removed), (*(one.name for one in held), *(f"{STAGING}/{one.name}" for one in staged))
 
 
-def _is_shared(folder: Path) -> bool:
-    """Return whether a copy elsewhere shares the file of users on disk."""
-    path = folder / files.USERS
-    return path.exists() and path.stat().st_nlink > 1
+def _shared(root: Path) -> list[Path]:
+    """Return the versions whose file of users has links outside the root."""
+    found = [(one, (one / files.USERS).stat()) for one in versions(root) if (one / files.USERS).exists()]
+    inside = Counter((stat.st_dev, stat.st_ino) for _, stat in found)
+    return [one for one, stat in found if stat.st_nlink > inside[stat.st_dev, stat.st_ino]]
 
 
-def _remains(shared: Sequence[str], live: LiveUsers) -> tuple[str, ...]:
+def _others(root: Path) -> list[str]:
+    """Return what is neither a version nor a log: copies, damaged logs, checkpoints."""
+    logs = [f"{name}{ending}" for name in (JOURNAL, USERS_LIVE) for ending in ("", "-wal", "-shm")]
+    known = {CURRENT, HISTORY, VERSIONS, STAGING, SCENARIOS, KEY_FILE, MARK, USERS_MARK, USERS_REDIS_MARK, *logs}
+    other = [one for one in root.iterdir() if one.name not in known]
+    other += set((root / VERSIONS).iterdir()) - set(versions(root))
+    return sorted(str(one.relative_to(root)) for one in other if one.is_dir() or one.stat().st_size)  # a lock is empty
+
+
+def _remains(shared: Sequence[str], others: Sequence[str], live: LiveUsers) -> tuple[str, ...]:
     backups = "Backups that were made before contain the users: erase them there with the same command, or remove the backups"
     if shared:
         backups += f"; files of {', '.join(shared)} are shared with one on this file system"
@@ -198,4 +236,5 @@ def _remains(shared: Sequence[str], live: LiveUsers) -> tuple[str, ...]:
     redis = (
         ("Redis keeps removed values in its own files until it rewrites them: BGREWRITEAOF, or BGSAVE",) if live.remote else ()
     )
-    return (backups, tables, learnt, *redis)
+    unread = (f"Not searched, and to be removed where it is not needed: {', '.join(others)}",) if others else ()
+    return (backups, tables, learnt, *redis, *unread)

@@ -18,7 +18,7 @@ export class Problem extends Error {
 }
 
 /** A request, which can be shown as code, too. */
-export const call = (method, path, body) => ({ method, path, body });
+export const call = (method, path, body, headers = {}) => ({ method, path, body, headers });
 
 /** The path of a thing by its id. */
 export function pathOf(folder, id) {
@@ -35,7 +35,7 @@ export const addressOf = ({ path }) => new URL(path, document.baseURI.replace(/[
 
 /** Ask, and give what came: its value, its text, its request id and the time that it took. Throws a Problem. */
 export async function ask(question, signal) {
-  const headers = {};
+  const headers = { ...question.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (question.body !== undefined) headers["Content-Type"] = "application/json";
   const late = AbortSignal.timeout(LONGEST);

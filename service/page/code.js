@@ -10,13 +10,14 @@ export function curlOf(question) {
   const parts = [`curl -sS ${quoted(addressOf(question))}`];
   if (question.method !== (question.body === undefined ? "GET" : "POST")) parts.push(`-X ${question.method}`);
   if (hasKey()) parts.push('-H "Authorization: Bearer $RECALL_KEY"');
+  for (const [name, value] of Object.entries(question.headers)) parts.push(`-H ${quoted(`${name}: ${value}`)}`);
   if (question.body !== undefined) parts.push("-H 'Content-Type: application/json'", `--data-binary ${quoted(JSON.stringify(question.body))}`);
   return parts.join(" \\\n  ");
 }
 
 /** A call as Python that needs nothing but Python. */
 export function pythonOf(question) {
-  const headers = [];
+  const headers = Object.entries(question.headers).map(([name, value]) => `${JSON.stringify(name)}: ${JSON.stringify(value)}`);
   if (hasKey()) headers.push('"Authorization": "Bearer " + os.environ["RECALL_KEY"]');
   if (question.body !== undefined) headers.push('"Content-Type": "application/json"');
   const lines = [`    ${JSON.stringify(addressOf(question))},`];

@@ -1,30 +1,38 @@
 // Two lists side by side: of two users, or with two weights of popularity.
 
 import { ask, call, turns } from "./api.js";
+import { findUsers, itemColumns, itemLabel, note, settle } from "./catalog.js";
 import { copies } from "./code.js";
-import { by, dial, idText, make, number, put } from "./dom.js";
+import { by, dial, make, number, put } from "./dom.js";
+import { suggest } from "./picker.js";
 import { attempt, wholeIn } from "./troubles.js";
 
 const turn = turns();
 
 export function openCompare() {
-  dial("left-popularity");
-  dial("right-popularity");
+  for (const side of ["left", "right"]) {
+    dial(`${side}-popularity`);
+    suggest(by(`${side}-user`), findUsers);
+  }
   by("compare-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(by("compare-error"), compare, { n: "compare-n" });
+    attempt(by("compare-error"), compare, by("compare-form"));
   });
 }
 
 function request(side) {
   const user = by(`${side}-user`).value;
-  return { ...(user ? { user_id: user } : {}), n: wholeIn("compare-n", "/n"), popularity: Number(by(`${side}-popularity`).value) };
+  return { ...(user ? { user_id: user } : {}), n: wholeIn(by("compare-n")), popularity: Number(by(`${side}-popularity`).value), fields: itemColumns().slice(0, 100) };
 }
 
 async function compare() {
   const signal = turn();
   const questions = ["left", "right"].map((side) => call("POST", "v1/recommend", request(side)));
   const [left, right] = (await Promise.all(questions.map((one) => ask(one, signal)))).map((answer) => answer.value);
+  for (const one of [left, right]) {
+    settle(one.bundle, one.sequence);
+    note(one.items);
+  }
   const rankOf = (list) => new Map(list.items.map((one, at) => [one.item_id, at + 1]));
   const [before, after] = [rankOf(left), rankOf(right)];
   const both = [...after.keys()].filter((id) => before.has(id)).length;
@@ -44,7 +52,7 @@ async function compare() {
   put(by("compare-code"), copies(questions, "both lists"));
 }
 
-const cell = (item) => make("td", {}, item ? [idText(item.item_id), " ", number(item.score)] : null);
+const cell = (item) => make("td", {}, item ? [itemLabel(item.item_id), " ", number(item.score)] : null);
 
 function move(before, after) {
   if (before === undefined) return "new";

@@ -34,7 +34,10 @@ export const idText = (id) => make("bdi", { class: "id" }, id);
 export const number = (value) => make("data", { value: String(value) }, value.toFixed(4));
 
 /** A value of a column, in writing. */
-export const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+export const written = (value) => {
+  if (Array.isArray(value)) return value.map(written).join(", ");
+  return typeof value === "string" ? value : JSON.stringify(value);
+};
 
 /** Names and values, as a list of definitions. */
 export function facts(pairs, className = "facts") {
@@ -50,4 +53,11 @@ export function dial(id) {
   const show = () => { shown.textContent = String(Number(slider.value)); };
   slider.addEventListener("input", show);
   show();
+}
+
+/** A table that scrolls by itself; the first cell of a row is its head. */
+export function table(label, heads, rows) {
+  return make("div", { class: heads.length > 2 ? "scroll wide" : "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", {},
+    make("thead", {}, make("tr", {}, heads.map((one) => make("th", { scope: "col" }, one)))),
+    make("tbody", {}, rows.map(([head, ...cells]) => make("tr", {}, make("th", { scope: "row" }, head), cells.map((one) => make("td", {}, one)))))));
 }

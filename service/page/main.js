@@ -1,13 +1,15 @@
 // The page: its views, the key, and what every view has to know.
 
-import { ask, call, useKey } from "./api.js";
+import { ask, call, Problem, useKey } from "./api.js";
+import { learn } from "./catalog.js";
 import { openCompare } from "./compare.js";
 import { by, put } from "./dom.js";
-import { openItems } from "./items.js";
+import { fitItem, openItems } from "./items.js";
 import { openModel, showModel } from "./model.js";
-import { begin, openRecommend } from "./recommend.js";
+import { begin, fitForms, openRecommend } from "./recommend.js";
+import { openTraffic, showTraffic } from "./traffic.js";
 
-const VIEWS = ["recommend", "compare", "items", "model"];
+const VIEWS = ["recommend", "compare", "items", "model", "traffic"];
 
 function view(focus) {
   const wanted = location.hash.slice(1);
@@ -20,20 +22,20 @@ function view(focus) {
   document.title = `${by(`${shown}-title`).textContent} · FM recall`;
   if (focus) by(`${shown}-title`).focus();
   if (shown === "model") showModel();
+  if (shown === "traffic") showTraffic();
   if (shown === VIEWS[0] && focus) begin();
 }
 
-/** Tell what is served, and which names the forms may use. */
+/** Tell what is served, and make the forms for it. */
 async function look() {
   try {
     const { value } = await ask(call("GET", "v1/info"));
-    const names = (found) => (found.length ? `Known here: ${found.join(", ")}` : "None are known here.");
     put(by("serving"), `${value.name} ${value.bundle}`);
-    put(by("features-note"), names(value.columns.features));
-    put(by("context-note"), names(value.columns.context));
-    put(by("filter-note"), names(Object.keys(value.columns.filter)));
-    put(by("item-features-note"), names(Object.keys(value.columns.filter).filter((name) => name !== "item_id")));
+    learn(value);
+    fitItem();
+    await fitForms();
   } catch (error) {
+    if (!(error instanceof Problem)) throw error;
     put(by("serving"), error.status === 401 ? "A key is needed: type one." : error.title);
   }
 }
@@ -48,7 +50,8 @@ async function start() {
 openRecommend();
 openCompare();
 openItems();
-openModel();
+openModel(look);
+openTraffic();
 by("key").addEventListener("input", () => useKey(by("key").value));
 by("key").addEventListener("change", start);
 by("skip").addEventListener("click", (event) => {

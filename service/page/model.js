@@ -1,36 +1,36 @@
-// What is served: the model card, how much the index finds, and how long answers take.
+// What is served: the model card, how much the index finds, how it was trained, and the versions.
 
 import { ask, call, turns } from "./api.js";
+import { barList, lineChart } from "./charts.js";
 import { copies } from "./code.js";
-import { by, draw, facts, idText, make, put } from "./dom.js";
-import { histograms, quantile, samples } from "./metrics.js";
+import { by, facts, idText, make, put } from "./dom.js";
+import { samples } from "./metrics.js";
 import { attempt } from "./troubles.js";
+import { openVersions, showVersions } from "./versions.js";
 
-const QUESTIONS = [call("GET", "v1/info"), call("GET", "v1/models"), call("GET", "metrics"), call("GET", "v1/scenarios")];
+const QUESTIONS = [call("GET", "v1/info"), call("GET", "v1/models"), call("GET", "metrics")];
 const turn = turns();
-let times = new Map();
 
-export function openModel() {
+/** `changed` is called when another version was activated here. */
+export function openModel(changed) {
   by("model-again").addEventListener("click", showModel);
-  by("route").addEventListener("change", showTimes);
-  put(by("model-code"), copies(QUESTIONS, "all of this"));
+  openVersions(async () => {
+    await changed();
+    await showModel();
+  });
 }
 
 /** Request everything again. */
 export function showModel() {
   const signal = turn();
   return attempt(by("model-error"), async () => {
-    const [info, models, metrics, scenarios] = await Promise.all(QUESTIONS.map((one) => ask(one, signal)));
-    const found = samples(metrics.text);
+    const [info, models, metrics] = await Promise.all(QUESTIONS.map((one) => ask(one, signal)));
     showCard(info.value);
-    showCertificate(info.value, found);
-    showVersions(models.value.models);
-    showScenarios(scenarios.value);
-    times = histograms(found, "recall_http_request_duration_seconds", "route");
-    const routes = [...times].filter(([, buckets]) => buckets.some((one) => one.count)).map(([route]) => route);
-    const chosen = by("route").value;
-    put(by("route"), routes.map((route) => make("option", { selected: route === (chosen || "/v1/recommend") }, route)));
-    showTimes();
+    showCertificate(info.value, samples(metrics.text));
+    showVersions(models.value);
+    const of = call("GET", `v1/models/${info.value.bundle}`);
+    showTraining((await ask(of, signal)).value.origin);
+    put(by("model-code"), copies([...QUESTIONS, of], "all of this"));
     put(by("model-status"), `As of ${new Date().toLocaleTimeString()}.`);
   });
 }
@@ -65,9 +65,8 @@ function showCard(info) {
 function showCertificate(info, found) {
   const certificate = info.certificate;
   const share = (value) => `${(100 * value).toFixed(2)} %`;
-  const value = (name, labels = {}) => found.find((one) => one.name === name && Object.entries(labels).every(([label, said]) => one.labels[label] === said))?.value;
-  const live = value("recall_ann_recall_ratio");
-  const [lower, upper] = ["recall_ann_recall_lower_ratio", "recall_ann_recall_upper_ratio"].map((name) => value(name));
+  const [live, lower, upper] = ["recall_ann_recall_ratio", "recall_ann_recall_lower_ratio", "recall_ann_recall_upper_ratio"]
+    .map((name) => found.find((one) => one.name === name)?.value);
   put(
     by("certificate"),
     info.index === "exact" && !certificate ? make("p", {}, "The index is exact: it finds all of the best items.") : null,
@@ -83,70 +82,43 @@ function showCertificate(info, found) {
   );
 }
 
-function showVersions(models) {
-  const size = (bytes) => (bytes == null ? "" : bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
-  const rows = models.map((one) => make("tr", {},
-    make("th", { scope: "row" }, idText(one.version)),
-    make("td", {}, [one.served ? "served" : null, one.live ? "live" : null].filter(Boolean).join(", ")),
-    make("td", {}, one.fault ?? `${one.created ?? ""}`),
-    make("td", {}, `${one.items ?? ""}`),
-    make("td", {}, size(one.bytes))));
-  put(by("versions"), table("Table of versions", ["Version", "State", "Created", "Items", "Size"], rows));
-}
+const figure = (value) => String(Number(value.toPrecision(4)));
+const interval = (one) => `${figure(one.value)}${one.low == null ? "" : ` [${figure(one.low)}, ${figure(one.high)}]`}`;
+const numbered = (values) => values.map((value, at) => [at + 1, value ?? NaN]);
 
-function table(label, heads, rows) {
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, make("table", {},
-    make("thead", {}, make("tr", {}, heads.map((one) => make("th", { scope: "col" }, one)))),
-    make("tbody", {}, rows)));
-}
-
-/** The scenarios with what they set, and how often something was taken from their lists. */
-function showScenarios({ scenarios, attribution }) {
-  const cells = (head, ...others) => make("tr", {}, make("th", { scope: "row" }, head), others.map((one) => make("td", {}, String(one))));
-  const rates = attribution.map((one) => cells(one.scenario || "none", one.bundle, one.answers, one.hits, `${(100 * one.hits / Math.max(1, one.answers)).toFixed(2)} %`));
-  put(
-    by("scenarios"),
-    scenarios.length ? table("Table of scenarios", ["Scenario", "Description", "Sets"], scenarios.map((one) => cells(one.name, one.description, JSON.stringify(one.settings))))
-      : make("p", { class: "quiet" }, "None."),
-    rates.length ? table("Table of hit rates", ["Scenario", "Version", "Lists", "Hits", "Hits by list"], rates) : null,
-  );
-}
-
-const milliseconds = (seconds) => (Number.isFinite(seconds) ? `${Number((1000 * seconds).toPrecision(3))} ms` : "longer");
-
-function showTimes() {
-  const route = by("route").value;
-  const buckets = times.get(route);
-  if (!buckets) {
-    put(by("latency"), make("p", { class: "quiet" }, "Nothing was asked yet."));
-    return;
+/** The figures and curves of training, as the manifest has them. */
+function showTraining({ metrics = {}, config = {}, index = {} }) {
+  const { curve, race, validation } = metrics;
+  const drawn = [];
+  if (race?.raced?.length) {
+    const longest = Math.max(...race.raced.map((one) => one.figures.length), 2);
+    drawn.push(lineChart({ title: `Race: ${race.metric} on the validation part, by sweep`, y: figure, from: 0, lines: [
+      ...race.raced.slice(0, 6).map((one) => ({ name: one.recipe + (one.recipe === race.winner ? " (winner)" : ""), points: numbered(one.figures) })),
+      { name: "popularity", points: [[1, race.popularity.value], [longest, race.popularity.value]], dashed: true }] }));
+    drawn.push(barList(`${race.metric}, validation`, [...race.raced.map((one) => [one.recipe, one.value]), ["popularity", race.popularity.value]], figure));
   }
-  const all = buckets.reduce((sum, one) => sum + one.count, 0);
-  const said = `${all} answers; half took at most ${milliseconds(quantile(buckets, 0.5))}, 99 of 100 at most ${milliseconds(quantile(buckets, 0.99))}.`;
-  put(
-    by("latency"),
-    make("p", {}, said),
-    chart(buckets, `Answers to ${route} by their time. ${said}`),
-    make("details", {}, make("summary", {}, "As a table"), make("table", {},
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "At most"), make("th", { scope: "col" }, "Answers"))),
-      make("tbody", {}, buckets.filter((one) => one.count).map((one) => make("tr", {}, make("th", { scope: "row" }, milliseconds(one.most)), make("td", {}, String(one.count))))))),
-  );
-}
-
-function chart(buckets, label) {
-  const used = buckets.map((one) => one.count > 0);
-  const shown = buckets.slice(Math.max(0, used.indexOf(true) - 1), used.lastIndexOf(true) + 2);
-  const [width, height, foot] = [600, 160, 22];
-  const most = Math.max(...shown.map((one) => one.count));
-  const step = width / shown.length;
-  const every = Math.ceil(shown.length / 9);
-  const columns = shown.map((one, at) => {
-    const tall = ((height - foot - 14) * one.count) / most;
-    return [
-      draw("rect", { x: at * step + 1, y: height - foot - tall, width: Math.max(1, step - 2), height: tall }),
-      at % every ? null : draw("text", { x: (at + 0.5) * step, y: height - 7, "text-anchor": "middle" }, milliseconds(one.most)),
-    ];
-  });
-  return draw("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-    draw("line", { x1: 0, x2: width, y1: height - foot, y2: height - foot }), columns);
+  const sweeps = curve?.losses ?? [];
+  const warm = config.train?.opening ? 1 : 0; // the first loss is of another objective
+  if (sweeps.length > warm) drawn.push(lineChart({ title: "Loss by sweep of the final training", y: figure, lines: [{ name: "loss", points: numbered(sweeps).slice(warm) }] }));
+  const looked = numbered(curve?.figures ?? []);
+  const best = looked.find(([sweep]) => sweep === curve?.best_sweep);
+  if (looked.some(([, value]) => !Number.isNaN(value))) {
+    drawn.push(lineChart({ title: "Validation figure by sweep of the final training", y: figure, lines: [{ name: "figure", points: looked }],
+      mark: best && !Number.isNaN(best[1]) ? { point: best, text: "kept" } : null }));
+  }
+  const trials = (index.candidates ?? []).filter((one) => one.curve?.length);
+  if (trials.length) {
+    drawn.push(lineChart({ title: `Index: recall of the exact top ${index.n} against microseconds of a search`, x: (value) => `${figure(value)} µs`, y: figure,
+      lines: trials.slice(0, 6).map((one) => ({ name: one.name, points: [...one.curve].sort((a, b) => a.microseconds - b.microseconds).map((point) => [point.microseconds, point.recall]) })) }));
+  }
+  const said = [
+    race ? ["Recipe", race.winner] : config.train?.objective ? ["Objective", config.train.objective] : null,
+    race ? [`Winner's ${race.metric}`, interval(race.raced.find((one) => one.recipe === race.winner) ?? race.popularity)] : null,
+    race ? ["More than popularity", interval(race.over_popularity)] : null,
+    race ? ["Race", `${race.raced.length} recipes, ${race.requests} requests, ${figure(race.seconds)} s`] : null,
+    sweeps.length ? ["Sweeps", String(sweeps.length)] : null,
+    ...Object.entries(validation ?? {}).map(([name, value]) => [name, typeof value === "number" ? figure(value) : JSON.stringify(value)]),
+  ].filter(Boolean);
+  put(by("training"), said.length ? facts(said) : null, drawn.length ? make("div", { class: "charts" }, drawn) : null,
+    said.length || drawn.length ? null : make("p", { class: "quiet" }, "This version records no figures: it was imported, or trained by an earlier version."));
 }

@@ -1,30 +1,76 @@
-// The first view: who asks on the left, what they get on the right, and why.
+// The first view: who asks, what they get, and why.
 
 import { ask, call, pathOf, Problem, turns } from "./api.js";
-import { bars, values } from "./bars.js";
+import { attributesOf, findItems, findUsers, itemColumns, itemLabel, know, nameOf, note, schema, settle } from "./catalog.js";
 import { copies } from "./code.js";
 import { by, columns, dial, facts, idText, make, number, put } from "./dom.js";
+import { boostsForm, channelsForm, columnForm, filterForm, rulesForm } from "./fields.js";
+import { suggest } from "./picker.js";
 import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
+import { bars, explain } from "./why.js";
 
-const FIELDS = { user_id: "user", n: "n", popularity: "popularity", features: "features", context: "context", history: "history", filter: "filter" };
-const DESCRIBED = 20; // items whose attributes are asked for at once; further ones tell theirs with their explanation
 const SHOWN = 20; // items of a history
+const MOST = 1000; // that a request may have
 const DRAWN = 1000; // users of whom one is drawn
+const NOT_ASKED = ["fields", "because", "explain", "tokens", "page_token", "description"]; // what lists have and why-not does not
 const turn = turns();
+let forms = null; // of features, context, filter, rules, boosts and channels
+let scenarios = new Map();
 let last = null; // the last request that was answered
 let begun = false; // whether a list was asked for
+let history = null; // ids that replace the stored history; null for that one
+let person = { id: "", history: [], features: {} }; // who the last answer was for, as far as it is known
 
 export function openRecommend() {
   dial("popularity");
+  suggest(by("user"), findUsers, { picked: () => recommend() });
+  suggest(by("history-add"), findItems, { picked: (id) => edit([id, ...current()]), first: true });
+  suggest(by("why-not-item"), findItems, { first: true });
   by("recommend-form").addEventListener("submit", (event) => {
     event.preventDefault();
     recommend();
   });
-  by("random").addEventListener("click", () => attempt(by("recommend-error"), someUser, FIELDS));
+  by("history-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (by("history-add").value) edit([by("history-add").value, ...current()]);
+  });
+  by("history-stored").addEventListener("click", () => edit(null));
+  by("random").addEventListener("click", () => attempt(by("recommend-error"), someUser, by("recommend-form")));
+  by("scenario").addEventListener("change", chooseScenario);
   by("why-not-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    attempt(by("why-not-error"), whyNot, { item_id: "why-not-item" });
+    attempt(by("why-not-error"), whyNot, by("why-not-form"));
   });
+}
+
+/** Make the forms anew from what the served bundle knows. */
+export async function fitForms() {
+  const { features, context, types, values } = schema;
+  forms = {
+    features: columnForm(by("features"), features.filter((name) => name !== schema.user_id), types, values, "/features", true),
+    context: columnForm(by("context"), context, types, values, "/context", true),
+    filter: filterForm(by("filter")),
+    rules: rulesForm(by("rules")),
+    boosts: boostsForm(by("boosts")),
+    channels: channelsForm(by("channels")),
+  };
+  const chosen = by("scenario").value;
+  scenarios = new Map((await ask(call("GET", "v1/scenarios"))).value.scenarios.map((one) => [one.name, one]));
+  put(by("scenario"), make("option", { value: "" }, "None: as set below"), [...scenarios.keys()].map((name) => make("option", { value: name }, name)));
+  by("scenario").value = scenarios.has(chosen) ? chosen : "";
+  by("scenarios-field").hidden = !scenarios.size;
+  chooseScenario();
+}
+
+const scenario = () => scenarios.get(by("scenario").value);
+
+/** A scenario sets what the form would: its number of items is shown, and the rest cannot be set beside it. */
+function chooseScenario() {
+  const one = scenario();
+  by("shaping").disabled = Boolean(one);
+  by("shaping").hidden = Boolean(one);
+  if (one) by("n").value = one.settings.n ?? 10;
+  put(by("scenario-note"), one ? [one.description, " ", ...Object.entries(one.settings).map(([name, value]) => make("code", {}, `${name} = ${JSON.stringify(value)} `))] : null);
 }
 
 /** Show the list of the first known user before anything is asked for; without a user where users may not be listed. */
@@ -37,7 +83,8 @@ export async function begin() {
     if (error.status === 401) return;
   }
   if (begun) return;
-  await recommend({ ...(user_id === undefined ? {} : { user_id }), n: 10, popularity: 1 });
+  by("user").value = user_id ?? "";
+  await recommend(questionOf({ ...(user_id === undefined ? {} : { user_id }), n: 10, popularity: 1 }));
   by("recommend-status").prepend(user_id === undefined ? "To begin with, for an unknown user: " : "To begin with, for the first user: ");
 }
 
@@ -49,37 +96,59 @@ async function someUser() {
   await recommend();
 }
 
+/** A request for a list, with the values of its items. */
+const questionOf = (body) => call("POST", "v1/recommend", { ...body, ...(itemColumns().length ? { fields: itemColumns().slice(0, 100) } : {}) });
+
 /** What the form asks for. */
 function request() {
-  const body = { n: wholeIn("n", "/n"), popularity: Number(by("popularity").value) };
   const user = by("user").value;
+  if (user !== person.id) history = null; // it was of another user
+  const body = { n: wholeIn(by("n")) };
   if (user) body.user_id = user;
-  for (const name of ["features", "context", "filter"]) {
-    const value = jsonIn(name, `/${name}`);
-    if (value !== undefined) body[name] = value;
+  const { features, context, ...shaping } = forms ?? {};
+  const add = (parts) => {
+    for (const [name, form] of Object.entries(parts)) {
+      const value = form?.read();
+      if (value !== undefined && (!Array.isArray(value) || value.length)) body[name] = value;
+    }
+  };
+  add({ features, context });
+  if (history !== null) body.history = history;
+  const one = scenario();
+  if (!one) {
+    body.popularity = Number(by("popularity").value);
+    add(shaping);
+    if (!by("seen").checked) body.exclude_seen = false;
+    if (by("because").value !== "0") body.because = Number(by("because").value);
   }
-  const history = by("history").value.split("\n").filter((line) => line !== "");
-  if (history.length) body.history = history;
-  if (!by("seen").checked) body.exclude_seen = false;
-  return body;
+  Object.assign(body, jsonIn(by("more")));
+  return one ? call("POST", `${pathOf("v1/scenarios", one.name)}:recommend`, body) : questionOf(body);
 }
 
 /** The request that the list shown answers; without a list, one of an unknown user. */
-export const asked = () => last ?? { n: 10, popularity: 1 };
+export function asked() {
+  const body = { n: 10, popularity: 1, ...(last?.settings ?? {}), ...(last?.question.body ?? {}) };
+  for (const name of NOT_ASKED) delete body[name];
+  return body;
+}
 
-/** Ask what the form says, or a request again, and show the answer; the item `mark` is set off in it. */
+/** Ask what the form says, or a question again, and show the answer; the item `mark` is set off in it. */
 export function recommend(again = null, mark = null) {
   const signal = turn();
   begun = true;
   return attempt(by("recommend-error"), async () => {
-    const body = again ?? request();
-    const question = call("POST", "v1/recommend", body);
+    const question = again ?? request();
+    const settings = again === last?.question ? last?.settings : scenario()?.settings;
     put(by("recommend-status"), "Asking …");
     by("list").setAttribute("aria-busy", "true");
     try {
       const answer = await ask(question, signal);
-      last = body;
-      show(body, question, answer, mark, signal);
+      settle(answer.value.bundle, answer.value.sequence);
+      note(answer.value.items);
+      for (const one of answer.value.rows ?? []) note(one.items);
+      await know([...answer.value.items, ...(answer.value.rows ?? []).flatMap((one) => [{ item_id: one.because }, ...one.items])].map((one) => one.item_id), signal);
+      last = { question, settings };
+      show(answer, mark, signal);
     } catch (error) {
       if (!signal.aborted) {
         put(by("recommend-status"), "No answer.");
@@ -87,149 +156,170 @@ export function recommend(again = null, mark = null) {
       }
       throw error;
     }
-  }, FIELDS);
+  }, by("recommend-form"));
 }
 
-function show(body, question, answer, mark, signal) {
-  const { items, user } = answer.value;
+/** Ask the last question again. */
+export const again = (mark = null) => recommend(last?.question ?? questionOf({ n: 10, popularity: 1 }), mark);
+
+function show(answer, mark, signal) {
+  const { items, user, rows = [] } = answer.value;
+  const { body } = last.question;
   put(by("badges"), badges(answer));
-  const rows = items.map((item, at) => row(body, item, at + 1, item.item_id === mark));
-  put(by("list"), rows.map((one) => one.element));
-  put(by("recommend-code"), copies([question], "this list"));
+  put(by("list"), items.map((item, at) => row(item, at + 1, item.item_id === mark, answer.value.recommendation_id)));
+  showMore(answer.value.next_page_token);
+  put(by("rows"), rows.map((one) => make("section", {}, make("h3", {}, "Because you took ", itemLabel(one.because)), plain(one.items))));
+  put(by("recommend-code"), copies([last.question], "this list"));
   put(by("why-not"));
-  put(by("recommend-status"), `${items.length} ${items.length === 1 ? "item" : "items"}${items.length < body.n ? `; no more than that are left of ${body.n}` : ""}.`);
-  Promise.all([showUser(body.user_id, user, signal), describe(rows.slice(0, DESCRIBED), signal)]).then(() => {
+  const wanted = body.n ?? 10;
+  put(by("recommend-status"), `${items.length} ${items.length === 1 ? "item" : "items"}${items.length < wanted ? `; no more than that are left of ${wanted}` : ""}.`);
+  showUser(body.user_id, user, signal).then(() => {
     if (!signal.aborted) by("list").removeAttribute("aria-busy");
   });
 }
 
+/** A button that appends the next page of the list, where the answer names one. */
+function showMore(page_token) {
+  const button = make("button", { type: "button", click: () => attempt(by("recommend-error"), more) }, "More");
+  const more = async () => {
+    const { question } = last;
+    button.disabled = true;
+    const { value } = await ask(call("POST", question.path, { page_token }));
+    note(value.items);
+    await know(value.items.map((one) => one.item_id));
+    if (last.question !== question) return; // another list is shown by now
+    const shown = by("list").childElementCount;
+    by("list").append(...value.items.map((item, at) => row(item, shown + at + 1, false, value.recommendation_id)));
+    put(by("recommend-status"), `${by("list").childElementCount} items.`);
+    showMore(value.next_page_token);
+    by("list").children[shown]?.querySelector("button").focus();
+  };
+  put(by("next-page"), page_token ? button : null);
+}
+
 function badges({ value, requestId, timing }) {
   const badge = (text, warn = false) => make("li", warn ? { class: "warn" } : {}, text);
+  const quiet = [`bundle ${value.bundle}`, `sequence ${value.sequence}`, `request ${requestId}`, ...timing.split(",").filter(Boolean).map((one) => `${one.trim().replace(";dur=", " ")} ms`)];
   return [
+    value.scenario ? badge(`scenario ${value.scenario}`) : null,
     badge(`user ${value.user}`, value.user === "unknown"),
     badge(value.exact ? "exact" : "approximate"),
     ...(value.degraded.length ? value.degraded.map((one) => badge(`degraded: ${one.part}: ${one.reason}`, true)) : [badge("not degraded")]),
     ...value.unknown.map((one) => badge(`value never seen: ${one}`, true)),
     ...value.warnings.map((one) => badge(one, true)),
-    badge(`bundle ${value.bundle}`),
-    badge(`sequence ${value.sequence}`),
-    badge(`request ${requestId}`),
-    ...timing.split(",").filter(Boolean).map((one) => badge(one.trim().replace(";dur=", " ") + " ms")),
+    ...quiet.map((one) => badge(one)),
   ];
 }
 
-function row(body, item, rank, marked) {
-  const attributes = make("div", { "aria-live": "off" });
-  const inner = make("div", { class: "inner", hidden: true });
+const unseenName = (item) => [make("span", { class: "unseen" }, ": "), make("bdi", { class: "unseen" }, nameOf(item.item_id))];
+
+function row(item, rank, marked, recommendation_id) {
+  const { body } = last.question;
   const trouble = make("div", { role: "alert" });
-  const label = () => [make("span", { class: "unseen" }, ": "), make("bdi", { class: "unseen" }, item.item_id)];
-  const why = make("button", { type: "button", "aria-expanded": "false", click: () => toggle() }, "Why", label());
+  const head = make("div", { class: "head" }, make("span", { class: "rank" }, `${rank}.`), itemLabel(item.item_id), number(item.score));
+  const details = attributesOf(item.item_id);
+  const sources = item.sources?.length ? [["from", item.sources.map((one) => `${one.channel} ${one.rank}`).join(", ")]] : [];
+  const known = [...details, ...sources];
+  const took = body.user_id === undefined ? null
+    : make("button", { type: "button", click: () => take(took, trouble, item.item_id, recommendation_id) }, "Took it", unseenName(item));
+  const why = fold("Why", item, (place) => explain(asked(), item, place));
+  const similar = fold("Similar", item, async (place) => {
+    const question = call("POST", `${pathOf("v1/items", item.item_id)}/similar`, { n: 5, ...(itemColumns().length ? { fields: itemColumns().slice(0, 100) } : {}) });
+    const { value } = await ask(question);
+    note(value.items);
+    put(place, make("h3", {}, "Most similar, by cosine"), plain(value.items), copies([question], "similar items"));
+  });
+  return make("li", marked ? { class: "mark" } : {}, head,
+    make("div", { class: "below" }, facts(known, "attributes"), make("div", { class: "buttons" }, why.button, similar.button, took)),
+    trouble, why.inner, similar.inner);
+}
+
+/** A list of items with their scores and nothing else. */
+const plain = (items) => make("ol", { class: "plain" }, items.map((one) => make("li", {}, itemLabel(one.item_id), number(one.score))));
+
+/** A button that opens and closes a part of a row, which `fill` fills at first. */
+function fold(text, item, fill) {
+  const inner = make("div", { class: "inner", hidden: true });
   const toggle = async () => {
     inner.hidden = !inner.hidden;
-    why.setAttribute("aria-expanded", String(!inner.hidden));
-    if (!inner.hidden && !inner.querySelector(".bars")) await attempt(inner, () => explain(body, item, inner));
-    if (!attributes.hasChildNodes()) describe([entry]);
+    button.setAttribute("aria-expanded", String(!inner.hidden));
+    if (!inner.hidden && !inner.querySelector("ul, ol")) await attempt(inner, () => fill(inner));
   };
-  const took = body.user_id === undefined ? null
-    : make("button", { type: "button", click: () => take(took, trouble, body, item.item_id) }, "Took it", label());
-  const head = make("div", { class: "head" }, make("span", { class: "rank" }, `${rank}.`), idText(item.item_id), number(item.score), make("div", { class: "buttons" }, why, took));
-  const element = make("li", marked ? { class: "mark" } : {}, head, trouble, attributes, inner);
-  const entry = { element, attributes, id: item.item_id };
-  return entry;
+  const button = make("button", { type: "button", "aria-expanded": "false", click: toggle }, text, unseenName(item));
+  return { button, inner };
 }
 
-/** Show the attributes of items; a few are asked for at a time. */
-async function describe(entries, signal) {
-  const waiting = [...entries];
-  const worker = async () => {
-    for (let entry = waiting.shift(); entry; entry = waiting.shift()) {
-      if (signal?.aborted) return;
-      try {
-        const { value } = await ask(call("GET", pathOf("v1/items", entry.id)), signal);
-        const known = columns(value.features);
-        put(entry.attributes, known.length ? facts(known, "attributes") : make("p", { class: "quiet" }, "No attributes."));
-      } catch (error) {
-        if (error.name === "AbortError") return;
-        put(entry.attributes, make("p", { class: "quiet" }, `Attributes are not known: ${error.message}.`));
-      }
-    }
-  };
-  await Promise.all([worker(), worker(), worker(), worker()]);
-}
-
-async function explain(body, item, inner) {
-  const { user_id, features, context, history, popularity } = body;
-  const asks = { user_id, features, context, history, popularity, item_id: item.item_id };
-  const question = call("POST", "v1/explain", asks);
-  const { value } = await ask(question);
-  put(
-    inner,
-    make("h3", {}, "What the score comes from"),
-    bars(value.contributions, item.score, "Served score"),
-    single(call("POST", "v1/explain", { ...asks, values: true })),
-    copies([question], "this explanation"),
-  );
-}
-
-/** Contributions of single values, requested when they are shown. */
-function single(question) {
-  const place = make("div", {});
-  const open = () => {
-    if (details.open && !place.hasChildNodes()) attempt(place, async () => put(place, values((await ask(question)).value.values)));
-  };
-  const details = make("details", { toggle: open }, make("summary", {}, "Value by value"), place);
-  return details;
-}
-
-async function take(button, place, body, item_id) {
+async function take(button, place, item_id, recommendation_id) {
   button.disabled = true; // what is taken is not taken twice
+  const { user_id } = last.question.body;
   const done = await attempt(place, async () => {
-    await ask(call("POST", "v1/interactions", { interactions: [{ user_id: body.user_id, item_id }] }));
+    await ask(call("POST", "v1/interactions", { interactions: [{ user_id, item_id, ...(recommendation_id ? { recommendation_id } : {}) }] }));
     return true;
   });
   button.disabled = false;
   if (!done) return;
-  await recommend(body);
+  await again();
   by("list-title").focus(); // the button that had it is gone
   by("recommend-status").prepend("Taken. ");
 }
 
+// What is known of the user, and the history, which may be edited for the next request.
+
+const current = () => history ?? person.history;
+
+/** Ask again with another history; null for the stored one. The form says what is asked, but for the user of the list. */
+async function edit(ids) {
+  history = ids?.slice(0, MOST) ?? null;
+  by("user").value = person.id;
+  by("history-add").value = "";
+  await recommend();
+  by("history-add").focus();
+}
+
 async function showUser(user_id, state, signal) {
-  const place = by("known");
-  if (state !== "known") {
-    put(place, make("p", {}, state === "anonymous" ? "No user was named." : "No such user is known; the answer rests on the rest of the request."));
-    return;
-  }
-  try {
-    const { value } = await ask(call("GET", pathOf("v1/users", user_id)), signal);
-    const features = columns(value.features);
-    put(
-      place,
-      make("p", {}, "User ", idText(value.user_id)),
-      make("h3", {}, "Features"),
-      features.length ? facts(features) : make("p", { class: "quiet" }, "None."),
-      make("h3", {}, "History, latest first"),
-      value.history.length ? make("ol", {}, value.history.slice(0, SHOWN).map((one) => make("li", {}, idText(one)))) : make("p", { class: "quiet" }, "None."),
-      value.history.length > SHOWN ? make("p", { class: "quiet" }, `and ${value.history.length - SHOWN} more`) : null,
-      make("p", { class: "quiet" }, `Had ${value.seen.length} different ${value.seen.length === 1 ? "item" : "items"}.`),
-    );
-  } catch (error) {
-    if (error.name !== "AbortError") put(place, make("p", {}, error instanceof Problem ? `${error.title}. ${error.detail}` : String(error)));
-  }
+  let said = null;
+  person = { id: user_id ?? "", history: [], features: {} };
+  if (state === "known") {
+    try {
+      person = { ...(await ask(call("GET", pathOf("v1/users", user_id)), signal)).value, id: user_id };
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      said = error instanceof Problem ? `${error.title}. ${error.detail}` : String(error);
+    }
+  } else said = state === "anonymous" ? "No user was named." : "No such user is known; the answer rests on the rest of the request.";
+  forms?.features.stored(person.features);
+  const ids = (last.question.body.history ?? person.history).slice(0, SHOWN);
+  await know(ids, signal).catch(() => {}); // ids are shown without titles then
+  if (!signal.aborted) showPerson(said, ids);
+}
+
+function showPerson(said, ids) {
+  const features = columns(person.features);
+  const total = current().length;
+  const remove = (id, place) => make("button", { type: "button", class: "remove", click: () => edit(current().filter((_, at) => at !== place)) }, "×",
+    make("span", { class: "unseen" }, " Remove "), make("bdi", { class: "unseen" }, nameOf(id)));
+  put(by("known"), person.id ? make("p", {}, "User ", idText(person.id)) : null, said ? make("p", { class: "quiet" }, said) : null,
+    features.length ? facts(features, "attributes") : null);
+  put(by("history"), ids.map((id, place) => make("li", {}, itemLabel(id), remove(id, place))));
+  put(by("history-note"), history === null
+    ? `${total ? "" : "None. "}${total > SHOWN ? `and ${total - SHOWN} more. ` : ""}${person.seen ? `Had ${person.seen.length} different ${person.seen.length === 1 ? "item" : "items"}.` : ""}`
+    : "As changed here, for these requests only.");
+  by("history-stored").hidden = history === null;
 }
 
 async function whyNot() {
-  const item_id = textIn("why-not-item", "/item_id", "Name an item");
+  const item_id = textIn(by("why-not-item"), "Name an item");
   const question = call("POST", "v1/why-not", { ...asked(), item_id });
   const { value } = await ask(question);
+  await know([item_id, ...(value.last ? [value.last.item_id] : [])]);
   const place = `It ranks ${value.rank} of ${value.eligible}.`;
   const reasons = value.reasons.map((one) => make("li", {}, make("strong", {}, one.kind), `: ${one.text}`, one.where ? make("span", { class: "quiet" }, ` (${one.where})`) : null));
   put(
     by("why-not"),
-    make("p", {}, idText(item_id), value.listed === null ? " is not listed. " : ` is listed at place ${value.listed}. `, place),
+    make("p", {}, itemLabel(item_id), value.listed === null ? " is not listed. " : ` is listed at place ${value.listed}. `, place),
     reasons.length ? make("ul", {}, reasons) : null,
     value.last === null ? null : [
-      make("h3", {}, "What ", idText(value.last.item_id), " has more than it"),
+      make("h3", {}, "What ", itemLabel(value.last.item_id), " has more than it"),
       bars(value.contributions, value.missing, "Missing score"),
     ],
     copies([question], "this question"),

@@ -3,59 +3,61 @@
 import { Problem } from "./api.js";
 import { by, make, put } from "./dom.js";
 
-/** Do something for a form: what goes wrong is said in `place`, and the fields that are named are marked.
- *  `fields` gives the id of an input for each first part of a JSON pointer. */
-export async function attempt(place, act, fields = {}) {
+/** Do something for a form: what goes wrong is said in `place`, and the inputs of `form` that it names are marked. An input has
+ *  the JSON pointer of what it says, or of a part of that, in `data-at`. */
+export async function attempt(place, act, form = null) {
   put(place);
-  for (const id of Object.values(fields)) by(id).removeAttribute("aria-invalid");
+  for (const input of form?.querySelectorAll("[aria-invalid]") ?? []) input.removeAttribute("aria-invalid");
   try {
     return await act();
   } catch (error) {
     if (error.name === "AbortError") return undefined;
     if (!(error instanceof Problem)) throw error;
-    show(place, error, fields);
+    show(place, error, form);
     return undefined;
   }
 }
 
-/** What a field holds as JSON; undefined where it is empty. It must be an object. */
-export function jsonIn(id, pointer) {
-  const text = by(id).value;
-  if (!text.trim()) return undefined;
+/** A problem with what one input says. */
+export const wrong = (title, pointer, message = title) => new Problem(title, "", { errors: [{ pointer, message }] });
+
+/** What an input holds as JSON; undefined where it is empty. It must be an object. */
+export function jsonIn(input) {
+  if (!input.value.trim()) return undefined;
   let value;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(input.value);
   } catch (error) {
-    throw new Problem("This is not JSON", "", { errors: [{ pointer, message: error.message }] });
+    throw wrong("This is not JSON", input.dataset.at, error.message);
   }
   if (value === null || typeof value !== "object" || Array.isArray(value)) {
-    throw new Problem("This is not an object", "", { errors: [{ pointer, message: "Write names and values in braces" }] });
+    throw wrong("This is not an object", input.dataset.at, "Write names and values in braces");
   }
   return value;
 }
 
-/** What a field holds as a whole number. */
-export function wholeIn(id, pointer) {
-  const value = Number(by(id).value);
-  if (!Number.isInteger(value)) {
-    throw new Problem("This is not a whole number", "", { errors: [{ pointer, message: "Write a whole number" }] });
-  }
+/** What an input holds as a whole number. */
+export function wholeIn(input) {
+  const value = Number(input.value);
+  if (!Number.isInteger(value)) throw wrong("This is not a whole number", input.dataset.at, "Write a whole number");
   return value;
 }
 
-/** What a field holds, which may not be empty. */
-export function textIn(id, pointer, message) {
-  const value = by(id).value;
-  if (!value) throw new Problem(message, "", { errors: [{ pointer, message }] });
-  return value;
+/** What an input holds, which may not be empty. */
+export function textIn(input, message) {
+  if (!input.value) throw wrong(message, input.dataset.at);
+  return input.value;
 }
 
-function show(place, problem, fields) {
-  const named = problem.errors.map((one) => {
-    const id = fields[one.pointer.split("/")[1]];
-    if (id) by(id).setAttribute("aria-invalid", "true");
-    return make("li", {}, one.pointer ? make("code", {}, one.pointer) : null, one.pointer ? " " : null, one.message);
-  });
+/** The input that says what a pointer points to, or the smallest whole that it is in. */
+function inputOf(form, pointer) {
+  const fitting = [...form.querySelectorAll("[data-at]")].filter(({ dataset }) => pointer === dataset.at || pointer.startsWith(`${dataset.at}/`));
+  return fitting.reduce((best, one) => (best && best.dataset.at.length > one.dataset.at.length ? best : one), null);
+}
+
+function show(place, problem, form) {
+  const inputs = problem.errors.map((one) => (form ? inputOf(form, one.pointer) : null));
+  const named = problem.errors.map((one) => make("li", {}, one.pointer.startsWith("/") ? [make("code", {}, one.pointer), " "] : null, one.message));
   const needsKey = problem.status === 401 || problem.status === 403;
   put(
     place,
@@ -64,8 +66,9 @@ function show(place, problem, fields) {
     needsKey ? make("p", {}, "Type one into the field “Key” at the top, and try again.") : null,
     problem.requestId ? make("p", { class: "quiet" }, `Request ${problem.requestId}`) : null,
   );
-  const first = Object.values(fields).map(by).find((input) => input.hasAttribute("aria-invalid"));
-  first?.closest("details")?.setAttribute("open", "");
+  for (const input of inputs) input?.setAttribute("aria-invalid", "true");
+  const first = inputs.find(Boolean);
+  for (let fold = first?.closest("details:not([open])"); fold; fold = fold.parentElement.closest("details:not([open])")) fold.open = true;
   if (needsKey) by("key").focus();
   else first?.focus();
 }

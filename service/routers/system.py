@@ -63,6 +63,7 @@ class Columns(BaseModel):
     )
     types: dict[str, str] = Field(description="Types of the columns that `features` and `context` name.")
     boosts: list[str] = Field(description="Keys of `boosts`.")
+    user_id: str = Field(description="The column that holds the ids of users.", examples=["user_id"])
     item_id: str = Field(description="The column of the items that holds their ids.", examples=["item_id"])
     title: str | None = Field(description="The column of the items that holds titles, by its name; null if there is none.")
     values: dict[str, list[str]] = Field(
@@ -175,6 +176,7 @@ async def get_info(request: Request) -> Info:
             filter=recommender.eligibility.types,
             types={name: encoder.types.users.get(name, "text") for name in columns},
             boosts=list(manifest.boosts),
+            user_id=encoder.schema.user_id,
             item_id=encoder.schema.item_id,
             title=title_in(recommender),
             values=_known_values(encoder, "user"),

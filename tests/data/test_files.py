@@ -120,3 +120,24 @@ def test_members_of_nested_objects_are_columns(tmp_path: Path) -> None:
     path.write_text('{"user": {"id": 1, "geo": {"city": "Rome"}}, "n": 2}\n{"user": {"id": 3}, "n": 4}\n')
     read = scan(path, (), FileFormat(unnest=True)).collect()
     assert read.to_dict(as_series=False) == {"user.id": [1, 3], "user.geo.city": ["Rome", None], "n": [2, 4]}
+
+
+def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"user": "a", "items": [{"id": 1}, {"id": 2}]}\n{"user": "b", "items": []}\n')
+    read = scan(path, (), FileFormat(explode="items", unnest=True)).collect()
+    assert read.to_dict(as_series=False) == {"user": ["a", "a"], "items.id": [1, 2]}
+
+
+def test_cells_are_carried_down_within_an_order_only() -> None:
+    frame = pl.LazyFrame({"order": [1, 1, 2, 3, 3], "user": ["a", None, None, "b", None]})
+    assert converted(frame, FileFormat(carry={"user": "order"})).collect()["user"].to_list() == ["a", "a", None, "b", "b"]
+
+
+def test_parts_may_have_their_columns_in_another_order_or_be_empty(tmp_path: Path) -> None:
+    for name, text in {"1.csv": "a,b\n1,2\n", "2.csv": "b,a\n4,3\n", "3.csv": ""}.items():
+        (tmp_path / name).write_text(text)
+    assert scan(tmp_path).collect().rows() == [("1", "2"), ("3", "4")]
+    (tmp_path / "2.csv").write_text("b,c\n4,3\n")
+    with pytest.raises(pl.exceptions.PolarsError):
+        scan(tmp_path).collect()

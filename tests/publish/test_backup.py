@@ -68,6 +68,16 @@ def test_a_backup_is_complete_can_be_served_and_changed(root: Path, tmp_path: Pa
     assert not list(report.folder.parent.glob(".*"))
 
 
+def test_a_backup_has_the_scenarios_and_the_key_of_tokens(root: Path, tmp_path: Path) -> None:
+    (root / "scenarios.toml").write_text("[home]\nn = 3\n")
+    (root / ".token-key").touch(0o600)
+    (root / ".token-key").write_text("0123456789abcdef")
+    copy = backup(root, tmp_path / "copy").folder
+    assert (copy / "scenarios.toml").read_text() == "[home]\nn = 3\n"
+    assert (copy / ".token-key").read_text() == "0123456789abcdef"
+    assert (copy / ".token-key").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_backup_is_consistent_during_writes(root: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as writer:

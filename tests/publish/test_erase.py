@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import resolve, versions
+from recall.bundle.versions import resolve, staging, versions
 from recall.errors import RequestError
 from recall.publish.compact import compact
 from recall.publish.erase import erase_users
@@ -149,6 +149,63 @@ def test_a_backup_that_shares_files_is_named(named: Path, tmp_path: Path) -> Non
     with closing(SqliteLiveUsers(tmp_path / "copy" / USERS_LIVE)) as store:
         erase_users(tmp_path / "copy", [SECRET], store)
     assert containing(tmp_path / "copy", SECRET) == []
+
+
+def test_what_a_killed_process_left_is_erased_too(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    old = resolve(root)
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        erase_users(root, [SECRET], store)
+        for left in (f"removed-{old.name}", "0123456789abcdef"):  # killed while a version was removed, or written
+            shutil.copytree(named / "versions" / old.name, root / "staging" / left)
+        assert len(containing(root, SECRET)) > 1
+        assert erase_users(root, [SECRET], store).held == ()
+    assert containing(root, SECRET) == []
+    assert not list((root / "staging").iterdir())
+
+
+def test_a_copy_without_a_staging_folder_is_erased(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    old = resolve(root)
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        erase_users(root, [SECRET], store)
+        shutil.copytree(named / "versions" / old.name, old)  # an older version that was copied back
+        shutil.rmtree(root / "staging")
+        report = erase_users(root, [SECRET], store)
+    assert (report.version, report.removed) == (None, (old.name,))
+    assert containing(root, SECRET) == []
+
+
+def test_a_folder_that_is_being_written_is_reported(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store, staging(root) as folder:
+        shutil.copy(named / "versions" / resolve(named).name / "users.sqlite", folder)
+        report = erase_users(root, [SECRET], store, wait=0)
+        assert report.held == (f"staging/{folder.name}",)
+
+
+def test_what_is_neither_a_version_nor_a_log_is_named(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    shutil.copytree(resolve(root), root / "versions" / "copy of the first")
+    (root / "journal.sqlite.damaged-1").write_text(SECRET)
+    (root / "scenarios.toml").write_text("[home]\n")
+    (root / ".retrain.lock").touch()
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        report = erase_users(root, [SECRET], store)
+    assert report.remains[-1].endswith(": journal.sqlite.damaged-1, versions/copy of the first")
+
+
+def test_a_link_between_two_versions_is_no_backup(named: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(named, tmp_path / "root"))
+    first = resolve(root)
+    with Recommender.load(root) as recommender:
+        recommender.items.upsert({"i0": {"price": 3.0}})
+    compact(root)
+    assert (resolve(root) / "users.sqlite").samefile(first / "users.sqlite")
+    with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        report = erase_users(root, [SECRET], store)
+    assert len(report.removed) == 2
+    assert "shared" not in report.remains[0]
 
 
 def test_ids_are_checked_before_anything_is_written(named: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A small shop with awkward ids, and real bundles of it."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +68,15 @@ class Shop:
     encoder: FeatureEncoder
 
     @classmethod
-    def open(cls, folder: Path, root: Path) -> "Shop":
+    def open(cls, folder: Path, root: Path, titles: Mapping[str, str] | None = None, images: str = "") -> "Shop":
+        """Write the tables and read them.
+
+        Args:
+            folder: for the tables; it is made.
+            root: for bundles.
+            titles: of items by id, a further column beside one with addresses of images.
+            images: origin of the images, of every fifth item.
+        """
         folder.mkdir()
         rng = np.random.default_rng(5)
         genres = ["drama", "comedy", "noir"]
@@ -79,6 +88,9 @@ class Shop:
             }
         ).write_parquet(folder / "users.parquet")
         items = {"item_id": ITEMS, "genre": rng.choice(genres, len(ITEMS)), "year": [1950 + len(one) for one in ITEMS]}
+        if titles is not None:
+            items["title"] = [titles.get(one) for one in ITEMS]
+            items["poster"] = [f"{images}/{one}.png" if one.isdigit() and int(one) % 5 == 0 else None for one in ITEMS]
         pl.DataFrame(items).write_parquet(folder / "items.parquet")
         count = 400
         pl.DataFrame(
@@ -89,7 +101,8 @@ class Shop:
                 "device": rng.choice(["phone", "web"], count),
             }
         ).write_parquet(folder / "interactions.parquet")
-        config = parse_config(CONFIG)
+        attributes = ["year", *(["title", "poster"] if titles is not None else [])]
+        config = parse_config({**CONFIG, "data": {**CONFIG["data"], "attributes": attributes}})
         dataset = load_dataset(config, folder)
         return cls(root, folder.with_name("made"), config, dataset, FeatureEncoder.fit(dataset))
 

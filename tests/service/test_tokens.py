@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from recall.bundle.versions import KEY_FILE
 from service import tokens
 from service.errors import Kind, ProblemError
-from service.tokens import KEY_FILE, ListToken, PageToken, Tokens, digest, own_key
+from service.tokens import ListToken, PageToken, Tokens, digest, own_key
 
 PAGE = PageToken({"user_id": "3", "n": 2}, "home", "000001-aaaaaaaa", (digest("a"), digest("b/ü")))
 

@@ -87,6 +87,8 @@ def detect(path: Path) -> Written:
         found[setting], reasons[setting] = value, reason
 
     above, separator, quote, rows = _table(lines)
+    if quote and _quotes_inside(lines, separator):
+        quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
     skip = next(number for number, line in enumerate(text.splitlines()) if line == lines[above])  # empty lines count
     if skip:
         assume("skip", skip, f"lines above the header, such as {lines[0][:40]!r}" if above else "empty lines above the header")
@@ -100,13 +102,22 @@ def detect(path: Path) -> Written:
         assume("strip", True, f"blanks around {padded!r} in the header")
         rows = [[cell.strip() for cell in row] for row in rows]
     width = len(rows[0])
-    if width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
+    bare = len(_cells([lines[above]], separator, quote)[0])  # names in the file
+    if bare < width and not rows[0][-1]:
+        assume("ragged", True, "each row ends in a separator, and the header does not")
+        rows, width = [row[:bare] for row in rows], bare
+    elif width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
         assume("ragged", True, f"the row of {longer[0]!r} ends in empty cells beyond the header")
     why = headless(rows)
     if why:
         assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
-    elif repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), ""):
-        assume("header", _numbered(rows[0]), f"{repeated!r} names several columns")
+    elif bare < width or (repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), "")):
+        named = (
+            "the rows begin with a name for which the header has none"
+            if bare < width
+            else f"{repeated!r} names several columns"
+        )
+        assume("header", _numbered(rows[0]), named)
         assume("skip", skip + 1, "with the header of the file")
     if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
         assume("totals", (last,), "the last row begins so")
@@ -222,7 +233,7 @@ def _table(lines: Sequence[str]) -> tuple[int, str, str, list[list[str]]]:
                 rows = _cells(lines, separator, quote)
                 width = _width(rows)
                 above = _above(rows, width)
-                rows = rows[above:]
+                rows = _completed(rows[above:], width)
                 alike = sum(len(row) == width or (len(row) > width and not any(row[width:])) for row in rows)
                 header = len(rows[0]) == width  # a separator in prose does not cut the header as well
                 if header and alike >= _ALIKE * len(rows) and width > len(best[3][0]):
@@ -232,6 +243,23 @@ def _table(lines: Sequence[str]) -> tuple[int, str, str, list[list[str]]]:
         if len(best[3][0]) > 1:
             return best
     return best
+
+
+def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
+    """Return rows whose header has as many cells as they, where it lacks one.
+
+    R gives no name to the names of rows; other programs end each row, but not the header, in a separator.
+    """
+    if not len(rows[0]) == width - 1 > 1 or len(rows) < 3 or any(len(row) != width for row in rows[1:]):
+        return rows
+    header = ["row", *rows[0]] if any(row[-1] for row in rows[1:]) else [*rows[0], ""]
+    return [header, *rows[1:]]
+
+
+def _quotes_inside(lines: Sequence[str], separator: str) -> bool:
+    """Return whether quotes are ordinary characters: inside of cells, and around none."""
+    quoted = [cell.strip() for line in lines if '"' in line for cell in line.split(separator) if '"' in cell]
+    return bool(quoted) and not any(cell.startswith('"') for cell in quoted)
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:

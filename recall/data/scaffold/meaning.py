@@ -11,7 +11,21 @@ from recall.data.roles import YES, YES_NO
 from recall.data.times import Times
 from recall.errors import DataError
 
-_ALWAYS: Final = ("\\N", "NULL", "null", "(null)", "NaN", "nan", "<NA>", "#N/A", "N/A", "n/a", "None")
+_SHORT = ("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?")
+_ALWAYS: Final = (
+    "\\N",
+    "NULL",
+    "null",
+    "(null)",
+    "NaN",
+    "nan",
+    "<NA>",
+    "#N/A",
+    "N/A",
+    "n/a",
+    "None",
+    *("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?"),
+)
 """Spellings of missing values that are hardly anything else."""
 _AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf")
 """Spellings of missing values where all other values are numbers."""

@@ -20,7 +20,7 @@ from recall.errors import DataError
         ("a.dat", "1::2\n3::4\n", FileFormat(separator="::", header=("column_1", "column_2"))),
         ("u.data", "a,b\n1,2\n", FileFormat(separator=",")),
         ("a.csv", 'a,b\n"x,y",2\n"z",3\n', FileFormat()),
-        ("a.txt", 'a\tb\n5" disk\t2\nx\t3\n', FileFormat(separator="\t")),
+        ("a.txt", 'a\tb\n5" disk\t2\nx\t3\n', FileFormat(separator="\t", quote="")),
         ("a.csv", "name\nx\n", FileFormat()),
         ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
         (
@@ -33,6 +33,9 @@ from recall.errors import DataError
         ("a.csv", "a, b\nx, 2\n", FileFormat(strip=True)),
         ("a.csv", "a,b\nx,2,,\ny,3\n", FileFormat(ragged=True)),
         ("a.csv", "a,b,a\nx,2,3\n", FileFormat(header=("a", "b", "a_2"), skip=1)),
+        ("a.txt", 'name\tsize\nThe "Best"\t5" pan\nx\t3\n', FileFormat(separator="\t", quote="")),
+        ("a.txt", '"u" "n"\n"1" "x y" 2\n"2" "z" 3\n', FileFormat(separator=" ", header=("row", "u", "n"), skip=1)),
+        ("a.csv", "a;b\nx;2;\ny;3;\n", FileFormat(separator=";", ragged=True)),
         ("a.csv", "a,b\nx,2\ny,3\nTotal,5\n", FileFormat(totals=("Total",))),
         ("a.csv", "a;b\nx;2\nSumme;5\n", FileFormat(separator=";", totals=("Summe",))),
     ],

@@ -1,14 +1,16 @@
 """A real browser, and a server whose items and users the page changes."""
 
+import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, Request, sync_playwright
 
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
@@ -20,7 +22,20 @@ document.addEventListener("securitypolicyviolation", (event) => {
 });
 """
 
-PATIENT = ("--age", "30")
+TITLES = {str(number): f"Film {number}" for number in range(60)} | {
+    "7": "<img src=x onerror=alert(7)>",
+    "8": "\u202eright to left \u05e9\u05dc\u05d5\u05dd",
+    "9": "long " * 400,
+    "10": "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 emoji",
+    "11": "</bdi><script>alert(11)</script>",
+}
+"""Titles of the items with these ids; others have none."""
+IMAGES = "https://images.example"
+"""An origin whose images are allowed; the browser's requests to it are answered by the tests."""
+IMAGE = '<svg xmlns="http://www.w3.org/2000/svg" width="48" height="48"><circle cx="24" cy="24" r="20" fill="teal"/></svg>'
+SCREENS = Path("runs/screens")
+"""Folder of the screenshots that the tests write."""
+PATIENT = ("--age", "30", "--images", IMAGES)
 """Options of a server whose answers may take long, since a browser runs on the same machine."""
 
 
@@ -31,26 +46,45 @@ class Visit:
     page: Page
     server: Server
     troubles: list[str] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
 
     def open(self, view: str = "") -> None:
         self.page.goto(f"http://127.0.0.1:{self.server.port}/" + (f"#{view}" if view else ""))
         self.until("'started' in document.getElementById('main').dataset")
 
-    def recommend(self, user: str = "3", **fields: str) -> None:
-        """Fill in the form, send it, and wait for the answer."""
-        self.page.evaluate("document.querySelector('#recommend-form details').open = true")
-        for name, value in {"user": user, **fields}.items():
+    def recommend(self, user: str = "3", more: Mapping[str, object] | None = None, **fields: str) -> None:
+        """Fill in the form, send it, and wait for the answer.
+
+        Args:
+            user: id.
+            more: further keys of the request, as JSON.
+            fields: values of inputs by their ids.
+        """
+        self.open_all("#recommend-form")
+        for name, value in {"user": user, "more": json.dumps(more) if more else "", **fields}.items():
             self.page.fill(f"#{name}", value)
         with self.page.expect_response("**/v1/recommend"):
             self.page.click("#recommend-form [type=submit]")
         self.settle()
 
+    def open_all(self, within: str) -> None:
+        """Open whatever is folded in an element."""
+        self.page.evaluate("within => document.querySelectorAll(`${within} details`).forEach(one => one.open = true)", within)
+
+    def labelled(self, within: str, label: str) -> Locator:
+        """The last input with that label in an element."""
+        return self.page.locator(within).get_by_label(label, exact=True).last
+
     def settle(self) -> None:
         """Wait until the list is complete, with attributes and the user."""
         self.page.wait_for_selector("#list:not([aria-busy]) > li")
 
+    def sent(self) -> dict[str, Any]:
+        """The body of the last request for a list."""
+        return self.asked[-1]
+
     def listed(self) -> list[str]:
-        return self.texts("#list > li .head > .id")
+        return self.texts("#list > li .head .id")
 
     def until(self, expression: str) -> None:
         """Wait until an expression is true; Playwright's own function evaluates text, which the page's policy forbids."""
@@ -83,6 +117,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium")
+    SCREENS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
@@ -90,11 +125,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def root(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A published shop, which the tests change."""
-    own = shop.in_(tmp_path_factory.mktemp("visited") / "bundles")
-    own.publish(seed=1)
-    return own.root
+def titled(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop whose items have titles and images; two versions of it are published."""
+    folder = tmp_path_factory.mktemp("visited")
+    shop = Shop.open(folder / "tables", folder / "bundles", titles=TITLES, images=IMAGES)
+    shop.publish(seed=2)
+    shop.publish(seed=1)
+    return shop
+
+
+@pytest.fixture(scope="package")
+def root(titled: Shop) -> Path:
+    """The published versions, which the tests change."""
+    return titled.root
 
 
 @pytest.fixture(scope="package")
@@ -132,6 +175,7 @@ def visit(context: BrowserContext, server: Server) -> Iterator[Visit]:
 
 def _watched(context: BrowserContext, server: Server) -> Visit:
     page = context.new_page()
+    page.route(f"{IMAGES}/**", lambda route: route.fulfill(body=IMAGE, content_type="image/svg+xml"))
     page.set_default_timeout(20_000)
     visit = Visit(page, server)
 
@@ -143,6 +187,11 @@ def _watched(context: BrowserContext, server: Server) -> Visit:
         if message.type in ("error", "warning"):
             visit.troubles.append(f"console: {message.text}")
 
+    def keep(request: Request) -> None:
+        if request.url.endswith((":recommend", "/v1/recommend")):
+            visit.asked.append(request.post_data_json)
+
+    page.on("request", keep)
     page.on("dialog", refuse)
     page.on("console", note)
     page.on("pageerror", lambda error: visit.troubles.append(f"error: {error}"))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ from playwright.sync_api import Browser
 
 from recall.config import parse_config
 from service.scenarios import FILE
-from tests.service.page.conftest import PATIENT, Visit, visiting
+from tests.service.page.conftest import IMAGES, PATIENT, TITLES, Visit, visiting
 from tests.service.publishing import CONFIG, USERS, Shop
 from tests.service.serving import serving
+from tests.service.test_live import damage
 
 
 def test_the_list_is_the_served_one(visit: Visit) -> None:
@@ -28,37 +30,127 @@ def test_the_list_is_the_served_one(visit: Visit) -> None:
         assert said in badges
     assert any(re.fullmatch(r"total [\d.]+ ms", one) for one in badges)
     known = visit.server.ask("GET", "/v1/users/3").json
-    assert visit.texts("#known ol .id") == known["history"]
+    assert visit.texts("#history .id") == known["history"]
+    assert visit.texts("#history .title") == [TITLES[one] for one in known["history"] if one in TITLES]
     assert visit.texts("#known dt") == list(known["features"])
-    genre = visit.server.ask("GET", f"/v1/items/{visit.listed()[-1]}").json["features"]["genre"]
-    assert f"genre{genre}" in visit.texts("#list > li:last-child .attributes > div")
+    features = visit.server.ask("GET", f"/v1/items/{visit.listed()[-1]}").json["features"]
+    assert f"genre{features['genre']}" in visit.texts("#list > li:last-child .attributes > div")
+    assert visit.texts("#list .title") == [TITLES[one] for one in visit.listed() if one in TITLES]
+    pictured = [one for one in visit.listed() if int(one) % 5 == 0] if all(one.isdigit() for one in visit.listed()) else None
+    shown = visit.page.eval_on_selector_all("#list img", "all => all.map(one => [one.src, one.complete && one.naturalWidth])")
+    if pictured is not None:
+        assert shown == [[f"{IMAGES}/{one}.png", 48] for one in pictured]
 
 
-def test_everything_typed_is_in_the_request(visit: Visit) -> None:
-    visit.page.click("#recommend-form summary")
-    visit.page.uncheck("#seen")
-    visit.recommend(
-        "nobody",
-        n="4",
-        popularity="0.5",
-        features='{"age": 44}',
-        context='{"device": "web"}',
-        history="7\na/b",
-        filter='{"genre": "noir"}',
-    )
+def test_the_forms_follow_the_schema(visit: Visit) -> None:
+    visit.open_all("#recommend-form")
+    label, page = visit.labelled, visit.page
+    assert visit.texts("#features label") == ["age", "likes"]
+    assert visit.texts("#context option") == ["any", "web", "phone"] or visit.texts("#context option") == [
+        "any",
+        "phone",
+        "web",
+    ]
+    page.uncheck("#seen")
+    label("#features", "age").fill("44")
+    for value in ("noir", "drama"):
+        label("#features", "likes").fill(value)
+        label("#features", "likes").press("Enter")
+    assert visit.texts("#features .chips bdi") == ["noir", "drama"]
+    page.click("#features .chips .remove")
+    label("#context", "device").select_option("web")
+    page.click("#filter > button")
+    label("#filter", "Column").select_option("genre")
+    label("#filter", "Condition").select_option("is one of")
+    label("#filter", "Value").fill("noir")
+    page.click("#filter > button")
+    label("#filter", "Column").select_option("year")
+    label("#filter", "Condition").select_option("is at least")
+    label("#filter", "Value").fill("1951")
+    page.click("#rules > button")
+    label("#rules", "Column").select_option("year")
+    label("#rules", "Most").fill("2")
+    page.click("#rules > button")
+    label("#rules", "Rule").select_option("Pin an item")
+    label("#rules", "Item").fill("19")
+    page.wait_for_selector("#rules [role=option]")
+    label("#rules", "Item").press("Enter")
+    page.click("#boosts > button")
+    label("#boosts", "Weight").fill("0.5")
+    page.click("#channels button:has-text('Add a channel')")
+    label("#channels", "Weight").fill("2")
+    visit.recommend("nobody", n="4", popularity="0.5", more={"exclude": ["12"]})
     asked = {
         "user_id": "nobody",
         "n": 4,
         "popularity": 0.5,
-        "features": {"age": 44},
+        "features": {"age": 44, "likes": ["drama"]},
         "context": {"device": "web"},
-        "history": ["7", "a/b"],
-        "filter": {"genre": "noir"},
+        "filter": {"all": [{"genre": {"in": ["noir"]}}, {"year": {"gte": 1951}}]},
+        "rules": [{"kind": "quota", "column": "year", "most": 2}, {"kind": "pin", "items": {"19": 1}}],
+        "boosts": {"year": 0.5},
+        "channels": {"lists": [{"kind": "model", "weight": 2}], "merge": "reciprocal_rank"},
         "exclude_seen": False,
+        "exclude": ["12"],
     }
+    sent = visit.sent()
+    assert sent.pop("fields") == ["genre", "year", "title", "poster"]
+    assert sent == asked
     assert visit.listed() == [one["item_id"] for one in visit.server.post(asked).json["items"]]
     assert "user unknown" in visit.texts("#badges li.warn")
-    assert visit.texts("#list .attributes > div:first-child") == ["genrenoir"] * 4
+    page.click("#rules .remove")
+    assert page.get_attribute("#rules fieldset [data-at$=position]", "data-at") == "/rules/0/position"
+
+
+def test_the_history_is_edited_item_by_item(visit: Visit) -> None:
+    visit.recommend("3")
+    stored = visit.server.ask("GET", "/v1/users/3").json["history"]
+    visit.page.fill("#history-add", "film 2")
+    visit.page.wait_for_selector("#history-form [role=option]")
+    assert visit.page.get_attribute("#history-add", "aria-expanded") == "true"
+    first = visit.texts("#history-form [role=option] .title")[0]
+    assert first == "Film 2"
+    with visit.page.expect_response("**/v1/recommend"):
+        visit.page.press("#history-add", "Enter")
+    visit.settle()
+    assert visit.texts("#history .id") == ["2", *stored]
+    assert visit.listed() == [
+        one["item_id"] for one in visit.server.post({"user_id": "3", "history": ["2", *stored]}).json["items"]
+    ]
+    with visit.page.expect_response("**/v1/recommend"):
+        visit.page.click("#history li:nth-child(2) button")
+    visit.settle()
+    assert visit.sent()["history"] == ["2", *stored[1:]]
+    with visit.page.expect_response("**/v1/recommend"):
+        visit.page.click("#history-stored")
+    visit.settle()
+    assert "history" not in visit.sent()
+    assert visit.texts("#history .id") == stored
+
+
+def test_users_and_items_are_found_while_one_types(visit: Visit) -> None:
+    page = visit.page
+    page.fill("#user", "1")
+    page.wait_for_selector(".picker:has(#user) [role=option]")
+    assert visit.texts(".picker:has(#user) [role=option]") == sorted(one for one in USERS if one.startswith("1"))[:8]
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    marked = page.get_attribute("#user", "aria-activedescendant")
+    assert page.get_attribute(f"#{marked}", "aria-selected") == "true"
+    with page.expect_response("**/v1/recommend"):
+        page.keyboard.press("Enter")
+    visit.settle()
+    assert visit.sent()["user_id"] == page.input_value("#user") == "10"
+    page.fill("#why-not-item", "film 21")
+    page.wait_for_selector("#why-not-form [role=option]")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#why-not-form [role=listbox]")
+    page.fill("#why-not-item", "Film 21")
+    page.click("#why-not-form [role=option]")
+    assert page.input_value("#why-not-item") == "21"
+    page.press("#why-not-item", "Enter")
+    page.wait_for_selector("#why-not p")
+    assert visit.texts("#why-not p .title")[0] == "Film 21"
 
 
 def test_it_opens_with_the_list_of_a_user(visit: Visit) -> None:
@@ -67,22 +159,26 @@ def test_it_opens_with_the_list_of_a_user(visit: Visit) -> None:
     served = visit.server.post({"user_id": first, "n": 10}).json
     assert visit.listed() == [one["item_id"] for one in served["items"]]
     assert visit.text("#recommend-status") == "To begin with, for the first user: 10 items."
-    assert visit.page.input_value("#user") == ""
+    assert visit.page.input_value("#user") == first
 
 
-def test_bars_add_up_to_the_score(visit: Visit) -> None:
-    for popularity in ("1", "0.5", "0"):
+def test_why_is_told_in_words_and_its_parts_add_up_to_the_score(visit: Visit) -> None:
+    for popularity in ("1", "0.5"):
         visit.recommend("3", n="2", popularity=popularity)
-        scores = visit.numbers("#list .head")
-        assert len(scores) == 2
-        for place, score in enumerate(scores, 1):
-            check_bars(visit, f"#list > li:nth-child({place})", score)
+        for place, score in enumerate(visit.numbers("#list .head"), 1):
+            check_why(visit, f"#list > li:nth-child({place})", score)
+    assert any("you took Film" in one for one in visit.texts("#list .reasons li"))
 
 
-def check_bars(visit: Visit, row: str, score: float) -> None:
-    """The bars of one item."""
+def check_why(visit: Visit, row: str, score: float) -> None:
+    """The reasons and the bars of one item."""
     visit.page.click(f"{row} button:has-text('Why')")
-    visit.page.wait_for_selector(f"{row} .bars")
+    visit.page.wait_for_selector(f"{row} .reasons")
+    reasons = visit.numbers(f"{row} .reasons")
+    assert len(reasons) == 4
+    assert sorted(reasons, key=abs, reverse=True) == reasons
+    assert all(re.match(r"[+−][\d.]+(because|although|despite) ", one) for one in visit.texts(f"{row} .reasons li"))
+    visit.page.click(f"{row} .inner > details > summary")
     parts = visit.numbers(f"{row} .bars")
     assert len(parts) > 3
     assert sum(parts) == pytest.approx(score, abs=1e-4)
@@ -92,12 +188,23 @@ def check_bars(visit: Visit, row: str, score: float) -> None:
     assert abs(residual) < 1e-4
     widths = visit.page.eval_on_selector_all(f"{row} .bar", "all => all.map(one => one.getBoundingClientRect().width)")
     assert max(widths) == widths[0] > 10  # the largest is first, and visible
-    visit.page.click(f"{row} summary")
-    visit.page.wait_for_selector(f"{row} table")
+    visit.page.click(f"{row} details details summary")
     values = visit.numbers(f"{row} table")
-    assert visit.text(f"{row} caption") == "All of them"
     assert sum(values) == pytest.approx(score, abs=1e-4)
     assert sorted(values, key=abs, reverse=True) == values
+
+
+def test_similar_items_and_further_lists(visit: Visit) -> None:
+    visit.open_all("#recommend-form")
+    visit.page.select_option("#because", "2")
+    visit.recommend("3", n="3")
+    answer = visit.server.post({"user_id": "3", "n": 3, "because": 2, "fields": ["title"]}).json
+    assert visit.texts("#rows h3 .id") == [one["because"] for one in answer["rows"]]
+    assert visit.texts("#rows li .id") == [item["item_id"] for one in answer["rows"] for item in one["items"]]
+    visit.page.click("#list > li:first-child button:has-text('Similar')")
+    visit.page.wait_for_selector("#list .plain")
+    similar = visit.server.ask("GET", f"/v1/items/{answer['items'][0]['item_id']}/similar?n=5").json
+    assert visit.texts("#list .plain .id") == [one["item_id"] for one in similar["items"]]
 
 
 def test_why_an_item_is_not_listed(visit: Visit) -> None:
@@ -118,7 +225,7 @@ def test_an_interaction_changes_the_next_list(visit: Visit) -> None:
     first = visit.listed()
     with visit.page.expect_response("**/v1/recommend"):
         visit.page.click("#list > li:first-child button:has-text('Took it')")
-    visit.until("document.querySelector('#known ol .id').textContent === " + json.dumps(first[0]))
+    visit.until("document.querySelector('#history .id')?.textContent === " + json.dumps(first[0]))
     assert first[0] not in visit.listed()
     assert visit.server.ask("GET", "/v1/users/11").json["history"][0] == first[0]
     assert visit.focused() == "list-title"
@@ -148,7 +255,8 @@ def test_the_model_card(visit: Visit) -> None:
     for _ in range(3):
         visit.server.post({"n": 1})
     visit.open("model")
-    visit.page.wait_for_selector("#latency svg")
+    visit.page.wait_for_selector("#training")
+    visit.page.wait_for_selector("#card dl")
     info = visit.server.ask("GET", "/v1/info").json
     card = dict(zip(visit.texts("#card dt"), visit.texts("#card dd"), strict=True))
     assert card["Version"] == info["bundle"]
@@ -156,7 +264,48 @@ def test_the_model_card(visit: Visit) -> None:
     assert card["Created"].startswith(info["created"])
     assert info["certificate"]["met"] is True
     assert f"{100 * info['certificate']['target']:.2f} %" in visit.text("#certificate")
-    assert visit.texts("#versions tbody th") == [info["bundle"]]
+    visit.page.wait_for_selector("#training dl")
+    assert visit.texts("#training dt") == ["Objective"]  # nothing was trained
+
+
+def test_versions_are_compared_activated_and_rolled_back(visit: Visit, root: Path) -> None:
+    names = [one["version"] for one in visit.server.ask("GET", "/v1/models").json["models"]]
+    old = names[1]
+    visit.open("model")
+    visit.page.wait_for_selector("#versions table")
+    assert visit.texts("#versions tbody th") == names
+    assert visit.texts("#versions tbody td:nth-child(2)") == ["served, live", ""]
+    assert [visit.page.input_value(f"#changes-{end}") for end in ("from", "to")] == names[::-1]
+    visit.page.click("#changes-form button")
+    visit.page.wait_for_selector("#changes th")
+    changed = visit.texts("#changes tbody th")
+    assert "created" in changed
+    assert not any(one.startswith("config.") for one in changed)
+    visit.page.evaluate("window.confirm = text => (window.told = text, true)")
+    for button, now in (("#roll-back", old), ("#versions button", names[0])):
+        visit.page.click(button)
+        visit.page.wait_for_selector(f"#versions-status:has-text('{now} is live')")
+        assert visit.server.ask("GET", "/v1/info").json["bundle"] == now
+        visit.until(f"document.getElementById('serving').textContent.endsWith({json.dumps(now)})")
+    assert visit.page.evaluate("window.told") == f"Make {names[0]} live?"
+    visit.page.wait_for_selector("#versions table")
+    broken = root / "versions" / f"000009-{old.partition('-')[2]}"
+    shutil.copytree(root / "versions" / old, broken)
+    try:
+        damage(broken)
+        visit.page.click("#model-again")
+        visit.page.click(f"#versions button[data-version='{broken.name}']")
+        visit.page.wait_for_selector("#versions-error:has-text('The live version stays live')")
+        visit.troubles.clear()  # the console reports the answer
+    finally:
+        shutil.rmtree(broken)
+
+
+def test_traffic_is_drawn(visit: Visit) -> None:
+    for _ in range(3):
+        visit.server.post({"n": 1})
+    visit.open("traffic")
+    visit.page.wait_for_selector("#latency svg")
     assert visit.page.input_value("#route") == "/v1/recommend"
     counted = sum(
         float(one.rpartition(" ")[2])
@@ -169,6 +318,12 @@ def test_the_model_card(visit: Visit) -> None:
     assert max(heights) > 100
     visit.page.click("#latency summary")
     assert sum(map(int, visit.texts("#latency td"))) == counted
+    visit.server.post({"n": 1})
+    visit.page.evaluate("import('./page/traffic.js').then(one => one.showTraffic())")
+    visit.page.wait_for_selector("#charts svg .series")
+    drawn = visit.page.get_attribute("#charts svg", "aria-label")
+    assert drawn.startswith("Requests a second. all: ")
+    assert "Recall of the index–" in visit.text("#tiles")
 
 
 def test_an_item_is_added_and_deleted(visit: Visit) -> None:
@@ -176,9 +331,13 @@ def test_an_item_is_added_and_deleted(visit: Visit) -> None:
     before = visit.listed()
     visit.page.click("nav a:has-text('Items')")
     visit.page.fill("#item", "made here")
-    visit.page.fill("#item-features", '{"genre": "noir", "year": 1999}')
+    assert visit.texts("#item-columns label") == ["genre", "year", "title", "poster"]
+    visit.labelled("#item-columns", "genre").fill("noir")
+    visit.labelled("#item-columns", "year").fill("1999")
+    visit.labelled("#item-columns", "title").fill("Made <b>here</b>")
     visit.page.click("#item-form [type=submit]")
     visit.page.wait_for_selector("#item-status a")
+    assert visit.text("#item-status .title") == "Made <b>here</b>"
     assert "is new in the catalogue" in visit.text("#item-status")
     visit.page.click("#item-status a")
     visit.settle()
@@ -189,10 +348,10 @@ def test_an_item_is_added_and_deleted(visit: Visit) -> None:
     assert (int(ranked[1]), int(ranked[2])) == (after.index("made here") + 1, len(after))
 
     visit.page.click("nav a:has-text('Items')")
-    visit.page.fill("#item-features", "")
+    visit.labelled("#item-columns", "year").fill("")
     visit.page.click("#item-load")
-    visit.until("document.getElementById('item-features').value !== ''")
-    assert '"year": 1999' in visit.page.input_value("#item-features")
+    visit.page.wait_for_selector("#item-status:has-text('as it is at change')")
+    assert visit.labelled("#item-columns", "year").input_value() == "1999"
     visit.page.click("#item-delete")  # dialogs are dismissed here
     assert visit.troubles == ['dialog: Delete the item "made here" from the catalogue?']
     assert visit.server.ask("GET", "/v1/items/made%20here").status == 200
@@ -208,7 +367,7 @@ def test_an_item_is_added_and_deleted(visit: Visit) -> None:
 
 def test_copied_code_sends_the_same_request(visit: Visit) -> None:
     awkward = "' OR 1=1--"
-    visit.recommend(awkward, n="5", features='{"age": 44}', filter='{"not": {"genre": "noir"}}')
+    visit.recommend(awkward, n="5", more={"features": {"age": 44}, "filter": {"not": {"genre": "noir"}}})
     served = visit.listed()
     commands = {"curl": ["bash", "-c"], "Python": [sys.executable, "-c"]}
     for style, command in commands.items():
@@ -299,12 +458,15 @@ def test_a_random_user_is_chosen(visit: Visit) -> None:
 
 
 def test_faults_are_shown_at_their_fields(visit: Visit) -> None:
-    visit.page.click("#recommend-form summary")
+    visit.open_all("#recommend-form")
+    visit.page.click("#filter > button")
+    visit.labelled("#filter", "Column").select_option("year")
     for name, value, said in (
-        ("features", "{", "This is not JSON"),
-        ("filter", "[1]", "This is not an object"),
-        ("features", '{"aeg": 3}', "/features/aeg"),
+        ("more", "{", "This is not JSON"),
+        ("more", "[1]", "This is not an object"),
+        ("more", '{"features": {"aeg": 3}}', "/features/aeg"),
         ("n", "0", "/n"),
+        (visit.labelled("#filter", "Value").get_attribute("id"), "many", "/filter/year"),
     ):
         before = visit.page.input_value(f"#{name}")
         visit.page.fill(f"#{name}", value)
@@ -316,22 +478,45 @@ def test_faults_are_shown_at_their_fields(visit: Visit) -> None:
     visit.recommend("3")
     assert visit.text("#recommend-error") == ""
     assert visit.page.query_selector("[aria-invalid]") is None
-    assert len(visit.troubles) == 2  # the browser logs each unsuccessful answer
+    assert len(visit.troubles) == 3  # the browser logs each unsuccessful answer
     assert all(one.startswith("console: Failed to load resource") for one in visit.troubles)
     visit.troubles.clear()
 
 
-def test_scenarios_and_their_hit_rates(visit: Visit, root: Path) -> None:
-    (root / FILE).write_text('[home]\ndescription = "<b>Start</b>"\nn = 3\n')
+def test_scenarios_are_chosen_and_their_hit_rates_shown(visit: Visit, root: Path) -> None:
+    (root / FILE).write_text('[home]\ndescription = "<b>Start</b>"\nn = 3\nfilter = { genre = "noir" }\n')
     try:
         deadline = time.monotonic() + 30
         path, body = "/v1/scenarios/home:recommend", b'{"user_id": "3"}'
         while (answer := visit.server.ask("POST", path, body, **{"content-type": "application/json"})).status != 200:
             assert time.monotonic() < deadline, answer
             time.sleep(0.1)
-        visit.open("model")
+        visit.open()
+        visit.page.select_option("#scenario", "home")
+        assert visit.text("#scenario-note").startswith('<b>Start</b> n = 3 filter = {"genre":"noir"}')
+        assert (visit.page.input_value("#n"), visit.page.is_visible("#shaping")) == ("3", False)
+        visit.page.fill("#user", "4")
+        with visit.page.expect_response("**/v1/scenarios/home:recommend"):
+            visit.page.click("#recommend-form [type=submit]")
+        visit.settle()
+        assert "scenario home" in visit.texts("#badges li")
+        expected = visit.server.post({"user_id": "4", "n": 3, "filter": {"genre": "noir"}}).json["items"]
+        assert visit.listed() == [one["item_id"] for one in expected]
+        assert visit.texts("#list .title") == [TITLES[one] for one in visit.listed() if one in TITLES]
+        visit.page.click("#next-page button")
+        visit.until("document.getElementById('list').childElementCount === 6")
+        expected = visit.server.post({"user_id": "4", "n": 6, "filter": {"genre": "noir"}}).json["items"]
+        assert visit.listed() == [one["item_id"] for one in expected]
+        assert visit.texts("#list .rank")[-1] == "6."
+        visit.page.fill("#why-not-item", visit.listed()[0])
+        visit.page.click("#why-not-form button")
+        visit.page.wait_for_selector("#why-not:has-text('is listed at place 1.')")
+        with visit.page.expect_response("**/v1/scenarios/home:recommend"):
+            visit.page.click("#list > li:first-child button:has-text('Took it')")
+        visit.until("document.getElementById('recommend-status').textContent.startsWith('Taken')")
+        visit.open("traffic")
         visit.page.wait_for_selector("#scenarios table")
-        assert visit.texts("#scenarios tbody")[0] == 'home<b>Start</b>{"n":3}'
-        assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}100.00 %"
+        assert visit.texts("#scenarios tbody")[0] == 'home<b>Start</b>{"n":3,"filter":{"genre":"noir"}}'
+        assert visit.texts("#scenarios tbody")[1] == f"home{answer.json['bundle']}4125.00 %"
     finally:
         (root / FILE).unlink()

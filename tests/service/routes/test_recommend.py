@@ -209,6 +209,7 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
             "filter": {"item_id": "text", "genre": "text", "year": "integer"},
             "types": {"age": "float64", "likes": "list of text", "device": "text"},
             "boosts": ["year", "genre=noir"],
+            "user_id": "user_id",
             "item_id": "item_id",
             "title": None,
         },

@@ -1,0 +1,166 @@
+"""Detect the shape of a table and the meaning of its columns of text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from recall.data.column_names import id_column
+from recall.data.scaffold.detect import Written
+from recall.data.scaffold.fields import unlearnable
+from recall.data.scaffold.meaning import (
+    clock_pattern,
+    day_pattern,
+    is_list,
+    number_mark,
+    swapped_pattern,
+    time_pattern,
+    yes_and_no,
+)
+from recall.data.tables import Table
+
+_PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
+
+
+def with_shape(written: Written, frame: pl.DataFrame, *, text: bool) -> Written:
+    """Detect nested objects, and blanks around cells.
+
+    Args:
+        written: what is known of the table.
+        frame: some of its rows.
+        text: whether it is a text file.
+    """
+    nested = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Struct)]
+    if nested:
+        return written.with_({"unnest": True}, {"unnest": f"objects in {', '.join(nested)}"})
+    if text and not written.form.strip:
+        for column in frame.select(pl.col(pl.String)):
+            padded = column.filter(column.str.contains(r"^\s|\s$"))
+            if (len(padded) and column.str.strip_chars().n_unique() < column.n_unique()) or len(padded) > _PADDED * len(column):
+                return written.with_({"strip": True}, {"strip": f"blanks around {padded[0]!r} in {column.name}"})
+    return written
+
+
+def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> dict[str, Written]:
+    """Name columns of files without a header.
+
+    The first two of the interactions are user and item.
+
+    Args:
+        tables: by name.
+        written: what is known of each.
+    """
+    named = dict(written)
+    for name, one in written.items():
+        if one.form.header is None:
+            continue
+        names = list(one.form.header)
+        why = one.reasons["header"]
+        if names[0] != "column_1":
+            continue
+        if name == "interactions" and len(names) > 1:
+            names[:2] = ["user_id", "item_id"]
+            why += "; assumed: the user comes first, then the item"
+        elif name == "items":
+            titles = unlearnable(tables[name], ())
+            if titles:
+                names[names.index(titles[0])] = "title"
+        named[name] = one.with_({"header": tuple(names)}, {"header": why})
+    return named
+
+
+def with_rows(written: Written, frame: pl.DataFrame) -> Written:
+    """Detect a list of items in each row, where no other column has items.
+
+    Args:
+        written: what is known of the interactions.
+        frame: some of them.
+    """
+    lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
+    if id_column([name for name in frame.columns if name not in lists], "item") is not None:
+        return written
+    for name, inner in lists.items():
+        members = [f"{name}.{member.name}" for member in inner.fields] if isinstance(inner, pl.Struct) else [name]
+        if id_column(members, "item") is not None:
+            why = f"each member of {name} is an item: it becomes a row"
+            return written.with_({"explode": name, "unnest": True}, {"explode": why, "unnest": f"objects in {name}"})
+    return written
+
+
+def with_carried(written: Written, frame: pl.DataFrame, user_id: str) -> Written:
+    """Detect columns that only the first line of each order fills.
+
+    Args:
+        written: what is known of the interactions.
+        frame: some of them.
+        user_id: a column that may be one of these.
+    """
+    lacking = frame[user_id].is_null()
+    if frame.is_empty() or not _PADDED < lacking.mean() < 1 or lacking[0]:  # type: ignore[operator]
+        return written
+    for order in (name for name, dtype in frame.schema.items() if name != user_id and not dtype.is_nested()):
+        values = frame[order]
+        first = values.ne_missing(values.shift(1))
+        first[0] = True
+        if not values.null_count() and values.n_unique() == first.sum() < len(values) and (first == ~lacking).all():
+            filled = {name: frame[name].is_not_null() for name in frame.columns if frame[name].null_count()}
+            columns = [name for name, there in filled.items() if not (there & ~first).any()]
+            why = f"filled on the first line of each {order} only"
+            return written.with_({"carry": dict.fromkeys(columns, order)}, {"carry": why})
+    return written
+
+
+def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, interactions: bool) -> Written:
+    """Detect numbers, times, lists and truth values in the columns of text.
+
+    Args:
+        written: what is known of the table.
+        frame: some of its rows.
+        ids: columns that stay as they are.
+        interactions: whether these are the interactions, where words may be events.
+    """
+    found: dict[str, dict[str, Any]] = {"numbers": {}, "times": {}, "lists": {}, "booleans": {}}
+    clocks = _clocks(frame) if interactions else {}
+    doubts: list[str] = []
+    unclear: list[str] = []
+    for column in frame:
+        known = column.drop_nulls()
+        if column.name in clocks:
+            pattern, clock = day_pattern(known), clocks[column.name]
+            found["times"][column.name] = f"{pattern} {clock_pattern(frame[clock])}"
+        elif column.dtype != pl.String or column.name in (*ids, *clocks.values()) or known.is_empty():
+            continue
+        elif pattern := time_pattern(known):
+            found["times"][column.name] = pattern
+        elif mark := number_mark(known):
+            found["numbers"][column.name] = mark
+            unclear += [column.name] if known.str.contains(r"^\D*\d{1,3}([.,]\d{3})+\D*$").all() else []
+        elif is_list(known):
+            found["lists"][column.name] = None
+        elif not interactions and (words := yes_and_no(known)) is not None:
+            found["booleans"][column.name] = words
+        if (pattern := found["times"].get(column.name, "")) and column.dtype == pl.String:
+            other = swapped_pattern(known, pattern) if column.name not in clocks else ""
+            doubts += [f"; {other} fits {column.name} as well: check which number is the month"] if other else []
+    marks = {mark for name, mark in found["numbers"].items() if name not in unclear}
+    if len(marks) == 1:  # 1,234 and 1.234 are read as the other numbers of the file
+        found["numbers"] |= dict.fromkeys(unclear, marks.pop())
+    changes: dict[str, Any] = {name: values for name, values in found.items() if values}
+    changes |= {"lists": tuple(found["lists"])} if found["lists"] else {}
+    changes |= {"clocks": clocks} if clocks else {}
+    reasons = {}
+    for setting, value in changes.items():
+        shown = ", ".join(f"{str(frame[name].drop_nulls()[0])!r} in {name}" for name in value)
+        reasons[setting] = f"such as {shown}{''.join(doubts) if setting == 'times' else ''}"
+    if clocks:
+        reasons["clocks"] = "a date and a time of day in two columns"
+    return written.with_(changes, reasons) if changes else written
+
+
+def _clocks(frame: pl.DataFrame) -> dict[str, str]:
+    """Return the column of times of day by that of dates, where each is the only one."""
+    texts = [column.drop_nulls() for column in frame if column.dtype in (pl.String, pl.Date, pl.Time)]
+    texts = [column for column in texts if len(column)]
+    days = [column.name for column in texts if column.dtype != pl.Time and day_pattern(column)]
+    clocks = [column.name for column in texts if column.dtype != pl.Date and clock_pattern(column)]
+    return {days[0]: clocks[0]} if len(days) == len(clocks) == 1 else {}

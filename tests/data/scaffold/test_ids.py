@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from recall.data.scaffold import draft
+from recall.data.scaffold.ids import own_id
+from recall.data.scaffold.survey import survey
+from recall.data.tables import Table
+from recall.errors import DataError
+
+
+def table(frame: pl.DataFrame) -> Table:
+    return Table(Path("items"), frame.lazy(), frame.schema)
+
+
+@pytest.mark.parametrize(
+    ("columns", "user", "item"),
+    [
+        (["SessionId", "Time", "ItemId"], "SessionId", "ItemId"),
+        (["email", "product_uuid", "session"], "email", "product_uuid"),
+        (["device", "visitor", "article"], "visitor", "article"),
+        (["顧客番号", "商品コード", "商品名"], "顧客番号", "商品コード"),
+        (["고객번호", "상품코드"], "고객번호", "상품코드"),
+        (["Customer Card", "Receipt No", "SKU"], "Customer Card", "SKU"),
+        (["client_id", "page_url"], "client_id", "page_url"),
+    ],
+)
+def test_ids_are_found_by_name_and_the_best_name_wins(columns: list[str], user: str, item: str) -> None:
+    frame = pl.DataFrame({name: [f"{name}{row}" for row in range(9)] for name in columns})
+    found = survey({"interactions": frame})
+    assert (found.user_id, found.item_id) == (user, item)
+
+
+def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_some_rows() -> None:
+    ids = pl.Series("item", [str(row) for row in range(20)])
+    items = pl.DataFrame({"code": [*(f"{row}.0" for row in range(20)), "3.0", None], "rank": [1] * 22, "sale": [True] * 22})
+    assert own_id(table(items), ids, "item") == "code"
+    with pytest.raises(DataError, match="no column holds their ids"):
+        own_id(table(items.select("rank", "sale")), ids, "item")
+
+
+def test_a_column_for_each_item_is_explained(tmp_path: Path) -> None:
+    header = ",".join(f"Movie {number}" for number in range(30))
+    marks = [[str(user % 5) if (user + number) % 3 else "" for number in range(30)] for user in range(9)]
+    rows = "".join(f"u{user},{','.join(row)}\n" for user, row in enumerate(marks))
+    (tmp_path / "ratings.csv").write_text(f"user,{header}\n{rows}")
+    with pytest.raises(DataError, match="a column for each item") as caught:
+        draft(tmp_path)
+    assert "unpivot" in caught.value.hint
+
+
+def test_rows_without_ids_and_repeated_ids_are_assumed_with_their_number(tmp_path: Path) -> None:
+    (tmp_path / "interactions.csv").write_text("user_id,item_id\n" + "".join(f"u{n % 5 or ''},i{n % 3}\n" for n in range(50)))
+    (tmp_path / "items.csv").write_text("item_id,name\ni0,a\ni1,b\ni2,c\ni2,d\n")
+    text = draft(tmp_path)
+    assert 'missing_ids = "left out"' not in text  # an id u is one, too
+    assert "repeated_ids = \"last\"  # 1 ids of the items are in several rows, such as 'i2'" in text
+    (tmp_path / "interactions.csv").write_text("user_id,item_id\n" + "".join(f"{n % 5 or ''},i{n % 3}\n" for n in range(50)))
+    assert 'missing_ids = "left out"  # 10 of 50 interactions have no user_id or no item_id' in draft(tmp_path)
