@@ -202,20 +202,11 @@ class _Rehearsal:
             new: float32 [m, dim], vectors of the items as new ones.
         """
         assert self._masked is not None
-<<<<<<< HEAD
-        level = 1.0 if self._how == "scale" else 0.0
-        if self._how != "none":
-            entries = _entries(self._best, _top(self._phi, new, self._masked)[1], self._how == "scale")
-            places = round(self._share * _LIST * len(entries))
-            level = max(0.0, float(np.sort(entries, axis=None)[min(places, entries.size - 1)]))
-            level = min(level, 1.0) if self._how == "scale" else level
-=======
         level = 1.0 if self.how == "scale" else 0.0
         if self.how != "none":
             entries = _entries(self._best, _top(self._phi, new, self._masked)[1], self.how == "scale")
             level = max(0.0, _quantile(entries, self._share))
             level = min(level, 1.0) if self.how == "scale" else level
->>>>>>> main
         return _Trial(level, self._ndcg(new, level if np.isfinite(level) else 0.0))
 
     def _ndcg(self, new: Float32, level: float) -> float:
@@ -397,3 +388,9 @@ def _top(phi: Float32, psi: Float32, masked: ItemLists) -> tuple[Int64, Float64]
         scores[:, place] = np.einsum("qd,qd->q", phi, psi[rows[:, place]])
     scores[rows < 0] = -np.inf
     return rows, scores
+
+
+def _quantile(entries: Float64, share: float) -> float:
+    """Return the shift at which new items take a share of all places, by `_entries`."""
+    places = round(share * _LIST * len(entries))
+    return float(np.sort(entries, axis=None)[min(places, entries.size - 1)])
