@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from pydantic import JsonValue
 
 from recall.bundle.versions import versions
 from recall.config import RunConfig, parse_config
@@ -106,13 +107,18 @@ class Shop:
         dataset = load_dataset(config, folder)
         return cls(root, folder.with_name("made"), config, dataset, FeatureEncoder.fit(dataset))
 
-    def publish(self, seed: int) -> Path:
-        """Publish a different model for each seed; return the folder of the version."""
-        if not self.root.exists():
+    def publish(self, seed: int, metrics: Mapping[str, JsonValue] | None = None) -> Path:
+        """Publish a different model for each seed; return the folder of the version.
+
+        Args:
+            seed: of the parameters.
+            metrics: of a training, for the manifest.
+        """
+        if metrics is None and not self.root.exists():
             return self.publish_all(seed)[0]
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))
-        return export(model, self.encoder, self.dataset, self.config, self.root).folder
+        return export(model, self.encoder, self.dataset, self.config, self.root, metrics).folder
 
     def in_(self, root: Path) -> "Shop":
         """The same shop with another root."""
