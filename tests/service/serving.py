@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.faults.forking import Forked
 from tests.faults.http import Answer, receive, request
 from tests.faults.servers import free_port
 
-__all__ = ["Answer", "Server", "free_port", "receive", "request", "serving"]
+__all__ = ["Answer", "Server", "both_ready", "children", "free_port", "receive", "request", "serving", "workers_of"]
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,27 @@ def serving(
         server = Server(begun.port, begun.process, log)
         server.wait("/health/live")
         yield server
+
+
+def both_ready(server: Server, seconds: float = 30) -> list[int]:
+    """Wait until each worker serves; return their process ids."""
+    server.wait()
+    deadline = time.monotonic() + seconds
+    while server.log.read_text().count("serving bundle") < 2:
+        assert time.monotonic() < deadline, server.log.read_text()
+        time.sleep(0.05)
+    return children(server)
+
+
+def workers_of(pid: int) -> list[int]:
+    """Process ids of a supervisor's workers, without the helper process of multiprocessing."""
+    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return sorted(int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line)
+
+
+def children(server: Server) -> list[int]:
+    return workers_of(server.process.pid)
+
+
+Reach = Callable[[Server, int], socket.socket]
+"""Returns a connection that a worker has accepted."""
