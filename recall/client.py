@@ -1,7 +1,7 @@
 """A typed client of the HTTP API, synchronous and asynchronous.
 
-    with Client("http://localhost:8000", key="...") as recall:
-        answer = recall.recommend(user_id="42", n=10, fields=["title"])
+    with Client("http://localhost:8000", key="...") as api:
+        answer = api.recommend(user_id="42", n=10, fields=["title"])
 
 It needs httpx: `pip install 'fm-recall[client]'`. A request that fails in transit, or that the service was too busy for, is
 sent again; changes carry an idempotency key, so that they are applied once.
@@ -198,7 +198,7 @@ class Interaction(TypedDict, total=False):
 
 T = TypeVar("T", bound=Result)
 P = ParamSpec("P")
-_Found = httpx.Response | httpx.TransportError
+_Found = httpx.Response | httpx.RequestError
 
 
 class _Call(NamedTuple, Generic[T]):
@@ -217,19 +217,21 @@ def _change(path: str, body: object, key: str | None) -> _Call[Changed]:
 
 def _pause(tries: int, most: int, failed: _Found) -> float | None:
     """Return the seconds until the next try; None if there is none."""
-    if tries > most or (isinstance(failed, httpx.Response) and failed.status_code not in _AGAIN):
+    if tries > most or isinstance(failed, httpx.UnsupportedProtocol | httpx.LocalProtocolError):  # never sent
         return None
-    after = failed.headers.get("retry-after", "") if isinstance(failed, httpx.Response) else ""
-    pause: float = min(_FIRST_PAUSE * 2 ** (tries - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-    return max(pause, min(float(after), _LONGEST_PAUSE)) if str(after).isdigit() else float(pause)
+    pause = min(_FIRST_PAUSE * 2.0 ** (tries - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    after = str(failed.headers.get("retry-after", "")) if isinstance(failed, httpx.Response) else ""
+    pause = max(pause, float(after)) if after.isdecimal() else pause
+    again = isinstance(failed, httpx.RequestError) or failed.status_code in _AGAIN
+    return pause if again and pause <= _LONGEST_PAUSE else None
 
 
 def _result(call: _Call[T], found: _Found) -> T:
-    if isinstance(found, httpx.TransportError):
+    if isinstance(found, httpx.RequestError):
         raise ApiError(f"the service did not answer: {str(found) or type(found).__name__}") from found
-    if found.is_success:
-        return call.result.model_validate_json(found.content)
     try:
+        if found.is_success:
+            return call.result.model_validate_json(found.content)
         said = found.json()
         faults = {str(one["pointer"]): str(one["message"]) for one in said["errors"]}
         what, kind, request_id = f"{said['title']}: {said['detail']}", said["type"].rpartition(":")[2], said["request_id"] or ""
@@ -264,13 +266,14 @@ class _Base:
 
         Args:
             url: of the service.
-            key: API key; None for that of the variable RECALL_API_KEY, if it is set.
+            key: API key, or "" for none; None for that of the variable RECALL_API_KEY, if it is set.
             timeout: seconds that connecting, sending and each wait for data may take.
             retries: how often a request is sent again.
         """
-        key, self._retries = key or os.environ.get("RECALL_API_KEY"), retries
-        headers = {"X-API-Key": key} if key else {}
-        self._http = self._open(base_url=url.rstrip("/"), headers=headers, timeout=timeout)
+        key, self._retries = os.environ.get("RECALL_API_KEY") if key is None else key, retries
+        if key and not (key.isascii() and key.isprintable()):  # httpx would repeat it in an error
+            raise ValueError("the API key has a line break, or another character that no header may have")
+        self._http = self._open(base_url=url.rstrip("/"), headers={"X-API-Key": key} if key else {}, timeout=timeout)
 
     @_Method
     def recommend(self, **ask: Unpack[Ask]) -> _Call[Recommendations]:
@@ -361,7 +364,7 @@ class Client(_Base):
         for tries in count(1):
             try:
                 found: _Found = self._http.request(call.method, call.path, json=call.body, headers=call.headers)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 found = error
             pause = _pause(tries, self._retries, found)
             if pause is None:
@@ -390,7 +393,7 @@ class AsyncClient(_Base):
         for tries in count(1):
             try:
                 found: _Found = await self._http.request(call.method, call.path, json=call.body, headers=call.headers)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 found = error
             pause = _pause(tries, self._retries, found)
             if pause is None:

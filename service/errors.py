@@ -284,7 +284,9 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
         path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
     match entry["type"]:
         case "extra_forbidden" if path[-1] in getattr(model, "preset", ()):
-            return FaultDocument(pointer(path), f"The scenario sets this. A request may have {', '.join(model.model_fields)}")
+            return FaultDocument(
+                pointer(path), f"Only a scenario sets this. A request may have {', '.join(model.model_fields)}"
+            )
         case "extra_forbidden" | "unexpected_keyword_argument":
             return FaultDocument(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
         case "union_tag_invalid":

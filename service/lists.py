@@ -7,11 +7,14 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from recall import Recommendations
+from recall.serving.query import check_request
+from recall.serving.rerank.pipeline import check_pins
+from recall.serving.rerank.rules import read_rules
 from service.body import recommendations_of, to_json
 from service.concurrency import Caller
 from service.errors import FaultDocument, invalid, parsed
 from service.live import Live
-from service.schemas import MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
+from service.schemas import LONGEST_TOKEN, MOST_EXPLAINED, MOST_RESULTS, RecommendRequest
 from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 _BESIDE = {"page_token", "n", "tokens"}
@@ -43,6 +46,9 @@ async def answer_with_tokens(
         page = _resumed(live, body, body.page_token, scenario)
         body = parsed(RecommendRequest, page.request)
     request, shown = body.request(), set(page.shown)
+    check_request(request)  # as it was asked, since more items are searched for
+    if not shown:
+        check_pins(read_rules(request.rules), request.n)
     most = MOST_EXPLAINED if request.explain else MOST_RESULTS
     more = replace(request, n=min(most, request.n + len(shown) + 1), because=0 if shown else request.because)
     answer = await live.recommend(more, caller, large=large)
@@ -51,12 +57,14 @@ async def answer_with_tokens(
     listed = tuple(map(digest, (*answer.ids, *(item.item_id for row in answer.rows for item in row.items))))
     shown_then = (*page.shown, *listed)
     follows = len(fresh) > request.n and len(shown_then) < most
-    following = page._replace(bundle=answer.bundle, shown=shown_then)
+    token = live.tokens.write(page._replace(bundle=answer.bundle, shown=shown_then)) if follows else ""
+    if len(token) > LONGEST_TOKEN:
+        raise invalid([FaultDocument("", f"A page token of this request has {len(token)} characters, and {LONGEST_TOKEN} fit")])
     degraded = (*answer.degraded, *live.scenarios.degraded) if page.scenario else answer.degraded
     content: dict[str, object] = {
         **recommendations_of(replace(answer, degraded=degraded)),
         "recommendation_id": live.tokens.write(ListToken(page.scenario, answer.bundle, listed[:MOST_LISTED])),
-        "next_page_token": live.tokens.write(following) if follows else "",
+        "next_page_token": token,
         "request_id": request_id,
     }
     if page.scenario:

@@ -83,10 +83,14 @@ class Scenarios:
 
 def _read(path: Path, recommender: Recommender) -> dict[str, Scenario]:
     """Read and check a file; may raise ValueError, OSError or RecallError."""
+    if not path.is_file():
+        raise ValueError("it is not a file")  # reading a pipe would wait for a writer
     found = {}
     for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items():
         if not NAME.fullmatch(name):
             raise ValueError(f"scenario {name[:64]!r}: a name has letters, digits and . _ -, at most 64 of them")
+        if not isinstance(values, dict):
+            raise ValueError(f"{name!r} is a key outside of a scenario: write [NAME] above it")
         try:
             found[name] = parsed(Scenario, values)
             recommender.recommend(found[name].request())  # its columns are those of the bundle

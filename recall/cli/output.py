@@ -1,6 +1,7 @@
 """Output of the commands: results on stdout, progress and errors on stderr."""
 
 import errno
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,17 @@ _EXTRAS = {
     "httptools": "serve",
     "fastapi_offline": "serve",
 }
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
 
 
 class UnavailableError(RecallError):
@@ -129,6 +140,8 @@ def _known(error: Exception) -> RecallError:
         return UnavailableError(f"{name} is not installed", hint=f"Install it with: pip install 'fm-recall[{extra}]'")
     if isinstance(error, OSError):
         refused = RecallError(error.strerror or str(error), where=str(error.filename or ""))
-        refused.exit_code = CANNOT_WRITE if error.errno in _REFUSALS else 1
+        of_rust = re.search(r"\(os error (\d+)\)", str(error))  # polars gives no errno
+        number = int(of_rust[1]) if error.errno is None and of_rust else error.errno
+        refused.exit_code = CANNOT_WRITE if number in _REFUSALS else 1
         return refused
     return RecallError(f"unexpected {type(error).__name__}: {error}", hint="This is a bug; --debug prints the traceback")

@@ -134,6 +134,7 @@ def retrain(
 
     loaded = load_config(config, settings or ())
     make_folder(root)
+    finished, nothing = None, ""
     with locked(root / ".retrain.lock", 0.0, "another process retrains this root"):
         if data is not None:
             check_appendable(loaded.data, new, data)
@@ -142,12 +143,15 @@ def retrain(
                 loaded, root, new, data, root, None, False, old_weight, restart=restart, activation=activate, only_new=True
             )
         except NothingNewError as error:
-            output.result(as_json, {"folder": None, "live": live_name(root)}, {"nothing new": error.what})
-            return
-        if data is not None:
+            nothing = error.what
+        if data is not None:  # also where nothing is new: a run that was interrupted may have added some tables only
             added = append(loaded.data, new, data)
-            output.note(f"added to {data}: " + ", ".join(f"{rows:,} {name}" for name, rows in added.items()))
-    _end(finished, as_json)
+            if finished is not None or any(added.values()):
+                output.note(f"added to {data}: " + ", ".join(f"{rows:,} {name}" for name, rows in added.items()))
+    if finished is None:
+        output.result(as_json, {"folder": None, "live": live_name(root)}, {"nothing new": nothing})
+    else:
+        _end(finished, as_json)
 
 
 def _end(finished: "Run", as_json: bool) -> None:

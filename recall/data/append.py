@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from recall._fsync import fsync
 from recall.config import DataConfig
@@ -13,7 +14,13 @@ from recall.data.files import PACKED, kind_of
 from recall.data.incremental import without_repeated
 from recall.data.joined import replaced
 from recall.data.tables import Table, Tables, read_tables
-from recall.errors import DataError
+from recall.errors import DataError, RecallError
+
+
+class AppendError(RecallError):
+    """The file system refused a file with the added rows; the file stays as it was."""
+
+    exit_code = 73
 
 
 def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
@@ -65,7 +72,8 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
 def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
     """Add new interactions to the old ones, and replace users and items by new ones.
 
-    Interactions that equal old ones are left out, so that a second call changes nothing.
+    Interactions that equal old ones are left out, and a file whose rows stay the same is not written: a second call changes
+    nothing, and one after an interruption does the rest.
 
     Args:
         data: names the tables and columns.
@@ -77,7 +85,7 @@ def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
 
     Raises:
         DataError: As `check_appendable`.
-        OSError: The file system refused; the file is as it was.
+        AppendError: The file system refused; tables before the one that it names have their rows.
     """
     before, after = _read(data, new, old)
     counts = {}
@@ -93,6 +101,9 @@ def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
         if name != "interactions":
             key = data.user_id if name == "users" else data.item_id
             rows = replaced(older, newer, key).frame.select(older.columns).collect()
+            if rows.equals(older.frame.collect()):
+                counts[name] = 0
+                continue
         elif not older.path.is_dir():
             rows = pl.concat([older.frame.collect(), rows.select(older.columns)], how="vertical_relaxed")
         _write(older, rows.select(older.columns).rename(dict(older.written)))
@@ -118,5 +129,9 @@ def _write(table: Table, rows: pl.DataFrame) -> None:
         fsync(staged)
         os.replace(staged, path)
         fsync(path.parent)
+    except (OSError, PolarsError) as error:
+        raise AppendError(
+            "the new rows could not be added", where=str(path), why=str(error), hint="Free some space, and run it again"
+        ) from None
     finally:
         staged.unlink(missing_ok=True)

@@ -85,7 +85,6 @@ def select(
     if data.repeats == "merge":
         chosen = np.flatnonzero(rows & of_items)
         at = None if times is None else times.values.gather(chosen)
-        at = None if times is None else times.values.gather(chosen)
         last, sums = _merged(user[chosen], item[chosen], at, weights[chosen])
         weights = weights.copy()
         weights[chosen[last]] = sums
@@ -96,7 +95,8 @@ def select(
         chosen = np.flatnonzero(rows & of_items)
         core = k_core(user[chosen], item[chosen], data.min_user, data.min_item)
         kept = np.isin(user, user[chosen[core]]) & np.isin(item, item[chosen[core]])
-        leave_out(kept, f"data.min_user = {data.min_user} and data.min_item = {data.min_item}")
+        bounds = {"min_user": data.min_user, "min_item": data.min_item}
+        leave_out(kept, " and ".join(f"data.{name} = {least}" for name, least in bounds.items() if least > 1))
     changed = notes or data.repeats == "merge"
     return Selection(rows, weights, tuple(notes)) if changed else None
 

@@ -33,15 +33,19 @@ class Receipt(_Receipt):
         known: how many of its items or users were known before.
         token: names the change among those of all logs of items; an answer that is asked for with it has seen the change.
         warnings: what the model can make little of in these items or users, in sentences.
+        repeated: the batch had been stored before, under the same idempotency key; known of users only.
     """
 
     token: str
     warnings: tuple[str, ...]
+    repeated: bool
 
-    def __new__(cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = ()) -> "Receipt":
-        """Make a tuple of two members, with `token` and `warnings` as attributes."""
+    def __new__(
+        cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = (), *, repeated: bool = False
+    ) -> "Receipt":
+        """Make a tuple of two members, with the others as attributes."""
         made = super().__new__(cls, sequence, known)
-        made.token, made.warnings = token, warnings
+        made.token, made.warnings, made.repeated = token, warnings, repeated
         return made
 
 

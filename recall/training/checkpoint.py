@@ -29,6 +29,12 @@ class CheckpointExistsError(TrainingError):
     exit_code = 73
 
 
+class CheckpointWriteError(TrainingError):
+    """The file system refused a checkpoint."""
+
+    exit_code = 73
+
+
 class CheckpointBusyError(RecallError):
     """Another process is training the same run."""
 
@@ -125,15 +131,22 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
         path: ends in .safetensors; its folder is created if missing.
         position: progress of the run.
         tensors: all that the next sweep depends on.
+
+    Raises:
+        CheckpointWriteError: The file system refused; an earlier checkpoint stays as it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     staged = path.with_name(path.name + ".part")
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(contiguous, staged, {"position": json.dumps(asdict(position))})
         fsync(staged)
         os.replace(staged, path)
         fsync(path.parent)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointWriteError(
+            "the checkpoint could not be written", where=str(path), why=str(error), hint="Free some space, and run it again"
+        ) from None
     finally:
         staged.unlink(missing_ok=True)
 

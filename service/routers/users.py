@@ -284,16 +284,17 @@ async def post_interactions(request: Request, body: Interactions, key: Idempoten
     ]
     given = [profiles.Interaction(one.user_id, one.item_id, one.time) for one in body.interactions]
 
-    def take(recommender: Recommender) -> Taken:
+    def take(recommender: Recommender) -> tuple[Taken, bool]:
         items = list(dict.fromkeys(one.item_id for one in given))
         receipt = recommender.users.log_interactions(given, key)
         rows = recommender.items.current().rows(items)
         unknown = [item_id for item_id, row in zip(items, rows.tolist(), strict=True) if row < 0]
         version, request_id = recommender.bundle.manifest.version, request_id_of(request)
-        return Taken(change=receipt.sequence, known=receipt.known, unknown=unknown, bundle=version, request_id=request_id)
+        taken = Taken(change=receipt.sequence, known=receipt.known, unknown=unknown, bundle=version, request_id=request_id)
+        return taken, receipt.repeated
 
-    taken = await live.change_users(take)
-    for item_id, of in lists:
+    taken, repeated = await live.change_users(take)
+    for item_id, of in () if repeated else lists:
         live.meters.attributed.labels(of.scenario, of.bundle, "yes" if digest(item_id) in of.listed else "no").inc()
     return taken
 

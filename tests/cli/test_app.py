@@ -99,6 +99,7 @@ def test_debug_shows_the_traceback_at_any_position(run, tmp_path: Path) -> None:
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 69, "torch is not installed"),
         (ModuleNotFoundError("No module named 'x'", name="uvicorn.server"), 69, "uvicorn is not installed"),
         (OSError(28, "No space left on device", "bundles/x"), 73, "No space left on device"),
+        (OSError("No space left on device (os error 28)"), 73, "No space left on device (os error 28)"),
         (OSError(5, "Input/output error"), 1, "Input/output error"),
         (ZeroDivisionError("division by zero"), 1, "unexpected ZeroDivisionError: division by zero"),
     ],

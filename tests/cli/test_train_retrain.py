@@ -130,6 +130,35 @@ def test_retraining_adds_the_new_data_once(run, made: Path, shop: Path, bundles:
     assert len(versions(bundles)) == 2
 
 
+def test_a_retraining_that_was_killed_while_it_added_tables_adds_the_rest(run, made: Path, shop: Path, bundles: Path) -> None:
+    shutil.copytree(made / "new", shop / "new")
+    first = pl.read_csv(shop / "items.csv", infer_schema=False)[:1]
+    pl.concat([first, first.with_columns(item_id=pl.lit("fresh"))]).write_csv(shop / "new/items.csv")
+    asked = ("retrain", shop / "recall.toml", bundles, "--new", shop / "new", "--data", shop, *FAST)
+    items = (shop / "items.csv").read_bytes()
+    assert run(*asked).code == 0
+    added = (shop / "items.csv").read_bytes()
+    assert b"fresh" in added
+    (shop / "items.csv").write_bytes(items)  # as if it had been killed before it wrote the items
+    again = run(*asked)
+    assert again.code == 0
+    assert "nothing new" in again.out
+    assert (shop / "items.csv").read_bytes() == added
+    before = (shop / "items.csv").stat().st_ino
+    assert "added to" not in run(*asked).err
+    assert (shop / "items.csv").stat().st_ino == before
+
+
+def test_a_full_disk_is_named(run, made: Path, shop: Path, bundles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device (os error 28)")  # as polars does, without an errno
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", full)
+    ended = run("retrain", shop / "recall.toml", bundles, "--new", made / "new", "--data", shop, *FAST)
+    assert ended.code == 73
+    assert f"where: {shop / 'interactions.csv'}" in ended.err
+
+
 def test_two_retrainings_of_a_root_exclude_each_other(run, made: Path, shop: Path, bundles: Path) -> None:
     with locked(bundles / ".retrain.lock", 0.0, "held by the test"):
         ended = run("retrain", shop / "recall.toml", bundles, "--new", made / "new", *FAST)

@@ -101,6 +101,11 @@ def test_a_window_without_interactions_is_refused(tmp_path: Path) -> None:
         load(tmp_path, LOG, since=61)
 
 
+def test_only_the_bound_that_is_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data: data\.min_user = 9 leaves out every interaction"):
+        load(tmp_path, LOG, min_user=9)
+
+
 def test_users_and_items_with_few_partners_are_left_out(tmp_path: Path) -> None:
     dataset = load(tmp_path, LOG, min_user=2, min_item=2)
     assert pairs(dataset) == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]

@@ -54,6 +54,14 @@ def test_a_folder_that_cannot_be_written_has_a_key_of_the_process(tmp_path: Path
     assert "set RECALL_TOKEN_KEY" in caplog.text
 
 
+@pytest.mark.parametrize("kept", [b"", b"short", b"\xff" * 64])
+def test_a_key_that_could_be_guessed_signs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, kept: bytes) -> None:
+    (tmp_path / KEY_FILE).write_bytes(kept)
+    assert own_key(tmp_path) != own_key(tmp_path)
+    assert "set RECALL_TOKEN_KEY" in caplog.text
+    assert (tmp_path / KEY_FILE).read_bytes() == kept
+
+
 def test_no_file_is_added_to_a_bundle(shop) -> None:
     from recall.bundle.versions import resolve
 

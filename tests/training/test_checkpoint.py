@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from recall.training import checkpoint
 from recall.training.checkpoint import (
     CheckpointBusyError,
+    CheckpointWriteError,
     Position,
     checkpoint_path,
     held,
@@ -79,3 +82,17 @@ def test_an_interrupted_save_keeps_the_last_checkpoint(tmp_path: Path, monkeypat
         save_checkpoint(path, Position("a", sweep=2), TENSORS)
     assert load_checkpoint(path, "a")[0].sweep == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_refused_checkpoint_is_named_and_the_last_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, Position("a", sweep=1), TENSORS)
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(CheckpointWriteError, match="No space left") as refused:
+        save_checkpoint(path, Position("a", sweep=2), TENSORS)
+    assert (refused.value.where, refused.value.exit_code) == (str(path), 73)
+    assert load_checkpoint(path, "a")[0].sweep == 1

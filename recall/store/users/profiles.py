@@ -288,12 +288,14 @@ class UserProfiles:
         known = sum(one.record is not None for one in before.values())
         if not changes:
             return Receipt(self._live.sequence(), 0)
-        return Receipt(self._live.write(changes, key), known)
+        earlier = None if key is None else self._live.sequence()
+        sequence = self._live.write(changes, key)
+        return Receipt(sequence, known, repeated=earlier is not None and sequence <= earlier)
 
     def _warned(self, receipt: Receipt, users: Sequence[User]) -> Receipt:
         """Add warnings about values new to the model, unless a user has only a history."""
         given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
-        return Receipt(*receipt, warnings=novelties(self._encoder, "user", filter(None, given)))
+        return Receipt(*receipt, warnings=novelties(self._encoder, "user", filter(None, given)), repeated=receipt.repeated)
 
     def _features(self, user: User, where: str) -> dict[str, object]:
         """Return the features of a user as they are stored."""

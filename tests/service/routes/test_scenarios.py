@@ -1,8 +1,10 @@
 """Scenarios, pages of one list, and interactions that name the list they come from."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
@@ -77,7 +79,7 @@ def test_what_a_scenario_sets_cannot_be_overridden(server: Server) -> None:
     answer = post(server, "/v1/scenarios/home:recommend", {"user_id": "3", "rules": [], "filter": {}, "usr": 1})
     refused(answer, 422, "/rules", "/filter", "/usr")
     said = {one["pointer"]: one["message"] for one in answer.json["errors"]}
-    assert said["/rules"].startswith("The scenario sets this. A request may have user_id, features, context, history, n")
+    assert said["/rules"].startswith("Only a scenario sets this. A request may have user_id, features, context, history, n")
     assert "Did you mean 'user_id'" in said["/usr"]
     answer = post(server, "/v1/scenarios/hom:recommend", {})
     refused(answer, 404)
@@ -95,6 +97,7 @@ def test_a_broken_edit_keeps_the_scenarios_before_it(server: Server, root: Path)
             ("[home]\nrulse = []\n", "/rulse: This key is not known. Did you mean 'rules'?"),
             ("[home]\nuser_id = 'x'\n", "/user_id"),
             ("[home\n", "Expected"),
+            ("n = 5\n", "'n' is a key outside of a scenario"),
             ("[home]\nfields = ['gerne']\n", "/fields/0: items have no such column. Did you mean 'genre'?"),
             ("[home]\nfilter = {gerne = 'noir'}\n", "/filter/gerne"),
         ):
@@ -180,6 +183,43 @@ def test_wrong_tokens_are_refused_by_name(server: Server) -> None:
     refused(post(server, "/v1/interactions", {"interactions": [wrong]}), 422, "/interactions/0/recommendation_id")
 
 
+def test_what_is_refused_without_tokens_is_refused_with_them(server: Server) -> None:
+    for body, pointer in (
+        ({"n": 3, "rules": [{"kind": "pin", "items": {"12": 4}}]}, "/rules/0/items"),
+        ({"n": 200, "explain": True}, "/n"),
+    ):
+        one, other = (post(server, "/v1/recommend", {**body, "tokens": tokens}) for tokens in (False, True))
+        refused(one, 422, pointer)
+        refused(other, 422, pointer)
+        assert one.json["errors"] == other.json["errors"]
+    pinned = {"n": 3, "rules": [{"kind": "pin", "items": {"12": 3}}], "tokens": True}
+    token = content(post(server, "/v1/recommend", pinned))["next_page_token"]
+    assert len(content(post(server, "/v1/recommend", {"page_token": token, "n": 1}))["items"]) == 1
+
+
+def test_the_token_of_a_long_request_is_read(server: Server) -> None:
+    ids = [blake2b(str(one).encode()).hexdigest()[:24] for one in range(9_900)]
+    body = {"n": 2, "tokens": True, "exclude": ids}
+    token = content(post(server, "/v1/recommend", body))["next_page_token"]
+    assert len(token) > 1 << 16
+    assert len(content(post(server, "/v1/recommend", {"page_token": token}))["items"]) == 2
+    longer = {**body, "exclude": [blake2b(one.encode()).hexdigest()[:64] for one in ids], "allow": [*ids, "3", "7", "9"]}
+    answer = post(server, "/v1/recommend", longer)
+    refused(answer, 422, "")
+    assert "A page token of this request has" in answer.json["errors"][0]["message"]
+
+
+def test_a_pipe_in_place_of_the_scenarios_stops_nothing(server: Server, root: Path) -> None:
+    (root / FILE).unlink()
+    os.mkfifo(root / FILE)
+    try:
+        until(lambda: get(server, "/v1/scenarios").json["degraded"], "it is not a file")
+    finally:
+        (root / FILE).unlink()
+        (root / FILE).write_text(HOME)
+    until(lambda: get(server, "/v1/scenarios").json["degraded"] or "nothing", "nothing")
+
+
 def test_hit_rates_are_counted_by_scenario_and_version(server: Server) -> None:
     def counted() -> dict[str, tuple[int, int]]:
         return {one["scenario"]: (one["answers"], one["hits"]) for one in get(server, "/v1/scenarios").json["attribution"]}
@@ -194,7 +234,8 @@ def test_hit_rates_are_counted_by_scenario_and_version(server: Server) -> None:
         {"user_id": "6", "item_id": plain["items"][0]["item_id"], "recommendation_id": plain["recommendation_id"]},
         {"user_id": "6", "item_id": "12"},
     ]
-    assert post(server, "/v1/interactions", {"interactions": interactions}).status == 200
+    for _ in range(2):  # sent again under its key, it is not taken twice
+        assert post(server, "/v1/interactions", {"interactions": interactions}, **{"Idempotency-Key": "once"}).status == 200
     after = counted()
     assert [a - b for a, b in zip(after["home"], before["home"], strict=True)] == [1, 1]
     assert [a - b for a, b in zip(after[""], before.get("", (0, 0)), strict=True)] == [1, 1]
