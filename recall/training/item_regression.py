@@ -96,24 +96,31 @@ class ItemRegression:
     """The regression of the items' vectors on their features."""
 
     def __init__(
-        self, model: FactorizationMachine, encoder: FeatureEncoder, rows: SparseRows, roles: Roles, counts: Int64
+        self,
+        model: FactorizationMachine,
+        encoder: FeatureEncoder,
+        block: FeatureBlock,
+        rows: SparseRows,
+        roles: Roles,
+        counts: Int64,
     ) -> None:
         """Take the vectors as they were trained.
 
         Args:
             model: trained.
             encoder: of its fields.
+            block: with a row for each item id.
             rows: of the catalogue.
             roles: of the item fields.
             counts: int64 [items], training interactions. An item weighs by the logarithm of its count: one of few has a
                 noisy vector, and the most popular ones are hardly like a new one. On toys, ml-1m and a generated shop equal
                 weights and square roots were worse for some.
         """
-        self._model, self._encoder, self._rows = model, encoder, rows
+        self._model, self._encoder, self._block, self._rows = model, encoder, block, rows
         self._masking, self._weights = Masking(roles), np.log1p(counts).astype(np.float32)
         self._vectors = self._raw(rows)
 
-    def fit(self, items: Int64, strength: float, start: Coefficients | None = None) -> Coefficients:
+    def fit(self, items: Int64, strength: float, gain: float = 1.0, start: Coefficients | None = None) -> Coefficients:
         """Regress the vectors of some items.
 
         The model holds the coefficients afterwards, so that it predicts vectors of `Masking.as_new` rows; no id has a row of
@@ -122,7 +129,11 @@ class ItemRegression:
         Args:
             items: int64 [m], rows of the catalogue.
             strength: of the ridge.
+            gain: the model's predictions differ from their mean by as many times as the ridge's do.
             start: coefficients to begin with, as of another strength.
+
+        Returns:
+            The coefficients of the ridge, without the gain, as a start for a further fit.
         """
         items = items[self._weights[items] > 0]
         rows, targets = self._masking.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
@@ -131,22 +142,22 @@ class ItemRegression:
             targets = targets * (lengths.mean() / lengths.clamp_min(torch.finfo().tiny))
         ridge, model = Ridge(rows, self._weights[items]), self._model
         factors = ridge.solve(targets[:, 1:], strength, None if start is None else start.factors)
-        model.item_factors.copy_(factors)
+        model.item_factors.copy_(gain * factors)
+        # each row of an item as a new one has the unknown id once
+        model.item_factors[self._block.offset + UNKNOWN] += (1 - gain) * SparseBatch.of(rows).weighted_sum(factors).mean(0)
         model.item_weights.zero_()
         own = targets[:, :1] - self._raw(rows)[:, :1]
         weights = ridge.solve(own, strength, None if start is None else start.weights[:, None])[:, 0]
         model.item_weights.copy_(weights)
         return Coefficients(factors, weights)
 
-    def complete(self, block: FeatureBlock) -> None:
+    def complete(self) -> None:
         """Give each id of the catalogue the remainder of its trained vector.
 
         Other ids of the block begin as unknown ones.
-
-        Args:
-            block: with a row for each id.
         """
-        model, unknown = self._model, block.offset + UNKNOWN
+        model, block = self._model, self._block
+        unknown = block.offset + UNKNOWN
         inside = (self._rows.indices >= block.offset) & (self._rows.indices < block.offset + block.size)
         inside &= self._rows.indices != unknown
         known = torch.from_numpy(np.repeat(np.arange(len(self._rows)), np.diff(self._rows.indptr))[inside])

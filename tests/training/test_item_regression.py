@@ -105,11 +105,11 @@ class Shop:
         return Masking(Roles.of(self.encoder.item_fields, self.rows.take(self.trained), self.encoder))
 
     @torch.no_grad()
-    def regress(self, model):
+    def regress(self, model, gain=1.0):
         """Regress on all trained items, and complete the ids."""
-        regression = ItemRegression(model, self.encoder, self.rows, self.masking.roles, self.counts)
-        regression.fit(self.trained, STRENGTH)
-        regression.complete(self.block)
+        regression = ItemRegression(model, self.encoder, self.block, self.rows, self.masking.roles, self.counts)
+        regression.fit(self.trained, STRENGTH, gain)
+        regression.complete()
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +124,11 @@ def shop(tmp_path_factory):
     return Shop(dataset, encoder, encoder.encode_items(dataset.items), np.flatnonzero(counts), new, counts)
 
 
-@pytest.mark.parametrize("cosine", [False, True])
-def test_vectors_of_trained_items_do_not_change(cosine, shop):
+@pytest.mark.parametrize(("cosine", "gain"), [(False, 1.0), (True, 1.0), (False, 2.0)])
+def test_vectors_of_trained_items_do_not_change(cosine, gain, shop):
     model = shop.model(cosine)
     before = shop.vectors(model, shop.rows)
-    shop.regress(model)
+    shop.regress(model, gain)
     after = shop.vectors(model, shop.rows)
     assert np.abs(after - before)[shop.trained].max() < 1e-5
     assert np.abs(after - before)[shop.new].max() > 0.1
@@ -136,16 +136,19 @@ def test_vectors_of_trained_items_do_not_change(cosine, shop):
     assert phi @ after[shop.trained].T == pytest.approx(phi @ before[shop.trained].T, abs=1e-4)
 
 
-@pytest.mark.parametrize("cosine", [False, True])
-def test_new_items_have_the_vectors_that_the_ridge_predicts(cosine, shop):
+@pytest.mark.parametrize(("cosine", "gain"), [(False, 1.0), (True, 1.0), (False, 3.0)])
+def test_new_items_have_the_vectors_that_the_ridge_predicts(cosine, gain, shop):
     model = shop.model(cosine)
     targets = shop.vectors(model, shop.rows.take(shop.trained), FactorizationMachine)
     if cosine:
         lengths = np.linalg.norm(targets, axis=1, keepdims=True)
         targets *= lengths.mean() / lengths
-    shop.regress(model)
+    shop.regress(model, gain)
     design, weights = dense(shop.masking.as_new(shop.rows.take(shop.trained))), np.log1p(shop.counts[shop.trained])
     factors = ridge(design, targets[:, 1:], weights, STRENGTH)
+    mean = (design @ factors).mean(0)
+    factors *= gain
+    factors[shop.block.offset] += (1 - gain) * mean
 
     def pairs(matrix):
         sums = matrix @ factors
@@ -163,10 +166,11 @@ def test_an_id_outside_the_catalogue_begins_as_an_unknown_one(shop):
     model, block = shop.model(False), shop.block
     kept = np.setdiff1d(np.arange(len(shop.rows)), shop.trained[:1])
     of_one = shop.rows.take(shop.trained[:1])
-    regression = ItemRegression(model, shop.encoder, shop.rows.take(kept), shop.masking.roles, shop.counts[kept])
+    rows = shop.rows.take(kept)
+    regression = ItemRegression(model, shop.encoder, block, rows, shop.masking.roles, shop.counts[kept])
     with torch.no_grad():
         regression.fit(np.flatnonzero(shop.counts[kept]), STRENGTH)
-        regression.complete(block)
+        regression.complete()
     as_new = shop.masking.as_new(of_one)
     assert shop.vectors(model, of_one) == pytest.approx(shop.vectors(model, as_new), abs=0.5)
     row = of_one.indices[(of_one.indices >= block.offset) & (of_one.indices < block.offset + block.size)]
