@@ -159,6 +159,19 @@ def test_a_full_disk_is_named(run, made: Path, shop: Path, bundles: Path, monkey
     assert f"where: {shop / 'interactions.csv'}" in ended.err
 
 
+def test_a_table_that_lost_its_latest_rows_is_no_judge(run, made: Path, shop: Path, bundles: Path) -> None:
+    whole = pl.read_csv(shop / "interactions.csv", infer_schema=False)
+    asked = ("retrain", shop / "recall.toml", bundles, "--new", made / "new", "--data", shop, *FAST)
+    whole[:-400].write_csv(shop / "interactions.csv")
+    ended = run(*asked)
+    assert ended.code == 65
+    assert "it knows later interactions of these users, which the table lacks" in ended.err
+    assert len(versions(bundles)) == 1
+    assert run("evaluate", shop / "recall.toml", bundles).code == 65
+    whole[:-1].write_csv(shop / "interactions.csv")  # one row says little
+    assert run("evaluate", shop / "recall.toml", bundles).code == 0
+
+
 def test_two_retrainings_of_a_root_exclude_each_other(run, made: Path, shop: Path, bundles: Path) -> None:
     with locked(bundles / ".retrain.lock", 0.0, "held by the test"):
         ended = run("retrain", shop / "recall.toml", bundles, "--new", made / "new", *FAST)
