@@ -27,16 +27,20 @@ def note(text: str = "") -> None:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[None]:
-    """Show that a step is running, then how long it took."""
+def stage(name: str) -> Iterator[Callable[[str], None]]:
+    """Show that a step is running, then how long it took.
+
+    Yields a function of a text that a terminal shows beside the step, such as what is read.
+    """
     began = time.perf_counter()
     if sys.stderr.isatty() and not _QUIET.get():
         from rich.console import Console
+        from rich.text import Text
 
-        with Console(stderr=True).status(name):
-            yield
+        with Console(stderr=True).status(name) as status:
+            yield lambda text: status.update(Text(f"{name}: {text}"))
     else:
-        yield
+        yield lambda _: None
     note(f"{name:36} {time.perf_counter() - began:6.1f} s")
 
 

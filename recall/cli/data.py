@@ -1,13 +1,19 @@
 """`recall data`, `init` and `config`: tables, and the configuration for them."""
 
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recall.cli import output
 from recall.cli.output import require_new
 from recall.errors import DataError
+
+if TYPE_CHECKING:
+    from recall.config import RunConfig
+    from recall.data.findings import Finding
 
 _CHOSEN_AMONG_ALL = 2_000  # items; more would take time and memory with their number
 _CONSIDERED = 16  # makes a million choices a second on two cores
@@ -16,18 +22,31 @@ _CONSIDERED = 16  # makes a million choices a second on two cores
 def check_data(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a profile of the tables to one HTML file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check the tables of a run and report every finding.
 
-    The exit code is 65 when the run could not be trained.
+    The profile shows counts, long tail, time line, missing and different values, and the findings. The exit code is 65 when
+    the run could not be trained.
+
+    Example: recall data check shop/recall.toml --report profile.html
     """
     from recall.config import load_config
     from recall.data.checks import check
 
-    loaded = load_config(config)
-    with output.stage("check the tables"):
-        findings = check(loaded, data if data is not None else config.parent)
+    if report is not None:
+        import_module("matplotlib")  # reported before the check, which may take long
+    loaded, folder = load_config(config, settings or ()), data if data is not None else config.parent
+    with output.stage("check the tables") as say:
+        findings = check(loaded, folder, say)
+    if report is not None:
+        _write_profile(report, loaded, folder, findings)
     if as_json:
         output.show_json(findings)
     else:
@@ -38,6 +57,18 @@ def check_data(
     faults = sum(finding.level == "error" for finding in findings)
     if faults:
         raise DataError(f"{faults} finding{'s' * (faults > 1)} must be fixed before training", where=str(config))
+
+
+def _write_profile(path: Path, config: "RunConfig", folder: Path, findings: "Sequence[Finding]") -> None:
+    from recall.data.dataset import open_tables
+    from recall.data.profile import profile
+    from recall.evaluation.html.profile import render
+
+    with output.stage("profile the tables") as say:
+        page = render(config.name, profile(config, open_tables(config.data, folder), say), findings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    output.note(f"written: {path}")
 
 
 def generate_data(

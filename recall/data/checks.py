@@ -1,6 +1,6 @@
 """Check the tables of a run before training, and report all findings at once."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -34,12 +34,13 @@ _SAMPLE = 100_000  # rows that are compared; enough for the three standard error
 _CONTRADICTED = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
-def check(config: RunConfig, root: Path) -> list[Finding]:
+def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Check the tables of a run.
 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
+        say: hears what is checked.
 
     Returns:
         Findings, errors first; without an error the run can be trained.
@@ -48,7 +49,8 @@ def check(config: RunConfig, root: Path) -> list[Finding]:
         tables = open_tables(config.data, root)
     except RecallError as error:
         return [_error(error)]
-    return _found(chain([_training(config, tables)], _looks(config, tables)))
+    looks = {"loading and encoding": _training(config, tables), **_looks(config, tables)}
+    return _found(looks, say)
 
 
 def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Finding]:
@@ -62,22 +64,26 @@ def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Fi
     Returns:
         Findings as of `check`.
     """
-    return _found(chain([_parts(config, dataset)], _looks(config, tables)))
+    return _found({"parts": _parts(config, dataset), **_looks(config, tables)})
 
 
-def _looks(config: RunConfig, tables: Tables) -> Iterator[Iterator[Finding]]:
-    yield (Finding("note", table, "", message, 1) for table, message in tables.notes.items())
-    yield _contradicted(tables)
-    yield _fields(config, tables)
-    yield _ids(config.data, tables)
-    yield _rows(config.data, tables)
-    yield _assumed(config, tables)
+def _looks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
+    """Return the checks of tables, each lazy, by what they look at."""
+    return {
+        "rows left out": (Finding("note", table, "", message, 1) for table, message in tables.notes.items()),
+        "descriptions of users and items": _contradicted(tables),
+        "columns of fields": _fields(config, tables),
+        "ids": _ids(config.data, tables),
+        "rows": _rows(config.data, tables),
+        "contexts": _assumed(config, tables),
+    }
 
 
-def _found(looks: Iterable[Iterator[Finding]]) -> list[Finding]:
+def _found(looks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Return the distinct findings, errors first."""
     found: dict[Finding, None] = {}
-    for look in looks:
+    for number, (name, look) in enumerate(looks.items(), 1):
+        say(f"{name} ({number} of {len(looks)})")
         try:
             found |= dict.fromkeys(look)
         except RecallError as error:  # one check that fails does not stop the others

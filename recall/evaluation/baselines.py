@@ -96,6 +96,9 @@ def item_features(bundle: Bundle) -> SparseRows | None:
 def content_lists(features: SparseRows, profiles: ItemLists, masked: ItemLists, n: int) -> Int64:
     """Rank items by the cosine between their features and a profile.
 
+    Items with equal features are in the same random order in all lists: tables are often sorted by popularity, which is not
+    content.
+
     Args:
         features: one row of unit length for each item, from `item_features`.
         profiles: q lists of item rows; a profile is the sum of their features.
@@ -107,14 +110,17 @@ def content_lists(features: SparseRows, profiles: ItemLists, masked: ItemLists, 
     """
     n = min(n, len(features))
     result = np.full((len(profiles), n), -1, dtype=np.int64)
+    order = np.random.default_rng(0).permutation(len(features))
+    shuffled, masked = features.take(order), ItemLists(masked.indptr, np.argsort(order).astype(np.int32)[masked.items])
     step = max(1, _BLOCK // max(len(features), features.n_features))
     for first in range(0, len(profiles), step):
         last = min(first + step, len(profiles))
         part = profiles.between(first, last)
         # dividing by the length of the profile as well would change no order
-        scores: Float32 = np.ascontiguousarray(features.weighted_sum(_profiles(features, part)).T)
+        scores: Float32 = np.ascontiguousarray(shuffled.weighted_sum(_profiles(features, part)).T)
         scores[part.lengths == 0] = -np.inf
-        result[first:last] = top_of_scores(scores, masked.between(first, last), n)
+        top = top_of_scores(scores, masked.between(first, last), n)
+        result[first:last] = np.where(top < 0, -1, order[top])
     return result
 
 

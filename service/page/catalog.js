@@ -12,6 +12,7 @@ const known = new Map(); // id -> values by column; null for an item that the ca
 
 export function learn(info) {
   schema = info.columns;
+  for (const part of ["filter", "types", "values", "item_values"]) Object.setPrototypeOf(schema[part], null); // a column may be called "constructor"
   settle(info.bundle, info.changes);
 }
 

@@ -120,9 +120,9 @@ export function columnForm(place, names, types, known, pointer, closed) {
   const entries = () => [...controls].map(([name, one]) => [name, one.read()]).filter(([, value]) => value !== undefined);
   return {
     read: () => (entries().length ? Object.fromEntries(entries()) : undefined),
-    write: (values) => { for (const [name, one] of controls) one.write(values[name] ?? undefined); },
+    write: (values) => { for (const [name, one] of controls) one.write((Object.hasOwn(values, name) ? values[name] : null) ?? undefined); },
     /** Show what is stored where nothing is given. */
-    stored: (values) => { for (const [name, one] of controls) one.stored(name in values && values[name]?.length !== 0 ? `stored: ${written(values[name])}` : ""); },
+    stored: (values) => { for (const [name, one] of controls) one.stored(Object.hasOwn(values, name) && values[name]?.length !== 0 ? `stored: ${written(values[name])}` : ""); },
   };
 }
 

@@ -33,6 +33,13 @@ def test_valid_tables_give_no_findings(tmp_path: Path) -> None:
     assert check(config({"kind": {"side": "item", "kind": "categorical"}}, items="i.csv"), tmp_path) == []
 
 
+def test_each_check_is_announced(tmp_path: Path) -> None:
+    said: list[str] = []
+    check(config(), write(tmp_path, e="user_id,item_id\na,x\nb,y\n"), said.append)
+    assert said[0] == "loading and encoding (1 of 7)"
+    assert said[-1] == "contexts (7 of 7)"
+
+
 def test_the_small_data_set_has_no_findings(tiny_folder: Path, tiny_config: RunConfig) -> None:
     findings = check(tiny_config, tiny_folder)
     assert not [finding for finding in findings if finding.level == "error"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+from pydantic import JsonValue
 
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
@@ -103,11 +104,16 @@ class Shop:
         dataset = load_dataset(config, folder)
         return cls(root, config, dataset, FeatureEncoder.fit(dataset))
 
-    def publish(self, seed: int) -> Path:
-        """Publish a different model for each seed; return the folder of the version."""
+    def publish(self, seed: int, metrics: Mapping[str, JsonValue] | None = None) -> Path:
+        """Publish a different model for each seed; return the folder of the version.
+
+        Args:
+            seed: of the parameters.
+            metrics: of a training, for the manifest.
+        """
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))
-        return export(model, self.encoder, self.dataset, self.config, self.root).folder
+        return export(model, self.encoder, self.dataset, self.config, self.root, metrics).folder
 
     def in_(self, root: Path) -> "Shop":
         """The same shop with another root."""

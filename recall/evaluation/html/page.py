@@ -5,9 +5,9 @@ It has no scripts, and needs no network.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 
 from recall.evaluation.bootstrap import Comparison
+from recall.evaluation.html.elements import document, section, tiles
 from recall.evaluation.html.sections import DIFFERENCES, SECTIONS
 from recall.evaluation.html.subject import MissingDataError, Subject, Subjects
 
@@ -24,31 +24,21 @@ def render(subjects: Sequence[Subject], differences: Mapping[str, Comparison] | 
     page = Subjects(subjects, differences or {})
     names = " and ".join(f"{one.manifest.name} {one.manifest.version}" for one in subjects)
     sections = (DIFFERENCES, *SECTIONS) if page.several else SECTIONS
-    tiles = [_tiles(one, f"<h2>{escape(one.manifest.version)}</h2>" if page.several else "") for one in subjects]
-    parts = [*tiles, '<div class="sections">', *(_section(title, draw, page) for title, draw in sections), "</div>"]
-    style = files("recall.evaluation.html").joinpath("report.css").read_text(encoding="utf-8")
-    title = escape(f"{'Comparison' if page.several else 'Report'}: {names}")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    figures = [_tiles(one, f"<h2>{escape(one.manifest.version)}</h2>" if page.several else "") for one in subjects]
+    parts = [*figures, '<div class="sections">', *(_section(title, draw, page) for title, draw in sections), "</div>"]
+    return document(f"{'Comparison' if page.several else 'Report'}: {names}", parts)
 
 
 def _section(title: str, draw: Callable[[Subjects], Iterator[str]], page: Subjects) -> str:
     try:
-        body = "\n".join(part for part in draw(page) if part)
+        return section(title, list(draw(page)))
     except MissingDataError as missing:
-        body = f'<p class="missing">{escape(str(missing))}</p>'
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
+        return section(title, [f'<p class="missing">{escape(str(missing))}</p>'])
 
 
 def _tiles(subject: Subject, head: str = "") -> str:
     manifest, sizes = subject.manifest, subject.manifest.sizes
-    tiles = {
+    values = {
         "created": manifest.created[:10],
         "users": f"{sizes.users:,}",
         "items": f"{sizes.items:,}",
@@ -59,10 +49,6 @@ def _tiles(subject: Subject, head: str = "") -> str:
     if subject.evaluation is not None:
         for family in _HEADLINES:
             name = next(name for name in reversed(subject.evaluation.model.metrics) if name.startswith(family))
-            tiles[name] = f"{subject.evaluation.model.metrics[name].value:.4f}"
+            values[name] = f"{subject.evaluation.model.metrics[name].value:.4f}"
             notes[name] = f"popularity {subject.evaluation.popularity.metrics[name].value:.4f}"
-    cells = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd>{escape(notes.get(name, ''))}</dd></div>"
-        for name, value in tiles.items()
-    )
-    return f'{head}<dl class="tiles">{cells}</dl>'
+    return head + tiles(values, notes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from recall.evaluation.bootstrap import Estimate
 from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, clean, lines, points
+from recall.evaluation.html.elements import caption, table
 from recall.evaluation.html.subject import PAIRS, MissingDataError, Subject, Subjects
 
 _SHOWN = 12  # bars of a chart
@@ -28,7 +29,7 @@ def _differences(page: Subjects) -> Iterator[str]:
         [_ends(one.difference) for one in shown.values()],
         [colours[one.verdict] for one in shown.values()],
     )
-    yield _caption("95 % intervals by paired resampling of users; grey where the interval contains 0.")
+    yield caption("95 % intervals by paired resampling of users; grey where the interval contains 0.")
 
 
 def _curves(page: Subjects) -> Iterator[str]:
@@ -43,7 +44,7 @@ def _curves(page: Subjects) -> Iterator[str]:
                 yield head
                 head = ""
                 yield _race_chart(str(race["metric"]), str(race["winner"]), runs, race["popularity"])
-                yield _table(
+                yield table(
                     ["recipe", str(race["metric"]), "best sweep", "s"],
                     [[run["recipe"], _figure(Estimate(**_estimate(run))), run["sweeps"], run["seconds"]] for run in runs],
                 )
@@ -85,9 +86,9 @@ def _final_charts(curve: Mapping[str, Any], train: Any) -> Iterator[str]:
         best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
         yield lines("Validation figure by sweep", "sweep", "validation figure", drawn, marks=best)
-        yield _caption("Final training. The figure decides early stopping.")
+        yield caption("Final training. The figure decides early stopping.")
     else:
-        yield _caption("Final training, on the validation part, too: the race has chosen the number of sweeps.")
+        yield caption("Final training, on the validation part, too: the race has chosen the number of sweeps.")
 
 
 def _quality(page: Subjects) -> Iterator[str]:
@@ -97,7 +98,7 @@ def _quality(page: Subjects) -> Iterator[str]:
         drawn.insert(0, _by_k("popularity", family, judged[0][2].popularity.metrics, MUTED, dashed=True))
         yield lines(f"{family}@K against K", "K", f"{family}@K", drawn)
     *_, first = judged[0]
-    yield _caption(
+    yield caption(
         f"{first.requests:,} requests of {first.users:,} users of the {first.part} part over {first.items:,} items; "
         "bands are 95 % intervals, by resampling users."
     )
@@ -110,7 +111,7 @@ def _quality(page: Subjects) -> Iterator[str]:
         [metric, *(f"{one.model.coverage[metric]:.4f}" for *_, one in judged), f"{first.popularity.coverage[metric]:.4f}"]
         for metric in first.model.coverage
     ]
-    yield _table(head, rows)
+    yield table(head, rows)
 
 
 def _by_k(label: str, family: str, metrics: Mapping[str, Estimate], colour: str, *, dashed: bool = False) -> Line:
@@ -135,7 +136,7 @@ def _dial(page: Subjects) -> Iterator[str]:
         coverages.append(Line(label, x, [point.coverage for point in dial.points], None, colour if page.several else SERIES[2]))
     yield lines(f"recall@{k} over the popularity dial", "popularity of a request", f"recall@{k}", recalls)
     yield lines(f"Coverage@{k} over the popularity dial", "popularity of a request", f"coverage@{k}", coverages)
-    yield _caption("A request's popularity weighs the popular part of a score: 1 is the model as it was trained, 0 is without.")
+    yield caption("A request's popularity weighs the popular part of a score: 1 is the model as it was trained, 0 is without.")
 
 
 def _cold(page: Subjects) -> Iterator[str]:
@@ -170,12 +171,12 @@ def _cold(page: Subjects) -> Iterator[str]:
             [MUTED if way == "popularity" else SERIES[0] for way in groups],
         )
         if one.cold is not None:
-            yield _caption(
+            yield caption(
                 "Simulated: ids are masked of users and items that were trained on. A split by users or by items "
                 "(data.split) measures what new ones get."
             )
         else:
-            yield _caption("Held out: no interaction of these users or items was trained on.")
+            yield caption("Held out: no interaction of these users or items was trained on.")
     if not found:
         raise MissingDataError("The evaluation has no figures of new users or items.")
 
@@ -198,7 +199,7 @@ def _fields(page: Subjects) -> Iterator[str]:
             [_ends(one) for one in differences],
             [colours.get(worth.word, MUTED) for worth in fields],
         )
-    yield _caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
+    yield caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
 
 
 def _strengths(page: Subjects) -> Iterator[str]:
@@ -214,7 +215,7 @@ def _strengths(page: Subjects) -> Iterator[str]:
             (),
             [colour] * len(shown),
         )
-    yield _caption(f"Over {PAIRS} random pairs of a stored user and an item, without a context. What varies more, ranks more.")
+    yield caption(f"Over {PAIRS} random pairs of a stored user and an item, without a context. What varies more, ranks more.")
 
 
 def _index(page: Subjects) -> Iterator[str]:
@@ -246,7 +247,7 @@ def _index(page: Subjects) -> Iterator[str]:
         )
         if record.certificate is not None:
             proof = record.certificate
-            yield _caption(
+            yield caption(
                 f"Verified on {proof.queries:,} other users: recall at least {proof.lower:.4f} ({proof.confidence:.0%})."
             )
     if not found:
@@ -259,7 +260,7 @@ def _map(page: Subjects) -> Iterator[str]:
         yield points("Map of the items", one.map)
         count = sum(map(len, one.map.values()))
         by = f", coloured by {one.column}" if one.column else ""
-        yield _caption(
+        yield caption(
             f"The {count:,} items with the most interactions{by}: two principal components of their vectors, with "
             f"{one.explained:.0%} of the variance. Rest the pointer on an item to see its title."
         )
@@ -280,7 +281,7 @@ def _calibration(page: Subjects) -> Iterator[str]:
     drawn.insert(0, Line("perfect", (0, most), (0, most), colour=MUTED, dashed=True, thin=True))
     yield lines("Observed rate against predicted probability", "predicted", "observed", drawn)
     for name, _, curve in curves:
-        yield _caption(f"{name}: log loss {_figure(curve.log_loss)}, calibration error {_figure(curve.error)}.")
+        yield caption(f"{name}: log loss {_figure(curve.log_loss)}, calibration error {_figure(curve.error)}.")
 
 
 def _latency(page: Subjects) -> Iterator[str]:
@@ -292,7 +293,7 @@ def _latency(page: Subjects) -> Iterator[str]:
     yield lines("Share of requests answered within a time", "ms", "share of requests", drawn, log=True)
     for one in page.subjects:
         p50, p99 = np.quantile(one.milliseconds, [0.5, 0.99])
-        yield _caption(
+        yield caption(
             f"{page.name(one)}: median {p50:.2f} ms, p99 {p99:.2f} ms. {len(one.milliseconds)} requests for 10 items, one "
             "after the other, in the process that wrote this report, without HTTP."
         )
@@ -300,17 +301,6 @@ def _latency(page: Subjects) -> Iterator[str]:
 
 def _subhead(page: Subjects, subject: Subject) -> str:
     return f"<h3>{escape(subject.manifest.version)}</h3>" if page.several else ""
-
-
-def _caption(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    top = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(clean(str(one), 80))}</td>" for one in row) + "</tr>" for row in rows)
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<details><summary>Numbers</summary><div class="wide" tabindex="0">{table}</div></details>'
 
 
 def _figure(one: Estimate) -> str:

@@ -30,6 +30,22 @@ TITLES = {str(number): f"Film {number}" for number in range(60)} | {
     "11": "</bdi><script>alert(11)</script>",
 }
 """Titles of the items with these ids; others have none."""
+METRICS = {
+    "curve": {"losses": [0.9, 0.5, 0.4], "figures": [0.1, 0.3, None], "best_sweep": 2},
+    "race": {
+        "metric": "ndcg@10",
+        "winner": "square",
+        "raced": [
+            {"recipe": "square", "value": 0.3, "low": 0.2, "high": 0.4, "sweeps": 2, "seconds": 2.0, "figures": [0.2, 0.3]},
+            {"recipe": "<b>softmax</b>", "value": 0.1, "low": 0.1, "high": 0.2, "sweeps": 1, "seconds": 1.0, "figures": [0.1]},
+        ],
+        "popularity": {"value": 0.05, "low": 0.04, "high": 0.06},
+        "over_popularity": {"value": 0.25, "low": 0.2, "high": 0.3},
+        "requests": 40,
+        "seconds": 3.0,
+    },
+}
+"""What a training would have recorded."""
 IMAGES = "https://images.example"
 """An origin whose images are allowed; the browser's requests to it are answered by the tests."""
 IMAGE = '<svg xmlns="http://www.w3.org/2000/svg" width="48" height="48"><circle cx="24" cy="24" r="20" fill="teal"/></svg>'
@@ -130,7 +146,7 @@ def titled(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     folder = tmp_path_factory.mktemp("visited")
     shop = Shop.open(folder / "tables", folder / "bundles", titles=TITLES, images=IMAGES)
     shop.publish(seed=2)
-    shop.publish(seed=1)
+    shop.publish(seed=1, metrics=METRICS)
     return shop
 
 

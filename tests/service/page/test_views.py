@@ -264,8 +264,20 @@ def test_the_model_card(visit: Visit) -> None:
     assert card["Created"].startswith(info["created"])
     assert info["certificate"]["met"] is True
     assert f"{100 * info['certificate']['target']:.2f} %" in visit.text("#certificate")
-    visit.page.wait_for_selector("#training dl")
-    assert visit.texts("#training dt") == ["Objective"]  # nothing was trained
+    visit.page.wait_for_selector("#training figure")
+    told = dict(zip(visit.texts("#training dt"), visit.texts("#training dd"), strict=True))
+    assert told["Winner's ndcg@10"] == "0.3 [0.2, 0.4]"
+    assert told["More than popularity"] == "0.25 [0.2, 0.3]"
+    assert told["Sweeps"] == "3"
+    charts = visit.page.eval_on_selector_all("#training svg", "all => all.map(one => one.getAttribute('aria-label'))")
+    assert charts == [
+        "Race: ndcg@10 on the validation part, by sweep. square (winner): 0.2 to 0.3; <b>softmax</b>: 0.1 to 0.1; "
+        "popularity: 0.05 to 0.05.",
+        "Loss by sweep of the final training. loss: 0.9 to 0.4.",
+        "Validation figure by sweep of the final training. figure: 0.1 to 0.3.",
+    ]
+    assert visit.texts("#training .bars bdi") == ["square", "<b>softmax</b>", "popularity"]
+    assert visit.numbers("#training .bars") == [0.3, 0.1, 0.05]
 
 
 def test_versions_are_compared_activated_and_rolled_back(visit: Visit, root: Path) -> None:
@@ -280,6 +292,7 @@ def test_versions_are_compared_activated_and_rolled_back(visit: Visit, root: Pat
     visit.page.wait_for_selector("#changes th")
     changed = visit.texts("#changes tbody th")
     assert "created" in changed
+    assert "figures.race.winner" in changed
     assert not any(one.startswith("config.") for one in changed)
     visit.page.evaluate("window.confirm = text => (window.told = text, true)")
     for button, now in (("#roll-back", old), ("#versions button", names[0])):
@@ -444,6 +457,10 @@ def test_degradations_are_shown(browser: Browser, shop: Shop, tmp_path: Path) ->
             visit.page.click("#model-again")
             time.sleep(0.2)
         assert re.search(r"Live[\d.]+ %, between [\d.]+ % and [\d.]+ %$", visit.text("#certificate"))
+        visit.page.click("nav a:has-text('Traffic')")
+        visit.page.wait_for_selector("#charts .area")  # the interval of the measured recall
+        drawn = visit.page.get_attribute("#charts svg:has(.area)", "aria-label")
+        assert re.match(r"Recall of the index, from \d+ sampled requests\. measured: [\d.]+ % to ", drawn)
         assert visit.troubles == []
         assert visit.violations() == []
 

@@ -1,0 +1,199 @@
+"""Profile tables: sizes, long tail, time line, missing and different values."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import polars as pl
+
+from recall._arrays import Float64, Int64
+from recall.config import DataConfig, RunConfig
+from recall.data.sources import find_attributes, find_columns
+from recall.data.tables import Table, Tables
+from recall.data.times import UNITS, Times, unit_of_time
+from recall.errors import RecallError
+from recall.features.values import canonical_series
+
+_EXAMPLES = 3  # values of a column that are shown
+_PERIODS = 24  # of a time line, at most
+_EVERY = {  # hours of a period: how it is called, and its name
+    1: ("1h", "%Y-%m-%d %H:00"),
+    24: ("1d", "%Y-%m-%d"),
+    168: ("1w", "%Y-%m-%d"),
+    672: ("1mo", "%Y-%m"),
+    2016: ("1q", "%Y-%m"),
+    8760: ("1y", "%Y"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnProfile:
+    """One column of a table.
+
+    Attributes:
+        table: interactions, users or items.
+        column: its name in the table.
+        type: as it is read.
+        use: what the run does with it; empty for nothing.
+        rows: of the table.
+        missing: rows without a value.
+        different: distinct values.
+        examples: the most frequent values.
+    """
+
+    table: str
+    column: str
+    type: str
+    use: str
+    rows: int
+    missing: int
+    different: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The tables of a run, summarised.
+
+    Attributes:
+        rows: of each table.
+        per_user: int64 [users], interactions of each user, falling.
+        per_item: int64 [items], interactions of each item, falling.
+        first: the earliest time; empty without a time.
+        last: the latest time.
+        periods: interactions by period of time.
+        columns: of all tables.
+    """
+
+    rows: dict[str, int]
+    per_user: Int64
+    per_item: Int64
+    first: str
+    last: str
+    periods: dict[str, int]
+    columns: tuple[ColumnProfile, ...]
+
+
+def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lambda _: None) -> Profile:
+    """Profile the tables of a run.
+
+    Args:
+        config: names the columns.
+        tables: as they were opened.
+        say: hears which column is read.
+
+    Raises:
+        DataError: A table cannot be read, or lacks an id column.
+    """
+    data = config.data
+    ids = tables.interactions.collect([data.user_id, data.item_id])
+    per_user, per_item = (_frequencies(ids[name]) for name in (data.user_id, data.item_id))
+    first, last, periods = _time_line(tables.interactions, data.time)
+    columns = tuple(_columns(config, tables, say))
+    rows = {name: next((one.rows for one in columns if one.table == name), 0) for name in tables.named}
+    return Profile(rows, per_user, per_item, first, last, periods, columns)
+
+
+def concentration(counts: Int64) -> tuple[Float64, Float64]:
+    """Return which share of all interactions the most frequent users or items have.
+
+    Args:
+        counts: int64 [n], falling.
+
+    Returns:
+        Shares of the users or items, and of the interactions, float64 [m] in percent; at most 101 points.
+    """
+    sums = np.concatenate([[0], np.cumsum(counts)])
+    at = np.unique(np.linspace(0, len(counts), min(len(counts), 100) + 1).round().astype(np.int64))
+    return 100 * at / max(len(counts), 1), 100 * sums[at] / max(int(sums[-1]), 1)
+
+
+def _frequencies(ids: pl.Series) -> Int64:
+    counts = canonical_series(ids).drop_nulls().value_counts()["count"].sort(descending=True)
+    return counts.to_numpy().astype(np.int64)
+
+
+def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, int]]:
+    """Return first and last time, and interactions by period.
+
+    All are empty where no time can be read.
+    """
+    if column is None or column not in table.types:
+        return "", "", {}
+    try:
+        times = Times.of(table.collect([column])[column].drop_nulls(), "")
+    except RecallError:
+        return "", "", {}
+    values = times.values.to_numpy().astype(np.float64)
+    if not len(values):
+        return "", "", {}
+    unit = "microseconds" if times.unit > 1 else unit_of_time(values)
+    if not unit:  # positions rather than times
+        counts, edges = np.histogram(values, bins=min(_PERIODS, len(np.unique(values))))
+        shown = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}
+        return f"{values.min():,.15g}", f"{values.max():,.15g}", shown
+    moments = pl.from_epoch(pl.Series((values * (1e6 / UNITS[unit])).astype(np.int64)), time_unit="us")
+    hours = np.ptp(values) / UNITS[unit] / 3600
+    every, pattern = next((one for length, one in _EVERY.items() if hours / length < _PERIODS - 1), _EVERY[8760])
+    starts = moments.dt.truncate(every).alias("start").to_frame()
+    everyone = starts.select(pl.datetime_range(pl.col("start").min(), pl.col("start").max(), every))  # those without rows, too
+    periods = everyone.join(starts.group_by("start").len("count"), on="start", how="left", maintain_order="left")
+    periods = periods.select(pl.col("start").dt.to_string(pattern), pl.col("count").fill_null(0))
+    first, last = moments.sort().gather([0, -1]).dt.to_string("%Y-%m-%d %H:%M:%S")
+    return first, last, dict(periods.tail(_PERIODS).iter_rows())
+
+
+def _columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> Iterator[ColumnProfile]:
+    uses = _uses(config, tables)
+    for name, table in tables.named.items():
+        for column in table.columns:
+            say(f"{name}.{column}")
+            try:
+                values = table.collect([column])[column]
+            except RecallError:  # of a type that no field reads
+                values = table.frame.select(column).collect()[column]
+            yield _column(name, values, uses.get((name, column), ""))
+
+
+def _column(table: str, values: pl.Series, use: str) -> ColumnProfile:
+    parts = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
+    counted = parts.drop_nulls()
+    plain = counted.dtype.is_nested() or counted.dtype == pl.Binary
+    counts = pl.DataFrame() if plain else counted.alias("value").value_counts(sort=True)
+    shown = () if plain else tuple(map(str, counts.head(_EXAMPLES)["value"]))
+    different = 0 if plain else len(counts)
+    inner = str(parts.dtype).partition("(")[0].lower()
+    type_ = f"list of {inner}" if isinstance(values.dtype, pl.List) else inner
+    return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), different, shown)
+
+
+def _uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
+    """Return what a run does with each column it reads, by table and column."""
+    data, schema = config.data, config.schema_
+    found = {("interactions", column): use for column, use in _roles(data)}
+    for table, column in (("interactions", data.user_id), ("users", data.user_id)):
+        found[table, column] = "id of the user"
+    for table, column in (("interactions", data.item_id), ("items", data.item_id)):
+        found[table, column] = "id of the item"
+    try:
+        columns = find_columns(schema, tables)
+        attributes = find_attributes(data, columns, tables)
+    except RecallError:  # a finding of the check
+        return found
+    found |= {("items", name): "attribute for filters" for name in attributes}
+    by_table = (("users", columns.users), ("interactions", columns.context), ("items", columns.items))
+    for name, field in schema.column_fields.items():
+        side = ("items",) if field.side == "item" else ("users", "interactions")
+        read = chain.from_iterable((table for column in field.columns(name) if column in there) for table, there in by_table)
+        for table in dict.fromkeys(read):
+            if table in side:
+                found |= {(table, column): f"field {name} ({field.kind})" for column in field.columns(name)}
+    return found
+
+
+def _roles(data: DataConfig) -> Iterator[tuple[str, str]]:
+    named = {"time": data.time, "weight": data.weight, "label": data.label}
+    named["outcome"] = data.outcome.column if data.outcome is not None else None
+    named["event"] = data.events.column if data.events is not None else None
+    yield from ((column, use) for use, column in named.items() if column is not None)
