@@ -1,8 +1,8 @@
 """Versions made of a published one: with its live changes, or with another index.
 
-Compaction keeps the delta segment small. The new version records up to which change it contains them; later ones are replayed from the log on top of it, as those
-before were on top of the old one. So it may be killed at any point: either version gives the same answers. The log keeps
-what was compacted, because a version that is published from tables later may need it.
+Compaction keeps the delta segment small. The new version records up to which change it contains them; later ones are replayed
+from the log on top of it, as those before were on top of the old one. So it may be killed at any point: either version gives
+the same answers. The log keeps what was compacted, because a version that is published from tables later may need it.
 """
 
 import tempfile

@@ -54,7 +54,7 @@ def test_a_compaction_that_loses_an_item_is_detected(place: Path, monkeypatch: p
     def forgetful(now: Any, items: Any, *given: Any, **named: Any) -> Any:
         return publish_items(now, items[:-1], *given, **named)
 
-    monkeypatch.setattr(compact, "publish_items", forgetful)
+    monkeypatch.setattr(derived, "publish_items", forgetful)
     assert "1 differ" in run(place, 1, 60, (), UNDAMAGED).fault
 
 

@@ -1,4 +1,4 @@
-"""Charts and other parts of a page: its frame, sections, tiles, captions and tables.
+"""Charts and other parts of a page: frame, sections, tiles, captions, tables.
 
 Charts are inline SVG whose colours follow the page. Matplotlib draws; afterwards each colour is replaced by a variable of the
 page's style sheet, so that one file serves light and dark screens. Texts stay texts.
