@@ -9,7 +9,7 @@ import { attempt } from "./troubles.js";
 
 const EVERY = 3000; // milliseconds between two looks
 const KEPT = 200; // looks that the charts show
-const OWN = "/metrics"; // asked for by this view
+const PROBES = /^\/(metrics|health|v2\/health)/; // asked for by this view and by load balancers, not by callers
 const QUESTIONS = [call("GET", "metrics"), call("GET", "v1/scenarios")];
 const turn = turns();
 let looks = [];
@@ -48,12 +48,12 @@ function lookOf(found) {
   const gauge = (name) => found.find((one) => one.name === name)?.value ?? NaN;
   const buckets = new Map();
   for (const [route, rising] of times) {
-    if (route !== OWN) for (const { most, count } of rising) buckets.set(most, (buckets.get(most) ?? 0) + count);
+    if (!PROBES.test(route)) for (const { most, count } of rising) buckets.set(most, (buckets.get(most) ?? 0) + count);
   }
   return {
     time: Date.now() / 1000,
-    requests: sum("recall_http_requests_total", ({ route }) => route !== OWN),
-    failed: sum("recall_http_requests_total", ({ status }) => Number(status) >= 500),
+    requests: sum("recall_http_requests_total", ({ route }) => !PROBES.test(route)),
+    failed: sum("recall_http_requests_total", ({ route, status }) => status >= "500" && !PROBES.test(route)),
     refused: sum("recall_http_requests_total", ({ status }) => status >= "400" && status < "500"),
     recommended: sum("recall_recommendations_total"),
     degraded: sum("recall_degraded_total"),

@@ -36,9 +36,9 @@ def metrics() -> dict[str, dict[str, set[str]]]:
     metrics = Metrics()
     metrics.finished("/v1/recommend", 200, 0.1, {})
     metrics.info.labels("000001-4f2a90c1").set(1)
-    metrics.recommended("home", "000001-4f2a90c1")
-    for listed in (True, False):
-        metrics.attributed("home", "000001-4f2a90c1", listed=listed)
+    metrics.recommended.labels("home", "000001-4f2a90c1")
+    for listed in ("yes", "no"):
+        metrics.attributed.labels("home", "000001-4f2a90c1", listed)
     found: dict[str, dict[str, set[str]]] = {"up": {}}
     for family in metrics.registry.collect():
         for name in _series(family):
@@ -136,13 +136,16 @@ def test_panels_do_not_overlap_and_use_the_provisioned_source() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_files_mounted_by_compose_exist() -> None:
+def test_alerts_go_to_the_alertmanager_of_compose() -> None:
     services = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    mounted = [volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])]
-    assert "./grafana/dashboards" in mounted
-    for path in mounted:
-        assert path == "../bundles" or (DOCKER / path).exists(), path
-    scraped = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
-    ((target,),) = ([one for job in scraped for static in job["static_configs"] for one in static["targets"]],)
-    assert target.partition(":")[0] in services
-    assert {job["job_name"] for job in scraped} == {"recall"}
+    prometheus = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (group,) = prometheus["alerting"]["alertmanagers"]
+    (target,) = group["static_configs"][0]["targets"]
+    name, port = target.split(":")
+    assert services[name]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    config = yaml.safe_load((DOCKER / "alertmanager" / "alertmanager.yml").read_text(encoding="utf-8"))
+    assert config["route"]["receiver"] in {receiver["name"] for receiver in config["receivers"]}
+    alerts = {rule["alert"] for rule in RULES}
+    for rule in config["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            assert matcher.split()[-1] in alerts
