@@ -126,14 +126,14 @@ def retrain(
 
     Example: recall retrain shop/recall.toml bundles --new today --data shop
     """
-    from recall.bundle.versions import live_name, locked, make_folder
+    from recall.bundle.versions import live_name, locked, resolve
     from recall.config import load_config
     from recall.data.append import append, check_appendable
     from recall.pipeline import grow
     from recall.training.incremental import NothingNewError
 
     loaded = load_config(config, settings or ())
-    make_folder(root)
+    resolve(root)  # no folder is made where there is none
     finished, nothing = None, ""
     with locked(root / ".retrain.lock", 0.0, "another process retrains this root"):
         if data is not None:

@@ -32,7 +32,7 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
         old: folder of the old tables.
 
     Raises:
-        DataError: A table is in a format that is read but not written, or a new table lacks a column.
+        DataError: A table is in a format that is read but not written, or the columns differ.
     """
     before, after = _read(data, new, old)
     for name, newer in after.named.items():
@@ -59,6 +59,14 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
                 f"the new {name} lack column {lost[0]!r}, which the old ones have",
                 where=str(newer.path),
                 hint="Give every column; its cells may be empty",
+            )
+        unknown = [column for column in newer.columns if column not in older.types]
+        if unknown:
+            raise DataError(
+                f"the new {name} have column {unknown[0]!r}, which the old ones lack",
+                where=str(newer.path),
+                why="its values would be lost where the rows are added to the old ones",
+                hint=f"Add the column to {path}, where its cells may be empty, or leave it out",
             )
         changed = [column for column in older.columns if newer.types[column] != older.types[column]]
         if changed and path.is_dir():

@@ -4,16 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from recall.bundle.reader import Bundle
-from recall.config import RunConfig
+from recall.config import LastSplit, RunConfig
 from recall.config.loading import parse_config
 from recall.data.dataset import Dataset
 from recall.data.incremental import Record
-from recall.data.split import TRAIN
+from recall.data.split import TEST, TRAIN
 from recall.errors import ConfigError, DataError
 
 _SAMPLE = 500  # users whose interactions are compared
+_FEW_LEARNT = 0.01  # share of held-out interactions, as a few rows may be deleted from a table. Chosen, not tuned.
 _FEW_IDS = 0.05  # share of known ids below which a bundle is of other data
 _FEW_PAIRS = 0.1  # numbers as ids occur in any data set, interactions do not
 
@@ -116,8 +118,8 @@ def refuse_trained_on(
 ) -> None:
     """Check that a bundle was not trained on the interactions that are evaluated.
 
-    A bundle trained with another split may have been. Where it does not record its split, or these tables cannot be split so,
-    nothing is known and nothing is refused.
+    A bundle trained with another split may have been, and one whose tables had later interactions that these lack. Where it
+    does not record its split, or these tables cannot be split so, nothing is known and nothing is refused.
 
     Args:
         dataset: the interactions, split as `config` says.
@@ -131,6 +133,7 @@ def refuse_trained_on(
         DataError: Some of them were trained on, which would inflate the figures.
     """
     judged = dataset.select(part)
+    _refuse_shortened(dataset, config, part, bundle, record)
     try:
         as_trained = _split_as(bundle, config)
         if as_trained is None or not len(judged):
@@ -152,6 +155,40 @@ def refuse_trained_on(
             where="data.split",
             why=f"it was trained with data.split = {split} and seed = {as_trained.seed}",
             hint="Evaluate with the data.split and seed that it was trained with, or train with these",
+        )
+
+
+def _refuse_shortened(
+    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], Record | None]
+) -> None:
+    """Check that no user's last interactions are earlier ones of a longer history.
+
+    With a split by the last interactions of each user, those that a bundle was not trained on are the latest that it knows. Not
+    checked where repeats are merged, since a merged row moves to the end by itself.
+    """
+    rule, recorded = config.data.split, bundle.manifest.config.get("data")
+    same = isinstance(recorded, dict) and recorded.get("split") == rule.model_dump(mode="json")
+    if part != TEST or not isinstance(rule, LastSplit) or not same or config.data.repeats == "merge":
+        return
+    judged = dataset.events[dataset.select(part)]
+    users = judged["user"].unique().sort().to_numpy()
+    chosen = np.sort(np.random.default_rng(0).choice(users, min(len(users), _SAMPLE), replace=False))
+    user_ids, item_ids = dataset.users[dataset.schema.user_id], dataset.items[dataset.schema.item_id]
+    before = dataset.events.filter(pl.col("split") < part).select("user", "item")
+    rows = judged.filter(pl.col("user").is_in(chosen)).select("user", "item").join(before, on=["user", "item"], how="anti")
+    learnt = 0
+    for (user,), mine in rows.group_by("user"):
+        found = record(user_ids[int(user)])
+        if found is not None:
+            trained_on = set(found.seen) - set(found.history[: rule.valid + rule.test])
+            learnt += sum(item in trained_on for item in item_ids.gather(mine["item"]))
+    of = int(judged["user"].is_in(chosen).sum())
+    if learnt > _FEW_LEARNT * of:
+        raise DataError(
+            f"bundle {bundle.manifest.version} was trained on {learnt:,} of {of:,} interactions that are held out",
+            where="data.interactions",
+            why="it knows later interactions of these users, which the table lacks",
+            hint="Give the table with all interactions that it was trained on",
         )
 
 

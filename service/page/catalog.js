@@ -85,7 +85,7 @@ export async function putItems(place, ids, draw, signal) {
 
 /** Items whose title or id holds a text. */
 export async function findItems(text, signal) {
-  const { value } = await ask(call("GET", `v1/items?page_size=8&search=${encodeURIComponent(text)}`), signal);
+  const { value } = await ask(call("GET", `v1/items?page_size=8&search=${encodeURIComponent(text.toWellFormed())}`), signal);
   note(value.items.map(({ item_id, features }) => ({ item_id, fields: features })));
   return value.items.map(({ item_id }) => ({ id: item_id, label: itemLabel(item_id) }));
 }
@@ -93,7 +93,7 @@ export async function findItems(text, signal) {
 /** Users whose id begins with a text; none where users may not be listed. */
 export async function findUsers(text, signal) {
   try {
-    const { value } = await ask(call("GET", `v1/users?page_size=8&prefix=${encodeURIComponent(text)}`), signal);
+    const { value } = await ask(call("GET", `v1/users?page_size=8&prefix=${encodeURIComponent(text.toWellFormed())}`), signal);
     return value.users.map(({ user_id }) => ({ id: user_id, label: make("bdi", { class: "id" }, user_id) }));
   } catch (error) {
     if (error.status === 401 || error.status === 403) return [];

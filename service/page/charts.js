@@ -2,7 +2,7 @@
 
 import { draw, make } from "./dom.js";
 
-const WIDE = 480, TALL = 170, LEFT = 46, FOOT = 20, TOP = 8; // of the drawing; texts have 11 units
+const WIDE = 480, TALL = 170, LEFT = 46, FOOT = 20, TOP = 14; // of the drawing; texts have 11 units
 
 /** A rising list of about four round numbers that spans what is given. */
 function ticks(least, most) {

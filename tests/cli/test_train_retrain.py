@@ -159,6 +159,36 @@ def test_a_full_disk_is_named(run, made: Path, shop: Path, bundles: Path, monkey
     assert f"where: {shop / 'interactions.csv'}" in ended.err
 
 
+def test_a_new_column_is_not_lost(run, made: Path, shop: Path, bundles: Path) -> None:
+    shutil.copytree(made / "new", shop / "new")
+    items = pl.read_csv(shop / "items.csv", infer_schema=False)
+    items[:1].with_columns(colour=pl.lit("red")).write_csv(shop / "new/items.csv")
+    asked = ("retrain", shop / "recall.toml", bundles, "--new", shop / "new", "--data", shop, *FAST)
+    ended = run(*asked)
+    assert ended.code == 65
+    assert "the new items have column 'colour', which the old ones lack" in ended.err
+    assert len(versions(bundles)) == 1
+
+
+def test_a_root_that_is_not_there_is_not_made(run, made: Path, shop: Path, tmp_path: Path) -> None:
+    ended = run("retrain", shop / "recall.toml", tmp_path / "none", "--new", made / "new")
+    assert ended.code == 65
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_table_that_lost_its_latest_rows_is_no_judge(run, made: Path, shop: Path, bundles: Path) -> None:
+    whole = pl.read_csv(shop / "interactions.csv", infer_schema=False)
+    asked = ("retrain", shop / "recall.toml", bundles, "--new", made / "new", "--data", shop, *FAST)
+    whole[:-400].write_csv(shop / "interactions.csv")
+    ended = run(*asked)
+    assert ended.code == 65
+    assert "it knows later interactions of these users, which the table lacks" in ended.err
+    assert len(versions(bundles)) == 1
+    assert run("evaluate", shop / "recall.toml", bundles).code == 65
+    whole[:-1].write_csv(shop / "interactions.csv")  # one row says little
+    assert run("evaluate", shop / "recall.toml", bundles).code == 0
+
+
 def test_two_retrainings_of_a_root_exclude_each_other(run, made: Path, shop: Path, bundles: Path) -> None:
     with locked(bundles / ".retrain.lock", 0.0, "held by the test"):
         ended = run("retrain", shop / "recall.toml", bundles, "--new", made / "new", *FAST)
