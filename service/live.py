@@ -95,9 +95,9 @@ class Live(Exchange):
         """
         snapshot = self.serving()
         quick = not large and self._quick(snapshot, request)
-        if not self.queue.has_room(short=quick):
-            raise self.queue.full()  # before the disk is asked for changes
         if self._follower.behind(snapshot, caller):
+            if not self.queue.has_room(short=quick):
+                raise self.queue.full()  # before the changes are read
             snapshot = await self._in_step(caller)
         work = partial(_timed, snapshot.recommender, request)
         with snapshot:

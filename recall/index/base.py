@@ -22,6 +22,7 @@ Params = Mapping[str, int | float | str]
 """What an index needs beside its file in order to be opened again: numbers, or where a remote engine is."""
 Predicate = Mapping[str, object]
 """A filter as in a request; docs/how-to/recommendations.md describes the form."""
+_NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +235,6 @@ class TunableIndex(ItemIndex):
         return self
 
 
-# What an engine is: how indexes of its kinds are built, opened, and proposed to the tuner.
-
-
 class Candidate(Protocol):
     """An index of a certain shape that the tuner may build."""
 
@@ -256,7 +254,7 @@ class Candidate(Protocol):
 
 
 class Engine(Protocol):
-    """An implementation of indexes, listed in `recall.index.registry`.
+    """Builds, opens and proposes indexes; `recall.index.registry` lists it.
 
     Attributes:
         name: as the manifest records it.
@@ -379,6 +377,3 @@ def _rising(rows: Int64) -> Int64:
     rising.sort()
     new = rising[1:] != rising[:-1]
     return rising if np.count_nonzero(new) == len(new) else np.concatenate([rising[:1], rising[1:][new]])
-
-
-_NONE: Int64 = np.empty(0, dtype=np.int64)

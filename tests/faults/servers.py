@@ -14,6 +14,7 @@ from pathlib import Path
 from serving.processes import free_port as free_port
 
 from tests.faults import ROOT
+from tests.faults.forking import Forked, parent
 from tests.faults.http import Answer, ask, post, request, wait_for
 
 NOTHING: Mapping[str, str] = {}
@@ -31,7 +32,7 @@ class Server:
     """
 
     port: int
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | Forked"
     log: Path
     started: float
 
@@ -96,27 +97,14 @@ def serving(
     before: Sequence[str] = (),
     limits: Mapping[int, int] | None = None,
     port: int | None = None,
+    forked: bool = False,
 ) -> Iterator[Server]:
     """Run `python -m service` on a root until the block ends; `before` prefixes the command, `limits` are rlimits."""
     port = port or free_port()
-    command = [
-        *before,
-        sys.executable,
-        "-m",
-        "service",
-        str(root),
-        "--port",
-        str(port),
-        "--poll",
-        "0.1",
-        "--drain",
-        "0",
-        *options,
-    ]
+    arguments = [str(root), "--port", str(port), "--poll", "0.1", "--drain", "0", *options]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
-    with log.open("ab") as output:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=variables)
+    started = time.perf_counter()
+    process = parent().start(arguments, log, variables) if forked else _executed(arguments, log, variables, before)
     for kind, limit in (limits or {}).items():
         resource.prlimit(process.pid, kind, (limit, limit))
     try:
@@ -130,6 +118,14 @@ def serving(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _executed(
+    arguments: Sequence[str], log: Path, variables: Mapping[str, str], before: Sequence[str]
+) -> "subprocess.Popen[bytes]":
+    command = [*before, sys.executable, "-m", "service", *arguments]
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=variables)
 
 
 @contextmanager

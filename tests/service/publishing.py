@@ -1,7 +1,8 @@
 """A small shop with awkward ids, and real bundles of it."""
 
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import torch
 from pydantic import JsonValue
 
+from recall.bundle.versions import versions
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.features.encoder import FeatureEncoder
@@ -58,9 +60,10 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Shop:
-    """Publishes bundles of the shop in `root`."""
+    """Publishes bundles of the shop in `root`; `made` holds roots that were published before, to be copied."""
 
     root: Path
+    made: Path
     config: RunConfig
     dataset: Dataset
     encoder: FeatureEncoder
@@ -102,7 +105,7 @@ class Shop:
         attributes = ["year", *(["title", "poster"] if titles is not None else [])]
         config = parse_config({**CONFIG, "data": {**CONFIG["data"], "attributes": attributes}})
         dataset = load_dataset(config, folder)
-        return cls(root, config, dataset, FeatureEncoder.fit(dataset))
+        return cls(root, folder.with_name("made"), config, dataset, FeatureEncoder.fit(dataset))
 
     def publish(self, seed: int, metrics: Mapping[str, JsonValue] | None = None) -> Path:
         """Publish a different model for each seed; return the folder of the version.
@@ -111,10 +114,22 @@ class Shop:
             seed: of the parameters.
             metrics: of a training, for the manifest.
         """
+        if metrics is None and not self.root.exists():
+            return self.publish_all(seed)[0]
         model = FactorizationMachine(self.encoder.n_user_features, self.encoder.n_item_features, self.config.model.k)
         model.initialise(1.0, torch.Generator().manual_seed(seed))
         return export(model, self.encoder, self.dataset, self.config, self.root, metrics).folder
 
     def in_(self, root: Path) -> "Shop":
         """The same shop with another root."""
-        return Shop(root, self.config, self.dataset, self.encoder)
+        return replace(self, root=root)
+
+    def publish_all(self, *seeds: int) -> list[Path]:
+        """Publish some models in a root that does not exist yet; return the folders of the versions."""
+        made = self.made / "-".join(map(str, seeds))
+        if not made.exists():
+            made.mkdir(parents=True)
+            for seed in seeds:
+                self.in_(made).publish(seed)
+        shutil.copytree(made, self.root, symlinks=True)
+        return versions(self.root)

@@ -159,7 +159,7 @@ def test_every_request_is_answered_while_redis_comes_and_goes(shop: Shop, proxy:
 
 def test_the_password_of_redis_is_not_shown(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECALL_USERS", "redis://:s3cret@127.0.0.1:1/0")
-    with serving(shop.root, tmp_path / "log") as server:
+    with serving(shop.root, tmp_path / "log", forked=False) as server:
         server.wait()
         answers = [server.post({"user_id": "3"}), took(server, ("3", "1")), server.ask("GET", "/v1/users/3")]
         assert [answer.status for answer in answers] == [200, 503, 200]

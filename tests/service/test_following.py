@@ -87,15 +87,12 @@ def test_an_older_copy_under_two_workers_loses_nothing(own_shop: Shop, tmp_path:
     started.close()
 
 
-def test_answers_of_every_worker_include_acknowledged_changes(own_shop: Shop, tmp_path: Path) -> None:
-    own_shop.publish(seed=0)
-    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
-        server.wait()
-        for number in range(50):
-            sequence = upsert(server, f"new {number}").json["sequence"]
-            assert recommend(server).json["sequence"] >= sequence
-            assert server.ask("DELETE", f"/v1/items/new%20{number}").status == 200
-            assert server.ask("GET", f"/v1/items/new%20{number}").status == 404
+def test_answers_of_every_worker_include_acknowledged_changes(workers: Server) -> None:
+    for number in range(50):
+        sequence = upsert(workers, f"new {number}").json["sequence"]
+        assert recommend(workers).json["sequence"] >= sequence
+        assert workers.ask("DELETE", f"/v1/items/new%20{number}").status == 200
+        assert workers.ask("GET", f"/v1/items/new%20{number}").status == 404
 
 
 def test_an_answer_waits_for_the_token_until_the_deadline(own_shop: Shop, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 
 from recall.bundle.manifest import MANIFEST
 from tests.service.publishing import Shop
-from tests.service.serving import Server, receive, request, serving
+from tests.service.serving import Reach, Server, both_ready, children, receive, request, serving
 from tests.service.test_live import served_within
 
 POST = request("POST", "/v1/recommend", b'{"user_id": "3", "n": 1000}', content_type="application/json")
@@ -30,49 +28,6 @@ def pair(own_shop: Shop, tmp_path: Path) -> Iterator[Server]:
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--patience", "60") as server:
         both_ready(server)
         yield server
-
-
-def both_ready(server: Server, seconds: float = 30) -> list[int]:
-    """Wait until each worker serves; return their process ids."""
-    server.wait()
-    deadline = time.monotonic() + seconds
-    while server.log.read_text().count("serving bundle") < 2:
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.05)
-    return children(server)
-
-
-def workers_of(pid: int) -> list[int]:
-    """Process ids of a supervisor's workers, without the helper process of multiprocessing."""
-    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return sorted(int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line)
-
-
-def children(server: Server) -> list[int]:
-    return workers_of(server.process.pid)
-
-
-Reach = Callable[[Server, int], socket.socket]
-
-
-@pytest.fixture
-def reaching() -> Iterator[Reach]:
-    """Return a connection that a worker has accepted."""
-    with ExitStack() as stack:
-
-        def reaching(server: Server, worker: int) -> socket.socket:
-            while True:
-                connection = stack.enter_context(server.connect())
-                connection.sendall(request("GET", "/health/live"))
-                receive(connection)
-                inodes = {os.readlink(one) for one in Path(f"/proc/{worker}/fd").iterdir() if one.is_symlink()}
-                place = f"0100007F:{connection.getsockname()[1]:04X}"
-                for line in Path("/proc/net/tcp").read_text().splitlines():
-                    words = line.split()
-                    if words[2] == place and f"socket:[{words[9]}]" in inodes:
-                        return connection
-
-        yield reaching
 
 
 def test_both_answer_and_both_see_each_change_within_a_second(pair: Server, own_shop: Shop, reaching: Reach) -> None:
@@ -220,9 +175,9 @@ def test_workers_end_with_their_supervisor(pair: Server) -> None:
         time.sleep(0.05)
 
 
-def test_a_port_in_use_is_an_error(pair: Server, own_shop: Shop) -> None:
-    for workers in ("1", "2"):
-        command = [sys.executable, "-m", "service", str(own_shop.root), "--workers", workers, "--port", str(pair.port)]
+def test_a_port_in_use_is_an_error(workers: Server, shop: Shop) -> None:
+    for number in ("1", "2"):
+        command = [sys.executable, "-m", "service", str(shop.root), "--workers", number, "--port", str(workers.port)]
         ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=60)
         assert ended.returncode != 0
         assert "in use" in ended.stderr

@@ -174,8 +174,8 @@ def _cold(page: Subjects) -> Iterator[str]:
         )
         if one.cold is not None:
             yield caption(
-                "Simulated: ids are masked of users and items that were trained on. A split by users or by items "
-                "(data.split) measures what new ones get."
+                "Simulated: ids are masked of users and items that were trained on. New ones get less: a split by users or "
+                "by items (data.split) measures it."
             )
         else:
             yield caption("Held out: no interaction of these users or items was trained on.")

@@ -24,13 +24,11 @@ from recall.store.high_water_mark import Mark, Marked, damage
 from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
 from recall.store.users.record import LiveUser
 
-# Circuit breaker: requests do not wait for a Redis that does not answer.
-
 
 class Breaker:
     """Circuit breaker: closed, open after failures, half-open to try one call.
 
-    It uses a monotonic clock. Thread-safe.
+    With it, requests do not wait for a Redis that does not answer. It uses a monotonic clock. Thread-safe.
     """
 
     def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:

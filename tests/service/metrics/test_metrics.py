@@ -20,9 +20,8 @@ from service.live import Live
 from service.metrics import STAGES, Metrics
 from service.shadow import Shadow
 from tests.service.publishing import Shop
-from tests.service.serving import Server, serving
+from tests.service.serving import Server, serving, workers_of
 from tests.service.test_live import damage, served_within
-from tests.service.test_workers import workers_of
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -436,7 +436,8 @@ def test_the_clipboard_is_used_if_allowed(visit: Visit) -> None:
 
 def test_degradations_are_shown(browser: Browser, shop: Shop, tmp_path: Path) -> None:
     index = {**CONFIG["index"], "kind": "ivf"}
-    Shop(tmp_path / "b", parse_config({**CONFIG, "index": index}), shop.dataset, shop.encoder).publish(seed=1)
+    config = parse_config({**CONFIG, "index": index})
+    Shop(tmp_path / "b", tmp_path / "made", config, shop.dataset, shop.encoder).publish(seed=1)
     options = ("--users", "redis://127.0.0.1:1/0", "--shadow", "1", *PATIENT)  # nothing listens on that port
     with serving(tmp_path / "b", tmp_path / "log", *options) as server, visiting(browser, server) as visit:
         server.wait()

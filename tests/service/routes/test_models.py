@@ -18,7 +18,7 @@ BODY = orjson.dumps({"user_id": "3", "n": 20})
 
 @pytest.fixture
 def three(own_shop: Shop) -> list[str]:
-    return [own_shop.publish(seed).name for seed in range(3)]
+    return [folder.name for folder in own_shop.publish_all(0, 1, 2)]
 
 
 def post(server: Server, path: str, **headers: str) -> Answer:

@@ -19,7 +19,6 @@ from tests.service.publishing import ITEMS, ODD_IDS, USERS, Shop
 from tests.service.serving import Answer, Server, request, serving
 from tests.service.test_following import wait_for
 from tests.service.test_live import served_within
-from tests.service.test_workers import both_ready
 
 JSON = {"content-type": "application/json"}
 
@@ -252,15 +251,12 @@ def test_changes_reach_every_process_at_once_and_apply_to_every_version(own_shop
         assert user(again, "3")["history"] == kept
 
 
-def test_the_next_request_to_any_worker_includes_a_change(own_shop: Shop, tmp_path: Path) -> None:
-    own_shop.publish(seed=0)
-    with serving(own_shop.root, tmp_path / "log", "--workers", "2") as server:
-        both_ready(server)
-        known: list[str] = []
-        for number in range(40):  # each over a new connection, to any worker
-            known.insert(0, f"i{number}")
-            assert took(server, ("u", known[0])).json["change"] == number + 1
-            assert user(server, "u")["history"] == known
+def test_the_next_request_to_any_worker_includes_a_change(workers: Server) -> None:
+    known: list[str] = []
+    for number in range(40):  # each over a new connection, to any worker
+        known.insert(0, f"i{number}")
+        assert took(workers, ("u", known[0])).json["change"] == number + 1
+        assert user(workers, "u")["history"] == known
 
 
 def test_acknowledged_changes_of_users_survive_kill_9(own_shop: Shop, tmp_path: Path) -> None:

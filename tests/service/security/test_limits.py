@@ -1,6 +1,7 @@
 """Rate limits of keys."""
 
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from service.auth import RateLimits, whole_seconds
 from service.keys import Key, KeyRing, Role
 from tests.service.publishing import Shop
-from tests.service.serving import Answer, serving
+from tests.service.serving import Answer, Server, serving
 
 
 def keys(*rates: float | None) -> tuple[Key, ...]:
@@ -85,34 +86,46 @@ def test_a_key_that_sends_too_fast_gets_429_with_retry_after(shop: Shop, tmp_pat
         assert {server.ask("GET", "/health/live").status for _ in range(20)} == {200}
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/recommend:batch", {"requests": [{}] * 3}),
-        ("/v1/users:upsert", {"users": [{"user_id": f"fresh {number}"} for number in range(3)]}),
-        ("/v1/items:upsert", {"items": [{"item_id": f"fresh {number}"} for number in range(3)]}),
-        ("/v1/interactions", {"interactions": [{"user_id": "1", "item_id": "2"}] * 3}),
-    ],
-)
-def test_each_request_in_a_batch_counts(own_shop: Shop, tmp_path: Path, path: str, body: dict[str, list[object]]) -> None:
-    own_shop.publish(seed=1)
-    key = "a key that is counted"
-    (tmp_path / "keys").write_text(f"admin sha256:{sha256(key.encode()).hexdigest()} rate=3\n")
+BATCHES = {
+    "/v1/recommend:batch": {"requests": [{}] * 3},
+    "/v1/users:upsert": {"users": [{"user_id": f"fresh {number}"} for number in range(3)]},
+    "/v1/items:upsert": {"items": [{"item_id": f"fresh {number}"} for number in range(3)]},
+    "/v1/interactions": {"interactions": [{"user_id": "1", "item_id": "2"}] * 3},
+}
+
+
+@pytest.fixture(scope="module")
+def counting(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a key for each path."""
+    folder = tmp_path_factory.mktemp("counting")
+    own = shop.in_(folder / "bundles")
+    own.publish(seed=1)
+    lines = [f"admin sha256:{sha256(_key(path).encode()).hexdigest()} rate=3\n" for path in BATCHES]
+    (folder / "keys").write_text("".join(lines))
+    with serving(own.root, folder / "log", "--keys", str(folder / "keys")) as server:
+        server.wait()
+        yield server
+
+
+def _key(path: str) -> str:
+    return f"a key that is counted {path}"
+
+
+@pytest.mark.parametrize(("path", "body"), BATCHES.items())
+def test_each_request_in_a_batch_counts(counting: Server, path: str, body: dict[str, list[object]]) -> None:
     batch = orjson.dumps(body)
     one = orjson.dumps({name: values[:1] for name, values in body.items()})
-    with serving(own_shop.root, tmp_path / "log", "--keys", str(tmp_path / "keys")) as server:
-        server.wait()
 
-        def ask(what: bytes) -> Answer:
-            return server.ask("POST", path, what, x_api_key=key, content_type="application/json")
+    def ask(what: bytes) -> Answer:
+        return counting.ask("POST", path, what, x_api_key=_key(path), content_type="application/json")
 
-        accepted = ask(batch)
-        assert accepted.status == 200, accepted.body
-        refused = ask(one)
-        assert refused.status == 429
-        assert int(refused.headers["retry-after"]) == 1
-        deadline = time.monotonic() + 60
-        while (answer := ask(one)).status == 429:
-            assert time.monotonic() < deadline
-            time.sleep(int(answer.headers["retry-after"]))
-        assert ask(batch).status == 429  # one of three is used
+    accepted = ask(batch)
+    assert accepted.status == 200, accepted.body
+    refused = ask(one)
+    assert refused.status == 429
+    assert int(refused.headers["retry-after"]) == 1
+    deadline = time.monotonic() + 60
+    while (answer := ask(one)).status == 429:
+        assert time.monotonic() < deadline
+        time.sleep(int(answer.headers["retry-after"]))
+    assert ask(batch).status == 429  # one of three is used

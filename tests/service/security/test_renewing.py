@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.service.publishing import Shop
-from tests.service.serving import Server, receive, request, serving
-from tests.service.test_workers import both_ready, children, reaching
+from tests.service.serving import Server, both_ready, children, receive, request, serving
 
 FIRST, SECOND = "the first of the keys", "the second of the keys"
-__all__ = ["reaching"]
 
 
 def line(key: str, *rest: str, role: str = "read") -> str:
