@@ -17,7 +17,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RequestError, StoreDownError, StoreError
 from recall.features.encoder import FeatureEncoder
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -158,6 +158,21 @@ def test_an_idempotency_key_identifies_one_change(live: Recommender) -> None:
     assert record_of(live, "u1").history == ("i1", *before)
     with pytest.raises(RequestError, match="other changes"):
         live.users.delete(["u1"], key="k")
+
+
+def test_a_repeated_change_is_reported_as_such(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, given = live.users, [Interaction("u1", "i9")]
+    assert [users.log_interactions(given, key="one").repeated for _ in range(2)] == [False, True]
+    assert not users.log_interactions(given, key="two").repeated
+    assert not users.log_interactions(given).repeated
+    assert users.upsert([User("u1", {"age": 31})], key="three").repeated is False
+    assert users.upsert([User("u1", {"age": 31})], key="three").repeated is True
+
+    def slow(_: object) -> int:
+        raise StoreDownError("no answer came in time")
+
+    monkeypatch.setattr(SqliteLiveUsers, "sequence", slow)
+    assert not users.log_interactions(given, key="four").repeated
 
 
 def test_an_empty_batch_changes_nothing(root: Path, live: Recommender) -> None:
