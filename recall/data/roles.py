@@ -300,6 +300,8 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
     if values.dtype == pl.Boolean:
         return None
     levels = tuple(sorted((numbers if different is None else different).drop_nulls().unique().to_list()))
+    if not levels:  # only NaN
+        return None
     low, high = levels[0], levels[-1]
     if set(levels) <= {0.0, 1.0}:
         if len(levels) == 2 and outcome_word(name, NEGATIVE):

@@ -66,7 +66,7 @@ class Table:
         try:
             read = self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.path, error) from None
+            raise unreadable_file(self.path, error) from None
         return read.with_columns(_exact(column) for column in read if _settles(column.dtype))
 
     def where(self, column: str) -> str:
@@ -203,10 +203,16 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         frame = scan(path, nulls, written)
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from None
+        raise unreadable_file(path, error) from None
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def unreadable_file(path: Path, error: Exception) -> DataError:
+    """Return the error of a file that polars cannot read.
+
+    Args:
+        path: the file.
+        error: what polars said.
+    """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return DataError(
         "the file cannot be read",

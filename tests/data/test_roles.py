@@ -135,3 +135,8 @@ def test_numbers_of_orders_are_known_by_name_though_users_share_them() -> None:
     )
     assert roles(frame, "u", "i", {})["Beleg-Nr."].kind == "visit"
     assert roles(frame.rename({"Beleg-Nr.": "depth"}), "u", "i", {})["depth"].kind == "context"
+
+
+def test_a_column_of_nan_alone_is_no_outcome() -> None:
+    frame = pl.DataFrame({"u": ["a", "b"], "i": ["x", "y"], "rating": ["nan", "nan"]})
+    assert roles(frame, "u", "i", {})["rating"].kind == "context"

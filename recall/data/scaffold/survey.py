@@ -15,7 +15,7 @@ from recall.data.scaffold.fields import ROWS, array, key, text
 from recall.data.scaffold.ids import find_id, own_id, row_settings
 from recall.data.scaffold.meaning import nulls_of
 from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
-from recall.data.tables import Table
+from recall.data.tables import Table, unreadable_file
 from recall.errors import DataError
 
 
@@ -111,7 +111,13 @@ def _open(sources: Mapping[str, object], written: Mapping[str, Written], nulls: 
 
 
 def _heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
-    return {name: table.frame.head(ROWS).collect() for name, table in tables.items()}
+    heads = {}
+    for name, table in tables.items():
+        try:
+            heads[name] = table.frame.head(ROWS).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unreadable_file(table.path, error) from None
+    return heads
 
 
 def _is_text(source: object) -> bool:

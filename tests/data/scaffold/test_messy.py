@@ -318,6 +318,7 @@ def test_files_elsewhere_with_ids_of_their_own_names(tmp_path: Path) -> None:
         ),
         ({"photos.zip": "x"}, "there is no interactions"),
         ({"interactions.csv": ""}, "the file is empty"),
+        ({"interactions.csv": 'user_id,item_id\na,b\nc,"d\n'}, "the file cannot be read"),
         ({"interactions.csv": "a,b\n1,x\n2,y\n"}, "there is no column 'user_id'"),
     ],
 )
