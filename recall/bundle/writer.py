@@ -27,8 +27,7 @@ from recall.features.canonical import UNTYPED
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.index.record import IndexRecord
-from recall.models.parity import check_parity
-from recall.models.serving.base import ServingModel
+from recall.models.serving.base import ServingModel, check_parity
 from recall.models.serving.layout import Layout
 
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")

@@ -264,7 +264,7 @@ def delete_items(
 
 def compact(root: Root, as_json: output.Json = False) -> None:
     """Publish the current items as a new version, which folds in the live changes."""
-    from recall.publish.compact import compact as publish_changes
+    from recall.publish.derived import compact as publish_changes
 
     with output.stage("encode, index, compare, publish"):
         report = publish_changes(root)

@@ -131,7 +131,7 @@ def tune_index(
     as_json: output.Json = False,
 ) -> None:
     """Publish a bundle with the fastest index that provably reaches the target."""
-    from recall.publish.reindex import reindex
+    from recall.publish.derived import reindex
 
     given = {"target": target, "n": n, "confidence": confidence, "kind": kind, "seconds": seconds}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -14,10 +14,9 @@ from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunC
 from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.entities import Offer, available, extended, listed
-from recall.data.identified import identified
 from recall.data.joined import described
 from recall.data.outcomes import Outcomes, WeightRange, Weights, without_left_out
-from recall.data.selection import COUNTED, decay, select
+from recall.data.selection import COUNTED, decay, identified, select
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,

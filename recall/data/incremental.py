@@ -13,9 +13,9 @@ from recall._arrays import Integers
 from recall.config import DataConfig, RunConfig
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
-from recall.data.identified import identified
 from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
+from recall.data.selection import identified
 from recall.data.split import REMEMBERED
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times

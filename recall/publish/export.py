@@ -21,8 +21,7 @@ from recall.data.split import REMEMBERED, TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.parity import relative_errors
-from recall.models.serving.base import ServingModel
+from recall.models.serving.base import ServingModel, relative_errors
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.layout import unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables

@@ -12,8 +12,8 @@ from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import Attribution
+from recall.models.serving.layout import entry_parts
 from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import Request

@@ -15,8 +15,8 @@ from recall.bundle.manifest import MANIFEST, ColumnTypes, Manifest, UsersElsewhe
 from recall.bundle.reader import SCHEMA, load_bundle, no_deletions, read_deletions, write_deletions
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
+from recall.publish.derived import reindex
 from recall.publish.rebuild import rebuild
-from recall.publish.reindex import reindex
 from recall.serving.recommender import Recommender
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recall.publish.adopt import adopt
 from recall.publish.backup import backup
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL
 from recall.store.items.log_position import MARK

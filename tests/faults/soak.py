@@ -11,7 +11,7 @@ import numpy as np
 from serving.closed import closed_load
 
 from recall.errors import PublishBusyError
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from tests.faults.background import in_background
 from tests.faults.bench import Bench
 from tests.faults.case import Case, Score

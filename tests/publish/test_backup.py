@@ -13,7 +13,7 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, PublishError
 from recall.publish.backup import backup
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, ChangeLog

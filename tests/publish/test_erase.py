@@ -11,7 +11,7 @@ import pytest
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve, staging, versions
 from recall.errors import RequestError
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.publish.erase import erase_users
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request

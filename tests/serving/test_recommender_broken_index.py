@@ -11,8 +11,8 @@ from recall.bundle.files import ITEMS
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, IndexFileError
+from recall.publish.derived import reindex
 from recall.publish.rebuild import rebuild
-from recall.publish.reindex import reindex
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from tests.simulation.model import Changes, Line, Truth, Value
 from tests.simulation.power import Broken, Moment
 from tests.simulation.process import Process, values

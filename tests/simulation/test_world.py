@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from recall.publish import compact
+from recall.publish import derived
 from recall.store.items.log import ChangeLog
 from recall.store.items.log_position import Change
 from tests.simulation.runs import Kept, kept, run
@@ -49,12 +49,12 @@ def test_an_unwritten_change_is_found(place: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_compaction_that_loses_an_item_is_detected(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish_items = compact.publish_items
+    publish_items = derived.publish_items
 
     def forgetful(now: Any, items: Any, *given: Any, **named: Any) -> Any:
         return publish_items(now, items[:-1], *given, **named)
 
-    monkeypatch.setattr(compact, "publish_items", forgetful)
+    monkeypatch.setattr(derived, "publish_items", forgetful)
     assert "1 differ" in run(place, 1, 60, (), UNDAMAGED).fault
 
 

@@ -22,7 +22,7 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import VERSIONS, live_name, number, versions
 from recall.cli.bundle import activate as activate_version
 from recall.errors import RecallError
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.publish.rebuild import rebuild
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import Change

@@ -14,7 +14,7 @@ from recall.data.synthetic import SyntheticConfig, generate
 from recall.evaluation.cold_start import unknown_user
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.models.serving.attribution import entry_parts
+from recall.models.serving.layout import entry_parts
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.registry import new_model
 from recall.publish.export import export

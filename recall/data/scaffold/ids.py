@@ -6,8 +6,8 @@ from typing import Literal
 import polars as pl
 
 from recall.data.column_names import id_column, instead_column
-from recall.data.identified import absent
 from recall.data.scaffold.fields import readable
+from recall.data.selection import absent
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
 from recall.evaluation.bootstrap import Comparison
-from recall.evaluation.html.elements import document, section, tiles
+from recall.evaluation.html.charts import document, section, tiles
 from recall.evaluation.html.sections import DIFFERENCES, SECTIONS
 from recall.evaluation.html.subject import MissingDataError, Subject, Subjects
 

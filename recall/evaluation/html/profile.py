@@ -7,8 +7,7 @@ import numpy as np
 from recall._arrays import Int64
 from recall.data.findings import Finding
 from recall.data.profile import ColumnProfile, Profile, concentration
-from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, lines
-from recall.evaluation.html.elements import caption, document, folded, section, table, tiles
+from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, caption, document, folded, lines, section, table, tiles
 
 _SHOWN = 16  # bars of a chart
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from recall.evaluation.bootstrap import Estimate
-from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, clean, lines, points
-from recall.evaluation.html.elements import caption, table
+from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, caption, clean, lines, points, table
 from recall.evaluation.html.subject import PAIRS, MissingDataError, Subject, Subjects
 
 _SHOWN = 12  # bars of a chart

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.models.serving.attribution import entry_parts
-from recall.models.serving.layout import Layout, unwrapped
+from recall.models.serving.layout import Layout, entry_parts, unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables
 from tests.models.serving.test_base import every_kind, tables_of
 from tests.models.torch.worlds import World, worlds

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items import catalog

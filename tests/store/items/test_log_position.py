@@ -8,7 +8,7 @@ import pytest
 
 from recall.bundle.versions import resolve
 from recall.errors import JournalError, TokenError
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, MARK, ChangeLog

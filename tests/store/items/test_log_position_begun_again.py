@@ -8,7 +8,7 @@ import pytest
 from recall.bundle.activation import activate
 from recall.bundle.versions import resolve
 from recall.errors import JournalError
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL, ChangeLog
 from recall.store.items.log_position import MARK, Base, Change

@@ -17,7 +17,7 @@ from recall.bundle.versions import acquire
 from recall.config import IndexConfig
 from recall.index import topk
 from recall.index.registry import build_index
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.store.items import segment
 from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader

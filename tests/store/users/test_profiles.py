@@ -17,7 +17,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import RequestError, StoreDownError, StoreError
 from recall.features.encoder import FeatureEncoder
-from recall.publish.compact import compact
+from recall.publish.derived import compact
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request

@@ -20,8 +20,8 @@ from recall.index.coarse import InvertedLists
 from recall.index.faiss_engine import IvfIndex
 from recall.index.record import Trial
 from recall.models.torch.fm import FactorizationMachine
+from recall.publish.derived import reindex
 from recall.publish.export import export
-from recall.publish.reindex import reindex
 from recall.serving.recommender import Recommender, Request
 
 USERS, ITEMS = 3000, 2500

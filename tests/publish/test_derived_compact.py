@@ -13,8 +13,8 @@ import pytest
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
-from recall.publish import compact as compaction
-from recall.publish.compact import compact, prune
+from recall.publish import derived as compaction
+from recall.publish.derived import compact, prune
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -210,7 +210,7 @@ def test_a_failed_compaction_is_explained(root: Path, live: Recommender) -> None
         compact(root)
 
 
-COMPACTING = "import sys; from pathlib import Path; from recall.publish.compact import compact; compact(Path(sys.argv[1]))"
+COMPACTING = "import sys; from pathlib import Path; from recall.publish.derived import compact; compact(Path(sys.argv[1]))"
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 0.8, 1.1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recall.errors import ExportError
-from recall.models.parity import check_parity
+from recall.models.serving.base import check_parity
 
 RNG = np.random.default_rng(0)
 USERS = RNG.standard_normal((6, 5)).astype(np.float32)

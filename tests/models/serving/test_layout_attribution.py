@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.attribution import entry_parts
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
+from recall.models.serving.layout import entry_parts
 from tests.models.serving.test_base import scale_of, tables_of
 from tests.models.serving.test_fm_lightfm import sums_of
 from tests.models.torch.worlds import KINDS, World, random_world, worlds

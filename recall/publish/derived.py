@@ -1,0 +1,179 @@
+"""Versions made of a published one: with its live changes, or with another index.
+
+Compaction keeps the delta segment small. The new version records up to which change it contains them; later ones are replayed
+from the log on top of it, as those before were on top of the old one. So it may be killed at any point: either version gives
+the same answers. The log keeps what was compacted, because a version that is published from tables later may need it.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.bundle.reader import write_deletions
+from recall.bundle.versions import CURRENT, locked, resolve, versions
+from recall.bundle.writer import BundleWriter
+from recall.config import IndexConfig
+from recall.errors import BundleError, ConfigError, JournalError, PublishError
+from recall.index.record import IndexRecord, Trial
+from recall.publish import golden
+from recall.publish.index import QuerySample, write_index
+from recall.publish.rebuild import STORED, RebuildReport, carried_counts, kept, open_for_another_index, publish_items, user_rows
+from recall.serving.recommender import Recommender
+from recall.store.items.binding import Standing, contained, deletions
+from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log_position import Base
+
+_LOCK = ".compacting"
+
+
+def compact(root: Path) -> RebuildReport | None:
+    """Publish the live version's model with the current items, and prune the log.
+
+    Args:
+        root: the folder of published versions.
+
+    Returns:
+        What was published; None when nothing has changed since the live version.
+
+    Raises:
+        PublishBusyError: Another process does the same.
+        JournalError: The log cannot be read, or a change does not fit the live version.
+        BundleError: As `rebuild`; what was live stays live.
+        ExportError: As `rebuild`; what was live stays live.
+        PublishError: As `rebuild`; what was live stays live.
+    """
+    folder = resolve(root)
+    with locked(root / _LOCK, 0.0, "another process is compacting"):
+        with Recommender.load(folder, root=root, pause=None, users=None) as now:  # the catalogue at one moment
+            report = _published(now, root)
+        prune(root)
+        return report
+
+
+def prune(root: Path) -> int:
+    """Drop the changes that no version can need from the log; return how many.
+
+    These are the changes that the tables behind every version contain, as stated in training. What compaction has put into a
+    version stays in the log: a version that is trained from older tables needs it.
+
+    Raises:
+        JournalError: The log cannot be read or written.
+    """
+    with closing(ChangeLog(root / JOURNAL)) as journal:
+        state = journal.state()
+        if state is None:
+            return 0
+        held: list[int] = []
+        for version in versions(root):
+            try:
+                held.append(contained(Manifest.read(version), state.identity))
+            except BundleError:
+                return 0  # what a damaged version would need is unknown
+        lowest = min(held, default=0)
+        return journal.prune(lowest) if lowest > state.pruned else 0
+
+
+def _published(now: Recommender, root: Path) -> RebuildReport | None:
+    catalogue, manifest = now.items.current(), now.bundle.manifest
+    if catalogue.sequence == manifest.folded:
+        return None
+    if now.items.lacks:
+        raise JournalError(
+            f"version {manifest.version} lacks changes up to {now.items.lacks} of an earlier journal",
+            where=str(root / JOURNAL),
+            why="the journal was lost, and what has replaced it does not hold them; a version made now would hide that",
+            hint="Activate a version that holds them, or publish one from tables that do, with --as-of",
+        )
+    for item_id, why in now.items.refused.items():
+        raise JournalError(
+            f"the last change of item {item_id!r} does not fit version {manifest.version}",
+            where=str(root / JOURNAL),
+            why=why,
+            hint="Upsert the item again, or delete it",
+        )
+    items = catalogue.items()
+    if items.is_empty():
+        raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
+    with closing(ChangeLog(root / JOURNAL)) as journal:
+        gone = deletions(journal, catalogue.sequence)
+    standing = Standing(Base(now.items.identity or None, catalogue.sequence))
+    return publish_items(now, items, root, manifest.sequence, standing, gone)
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """Result of tuning.
+
+    Attributes:
+        before: the index that the source has.
+        index: the one that was chosen.
+        folder: the published bundle; None where nothing was to be published.
+        version: of that bundle, or of the source.
+        unopened: why the source's index could not be opened; empty when it could.
+    """
+
+    before: IndexRecord
+    index: IndexRecord
+    folder: Path | None
+    version: str
+    unopened: str = ""
+
+
+def reindex(
+    source: Path,
+    root: Path | None,
+    changes: Mapping[str, JsonValue],
+    tell: Callable[[Trial], None] = lambda _: None,
+) -> ReindexReport:
+    """Find the fastest index that reaches a target, for the stored users of a bundle.
+
+    Args:
+        source: a bundle, or the root whose live version is taken.
+        root: where a version with that index is published; None publishes nothing. When it is also the source, its live
+            version must not change meanwhile.
+        changes: settings of the index that override those of the bundle.
+        tell: called with each candidate when it was tried.
+
+    Raises:
+        BundleError: The source is missing or damaged.
+        ConfigError: A setting is unknown or out of range.
+        PublishError: The file system refused, or another version went live meanwhile; what was live stays live.
+    """
+    if root is not None and (root / MANIFEST).exists():
+        raise PublishError("a bundle is not a folder to publish to", where=str(root), hint="Give one with versions: --out")
+    old, unopened = open_for_another_index(source, users=None)
+    with old:
+        bundle, manifest = old.bundle, old.bundle.manifest
+        config = _config(manifest, changes)
+        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, manifest.seed))
+        asked = QuerySample(users, STORED, manifest.seed)
+        if root is None:
+            with tempfile.TemporaryDirectory() as temporary:
+                index = write_index(Path(temporary), bundle.item_vectors, asked, config, tell=tell, always=True)
+            return ReindexReport(manifest.index, index, None, manifest.version, unopened)
+        with BundleWriter.open(root) as writer:
+            items = bundle.items()
+            writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
+            writer.link(bundle.users_file)
+            write_deletions(writer.folder, bundle.deletions())
+            index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
+            settings = {**manifest.config, "index": config.model_dump(mode="json")}
+            origin = manifest.provenance(config=settings)
+            writer.write_manifest(origin, manifest.sizes.users, manifest.parity, index, manifest.model.fold)
+            live = (source / CURRENT).exists() and source.resolve() == root.resolve()
+            published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))
+        return ReindexReport(manifest.index, index, published, after.version, unopened)
+
+
+def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig:
+    before = IndexConfig.recorded(manifest.config.get("index", {}))
+    try:
+        return IndexConfig.model_validate({**before.model_dump(), **changes})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None
