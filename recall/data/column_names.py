@@ -247,6 +247,11 @@ def instead_column(columns: Iterable[str], side: str) -> str | None:
     return next((name for name in found if name is not None), None)
 
 
+def names_visit(name: str) -> bool:
+    """Return whether a name denotes the number of a session, order or receipt."""
+    return any(_only([name], known) for known in _INSTEAD["user"][1:]) and _IDS.search(name.strip().lower()) is not None
+
+
 def id_column(columns: Iterable[str], side: str) -> str | None:
     """Return the column of ids by its name; None where none or several fit.
 

@@ -25,6 +25,7 @@ from recall.data.column_names import (
     known_before,
     known_events,
     named,
+    names_visit,
     outcome_word,
     words,
 )
@@ -260,11 +261,13 @@ def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
         return Role("item", f"follows from the item in {relations.of_item.rows:,} rows that could be compared")
     if whose == "user":
         return Role("user", f"follows from the user in {relations.of_user.rows:,} rows that could be compared")
+    different = values.drop_nulls().n_unique()
     if _names_visits(values, users):
-        different = values.drop_nulls().n_unique()
         return Role(
             "visit", f"{different:,} different values, each of one user: a basket, session or row, which no new request has"
         )
+    if different > _VISITS and names_visit(values.name):
+        return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
     return Role("context", "")
 
 

@@ -179,7 +179,7 @@ def _cold(cold: ColdStart) -> Iterable[RenderableType]:
     yield table
     yield Text(f"{_asked(cold.requests, cold.users)} {cold.seconds:.1f} s.")
     yield Text("A simulation: the model was trained on these very items and users, and only their ids are masked.")
-    yield Text("It compares what ids and other fields carry, and cannot show what new users and items get. For that, train and")
+    yield Text("It compares what ids and other fields carry. New users and items get less than that: to measure it, train and")
     yield Text("""evaluate with --set 'data.split={by="users"}' or --set 'data.split={by="items"}'.""")
     for name, part in parts.items():
         if part is not None:

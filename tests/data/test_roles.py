@@ -127,3 +127,11 @@ def test_only_numeric_notation_is_a_number() -> None:
     assert numbers_of(pl.Series(["1", " 2.5", None])).to_list() == [1.0, 2.5, None]  # type: ignore[union-attr]
     for strange in (["1", "x"], ["01", "02"], [["a"]]):
         assert numbers_of(pl.Series(strange)) is None
+
+
+def test_numbers_of_orders_are_known_by_name_though_users_share_them() -> None:
+    frame = pl.DataFrame(
+        {"u": [n % 7 for n in range(99)], "i": [n % 11 for n in range(99)], "Beleg-Nr.": [n // 3 for n in range(99)]}
+    )
+    assert roles(frame, "u", "i", {})["Beleg-Nr."].kind == "visit"
+    assert roles(frame.rename({"Beleg-Nr.": "depth"}), "u", "i", {})["depth"].kind == "context"

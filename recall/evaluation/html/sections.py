@@ -50,7 +50,7 @@ def _curves(page: Subjects) -> Iterator[str]:
         if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
             found = True
             yield head
-            yield from _final_charts(curve, one.manifest.config.get("train"))
+            yield from _final_charts(curve, one.manifest.config.get("train"), raced=isinstance(race, dict))
     if not found:
         raise MissingDataError("The bundle records no curve: it was trained by an earlier version, or imported.")
 
@@ -75,7 +75,7 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
     return lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
 
 
-def _final_charts(curve: Mapping[str, Any], train: Any) -> Iterator[str]:
+def _final_charts(curve: Mapping[str, Any], train: Any, *, raced: bool) -> Iterator[str]:
     losses = curve["losses"]
     warm = int(isinstance(train, dict) and train.get("opening") is not None)  # the first loss is of another objective
     sweeps = range(1, len(losses) + 1)
@@ -86,8 +86,10 @@ def _final_charts(curve: Mapping[str, Any], train: Any) -> Iterator[str]:
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
         yield lines("Validation figure by sweep", "sweep", "validation figure", drawn, marks=best)
         yield caption("Final training. The figure decides early stopping.")
-    else:
+    elif raced:
         yield caption("Final training, on the validation part, too: the race has chosen the number of sweeps.")
+    else:
+        yield caption("Final training. There was no validation part, so all sweeps were run.")
 
 
 def _quality(page: Subjects) -> Iterator[str]:
@@ -171,8 +173,8 @@ def _cold(page: Subjects) -> Iterator[str]:
         )
         if one.cold is not None:
             yield caption(
-                "Simulated: ids are masked of users and items that were trained on. A split by users or by items "
-                "(data.split) measures what new ones get."
+                "Simulated: ids are masked of users and items that were trained on. New ones get less: a split by users or "
+                "by items (data.split) measures it."
             )
         else:
             yield caption("Held out: no interaction of these users or items was trained on.")

@@ -1,6 +1,7 @@
 """Current users: those of a bundle, overlaid with what has changed since."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from heapq import merge
 from itertools import islice
 from math import isfinite
@@ -288,7 +289,10 @@ class UserProfiles:
         known = sum(one.record is not None for one in before.values())
         if not changes:
             return Receipt(self._live.sequence(), 0)
-        earlier = None if key is None else self._live.sequence()
+        earlier = None
+        if key is not None:
+            with suppress(StoreError):  # a read may take less time than a write; then nothing is known
+                earlier = self._live.sequence()
         sequence = self._live.write(changes, key)
         return Receipt(sequence, known, repeated=earlier is not None and sequence <= earlier)
 

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_a_section_without_data_says_why(report: str, recommender: Recommender) 
     assert '<p class="missing">Scores are not probabilities: the model was not trained by log loss.' in report
     bare = render([Subject.of(recommender)])
     assert bare.count("No evaluation is given") == 5
+
+
+def test_a_run_without_a_validation_part_names_no_race(recommender: Recommender) -> None:
+    subject = Subject.of(recommender)
+    metrics = {"curve": {"losses": [2.0, 1.0], "figures": [None, None], "best_sweep": 2}}
+
+    def page(metrics: dict) -> str:
+        return render([replace(subject, manifest=subject.manifest.model_copy(update={"metrics": metrics}))])
+
+    assert "There was no validation part, so all sweeps were run." in page(metrics)
+    assert "the race has chosen the number of sweeps" in page({**metrics, "race": {"winner": "square loss"}})
 
 
 @pytest.mark.parametrize("kind", ["report", "comparison"])

@@ -160,6 +160,21 @@ def test_an_idempotency_key_identifies_one_change(live: Recommender) -> None:
         live.users.delete(["u1"], key="k")
 
 
+def test_a_repeated_change_is_reported_as_such(live: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    users, given = live.users, [Interaction("u1", "i9")]
+    assert [users.log_interactions(given, key="one").repeated for _ in range(2)] == [False, True]
+    assert not users.log_interactions(given, key="two").repeated
+    assert not users.log_interactions(given).repeated
+    assert users.upsert([User("u1", {"age": 31})], key="three").repeated is False
+    assert users.upsert([User("u1", {"age": 31})], key="three").repeated is True
+
+    def slow(_: object) -> int:
+        raise StoreDownError("no answer came in time")
+
+    monkeypatch.setattr(SqliteLiveUsers, "sequence", slow)
+    assert not users.log_interactions(given, key="four").repeated
+
+
 def test_an_empty_batch_changes_nothing(root: Path, live: Recommender) -> None:
     assert live.users.upsert([]) == live.users.log_interactions([]) == live.users.delete([]) == (0, 0)
     assert not (root / USERS_LIVE).exists()
