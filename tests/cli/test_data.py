@@ -3,9 +3,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import recall
 from recall.config import load_config
 from recall.data.dataset import load_dataset
+from tests.data.scaffold.folders import logs, shops
+from tests.data.scaffold.folders.world import FOLDERS, World
 
+assert {logs, shops}  # imported, they fill FOLDERS
 SMALL = ("--users", 60, "--items", 50, "--interactions", 900)
 
 
@@ -57,3 +61,19 @@ def test_check_exits_with_65_if_training_is_impossible(run, tmp_path: Path) -> N
     assert ended.code == 65
     assert ended.out.startswith("error ")
     assert "must be fixed before training" in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["german_orders", "nested_events", "receipts", "shopify_orders"])
+def test_a_messy_folder_goes_from_init_to_an_answer(run, tmp_path: Path, name: str) -> None:
+    made = FOLDERS[name](tmp_path, World.make(0))
+    home = tmp_path / "out" if made.files else tmp_path
+    files = [part for table, file in made.files.items() for part in (f"--{table}", tmp_path / file)]
+    assert run("init", home, *files).code == 0
+    assert run("data", "check", home / "recall.toml").code == 0
+    assert run("train", home / "recall.toml", "--out", home / "bundles", "--race", "2s").code == 0
+    items = {item for _, item, _ in made.expected.samples}
+    user = made.expected.samples[0][0]
+    with recall.load(home / "bundles") as model:
+        lists = model.recommend([user], n=200)
+        assert items & set(map(str, lists[lists.columns[2]]))
