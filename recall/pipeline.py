@@ -25,7 +25,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
-from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, prepare_warm_start, retrain
+from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport, TrainingInterruptedError
 from recall.training.race.decide import decide, of_bundle
 from recall.training.train import TrainResult, run_fingerprint, train
@@ -323,7 +323,8 @@ def grow(
         config = of_bundle(config, source)
         with stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
-        if only_new and ground.source.data_hash == ground.dataset.fingerprint():
+        again = old is None and are_remembered(ground.dataset)
+        if only_new and (again or ground.source.data_hash == ground.dataset.fingerprint()):
             raise NothingNewError(f"{ground.source.version} was trained on all of these tables")
         if activation == "if-not-worse":
             types = ground.encoder.types

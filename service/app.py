@@ -1,9 +1,11 @@
 """The application."""
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +34,9 @@ from service.workers import lame_duck, settle, wait_for_bundle
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
+
+
+log = logging.getLogger("service")
 
 
 class Application(FastAPI):
@@ -97,9 +102,9 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with lame_duck(live, settings.drain):
-            live.tasks += map(
-                asyncio.create_task, (live.watch(), live.follow(), known.follow(settings.poll, count_keys), settle(live))
-            )
+            keys_too = partial(known.follow, settings.poll, count_keys)
+            loops = [_kept_running(one, settings.poll) for one in (live.watch, live.follow, keys_too)]
+            live.tasks += map(asyncio.create_task, (*loops, settle(live)))
             try:
                 await wait_for_bundle(live)
                 yield
@@ -157,6 +162,21 @@ def prepare(settings: Settings) -> KeyRing:
     keys = KeyRing.read(settings.keys, os.environ, Path(folder, "keys") if folder else None)
     check_binding("127.0.0.1" if settings.uds else settings.host, bool(keys), settings.insecure)
     return keys
+
+
+async def _kept_running(loop: Callable[[], Awaitable[None]], pause: float) -> None:
+    """Run a loop without an end; log an unforeseen error and start again.
+
+    Args:
+        loop: makes the loop.
+        pause: seconds before it starts again.
+    """
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("following the folder failed; it starts again")
+        await asyncio.sleep(pause)
 
 
 def _hosts(settings: Settings) -> Hosts | None:

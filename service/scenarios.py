@@ -86,7 +86,11 @@ def _read(path: Path, recommender: Recommender) -> dict[str, Scenario]:
     if not path.is_file():
         raise ValueError("it is not a file")  # reading a pipe would wait for a writer
     found = {}
-    for name, values in tomllib.loads(path.read_text(encoding="utf-8")).items():
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    for name, values in tables.items():
         if not NAME.fullmatch(name):
             raise ValueError(f"scenario {name[:64]!r}: a name has letters, digits and . _ -, at most 64 of them")
         if not isinstance(values, dict):

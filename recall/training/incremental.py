@@ -244,6 +244,21 @@ def _refuse_foreign(dataset: Dataset, bundle: Bundle, all_new: bool) -> None:
         store.close()
 
 
+def are_remembered(dataset: Dataset) -> bool:
+    """Return whether all new interactions are the latest that a bundle remembers.
+
+    Then they are the very ones that it was trained on last. Fewer than ten say nothing: they may be repeated by chance.
+
+    Args:
+        dataset: new interactions with remembered ones.
+    """
+    events = dataset.events.with_columns(new=pl.col("split") >= TRAIN)
+    new = events.filter("new").group_by("user").agg("item")
+    old = events.filter(~pl.col("new")).group_by("user").agg(pl.col("item").alias("old"))
+    both = new.join(old, on="user", how="left").with_columns(pl.col("old").list.tail(pl.col("item").list.len()))
+    return int(events["new"].sum()) >= _ENOUGH and bool((both["item"] == both["old"]).fill_null(value=False).all())
+
+
 def _remembered_note(dataset: Dataset) -> str:
     """Warn when most new interactions are of remembered pairs, perhaps the same ones."""
     old = dataset.events[dataset.select(REMEMBERED)].select("user", "item").unique()

@@ -189,6 +189,19 @@ def test_a_table_that_lost_its_latest_rows_is_no_judge(run, made: Path, shop: Pa
     assert run("evaluate", shop / "recall.toml", bundles).code == 0
 
 
+def test_without_the_old_tables_the_same_interactions_train_once(run, made: Path, shop: Path, bundles: Path) -> None:
+    asked = ("retrain", shop / "recall.toml", bundles, "--new", shop / "new", *FAST, "--activate", "always", "--json")
+    shutil.copytree(made / "new", shop / "new")
+    assert run(*asked).code == 0
+    again = run(*asked)
+    assert (again.code, again.json["folder"]) == (0, None)
+    assert len(versions(bundles)) == 2
+    rows = pl.read_csv(shop / "new/interactions.csv", infer_schema=False)
+    later = rows[:1].with_columns(time=pl.lit("1999999999"))
+    pl.concat([rows, later]).write_csv(shop / "new/interactions.csv")
+    assert run(*asked).json["folder"] is not None
+
+
 def test_two_retrainings_of_a_root_exclude_each_other(run, made: Path, shop: Path, bundles: Path) -> None:
     with locked(bundles / ".retrain.lock", 0.0, "held by the test"):
         ended = run("retrain", shop / "recall.toml", bundles, "--new", made / "new", *FAST)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from starlette.testclient import TestClient
 from recall.errors import BundleError
 from service.app import create_app
 from service.config import Settings
+from service.live import Live
+from tests.service.publishing import Shop
 
 
 def test_serving_imports_no_training_code() -> None:
@@ -48,6 +51,26 @@ def test_without_a_bundle_the_process_is_live_and_reports_what_is_missing(tmp_pa
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["retry-after"] == "1"
             assert answer.json()["type"] == "urn:fm-recall:problem:not-ready"
+
+
+def test_a_loop_that_fails_is_logged_and_starts_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked, look = [], Live.look
+
+    async def failing(live: Live) -> None:
+        looked.append(live)
+        if len(looked) == 1:
+            raise RuntimeError("nobody foresaw this")
+        await look(live)
+
+    monkeypatch.setattr(Live, "look", failing)
+    with TestClient(create_app(Settings(bundle=shop.root, poll=0.01)), base_url="http://localhost") as client:
+        deadline = time.monotonic() + 20
+        while client.get("/health/ready").status_code != 200:
+            assert time.monotonic() < deadline
+    assert "nobody foresaw this" in caplog.text
+    assert "it starts again" in caplog.text
 
 
 def test_a_failure_of_the_service_itself_is_a_problem_document(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_a_broken_edit_keeps_the_scenarios_before_it(server: Server, root: Path)
             ("[home]\nrulse = []\n", "/rulse: This key is not known. Did you mean 'rules'?"),
             ("[home]\nuser_id = 'x'\n", "/user_id"),
             ("[home\n", "Expected"),
+            ("[home]\nallow = " + 5_000 * "[" + 5_000 * "]", "nested too deeply"),
             ("n = 5\n", "'n' is a key outside of a scenario"),
             ("[home]\nfields = ['gerne']\n", "/fields/0: items have no such column. Did you mean 'genre'?"),
             ("[home]\nfilter = {gerne = 'noir'}\n", "/filter/gerne"),
