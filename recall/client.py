@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import wraps
-from itertools import count
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, Required, Self, TypedDict, TypeVar, overload
 from urllib.parse import quote
 from uuid import uuid4
@@ -39,9 +38,9 @@ class ApiError(RecallError):
     """
 
     def __init__(
-        self, what: str, *, status: int = 0, kind: str = "", faults: Mapping[str, str] | None = None, request_id: str = ""
+        self, what: str, *, status: int = 0, kind: str = "", faults: Mapping[str, str] = {}, request_id: str = ""
     ) -> None:
-        self.status, self.kind, self.faults, self.request_id = status, kind, dict(faults or {}), request_id
+        self.status, self.kind, self.faults, self.request_id = status, kind, dict(faults), request_id
         why = "; ".join(f"{pointer}: {message}" if pointer else message for pointer, message in self.faults.items())
         super().__init__(what, where=f"status {status}" if status else "", why=why)
 
@@ -360,17 +359,15 @@ class Client(_Base):
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _send(self, call: _Call[T]) -> T:
-        for tries in count(1):
-            try:
-                found: _Found = self._http.request(call.method, call.path, json=call.body, headers=call.headers)
-            except httpx.RequestError as error:
-                found = error
-            pause = _pause(tries, self._retries, found)
-            if pause is None:
-                break
-            time.sleep(pause)
-        return _result(call, found)
+    def _send(self, call: _Call[T], tries: int = 1) -> T:
+        try:
+            found: _Found = self._http.request(call.method, call.path, json=call.body, headers=call.headers)
+        except httpx.RequestError as error:
+            found = error
+        if (pause := _pause(tries, self._retries, found)) is None:
+            return _result(call, found)
+        time.sleep(pause)
+        return self._send(call, tries + 1)
 
 
 class AsyncClient(_Base):
@@ -389,14 +386,12 @@ class AsyncClient(_Base):
     async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
-    async def _send(self, call: _Call[T]) -> T:
-        for tries in count(1):
-            try:
-                found: _Found = await self._http.request(call.method, call.path, json=call.body, headers=call.headers)
-            except httpx.RequestError as error:
-                found = error
-            pause = _pause(tries, self._retries, found)
-            if pause is None:
-                break
-            await asyncio.sleep(pause)
-        return _result(call, found)
+    async def _send(self, call: _Call[T], tries: int = 1) -> T:
+        try:
+            found: _Found = await self._http.request(call.method, call.path, json=call.body, headers=call.headers)
+        except httpx.RequestError as error:
+            found = error
+        if (pause := _pause(tries, self._retries, found)) is None:
+            return _result(call, found)
+        await asyncio.sleep(pause)
+        return await self._send(call, tries + 1)
