@@ -94,6 +94,12 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     for side, wanted in (("user", user_id), ("item", item_id)):
         found[side], why = find_id(tables, "user" if side == "user" else "item", wanted)
         reasons |= {f"{side}_id": why} if why else {}
+    if found["user"] == found["item"]:
+        raise DataError(
+            f"column {found['user']!r} would be the id of both users and items",
+            where=str(tables["interactions"].path),
+            hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
+        )
     written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], found["user"])
     for name, frame in _heads(_open(given, written, nulls)).items():
         written[name] = with_columns(written[name], frame, set(found.values()), interactions=name == "interactions")

@@ -32,6 +32,13 @@ def test_ids_are_found_by_name_and_the_best_name_wins(columns: list[str], user: 
     assert (found.user_id, found.item_id) == (user, item)
 
 
+def test_one_column_is_not_the_id_of_both_users_and_items() -> None:
+    frame = pl.DataFrame({"user_item_id": ["a", "b"], "score": [1, 2]})
+    with pytest.raises(DataError, match="'user_item_id' would be the id of both") as caught:
+        survey({"interactions": frame})
+    assert "--item-id" in caught.value.hint
+
+
 def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_some_rows() -> None:
     ids = pl.Series("item", [str(row) for row in range(20)])
     items = pl.DataFrame({"code": [*(f"{row}.0" for row in range(20)), "3.0", None], "rank": [1] * 22, "sale": [True] * 22})
