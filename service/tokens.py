@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
 
-from recall._fsync import fsync
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import KEY_FILE
 from service.errors import FaultDocument, Kind, ProblemError, invalid
@@ -123,8 +122,10 @@ def own_key(bundle: Path) -> str:
     try:
         if not path.exists():
             made.touch(0o600)
-            made.write_text(key, encoding="ascii")
-            fsync(made)  # or a power failure leaves an empty key
+            with made.open("w", encoding="ascii") as file:
+                file.write(key)
+                file.flush()
+                os.fsync(file.fileno())  # or a power failure leaves an empty key
             with suppress(FileExistsError):  # another process was first
                 os.link(made, path)
         kept = path.read_text(encoding="ascii")
