@@ -7,8 +7,7 @@ equal keys; a second pass refuses those, because other parsers would read anothe
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Coroutine, Generator, Iterable, Mapping
-from types import coroutine
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -44,14 +43,9 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
-    reading = _read(receive, limit)
-    try:
-        waits_for = reading.send(None)
-    except StopIteration as read:  # it came with the headers, as nearly all do: a timer would take longer than reading it
-        return bytes(read.value)
     try:
         async with asyncio.timeout(seconds):
-            return await _resumed(reading, waits_for)
+            return await _read(receive, limit)
     except TimeoutError:
         raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
 
@@ -69,14 +63,6 @@ async def _read(receive: Receive, limit: int) -> bytes:
         if size > limit:
             raise _too_large(limit)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-@coroutine
-def _resumed(begun: Coroutine[Any, None, bytes], waits_for: object) -> Generator[Any, None, bytes]:
-    """Await a coroutine that has begun."""
-    yield waits_for
-    body: bytes = yield from begun.__await__()
-    return body
 
 
 def parse_json(body: bytes) -> object:
