@@ -25,7 +25,7 @@ from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer, Similarity, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import open_log
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
@@ -103,7 +103,7 @@ class Recommender:
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
-        journal = None if followed is None else ChangeLog(followed / JOURNAL)
+        journal = None if followed is None else open_log(followed)
         items = Catalog(bundle, index, journal, pause)
         known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)

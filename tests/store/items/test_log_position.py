@@ -11,8 +11,8 @@ from recall.errors import JournalError, TokenError
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, MARK, ChangeLog
-from recall.store.items.log_position import Change
+from recall.store.items.log import JOURNAL, SqliteChangeLog, SqliteTables
+from recall.store.items.log_position import MARK, Change
 from recall.store.items.log_tables import Row
 from tests.store.items.entries import since
 
@@ -125,7 +125,7 @@ def test_a_log_created_by_another_process_is_followed_and_kept(root: Path, live:
     expected = ids(live)
     assert {"a", "late"} <= expected
     assert fresh(root) == expected
-    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
+    held = {entry.item_id: entry.features for entry in since(SqliteChangeLog(root / JOURNAL), 0)}
     assert held == {"a": {}, "i1": None, "i2": {"price": 2.0}, "i3": {}, "late": {}}
     assert live.items.has_seen(old)
 
@@ -142,7 +142,7 @@ def test_a_restored_older_copy_gets_the_missing_changes(root: Path, live: Recomm
     assert ids(live) == served
     assert live.items.delete(["i1"]).sequence > 5
     assert fresh(root) == ids(live) == served - {"i1"}
-    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
+    held = {entry.item_id: entry.features for entry in since(SqliteChangeLog(root / JOURNAL), 0)}
     assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
 
 
@@ -246,15 +246,15 @@ def test_losing_the_log_between_write_and_read_loses_no_change(
     root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
-    inner = ChangeLog.append
+    inner = SqliteChangeLog.append
 
-    def append(self: ChangeLog, *given: object, **named: object) -> int:
+    def append(self: SqliteChangeLog, *given: object, **named: object) -> int:
         sequence = inner(self, *given, **named)  # type: ignore[arg-type]
         monkeypatch.undo()
         remove(root)
         return sequence
 
-    monkeypatch.setattr(ChangeLog, "append", append)
+    monkeypatch.setattr(SqliteChangeLog, "append", append)
     assert live.items.upsert({"b": {}}).sequence == 2
     assert {"a", "b"} <= ids(live)
     assert live.items.unsaved == 2
@@ -281,7 +281,7 @@ def test_moving_the_file_during_a_write_prevents_acknowledgement(
     assert live.items._journal is not None
     inner = type(live.items._journal)._insert
 
-    def insert(self: ChangeLog, connection: sqlite3.Connection, batch: object) -> None:
+    def insert(self: SqliteChangeLog, connection: sqlite3.Connection, batch: object) -> None:
         inner(self, connection, batch)  # type: ignore[arg-type]
         monkeypatch.undo()
         remove(root)
@@ -337,15 +337,15 @@ def test_a_write_between_reading_mark_and_log_is_not_a_loss(
 ) -> None:
     live.items.upsert({"a": {}})
     other = Recommender.load(root)
-    read = ChangeLog._rows
+    read = SqliteTables.rows_after
 
-    def rows(self: ChangeLog, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+    def rows(self: SqliteTables, sequence: int, *, whole: bool) -> list[Row]:
         monkeypatch.undo()
-        found = read(self, connection, sequence, whole=whole)
+        found = read(self, sequence, whole=whole)
         other.items.upsert({"b": {}})  # after this reader's snapshot
         return found
 
-    monkeypatch.setattr(ChangeLog, "_rows", rows)
+    monkeypatch.setattr(SqliteTables, "rows_after", rows)
     live.items._version = (-1, -1)
     live.items.refresh()
     assert not live.recommend(EVERYTHING).degraded

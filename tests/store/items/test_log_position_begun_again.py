@@ -10,7 +10,7 @@ from recall.bundle.versions import resolve
 from recall.errors import JournalError
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import MARK, Base, Change
 from tests.store.items.entries import since
 from tests.store.items.test_log_position import copy, degradation, fresh, ids, remove
@@ -146,7 +146,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: P
     remove(root)
     served.items.refresh()
     assert served.items.repair() == 2
-    assert {entry.item_id for entry in since(ChangeLog(root / JOURNAL), 0)} == {"a", "strange"}
+    assert {entry.item_id for entry in since(SqliteChangeLog(root / JOURNAL), 0)} == {"a", "strange"}
     started = followed(root)
     assert {"a", "strange"} <= ids(started)
     for one in (served, started):
@@ -157,7 +157,7 @@ def test_a_log_restored_in_two_parts_is_complete_only_without_a_gap(tmp_path: Pa
     def lacks(*parts: tuple[int, int]) -> tuple[int, int]:
         path = tmp_path / f"{parts}" / JOURNAL
         path.parent.mkdir()
-        earlier, journal = ChangeLog(path.with_name("earlier")), ChangeLog(path)
+        earlier, journal = SqliteChangeLog(path.with_name("earlier")), SqliteChangeLog(path)
         earlier.append([Change(f"{number}", {}) for number in range(20)])
         journal.append([Change("x", {})])
         known, rows = earlier.state(), earlier.read(None, Base()).rows
@@ -203,7 +203,7 @@ def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recomm
     (root / MARK).write_bytes(before)  # as if the process had crashed right after the commit
     started = followed(root)
     started.close()
-    mark = ChangeLog(root / JOURNAL).mark.read()
+    mark = SqliteChangeLog(root / JOURNAL).mark.read()
     assert mark is not None
     assert mark.sequence == 2
     copied = shutil.copytree(root, root.parent / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
@@ -215,7 +215,7 @@ def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recomm
 
 def with_other_log(root: Path) -> None:
     """Replace the log by that of another root."""
-    other = ChangeLog(root.parent / "other" / JOURNAL)
+    other = SqliteChangeLog(root.parent / "other" / JOURNAL)
     other.path.parent.mkdir()
     other.append([Change("strange", {})])
     other.close()
