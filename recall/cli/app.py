@@ -16,8 +16,7 @@ from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
 from recall.cli.overview import ABOUT
 from recall.cli.publish import backup, compact, delete_items, erase_users, import_model, publish_version, rebuild, upsert_items
-from recall.cli.query import query
-from recall.cli.recommend import recommend
+from recall.cli.query import query, recommend
 from recall.cli.serve import new_key, serve
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index

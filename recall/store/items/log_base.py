@@ -25,6 +25,9 @@ from recall.store.high_water_mark import Lost, Mark
 from recall.store.items.log_position import Base, Change, MovedError, Reading, to_json
 from recall.store.items.log_tables import Row, State, lacking, taken_over
 
+REMOTE = "r"
+"""What the identity of a log begins with that is in no file of its root."""
+
 
 @dataclass(eq=False, kw_only=True)
 class ItemBatch(Batch):
