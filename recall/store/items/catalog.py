@@ -173,16 +173,12 @@ class Catalog:
         )
 
     def has_changes(self) -> bool:
-        """Return whether `refresh` would find unread changes; takes microseconds.
-
-        Raises:
-            JournalError: The log cannot be read.
-        """
+        """Return whether `refresh` would find unread changes; takes microseconds."""
         if self._journal is None or self._changing.locked():
             return False
         try:
             moved = self._journal.peek() != self._version or self._journal.mark.stamp() != self._stamp
-        except JournalDamagedError:
+        except JournalError:
             return True  # `refresh` tells of it
         return moved or bool(self._catalogue.error)
 
