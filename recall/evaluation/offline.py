@@ -174,7 +174,7 @@ def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | No
 _NAMES = ("recall", "ndcg")
 
 
-class FieldWorth(Figures):
+class FieldAblation(Figures):
     """The model without one field."""
 
     field: str
@@ -192,7 +192,7 @@ class Ablation(Figures):
 
     requests: int
     whole: dict[str, Estimate]
-    fields: tuple[FieldWorth, ...]
+    fields: tuple[FieldAblation, ...]
     seconds: float
 
 
@@ -223,7 +223,7 @@ def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed:
             rest = judged(item_vectors=tables.item_vectors(item_rows.without(blocks)))
         comparison = compare(rest, whole, config.intervals, seed)
         worth.append(
-            FieldWorth(
+            FieldAblation(
                 field=name,
                 side=field.side,
                 metrics=estimate(rest, config.intervals, seed),

@@ -50,7 +50,7 @@ class Receipt(_Receipt):
 
 
 @dataclass(eq=False, kw_only=True)
-class Batch:
+class PendingWrite:
     """What one caller wants written as a whole, and what came of it.
 
     Attributes:
@@ -67,7 +67,7 @@ class Batch:
     written: bool = field(init=False, default=False)
 
 
-AnyBatch = TypeVar("AnyBatch", bound=Batch)
+AnyBatch = TypeVar("AnyBatch", bound=PendingWrite)
 
 
 class DurableLog(ABC, Generic[AnyBatch]):
