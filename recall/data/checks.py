@@ -40,7 +40,7 @@ def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
-        say: hears what is checked.
+        say: called with the name of each check.
 
     Returns:
         Findings, errors first; without an error the run can be trained.

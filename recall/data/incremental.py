@@ -52,7 +52,7 @@ class Additions:
     Attributes:
         tables: the combined ones.
         known: number of old interactions, which come first.
-        note: what to say of new interactions that equal old ones, which are dropped, or with items of which next to none is
+        note: what to say of new interactions that equal old ones, which are dropped, or with items of which almost none is
             known; else empty.
         before: the old tables.
         after: the new tables.

@@ -1,4 +1,4 @@
-"""Whether a bundle was trained on the data that it is judged by, or goes on with."""
+"""Compare the data that a bundle was trained on with other data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class DataMatch:
 
     @property
     def unrelated(self) -> bool:
-        """Whether the bundle knows next to none of the ids, old or new."""
+        """Whether the bundle knows almost none of the ids, old or new."""
         return self.items < _FEW_IDS and (self.users is None or self.users < _FEW_IDS)
 
     def __str__(self) -> str:

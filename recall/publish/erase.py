@@ -52,7 +52,7 @@ _POLL = 0.2  # seconds between two tries to remove versions that are served
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What became of the data of some users.
+    """Outcome of the data of some users.
 
     Attributes:
         version: name of the version without them; None if the live one did not contain them.

@@ -14,7 +14,7 @@ beyond them, an unknown user, whose scores vary little, would never see a new it
 to rounding.
 
 Where more than a quarter of a catalogue has no interactions, most of these items are hardly new. They are then lowered
-instead, until they take next to no places.
+instead, until they take almost no places.
 """
 
 from dataclasses import dataclass
@@ -303,7 +303,7 @@ def _chosen(
 
 
 def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
-    """Lower items without interactions until they take next to no places.
+    """Lower items without interactions until they take almost no places.
 
     Returns:
         The shift, and their share of the places.

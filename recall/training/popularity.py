@@ -94,7 +94,7 @@ class PopularityFit:
         Returns:
             None where no feature of the user side or none of the items could hold the factor.
         """
-        # with those that a bundle remembers, where the run goes on from it with new interactions alone
+        # with those that a bundle remembers, where the run continues from it with new interactions alone
         interactions = np.concatenate([dataset.select(REMEMBERED), dataset.training])
         counts = np.bincount(dataset.events["item"].to_numpy()[interactions], minlength=len(dataset.items))
         rows = encoder.encode_items(dataset.items)

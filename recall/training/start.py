@@ -128,7 +128,7 @@ class WarmStart:
 
     Attributes:
         parameters: float32, by the names of the model's parameters and of their shapes.
-        source: says where they come from and what they count, so that an interrupted run is not gone on with from
+        source: says where they come from and what they count, so that an interrupted run does not continue from
             another start.
         shares: for "user" and "item", float32 [n_features] in [0, 1]: how far each row may go from where it begins
             towards what the data say. None lets all go all the way.

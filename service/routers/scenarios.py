@@ -22,7 +22,7 @@ class ScenarioEntry(BaseModel):
 
 
 class Attribution(BaseModel):
-    """What became of the lists of one scenario and version."""
+    """Outcome of the lists of one scenario and version."""
 
     scenario: str = Field(description="Empty for lists without a scenario.")
     bundle: str = Field(description="Version of the bundle.")

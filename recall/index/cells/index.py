@@ -140,7 +140,7 @@ class CellIndex(TunableIndex):
     @property
     @override
     def param_grid(self) -> tuple[float, ...]:
-        return _EFFORTS  # from a cell's centre to so far beyond it that next to nothing is missed
+        return _EFFORTS  # from a cell's centre to so far beyond it that almost nothing is missed
 
     @override
     def with_search_param(self, value: float, n: int) -> "CellIndex":

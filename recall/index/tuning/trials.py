@@ -55,7 +55,7 @@ class IndexTuner:
     """Candidates on the same users.
 
     Attributes:
-        trials: what became of every candidate.
+        trials: outcome of every candidate.
         running: those that may still be chosen, by name; exact search stays.
     """
 

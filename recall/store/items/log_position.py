@@ -50,9 +50,9 @@ class Reading(NamedTuple):
 
     Attributes:
         state: None when there is no file.
-        rows: entries after the reader's position if the log goes on from there, else all after the version's base.
+        rows: entries after the reader's position if the log continues from there, else all after the version's base.
         held: the version holds the changes up to this sequence; 0 where the log goes on.
-        goes_on: whether the log goes on from the reader's position.
+        goes_on: whether the log continues from the reader's position.
         mark: how far the log reached, as noted outside of it.
         lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
     """

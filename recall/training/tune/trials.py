@@ -157,7 +157,7 @@ class Bench:
 def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float | int | str]] | None:
     """Return the next known recipe that was not tried, by name, and its suggestions.
 
-    Square losses come first, then the best of them without some fields, then what goes on from the best.
+    Square losses come first, then the best of them without some fields, then what continues from the best.
 
     Args:
         study: with the trials until now.
