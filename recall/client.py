@@ -214,11 +214,6 @@ def _change(path: str, body: object, key: str | None) -> _Call[Changed]:
     return _Call(Changed, "POST", path, body, {"Idempotency-Key": key or uuid4().hex})
 
 
-def _segment(text: str) -> str:
-    """Return a segment of a path; httpx would resolve "." and ".." as folders."""
-    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
-
-
 def _pause(tries: int, most: int, failed: _Found) -> float | None:
     """Return the seconds until the next try; None if there is none."""
     if tries > most or isinstance(failed, httpx.UnsupportedProtocol | httpx.LocalProtocolError):  # never sent
@@ -292,7 +287,7 @@ class _Base:
     @_Method
     def scenario(self, name: str, **ask: Unpack[AskScenario]) -> _Call[Recommendations]:
         """Return the best items for a user, as a scenario says."""
-        return _Call(Recommendations, "POST", f"/v1/scenarios/{_segment(name)}:recommend", ask)
+        return _Call(Recommendations, "POST", f"/v1/scenarios/{quote(name, safe='')}:recommend", ask)
 
     @_Method
     def next_page(self, answer: Recommendations, n: int | None = None) -> _Call[Recommendations]:
@@ -305,7 +300,8 @@ class _Base:
     @_Method
     def similar(self, item_id: str, **ask: Unpack[AskSimilar]) -> _Call[Answer]:
         """Return the items most similar to an item."""
-        return _Call(Answer, "POST", f"/v1/items/{_segment(item_id)}/similar", ask)
+        segment = quote(item_id, safe="").replace(".", "%2E")  # httpx would resolve "." and ".." as folders
+        return _Call(Answer, "POST", f"/v1/items/{segment}/similar", ask)
 
     @_Method
     def score(self, items: Sequence[str | int], **ask: Unpack[Caller]) -> _Call[Scores]:
