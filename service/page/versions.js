@@ -14,6 +14,7 @@ export function openVersions(changed) {
     put(by("versions-status"), "Verifying and warming up …");
     const done = await attempt(by("versions-error"), async () => {
       const { value } = await ask(question());
+      live = value.version; // the next change starts from it, even before the table is drawn again
       put(by("versions-status"), `${value.version} is live${value.previous ? `; before it was ${value.previous}` : ""}.`);
       return true;
     });
