@@ -28,7 +28,7 @@ from recall.store.high_water_mark import Mark
 from recall.store.items import log_tables
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import MARK, Base, Change
-from recall.store.items.log_tables import DamagedError, Row, State
+from recall.store.items.log_tables import DamagedError, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
@@ -65,7 +65,7 @@ class SqliteTables(LogTables):
         return log_tables.has_passed(self.connection, sequence, head)
 
     @override
-    def rows_after(self, sequence: int, *, whole: bool) -> list[Row]:
+    def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         try:
             if self.old:
                 return log_tables.rows_of_format_1(self.connection, sequence)
@@ -83,7 +83,7 @@ class SqliteTables(LogTables):
         return log_tables.add(self.connection, state, rows, digest)
 
     @override
-    def restore(self, state: State, rows: Sequence[Row]) -> State:
+    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
         count, digest = log_tables.restore(self.connection, rows)
         state = state._replace(number=count, digest=digest)
         log_tables.write_state(self.connection, state)

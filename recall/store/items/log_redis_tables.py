@@ -22,7 +22,7 @@ from recall.errors import (
     JournalReadOnlyError,
 )
 from recall.store.items.log_base import REMOTE, LogTables
-from recall.store.items.log_tables import KEPT_HEADS, Row, State, next_head
+from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
 
 SCHEMES = ("redis://", "rediss://", "unix://")
 """What the address of a Redis begins with."""
@@ -207,7 +207,7 @@ class RedisTables(LogTables):
         return bool(found == [f"{sequence}:{head.hex()}".encode()])
 
     @override
-    def rows_after(self, sequence: int, *, whole: bool) -> list[Row]:
+    def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         (raw, number), length, found = self._server.ask_all(
             ("HMGET", self._prefix + LOG, "state", "number"),
             ("XLEN", self._prefix + CHANGES),
@@ -250,7 +250,7 @@ class RedisTables(LogTables):
         return self._state
 
     @override
-    def restore(self, state: State, rows: Sequence[Row]) -> State:
+    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
         for row in rows:
             self._entry(*row)
         self._state = state
@@ -286,10 +286,10 @@ class RedisTables(LogTables):
         except (ValueError, LookupError, TypeError):
             raise JournalDamagedError("this is not a log of changes", where=self._server.where, hint=_MEND) from None
 
-    def _row(self, place: bytes, values: Mapping[bytes, bytes]) -> Row:
+    def _row(self, place: bytes, values: Mapping[bytes, bytes]) -> LogRow:
         try:
             sequence, _, _ = place.partition(b"-")
-            return Row(int(sequence), values[b"id"].decode(), values[b"features"] or None, int(values[b"at"]))
+            return LogRow(int(sequence), values[b"id"].decode(), values[b"features"] or None, int(values[b"at"]))
         except (ValueError, LookupError):
             what = f"change {place.decode()} was damaged after it was written"
             raise JournalDamagedError(what, where=self._server.where, hint=_MEND) from None

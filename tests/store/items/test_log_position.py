@@ -14,7 +14,7 @@ from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, SqliteChangeLog, SqliteTables
 from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import MARK, Change
-from recall.store.items.log_tables import Row
+from recall.store.items.log_tables import LogRow
 from tests.store.items.entries import since
 from tests.store.items.logs import Storage
 
@@ -327,7 +327,7 @@ def test_a_write_between_reading_mark_and_log_is_not_a_loss(
     other = Recommender.load(root)
     read = SqliteTables.rows_after
 
-    def rows(self: SqliteTables, sequence: int, *, whole: bool) -> list[Row]:
+    def rows(self: SqliteTables, sequence: int, *, whole: bool) -> list[LogRow]:
         monkeypatch.undo()
         found = read(self, sequence, whole=whole)
         other.items.upsert({"b": {}})  # after this reader's snapshot
