@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from recall.errors import (
     JournalBusyError,
+    JournalDownError,
     JournalError,
     JournalFullError,
     JournalReadOnlyError,
@@ -66,7 +67,6 @@ class Kind(Enum):
     """A kind of problem: its name in `type`, its status, and its title."""
 
     NOT_JSON = ("not-json", 400, "The body is not a JSON document")
-    MALFORMED = ("malformed", 400, "This is not an HTTP request")
     NO_KEY = ("no-key", 401, "A key is needed")
     FORBIDDEN = ("forbidden", 403, "The key does not allow this")
     CROSS_SITE = ("cross-site", 403, "A page of another site may not ask for this")
@@ -90,14 +90,13 @@ class Kind(Enum):
     HOST = ("wrong-host", 421, "The request is meant for another host")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
     LIMITED = ("rate-limited", 429, "Requests come too fast")
-    HEADERS = ("headers-too-large", 431, "The headers are too large")
     GONE = ("client-gone", 499, "The client has gone")
     INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
     NOT_STORED = ("not-stored", 500, "The change could not be stored")
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
-    STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    STORE_DOWN = ("store-down", 503, "What keeps the changes does not answer")
     BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
     LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
@@ -172,6 +171,7 @@ _STORAGE: dict[type[Exception], tuple[Kind, str]] = {
     JournalBusyError: (Kind.BUSY, "Another process is changing items."),
     StoreBusyError: (Kind.BUSY, "Others are changing the same users."),
     StoreDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
+    JournalDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
     JournalReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
     StoreReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
     JournalFullError: (Kind.FULL, _NO_ROOM),

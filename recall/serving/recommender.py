@@ -9,8 +9,9 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
+from recall.bundle.locks import VersionLock, acquire
 from recall.bundle.reader import Bundle, load_bundle
-from recall.bundle.versions import VERSIONS, VersionLock, acquire, resolve
+from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.base import ItemIndex
@@ -69,6 +70,7 @@ class Recommender:
         pause: float | None = PAUSE,
         users: LiveUsers | Literal["own"] | None = "own",
         own_index: bool = True,
+        log: str | None = None,
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -82,6 +84,7 @@ class Recommender:
                 leaves looking to `items.refresh`.
             users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
                 store, which stays the caller's to close.
+            log: where the changes of a root's items are kept, as `open_log` takes it.
             own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not looked
                 at: for building a new one.
 
@@ -103,7 +106,7 @@ class Recommender:
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
-        journal = None if followed is None else open_log(followed)
+        journal = None if followed is None else open_log(followed, log)
         items = Catalog(bundle, index, journal, pause)
         known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)

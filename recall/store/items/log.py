@@ -4,6 +4,7 @@ The file is in WAL mode and fsynced at every commit. A batch is one transaction.
 number read meanwhile; concurrent writers of one process share one transaction, and so one fsync.
 """
 
+import os
 import secrets
 import sqlite3
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from recall.errors import (
+    ConfigError,
     JournalBusyError,
     JournalDamagedError,
     JournalError,
@@ -22,15 +24,19 @@ from recall.errors import (
     JournalReadOnlyError,
 )
 from recall.store.group_commit import DurableLog
+from recall.store.high_water_mark import Mark
 from recall.store.items import log_tables
-from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
-from recall.store.items.log_position import MARK
-from recall.store.items.log_tables import DamagedError, Row, State
+from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
+from recall.store.items.log_position import MARK, Base, Change
+from recall.store.items.log_tables import DamagedError, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
 """Name of the file in a root of published versions."""
 VERSION = 2
+SQLITE = "sqlite"
+VARIABLE = "RECALL_ITEMS"
+"""Environment variable that says where the changes of items are kept."""
 
 _MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
 _WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
@@ -59,7 +65,7 @@ class SqliteTables(LogTables):
         return log_tables.has_passed(self.connection, sequence, head)
 
     @override
-    def rows_after(self, sequence: int, *, whole: bool) -> list[Row]:
+    def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         try:
             if self.old:
                 return log_tables.rows_of_format_1(self.connection, sequence)
@@ -77,7 +83,7 @@ class SqliteTables(LogTables):
         return log_tables.add(self.connection, state, rows, digest)
 
     @override
-    def restore(self, state: State, rows: Sequence[Row]) -> State:
+    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
         count, digest = log_tables.restore(self.connection, rows)
         state = state._replace(number=count, digest=digest)
         log_tables.write_state(self.connection, state)
@@ -103,6 +109,25 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
         super().__init__(path, KIND, MARK, wait, wait)
         self.where = str(path)
         self._clock = clock
+
+    @override
+    def append(
+        self,
+        changes: Sequence[Change],
+        key: str | None = None,
+        after: int = 0,
+        base: Base = Base(),  # noqa: B008 - immutable
+        expected: State | None = None,
+    ) -> int:
+        mark = self.mark.read()
+        if mark is not None and mark.identity.startswith(REMOTE):  # it would be a second log, which no service reads
+            raise JournalReadOnlyError(
+                "the changes of these items are kept in a Redis",
+                where=self.where,
+                why=f"{MARK} says so, and {VARIABLE} or --items names none",
+                hint=f"Give its address; or, to begin a log in a file, remove {MARK}",
+            )
+        return super().append(changes, key, after, base, expected)
 
     @override
     def version(self) -> tuple[int, int]:
@@ -201,10 +226,25 @@ KIND = FileKind(
 """How SQLite creates and recognises the file."""
 
 
-def open_log(root: Path) -> ChangeLog:
-    """Open the log of the changes that are served on top of the versions of a root.
+def open_log(root: Path, setting: str | None = None) -> ChangeLog:
+    """Open the log of the changes that are served on top of a root's versions.
 
     Args:
         root: of published versions.
+        setting: "sqlite" for a file in the root, or the address of a Redis; by default what RECALL_ITEMS says, or "sqlite".
+
+    Raises:
+        ConfigError: The setting is neither, or what it needs is not installed.
     """
-    return SqliteChangeLog(root / JOURNAL)
+    setting = os.environ.get(VARIABLE, SQLITE) if setting is None else setting
+    if setting == SQLITE:
+        return SqliteChangeLog(root / JOURNAL)
+    try:
+        from recall.store.items.log_redis import RedisChangeLog
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "changes of items in Redis need the package redis",
+            where="items",
+            hint="Install it with: pip install 'fm-recall[redis]'",
+        ) from None
+    return RedisChangeLog(setting, Mark(root / MARK))

@@ -20,17 +20,17 @@ from typing import Protocol
 import orjson
 
 from recall.errors import JournalError
-from recall.store.group_commit import Batch
+from recall.store.group_commit import PendingWrite
 from recall.store.high_water_mark import Lost, Mark
 from recall.store.items.log_position import Base, Change, MovedError, Reading, to_json
-from recall.store.items.log_tables import Row, State, lacking, taken_over
+from recall.store.items.log_tables import LogRow, State, lacking, taken_over
 
 REMOTE = "r"
 """What the identity of a log begins with that is in no file of its root."""
 
 
 @dataclass(eq=False, kw_only=True)
-class ItemBatch(Batch):
+class ItemBatch(PendingWrite):
     """Changes that one caller wants written; for the rest see `ChangeLog.append`."""
 
     rows: list[tuple[str, bytes | None]]
@@ -53,7 +53,7 @@ class LogTables(Protocol):
             head: hash over all changes then.
         """
 
-    def rows_after(self, sequence: int, *, whole: bool) -> list[Row]:
+    def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         """Return the entries after a sequence, in order.
 
         Args:
@@ -79,7 +79,7 @@ class LogTables(Protocol):
             The state after, which is stored.
         """
 
-    def restore(self, state: State, rows: Sequence[Row]) -> State:
+    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
         """Write entries under their old sequences into an empty log.
 
         Args:
@@ -140,7 +140,7 @@ class ChangeLog(ABC):
         digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in rows]), digest_size=16).digest()
         return self._commit(ItemBatch(rows=rows, key=key, digest=digest, after=after, base=base, expected=expected))
 
-    def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
+    def write_back(self, rows: Iterable[LogRow], known: State, held: int) -> int:
         """Write back acknowledged changes that the log has lost.
 
         Args:
@@ -156,7 +156,7 @@ class ChangeLog(ABC):
         """
         return self._change(lambda tables: self._write_back(tables, sorted(rows), known, held))
 
-    def _write_back(self, tables: LogTables, written: list[Row], known: State, held: int) -> int:
+    def _write_back(self, tables: LogTables, written: list[LogRow], known: State, held: int) -> int:
         state, mark, lost = tables.state(), self.mark.read(), None
         own = len({row.sequence for row in written}) == len(written)  # else some are from other logs, before this one
         if own and state.last == 0 and state.base is None:  # a new log: it becomes the one that is gone
@@ -347,5 +347,5 @@ def _goes_on(tables: LogTables, state: State, position: State) -> bool:
     return not state.identity or tables.has_passed(position.last, position.head)
 
 
-def _time(row: Row) -> int:
+def _time(row: LogRow) -> int:
     return row.at

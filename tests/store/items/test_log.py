@@ -4,20 +4,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store import group_commit
-from recall.store.group_commit import DurableLog
 from recall.store.items import log
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_base import ItemBatch
 from recall.store.items.log_position import Base, Change
-from tests.store.items.entries import Entry, last, since
+from tests.store.items.entries import last, since
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -46,44 +43,6 @@ def changes(*ids: str) -> list[Change]:
     return [Change(one, {"name": one}) for one in ids]
 
 
-def test_the_last_change_of_each_item_is_read_in_order(path: Path) -> None:
-    written = SqliteChangeLog(path)
-    assert written.append([Change("a", {"price": 1.5, "tags": ["x"]}), Change("b", None)]) == 2
-    assert written.append([Change("c", {}), Change("a", {}), Change("c", {"price": 2})]) == 5
-    expected = [Entry(2, "b", None), Entry(4, "a", {}), Entry(5, "c", {"price": 2})]
-    for opened in (written, SqliteChangeLog(path)):
-        assert since(opened, 0) == expected
-        assert since(opened, 2) == expected[1:]
-        assert since(opened, 5) == []
-        assert last(opened) == 5
-
-
-def test_there_is_no_file_before_the_first_change(path: Path) -> None:
-    empty = SqliteChangeLog(path)
-    assert since(empty, 0) == []
-    assert last(empty) == 0
-    assert empty.prune(10) == 0
-    assert list(path.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize("item_id", ["", "nul\0inside", "line\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1--", "🦊" * 500])
-def test_ids_round_trip_exactly(path: Path, item_id: str) -> None:
-    SqliteChangeLog(path).append([Change(item_id, {item_id: item_id})])
-    assert since(SqliteChangeLog(path), 0) == [Entry(1, item_id, {item_id: item_id})]
-
-
-def test_a_retried_batch_is_written_once(path: Path) -> None:
-    written = SqliteChangeLog(path)
-    assert written.append(changes("a", "b"), key="one") == 2
-    assert written.append(changes("c"), key="two") == 3
-    assert written.append(changes("a", "b"), key="one") == 2
-    assert SqliteChangeLog(path).append(changes("a", "b"), key="one") == 2
-    assert last(written) == 3
-    with pytest.raises(RequestError, match="belongs to other changes"):
-        written.append(changes("a"), key="one")
-    assert written.append(changes("a")) == written.append(changes("a")) - 1  # without keys, these are two batches
-
-
 def test_old_idempotency_keys_expire(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "MOST_KEYS", 2)
     written = SqliteChangeLog(path)
@@ -93,34 +52,6 @@ def test_old_idempotency_keys_expire(path: Path, monkeypatch: pytest.MonkeyPatch
     assert written.append(changes("a"), key="a") == 4
 
 
-def test_the_data_version_changes_with_every_batch_of_any_process(path: Path) -> None:
-    reader = SqliteChangeLog(path)
-    seen = [reader.version()]
-    for writer in (SqliteChangeLog(path), SqliteChangeLog(path), reader):
-        assert reader.version() == seen[-1]
-        writer.append(changes("a"))
-        seen.append(reader.version())
-    assert len(set(seen)) == 4
-
-
-def test_concurrent_changes_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, start, commits = SqliteChangeLog(path), Barrier(8), []
-    inner = DurableLog._write
-    monkeypatch.setattr(DurableLog, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
-
-    def write(thread: int) -> list[int]:
-        start.wait()
-        return [written.append(changes(f"{thread} {number}"), key=f"{thread} {number}") for number in range(25)]
-
-    with ThreadPoolExecutor(8) as pool:
-        acknowledged = list(pool.map(write, range(8)))
-    assert sum(commits) == 200
-    assert sorted(one for thread in acknowledged for one in thread) == list(range(1, 201))
-    held = {entry.item_id: entry.sequence for entry in since(written, 0)}
-    for thread, sequences in enumerate(acknowledged):
-        assert [held[f"{thread} {number}"] for number in range(25)] == sequences
-
-
 def test_an_invalid_key_does_not_affect_concurrent_batches(path: Path) -> None:
     written = SqliteChangeLog(path)
     written.append(changes("a"), key="one")
@@ -128,33 +59,6 @@ def test_an_invalid_key_does_not_affect_concurrent_batches(path: Path) -> None:
     written._write([bad, good])
     assert isinstance(bad.error, RequestError)
     assert (good.error, good.last) == (None, 2)
-
-
-def test_a_reader_that_needs_pruned_changes_gets_an_error(path: Path) -> None:
-    written = SqliteChangeLog(path)
-    written.append(changes("a", "b", "c"))
-    assert written.prune(2) == 2
-    assert [entry.item_id for entry in since(written, 2)] == ["c"]
-    with pytest.raises(JournalError, match="changes 2 to 2 are no longer in the journal"):
-        since(written, 1)
-    assert written.prune(100) == 1
-    assert last(written) == 3
-    assert written.append(changes("d")) == 4
-
-
-def test_a_removed_log_continues_after_the_sequence_of_the_versions(path: Path) -> None:
-    written = SqliteChangeLog(path)
-    written.append(changes("a"))
-    path.rename(path.with_name("away"))
-    assert written.append(changes("b"), base=Base("earlier", 7)) == 8
-    assert since(written, 7) == since(SqliteChangeLog(path), 7) == [Entry(8, "b", {"name": "b"})]
-    with pytest.raises(JournalError, match="changes 1 to 7 are no longer"):
-        since(written, 0)
-    assert [row.item_id for row in written.read(None, Base("earlier", 7)).rows] == ["b"]
-    older = written.read(None, Base("earlier", 6))  # the root must stay readable
-    assert ([row.item_id for row in older.rows], older.lacks) == (["b"], 7)
-    assert written.read(None, Base("earlier", 7)).lacks == written.read(None, Base(older.state.identity, 8)).lacks == 0
-    assert written.read(older.state, Base()).lacks == 7
 
 
 def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
