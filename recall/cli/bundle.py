@@ -1,4 +1,4 @@
-"""`recall bundle`, `versions`, `activate`, `serve`: what is published, live and served.
+"""`recall bundle`, `versions`, `activate`, `serve`: what is published and served.
 
 The keys of a service are made here, too.
 """
