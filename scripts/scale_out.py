@@ -343,12 +343,14 @@ def look_up(file: Path) -> None:
 
 def quick(folder: Path, less: bool, check: Check) -> None:
     """Check the memory of ids in each process, and the speed of generated shops."""
+    from recall._fsync import fsync
     from recall._tensors import write_tensors
     from recall._text_table import TextTable
 
     count = 200_000 if less else 2_000_000
     table = TextTable.of(pl.Series([f"item-{number:08}" for number in range(count)]))
     write_tensors(folder / "lookup", {f"items.{name}": values for name, values in table.arrays().items()})
+    fsync(folder / "lookup")  # pages that are not on disk yet would count as written by whoever maps them
     command = [sys.executable, __file__, "look_up", str(folder / "lookup")]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     taken = [int((one.stdout.readline() if one.stdout else "") or 0) / count for one in running]
