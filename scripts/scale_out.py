@@ -350,7 +350,7 @@ def quick(folder: Path, less: bool, check: Check) -> None:
     count = 200_000 if less else 2_000_000
     table = TextTable.of(pl.Series([f"item-{number:08}" for number in range(count)]))
     write_tensors(folder / "lookup", {f"items.{name}": values for name, values in table.arrays().items()})
-    fsync(folder / "lookup")  # pages that are not on disk yet would count as written by whoever maps them
+    fsync(folder / "lookup")  # pages that are not on disk yet would count as written by the processes that map them
     command = [sys.executable, __file__, "look_up", str(folder / "lookup")]
     running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     taken = [int((one.stdout.readline() if one.stdout else "") or 0) / count for one in running]
