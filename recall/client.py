@@ -300,7 +300,8 @@ class _Base:
     @_Method
     def similar(self, item_id: str, **ask: Unpack[AskSimilar]) -> _Call[Answer]:
         """Return the items most similar to an item."""
-        return _Call(Answer, "POST", f"/v1/items/{quote(item_id, safe='')}/similar", ask)
+        segment = quote(item_id, safe="").replace(".", "%2E")  # httpx would resolve "." and ".." as folders
+        return _Call(Answer, "POST", f"/v1/items/{segment}/similar", ask)
 
     @_Method
     def score(self, items: Sequence[str | int], **ask: Unpack[Caller]) -> _Call[Scores]:

@@ -97,7 +97,7 @@ def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:
         return TrainingInterruptedError(
             "interrupted; nothing was published, and what was learned is kept",
             where=str(checkpoint),
-            hint="Add --continue to the same command to go on from there",
+            hint="Add --continue to the same command to continue from there",
         )
     return TrainingInterruptedError("interrupted before anything was learned", hint="Start it again")
 

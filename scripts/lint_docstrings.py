@@ -9,7 +9,8 @@ summary, the full stop, the imperative mood, a description for each parameter of
 - a public function or method with more than one parameter, except in scripts, has an `Args:` section, and a `Raises:`
   section that names each exception raised in its own body. Overrides inherit their documentation; functions that a framework
   registers (commands, routes) document their parameters in the annotations;
-- no docstring, comment or message uses a word of BANNED. In tests, only the words of docstrings and comments are checked.
+- no docstring, comment or message uses a word of BANNED. In tests, only the words of docstrings and comments are checked, in
+  Markdown all text but code, in JavaScript the comments.
 """
 
 import argparse
@@ -45,6 +46,8 @@ BANNED = {
     r"(?:be|are|is)\shad|(?:come|comes|came)\sto": "a plain verb",
     r"(?<!there\s)(?:is|are|was)\sno(?!\s(?:longer|more)\b)": 'say "must be X, got Y"',
     r"another\sone": "a different one",
+    r"(?:go|goes|gone|going)\son\s(?:from|with)\b": "continue from, continue with",
+    r"(?:what|became)\s(?:became|comes|came)\sof|next\sto\s(?:no|none|nothing)|boldly|hears|heard(?!\sof)": "a plain word",
     r"beforehand|thereof|therein|thereby|thereupon|whereupon|wherein": "before, of it, in it",
 }
 BANNED_PATTERN = re.compile("|".join(rf"\b(?P<b{i}>{words})\b" for i, words in enumerate(BANNED)), re.IGNORECASE)
@@ -90,6 +93,25 @@ def _check_words(source: str, tree: ast.Module, *, messages: bool) -> Iterator[F
         for found in BANNED_PATTERN.finditer(text):
             advice = ADVICE[int(str(found.lastgroup)[1:])]
             yield Finding(line + text.count("\n", 0, found.start()), f'banned: "{found.group()}" ({advice})')
+
+
+def check_text(text: str, *, markdown: bool) -> list[Finding]:
+    """Return the banned words in Markdown, or in the comments of JavaScript.
+
+    Args:
+        text: of the file.
+        markdown: whether it is Markdown.
+    """
+    if markdown:
+        text = re.sub(
+            r"^```.*?^```|`[^`\n]*`", lambda code: re.sub(r"[^\n]", "", code[0]), text, flags=re.DOTALL | re.MULTILINE
+        )
+    else:
+        text = "\n".join("".join(re.findall(r"(?:^|\s)//.*|/\*.*|^ \*.*", line)) for line in text.splitlines())
+    return [
+        Finding(1 + text.count("\n", 0, found.start()), f'banned: "{found.group()}" ({ADVICE[int(str(found.lastgroup)[1:])]})')
+        for found in BANNED_PATTERN.finditer(text)
+    ]
 
 
 def _check_summaries(tree: ast.Module) -> Iterator[Finding]:
@@ -184,18 +206,20 @@ def main() -> int:
     if not paths:
         settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["lint-docstrings"]
         paths = [ROOT / name for name in settings["paths"]]
-    files = sorted(file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    files = sorted(file for path in paths for file in (path.rglob("*.*") if path.is_dir() else [path]))
     total = 0
-    for file in files:
-        # scripts are not a library
-        found = check_source(file.read_text(), sections="scripts" not in file.parts, tests="tests" in file.parts)
+    for file in (one for one in files if one.suffix in (".py", ".md", ".js") and "node_modules" not in one.parts):
+        if file.suffix != ".py":
+            found = check_text(file.read_text(), markdown=file.suffix == ".md")
+        else:  # scripts are not a library
+            found = check_source(file.read_text(), sections="scripts" not in file.parts, tests="tests" in file.parts)
         total += len(found)
         if options.counts:
             lines = [f"{len(found):4d} {file}"] if found else []
         else:
             lines = [f"{file}:{line}: {message}" for line, message in found]
         print("".join(line + "\n" for line in lines), end="")
-    paths = [path for path in paths if "tests" not in path.parts]
+    paths = [path for path in paths if "tests" not in path.parts and "docs" not in path.parts and path.suffix != ".md"]
     ruff = [Path(sys.executable).with_name("ruff"), "check", "--quiet", "--output-format", "concise", "--select", RUFF_RULES]
     return 1 if subprocess.run([*ruff, *paths]).returncode or total else 0
 

@@ -1,11 +1,12 @@
 """Compact a changed catalogue in a separate process, which may fail without harm."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import sys
 from pathlib import Path
+
+from recall.bundle.locks import try_lock
 
 _REST = 60.0  # seconds between two runs: the new version must be served first
 _ASK_AGAIN = 5.0  # seconds between two checks whether another process still does it
@@ -62,12 +63,9 @@ class Compactor:
         """Return whether this process has the lock, which the kernel frees when it ends."""
         if self._lock is None:
             try:
-                self._lock = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock = try_lock(self._root / _LOCK)
             except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    log.error("the catalogue cannot be compacted: %s", error)
-                self._unlock()
+                log.error("the catalogue cannot be compacted: %s", error)
         return self._lock is not None
 
     def _unlock(self) -> None:

@@ -66,7 +66,6 @@ class Kind(Enum):
     """A kind of problem: its name in `type`, its status, and its title."""
 
     NOT_JSON = ("not-json", 400, "The body is not a JSON document")
-    MALFORMED = ("malformed", 400, "This is not an HTTP request")
     NO_KEY = ("no-key", 401, "A key is needed")
     FORBIDDEN = ("forbidden", 403, "The key does not allow this")
     CROSS_SITE = ("cross-site", 403, "A page of another site may not ask for this")
@@ -90,7 +89,6 @@ class Kind(Enum):
     HOST = ("wrong-host", 421, "The request is meant for another host")
     INVALID = ("invalid-request", 422, "The request cannot be answered as it was asked")
     LIMITED = ("rate-limited", 429, "Requests come too fast")
-    HEADERS = ("headers-too-large", 431, "The headers are too large")
     GONE = ("client-gone", 499, "The client has gone")
     INTERNAL = ("internal", 500, "The service failed; the request was not at fault")
     NOT_STORED = ("not-stored", 500, "The change could not be stored")

@@ -6,7 +6,6 @@ loaded it, so that no request reaches a worker without a bundle while others hav
 """
 
 import asyncio
-import fcntl
 import gc
 import multiprocessing
 import os
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from recall.bundle.locks import try_lock
 from service.live import Live
 from service.metrics import FOLDER
 
@@ -35,7 +35,7 @@ async def wait_for_bundle(live: Live) -> None:
             await live.settled()
         return
     loaded = Path(folder, "loaded")
-    first = _locked(Path(folder, "first"))
+    first = try_lock(Path(folder, "first")) is not None
     if first and not loaded.exists():
         live.tasks.append(asyncio.create_task(_announce(live, loaded)))
         return
@@ -43,7 +43,7 @@ async def wait_for_bundle(live: Live) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(_LONGEST):
             while not live.draining and (live.snapshot is None or not loaded.exists()):
-                if not loaded.exists() and _locked(Path(folder, "first")):  # the first worker died while it loaded
+                if not loaded.exists() and try_lock(Path(folder, "first")) is not None:  # the first worker died while it loaded
                     await _announce(live, loaded)
                 await asyncio.sleep(_PAUSE)
 
@@ -98,14 +98,3 @@ def lame_duck(live: Live, seconds: float) -> Iterator[None]:
 async def _announce(live: Live, loaded: Path) -> None:
     await live.settled()
     loaded.touch()
-
-
-def _locked(file: Path) -> bool:
-    """Return whether this process has the lock, which the kernel frees when it ends."""
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    return True

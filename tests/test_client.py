@@ -174,6 +174,12 @@ def test_an_answer_of_something_else_is_an_error_of_the_client(body: bytes) -> N
         assert "secret" not in str(error.value)
 
 
+def test_an_id_of_dots_is_no_folder() -> None:
+    with scripted([(404, {}, b"{}")]) as (url, asked), Client(url, retries=0) as api, pytest.raises(ApiError):
+        api.similar("..")
+    assert asked == ["/v1/items/%2E%2E/similar"]
+
+
 @pytest.mark.parametrize(("after", "tries"), [("0", 2), ("3600", 1), ("soon", 2), ("\xb2", 2)])
 def test_nothing_is_sent_before_the_time_that_the_service_names(monkeypatch, after: str, tries: int) -> None:
     monkeypatch.setattr(module, "_FIRST_PAUSE", 0.001)

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from recall.bundle.locks import locked
 from recall.bundle.manifest import Manifest
-from recall.bundle.versions import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, locked, number, past, point_at, versions
+from recall.bundle.versions import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, number, past, point_at, versions
 from recall.errors import BundleError, PublishError, VersionMovedError, did_you_mean
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -17,54 +17,14 @@ import os
 import re
 import secrets
 import shutil
-import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recall._fsync import fsync
+from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError
-
-_WAIT = 10.0  # seconds: a publisher keeps the folder of its version locked until it is done
-_POLL = 0.02  # seconds between two tries
-
-
-class VersionLock:
-    """A shared lock on a folder, released when closed or garbage-collected."""
-
-    def __init__(self, descriptor: int) -> None:
-        """Take over an open and locked descriptor."""
-        self._closing = weakref.finalize(self, os.close, descriptor)
-
-    def close(self) -> None:
-        """Let go; a second call does nothing."""
-        self._closing()
-
-
-def acquire(folder: Path) -> VersionLock | None:
-    """Lock a published version against removal.
-
-    Returns:
-        None where the file system has no locks; nothing is removed there.
-
-    Raises:
-        BundleError: It is being removed, or does not exist.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise BundleError("the version cannot be opened", where=str(folder), why=str(error)) from None
-    held = VersionLock(descriptor)
-    try:
-        if _flock(descriptor, fcntl.LOCK_SH, _WAIT):
-            return held
-    except OSError:
-        held.close()
-        return None
-    held.close()
-    raise BundleError("the version is being removed", where=str(folder), hint="Name another version")
+from recall.errors import BundleError, PublishError, VersionMovedError
 
 
 def remove(folder: Path, aside: Path) -> bool:
@@ -85,7 +45,7 @@ def remove(folder: Path, aside: Path) -> bool:
     except FileNotFoundError:
         return True
     try:
-        if not _flock(descriptor, fcntl.LOCK_EX):
+        if not flock(descriptor, fcntl.LOCK_EX):
             return False
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
         moved = aside / f"removed-{folder.name}"
@@ -299,37 +259,6 @@ def _write(root: Path, name: str, lines: list[str]) -> None:
     fsync(root)
 
 
-@contextmanager
-def locked(path: Path, wait: float, busy: str) -> Iterator[None]:
-    """Hold a lock that the kernel frees when the process dies.
-
-    Args:
-        path: the lock's file, created if missing.
-        wait: seconds to wait for it.
-        busy: message of the error.
-
-    Raises:
-        PublishBusyError: Another process held it for the whole wait.
-    """
-    with path.open("w") as lock:
-        if not _flock(lock.fileno(), fcntl.LOCK_EX, wait):
-            raise PublishBusyError(busy, where=str(path.parent), hint="Try again in a moment")
-        yield
-
-
-def _flock(descriptor: int, operation: int, wait: float = 0.0) -> bool:
-    """Return whether a lock was taken within so many seconds."""
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL)
-
-
 def clear_leftovers(root: Path) -> list[Path]:
     """Remove what killed processes left in the staging folder.
 
@@ -350,7 +279,7 @@ def clear_leftovers(root: Path) -> list[Path]:
             continue
         holder = os.open(entry, os.O_RDONLY)
         try:
-            if _flock(holder, fcntl.LOCK_EX):
+            if flock(holder, fcntl.LOCK_EX):
                 shutil.rmtree(entry, ignore_errors=True)
         finally:
             os.close(holder)

@@ -84,7 +84,7 @@ def train(
             "--continue and --restart exclude each other: one continues from the checkpoint, one overwrites it"
         )
     if race is not None and resume is not None:
-        raise typer.BadParameter("--race and --resume exclude each other: a bundle goes on with what its race chose")
+        raise typer.BadParameter("--race and --resume exclude each other: a bundle continues with what its race chose")
     from recall.config import load_config
 
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
@@ -126,7 +126,8 @@ def retrain(
 
     Example: recall retrain shop/recall.toml bundles --new today --data shop
     """
-    from recall.bundle.versions import live_name, locked, resolve
+    from recall.bundle.locks import locked
+    from recall.bundle.versions import live_name, resolve
     from recall.config import load_config
     from recall.data.append import append, check_appendable
     from recall.pipeline import grow

@@ -53,13 +53,13 @@ def tune(
     from recall._signals import terminable
     from recall.training.tune.space import OBJECTIVES
     from recall.training.tune.study import tune, write_config
-    from recall.training.tune.trials import Limits
+    from recall.training.tune.trials import SearchLimits
 
     chosen = tuple(one for one in OBJECTIVES if one in (objective or ("square", "softmax")))
     _refuse_unknown(objective or [], OBJECTIVES)
     configured = loaded.model.k if loaded.model.kind == "lr" or "k" in loaded.model.model_fields_set else None
     target = out if out is not None else config.with_suffix(".tuned.toml")
-    limits = Limits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 128, chosen)
+    limits = SearchLimits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 128, chosen)
     journal = target.with_suffix(".journal")
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)

@@ -1,9 +1,10 @@
 """Where the data are, and which interactions train, validate and test."""
 
+from collections import Counter
 from datetime import date, datetime
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, field_validator, model_validator
 
 from recall.config.schema import Section
 
@@ -185,6 +186,37 @@ class FileFormat(Section):
     lists: tuple[str, ...] = ()
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except (LookupError, ValueError):
+            raise ValueError(f"{value!r} is not an encoding of text; such as utf-8, cp1252, utf-16 or shift_jis") from None
+        return value
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> "FileFormat":
+        if not self.quote.isascii() or self.quote == self.separator:
+            raise ValueError(f"quote must be one ASCII character other than the separator, got {self.quote!r}")
+        if self.separator is not None and {"\n", "\r"} & set(self.separator):
+            raise ValueError("separator must not hold the end of a line")
+        repeated = sorted(name for name, count in Counter(self.header or ()).items() if count > 1)
+        if self.header == () or repeated:
+            raise ValueError(f"header must name each column once, got {list(self.header or ())}")
+        if without := sorted(set(self.clocks) - set(self.times)):
+            raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
+        if alike := sorted(name for name, (yes, no) in self.booleans.items() if yes == no):
+            raise ValueError(f"booleans needs two texts for true and false, but those of {alike} are alike")
+        if twice := sorted(name for name, count in Counter(self.converted).items() if count > 1):
+            raise ValueError(f"a column has one meaning, but {twice} are named more than once")
+        return self
+
+    @property
+    def converted(self) -> tuple[str, ...]:
+        """Columns whose text is converted."""
+        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.lists)
+
 
 def _as_bound(value: object) -> object:
     """Turn a date of TOML into text, which a manifest can hold."""
@@ -283,6 +315,9 @@ class DataConfig(Section):
         both = sorted(set(self.user_columns) & set(self.item_columns))
         if both:
             raise ValueError(f"data.user_columns and data.item_columns both name {both}")
+        for name, form in self.formats.items():
+            if kept := sorted(set(self.text) & set(form.converted)):
+                raise ValueError(f"data.text keeps {kept} as written, and data.formats.{name} converts them")
         return self
 
     @property

@@ -25,7 +25,7 @@ _NAMES = {int: "integer", float: "number", str: "text", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class KeyDocs:
     """One key of a section; `default` is TOML, or empty when the key has none."""
 
     name: str
@@ -36,7 +36,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class SectionDocs:
     """One table of the file.
 
     Attributes:
@@ -48,10 +48,10 @@ class Section:
     variant: str
     default: bool
     text: str
-    keys: tuple[Key, ...]
+    keys: tuple[KeyDocs, ...]
 
 
-def sections() -> list[Section]:
+def sections() -> list[SectionDocs]:
     """Return all sections in file order; top-level keys have an empty path."""
     found = {(section.path, section.variant): section for section in _sections(RunConfig, "", "", default=True)}
     return list(found.values())  # both methods of training have the same stopping section
@@ -118,7 +118,7 @@ def _bare(key: str) -> str:
     return key if re.fullmatch("[A-Za-z0-9_-]+", key) else toml(key)
 
 
-def _sections(model: type[BaseModel], path: str, variant: str, default: bool) -> Iterator[Section]:
+def _sections(model: type[BaseModel], path: str, variant: str, default: bool) -> Iterator[SectionDocs]:
     keys = []
     inner: list[tuple[str, list[type[BaseModel]], Any]] = []
     for name, field in model.model_fields.items():
@@ -129,7 +129,7 @@ def _sections(model: type[BaseModel], path: str, variant: str, default: bool) ->
         elif not (variant and name in _TAGS):
             keys.append(_key(name, field))
     text = cleandoc(model.__doc__ or "") if path else ""
-    yield Section(path, variant, default, " ".join(text.split()), tuple(keys))
+    yield SectionDocs(path, variant, default, " ".join(text.split()), tuple(keys))
     for below, models, chosen in inner:
         for member in models:
             tag = _variant(member) if len(models) > 1 else ""
@@ -154,9 +154,9 @@ def _variant(model: type[BaseModel]) -> str:
     raise TypeError(f"{model.__name__} is one of several kinds of section but has none of the keys {_TAGS}")
 
 
-def _key(name: str, field: FieldInfo) -> Key:
+def _key(name: str, field: FieldInfo) -> KeyDocs:
     default = "" if field.default is PydanticUndefined else toml(field.default)
-    return Key(name, _type(field), default, field.is_required(), " ".join((field.description or "").split()))
+    return KeyDocs(name, _type(field), default, field.is_required(), " ".join((field.description or "").split()))
 
 
 def _type(field: FieldInfo) -> str:

@@ -45,7 +45,7 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
                 "rows cannot be added to this file",
                 where=str(path),
                 why="only Parquet and plain CSV are written",
-                hint="Convert it, or leave out --data to go on from the bundle and the new tables alone",
+                hint="Convert it, or leave out --data to continue from the bundle and the new tables alone",
             )
         if path.is_dir() and name != "interactions":
             raise DataError(

@@ -24,7 +24,7 @@ from recall.data.sources import find_attributes, find_columns
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
 from recall.data.times import Times
-from recall.errors import RecallError
+from recall.errors import RecallError, did_you_mean
 from recall.features.canonical import TEXT, canonical_column, id_type
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import Distinct, canonical_series, examples, to_float
@@ -40,7 +40,7 @@ def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: 
     Args:
         config: names the tables, columns and fields.
         root: folder that relative paths start at.
-        say: hears what is checked.
+        say: called with the name of each check.
 
     Returns:
         Findings, errors first; without an error the run can be trained.
@@ -70,6 +70,7 @@ def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Fi
 def _looks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
     """Return the checks of tables, each lazy, by what they look at."""
     return {
+        "formats": _formats(config.data, tables),
         "rows left out": (Finding("note", table, "", message, 1) for table, message in tables.notes.items()),
         "descriptions of users and items": _contradicted(tables),
         "columns of fields": _fields(config, tables),
@@ -77,6 +78,21 @@ def _looks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
         "rows": _rows(config.data, tables),
         "contexts": _assumed(config, tables),
     }
+
+
+def _formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """Report columns whose text should be converted and that the table lacks.
+
+    A warning, because new tables may lack columns that no field reads.
+    """
+    for name, form in data.formats.items():
+        table = tables.named.get(name)
+        there = [] if table is None else [table.written.get(column, column) for column in table.columns]
+        there += [one.column for one in tables.moved]
+        for column in () if table is None else (*form.numbers, *form.times, *form.booleans, *form.lists):
+            if column not in there and column != form.explode:
+                message = f"data.formats.{name} names this column, which the table lacks. {did_you_mean(column, there)}"
+                yield Finding("warning", name, column, message, 1)
 
 
 def _found(looks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:

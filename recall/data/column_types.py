@@ -12,7 +12,7 @@ from recall.features.canonical import (
     LIST,
     TEXT,
     CanonicalTypes,
-    Columns,
+    ColumnForms,
     canonical_column,
     id_type,
     of_dtype,
@@ -143,7 +143,7 @@ _ASSUMED = {
 }
 
 
-def forms(schema: Schema, types: CanonicalTypes) -> tuple[Columns, Columns]:
+def forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
     """Return how the columns of each side are brought to canonical form.
 
     Args:
@@ -153,7 +153,7 @@ def forms(schema: Schema, types: CanonicalTypes) -> tuple[Columns, Columns]:
     Returns:
         The columns of users and contexts, and those of items.
     """
-    return Columns(types.users, schema.separators("user")), Columns(types.items, schema.separators("item"))
+    return ColumnForms(types.users, schema.separators("user")), ColumnForms(types.items, schema.separators("item"))
 
 
 def as_held(values: pl.Series, dtype: DataType, type_: str) -> pl.Series:

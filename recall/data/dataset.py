@@ -15,7 +15,7 @@ from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.entities import Offer, available, extended, listed
 from recall.data.joined import described
-from recall.data.outcomes import Outcomes, WeightRange, Weights, without_left_out
+from recall.data.outcomes import Outcomes, RowWeights, WeightRange, without_left_out
 from recall.data.selection import COUNTED, decay, identified, select
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
@@ -219,7 +219,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
         times = None if times is None else replace(times, values=times.values.filter(kept))
         outcomes = replace(outcomes, taken=None if outcomes.taken is None else outcomes.taken[kept])
-        weights = Weights(selection.weights[kept], weights.where and weights.where + COUNTED)
+        weights = RowWeights(selection.weights[kept], weights.where and weights.where + COUNTED)
         context = [column.filter(kept) for column in context]
     Boosts.of(
         config.index.boosts, items.columns, items.get_column, len(items), schema, types.items
@@ -280,7 +280,7 @@ class _Rows:
 
     user: Int32
     item: Int32
-    weights: Weights
+    weights: RowWeights
     times: Times | None
     parts: Parts | None
     context: list[pl.Series]
@@ -332,10 +332,10 @@ def _parts(
     return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
 
 
-def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> Weights:
+def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> RowWeights:
     """Return the weights of the weight column times those of the events."""
     column = data.weight or (data.events.column if data.events is not None else None)
-    return Weights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
+    return RowWeights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
 
 
 def _order(user: Int32, times: Times | None) -> Int64:

@@ -10,7 +10,7 @@ from recall._arrays import Bool, Int32, Integers
 from recall.data.tables import Table
 from recall.data.times import Times
 from recall.errors import DataError
-from recall.features.canonical import Columns
+from recall.features.canonical import ColumnForms
 from recall.features.values import Distinct, canonical_series, examples, number_column
 
 
@@ -19,7 +19,7 @@ def listed(
     id_column: str,
     columns: tuple[str, ...],
     numeric: Collection[str],
-    forms: Columns | None = None,
+    forms: ColumnForms | None = None,
     raw: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Return the rows of a users or items table.
@@ -38,7 +38,7 @@ def listed(
     if table is None:
         return pl.DataFrame(schema={id_column: pl.String()})
     raw = table.collect([id_column, *columns]) if raw is None else raw
-    forms = forms if forms is not None else Columns()
+    forms = forms if forms is not None else ColumnForms()
     ids = ids_of(raw[id_column], table.where(id_column), forms)
     repeated = ids.filter(ids.is_duplicated())
     if len(repeated):
@@ -53,7 +53,7 @@ def listed(
     return pl.DataFrame([ids, *(values[name] for name in columns)])
 
 
-def ids_of(values: pl.Series, where: str, forms: Columns) -> pl.Series:
+def ids_of(values: pl.Series, where: str, forms: ColumnForms) -> pl.Series:
     """Return ids as text in canonical form, String [n].
 
     Args:

@@ -4,17 +4,19 @@ Text in UTF-8 with a separator of one character is scanned lazily; other text is
 """
 
 import ast
+import codecs
 import csv
 import gzip
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import IO, Final, Literal
 
 import polars as pl
+import zstandard
 
 from recall.config import FileFormat
 from recall.errors import DataError
@@ -32,7 +34,20 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 ALIGNED: Final = "  "
 """The separator of aligned columns, which means two or more blanks."""
+LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
+"""Pattern of lists in programming notation, for polars and for Python."""
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
+_HEAD = 1 << 16  # bytes in which the ends of lines are recognised
+_GROUPS = " '\u00a0\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
+_MONEY = r"(?:[$€£¥₹₽₩₺฿%円元]|zł|kr\.?|Kč|[A-Z]{3}|Fr\.|R\$)"
+NUMBERS: Final = {
+    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{3}})+|\d+)"
+    rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
+    for mark, group in ((",", "."), (".", ","))
+}
+"""Patterns of written numbers by the decimal mark, with groups of digits and currencies, for polars."""
+_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError, RuntimeError)  # the last for a password
+_CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -89,6 +104,18 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
     return converted(pl.concat(_same_order([_cells(_text(one, nulls, form), nulls, form) for one in files])), form)
 
 
+def unreadable_file(path: Path, error: Exception) -> DataError:
+    """Return the error of a file that cannot be read.
+
+    Args:
+        path: the file.
+        error: what the library said that read it.
+    """
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    hint = "Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats"
+    return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)
+
+
 def content(path: Path, most: int = -1) -> bytes:
     """Return the bytes of a file, decompressed.
 
@@ -97,16 +124,21 @@ def content(path: Path, most: int = -1) -> bytes:
         most: bytes that are read; -1 for all.
 
     Raises:
-        DataError: A zip archive has another number of members than one.
+        DataError: It cannot be read or decompressed, or a zip archive has another number of members than one.
     """
+    try:
+        with _open(path) as file:
+            return bytes(file.read(most))
+    except _DAMAGED as error:
+        raise unreadable_file(path, error) from None
+
+
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile | zstandard.ZstdDecompressionReader:
     match path.suffix.lower():
         case ".gz":
-            with gzip.open(path) as packed:
-                return packed.read(most)
+            return gzip.open(path)
         case ".zst":
-            zstandard: Any = import_module("zstandard")
-            with zstandard.open(path, "rb") as packed:
-                return bytes(packed.read(most))
+            return zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
         case ".zip":
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
@@ -114,11 +146,9 @@ def content(path: Path, most: int = -1) -> bytes:
                     shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
                     hint = "Unpack it (unzip), and name the files that are meant"
                     raise DataError(f"the archive has {len(members)} members", where=str(path), why=shown, hint=hint)
-                with archive.open(members[0]) as member:
-                    return member.read(most)
+                return archive.open(members[0])
         case _:
-            with path.open("rb") as file:
-                return file.read(most)
+            return path.open("rb")
 
 
 def separator_for(path: Path, form: FileFormat) -> str:
@@ -132,12 +162,8 @@ def separator_for(path: Path, form: FileFormat) -> str:
 
 
 def _json(path: Path) -> pl.LazyFrame:
-    raw = content(path)
-    read = (
-        pl.read_json(raw, infer_schema_length=None)
-        if raw.lstrip()[:1] == b"["
-        else pl.read_ndjson(raw, infer_schema_length=None)
-    )
+    raw = content(path).removeprefix(codecs.BOM_UTF8)
+    read = (pl.read_json if raw.lstrip()[:1] == b"[" else pl.read_ndjson)(raw, infer_schema_length=None)
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
     return read.lazy()
@@ -146,17 +172,20 @@ def _json(path: Path) -> pl.LazyFrame:
 def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
-    if path.suffix.lower() == ".zip" or len(separator) > 1 or form.encoding.lower().replace("_", "-") not in ("utf-8", "utf8"):
+    plain_mark = len(separator.encode()) == 1
+    if path.suffix.lower() == ".zip" or not plain_mark or codecs.lookup(form.encoding).name != "utf-8":
         try:
             text = content(path).decode(form.encoding)
-        except (UnicodeDecodeError, LookupError) as error:
+        except UnicodeDecodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
-        source = _one_mark(text, separator).removeprefix("\ufeff").encode()
+        source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
-    mark, quote = separator if len(separator) == 1 else _UNIT, form.quote or None
+    mark, quote = separator if plain_mark else _UNIT, form.quote or None
+    head = source[:_HEAD] if isinstance(source, bytes) else content(path, _HEAD)
+    end = "\r" if b"\r" in head and b"\n" not in head else "\n"
     if header is None:
-        _refuse_repeated(path, source, mark, quote, form.skip)
+        _refuse_repeated(path, source, mark, quote, form.skip, end)
     return pl.scan_csv(
         source,
         separator=mark,
@@ -167,6 +196,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         new_columns=header,
         skip_lines=form.skip,
         truncate_ragged_lines=form.ragged,
+        eol_char=end,
     )
 
 
@@ -178,13 +208,23 @@ def _same_order(parts: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
     return [part.select(first) if set(part.collect_schema().names()) == set(first) else part for part in parts]
 
 
+def lines_of(text: str, most: int = 0) -> list[str]:
+    """Split a text at the ends of its lines.
+
+    `str.splitlines` also splits at characters that may be inside of a cell, such as U+2028.
+
+    Args:
+        text: any.
+        most: lines, after which all others are left out; 0 for all.
+    """
+    return re.split(r"\r\n?|\n", text, maxsplit=most)[: most or None]
+
+
 def _one_mark(text: str, separator: str) -> str:
-    """Replace a separator of several characters by one."""
-    if len(separator) == 1:
-        return text
+    """Replace a separator that polars does not know by one."""
     if separator != ALIGNED:
         return text.replace(separator, _UNIT)
-    return "\n".join(re.sub(r" {2,}", _UNIT, line.strip(" ")) for line in text.splitlines())
+    return "\n".join(re.sub(r" {2,}", _UNIT, line.strip(" ")) for line in lines_of(text))
 
 
 def _cells(frame: pl.LazyFrame, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
@@ -197,7 +237,7 @@ def _cells(frame: pl.LazyFrame, nulls: Sequence[str], form: FileFormat) -> pl.La
     return frame
 
 
-def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: str | None, skip: int) -> None:
+def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: str | None, skip: int, end: str) -> None:
     """Raise DataError when a text file repeats a column name."""
     # polars would rename the second column
     head = pl.read_csv(
@@ -210,6 +250,7 @@ def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: st
         raise_if_empty=False,
         skip_lines=skip,
         truncate_ragged_lines=True,
+        eol_char=end,
     )
     names = [name for name in head.row(0) if name is not None] if len(head) else []
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -230,10 +271,12 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         form: names the columns; those that are not text are left as they are.
     """
     if form.explode is not None:
+        if form.explode in form.lists and frame.collect_schema()[form.explode] == pl.String:
+            frame = frame.with_columns(pl.col(form.explode).map_batches(listed, return_dtype=pl.List(pl.String)))
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
         frame = _unnested(frame)
-    frame = frame.with_columns(pl.col(name).forward_fill().over(group) for name, group in form.carry.items())
+    frame = frame.with_columns(pl.col(name).forward_fill().over(pl.col(group).rle_id()) for name, group in form.carry.items())
     if not (form.numbers or form.times or form.lists or form.booleans):
         return frame
     types = frame.collect_schema()
@@ -247,13 +290,14 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
             changes.append(moment(both, pattern).alias(name))
         elif name in texts:
             changes.append(moment(pl.col(name), pattern).alias(name))
-    changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in form.lists if name in texts]
+    lists = [name for name in form.lists if name in texts and name != form.explode]
+    changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in lists]
     changes += [truth(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
     return frame.with_columns(changes).drop(name for name in form.clocks.values() if name in types)
 
 
 def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Replace each column of objects by one for each member, named such as `user.id`."""
+    """Replace objects by a column for each member, such as `user.id`."""
     while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
         frame = frame.unnest(nested, separator=".")
     return frame
@@ -262,12 +306,16 @@ def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
 def number(text: pl.Expr, mark: str) -> pl.Expr:
     """Rewrite numbers with a decimal point, and without anything else.
 
+    A text that is not such a number stays as it is, so that reading it as a number tells where it is.
+
     Args:
         text: such as "1.234,50 €".
         mark: the decimal mark.
     """
-    kept = text.str.replace_all(rf"[^0-9+\-eE{mark}]", "")
-    return kept.str.replace(",", ".", literal=True) if mark == "," else kept
+    stripped = text.str.strip_chars()
+    digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
+    plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "").str.replace_many(["−", ","], ["-", "."])
+    return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
 
 
 def moment(text: pl.Expr, pattern: str) -> pl.Expr:
@@ -278,7 +326,7 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
         pattern: as of `strftime`.
     """
     stripped = text.str.strip_chars()
-    if not any(part in pattern for part in ("%H", "%I", "%T")):
+    if _CLOCK.search(pattern) is None:
         return stripped.str.to_date(pattern)
     parsed = stripped.str.to_datetime(pattern, time_unit="us")
     return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
@@ -292,11 +340,13 @@ def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
         yes: the word for true.
         no: the word for false.
     """
-    return text.str.strip_chars().replace_strict([yes, no], [True, False], return_dtype=pl.Boolean)
+    return text.str.strip_chars().cast(pl.Enum([no, yes])).to_physical().cast(pl.Boolean)
 
 
 def listed(texts: pl.Series) -> pl.Series:
     """Parse lists in programming notation, List(String) [n].
+
+    A text that is not a list is its only member.
 
     Args:
         texts: such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
@@ -306,15 +356,22 @@ def listed(texts: pl.Series) -> pl.Series:
 
 
 def _list(text: str) -> list[str]:
-    for parse in (json.loads, ast.literal_eval):
+    stripped = text.strip()
+    if re.match(LIST_NOTATION, stripped) is None:
+        return [stripped]
+    for parse in (json.loads, ast.literal_eval, _bare):
         try:
-            read = parse(text)
+            read = parse(stripped)
             break
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, csv.Error):
             continue
     else:
-        inner = text.strip()[1:-1]
-        read = next(csv.reader([inner], skipinitialspace=True), []) if inner.strip() else []
+        return [stripped]
     members = list(read) if isinstance(read, list | tuple | set | frozenset | dict) else [read]
     names = (one.get("name", next(iter(one.values()), None)) if isinstance(one, dict) else one for one in members)
     return [str(one).strip() for one in names if one is not None]
+
+
+def _bare(text: str) -> list[str]:
+    """Parse a list without quotes, such as "{a,b}"."""
+    return next(csv.reader([text[1:-1]], skipinitialspace=True), [])

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from recall.config.schema import FieldConfig
+from recall.data.files import LIST_NOTATION
 from recall.features.canonical import BLANKS, stripped
 from recall.features.values import examples
 
@@ -174,12 +175,11 @@ _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
 _BLANKS = ("\t", " ")  # suggested by checks only: a draft would cut ordinary text
 _HELD = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not tuned.
 _MOST = 0.95
-_LIST = r"^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
 
 
 def written_lists(texts: pl.Series) -> int:
     """Count the texts that are lists in programming notation, such as "['a', 'b']"."""
-    return int(texts.str.contains(_LIST).sum())
+    return int(texts.str.contains(LIST_NOTATION).sum())
 
 
 def decimal_commas(texts: pl.Series) -> bool:
@@ -246,7 +246,7 @@ def _cuts(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]
         return
     lists = written_lists(texts)
     if lists > _HELD * len(texts):
-        shown = examples(texts.filter(texts.str.contains(_LIST)))
+        shown = examples(texts.filter(texts.str.contains(LIST_NOTATION)))
         message = f"{lists:,} of {len(texts):,} cells look like lists written as text, such as {shown}: "
         yield report("warning", message + "store them as lists in Parquet, or as text with a separator", lists)
         return

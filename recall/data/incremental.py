@@ -52,7 +52,7 @@ class Additions:
     Attributes:
         tables: the combined ones.
         known: number of old interactions, which come first.
-        note: what to say of new interactions that equal old ones, which are dropped, or with items of which next to none is
+        note: what to say of new interactions that equal old ones, which are dropped, or with items of which almost none is
             known; else empty.
         before: the old tables.
         after: the new tables.
@@ -235,7 +235,7 @@ def _updated(before: Table | None, after: Table | None, key: str) -> Table | Non
     return replaced(before, after, key)
 
 
-class Record(Protocol):
+class RememberedUser(Protocol):
     """What is known of one user, such as `recall.store.users.record.UserRecord`."""
 
     @property
@@ -247,7 +247,7 @@ class Record(Protocol):
         """Every different item interacted with, most recent first."""
 
 
-def with_remembered(dataset: Dataset, users: Iterable[tuple[str, Record]]) -> Dataset:
+def with_remembered(dataset: Dataset, users: Iterable[tuple[str, RememberedUser]]) -> Dataset:
     """Prepend the interactions that a bundle remembers, before others of their users.
 
     They neither train nor are evaluated, because their time and context are lost. But they are masked, they are part of
@@ -292,7 +292,7 @@ def _moved(dataset: Dataset, user: Integers) -> pl.DataFrame | None:
     return dataset.negatives.with_columns(before=pl.col("before") + pl.Series(earlier[dataset.negatives["user"].to_numpy()]))
 
 
-def _oldest_first(record: Record) -> list[str]:
+def _oldest_first(record: RememberedUser) -> list[str]:
     recent = set(record.history)
     return [*reversed([item for item in record.seen if item not in recent]), *reversed(record.history)]
 

@@ -211,7 +211,7 @@ class WeightRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class RowWeights:
     """Weights of all rows of a file, before scaling.
 
     Attributes:
@@ -223,7 +223,7 @@ class Weights:
     where: str
 
     @staticmethod
-    def of(raw: pl.DataFrame, column: str | None, where: str, factors: Float64 | None = None) -> "Weights":
+    def of(raw: pl.DataFrame, column: str | None, where: str, factors: Float64 | None = None) -> "RowWeights":
         """Read a weight column; without one, every row weighs 1.
 
         Args:
@@ -236,7 +236,7 @@ class Weights:
             DataError: A weight is missing, not a number, not positive, or infinite.
         """
         if column is None:
-            return Weights(np.ones(len(raw)), "") if factors is None else Weights(factors, where)
+            return RowWeights(np.ones(len(raw)), "") if factors is None else RowWeights(factors, where)
         weights = to_float(raw[column], where)
         missing = weights.is_null()
         if missing.any():
@@ -249,7 +249,7 @@ class Weights:
         hint = "Leave out rows that should not count, or name another weight column"
         raise_if_any(raw[column], weights <= 0, where, "not positive", hint)
         values = weights.to_numpy()
-        return Weights(values if factors is None else values * factors, where)
+        return RowWeights(values if factors is None else values * factors, where)
 
     def scaled(self, training: Integers) -> pl.Series:
         """Divide the weights by the mean of the training rows.

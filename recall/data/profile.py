@@ -81,7 +81,7 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     Args:
         config: names the columns.
         tables: as they were opened.
-        say: hears which column is read.
+        say: called with the column that is read.
 
     Raises:
         DataError: A table cannot be read, or lacks an id column.

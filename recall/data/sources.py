@@ -18,7 +18,7 @@ RESERVED = ("user", "item", "weight", "split")
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class FieldColumns:
     """Columns that the fields read, by table, without repetition and id columns."""
 
     users: tuple[str, ...]
@@ -26,7 +26,7 @@ class Columns:
     items: tuple[str, ...]
 
 
-def find_columns(schema: Schema, tables: Tables) -> Columns:
+def find_columns(schema: Schema, tables: Tables) -> FieldColumns:
     """Find the table of every column that a field reads.
 
     Args:
@@ -61,10 +61,10 @@ def find_columns(schema: Schema, tables: Tables) -> Columns:
                 why="a request names each column once",
                 hint="Give both fields the same source, or rename the column in one of the tables",
             )
-    return Columns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
+    return FieldColumns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
 
 
-def find_attributes(data: DataConfig, columns: Columns, tables: Tables) -> tuple[str, ...]:
+def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables) -> tuple[str, ...]:
     """Return the item columns for filters that no field reads, without repetition.
 
     Args:

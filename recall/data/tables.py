@@ -12,7 +12,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
-from recall.data.files import scan
+from recall.data.files import scan, unreadable_file
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -204,22 +204,6 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(path, error) from None
-
-
-def unreadable_file(path: Path, error: Exception) -> DataError:
-    """Return the error of a file that polars cannot read.
-
-    Args:
-        path: the file.
-        error: what polars said.
-    """
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return DataError(
-        "the file cannot be read",
-        where=str(path),
-        why=reason,
-        hint="Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats",
-    )
 
 
 def _innermost(dtype: DataType) -> DataType:

@@ -15,7 +15,6 @@ from recall.data.synthetic_catalogue import DAYPARTS, DEVICES
 from recall.evaluation.exact_topk import ItemLists, rank_metrics, top_of_scores
 from recall.evaluation.protocol import held_out
 from recall.features.csr import SparseRows
-from recall.features.masking import id_blocks, without
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +82,10 @@ def item_features(bundle: Bundle) -> SparseRows | None:
     Features are those that the model reads, with its weights. None when there is no other field.
     """
     encoder = bundle.encoder
-    ids = id_blocks(encoder, "item")
+    ids = encoder.id_blocks("item")
     if len(ids) == len(encoder.item_blocks):
         return None
-    rows = without(encoder.encode_items(bundle.items()), ids)
+    rows = encoder.encode_items(bundle.items()).without(ids)
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
     length = np.sqrt(np.bincount(owner, weights=rows.weights.astype(np.float64) ** 2, minlength=len(rows)))
     weights = rows.weights / np.maximum(length, np.finfo(np.float32).tiny)[owner]

@@ -28,7 +28,6 @@ from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import TestRequests
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks, standing_in
 from recall.features.vocabulary import MISSING, UNKNOWN
 
 
@@ -96,7 +95,7 @@ def start_cold(
         vectors = bundle.tables.user_vectors(standing_in(trial.users, blocks, value))
         return masked(blocks, trial.judge(trial.lists(at[-1], user_vectors=vectors), at))
 
-    item_ids, user_ids = id_blocks(encoder, "item"), id_blocks(encoder, "user")
+    item_ids, user_ids = encoder.id_blocks("item"), encoder.id_blocks("user")
     told = tuple(block for block in encoder.user_blocks if block.field in encoder.columns)
     new_items = trial.lists(at[-1], replaced=_as_new(trial, bundle, item_ids)) if item_ids else None
     return ColdStart(
@@ -110,6 +109,20 @@ def start_cold(
         new_users=asked_again(user_ids, UNKNOWN) if user_ids else None,
         history_only=asked_again(told, MISSING) if encoder.histories and told else None,
         seconds=time.monotonic() - started,
+    )
+
+
+def standing_in(rows: SparseRows, blocks: Sequence[FeatureBlock], value: int) -> SparseRows:
+    """Replace the features of some blocks by one of weight 1 in each.
+
+    Args:
+        rows: n rows.
+        blocks: where it is added.
+        value: row in each block, such as UNKNOWN or MISSING.
+    """
+    ones = np.ones(len(rows), dtype=np.int32)
+    return SparseRows.hstack(
+        [rows.without(blocks), *(SparseRows.one_hot((block.offset + value) * ones, rows.n_features) for block in blocks)]
     )
 
 

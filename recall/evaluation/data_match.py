@@ -1,4 +1,4 @@
-"""Whether a bundle was trained on the data that it is judged by, or goes on with."""
+"""Compare the data that a bundle was trained on with other data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from recall.bundle.reader import Bundle
 from recall.config import LastSplit, RunConfig
 from recall.config.loading import parse_config
 from recall.data.dataset import Dataset
-from recall.data.incremental import Record
+from recall.data.incremental import RememberedUser
 from recall.data.split import TEST, TRAIN
 from recall.errors import ConfigError, DataError
 
@@ -44,7 +44,7 @@ class DataMatch:
 
     @property
     def unrelated(self) -> bool:
-        """Whether the bundle knows next to none of the ids, old or new."""
+        """Whether the bundle knows almost none of the ids, old or new."""
         return self.items < _FEW_IDS and (self.users is None or self.users < _FEW_IDS)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class DataMatch:
         return f"it knows {', '.join(known)}{f'; {self.fields}' if self.fields else ''}"
 
 
-def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], Record | None]) -> DataMatch:
+def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None]) -> DataMatch:
     """Compare the training part of a data set with what a bundle knows.
 
     Args:
@@ -82,7 +82,7 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
 
 
 def refuse_foreign(
-    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], Record | None], *, all_new: bool = False
+    dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None], *, all_new: bool = False
 ) -> None:
     """Check that a bundle was trained on the same data.
 
@@ -113,7 +113,7 @@ def refuse_trained_on(
     config: RunConfig,
     part: int,
     bundle: Bundle,
-    record: Callable[[str], Record | None],
+    record: Callable[[str], RememberedUser | None],
     load: Callable[[RunConfig], Dataset],
 ) -> None:
     """Check that a bundle was not trained on the interactions that are evaluated.
@@ -159,7 +159,7 @@ def refuse_trained_on(
 
 
 def _refuse_shortened(
-    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], Record | None]
+    dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], RememberedUser | None]
 ) -> None:
     """Check that no user's last interactions are earlier ones of a longer history.
 

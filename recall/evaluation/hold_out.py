@@ -22,7 +22,6 @@ from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.evaluation.metrics import recall
 from recall.evaluation.offline import OfflineReplay
 from recall.features.csr import FeatureBlock
-from recall.features.masking import id_blocks, said_as
 from recall.features.vocabulary import UNKNOWN
 
 
@@ -108,13 +107,13 @@ def judge_users(
     started = time.monotonic()
     at, encoder = sorted(set(config.at)), bundle.encoder
     nothing = unknown_user(encoder)
-    ids = {block.name for block in id_blocks(encoder, "user")}
-    histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
-    columns = [block for block in encoder.user_blocks if block.field not in encoder.histories]
+    ids = {block.name for block in encoder.id_blocks("user")}
+    histories = encoder.history_blocks
+    columns = [block for block in encoder.user_blocks if block not in histories]
 
     def asked(blocks: Sequence[FeatureBlock]) -> Against:
         """Evaluate the requests with `blocks` as for an unknown user."""
-        rows = said_as(trial.users, blocks, nothing)
+        rows = trial.users.replaced(blocks, nothing)
         judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)
         return Against(
             metrics=estimate(judged, config.intervals, seed), comparison=compare(judged, popularity, config.intervals, seed)
@@ -217,7 +216,7 @@ def refuse_learnt(dataset: Dataset, bundle: Bundle, split: int) -> None:
     column = schema.user_id if side == "user" else schema.item_id
     frame = dataset.users if side == "user" else dataset.items
     held = frame[column].gather(np.unique(dataset.events[side].to_numpy()[dataset.select(split)]))
-    for block in id_blocks(encoder, side):
+    for block in encoder.id_blocks(side):
         field = encoder.columns[block.field]
         if field.vocabulary is None or len(field.columns) > 1:
             continue

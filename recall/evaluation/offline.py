@@ -21,7 +21,6 @@ from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerReques
 from recall.evaluation.exact_topk import ItemLists, Replaced, top_rows
 from recall.evaluation.protocol import TestRequests, requests
 from recall.features.csr import SparseRows
-from recall.features.masking import without
 from recall.serving.recommender import Recommender
 
 _AT_ONCE = 512  # requests encoded together
@@ -175,7 +174,7 @@ def turn(trial: OfflineReplay, config: EvaluationConfig, seed: int) -> Dial | No
 _NAMES = ("recall", "ndcg")
 
 
-class FieldWorth(Figures):
+class FieldAblation(Figures):
     """The model without one field."""
 
     field: str
@@ -193,7 +192,7 @@ class Ablation(Figures):
 
     requests: int
     whole: dict[str, Estimate]
-    fields: tuple[FieldWorth, ...]
+    fields: tuple[FieldAblation, ...]
     seconds: float
 
 
@@ -219,12 +218,12 @@ def ablate(trial: OfflineReplay, bundle: Bundle, config: EvaluationConfig, seed:
     for name, field in encoder.schema.fields.items():
         blocks = [block for block in (*encoder.user_blocks, *encoder.item_blocks) if block.field == name]
         if field.side == "user":
-            rest = judged(user_vectors=tables.user_vectors(without(trial.users, blocks)))
+            rest = judged(user_vectors=tables.user_vectors(trial.users.without(blocks)))
         else:
-            rest = judged(item_vectors=tables.item_vectors(without(item_rows, blocks)))
+            rest = judged(item_vectors=tables.item_vectors(item_rows.without(blocks)))
         comparison = compare(rest, whole, config.intervals, seed)
         worth.append(
-            FieldWorth(
+            FieldAblation(
                 field=name,
                 side=field.side,
                 metrics=estimate(rest, config.intervals, seed),

@@ -288,7 +288,7 @@ def _written(text: str, type_: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnForms:
     """How the columns of one side's tables are brought to canonical form.
 
     Attributes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Float32, Floats, Int32, Int64, Integers
+from recall._arrays import Bool, Float32, Floats, Int32, Int64, Integers
 from recall.errors import DataError
 from recall.features.vocabulary import UNKNOWN
 
@@ -111,6 +111,28 @@ class SparseRows:
                 sums[:filled] += parts
             result[first:last][order] = sums
         return result
+
+    def only(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
+        """Return the rows with the features of some blocks only."""
+        return self.kept(FeatureBlock.union(blocks, self.indices))
+
+    def without(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
+        """Drop the features of some blocks, as for a model without those fields."""
+        return self.kept(~FeatureBlock.union(blocks, self.indices))
+
+    def replaced(self, blocks: Sequence["FeatureBlock"], other: "SparseRows") -> "SparseRows":
+        """Replace the features of some blocks by those of another request.
+
+        Args:
+            blocks: those to replace; all others stay.
+            other: one row of the same feature space.
+        """
+        return SparseRows.hstack([self.without(blocks), other.only(blocks).take(np.zeros(len(self), dtype=np.int64))])
+
+    def kept(self, kept: Bool) -> "SparseRows":
+        """Return the rows with some of their entries, bool [nnz]."""
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr]
+        return SparseRows(indptr, self.indices[kept], self.weights[kept], self.n_features)
 
     @staticmethod
     def one_hot(features: Int32, n_features: int) -> "SparseRows":
@@ -221,6 +243,19 @@ class FeatureBlock:
     field: str
     offset: int
     size: int
+
+    @staticmethod
+    def union(blocks: Iterable["FeatureBlock"], features: Int32) -> Bool:
+        """Return which features are in some of the blocks, bool [n].
+
+        Args:
+            blocks: of one feature space.
+            features: int32 [n].
+        """
+        inside = np.zeros(len(features), dtype=np.bool_)
+        for block in blocks:
+            inside |= (features >= block.offset) & (features < block.offset + block.size)
+        return inside
 
 
 def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:

@@ -106,6 +106,11 @@ class FeatureEncoder:
         """How the user feature space is divided, in order of the schema."""
         return self._blocks("user")
 
+    @property
+    def history_blocks(self) -> list[FeatureBlock]:
+        """The user blocks that belong to histories."""
+        return [block for block in self.user_blocks if block.field in self.histories]
+
     @cached_property
     def item_blocks(self) -> tuple[FeatureBlock, ...]:
         """How the item feature space is divided, in order of the schema."""
@@ -145,6 +150,22 @@ class FeatureEncoder:
     def n_item_features(self) -> int:
         """Size of the item feature space."""
         return self.items.n_features
+
+    def id_blocks(self, side: Side, *, alone: bool = False) -> tuple[FeatureBlock, ...]:
+        """Return the blocks of fields that read a side's id, crosses included.
+
+        Args:
+            side: whose id.
+            alone: only those with a row for each id, and one for unknown ids.
+        """
+        column = self.schema.user_id if side == "user" else self.schema.item_id
+        blocks = self.user_blocks if side == "user" else self.item_blocks
+        fields = ((block, self.columns[block.field]) for block in blocks if block.field in self.columns)
+        return tuple(
+            block
+            for block, field in fields
+            if column in field.columns and not (alone and (field.vocabulary is None or len(field.columns) > 1))
+        )
 
     def reads_context(self, field: str) -> bool:
         """Whether a field reads a column that comes with the request."""

@@ -57,7 +57,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class IndexTrial:
     """An index that was built and tried.
 
     Attributes:
@@ -125,7 +125,7 @@ class IndexRecord(Record):
     lowest: float
     certificate: Certificate | None = None
     """None in formats 1 and 2, and where the kind was prescribed."""
-    candidates: tuple[Trial, ...] = ()
+    candidates: tuple[IndexTrial, ...] = ()
     """All that were tried, the chosen one among them; none where nothing was tuned."""
     provenance: ProvenanceRecord | None = None
     why: str = ""

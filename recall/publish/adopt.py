@@ -115,7 +115,7 @@ def _pairs(bundle: Bundle, served: Bundle) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What became of a version.
+    """Outcome of a version.
 
     Attributes:
         folder: of the published version.

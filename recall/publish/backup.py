@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall._fsync import fsync
+from recall.bundle.locks import locked
 from recall.bundle.versions import (
     CURRENT,
     HISTORY,
@@ -18,7 +19,6 @@ from recall.bundle.versions import (
     SCENARIOS,
     VERSIONS,
     live_name,
-    locked,
     make_folder,
     versions,
 )

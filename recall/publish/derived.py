@@ -13,13 +13,14 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.reader import write_deletions
-from recall.bundle.versions import CURRENT, locked, resolve, versions
+from recall.bundle.versions import CURRENT, resolve, versions
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
 from recall.errors import BundleError, ConfigError, JournalError, PublishError
-from recall.index.record import IndexRecord, Trial
+from recall.index.record import IndexRecord, IndexTrial
 from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, RebuildReport, carried_counts, kept, open_for_another_index, publish_items, user_rows
@@ -128,7 +129,7 @@ def reindex(
     source: Path,
     root: Path | None,
     changes: Mapping[str, JsonValue],
-    tell: Callable[[Trial], None] = lambda _: None,
+    tell: Callable[[IndexTrial], None] = lambda _: None,
 ) -> ReindexReport:
     """Find the fastest index that reaches a target, for the stored users of a bundle.
 

@@ -14,6 +14,7 @@ import polars as pl
 from recall._arrays import Float32
 from recall._ids import check_ids
 from recall.bundle import files
+from recall.bundle.locks import acquire, locked
 from recall.bundle.reader import Bundle, load_bundle, write_deletions
 from recall.bundle.versions import (
     CURRENT,
@@ -24,9 +25,7 @@ from recall.bundle.versions import (
     SCENARIOS,
     STAGING,
     VERSIONS,
-    acquire,
     clear_leftovers,
-    locked,
     remove,
     resolve,
     versions,
@@ -53,7 +52,7 @@ _POLL = 0.2  # seconds between two tries to remove versions that are served
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What became of the data of some users.
+    """Outcome of the data of some users.
 
     Attributes:
         version: name of the version without them; None if the live one did not contain them.

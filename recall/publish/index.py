@@ -12,7 +12,7 @@ from recall.bundle import files
 from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.index.base import ItemIndex
-from recall.index.record import Certificate, ChecksRecord, IndexRecord, ProvenanceRecord, Trial
+from recall.index.record import Certificate, ChecksRecord, IndexRecord, IndexTrial, ProvenanceRecord
 from recall.index.registry import Checks, build_index, candidates, engine_of, like, open_index
 from recall.index.tuning.recall import QuerySplit, lower_bound, recalls_found
 from recall.index.tuning.tuner import Tuning, exact_certificate, tune
@@ -46,7 +46,7 @@ def write_index(
     asked: QuerySample,
     config: IndexConfig,
     before: IndexRecord | None = None,
-    tell: Callable[[Trial], None] = lambda _: None,
+    tell: Callable[[IndexTrial], None] = lambda _: None,
     *,
     always: bool = False,
 ) -> IndexRecord:
@@ -105,7 +105,11 @@ def write_index(
 
 
 def _tuned(
-    vectors: Float32, users: QuerySplit, config: IndexConfig, before: IndexRecord | None, tell: Callable[[Trial], None]
+    vectors: Float32,
+    users: QuerySplit,
+    config: IndexConfig,
+    before: IndexRecord | None,
+    tell: Callable[[IndexTrial], None],
 ) -> Tuning:
     """Return the fastest index that reaches the target; settings of `before` first."""
     threads = os.cpu_count() or 1

@@ -9,8 +9,9 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._ids import check_id
+from recall.bundle.locks import VersionLock, acquire
 from recall.bundle.reader import Bundle, load_bundle
-from recall.bundle.versions import VERSIONS, VersionLock, acquire, resolve
+from recall.bundle.versions import VERSIONS, resolve
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.base import ItemIndex

@@ -36,7 +36,7 @@ class JobError(RecallError):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class JobResult:
     """Result of a job.
 
     Attributes:
@@ -86,7 +86,7 @@ class Job:
         """Folder of finished shards."""
         return self.out.with_name(self.out.name + ".parts")
 
-    def run(self, report: Callable[[int, int, str], None], *, restart: bool = False) -> Written:
+    def run(self, report: Callable[[int, int, str], None], *, restart: bool = False) -> JobResult:
         """Answer all users, and write the file once all are answered.
 
         Args:
@@ -118,7 +118,7 @@ class Job:
         said = [json.loads(self._said(number).read_text(encoding="utf-8")) for number in range(max(1, len(shards)))]
         rows = self._join(max(1, len(shards)))
         warnings = tuple(dict.fromkeys(one for part in said for one in part["warnings"]))
-        return Written(len(asked), rows, sum(part["strangers"] for part in said), resumed, seconds, warnings)
+        return JobResult(len(asked), rows, sum(part["strangers"] for part in said), resumed, seconds, warnings)
 
     def _answer(self, folder: Path, lists: Lists, todo: dict[int, pl.DataFrame]) -> Iterator[int]:
         """Write shards; yield the number of each."""

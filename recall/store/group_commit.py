@@ -24,7 +24,7 @@ class _Receipt(NamedTuple):
 
 
 class Receipt(_Receipt):
-    """What became of a batch of changes, which is stored.
+    """Outcome of a batch of changes, which is stored.
 
     A tuple of `sequence` and `known`, with the others as attributes.
 
@@ -50,8 +50,8 @@ class Receipt(_Receipt):
 
 
 @dataclass(eq=False, kw_only=True)
-class Batch:
-    """What one caller wants written as a whole, and what came of it.
+class PendingWrite:
+    """What one caller wants written as a whole, and its outcome.
 
     Attributes:
         key: idempotency key, if it has one.
@@ -67,7 +67,7 @@ class Batch:
     written: bool = field(init=False, default=False)
 
 
-AnyBatch = TypeVar("AnyBatch", bound=Batch)
+AnyBatch = TypeVar("AnyBatch", bound=PendingWrite)
 
 
 class DurableLog(ABC, Generic[AnyBatch]):

@@ -118,7 +118,7 @@ def refuse_overwriting(path: Path, fingerprint: str) -> None:
     try:
         position, _ = load_checkpoint(path, fingerprint)
         what = f"a checkpoint of this very run after sweep {position.sweep} is there"
-        hint = "Add --continue to go on from it, or --restart to overwrite it and train from the beginning"
+        hint = "Add --continue to continue from it, or --restart to overwrite it and train from the beginning"
     except TrainingError as error:
         what, hint = f"{error.what}, and would be overwritten", "Move it away, or add --restart to overwrite it"
     raise CheckpointExistsError(what, where=str(path), hint=hint)
@@ -190,7 +190,7 @@ def load_checkpoint(path: Path, fingerprint: str) -> tuple[Position, dict[str, T
     except FileNotFoundError:
         others = [other.name for other in other_checkpoints(path)]
         raise TrainingError(
-            "there is no checkpoint of this run to go on from",
+            "there is no checkpoint of this run to continue from",
             where=str(path),
             why=f"{', '.join(others)} belong to other configurations or data" if others else "",
             hint="Give the configuration and data that it was made with, or train without --continue",

@@ -49,7 +49,7 @@ class NothingNewError(RecallError):
 
 @dataclass(frozen=True, slots=True)
 class WarmStartRun:
-    """Where a run begins that goes on from a published bundle.
+    """Where a run begins that continues from a published bundle.
 
     Attributes:
         source: the bundle's manifest.
@@ -60,7 +60,7 @@ class WarmStartRun:
         values: number of new values, by field, for the fields that learn values.
         before: figures of the bundle as it is on the validation part; empty when nothing is held out.
         expected: the sequence that must still be live when the new bundle is published; None for another root.
-        overlap: what to say of new interactions that are old ones, or with items of which next to none is known; else empty.
+        overlap: what to say of new interactions that are old ones, or with items of which almost none is known; else empty.
     """
 
     source: Manifest

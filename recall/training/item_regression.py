@@ -158,8 +158,7 @@ class ItemRegression:
         """
         model, block = self._model, self._block
         unknown = block.offset + UNKNOWN
-        inside = (self._rows.indices >= block.offset) & (self._rows.indices < block.offset + block.size)
-        inside &= self._rows.indices != unknown
+        inside = FeatureBlock.union([block], self._rows.indices) & (self._rows.indices != unknown)
         known = torch.from_numpy(np.repeat(np.arange(len(self._rows)), np.diff(self._rows.indptr))[inside])
         features = torch.from_numpy(self._rows.indices[inside].astype(np.int64))
         rows, vectors = self._rows.take(known.numpy()), self._vectors[known]

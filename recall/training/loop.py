@@ -85,7 +85,7 @@ class Checkpointing:
     Attributes:
         path: the file.
         fingerprint: of the run.
-        resume: go on from the checkpoint.
+        resume: continue from the checkpoint.
         restart: overwrite the checkpoint; it is refused when neither is set.
     """
 
@@ -234,7 +234,7 @@ def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedErro
     return TrainingInterruptedError(
         f"training was interrupted after sweep {kept}, which is kept",
         where=str(checkpointing.path),
-        hint="Add --continue to the same command to go on from there",
+        hint="Add --continue to the same command to continue from there",
     )
 
 

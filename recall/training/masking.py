@@ -12,7 +12,6 @@ import numpy.typing as npt
 from recall._arrays import Bool, Float64, Int64
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks
 from recall.features.vocabulary import MISSING, UNKNOWN
 
 NEWCOMER, PARTIAL = 0, 1
@@ -74,7 +73,7 @@ class Roles:
         """
         ids = np.zeros(len(fields), dtype=np.bool_)
         if encoder is not None:
-            of_id = id_blocks(encoder, "item")
+            of_id = encoder.id_blocks("item")
             ids = np.array([block in of_id for block in encoder.item_blocks])
         if len(fields) == 1:
             ids = ~np.zeros(1, dtype=np.bool_)  # nothing is known without the only field, as of an unknown id

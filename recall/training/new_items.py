@@ -14,7 +14,7 @@ beyond them, an unknown user, whose scores vary little, would never see a new it
 to rounding.
 
 Where more than a quarter of a catalogue has no interactions, most of these items are hardly new. They are then lowered
-instead, until they take next to no places.
+instead, until they take almost no places.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,6 @@ from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.evaluation.metrics import ndcg
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks
 from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model, SparseBatch
 from recall.models.torch.fm import FactorizationMachine
@@ -80,7 +79,7 @@ def level_new_items(
 
 def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32 | None) -> str:
     """Level new items by the model's weights, or by `levels` under a cosine."""
-    block = _id_block(encoder)
+    block = next(iter(encoder.id_blocks("item", alone=True)), None)
     trains = dataset.offer.candidates
     share = float((~trains).mean())
     reason = _obstacle(config, block)
@@ -97,7 +96,7 @@ def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: Ru
             f"{done}, to {places:.1%} of the places: {share:.0%} of all items have no interactions, and most of them are taken "
             "to be no longer on offer; leave such items out of the items table, or name data.available_from"
         )
-    if len(id_blocks(encoder, "item")) == len(encoder.item_blocks):
+    if len(encoder.id_blocks("item")) == len(encoder.item_blocks):
         return "as learnt: no field tells one new item from another"
     return _raise(model, block, rows, dataset, lists, config, levels)
 
@@ -304,7 +303,7 @@ def _chosen(
 
 
 def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists) -> tuple[float, float]:
-    """Lower items without interactions until they take next to no places.
+    """Lower items without interactions until they take almost no places.
 
     Returns:
         The shift, and their share of the places.
@@ -330,15 +329,6 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
         middle = (low + high) / 2
         low, high = (low, middle) if places(middle) > _DEAD_PLACES else (middle, high)
     return low, places(low)
-
-
-def _id_block(encoder: FeatureEncoder) -> FeatureBlock | None:
-    """Return the first block with a row for each item id, and one for unknown ids."""
-    for block in id_blocks(encoder, "item"):
-        field = encoder.columns[block.field]
-        if field.vocabulary is not None and len(field.columns) == 1:
-            return block
-    return None
 
 
 def _vectors(model: Model, rows: SparseRows, encoder: FeatureEncoder) -> Float32:

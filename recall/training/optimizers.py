@@ -76,7 +76,7 @@ class RowOptimiser(ABC):
         return self._memory.state()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         self._memory.restore(state)
 
 

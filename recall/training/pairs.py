@@ -270,7 +270,5 @@ def _without_empty_histories(contexts: SparseRows, encoder: FeatureEncoder) -> S
     In the data a history is empty at a user's first interaction. What is taken first is not what is popular, and the feature is
     to say of a user that nothing is known.
     """
-    blocks = [block for block in encoder.user_blocks if block.field in encoder.histories]
-    kept = ~np.isin(contexts.indices, [block.offset + MISSING for block in blocks])
-    indptr = np.concatenate([[0], np.cumsum(kept)])[contexts.indptr]
-    return SparseRows(indptr, contexts.indices[kept], contexts.weights[kept], contexts.n_features)
+    blocks = encoder.history_blocks
+    return contexts.kept(~np.isin(contexts.indices, [block.offset + MISSING for block in blocks]))

@@ -26,7 +26,6 @@ from recall.evaluation.metrics import ndcg
 from recall.evaluation.protocol import TestRequests, held_out
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks, said_as, without
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, SparseBatch
@@ -95,7 +94,7 @@ class PopularityFit:
         Returns:
             None where no feature of the user side or none of the items could hold the factor.
         """
-        # with those that a bundle remembers, where the run goes on from it with new interactions alone
+        # with those that a bundle remembers, where the run continues from it with new interactions alone
         interactions = np.concatenate([dataset.select(REMEMBERED), dataset.training])
         counts = np.bincount(dataset.events["item"].to_numpy()[interactions], minlength=len(dataset.items))
         rows = encoder.encode_items(dataset.items)
@@ -222,7 +221,7 @@ def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
     """
     if config.train.objective == "logistic":
         reason = "scores are log-odds, which popularity would falsify"
-    elif _item_id_block(encoder) is None:
+    elif not encoder.id_blocks("item", alone=True):
         reason = "no field has a row for each item id, which could hold an item's popularity"
     else:
         reason = "no field tells an unknown user from a known one"
@@ -236,27 +235,17 @@ def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> F
 
     Items that the field leaves out have the mean of their own; items without interactions the mean of all.
     """
-    block, trained = _item_id_block(encoder), counts > 0
+    block, trained = next(iter(encoder.id_blocks("item", alone=True)), None), counts > 0
     if block is None or not trained.any():
         return None
     logs = np.log1p(counts.astype(np.float64))
     # the deviation of equal numbers is zero only up to rounding
     level = (logs - logs[trained].mean()) / (logs[trained].std() if np.ptp(counts[trained]) else 1.0)
-    inside = (rows.indices >= block.offset) & (rows.indices < block.offset + block.size)
     owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-    inside &= trained[owner]
+    inside = FeatureBlock.union([block], rows.indices) & trained[owner]
     features = rows.indices[inside]
     sums = np.bincount(features, level[owner[inside]], rows.n_features)
     return (sums / np.maximum(np.bincount(features, minlength=rows.n_features), 1)).astype(np.float32)
-
-
-def _item_id_block(encoder: FeatureEncoder) -> FeatureBlock | None:
-    return next((one for one in id_blocks(encoder, "item") if _is_id(encoder, one)), None)
-
-
-def _is_id(encoder: FeatureEncoder, block: FeatureBlock) -> bool:
-    field = encoder.columns[block.field]
-    return field.vocabulary is not None and len(field.columns) == 1
 
 
 def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
@@ -269,10 +258,8 @@ def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
 
     unknown = [
         block
-        for block in id_blocks(encoder, "user")
-        if (vocabulary := encoder.columns[block.field].vocabulary) is not None
-        and _is_id(encoder, block)
-        and not (vocabulary.rows(ids) == UNKNOWN).any()
+        for block in encoder.id_blocks("user", alone=True)
+        if (vocabulary := encoder.columns[block.field].vocabulary) is not None and not (vocabulary.rows(ids) == UNKNOWN).any()
     ]
     empty = [
         block
@@ -308,23 +295,23 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
 
 def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_Way, ...]:
     """Say the requests with more or less of what is known of their users."""
-    histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
+    histories = encoder.history_blocks
     nothing = unknown_user(encoder)
     of_nothing = _Way(nothing, 1 if histories else 0)
     if not len(held):  # no user has two interactions
         return (of_nothing,)
     contexts = build_contexts(dataset, encoder, held.event, held.before)
     known = contexts.features.take(contexts.context)
-    ids = id_blocks(encoder, "user")
+    ids = encoder.id_blocks("user")
     columns = [block for block in encoder.user_blocks if block not in histories and block not in ids]
     ways = [of_nothing]
     if columns:
         seen = _as_strangers(dataset, encoder, known, columns, seed)
-        ways.append(_Way(said_as(seen, [*ids, *histories], nothing), 1 if histories else 0))
+        ways.append(_Way(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
         if histories:
-            ways.append(_Way(said_as(seen, ids, nothing), 0))
+            ways.append(_Way(seen.replaced(ids, nothing), 0))
     if histories:
-        ways.append(_Way(said_as(known, [*ids, *columns], nothing), 0))
+        ways.append(_Way(known.replaced([*ids, *columns], nothing), 0))
     return tuple(ways)
 
 
@@ -342,8 +329,7 @@ def _as_strangers(
     users = np.bincount(every.indices, minlength=every.n_features)
     rng = np.random.default_rng(seed)
     for block in blocks:
-        others = [one for one in encoder.user_blocks if one != block]
-        own, donors = without(rows, others), without(every, others)
+        own, donors = rows.only([block]), every.only([block])
         rare = np.flatnonzero(_has_rare(own, users))
         giving = np.flatnonzero(_has_rare(donors, users))
         if len(rare) and len(giving):
@@ -351,7 +337,7 @@ def _as_strangers(
             source = np.arange(len(own))
             source[rare] = len(own) + rng.choice(giving, len(rare))
             own = both.take(source)
-        rows = SparseRows.hstack([without(rows, [block]), own])
+        rows = SparseRows.hstack([rows.without([block]), own])
     return rows
 
 

@@ -69,7 +69,7 @@ class Dropping:
         return SparseRows(rows.indptr, rows.indices, weights, rows.n_features)
 
 
-# How gradients become steps: which rule moves which table, how boldly, and how that falls over a run.
+# Choose the optimizer and the schedule of the learning rate of each parameter table.
 
 _FIRST_ORDER = ("user_weights", "item_weights")
 _RULES: dict[str, type[Adagrad] | type[Adam] | type[SGD]] = {"adagrad": Adagrad, "adam": Adam, "sgd": SGD}
@@ -193,7 +193,7 @@ class GradientLearner(Generic[BatchT]):
         return {**memories, "epoch": torch.tensor(self._epoch)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         for name, optimiser in self._optimisers.items():
             prefix = f"{name}."
             optimiser.restore({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})

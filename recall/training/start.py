@@ -7,7 +7,7 @@ rows and of columns. Before any learning, a history then scores items by a smoot
 is never built: they come from subspace iteration (Halko et al. 2011).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +20,8 @@ from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.split import REMEMBERED
 from recall.errors import TrainingError
-from recall.features.csr import FeatureBlock, SparseRows
+from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
 from recall.training.als.kernels import Entries, Kernels
@@ -77,15 +76,14 @@ def of_ids(pairs: ObservedPairs, encoder: FeatureEncoder) -> ObservedPairs:
     Raises:
         TrainingError: No field tells the items apart, or none the users.
     """
-    histories = [block for block in encoder.user_blocks if block.field in encoder.histories]
-    users, items = [*id_blocks(encoder, "user"), *histories], id_blocks(encoder, "item")
+    users, items = [*encoder.id_blocks("user"), *encoder.history_blocks], encoder.id_blocks("item")
     if not users or not items:
         raise TrainingError(
             "no field of the user's id or history" if items else "no field of the item's id",
             why='start = "singular" begins with the singular vectors of the interactions between the two',
             hint='Add the field, or set start = "random"',
         )
-    return replace(pairs, contexts=_only(pairs.contexts, users), items=_only(pairs.items, items))
+    return replace(pairs, contexts=pairs.contexts.only(users), items=pairs.items.only(items))
 
 
 @torch.no_grad()
@@ -120,16 +118,6 @@ def _inverse_roots(sums: Float32) -> Float32:
     return np.where(sums > 0, np.maximum(sums, np.finfo(np.float32).tiny) ** -0.5, 0).astype(np.float32)
 
 
-def _only(rows: SparseRows, blocks: Iterable[FeatureBlock]) -> SparseRows:
-    """Return the rows without the features of other blocks."""
-    of_blocks = np.zeros(rows.n_features, dtype=np.bool_)
-    for block in blocks:
-        of_blocks[block.offset : block.offset + block.size] = True
-    kept = of_blocks[rows.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[rows.indptr]
-    return SparseRows(indptr, rows.indices[kept], rows.weights[kept], rows.n_features)
-
-
 def _entries(rows: SparseRows) -> Entries:
     return Entries(rows.indptr, rows.indices, rows.weights)
 
@@ -140,7 +128,7 @@ class WarmStart:
 
     Attributes:
         parameters: float32, by the names of the model's parameters and of their shapes.
-        source: says where they come from and what they count, so that an interrupted run is not gone on with from
+        source: says where they come from and what they count, so that an interrupted run does not continue from
             another start.
         shares: for "user" and "item", float32 [n_features] in [0, 1]: how far each row may go from where it begins
             towards what the data say. None lets all go all the way.

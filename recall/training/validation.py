@@ -23,7 +23,6 @@ from recall.evaluation.exact_topk import ItemLists, rank_values
 from recall.evaluation.protocol import TestRequests, held_out
 from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import without
 from recall.models.torch.base import Model, SparseBatch
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit
@@ -275,9 +274,9 @@ def field_worths(
     for name, field in encoder.schema.fields.items():
         blocks = [block for block in (*encoder.user_blocks, *encoder.item_blocks) if block.field == name]
         if field.side == "user":
-            rest = some.judge_vectors(vectors(without(some.rows, blocks), "user"), psi)
+            rest = some.judge_vectors(vectors(some.rows.without(blocks), "user"), psi)
         else:
-            rest = some.judge_vectors(phi, vectors(without(items, blocks), "item"))
+            rest = some.judge_vectors(phi, vectors(items.without(blocks), "item"))
         gains = rest.values[metric] - whole
         took = shares[name] * seconds if isinstance(method, SquareConfig) else None
         worths.append(FieldWorth(name, -float(gains.mean()), upper_end(gains, some.asker) < 0, took))

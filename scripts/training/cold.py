@@ -17,7 +17,6 @@ from recall.evaluation.exact_topk import ItemLists, rank_metrics
 from recall.evaluation.protocol import TestRequests, held_out, requests
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks, without
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from recall.training.train import train
@@ -84,7 +83,7 @@ class ColdSplit:
         test = dataset.select(TEST)
         unseen = np.unique(events[test]).astype(np.int64)
         trained = np.setdiff1d(np.unique(events[dataset.training]), unseen).astype(np.int64)
-        features = without(encoder.encode_items(dataset.items), id_blocks(encoder, "item"))
+        features = encoder.encode_items(dataset.items).without(encoder.id_blocks("item"))
         return ColdSplit(
             dataset, encoder, config, held_out(dataset, config.evaluation, test, dataset.training), trained, unseen, features
         )

@@ -46,7 +46,7 @@ async function compare() {
     make("td", {}, right.items[at] ? move(before.get(right.items[at].item_id), at + 1) : null)));
   const heads = ["Rank", `Left: user ${left.user}`, `Right: user ${right.user}`, "Right against left"];
   put(by("compare-result"), make("table", {},
-    make("caption", {}, "How far an item of the right list stands from its place in the left one"),
+    make("caption", {}, "Change of place from the left list to the right one"),
     make("thead", {}, make("tr", {}, heads.map((one) => make("th", { scope: "col" }, one)))),
     make("tbody", {}, rows)));
   put(by("compare-code"), copies(questions, "both lists"));

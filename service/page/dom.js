@@ -1,4 +1,4 @@
-// Elements. Whatever the service or a visitor says goes in as text: nothing here, nor elsewhere, parses HTML.
+// Elements. All text of the service and of visitors is inserted as text: no module parses HTML.
 
 export const by = (id) => document.getElementById(id);
 
@@ -47,7 +47,7 @@ export function facts(pairs, className = "facts") {
 
 export const columns = (features) => Object.entries(features).map(([name, value]) => [name, make("bdi", {}, written(value))]);
 
-/** Show how far a slider stands. */
+/** Show the value of a slider. */
 export function dial(id) {
   const slider = by(id), shown = by(`${id}-shown`);
   const show = () => { shown.textContent = String(Number(slider.value)); };

@@ -8,7 +8,7 @@ import { suggest } from "./picker.js";
 let count = 0;
 const newId = () => `field-${(count += 1)}`;
 
-/** A JSON pointer below another one. */
+/** Extend a JSON pointer by a name. */
 export const at = (base, name) => `${base}/${String(name).replaceAll("~", "~0").replaceAll("/", "~1")}`;
 
 /** A control below its label. */
@@ -99,7 +99,7 @@ export function oneItem(pointer) {
   return { ...control, element: holder };
 }
 
-// What is no number goes as text, and the service tells what is wrong with it.
+// Anything but a number is sent as text, so that the service reports what is wrong with it.
 const numeric = (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 
 /** A control for a value of a type as /v1/info names it; `known` are values to choose from, all of them if it is `closed`. */

@@ -26,7 +26,7 @@ export function openItems() {
   });
 }
 
-/** Make the form anew from the columns of the items. */
+/** Rebuild the form for the columns of the items. */
 export function fitItem() {
   form = columnForm(by("item-columns"), itemColumns(), schema.filter, schema.item_values, "/items/0/features", false);
 }
@@ -58,11 +58,11 @@ async function save() {
   const saved = make("p", {}, `Saved as change ${value.sequence}: `, itemLabel(item_id), value.known ? " was in the catalogue before." : " is new in the catalogue.");
   put(by("item-status"), saved, warnings);
   await again(item_id);
-  const { value: stands } = await ask(call("POST", "v1/why-not", { ...asked(), item_id }));
+  const { value: standing } = await ask(call("POST", "v1/why-not", { ...asked(), item_id }));
   const who = asked().user_id === undefined ? ["an unknown user"] : ["user ", idText(asked().user_id)];
   put(by("item-status"), saved, warnings,
-    make("p", {}, "For ", ...who, ` it ranks ${stands.rank} of ${stands.eligible}, `,
-      stands.listed === null ? "which is not in the list. " : `place ${stands.listed} of the list. `, make("a", { href: "#recommend" }, "See the list")));
+    make("p", {}, "For ", ...who, ` it ranks ${standing.rank} of ${standing.eligible}, `,
+      standing.listed === null ? "which is not in the list. " : `place ${standing.listed} of the list. `, make("a", { href: "#recommend" }, "See the list")));
 }
 
 async function load() {

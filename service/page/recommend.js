@@ -43,7 +43,7 @@ export function openRecommend() {
   });
 }
 
-/** Make the forms anew from what the served bundle knows. */
+/** Rebuild the forms for the columns of the served bundle. */
 export async function fitForms() {
   const { features, context, types, values } = schema;
   forms = {

@@ -1,4 +1,4 @@
-// Published versions: which one is live, making another one live, and what changed between two of them.
+// Published versions: list them, activate one, and compare two.
 
 import { ask, call } from "./api.js";
 import { by, idText, make, put, table } from "./dom.js";
@@ -14,6 +14,7 @@ export function openVersions(changed) {
     put(by("versions-status"), "Verifying and warming up …");
     const done = await attempt(by("versions-error"), async () => {
       const { value } = await ask(question());
+      live = value.version; // the next change starts from it, even before the table is drawn again
       put(by("versions-status"), `${value.version} is live${value.previous ? `; before it was ${value.previous}` : ""}.`);
       return true;
     });
@@ -21,7 +22,7 @@ export function openVersions(changed) {
     if (!done) put(by("versions-status"));
     else await changed();
   };
-  const guard = () => (live ? { "If-Match": `"${live}"` } : {}); // nothing is changed where another one was made live meanwhile
+  const guard = () => (live ? { "If-Match": `"${live}"` } : {}); // nothing is changed if a different version went live meanwhile
   by("roll-back").addEventListener("click", act(() => call("POST", "v1/models:rollback", undefined, guard()), "Return to the version that was live before?"));
   by("versions").addEventListener("click", (event) => {
     const version = event.target.closest("button")?.dataset.version;

@@ -5,7 +5,7 @@ import { itemLabel, know } from "./catalog.js";
 import { copies } from "./code.js";
 import { facts, make, number, put } from "./dom.js";
 
-const TOLD = 4; // reasons in words
+const REASONS = 4; // reasons in words
 const LISTED = 20; // values of a table
 const HISTORY = /\[\d+(-\d+)?\]$/; // the end of the name of a field that reads the user's items
 
@@ -71,7 +71,7 @@ function reasons(found, user_id) {
 function cause(user, sum, user_id) {
   const of = sum < 0 ? "despite" : "because of";
   const that = sum < 0 ? "although" : "because";
-  if (user === null) return sum < 0 ? "although it is less popular than others" : "because it is popular with everybody";
+  if (user === null) return sum < 0 ? "although it is less popular than others" : "because it is popular with all users";
   if (isTaken(user)) return [`${that} you took `, itemLabel(user.value)];
   if (user.state === "learnt" && user.value === user_id) return `${of} your own taste, as learnt`;
   if (user.state === "missing") return [`${that} there is no `, make("bdi", {}, user.field)];
@@ -80,8 +80,8 @@ function cause(user, sum, user_id) {
 }
 
 const goesWith = (items, item_id) => {
-  const told = items.filter((one) => one.value !== item_id);
-  return told.length ? [" (it has ", told.map((one, place) => [place ? " and " : "", make("bdi", {}, `${one.field} ${one.value}`)]), ")"] : null;
+  const shown = items.filter((one) => one.value !== item_id);
+  return shown.length ? [" (it has ", shown.map((one, place) => [place ? " and " : "", make("bdi", {}, `${one.field} ${one.value}`)]), ")"] : null;
 };
 
 /** Explain the score of an item in `place`: the largest reasons in words, all parts folded beneath them. */
@@ -95,9 +95,9 @@ export async function explain(body, item, place) {
   const all = [...reasons(answer.values, user_id), ...boosted].sort((one, other) => Math.abs(other.sum) - Math.abs(one.sum));
   put(
     place,
-    make("ul", { class: "reasons", "aria-label": "The largest reasons" }, all.slice(0, TOLD).map(({ sum, cause: told, most }) => make("li", {},
-      make("data", { value: String(sum), class: sum < 0 ? "down" : "up" }, `${sum < 0 ? "−" : "+"}${brief(Math.abs(sum))}`), make("span", {}, told, goesWith(most, item.item_id))))),
-    all.length > TOLD ? make("p", { class: "quiet" }, `and ${all.length - TOLD} smaller ones`) : null,
+    make("ul", { class: "reasons", "aria-label": "The largest reasons" }, all.slice(0, REASONS).map(({ sum, cause, most }) => make("li", {},
+      make("data", { value: String(sum), class: sum < 0 ? "down" : "up" }, `${sum < 0 ? "−" : "+"}${brief(Math.abs(sum))}`), make("span", {}, cause, goesWith(most, item.item_id))))),
+    all.length > REASONS ? make("p", { class: "quiet" }, `and ${all.length - REASONS} smaller ones`) : null,
     make("details", {}, make("summary", {}, "All parts of the score"), bars(answer.contributions, merged ? answer.score : item.score, merged ? "Score of the model" : "Served score"),
       make("details", {}, make("summary", {}, "Value by value"), values(answer.values)), copies([question], "this explanation")),
   );

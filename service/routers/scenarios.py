@@ -22,7 +22,7 @@ class ScenarioEntry(BaseModel):
 
 
 class Attribution(BaseModel):
-    """What became of the lists of one scenario and version."""
+    """Outcome of the lists of one scenario and version."""
 
     scenario: str = Field(description="Empty for lists without a scenario.")
     bundle: str = Field(description="Version of the bundle.")
@@ -74,7 +74,8 @@ async def recommend_scenario(
     live = live_of(request)
     with timed(request, "recommend"):
         if name not in live.scenarios.known:  # it may have been added a moment ago
-            await run_in_threadpool(live.scenarios.look, live.serving().recommender)
+            with live.serving() as snapshot:
+                await run_in_threadpool(live.scenarios.look, snapshot.recommender)
         asked = live.scenarios.request(name, body)
         content = await answer_with_tokens(live, asked, caller_of(request), request_id_of(request), scenario=name)
     return Response(content, media_type="application/json")

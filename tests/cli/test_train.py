@@ -133,12 +133,12 @@ def test_an_interrupted_run_can_be_continued(run, shop: Path, tmp_path: Path, nu
     kept = checkpoint.read_bytes()
     other = run(*arguments, "--set", "model.k=3", "--continue")
     assert other.code == 1
-    assert "there is no checkpoint of this run to go on from" in other.err
+    assert "there is no checkpoint of this run to continue from" in other.err
     assert f"{checkpoint.name} belong to other configurations or data" in other.err
     again = run(*arguments)
     assert again.code == 73
     assert "a checkpoint of this very run after sweep" in again.err
-    assert "Add --continue to go on from it, or --restart" in again.err
+    assert "Add --continue to continue from it, or --restart" in again.err
     finished = run(*arguments, "--set", "model.k=3", "--set", "train.sweeps=1")
     assert finished.code == 0
     assert f"checkpoints of other runs are left alone in {tmp_path}: {checkpoint.name}" in finished.err

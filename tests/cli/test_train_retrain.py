@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.bundle.versions import CURRENT, live_name, locked, resolve, versions
+from recall.bundle.locks import locked
+from recall.bundle.versions import CURRENT, live_name, resolve, versions
 from recall.data.synthetic import SyntheticConfig, generate
 
 FAST = ("--set", "train.sweeps=2", "--set", "model.k=4")

@@ -178,6 +178,27 @@ def test_the_vector_length_is_known_before_training(model: dict[str, Any], dim: 
     assert config.model.dim(user_fields=5, item_fields=3) == dim
 
 
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"encoding": "klingon"}, "is not an encoding of text"),
+        ({"encoding": "rot13"}, "is not an encoding of text"),
+        ({"quote": "„"}, "quote must be one ASCII character"),
+        ({"quote": ";", "separator": ";"}, "other than the separator"),
+        ({"separator": ";\n"}, "must not hold the end of a line"),
+        ({"header": ["a", "a"]}, "header must name each column once"),
+        ({"header": []}, "header must name each column once"),
+        ({"clocks": {"day": "hour"}}, r"which lacks \['day'\]"),
+        ({"numbers": {"a": ","}, "lists": ["a"]}, r"\['a'\] are named more than once"),
+        ({"booleans": {"a": ["J", "J"]}}, r"those of \['a'\] are alike"),
+        ({"numbers": {"code": ","}}, r"data.text keeps \['code'\] as written"),
+    ],
+)
+def test_keys_of_a_format_that_contradict_each_other_are_refused(form: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"data": {"text": ["code"], "formats": {"items": form}}, "fields": FIELDS})
+
+
 def test_all_errors_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({"fields": FIELDS, "data": {"carve": 2, "splt": 1}, "seed": -1})

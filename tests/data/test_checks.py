@@ -36,8 +36,14 @@ def test_valid_tables_give_no_findings(tmp_path: Path) -> None:
 def test_each_check_is_announced(tmp_path: Path) -> None:
     said: list[str] = []
     check(config(), write(tmp_path, e="user_id,item_id\na,x\nb,y\n"), said.append)
-    assert said[0] == "loading and encoding (1 of 7)"
-    assert said[-1] == "contexts (7 of 7)"
+    assert said[0] == "loading and encoding (1 of 8)"
+    assert said[-1] == "contexts (8 of 8)"
+
+
+def test_a_column_of_a_format_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id,price\na,x,1\nb,y,2\n")
+    found = check(config(formats={"interactions": {"numbers": {"prise": ",", "price": "."}}}), tmp_path)
+    assert one(found, "names this column, which the table lacks").column == "prise"
 
 
 def test_the_small_data_set_has_no_findings(tiny_folder: Path, tiny_config: RunConfig) -> None:

@@ -1,4 +1,5 @@
 import datetime
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import polars as pl
 import pytest
 
 from recall.config import FileFormat
-from recall.data.files import converted, files_of, kind_of, listed, moment, number, scan
+from recall.data.files import content, converted, files_of, kind_of, listed, moment, number, scan
 from recall.errors import DataError
 
 
@@ -33,6 +34,15 @@ def test_the_kind_of_a_file_follows_from_its_name(name: str, kind: str | None) -
         ("-3,5", ",", "-3.5"),
         ("1 234,5", ",", "1234.5"),
         ("12%", ".", "12"),
+        ("5,00 EUR", ",", "5.00"),
+        ("SEK 1.000", ",", "1000"),
+        ("−5,5", ",", "-5.5"),
+        ("1,5e3", ",", "1.5e3"),
+        ("(5,00)", ",", "(5,00)"),  # what is not such a number stays, and reading it is an error
+        ("1/2", ".", "1/2"),
+        ("12:30", ".", "12:30"),
+        ("1,5", ".", "1,5"),
+        ("1.5", ",", "1.5"),
         (None, ".", None),
     ],
 )
@@ -51,10 +61,23 @@ def test_times_are_parsed_or_refused() -> None:
     assert zoned.dt.to_string("%H:%M").to_list() == ["11:55"]
 
 
+@pytest.mark.parametrize(
+    ("text", "pattern"), [("01.02.2024 13:45", "%d.%m.%Y %R"), ("1:45 pm 2024-02-01", "%l:%M %P %F"), ("1706795100", "%s")]
+)
+def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
+    parsed = pl.DataFrame({"a": [text]}).select(moment(pl.col("a"), pattern))["a"]
+    assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45)]
+
+
 def test_lists_are_parsed_in_any_notation() -> None:
     texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
     expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
     assert listed(pl.Series("a", texts)).to_list() == expected
+
+
+@pytest.mark.parametrize("text", ["abc", "a, b", "12", "{a\nb}", "[" * 100_000 + "]" * 100_000, "{" + "a" * 200_000 + "}"])
+def test_what_is_no_list_is_its_only_member(text: str) -> None:
+    assert listed(pl.Series("a", [text])).to_list() == [[text]]
 
 
 def test_a_separator_of_several_characters_and_no_quotes(tmp_path: Path) -> None:
@@ -64,6 +87,26 @@ def test_a_separator_of_several_characters_and_no_quotes(tmp_path: Path) -> None
     assert scan(path, (), form).collect().rows() == [("1", 'thé "best', "x"), ("2", "b", "y")]
     with pytest.raises(DataError, match="the text is not ascii"):
         scan(tmp_path / "a.dat", (), FileFormat(encoding="ascii", separator="é"))
+    path.write_text("a§b\n1§2\n")
+    assert scan(path, (), FileFormat(separator="§")).collect().rows() == [("1", "2")]
+
+
+def test_lines_may_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\r1,2\r3,4\r")
+    assert scan(path).collect().rows() == [("1", "2"), ("3", "4")]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.csv.zip", "a.csv.zst", "a.jsonl.gz", "cut.csv.gz"])
+def test_a_damaged_archive_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"a,b\n" * 99)[:-9] if name == "cut.csv.gz" else b"a,b\n1,2\n")
+    with pytest.raises(DataError, match="the file cannot be read"):
+        content(tmp_path / name)
+
+
+def test_json_may_have_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"a": 1}]', encoding="utf-8-sig")
+    assert scan(tmp_path / "a.json").collect().rows() == [(1,)]
 
 
 def test_a_folder_holds_files_of_one_kind(tmp_path: Path) -> None:
@@ -111,7 +154,7 @@ def test_words_for_true_and_false_and_no_others() -> None:
     frame = pl.LazyFrame({"sale": ["J", " N", None]})
     form = FileFormat(booleans={"sale": ("J", "N")})
     assert converted(frame, form).collect()["sale"].to_list() == [True, False, None]
-    with pytest.raises(pl.exceptions.PolarsError, match="incomplete mapping"):
+    with pytest.raises(pl.exceptions.PolarsError, match=r'failed in column .sale. for 1 out of . values: \["\?"\]'):
         converted(pl.LazyFrame({"sale": ["J", "?"]}), form).collect()
 
 
@@ -127,11 +170,16 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
     path.write_text('{"user": "a", "items": [{"id": 1}, {"id": 2}]}\n{"user": "b", "items": []}\n')
     read = scan(path, (), FileFormat(explode="items", unnest=True)).collect()
     assert read.to_dict(as_series=False) == {"user": ["a", "a"], "items.id": [1, 2]}
+    path = tmp_path / "a.csv"
+    path.write_text("user,items\na,\"['x', 'y']\"\nb,[]\n")
+    read = scan(path, (), FileFormat(explode="items", lists=("items",))).collect()
+    assert read.rows() == [("a", "x"), ("a", "y")]
 
 
 def test_cells_are_carried_down_within_an_order_only() -> None:
-    frame = pl.LazyFrame({"order": [1, 1, 2, 3, 3], "user": ["a", None, None, "b", None]})
-    assert converted(frame, FileFormat(carry={"user": "order"})).collect()["user"].to_list() == ["a", "a", None, "b", "b"]
+    frame = pl.LazyFrame({"order": [1, 1, 2, 3, 3, 1], "user": ["a", None, None, "b", None, None]})
+    carried = converted(frame, FileFormat(carry={"user": "order"})).collect()["user"]
+    assert carried.to_list() == ["a", "a", None, "b", "b", None]
 
 
 def test_parts_may_have_their_columns_in_another_order_or_be_empty(tmp_path: Path) -> None:

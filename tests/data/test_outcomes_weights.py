@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from recall.config import parse_config
 from recall.data.checks import check
 from recall.data.findings import Finding
-from recall.data.outcomes import Weights, weight_findings
+from recall.data.outcomes import RowWeights, weight_findings
 from recall.errors import DataError
 
 positive = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20)
 
 
-def weights(values: list[float]) -> Weights:
-    return Weights.of(pl.DataFrame({"w": pl.Series(values, dtype=pl.Float64)}), "w", "e.csv, column 'w'")
+def weights(values: list[float]) -> RowWeights:
+    return RowWeights.of(pl.DataFrame({"w": pl.Series(values, dtype=pl.Float64)}), "w", "e.csv, column 'w'")
 
 
 def scaled(values: list[float]) -> list[float]:
@@ -103,6 +103,6 @@ def test_check_reports_the_range_and_a_dominant_row(tmp_path: Path, values: list
 
 
 def test_no_weight_column_gives_no_findings() -> None:
-    plain = Weights.of(pl.DataFrame({"x": [1, 2]}), None, "")
+    plain = RowWeights.of(pl.DataFrame({"x": [1, 2]}), None, "")
     found: list[Finding] = list(weight_findings(plain.range(np.arange(2)), None))
     assert (found, plain.scaled(np.arange(2)).to_list()) == ([], [1.0, 1.0])

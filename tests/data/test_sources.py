@@ -7,7 +7,7 @@ import pytest
 
 from recall.config import DataConfig
 from recall.config.schema import Schema
-from recall.data.sources import Columns, find_attributes, find_columns
+from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.tables import Tables, read_tables
 from recall.errors import ConfigError, DataError
 
@@ -27,7 +27,7 @@ def tables(tmp_path: Path) -> Tables:
     return read_tables(DataConfig(users="users.parquet", items="items.parquet"), tmp_path)
 
 
-def find(tables: Tables, fields: dict[str, dict[str, Any]]) -> Columns:
+def find(tables: Tables, fields: dict[str, dict[str, Any]]) -> FieldColumns:
     return find_columns(Schema.model_validate({"fields": {**USER, **ITEM, **fields}}), tables)
 
 
@@ -45,13 +45,13 @@ def test_columns_are_found_in_their_table(tables: Tables) -> None:
         "sex_hour": {"kind": "cross", "side": "user", "of": ["sex", "hour"]},
         "history": {"kind": "history"},
     }
-    assert find(tables, fields) == Columns(
+    assert find(tables, fields) == FieldColumns(
         users=("gender", "tastes", "strengths"), context=("hour",), items=("genre", "country")
     )
 
 
 def test_the_id_columns_are_never_ambiguous(tables: Tables) -> None:
-    assert find(tables, {"again": categorical("user", column="user_id")}) == Columns((), (), ())
+    assert find(tables, {"again": categorical("user", column="user_id")}) == FieldColumns((), (), ())
 
 
 @pytest.mark.parametrize(("source", "expected"), [("interactions", ((), ("country",))), ("users", (("country",), ()))])
@@ -111,7 +111,7 @@ def test_users_and_items_each_need_an_id_column(tables: Tables) -> None:
 
 
 def attributes(tables: Tables, *names: str) -> tuple[str, ...]:
-    return find_attributes(DataConfig(attributes=names), Columns((), (), ("country",)), tables)
+    return find_attributes(DataConfig(attributes=names), FieldColumns((), (), ("country",)), tables)
 
 
 def test_attributes_are_item_columns_without_a_field(tables: Tables) -> None:
@@ -124,7 +124,7 @@ def test_missing_attributes_are_named(tables: Tables, tmp_path: Path) -> None:
         attributes(tables, "genre", "gener")
     assert refused.value.where == "data.attributes"
     with pytest.raises(ConfigError, match="the items table, which is not set"):
-        find_attributes(DataConfig(attributes=("genre",)), Columns((), (), ()), replace(tables, items=None))
+        find_attributes(DataConfig(attributes=("genre",)), FieldColumns((), (), ()), replace(tables, items=None))
     nested = pl.DataFrame({"item_id": [1], "genre": [[["g"]]]})
     nested.write_parquet(tmp_path / "items.parquet")
     with pytest.raises(DataError, match="lists of lists"):

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from recall.config import RunConfig
+from recall.config.schema import Side
 from recall.data.contexts import build_contexts
 from recall.data.dataset import Dataset
 from recall.data.incremental import load_additions
@@ -146,3 +147,9 @@ def test_an_encoder_with_other_fields_cannot_grow(tiny_dataset: Dataset, tiny_en
         tiny_encoder.grown(replace(tiny_dataset, schema=other))
     with pytest.raises(DataError, match="'hour' comes from the users table"):
         tiny_encoder.grown(replace(tiny_dataset, context_columns=("device",)))
+
+
+@pytest.mark.parametrize(("side", "fields"), [("user", ["user_id"]), ("item", ["item_id"])])
+def test_id_fields_are_those_that_read_the_id_column(tiny_encoder: FeatureEncoder, side: Side, fields: list[str]) -> None:
+    assert [block.field for block in tiny_encoder.id_blocks(side)] == fields
+    assert [block.field for block in tiny_encoder.id_blocks(side, alone=True)] == fields

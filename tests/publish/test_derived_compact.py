@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recall.bundle.locks import locked
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import CURRENT, locked, publish, resolve, staging, versions
+from recall.bundle.versions import CURRENT, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
 from recall.publish import derived as compaction
 from recall.publish.derived import compact, prune

@@ -18,7 +18,7 @@ from recall.errors import ConfigError, IndexFileError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.index.coarse import InvertedLists
 from recall.index.faiss_engine import IvfIndex
-from recall.index.record import Trial
+from recall.index.record import IndexTrial
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.derived import reindex
 from recall.publish.export import export
@@ -88,7 +88,7 @@ def test_a_small_catalogue_uses_exact_search_without_tuning(published: Path) -> 
 
 def test_reindexing_changes_only_the_index(root: Path) -> None:
     before = Manifest.read(resolve(root))
-    reported: list[Trial] = []
+    reported: list[IndexTrial] = []
     report = reindex(root, root, {"kind": "auto", "target": 0.8, "n": 20}, reported.append)
     after = load_bundle(root).manifest
     assert report.folder == resolve(root)

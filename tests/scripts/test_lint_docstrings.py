@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.lint_docstrings import check_source
+from scripts.lint_docstrings import check_source, check_text
 from tests.scripts.tiny import ROOT
 
 CLEAN = '''
@@ -53,6 +53,13 @@ def test_names_keys_and_other_uses_are_ignored(place: str) -> None:
 
 def test_a_finding_in_a_long_docstring_has_the_line_of_the_word() -> None:
     assert [finding.line for finding in check_source('"""Sum.\n\nUsed\nby nobody.\n"""')] == [4]
+
+
+def test_prose_in_markdown_and_comments_of_javascript_is_checked() -> None:
+    markdown = "# Title\n```\nnobody\n```\nNobody but `nobody`\nreads it.\n"
+    assert [finding.line for finding in check_text(markdown, markdown=True)] == [5]
+    script = 'const nobody = "nobody";\n/** Tell nobody. */\nrun(); // nobody waits\nfetch("http://nobody");\n'
+    assert [finding.line for finding in check_text(script, markdown=False)] == [2, 3]
 
 
 def test_a_summary_has_at_most_80_characters() -> None:

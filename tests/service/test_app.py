@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from recall.errors import BundleError
+from recall.serving.recommender import Recommender, Request
 from service.app import create_app
 from service.config import Settings
 from service.live import Live
@@ -51,6 +52,21 @@ def test_without_a_bundle_the_process_is_live_and_reports_what_is_missing(tmp_pa
             assert answer.headers["content-type"] == "application/problem+json"
             assert answer.headers["retry-after"] == "1"
             assert answer.json()["type"] == "urn:fm-recall:problem:not-ready"
+
+
+def test_a_replaced_bundle_stays_open_while_scenarios_are_read(shop: Shop) -> None:
+    app = create_app(Settings(bundle=shop.root, poll=600))
+    with TestClient(app, base_url="http://localhost") as client:
+        live, answers = app.state.live, []
+        client.portal.call(live.settled)
+
+        def look(recommender: Recommender) -> None:
+            live.snapshot.retire()
+            answers.append(recommender.recommend(Request(user_id="3", n=1)))
+
+        live.scenarios.look = look
+        assert client.post("/v1/scenarios/none:recommend", json={}).status_code == 404
+    assert answers[0].user == "known"
 
 
 def test_a_loop_that_fails_is_logged_and_starts_again(

@@ -9,12 +9,12 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError, StoreError
-from recall.store.group_commit import CREATE, Batch, DurableLog, store_answer, stored_answer
+from recall.store.group_commit import CREATE, DurableLog, PendingWrite, store_answer, stored_answer
 from tests.store.test_sqlite import KIND, notes
 
 
 @dataclass(eq=False)
-class Note(Batch):
+class Note(PendingWrite):
     text: str
 
 

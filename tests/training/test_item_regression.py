@@ -14,7 +14,6 @@ from recall.data.split import TEST
 from recall.data.synthetic import SyntheticConfig, generate
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
@@ -98,7 +97,7 @@ class Shop:
 
     @property
     def block(self):
-        return id_blocks(self.encoder, "item")[0]
+        return self.encoder.id_blocks("item")[0]
 
     @property
     def masking(self):

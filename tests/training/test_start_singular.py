@@ -8,7 +8,6 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.errors import TrainingError
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import id_blocks
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.training.pairs import ObservedPairs
@@ -82,7 +81,7 @@ def test_ids_begin_as_singular_vectors_and_other_features_at_random(tiny_folder)
     opened, _, _ = run(tiny_folder, {"objective": "softmax", "opening": {"start": "singular"}})
     assert torch.equal(singular.item_factors, opened.item_factors)
     ids = np.zeros(encoder.n_item_features, dtype=bool)
-    for block in id_blocks(encoder, "item"):
+    for block in encoder.id_blocks("item"):
         ids[block.offset : block.offset + block.size] = True
     changed = (singular.item_factors != random.item_factors).any(1).numpy()
     met = np.bincount(pairs.items.indices, minlength=encoder.n_item_features) > 0

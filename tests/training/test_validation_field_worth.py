@@ -7,7 +7,6 @@ import torch
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
-from recall.features.masking import without
 from recall.models.torch.base import SparseBatch
 from recall.training.train import observed_pairs, train
 from recall.training.validation import Validation, field_worths
@@ -31,7 +30,7 @@ def test_each_field_is_worth_what_is_lost_without_it(trained, tiny_dataset, tiny
     assert [one.name for one in trained.fields] == list(tiny_encoder.schema.fields)
     validation = Validation.of(CONFIG, tiny_dataset, tiny_encoder)
     found = worths(trained.model, tiny_dataset, tiny_encoder)
-    rows = without(validation.rows, [block for block in tiny_encoder.user_blocks if block.field == "user_id"])
+    rows = validation.rows.without([block for block in tiny_encoder.user_blocks if block.field == "user_id"])
     with torch.no_grad():
         batch = SparseBatch.of(rows, fields=tiny_encoder.user_fields)
         phi, psi = trained.model.user_vectors(batch).numpy(), trained.model.item_vectors(validation.items).numpy()

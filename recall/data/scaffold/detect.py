@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from recall.config import FileFormat
-from recall.data.files import ALIGNED, content, files_of, kind_of, separator_for
+from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
@@ -77,6 +77,9 @@ def detect(path: Path) -> Written:
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
     encoding, why = encoding_of(raw, first)
     text = _decoded(raw, encoding).removeprefix("\ufeff")
+    if "\0" in text:
+        hint = "Convert the file to UTF-8, for instance with iconv -f UTF-16LE -t UTF-8"
+        raise DataError("the file has NUL characters: binary, or UTF-16 without a mark", where=str(first), hint=hint)
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
@@ -89,7 +92,7 @@ def detect(path: Path) -> Written:
     above, separator, quote, rows = _table(lines)
     if quote and _quotes_inside(lines, separator):
         quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
-    skip = next(number for number, line in enumerate(text.splitlines()) if line == lines[above])  # empty lines count
+    skip = lines_of(text, _LINES + 1).index(lines[above])  # empty lines count
     if skip:
         assume("skip", skip, f"lines above the header, such as {lines[0][:40]!r}" if above else "empty lines above the header")
     usual = separator_for(first, FileFormat())
@@ -102,7 +105,7 @@ def detect(path: Path) -> Written:
         assume("strip", True, f"blanks around {padded!r} in the header")
         rows = [[cell.strip() for cell in row] for row in rows]
     width = len(rows[0])
-    bare = len(_cells([lines[above]], separator, quote)[0])  # names in the file
+    bare = len(_cells(lines, separator, quote)[above])  # names in the file
     if bare < width and not rows[0][-1]:
         assume("ragged", True, "each row ends in a separator, and the header does not")
         rows, width = [row[:bare] for row in rows], bare
@@ -158,7 +161,7 @@ def _numbered(names: Sequence[str]) -> tuple[str, ...]:
 
 def _last_cell(text: str, separator: str, quote: str) -> str:
     """Return the first cell of the last line."""
-    line = next((line for line in reversed(text[-10_000:].splitlines()) if line.strip()), "")
+    line = next((line for line in reversed(lines_of(text[-10_000:])) if line.strip()), "")
     row = _cells([line], separator, quote)
     return row[0][0].strip() if row and row[0] else ""
 
@@ -217,7 +220,7 @@ def _decoded(raw: bytes, encoding: str) -> str:
 
 def _lines(text: str) -> list[str]:
     """Return the first lines, without empty ones; a quoted cell may hold breaks."""
-    return [line for line in text.splitlines()[: _LINES + 1] if line.strip()][:_LINES]
+    return [line for line in lines_of(text, _LINES + 1) if line.strip()][:_LINES]
 
 
 def _table(lines: Sequence[str]) -> tuple[int, str, str, list[list[str]]]:
@@ -278,9 +281,17 @@ def _cells(lines: Sequence[str], separator: str, quote: str) -> list[list[str]]:
         return [re.split(r" {2,}", line.strip(" ")) for line in lines]
     if len(separator) > 1:
         return [line.split(separator) for line in lines]
-    if not quote:
-        return list(csv.reader(lines, delimiter=separator, quotechar=None, quoting=csv.QUOTE_NONE))
-    return list(csv.reader(lines, delimiter=separator, quotechar=quote))
+    try:
+        return list(
+            csv.reader(
+                (f"{line}\n" for line in lines),
+                delimiter=separator,
+                quotechar=quote or None,
+                quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+            )
+        )
+    except csv.Error:  # a cell of 128 kB: quotes that do not come in pairs, or another separator
+        return [[line] for line in lines]
 
 
 def headless(rows: Sequence[Sequence[str]]) -> str:

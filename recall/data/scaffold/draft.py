@@ -111,7 +111,7 @@ def _label(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
 
 def _assumed(name: str, role: Role) -> Iterator[str]:
     """Draft alternatives for a column that is an outcome by its values only."""
-    yield f"# {name} holds {role.reason}. Assumed: it tells what came of the interaction, so no field reads it."
+    yield f"# {name} holds {role.reason}. Assumed: it is the result of the interaction, so no field reads it."
     if role.levels:
         liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)
         yield "# If so, these lines use it: rows below are left out, or were shown and not taken, or rows weigh by it"

@@ -104,6 +104,7 @@ def rare(values: pl.Series) -> str:
 
 _COUNTED = 20  # rows from which on numbers that rise by one are a count of the rows. Chosen, not tuned.
 _FEW = 50  # distinct whole numbers up to which they are categories. Chosen, not tuned.
+_EACH = 20  # rows of each of them on average, from which up to _MANY are categories too, such as codes. Chosen, not tuned.
 ROWS = 100_000
 """Rows that are sampled."""
 
@@ -144,8 +145,8 @@ def guess(values: pl.Series) -> Guess:
     if len(known) == len(values) > _COUNTED and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
         return Guess("", "counts the rows: nothing to learn from")
     different = known.n_unique()
-    if different <= _FEW and bool((known == known.round()).all()):
-        return Guess('kind = "categorical"', f"whole numbers, {different} different")
+    if different <= max(_FEW, min(_MANY, len(known) / _EACH)) and bool((known == known.round()).all()):
+        return Guess('kind = "categorical"', f"whole numbers, {different:,} different")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return Guess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 

@@ -5,13 +5,12 @@ from typing import Final, Literal
 
 import polars as pl
 
-from recall.data.files import moment
+from recall.data.files import NUMBERS, moment
 from recall.data.findings import written_lists
 from recall.data.roles import YES, YES_NO
 from recall.data.times import Times
 from recall.errors import DataError
 
-_SHORT = ("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?")
 _ALWAYS: Final = (
     "\\N",
     "NULL",
@@ -31,10 +30,6 @@ _AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", 
 """Spellings of missing values where all other values are numbers."""
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-_COMMA = r"^[1-9]\d{0,2}([. '\u00a0\u202f]\d{3})+(,\d+)?$|^\d+(,\d+)?$"  # a group never follows a 0: 0.125
-_POINT = r"^[1-9]\d{0,2}([, '\u00a0\u202f]\d{3})+(\.\d+)?$|^\d+(\.\d+)?$"
-_MONEY = r"(?:[$€£¥₹₽₩₺฿%円元]|zł|kr\.?|Kč|[A-Z]{3}|Fr\.|R\$)"
-_AROUND = rf"^[-+]?\s*{_MONEY}?\s*[-+]?|\s*{_MONEY}?$"  # signs and currencies
 _DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日")
 _WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
 _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
@@ -71,10 +66,9 @@ def number_mark(values: pl.Series) -> Literal["", ".", ","]:
     texts = values.drop_nulls().unique().str.strip_chars()
     if texts.is_empty() or texts.str.contains(_PLAIN).all() or not texts.str.contains(r"\d").all():
         return ""
-    bare = texts.str.replace_all(_AROUND, "")
-    by_comma, by_point = bool(bare.str.contains(_COMMA).all()), bool(bare.str.contains(_POINT).all())
+    by_comma, by_point = (bool(texts.str.contains(NUMBERS[mark]).all()) for mark in ",.")
     if by_comma and by_point:  # only groups of three, such as 1,234: a group rather than three decimals
-        return "." if bare.str.contains(",", literal=True).any() else ","
+        return "." if texts.str.contains(",", literal=True).any() else ","
     return "," if by_comma else "." if by_point else ""
 
 

@@ -8,14 +8,14 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.data.column_names import table_named
-from recall.data.files import files_of, kind_of, plain
+from recall.data.files import files_of, kind_of, plain, unreadable_file
 from recall.data.frames import NAMES, open_sources
 from recall.data.scaffold.detect import Written, detect
 from recall.data.scaffold.fields import ROWS, array, key, text
 from recall.data.scaffold.ids import find_id, own_id, row_settings
 from recall.data.scaffold.meaning import nulls_of
 from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
-from recall.data.tables import Table, unreadable_file
+from recall.data.tables import Table
 from recall.errors import DataError
 
 

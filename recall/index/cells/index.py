@@ -25,7 +25,7 @@ from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError
 from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
-from recall.index.cells.quantize import LANES, Codes, FilteredCodes, Limits, pack
+from recall.index.cells.quantize import LANES, Codes, ErrorBounds, FilteredCodes, pack
 from recall.index.coarse import cells_for
 from recall.index.topk import rank
 
@@ -140,7 +140,7 @@ class CellIndex(TunableIndex):
     @property
     @override
     def param_grid(self) -> tuple[float, ...]:
-        return _EFFORTS  # from a cell's centre to so far beyond it that next to nothing is missed
+        return _EFFORTS  # from a cell's centre to so far beyond it that almost nothing is missed
 
     @override
     def with_search_param(self, value: float, n: int) -> "CellIndex":
@@ -222,7 +222,7 @@ class CellIndex(TunableIndex):
             arrays: dict[str, Any] = {**map_tensors(path, floats, ints), **map_positions(path, ints, floats)}
         except BundleError as error:
             raise IndexFileError("the index cannot be read", where=str(path), why=str(error), hint=_OTHER_EXPORT) from None
-        limits = Limits(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
+        limits = ErrorBounds(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         codes = Codes(**arrays, limits=limits, magnitude=float(params["magnitude"]))
         effort, n, shorter = float(params["effort"]), int(params.get("n", 1)), float(params.get("shorter", 0.0))
         index = cls(codes, vectors, effort, n, shorter)  # bundles of before have one effort for all lengths

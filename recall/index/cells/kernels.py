@@ -77,7 +77,7 @@ def _scan(
 ):
     """Look at blocks [first, last) until the buffers are full.
 
-    Returns (block to go on with, candidates, least).
+    Returns (block to continue with, candidates, least).
 
     Blocks before `known` are prefetched: those that will be scanned and are in memory.
     """

@@ -25,7 +25,7 @@ _ROUNDING = 2.0**-23 * 16  # of the scores that bounds are compared with, relati
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Limits:
+class ErrorBounds:
     """Bounds of the error of a score, in item scales, for a query of length 1.
 
     Attributes:
@@ -86,7 +86,7 @@ class Codes:
     centre_scales: Float32
     spreads: Float32
     radii: Float32
-    limits: Limits
+    limits: ErrorBounds
     magnitude: float
 
     @property
@@ -155,7 +155,7 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
         _filled(centre_scale, len(centres), 0.0),
         _filled(spreads, len(centres), 0.0),
         _filled(radii * (1 + 1e-5), len(centres), -np.inf),
-        Limits(worst * (1 + 1e-5), reach, _slack(there, basis[:, :dim], reach)),
+        ErrorBounds(worst * (1 + 1e-5), reach, _slack(there, basis[:, :dim], reach)),
         magnitude,
     )
 

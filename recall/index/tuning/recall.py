@@ -137,7 +137,7 @@ def spread(queries: Float32, count: int) -> Float32:
 # A lower confidence bound on a mean of shares that holds for any number of users and whatever the distribution.
 #
 # Shares of lists are in [0, 1] and crowd at 1: there Student's interval and the bootstrap promise more than they keep (a
-# sample without the rare bad user has next to no variance), while Hoeffding's bound wastes most of a sample. The bound here
+# sample without the rare bad user has almost no variance), while Hoeffding's bound wastes most of a sample. The bound here
 # is by betting (Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting): bets that the mean
 # exceeds m have, after t users, the capital
 #

@@ -10,7 +10,7 @@ import numpy as np
 from recall._arrays import Float64
 from recall.config import IndexConfig
 from recall.index.base import ItemIndex, TunableIndex
-from recall.index.record import Point, Trial
+from recall.index.record import IndexTrial, Point
 from recall.index.tuning.recall import GroundTruth, alpha_spending, bisect, lower_bound
 
 EXACT = "exact"
@@ -55,7 +55,7 @@ class IndexTuner:
     """Candidates on the same users.
 
     Attributes:
-        trials: what became of every candidate.
+        trials: outcome of every candidate.
         running: those that may still be chosen, by name; exact search stays.
     """
 
@@ -70,7 +70,7 @@ class IndexTuner:
         """
         self.truth, *self.shorter = truths
         self.config = config
-        self.trials: list[Trial] = []
+        self.trials: list[IndexTrial] = []
         self.running: dict[str, CandidateState] = {}
         self._fresh = fresh
 
@@ -92,9 +92,9 @@ class IndexTuner:
         running = CandidateState(index, None, microseconds, [], {0.0: (1.0, microseconds)})
         self.running[EXACT] = running
         note = "finds everything by construction"
-        self.trials.append(Trial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
+        self.trials.append(IndexTrial(EXACT, index.kind, _bytes(index), seconds, running.points, 0.0, note))
 
-    def add(self, name: str, index: TunableIndex, seconds: float) -> Trial:
+    def add(self, name: str, index: TunableIndex, seconds: float) -> IndexTrial:
         """Add a candidate and set its effort.
 
         Args:
@@ -107,7 +107,7 @@ class IndexTuner:
         limit = _SLOW * min(one.microseconds for one in self.running.values() if one is not running)
         note = self.set_effort(name, [0.0] * (1 + len(self.shorter)), limit)
         chosen = None if note else running.effort
-        trial = Trial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
+        trial = IndexTrial(name, index.kind, _bytes(index), seconds, running.points, chosen, note)
         self.trials.append(trial)
         if note:
             self.drop(name)
@@ -205,7 +205,7 @@ class IndexTuner:
             running.microseconds = min(measured)
             running.curve[running.effort] = (running.curve[running.effort][0], running.microseconds)
 
-    def report(self) -> tuple[Trial, ...]:
+    def report(self) -> tuple[IndexTrial, ...]:
         """All trials in their current state."""
         return tuple(
             replace(one, curve=self.running[one.name].points, tuned=self.running[one.name].effort)

@@ -22,7 +22,7 @@ from recall.index.base import Candidate, ItemIndex, TunableIndex
 from recall.index.cells.index import CellIndex
 from recall.index.faiss_io import prepare_faiss
 from recall.index.flat import ExactIndex
-from recall.index.record import Certificate, Trial
+from recall.index.record import Certificate, IndexTrial
 from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, judged_lengths, lower_bound
 from recall.index.tuning.trials import EXACT, IndexTuner
 
@@ -46,7 +46,7 @@ class Tuning:
     why: str
     certificate: Certificate
     shares: Float64
-    trials: tuple[Trial, ...]
+    trials: tuple[IndexTrial, ...]
 
 
 def tune(
@@ -56,7 +56,7 @@ def tune(
     seed: int,
     threads: int,
     tried: Sequence[Candidate],
-    tell: Callable[[Trial], None] = lambda _: None,
+    tell: Callable[[IndexTrial], None] = lambda _: None,
 ) -> Tuning:
     """Find the fastest index that reaches a target.
 
@@ -87,7 +87,7 @@ def tune(
     bench.add_exact(exact, built)
     for candidate in tried:
         if time.perf_counter() - began > config.seconds:
-            bench.trials.append(Trial(candidate.name, "", 0, 0.0, (), note="left out: the time was up"))
+            bench.trials.append(IndexTrial(candidate.name, "", 0, 0.0, (), note="left out: the time was up"))
             continue
         began_one = time.perf_counter()
         index = candidate.build(vectors, users.fitting, seed, threads)
@@ -142,7 +142,7 @@ def _verified(bench: IndexTuner, vectors: Float32, users: QuerySplit, exact: Ite
     return _exactly(exact, n, config, why, bench.report())
 
 
-def _exactly(exact: ItemIndex, n: int, config: IndexConfig, why: str, trials: tuple[Trial, ...]) -> Tuning:
+def _exactly(exact: ItemIndex, n: int, config: IndexConfig, why: str, trials: tuple[IndexTrial, ...]) -> Tuning:
     return Tuning(EXACT, exact, f"exact search: {why}", exact_certificate(config, n), np.empty(0), trials)
 
 

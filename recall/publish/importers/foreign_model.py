@@ -16,7 +16,7 @@ SIDES: tuple[Side, Side] = ("user", "item")
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
+class FeatureRow:
     """The features of one user row or one item row.
 
     Attributes:
@@ -82,14 +82,14 @@ class ForeignModel:
         """Number of factors of one embedding."""
         return int(self.parameters["user"].factors.shape[-1])
 
-    def score(self, user: Entries, item: Entries) -> float:
+    def score(self, user: FeatureRow, item: FeatureRow) -> float:
         """Compute the score by definition, in float64.
 
         Args:
             user: features of the user.
             item: features of the item.
         """
-        rows: tuple[tuple[Side, Entries], ...] = (("user", user), ("item", item))
+        rows: tuple[tuple[Side, FeatureRow], ...] = (("user", user), ("item", item))
         first_order = sum(float(self.parameters[side].weights[row.features] @ row.values) for side, row in rows)
         v = np.concatenate([self.parameters[side].factors[row.features] for side, row in rows])  # [m, k] or [m, fields, k]
         x = np.concatenate([user.values, item.values])

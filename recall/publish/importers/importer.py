@@ -20,7 +20,7 @@ from recall.data.dataset import Dataset
 from recall.data.entities import listed
 from recall.data.tables import Table, read_table
 from recall.errors import DataError
-from recall.features.canonical import CanonicalTypes, Columns
+from recall.features.canonical import CanonicalTypes, ColumnForms
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
@@ -29,7 +29,7 @@ from recall.publish import golden
 from recall.publish.importers.array_formats import read_fm_arrays, read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel, Mapped, Side
 from recall.publish.importers.mapping import (
-    Reading,
+    MappedFeatures,
     canonical_mapping,
     encoder_of,
     find_types,
@@ -203,7 +203,7 @@ def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:
 
 
 def _users(
-    mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str], forms_: Columns
+    mapped: Mapped, catalogue: Catalogue, columns: Sequence[str], numeric: set[str], forms_: ColumnForms
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
     """Return the users, their columns, and the context columns."""
     having = catalogue.users.columns if catalogue.users is not None else []
@@ -213,7 +213,7 @@ def _users(
 
 
 def _listed(
-    mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str], forms_: Columns
+    mapped: Mapped, table: Table | None, id_column: str, columns: Sequence[str], numeric: set[str], forms_: ColumnForms
 ) -> pl.DataFrame:
     """Return the rows of a table, or else the ids that the mapping names."""
     if table is not None:
@@ -265,7 +265,7 @@ def _scores(
     types: CanonicalTypes,
 ) -> Float64:
     """Return the score of every pair by definition: [users, items]."""
-    of_users, of_items = Reading(mapped, "user", types.users), Reading(mapped, "item", types.items)
+    of_users, of_items = MappedFeatures(mapped, "user", types.users), MappedFeatures(mapped, "item", types.items)
     item_entries = [of_items.entries(values) for values in items.iter_rows(named=True)]
     scores = [[model.score(user, item) for item in item_entries] for user in map(of_users.entries, users)]
     return np.array(scores, dtype=np.float64)

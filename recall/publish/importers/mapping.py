@@ -32,7 +32,7 @@ from recall.features.values import canonical_series
 from recall.features.vocabulary import FIRST, Vocabulary
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
-from recall.publish.importers.foreign_model import SIDES, Entries, Feature, FieldKind, ForeignModel, Mapped, Side
+from recall.publish.importers.foreign_model import SIDES, Feature, FeatureRow, FieldKind, ForeignModel, Mapped, Side
 
 _REQUIRED = ("feature", "side", "field")
 _OPTIONAL = ("value", "kind", "weights", "field_number")
@@ -216,7 +216,7 @@ def _rows(
 # A user's or an item's plain values as the numbered features of a foreign model; made for proofs, one row at a time.
 
 
-class Reading:
+class MappedFeatures:
     """Features of one side's values by the mapping, independent of an encoder."""
 
     def __init__(self, mapped: Mapped, side: Side, types: Mapping[str, str] | None = None) -> None:
@@ -226,7 +226,7 @@ class Reading:
             name: {one.value: one for one in members} for name, members in mapped.fields.items() if members[0].side == side
         }
 
-    def entries(self, values: Mapping[str, object]) -> Entries:
+    def entries(self, values: Mapping[str, object]) -> FeatureRow:
         """Return the features of one row; missing and unmapped values have none."""
         found: list[tuple[Feature, float]] = []
         for name, features in self._fields.items():
@@ -243,7 +243,7 @@ class Reading:
                 feature = features.get(canonical_as(part, self._types.get(name, TEXT).removeprefix(LIST)) or "")
                 if feature is not None:
                     found.append((feature, weight))
-        return Entries(
+        return FeatureRow(
             np.array([one.number for one, _ in found], dtype=np.int64),
             np.array([one.field_number for one, _ in found], dtype=np.int64),
             np.array([weight for _, weight in found], dtype=np.float64),

@@ -20,7 +20,7 @@ from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log import ChangeLog
 from recall.store.items.log_position import Base, Change, MovedError, Past, Reading, read_token, rows_of, values_of
-from recall.store.items.log_tables import Row
+from recall.store.items.log_tables import LogRow
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
 
@@ -345,7 +345,7 @@ class Catalog:
         self._delta = delta
         self._catalogue = CatalogSnapshot(self._catalogue.bundle, tuple(segments), delta.sequence, error)
 
-    def _after(self, delta: Delta, rows: Sequence[Row], sequence: int) -> Delta:
+    def _after(self, delta: Delta, rows: Sequence[LogRow], sequence: int) -> Delta:
         last = {row.item_id: values_of(row) for row in rows}
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
         published = self._catalogue.bundle.item_ids.rows(list(last))

@@ -28,7 +28,7 @@ _TOO_LATE = 2**63 // 1_000_000_000 - 1  # seconds that nanoseconds in 63 bits ca
 _INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\.0*)?\s*")
 
 
-class ItemColumns:
+class CatalogColumns:
     """The columns of a catalogue but the id."""
 
     def __init__(self, types: Mapping[str, DataType], schema: Schema, canonical_types: Mapping[str, str] | None = None) -> None:

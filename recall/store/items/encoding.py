@@ -11,7 +11,7 @@ from recall._tensors import servable
 from recall.bundle.reader import Bundle
 from recall.errors import DataError, RequestError
 from recall.features.csr import SparseRows
-from recall.store.items.coercion import ItemColumns
+from recall.store.items.coercion import CatalogColumns
 from recall.store.items.delta import EncodedItems
 
 _FEW = 64  # items that are encoded one by one in a few microseconds each: a table has costs of its own
@@ -28,10 +28,10 @@ class ItemReader:
         self._bundle = bundle
 
     @cached_property
-    def columns(self) -> ItemColumns:
+    def columns(self) -> CatalogColumns:
         """The columns of the bundle's items."""
         encoder = self._bundle.encoder
-        return ItemColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
+        return CatalogColumns(self._bundle.item_types(), encoder.schema, encoder.types.items)
 
     def read(self, items: Values) -> dict[str, dict[str, object]]:
         """Return the values of items in the types of the catalogue's columns.

@@ -30,11 +30,11 @@ from recall.errors import (
     JournalFullError,
     JournalReadOnlyError,
 )
-from recall.store.group_commit import Batch, DurableLog
+from recall.store.group_commit import DurableLog, PendingWrite
 from recall.store.high_water_mark import Lost
 from recall.store.items import log_tables
 from recall.store.items.log_position import MARK, Base, Change, MovedError, Reading, to_json
-from recall.store.items.log_tables import DamagedError, Row, State
+from recall.store.items.log_tables import DamagedError, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
@@ -46,7 +46,7 @@ _WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a lar
 
 
 @dataclass(eq=False, kw_only=True)
-class _Batch(Batch):
+class _Batch(PendingWrite):
     """Changes that one caller wants written; for the rest see `ChangeLog.append`."""
 
     rows: list[tuple[str, bytes | None]]
@@ -103,7 +103,7 @@ class ChangeLog(DurableLog[_Batch]):
         digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in rows]), digest_size=16).digest()
         return self._commit(_Batch(rows=rows, key=key, digest=digest, after=after, base=base, expected=expected))
 
-    def write_back(self, rows: Iterable[Row], known: State, held: int) -> int:
+    def write_back(self, rows: Iterable[LogRow], known: State, held: int) -> int:
         """Write back acknowledged changes that the file has lost.
 
         Args:
@@ -277,7 +277,7 @@ class ChangeLog(DurableLog[_Batch]):
             return False
         return not state.identity or log_tables.has_passed(connection, position.last, position.head)
 
-    def _rows(self, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+    def _rows(self, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[LogRow]:
         try:
             if self._reader.version == 1:
                 return log_tables.rows_of_format_1(connection, sequence)
@@ -317,7 +317,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         raise JournalDamagedError(str(error), where=JOURNAL, hint=_MEND) from None
 
 
-def _time(row: Row) -> int:
+def _time(row: LogRow) -> int:
     return row.at
 
 

@@ -12,7 +12,7 @@ import orjson
 
 from recall.errors import RecallError, TokenError
 from recall.store.high_water_mark import Marked, damage
-from recall.store.items.log_tables import Row, State
+from recall.store.items.log_tables import LogRow, State
 
 MARK = "journal.mark"
 """Name of the file beside the log that says how far it reached."""
@@ -50,22 +50,22 @@ class Reading(NamedTuple):
 
     Attributes:
         state: None when there is no file.
-        rows: entries after the reader's position if the log goes on from there, else all after the version's base.
+        rows: entries after the reader's position if the log continues from there, else all after the version's base.
         held: the version holds the changes up to this sequence; 0 where the log goes on.
-        goes_on: whether the log goes on from the reader's position.
+        goes_on: whether the log continues from the reader's position.
         mark: how far the log reached, as noted outside of it.
         lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
     """
 
     state: State | None
-    rows: list[Row]
+    rows: list[LogRow]
     held: int
     goes_on: bool
     mark: Marked | None
     lacks: int = 0
 
 
-def values_of(row: Row) -> Mapping[str, object] | None:
+def values_of(row: LogRow) -> Mapping[str, object] | None:
     """Return the values by column that a change gives, or None for a deletion."""
     if row.features is None:
         return None
@@ -73,7 +73,7 @@ def values_of(row: Row) -> Mapping[str, object] | None:
     return values
 
 
-def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
+def rows_of(changes: Sequence[Change], last: int) -> list[LogRow]:
     """Return the rows of a batch of changes.
 
     Args:
@@ -82,7 +82,9 @@ def rows_of(changes: Sequence[Change], last: int) -> list[Row]:
     """
     now = int(time.time() * 1e6)
     first = last - len(changes) + 1
-    return [Row(first + at, one, None if values is None else to_json(values), now) for at, (one, values) in enumerate(changes)]
+    return [
+        LogRow(first + at, one, None if values is None else to_json(values), now) for at, (one, values) in enumerate(changes)
+    ]
 
 
 def to_json(values: Mapping[str, object]) -> bytes:
@@ -106,13 +108,13 @@ class Past:
 
     state: State | None = None
     held: int = 0
-    known: dict[str, Row] = field(default_factory=dict)
-    unsaved: dict[str, Row] = field(default_factory=dict)
+    known: dict[str, LogRow] = field(default_factory=dict)
+    unsaved: dict[str, LogRow] = field(default_factory=dict)
     lost: State | None = None
     lost_held: int = 0
     lacks: int = 0
 
-    def take(self, reading: Reading) -> list[Row] | None:
+    def take(self, reading: Reading) -> list[LogRow] | None:
         """Take in what was read.
 
         Returns:
@@ -139,7 +141,7 @@ class Past:
         self._settle(reading.state)
         return reading.rows if began else None
 
-    def ensure(self, rows: list[Row]) -> list[Row]:
+    def ensure(self, rows: list[LogRow]) -> list[LogRow]:
         """Keep changes that were acknowledged if the log vanished before they were read."""
         missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
         if self.lost is None:
@@ -203,7 +205,7 @@ class Past:
             log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.compacted_through))
         )
 
-    def _lose(self, unsaved: dict[str, Row], held: int) -> None:
+    def _lose(self, unsaved: dict[str, LogRow], held: int) -> None:
         self.lost, self.lost_held = self.state, held
         self.state, self.unsaved = None, unsaved
 

@@ -62,7 +62,7 @@ class State(NamedTuple):
     base_through: int
 
 
-class Row(NamedTuple):
+class LogRow(NamedTuple):
     """One stored change.
 
     `features` is JSON, or None for a deletion, and `at` microseconds since 1970.
@@ -172,7 +172,7 @@ def add(connection: sqlite3.Connection, state: State, rows: Sequence[tuple[str, 
     return after
 
 
-def restore(connection: sqlite3.Connection, rows: Iterable[Row]) -> tuple[int, int]:
+def restore(connection: sqlite3.Connection, rows: Iterable[LogRow]) -> tuple[int, int]:
     """Write entries under their old sequences; return number and sum of checksums.
 
     Args:
@@ -234,7 +234,7 @@ def has_passed(connection: sqlite3.Connection, sequence: int, head: bytes) -> bo
     return connection.execute("SELECT head FROM heads WHERE sequence = ?", (sequence,)).fetchall() == [(head,)]
 
 
-def rows_after(connection: sqlite3.Connection, sequence: int, *, whole: bool = False) -> list[Row]:
+def rows_after(connection: sqlite3.Connection, sequence: int, *, whole: bool = False) -> list[LogRow]:
     """Return the entries after a sequence, in order.
 
     Args:
@@ -258,7 +258,7 @@ def rows_after(connection: sqlite3.Connection, sequence: int, *, whole: bool = F
         if not isinstance(item_id, str) or checksum(number, item_id, features) != own:
             raise DamagedError(f"change {number} was damaged after it was written")
         _note(found, number, 1, own)
-        rows.append(Row(number, item_id, features, at))
+        rows.append(LogRow(number, item_id, features, at))
     if found != held:
         wrong = min(block for block in found.keys() | held.keys() if found.get(block) != held.get(block))
         raise DamagedError(
@@ -311,7 +311,7 @@ def state_of_format_1(connection: sqlite3.Connection) -> State:
     return State("", max(last, pruned), pruned, b"", 0, 0, 0, 1, None, 0, 0)
 
 
-def rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> list[Row]:
+def rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> list[LogRow]:
     """Return `rows_after` of a file of format 1.
 
     Args:
@@ -321,8 +321,8 @@ def rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> list[Row]
     return sorted(_rows_of_format_1(connection, sequence)[0].values())
 
 
-def _rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> tuple[Mapping[str, Row], int]:
-    newest: dict[str, Row] = {}
+def _rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> tuple[Mapping[str, LogRow], int]:
+    newest: dict[str, LogRow] = {}
     last = sequence
     statement = "SELECT sequence, item_id, features, checksum FROM changes WHERE sequence > ? ORDER BY sequence"
     for number, item_id, features, own in connection.execute(statement, (sequence,)):
@@ -331,7 +331,7 @@ def _rows_of_format_1(connection: sqlite3.Connection, sequence: int) -> tuple[Ma
             raise DamagedError(f"change {last} is missing from the journal")
         if not isinstance(item_id, str) or checksum(number, item_id, features) != own:
             raise DamagedError(f"change {number} was damaged after it was written")
-        newest[item_id] = Row(number, item_id, features, number)  # long before any time that is written today
+        newest[item_id] = LogRow(number, item_id, features, number)  # long before any time that is written today
     return newest, last
 
 

@@ -51,7 +51,7 @@ class Breaker:
         return "closed" if not self._broken else "half-open" if self._trying else "open"
 
     def admits(self) -> bool:
-        """Whether to make a call now; `succeeded` or `failed` is to tell what came of it."""
+        """Whether to make a call now; `succeeded` or `failed` is to report its outcome."""
         if not self._broken:
             return True
         with self._lock:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing_extensions import override
 
 from recall.errors import ConfigError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
-from recall.store.group_commit import CREATE, Batch, DurableLog
+from recall.store.group_commit import CREATE, DurableLog, PendingWrite
 from recall.store.high_water_mark import Lost, Mark, damage
 from recall.store.sqlite import FileKind
 from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
@@ -64,7 +64,7 @@ _Row = tuple[bytes, int]
 
 
 @dataclass(eq=False, kw_only=True)
-class _Batch(Batch):
+class _Batch(PendingWrite):
     """Changes that one caller wants written."""
 
     changes: tuple[UserChange, ...]

@@ -2,6 +2,9 @@
 
 Four partners or entries go through a loop at a time, so that a row of the result is read and written once for four. Sums may be
 reassociated, which lets them run in vector registers; numbers that are not finite stay so.
+
+A loop that sums into a scalar writes to no array. Where a loop writes, the compiled code tests whether the arrays lie so
+close that they might overlap, and then goes without vector registers: a sum would depend on where memory was free.
 """
 
 from collections.abc import Callable
@@ -199,10 +202,10 @@ def _solve(  # type: ignore[no-untyped-def]
         # the gradient's half, downhill; what the loss is; the diagonal
         cross, energy = zero, 0.0
         for j in range(d):
-            pulled = base[j] + spectrum[j] * v[j]
-            residual[j] = -c * (pulled + u * border[j]) - p * v[j]
-            energy += v[j] * (c * (pulled + base[j]) + p * v[j])
+            energy += v[j] * (c * (base[j] + spectrum[j] * v[j] + base[j]) + p * v[j])
             cross += border[j] * v[j]
+        for j in range(d):
+            residual[j] = -c * (base[j] + spectrum[j] * v[j] + u * border[j]) - p * v[j]
             diagonal[j] = c * spectrum[j] + p
         pull, observed = _pull(indices, weights, first, last, one, -one, u, v, right_own, right, residual)
         energy += observed + u * (c * (corner * u + 2 * cross) + q * u)
@@ -217,6 +220,7 @@ def _solve(  # type: ignore[no-untyped-def]
         moving = left * heading
         for j in range(d):
             direction[j] = residual[j] / diagonal[j]
+        for j in range(d):
             moving += residual[j] * direction[j]
         for _ in range(steps):
             if not moving > 0.0:  # solved, or not a number: the table then shows it
@@ -224,6 +228,7 @@ def _solve(  # type: ignore[no-untyped-def]
             cross = zero
             for j in range(d):
                 cross += border[j] * direction[j]
+            for j in range(d):
                 product[j] = c * (spectrum[j] * direction[j] + heading * border[j]) + p * direction[j]
             pull, observed = _pull(indices, weights, first, last, zero, one, heading, direction, nothing, right, product)
             turn = pull + c * (corner * heading + cross) + q * heading if bordered else zero
@@ -240,6 +245,7 @@ def _solve(  # type: ignore[no-untyped-def]
             for j in range(d):
                 v[j] += length * direction[j]
                 residual[j] -= length * product[j]
+            for j in range(d):
                 following += residual[j] * residual[j] / diagonal[j]
             ratio = following / moving
             heading = left / below + ratio * heading
@@ -335,9 +341,9 @@ def _advance(solution, residual, direction, product, diagonal, length):  # type:
         row = np.float32(0.0)
         for j in range(d):
             x[j] += length * along[j]
-            remains = left[j] - length * moved[j]
-            left[j] = remains
-            row += remains * remains / below[j]
+            left[j] -= length * moved[j]
+        for j in range(d):
+            row += left[j] * left[j] / below[j]
         total += float(row)
     return total
 

@@ -24,7 +24,7 @@ _BLOCK = 1 << 16  # rows masked at a time: their entries are copied several time
 
 
 @dataclass(frozen=True, slots=True)
-class Masked:
+class MaskedRows:
     """Masked rows, merged.
 
     Attributes:
@@ -79,7 +79,7 @@ class MaskedItems:
         self._ways = {way: drop * share for way, share in roles.ways.items()}
         self._share = max(_SHARE, min(1.0, _AT_LEAST / max(len(rows), 1)))
 
-    def fixed(self, few: Callable[[Masked], bool]) -> list[Masked]:
+    def fixed(self, few: Callable[[MaskedRows], bool]) -> list[MaskedRows]:
         """Take out the rows with unknown ids, where they merge into few.
 
         Args:
@@ -99,7 +99,7 @@ class MaskedItems:
         """Whether items have one field."""
         return len(self._masking.roles.fields) == 1
 
-    def drawn(self, sweep: int) -> Masked | None:
+    def drawn(self, sweep: int) -> MaskedRows | None:
         """Return the random masked rows of one sweep, besides the fixed ones; or None."""
         if not self._ways:
             return None
@@ -112,7 +112,7 @@ class MaskedItems:
         patterns = np.array(list(self._ways), dtype=np.int8)[way]
         return self._masked(chosen, patterns, total / self._share, sweep)
 
-    def _masked(self, sources: Int64, patterns: npt.NDArray[np.int8], weight: float, sweep: int) -> Masked:
+    def _masked(self, sources: Int64, patterns: npt.NDArray[np.int8], weight: float, sweep: int) -> MaskedRows:
         fields = len(self._masking.roles.fields)
         parts: list[SparseRows] = []
         codes: list[Int64] = []
@@ -125,9 +125,9 @@ class MaskedItems:
             codes.append(code + n)
             n += len(rows)
         if len(parts) == 1:
-            return Masked(parts[0], sources, codes[0], weight)
+            return MaskedRows(parts[0], sources, codes[0], weight)
         rows, code = merged(SparseRows.vstack(parts))
-        return Masked(rows, sources, code[np.concatenate(codes)], weight)
+        return MaskedRows(rows, sources, code[np.concatenate(codes)], weight)
 
 
 def _gathered(rows: Int64, columns: npt.NDArray[np.integer[Any]], weights: Float32, n: int, width: int) -> Entries:

@@ -113,7 +113,7 @@ class ImplicitALS:
         return {"sweep": torch.tensor(self._sweep)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state that `state` gave."""
+        """Continue from a state that `state` gave."""
         self._sweep = int(state["sweep"])
 
     def _user_step(self) -> None:

@@ -12,7 +12,7 @@ from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries, Kernels
-from recall.training.als.masked_items import Masked, MaskedItems
+from recall.training.als.masked_items import MaskedItems, MaskedRows
 from recall.training.als.one_hot import OneHotSide
 from recall.training.als.parameterization import FMParameterization, Parameterization
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
@@ -148,14 +148,14 @@ class SweepRows:
         for one in masked:
             self.item_sees = self.item_sees.beside(self._sees(one))
 
-    def _masked_items(self, masked: Masked) -> ItemRows:
+    def _masked_items(self, masked: MaskedRows) -> ItemRows:
         pairs = masked.columns(self.contexts.pairs, self._n_items)
         of_item, alpha_b = masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)
         chunks = self._chunks(pairs, len(masked.rows))
         shown = self._sees(masked)
         return ItemRows(self.item_matrix(masked.rows), chunks, of_item, alpha_b, Seen(np.zeros_like(shown), shown))
 
-    def _sees(self, masked: Masked) -> Float32:
+    def _sees(self, masked: MaskedRows) -> Float32:
         values = [masked.summed(self.weights.of_item), self._alpha * masked.summed(self.weights.b)]
         return squared_sums(masked.rows, np.stack(values, axis=1))
 

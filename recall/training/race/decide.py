@@ -62,7 +62,7 @@ def decide(
 
 
 def of_bundle(config: RunConfig, source: Path) -> RunConfig:
-    """Return the configuration to go on from a bundle with.
+    """Return the configuration to continue from a bundle with.
 
     "auto" is what the race behind the bundle chose.
 
@@ -175,7 +175,7 @@ def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str
     """Return a configuration of "auto" with what the race behind a bundle chose.
 
     Args:
-        config: of the run that goes on from the bundle.
+        config: of the run that continues from the bundle.
         recorded: configuration in the bundle's manifest.
         version: of the bundle, for errors.
 
@@ -195,7 +195,7 @@ def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str
     return parse_config({**plain, **changed, "data": {**plain.get("data", {}), **split}}, where=f"bundle {version}")
 
 
-# A race is kept beside the checkpoint, so that an interrupted run goes on with the same winner.
+# A race is kept beside the checkpoint, so that an interrupted run continues with the same winner.
 
 
 def save_race(path: Path, values: Values, record: JsonValue) -> None:

@@ -1,7 +1,7 @@
 """Race of recipes by successive halving (Jamieson and Talwalkar 2016).
 
 Large data are raced on a share of the users. Three heats share the time. Square losses are the cheapest, and tell which
-fields to keep. Then the other objectives go on from the best of them. At last single settings of the winner are changed, as
+fields to keep. Then the other objectives continue from the best of them. At last single settings of the winner are changed, as
 long as that helps by more than a standard error.
 """
 
@@ -218,7 +218,7 @@ class _Track:
                 yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
 
     def others(self) -> Iterator[tuple[str, Values]]:
-        """Yield the other objectives, which go on from the best square loss."""
+        """Yield the other objectives, which continue from the best square loss."""
         leader = self._leader
         if leader is None:
             return

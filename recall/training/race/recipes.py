@@ -74,7 +74,7 @@ _OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "
 
 
 def softmaxes(square: Mapping[str, JsonValue], contexts: int, items: int) -> tuple[Recipe, ...]:
-    """Return the objectives that go on from a square loss.
+    """Return the objectives that continue from a square loss.
 
     Args:
         square: the section `train` of the best square loss, which becomes the opening.

@@ -210,7 +210,7 @@ class Space:
 def _one_of(trial: Trial, name: str, choices: list[str]) -> str:
     """One of some names that depend on how the search was asked for.
 
-    A search that goes on with other choices has a parameter of another name: optuna allows one set of choices for a name.
+    A search that continues with other choices has a parameter of another name: optuna allows one set of choices for a name.
     """
     return trial.suggest_categorical(_named(name, choices), choices)
 

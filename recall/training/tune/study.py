@@ -42,7 +42,7 @@ from recall.training.tune.trials import (
     OBJECTIVE,
     RECIPE,
     Bench,
-    Limits,
+    SearchLimits,
     best_trial,
     better,
     is_poor,
@@ -117,7 +117,7 @@ class Found:
     margin: float | None = None
 
 
-def tune(config: RunConfig, data: Path, journal: Path, limits: Limits, report: Callable[[TrialReport], None]) -> Found:
+def tune(config: RunConfig, data: Path, journal: Path, limits: SearchLimits, report: Callable[[TrialReport], None]) -> Found:
     """Search until the time is over or the keyboard interrupts; return the best.
 
     Args:
@@ -223,7 +223,7 @@ def _given(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(_sections(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _allowed(trial: FrozenTrial, config: RunConfig, limits: Limits) -> bool:
+def _allowed(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) -> bool:
     """Return whether a trial is of the given settings, or within the limits.
 
     An earlier part of the search may have had other limits.
@@ -250,7 +250,7 @@ def _values(best: FrozenTrial, config: RunConfig) -> Values:
     return {} if best.user_attrs.get(CONFIGURED) == _given(config) else cast(Values, best.user_attrs[_GIVEN])
 
 
-def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Limits) -> Found:
+def _found(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> Found:
     finished = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     done = [one for one in finished if _allowed(one, config, limits)]
     if not done:

@@ -28,7 +28,7 @@ _LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share 
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SearchLimits:
     """Limits of a search.
 
     Attributes:
@@ -99,7 +99,7 @@ def best_trial(done: Sequence[FrozenTrial]) -> FrozenTrial:
 class Bench:
     """Trains proposals on one data set, reloaded only for settings that require it."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: Limits) -> None:
+    def __init__(self, config: RunConfig, dataset: Dataset, data: Path, limits: SearchLimits) -> None:
         self.config = config
         self.limits = limits
         self._dataset = dataset
@@ -157,7 +157,7 @@ class Bench:
 def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float | int | str]] | None:
     """Return the next known recipe that was not tried, by name, and its suggestions.
 
-    Square losses come first, then the best of them without some fields, then what goes on from the best.
+    Square losses come first, then the best of them without some fields, then what continues from the best.
 
     Args:
         study: with the trials until now.

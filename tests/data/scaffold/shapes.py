@@ -466,7 +466,7 @@ SHAPES = {
         ("u", "i"),
         {"time": "ts", "label": None},
         proposed=(
-            "# abc holds 1 to 5, 5 different, as a scale has them. Assumed: it tells what came of the interaction",
+            "# abc holds 1 to 5, 5 different, as a scale has them. Assumed: it is the result of the interaction",
             '# outcome = { column = "abc", at_least = 4 }',
             '# abc = { side = "user", kind = "categorical", source = "interactions" }',
             '# label = "xyz"',

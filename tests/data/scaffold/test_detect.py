@@ -98,6 +98,29 @@ def test_other_kinds_of_files_are_refused_with_a_way_out(tmp_path: Path, name: s
     assert hint in caught.value.hint
 
 
+def test_lines_end_only_where_they_end(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Report\u2028of\x85May\na,b\nx,2\ny,3\n", newline="")
+    assert detect(tmp_path / "a.csv").form == FileFormat(skip=1)
+    (tmp_path / "a.csv").write_bytes(b"a,b\rx,2\ry,3\r")
+    assert detect(tmp_path / "a.csv").form == FileFormat()
+
+
+def test_a_name_may_have_a_line_break(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('"user\nid",item_id\nx,2\ny,3\n')
+    assert detect(tmp_path / "a.csv").form == FileFormat()
+
+
+def test_a_quote_without_its_pair_before_much_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('user_id,item_id\n"5 inch,1\n' + f"{'y' * 300},3\n" * 499)
+    assert detect(tmp_path / "a.csv").form == FileFormat(quote="")
+
+
+def test_text_with_nul_characters_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n", encoding="utf-16-le")
+    with pytest.raises(DataError, match="NUL characters"):
+        detect(tmp_path / "a.csv")
+
+
 def test_parquet_under_another_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"PAR1....")
     with pytest.raises(DataError, match="a Parquet file has another suffix"):

@@ -20,6 +20,8 @@ from recall.errors import DataError
         (["a|b", "b", "c|d"], 'kind = "bag"'),
         ([["a"], ["b", "c"]], 'kind = "bag"'),
         ([1, 2, 1, 3], 'kind = "categorical"'),
+        ([number % 233 for number in range(9000)], 'kind = "categorical"'),  # codes, each in many rows
+        ([number % 233 for number in range(2000)], 'kind = "numeric"'),
         (["1", "2", "1"], 'kind = "categorical"'),
         (["01234", "12345", "01234"], 'kind = "categorical"'),
         ([0.5, 1.5, -2.0], 'kind = "numeric"'),

@@ -12,7 +12,7 @@ from recall.index.base import Hits, TunableIndex
 from recall.index.cells.index import CellCodes, CellIndex
 from recall.index.coarse import cells_for
 from recall.index.faiss_engine import InvertedFile
-from recall.index.record import Trial
+from recall.index.record import IndexTrial
 from recall.index.registry import candidates, like
 from recall.index.tuning.recall import SHORT, GroundTruth, QuerySplit
 from recall.index.tuning.trials import EXACT, IndexTuner
@@ -201,7 +201,7 @@ def test_a_target_of_1_gives_exact_search() -> None:
 
 def test_no_candidate_starts_after_the_time_limit() -> None:
     tuning = tuned_with(FakeCandidate("late", lambda effort, user: 0), seconds=1e-9)
-    assert tuning.trials[-1] == Trial("late", "", 0, 0.0, (), None, "left out: the time was up")
+    assert tuning.trials[-1] == IndexTrial("late", "", 0, 0.0, (), None, "left out: the time was up")
 
 
 @cache

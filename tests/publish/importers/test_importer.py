@@ -13,7 +13,7 @@ from recall.publish.importers import importer
 from recall.publish.importers.array_formats import read_lightfm
 from recall.publish.importers.foreign_model import ForeignModel
 from recall.publish.importers.importer import read_model, run_import
-from recall.publish.importers.mapping import Reading, read_mapping
+from recall.publish.importers.mapping import MappedFeatures, read_mapping
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender, Request
 from recall.training.incremental import prepare_warm_start
@@ -42,11 +42,11 @@ def test_served_scores_match_the_definition(kind: str, file: str, request_: Requ
     recommender = Recommender.load(imported(kind, GOLDEN / file, tmp_path))
     model = read_model(kind, GOLDEN / file, plain=True)
     mapped = read_mapping(GOLDEN / "mapping.csv", field_aware=True)
-    user = Reading(mapped, "user").entries({"user_id": request_.user_id, **request_.context})
+    user = MappedFeatures(mapped, "user").entries({"user_id": request_.user_id, **request_.context})
     answer = recommender.recommend(request_)
     assert len(answer.items) == 3
     for item in answer.items:
-        expected = model.score(user, Reading(mapped, "item").entries(ITEMS[item.item_id]))
+        expected = model.score(user, MappedFeatures(mapped, "item").entries(ITEMS[item.item_id]))
         assert item.score + answer.user_offset == pytest.approx(expected, abs=1e-5)
     recommender.close()
 

@@ -294,7 +294,7 @@ def test_versions_are_compared_activated_and_rolled_back(visit: Visit, root: Pat
     assert "figures.race.winner" in changed
     assert not any(one.startswith("config.") for one in changed)
     visit.page.evaluate("window.confirm = text => (window.told = text, true)")
-    for button, now in (("#roll-back", old), ("#versions button", names[0])):
+    for button, now in (("#roll-back", old), (f"#versions button[data-version='{names[0]}']", names[0])):
         visit.page.click(button)
         visit.page.wait_for_selector(f"#versions-status:has-text('{now} is live')")
         assert visit.server.ask("GET", "/v1/info").json["bundle"] == now

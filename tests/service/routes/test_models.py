@@ -7,7 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.versions import LOCK, live_name, locked, publish, resolve, staging, versions
+from recall.bundle.locks import locked
+from recall.bundle.versions import LOCK, live_name, publish, resolve, staging, versions
 from recall.serving.recommender import Recommender, Request
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving

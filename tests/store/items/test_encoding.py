@@ -15,7 +15,7 @@ from recall.bundle.reader import Bundle, load_bundle
 from recall.config.schema import BagField, NumericField, Schema
 from recall.errors import RequestError
 from recall.store.items import encoding
-from recall.store.items.coercion import ItemColumns
+from recall.store.items.coercion import CatalogColumns
 from recall.store.items.encoding import ItemReader
 
 TYPES: dict[str, pl.DataType] = {
@@ -51,8 +51,8 @@ def bundle(published: Path) -> Bundle:
 
 
 @pytest.fixture
-def columns() -> ItemColumns:
-    return ItemColumns(TYPES, SCHEMA)
+def columns() -> CatalogColumns:
+    return CatalogColumns(TYPES, SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def columns() -> ItemColumns:
         ("bag", [], []),
     ],
 )
-def test_values_are_parsed_by_column_type(columns: ItemColumns, column: str, value: object, read: object) -> None:
+def test_values_are_parsed_by_column_type(columns: CatalogColumns, column: str, value: object, read: object) -> None:
     values = columns.read("a", {column: value, "text": None} if column != "text" else {column: value}, "")
     assert values == {column: read}
     again = columns.read("a", orjson.loads(orjson.dumps(values)), "")  # as read from the log
@@ -130,7 +130,7 @@ def test_values_are_parsed_by_column_type(columns: ItemColumns, column: str, val
         ("item_id", "a", "no column 'item_id'"),
     ],
 )
-def test_values_of_the_wrong_type_are_refused(columns: ItemColumns, column: str, value: object, message: str) -> None:
+def test_values_of_the_wrong_type_are_refused(columns: CatalogColumns, column: str, value: object, message: str) -> None:
     with pytest.raises(RequestError, match=rf"item 'a'.*{message}") as raised:
         columns.read("a", {column: value}, "/items/0/features")
     assert raised.value.where == f"/items/0/features/{column}"
@@ -179,7 +179,7 @@ def test_catalogue_items_encode_to_their_published_vectors(bundle: Bundle, monke
 
 def test_times_to_the_nanosecond_keep_all_digits() -> None:
     types = {"item_id": pl.String(), "at": pl.Datetime("ns"), "zoned": pl.Datetime("ns", "Europe/Paris")}
-    columns = ItemColumns(types, SCHEMA)
+    columns = CatalogColumns(types, SCHEMA)
     values = columns.read("a", {"at": "2026-01-31 13:00:00.123456789+01:00", "zoned": NOON}, "")
     assert values == {"at": "2026-01-31T12:00:00.123456789", "zoned": "2026-01-31T12:00:00"}
     assert columns.read("a", orjson.loads(orjson.dumps(values)), "") == values

@@ -13,7 +13,7 @@ from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, MARK, ChangeLog
 from recall.store.items.log_position import Change
-from recall.store.items.log_tables import Row
+from recall.store.items.log_tables import LogRow
 from tests.store.items.entries import since
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
@@ -339,7 +339,7 @@ def test_a_write_between_reading_mark_and_log_is_not_a_loss(
     other = Recommender.load(root)
     read = ChangeLog._rows
 
-    def rows(self: ChangeLog, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[Row]:
+    def rows(self: ChangeLog, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[LogRow]:
         monkeypatch.undo()
         found = read(self, connection, sequence, whole=whole)
         other.items.upsert({"b": {}})  # after this reader's snapshot

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from recall._arrays import Float32
+from recall.bundle.locks import acquire
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import acquire
 from recall.config import IndexConfig
 from recall.index import topk
 from recall.index.registry import build_index

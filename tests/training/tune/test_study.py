@@ -14,10 +14,10 @@ from recall.training.race.entrant import merged
 from recall.training.race.recipes import SQUARES, softmaxes
 from recall.training.tune.space import OBJECTIVES, Space
 from recall.training.tune.study import tune
-from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Limits, best_trial, better, is_poor
+from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, SearchLimits, best_trial, better, is_poor
 from tests.conftest import TINY
 
-LIMITS = Limits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
+LIMITS = SearchLimits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
 
 
 class Enough:
@@ -114,7 +114,7 @@ def test_without_a_validation_part_the_last_training_interactions_are_used(tiny_
 def test_a_failed_trial_is_reported_and_the_search_continues(tiny_folder: Path, tmp_path: Path) -> None:
     listener = Enough(3)
     config = parse_config({**TINY, "train": {"objective": "bpr", "optimiser": "sgd", "learning_rate": 1e30, "epochs": 2}})
-    limits = Limits(600.0, 60.0, 8, ("square",))
+    limits = SearchLimits(600.0, 60.0, 8, ("square",))
     found = tune(config, tiny_folder, tmp_path / "j.journal", limits, listener)
     assert listener.reports[0].figure is None
     assert "not finite" in listener.reports[0].fault
@@ -174,7 +174,7 @@ def test_a_search_continues_with_other_k_and_objectives(tiny_folder: Path, tmp_p
     first = Enough(3)
     tune(quick(), tiny_folder, path, LIMITS, first)
     larger = quick().model_copy(update={"model": quick().model.model_copy(update={"k": 16})})
-    limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=16, objectives=("bpr", "square"))
+    limits = SearchLimits(seconds=600.0, trial_seconds=60.0, most_k=16, objectives=("bpr", "square"))
     second = Enough(3)
     found = tune(larger, tiny_folder, path, limits, second)
     assert [report.number for report in (*first.reports, *second.reports)] == list(range(6))
@@ -198,7 +198,7 @@ def test_trials_of_another_model_kind_are_ignored(tiny_folder: Path, tmp_path: P
 def test_only_trials_within_the_current_limits_are_used(tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "j.journal"
     tune(quick(), tiny_folder, path, LIMITS, Enough(3))
-    limits = Limits(seconds=600.0, trial_seconds=60.0, most_k=2, objectives=("logistic",))
+    limits = SearchLimits(seconds=600.0, trial_seconds=60.0, most_k=2, objectives=("logistic",))
     small = quick().model_copy(update={"model": quick().model.model_copy(update={"k": 2})})
     listener = Enough(2)
     found = tune(small, tiny_folder, path, limits, listener)
@@ -256,7 +256,7 @@ def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Pat
 def test_the_search_goes_from_recipes_to_proposals(tiny_folder: Path, tmp_path: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "auto"}, "model": {"k": 4}})
     listener = Enough(17)
-    limits = Limits(600.0, 60.0, 8, ("square", "softmax", "bpr"))
+    limits = SearchLimits(600.0, 60.0, 8, ("square", "softmax", "bpr"))
     found = tune(config, tiny_folder, tmp_path / "j.journal", limits, listener)
     recipes = [report.recipe for report in listener.reports]
     squares = len(SQUARES)

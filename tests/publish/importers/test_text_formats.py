@@ -7,7 +7,7 @@ import pytest
 
 from recall.errors import DataError
 from recall.publish.importers.array_formats import read_fm_arrays
-from recall.publish.importers.foreign_model import Entries, ForeignModel, Parameters
+from recall.publish.importers.foreign_model import FeatureRow, ForeignModel, Parameters
 from recall.publish.importers.importer import read_model
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 
@@ -20,9 +20,9 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def entries(*triples: tuple[int, int, float]) -> Entries:
+def entries(*triples: tuple[int, int, float]) -> FeatureRow:
     features, fields, values = zip(*triples, strict=True)
-    return Entries(np.array(features), np.array(fields), np.array(values))
+    return FeatureRow(np.array(features), np.array(fields), np.array(values))
 
 
 def test_a_libfm_model_is_parsed() -> None:

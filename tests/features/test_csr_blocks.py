@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall.evaluation.cold_start import standing_in
 from recall.features.csr import FeatureBlock, SparseRows
-from recall.features.masking import id_blocks, standing_in, without
 from recall.features.vocabulary import MISSING, UNKNOWN
 from tests.features.rows import as_sets
 
@@ -25,9 +24,13 @@ def inside(feature, blocks):
 
 
 @given(rows_of_features, some_blocks)
-def test_masking_removes_exactly_the_features_of_a_block(rows, blocks):
-    kept = [{feature: weight for feature, weight in row.items() if not inside(feature, blocks)} for row in rows]
-    assert as_sets(without(sparse(rows), blocks)) == kept
+def test_the_features_of_blocks_can_be_dropped_kept_or_replaced(rows, blocks):
+    dropped = [{feature: weight for feature, weight in row.items() if not inside(feature, blocks)} for row in rows]
+    assert as_sets(sparse(rows).without(blocks)) == dropped
+    kept = [{feature: weight for feature, weight in row.items() if inside(feature, blocks)} for row in rows]
+    assert as_sets(sparse(rows).only(blocks)) == kept
+    replaced = sparse(rows).replaced(blocks, sparse(rows[:1]))
+    assert as_sets(replaced) == [row | kept[0] for row in dropped]
 
 
 @given(rows_of_features, some_blocks, st.sampled_from([UNKNOWN, MISSING]))
@@ -38,8 +41,3 @@ def test_a_mask_row_replaces_the_features_of_a_block(rows, blocks, value):
         for row in rows
     ]
     assert as_sets(standing_in(sparse(rows), blocks, value)) == expected
-
-
-@pytest.mark.parametrize(("side", "fields"), [("user", ["user_id"]), ("item", ["item_id"])])
-def test_id_fields_are_those_that_read_the_id_column(tiny_encoder, side, fields):
-    assert [block.field for block in id_blocks(tiny_encoder, side)] == fields
