@@ -129,7 +129,7 @@ def _require_free(settings: Settings) -> None:
 
 
 def _require_free_socket(path: Path) -> None:
-    """Remove the socket that an ended service left; raise AddressError where none can be made.
+    """Remove the socket of an ended service; raise AddressError where none can be made.
 
     Binding fails where a file is there already, and a server leaves its socket behind, killed or not.
     """
@@ -138,7 +138,7 @@ def _require_free_socket(path: Path) -> None:
             answer = probe.connect_ex(str(path))
             if answer == 0 or not (path.is_socket() or answer == errno.ENOENT):
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE) if answer == 0 else "it is not a socket")
-            if answer == errno.ECONNREFUSED:  # nobody listens on it any more
+            if answer == errno.ECONNREFUSED:  # no process listens on it any more
                 path.unlink()
             probe.bind(str(path))
         path.unlink()

@@ -1,4 +1,4 @@
-"""Disagreement between tables, live changes, workers and stores, and an index that must be built anew."""
+"""Disagreement between tables, live changes, workers and stores, and a damaged index."""
 
 import shutil
 import subprocess
@@ -221,7 +221,7 @@ CASES = [
     ),
     Case(
         37,
-        "an index must be built anew",
+        "the index is damaged",
         "the index file of the live version is truncated, overwritten or missing, for three kinds of index",
         "`recall tune-index` and `recall rebuild` publish a version whose answers are right",
         broken_index,

@@ -12,7 +12,7 @@ from service.config import Settings
 
 
 def test_the_socket_of_an_ended_service_is_replaced(tmp_path: Path) -> None:
-    """A server leaves its socket behind, which another one cannot bind to."""
+    """A server leaves its socket behind, which prevents another bind."""
     path = tmp_path / "socket"
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
