@@ -129,7 +129,7 @@ def _require_free(settings: Settings) -> None:
 
 
 def _require_free_socket(path: Path) -> None:
-    """Remove the socket of an ended service; raise AddressError where none can be made.
+    """Remove the socket of an ended service; raise AddressError for other paths.
 
     Binding fails where a file is there already, and a server leaves its socket behind, killed or not.
     """
