@@ -114,6 +114,10 @@ def detect(path: Path) -> Written:
     why = headless(rows)
     if why:
         assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
+    elif "" in rows[0]:
+        names = [name or ("row" if number == 1 else f"column_{number}") for number, name in enumerate(rows[0], 1)]
+        assume("header", _numbered(names), f"{names[rows[0].index('')]} has no name in the file")
+        assume("skip", skip + 1, "with the header of the file")
     elif bare < width or (repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), "")):
         named = (
             "the rows begin with a name for which the header has none"

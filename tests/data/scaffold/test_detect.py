@@ -33,6 +33,7 @@ from recall.errors import DataError
         ("a.csv", "a, b\nx, 2\n", FileFormat(strip=True)),
         ("a.csv", "a,b\nx,2,,\ny,3\n", FileFormat(ragged=True)),
         ("a.csv", "a,b,a\nx,2,3\n", FileFormat(header=("a", "b", "a_2"), skip=1)),
+        ("a.csv", ",a,b,,\n0,x,2,3,4\n1,y,2,3,4\n", FileFormat(header=("row", "a", "b", "column_4", "column_5"), skip=1)),
         ("a.txt", 'name\tsize\nThe "Best"\t5" pan\nx\t3\n', FileFormat(separator="\t", quote="")),
         ("a.txt", '"u" "n"\n"1" "x y" 2\n"2" "z" 3\n', FileFormat(separator=" ", header=("row", "u", "n"), skip=1)),
         ("a.csv", "a;b\nx;2;\ny;3;\n", FileFormat(separator=";", ragged=True)),
