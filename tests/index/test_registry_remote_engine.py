@@ -21,7 +21,7 @@ from recall.serving.request import Request
 from tests.index.remote_engine import RemoteCollection, RemoteEngine, RemoteIndex, collections, running_server
 from tests.index.test_base import users_like_a_model, vectors_like_a_model
 
-DELAY = 0.004
+DELAY = 0.001
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def far() -> Iterator[str]:
 
 
 def test_the_tuner_measures_a_remote_engine_by_wall_clock_time(far: str) -> None:
-    vectors, users = vectors_like_a_model(2000, 9, 0), users_like_a_model(1500, 9, 1)
+    vectors, users = vectors_like_a_model(2000, 9, 0), users_like_a_model(300, 9, 1)
     assert RemoteCollection(far) in candidates(len(vectors))
     config = IndexConfig(target=0.9, n=10)
     tried = [one for one in candidates(len(vectors)) if one.name in ("toy remote", "cells 31")]
@@ -50,7 +50,7 @@ def test_the_tuner_measures_a_remote_engine_by_wall_clock_time(far: str) -> None
 
 
 def test_a_configuration_may_name_a_remote_engine(far: str, tmp_path: Path) -> None:
-    vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(1500, 9, 3)
+    vectors, users = vectors_like_a_model(400, 9, 2), users_like_a_model(300, 9, 3)
     config = IndexConfig(n=10, kind="toy", target=0.9, exact_up_to=0)
     record = write_index(tmp_path, vectors, QuerySample(users, "random", 0), config)
     assert [one.name for one in record.candidates] == ["exact", "toy remote"]

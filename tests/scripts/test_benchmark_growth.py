@@ -56,6 +56,7 @@ def test_old_and_new_rows_are_disjoint(shop: Path, tmp_path: Path, monkeypatch: 
     assert after.join(last, on="user_id").select((pl.col("time") >= pl.col("last")).all()).item()
 
 
+@pytest.mark.slow
 def test_without_times_there_are_no_new_rows(shop: Path, tmp_path: Path) -> None:
     text = (shop / "recall.toml").read_text()
     lines = [line for line in text.splitlines() if not line.startswith(("time", "split", "previous"))]

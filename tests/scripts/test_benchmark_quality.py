@@ -21,7 +21,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("folder", ["tiny", "tiny-run", "."])
+@pytest.mark.parametrize("folder", ["tiny", *(pytest.param(one, marks=pytest.mark.slow) for one in ("tiny-run", "."))])
 def test_results_are_printed_and_saved(folder: str, config: Path, tmp_path: Path) -> None:
     data = tmp_path / "data" / folder
     data.mkdir(parents=True)

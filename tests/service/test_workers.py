@@ -97,6 +97,7 @@ def test_a_killed_worker_fails_only_the_requests_it_was_answering(pair: Server, 
     assert idle.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_killed_and_restarted(own_shop: Shop, tmp_path: Path, reaching: Reach) -> None:
     own_shop.publish(seed=1)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--silence", "3") as server:
@@ -184,6 +185,7 @@ def test_a_port_in_use_is_an_error(workers: Server, shop: Shop) -> None:
         assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_two_addresses_of_this_machine_share_one_port(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=1)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--host", "localhost") as server:
@@ -204,6 +206,7 @@ def test_each_worker_allows_its_share_of_a_rate(own_shop: Shop, tmp_path: Path, 
         assert statuses == [200, 429]
 
 
+@pytest.mark.slow
 def test_the_port_may_be_chosen_by_the_system(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=1)
     command = [sys.executable, "-m", "service", str(own_shop.root), "--workers", "2", "--port", "0"]

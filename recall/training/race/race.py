@@ -153,7 +153,7 @@ class _Track:
         self._seconds = seconds
         self._requests = max(_FEWEST, min(_REQUESTS, _SCORES // max(1, len(dataset.items))))
         self._report = report
-        self._began = time.monotonic()
+        self._began, self._used = time.monotonic(), time.process_time()
         self._grounds: dict[str, Ground] = {}
         self._ran: list[Entrant] = []
         self._leader: Entrant | None = None
@@ -174,9 +174,18 @@ class _Track:
         finals = [one.seconds / len(one.figures) / self._share * one.config.method.sweeps for one in ran]
         return max(SECONDS, *(final if one is self._leader else final / 2 for one, final in zip(ran, finals, strict=True)))
 
+    def _elapsed(self) -> float:
+        """Return the seconds so far.
+
+        Those of the clock if the time was configured. Otherwise a machine busy with other processes does not end the race
+        after its first recipes: seconds count as far as this process had a core, and a quarter at least.
+        """
+        seconds = time.monotonic() - self._began
+        return seconds if self._seconds is not None else max(min(seconds, time.process_time() - self._used), seconds / 4)
+
     def _over(self, share: float = 1.0) -> bool:
         """Return whether a share of the time is over."""
-        return self._leader is not None and time.monotonic() > self._began + share * self._budget()
+        return self._leader is not None and self._elapsed() > share * self._budget()
 
     # Entrants.
 

@@ -88,6 +88,7 @@ def test_a_run_without_a_validation_part_names_no_race(recommender: Recommender)
     assert "the race has chosen the number of sweeps" in page({**metrics, "race": {"winner": "square loss"}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["report", "comparison"])
 def test_it_shows_in_both_widths_and_colour_schemes(
     kind: str, request: pytest.FixtureRequest, browser: Browser, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
@@ -53,6 +54,7 @@ def show(visit: Visit, view: str) -> None:
     visit.page.wait_for_selector(f"#{view}:not([hidden])")
 
 
+@pytest.mark.slow
 def test_no_serious_violation_and_no_horizontal_overflow(browser: Browser, server: Server) -> None:
     with visiting(browser, server, viewport={"width": 360, "height": 740}) as visit:
         page = visit.page

@@ -433,6 +433,7 @@ def test_the_clipboard_is_used_if_allowed(visit: Visit) -> None:
     assert marked.startswith("curl ")
 
 
+@pytest.mark.slow
 def test_degradations_are_shown(browser: Browser, shop: Shop, tmp_path: Path) -> None:
     index = {**CONFIG["index"], "kind": "ivf"}
     config = parse_config({**CONFIG, "index": index})

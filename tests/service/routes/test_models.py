@@ -133,6 +133,7 @@ def test_a_read_only_root_refuses_activation(own_shop: Shop, three: list[str], t
         assert post(server, f"/v1/models/{three[0]}:activate").status == 200
 
 
+@pytest.mark.slow
 def test_nothing_is_activated_during_a_publication(own_shop: Shop, three: list[str], tmp_path: Path) -> None:
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()

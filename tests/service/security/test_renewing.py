@@ -71,7 +71,7 @@ def test_a_broken_file_keeps_the_keys_and_is_reported(shop: Shop, tmp_path: Path
         assert "recall_keys_degraded 0.0" in server.ask("GET", "/metrics", x_api_key=SECOND).body.decode()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sighup_reloads_the_file(shop: Shop, tmp_path: Path, workers: int) -> None:
     with keyed(shop, tmp_path, "--poll", "600", "--workers", str(workers)) as (server, file):
         if workers > 1:
@@ -84,6 +84,7 @@ def test_sighup_reloads_the_file(shop: Shop, tmp_path: Path, workers: int) -> No
         assert server.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_revoked_key_is_refused_by_all_workers_even_one_started_with_a_broken_file(
     own_shop: Shop, tmp_path: Path, reaching: Callable[[Server, int], socket.socket]
 ) -> None:

@@ -1,4 +1,6 @@
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -106,6 +108,21 @@ def test_the_time_ends_a_race_but_one_recipe_always_runs(cycles: Path) -> None:
     assert raced.lead is None
     assert raced.over_default is None
     assert "sweeps" in raced.values["train"]
+
+
+def test_a_busy_machine_gives_a_race_four_times_the_seconds_unless_they_are_configured(
+    noise: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipes(seconds: float | None) -> int:
+        clock = SimpleNamespace(monotonic=count().__next__, process_time=lambda: 0.0)  # each look takes a second, and no core
+        monkeypatch.setattr(race_module, "time", clock)
+        left = []
+        race(parse_config(LOG), load_dataset(parse_config(LOG), noise), seconds, left.append)
+        return sum(len(one.figures) for one in left)
+
+    configured, default = recipes(race_module.SECONDS), recipes(None)
+    assert 0 < configured < default
+    assert default == pytest.approx(4 * configured, rel=0.2)
 
 
 def test_a_large_log_is_raced_on_a_share_of_its_users(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
