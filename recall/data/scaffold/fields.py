@@ -131,6 +131,8 @@ def guess(values: pl.Series) -> Guess:
         return Guess("", "no value")
     if len(known) == len(values) > 1 and not values.dtype.is_nested() and known.n_unique() == 1:
         return Guess("", f"one value only, {known[0]!r}: nothing to learn from")
+    if isinstance(known.dtype, pl.List | pl.Array) and known.dtype.inner.is_nested():
+        return Guess("", "lists of lists, which no field reads")
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
         return Guess(*bag)
     if known.dtype.is_temporal():
@@ -239,6 +241,8 @@ def readable(table: Table, name: str) -> bool:
         table: any.
         name: of a column.
     """
+    if not name:
+        return False
     try:
         Table(table.path, table.frame.head(0), table.types).collect([name])
     except DataError:
@@ -253,6 +257,8 @@ def unreadable(table: Table, name: str) -> str:
         table: any.
         name: of a column.
     """
+    if not name:
+        return "# a column without a name: give it one, so that a field can read it"
     return f"# {name}: of type {table.types[name]}, which no field can read"
 
 
