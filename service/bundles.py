@@ -11,6 +11,7 @@ from typing import Self
 
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
+from recall.bundle.depot import open_depot
 from recall.bundle.files import check_memory
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, resolve
@@ -139,14 +140,16 @@ class Exchange:
         self._users = users
         self._taking = asyncio.Lock()  # one bundle is loaded at a time
         self._unfit: dict[Path, Refusal] = {}
+        self._depot, self._depot_error = open_depot(settings.depot), ""
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
         """What every answer says while a bundle other than the live one is served."""
+        behind = (Degraded("bundle", self._depot_error),) if self._depot_error else ()
         if self.snapshot is None or self.refusal is None:
-            return ()
+            return behind
         refused = "CURRENT" if self.refusal.folder == self.settings.bundle else self.refusal.folder.name
-        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"),)
+        return (Degraded("bundle", f"{refused} was refused; {self.snapshot.folder.name} is served in its place"), *behind)
 
     def serving(self) -> Snapshot:
         """Return what is served now.
@@ -158,6 +161,19 @@ class Exchange:
             reason = self.refusal.reason if self.refusal else "The first bundle is being loaded."
             raise ProblemError(Kind.NOT_READY, reason)
         return self.snapshot
+
+    async def follow_depot(self) -> None:
+        """Bring the root in step with its depot; answers say so if that fails."""
+        if not self._depot.shared:
+            return
+        error = ""
+        try:
+            await asyncio.to_thread(activation.follow, self.settings.bundle, self._depot)
+        except Exception as failed:  # what is in the root is served
+            error = f"a newer version may be live: {without_paths(str(failed), self.settings.bundle)}"
+        if error and error != self._depot_error:
+            log.error("%s", error)
+        self._depot_error = error
 
     async def look(self) -> None:
         """Read CURRENT once, and serve its bundle unless it was just refused.
@@ -196,6 +212,7 @@ class Exchange:
         """
         root = self.settings.bundle
         async with self._taking:
+            await asyncio.to_thread(activation.bring, root, name, self._depot)
             folder = await asyncio.to_thread(activation.find, root, name)
             live = await asyncio.to_thread(live_name, root)
             if expected is not None and live != expected:
@@ -204,7 +221,7 @@ class Exchange:
             if snapshot is None or snapshot.folder != folder:
                 snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users, self.settings.items)
             try:
-                before = await asyncio.to_thread(activation.activate, root, name, expected)
+                before = await asyncio.to_thread(activation.activate, root, name, expected, depot=self._depot)
             except BaseException:
                 if snapshot is not self.snapshot:
                     snapshot.retire()

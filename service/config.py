@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         description="Where changes of items are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
         "services on several machines share. Commands such as `recall compact` read RECALL_ITEMS.",
     )
+    depot: str = Field(
+        default="",
+        description="Where versions are shared with other machines: s3://BUCKET/PREFIX, which is followed; address and "
+        "credentials are read from AWS_... variables. Commands such as `recall train` read RECALL_DEPOT.",
+    )
     users_seconds: float = Field(default=0.02, gt=0, description="Most seconds that a request waits for Redis.")
     token_key: str | None = Field(
         default=None,

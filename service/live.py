@@ -12,10 +12,12 @@ from typing import TypeVar
 from typing_extensions import override
 
 from recall import Degraded, JournalError, Recommendations, Recommender, Request, StoreError
+from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.manifest import MANIFEST
 from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
+from recall.store.items.log import VARIABLE as ITEMS
 from recall.store.items.log import open_log
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.bundles import Exchange, Snapshot
@@ -70,7 +72,7 @@ class Live(Exchange):
         self._users_unread = ""
         self._users_sequence = -1
         self._users_idle = True
-        self._compactor = Compactor(settings.bundle, settings.items)
+        self._compactor = Compactor(settings.bundle, {ITEMS: settings.items, DEPOT: settings.depot})
         self._root = root
         self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
 
@@ -78,7 +80,7 @@ class Live(Exchange):
     @override
     def degraded(self) -> tuple[Degraded, ...]:
         """What every answer lacks, or has only in part."""
-        if self.refusal is None and not self._users_error:  # as for nearly all answers
+        if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
             return ()
         users = (Degraded("users", self._users_error),) if self._users_error else ()
         return super().degraded + users
@@ -183,6 +185,7 @@ class Live(Exchange):
         """Follow CURRENT forever: serve each new bundle, or note why it was refused."""
         await self._warn()
         while True:
+            await self.follow_depot()
             await self.look()
             if self.snapshot is not None:
                 with self.snapshot as snapshot:

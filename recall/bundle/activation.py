@@ -1,16 +1,39 @@
 """List versions, make one live, or find the one to fall back to."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from recall._fsync import fsync
+from recall.bundle.depot import Depot, open_depot
 from recall.bundle.locks import locked
 from recall.bundle.manifest import Manifest
-from recall.bundle.versions import CURRENT, LOCK, PUBLISHING, VERSIONS, live_name, number, past, point_at, versions
-from recall.errors import BundleError, PublishError, VersionMovedError, did_you_mean
+from recall.bundle.versions import (
+    CURRENT,
+    HISTORY,
+    LOCK,
+    PUBLISHING,
+    SCENARIOS,
+    STAGING,
+    VERSIONS,
+    live_name,
+    make_folder,
+    number,
+    past,
+    point_at,
+    remove,
+    shared_pointer,
+    staging,
+    versions,
+    write_names,
+)
+from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError, did_you_mean
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What the name of a version may look like."""
+_FOLLOWING = ".following"
+_KEPT = 3  # versions that were live last stay in a root that follows a depot
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +99,7 @@ def previous(root: Path) -> Path:
     raise BundleError("there is no version to go back to", where=str(root), hint="`recall versions` lists those that there are")
 
 
-def activate(root: Path, name: str, expected: str | None = None, wait: float = 10.0) -> str:
+def activate(root: Path, name: str, expected: str | None = None, wait: float = 10.0, depot: Depot | None = None) -> str:
     """Make a version live; the caller has verified it and holds it open.
 
     Args:
@@ -84,6 +107,7 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
         name: of the version.
         expected: fail unless this version is live.
         wait: seconds to wait for a publisher to finish.
+        depot: through which the root is shared; by default the one of the environment.
 
     Returns:
         The name of the version that was live; empty when none was.
@@ -94,21 +118,94 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
         PublishBusyError: A publisher held the lock for the whole wait.
         PublishError: The file system refused; what was live stays live.
     """
-    find(root, name)
+    depot = open_depot() if depot is None else depot
+    bring(root, name, depot)
+    folder = find(root, name)
     try:
         with locked(root / LOCK, wait, PUBLISHING):
-            live = live_name(root)
+            pointer = shared_pointer(root, depot)
+            live = pointer.live if depot.shared else live_name(root)
             if expected is not None and live != expected:
                 raise VersionMovedError(
                     f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), hint="Look again"
                 )
+            back = name in _lived(root)[:1]
             if live != name:
-                point_at(root, name, back=name in _lived(root)[:1])
+                depot.send(folder)
+                depot.point_at(name, pointer, back=back)
+            if live_name(root) != name:
+                point_at(root, name, back=back)
     except OSError as error:
         raise PublishError(
             "the live version could not be changed", where=str(root), why=str(error), hint="What was live stays live"
         ) from None
     return live
+
+
+def bring(root: Path, name: str, depot: Depot) -> int:
+    """Bring a version from a depot into a root; return the bytes transferred.
+
+    Args:
+        root: the folder of versions.
+        name: of the version.
+        depot: that has it.
+
+    Raises:
+        BundleError: There is no such version, or its files are not what its manifest says.
+        PublishError: The depot does not answer, or the file system refused.
+    """
+    if not depot.shared or (root / VERSIONS / name).is_dir():
+        return 0
+    if not NAME.fullmatch(name):
+        raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(root))
+    held: dict[tuple[str, str], Path] = {}
+    for folder in versions(root):
+        with suppress(BundleError):
+            held |= {(file, entry.sha256): folder / file for file, entry in Manifest.read(folder).files.items()}
+    with staging(root) as made:
+        try:
+            moved = depot.fetch(name, made, held)
+            for path in made.iterdir():
+                fsync(path)
+            fsync(made)
+            with locked(root / LOCK, 10.0, PUBLISHING):
+                if not (root / VERSIONS / name).is_dir():  # else another process was faster
+                    made.rename(root / VERSIONS / name)
+                    fsync(root / VERSIONS)
+        except OSError as error:
+            raise PublishError("the version could not be fetched", where=str(root), why=str(error)) from None
+    return moved
+
+
+def follow(root: Path, depot: Depot) -> None:
+    """Make live in a root what its depot says, and bring the presets of requests.
+
+    Versions that have not been live lately are removed from the root, unless a process holds them.
+
+    Args:
+        root: the folder of versions.
+        depot: of the root.
+
+    Raises:
+        BundleError: As `bring`; what was live stays live.
+        PublishError: As `bring`; what was live stays live.
+    """
+    pointer = depot.read()
+    if not pointer.live:
+        return
+    try:
+        make_folder(root)
+        with suppress(PublishBusyError), locked(root / _FOLLOWING, 0.0, "another process of this machine follows the depot"):
+            bring(root, pointer.live, depot)
+            depot.fetch_scenarios(root / SCENARIOS)
+            if live_name(root) != pointer.live:
+                with locked(root / LOCK, 10.0, PUBLISHING):
+                    write_names(root, HISTORY, [*pointer.past, pointer.live])
+                    write_names(root, CURRENT, [pointer.live])
+                    for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
+                        remove(root / VERSIONS / name, root / STAGING)
+    except OSError as error:
+        raise PublishError("the live version could not be changed", where=str(root), why=str(error)) from None
 
 
 def candidates(root: Path) -> list[Path]:

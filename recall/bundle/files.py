@@ -62,17 +62,15 @@ def describe(folder: Path, among: Iterable[str] | None = None) -> dict[str, File
         }
 
 
-def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozenset()) -> None:
-    """Refuse a folder that holds more, less or other than its manifest lists.
+def check_listed(folder: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that does not list the files of its format.
 
     Args:
-        folder: the bundle.
-        manifest: its manifest.
-        but: names that are not looked for, whatever is there.
+        folder: of the bundle, used in the error.
+        manifest: of the bundle.
 
     Raises:
-        BundleError: a name leads out of the folder or is not one of this format, an entry is a link or no file, or a file
-            is missing or not listed.
+        BundleError: a name leads out of the folder or is not one of this format.
     """
     names = set(manifest.files)
     for name in sorted(names):
@@ -90,6 +88,22 @@ def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozense
         raise BundleError(
             f"the manifest names {manifest.index.file!r} as the index, which is another file", where=str(folder / MANIFEST)
         )
+
+
+def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozenset()) -> None:
+    """Refuse a folder that holds more, less or other than its manifest lists.
+
+    Args:
+        folder: the bundle.
+        manifest: its manifest.
+        but: names that are not looked for, whatever is there.
+
+    Raises:
+        BundleError: a name leads out of the folder or is not one of this format, an entry is a link or no file, or a file
+            is missing or not listed.
+    """
+    names = set(manifest.files)
+    check_listed(folder, manifest)
     found = {entry.name: entry for entry in folder.iterdir() if entry.name not in but}
     for name, entry in sorted(found.items()):
         if entry.is_symlink():

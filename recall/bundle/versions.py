@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recall._fsync import fsync
+from recall.bundle.depot import Depot, Pointer, open_depot
 from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, PublishError, VersionMovedError
@@ -128,7 +129,9 @@ def publish(
             path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as another user
             fsync(path)
         with locked(root / LOCK, wait, PUBLISHING):
-            live = _sequence(root)
+            depot = open_depot()
+            pointer = shared_pointer(root, depot)
+            live = number(pointer.live) if depot.shared and pointer.live else _sequence(root)
             if expected is not None and live != expected:
                 raise VersionMovedError(
                     f"version {live} went live while a bundle was made from version {expected}",
@@ -136,22 +139,48 @@ def publish(
                     hint="Start again from the live version",
                 )
             manifest = Manifest.read(staged)
-            manifest = manifest.model_copy(update={"sequence": 1 + max([live, *_sequences(root)])})
+            pointer = depot.take_number(pointer, max([live, *_sequences(root)]))
+            manifest = manifest.model_copy(update={"sequence": pointer.last})
             manifest.write(staged)
             fsync(staged / MANIFEST)
             fsync(staged)
             place = root / VERSIONS / manifest.version
             staged.rename(place)
             fsync(root / VERSIONS)
+            depot.send(place)
+            depot.send_scenarios(root / SCENARIOS)
             if activate:
+                depot.point_at(place.name, pointer)
                 point_at(root, place.name)
             if keep is not None:
                 _prune(root, keep)
+                depot.prune(keep)
     except OSError as error:
         raise PublishError(
             "the bundle could not be put in place", where=str(root), why=str(error), hint="What was live stays live"
         ) from None
     return place
+
+
+def shared_pointer(root: Path, depot: Depot) -> Pointer:
+    """Return what is live: as the depot says, or the root where it says nothing.
+
+    The first publisher sends what was live before there was a depot.
+
+    Args:
+        root: the folder of versions.
+        depot: of the root.
+
+    Raises:
+        PublishError: The depot does not answer.
+    """
+    found = depot.read()
+    live = live_name(root)
+    if found.live or not live:
+        return found
+    depot.send(root / VERSIONS / live)
+    depot.point_at(live, found._replace(past=tuple(past(root))))
+    return depot.read()
 
 
 def resolve(path: Path) -> Path:
@@ -213,8 +242,8 @@ def point_at(root: Path, version: str, *, back: bool = False) -> None:
     """
     before, live = past(root), live_name(root)
     names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
-    _write(root, HISTORY, names[-_REMEMBERED:])
-    _write(root, CURRENT, [version])
+    write_names(root, HISTORY, names[-_REMEMBERED:])
+    write_names(root, CURRENT, [version])
 
 
 def past(root: Path) -> list[str]:
@@ -249,8 +278,14 @@ def live_name(root: Path) -> str:
     return name if _VERSION.match(name) else ""
 
 
-def _write(root: Path, name: str, lines: list[str]) -> None:
-    """Put a small file in place as a whole."""
+def write_names(root: Path, name: str, lines: list[str]) -> None:
+    """Put a small file in place as a whole.
+
+    Args:
+        root: the folder of versions.
+        name: of the file.
+        lines: names of versions.
+    """
     written = root / STAGING / name
     written.parent.mkdir(exist_ok=True)
     written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from recall.bundle.activation import follow
+from recall.bundle.depot import open_depot
 from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.reader import write_deletions
@@ -48,8 +50,10 @@ def compact(root: Path) -> RebuildReport | None:
         ExportError: As `rebuild`; what was live stays live.
         PublishError: As `rebuild`; what was live stays live.
     """
-    folder = resolve(root)
-    with locked(root / _LOCK, 0.0, "another process is compacting"):
+    depot = open_depot()
+    with locked(root / _LOCK, 0.0, "another process is compacting"), depot.lease("compacting"):
+        follow(root, depot)
+        folder = resolve(root)
         with Recommender.load(folder, root=root, pause=None, users=None) as now:  # the catalogue at one moment
             report = _published(now, root)
         prune(root)

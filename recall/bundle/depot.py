@@ -1,0 +1,176 @@
+"""Depot: an object store through which machines share the versions of their roots.
+
+    live.json              name of the live version, those before it, and the last number that was given out
+    versions/NAME.json     manifest of a version, written after its files
+    files/SHA256           content of files, stored once whatever versions have it
+    scenarios.toml         presets of requests, as the last publisher had them
+    leases/NAME.json       who does something that one machine does at a time, and until when
+
+Each machine keeps a root of its own, where versions are written, verified and mapped as without a depot. A publisher sends a
+version before it makes it live; `live.json` is replaced only in the state in which it was read (a conditional put), so of two
+publishers one is refused. A replica fetches only files that none of its versions has. Serving needs no depot: a replica that
+cannot reach it serves what it has.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from typing_extensions import override
+
+from recall.errors import ConfigError
+
+VARIABLE = "RECALL_DEPOT"
+"""Environment variable with the address of the depot."""
+
+
+class Pointer(NamedTuple):
+    """What the depot says is live.
+
+    Attributes:
+        live: name of the live version; empty before the first.
+        past: names of those before it, the latest last.
+        last: last number that was given out.
+        state: identifies this content for a conditional put; None when there is none.
+    """
+
+    live: str = ""
+    past: tuple[str, ...] = ()
+    last: int = 0
+    state: str | None = None
+
+
+class Depot(Protocol):
+    """Where the versions of a root are shared with other machines.
+
+    Attributes:
+        shared: whether there is such a place.
+    """
+
+    shared: bool
+
+    def read(self) -> Pointer:
+        """Return what is live. Raises PublishError."""
+
+    def take_number(self, pointer: Pointer, least: int) -> Pointer:
+        """Take a number for a new version; return the pointer with it as `last`.
+
+        Args:
+            pointer: what is live; the depot must still say so.
+            least: numbers up to this one are taken in the root.
+
+        Raises:
+            VersionMovedError: Another version went live meanwhile.
+            PublishError: The depot cannot be written.
+        """
+
+    def send(self, folder: Path) -> None:
+        """Store a version. Raises PublishError."""
+
+    def send_scenarios(self, file: Path) -> None:
+        """Store the presets of requests, if there are any. Raises PublishError."""
+
+    def point_at(self, name: str, expected: Pointer, *, back: bool = False) -> None:
+        """Make a version live.
+
+        Args:
+            name: of the version.
+            expected: what was live; the depot must still say so.
+            back: the version was live before, and later ones are forgotten.
+
+        Raises:
+            VersionMovedError: Another version went live meanwhile.
+            PublishError: The depot cannot be written.
+        """
+
+    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
+        """Fetch the files of a version; return the bytes that were transferred.
+
+        Args:
+            name: of the version.
+            to: an empty folder.
+            held: files on this machine by name and digest, which are linked in place of being fetched.
+
+        Raises:
+            BundleError: There is no such version, or its files are not what the manifest says.
+            PublishError: The depot cannot be read.
+        """
+
+    def fetch_scenarios(self, file: Path) -> None:
+        """Bring the presets of requests, if the file has other ones. Raises PublishError."""
+
+    def prune(self, keep: int) -> None:
+        """Remove old versions, and files that none has. Raises PublishError."""
+
+    def lease(self, name: str) -> AbstractContextManager[None]:
+        """Hold what one machine does at a time.
+
+        Raises:
+            PublishBusyError: Another machine holds it.
+        """
+
+
+class NoDepot(Depot):
+    """The root is shared with no other machine."""
+
+    shared = False
+
+    @override
+    def read(self) -> Pointer:
+        return Pointer()
+
+    @override
+    def take_number(self, pointer: Pointer, least: int) -> Pointer:
+        return pointer._replace(last=1 + max(least, pointer.last))
+
+    @override
+    def send(self, folder: Path) -> None:
+        pass
+
+    @override
+    def send_scenarios(self, file: Path) -> None:
+        pass
+
+    @override
+    def point_at(self, name: str, expected: Pointer, *, back: bool = False) -> None:
+        pass
+
+    @override
+    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
+        return 0
+
+    @override
+    def fetch_scenarios(self, file: Path) -> None:
+        pass
+
+    @override
+    def prune(self, keep: int) -> None:
+        pass
+
+    @override
+    def lease(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def open_depot(setting: str | None = None) -> Depot:
+    """Open the depot that a setting names.
+
+    Args:
+        setting: `s3://BUCKET/PREFIX`, or "" for none; by default what RECALL_DEPOT says. Address and credentials of the store
+            are read from AWS_... variables, such as AWS_ENDPOINT_URL.
+
+    Raises:
+        ConfigError: The setting is another address, or the package obstore is not installed.
+    """
+    setting = os.environ.get(VARIABLE, "") if setting is None else setting
+    if not setting:
+        return NoDepot()
+    try:
+        from recall.bundle.depot_s3 import open_s3
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "a depot needs the package obstore", where="depot", hint="Install it with: pip install 'fm-recall[s3]'"
+        ) from None
+    return open_s3(setting)

@@ -1,0 +1,278 @@
+"""Depot in a bucket of an object store with the S3 API."""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, TypeVar
+
+import orjson
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import S3Store
+from typing_extensions import override
+
+from recall._fsync import fsync
+from recall.bundle.depot import Depot, Pointer
+from recall.bundle.files import check_listed
+from recall.bundle.manifest import MANIFEST, Manifest
+from recall.errors import BundleError, ConfigError, PublishBusyError, PublishError, VersionMovedError
+
+_LIVE = "live.json"
+_YOUNG = timedelta(days=1)  # what is younger is not removed: it may belong to a version that is being sent or fetched
+_LEASE = 60.0  # seconds for which a lease lasts without renewal
+_REMEMBERED = 100  # names before the live one
+_CHUNK = 1 << 20
+_TRIES = 20  # to take a number while others take theirs
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class ObjectDepot(Depot):
+    """A depot in a bucket of an object store with the S3 API.
+
+    Attributes:
+        url: its address.
+        store: of `obstore`.
+    """
+
+    url: str
+    store: Any
+    shared = True
+
+    @override
+    def read(self) -> Pointer:
+        found = self._get(_LIVE)
+        if found is None:
+            return Pointer()
+        raw, state = found
+        try:
+            values = orjson.loads(raw)
+            return Pointer(str(values["live"]), tuple(map(str, values["past"])), int(values["last"]), state)
+        except (ValueError, LookupError, TypeError):
+            raise PublishError("this is not the pointer of a depot", where=f"{self.url}/{_LIVE}") from None
+
+    @override
+    def take_number(self, pointer: Pointer, least: int) -> Pointer:
+        for _ in range(_TRIES):
+            taken = pointer._replace(last=1 + max(least, pointer.last))
+            try:
+                return taken._replace(state=self._replace(taken, pointer.state))
+            except VersionMovedError:
+                now = self.read()
+                if now.live != pointer.live:
+                    raise
+                pointer = now
+        raise PublishBusyError("other machines are publishing", where=self.url, hint="Try again in a moment")
+
+    @override
+    def send(self, folder: Path) -> None:
+        manifest = Manifest.read(folder)
+        for name, entry in manifest.files.items():
+            self._put(f"files/{entry.sha256}", folder / name, create=True)
+        self._put(f"versions/{folder.name}.json", folder / MANIFEST, create=True)
+
+    @override
+    def send_scenarios(self, file: Path) -> None:
+        if file.exists():
+            self._put(file.name, file)
+
+    @override
+    def point_at(self, name: str, expected: Pointer, *, back: bool = False) -> None:
+        past = [*expected.past, *([expected.live] if expected.live else [])]
+        if back and name in past:
+            past = past[: len(past) - 1 - past[::-1].index(name)]
+        self._replace(Pointer(name, tuple(past[-_REMEMBERED:]), expected.last), expected.state)
+
+    @override
+    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
+        found = self._get(f"versions/{name}.json")
+        if found is None:
+            raise BundleError(f"there is no version {name}", where=self.url)
+        (to / MANIFEST).write_bytes(found[0])
+        manifest, moved = Manifest.read(to), 0
+        if manifest.version != name:
+            raise BundleError(f"the manifest of version {name} says {manifest.version}", where=self.url)
+        check_listed(to, manifest)
+        for file, entry in manifest.files.items():
+            if not _link(held.get((file, entry.sha256)), to / file):
+                moved += self._download(entry.sha256, to / file)
+        return moved
+
+    @override
+    def fetch_scenarios(self, file: Path) -> None:
+        found = self._get(file.name)
+        if found is None or (file.exists() and file.read_bytes() == found[0]):
+            return
+        made = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        made.write_bytes(found[0])
+        fsync(made)
+        made.replace(file)
+
+    @override
+    def prune(self, keep: int) -> None:
+        pointer, old = self.read(), datetime.now(UTC) - _YOUNG
+        there = self._calling(lambda: self._listed("versions/"))
+        names = sorted(path.removeprefix("versions/").removesuffix(".json") for path in there)
+        kept = {*names[-keep:], *(*pointer.past, pointer.live)[-keep:]}
+        gone = [path for path, changed in there.items() if path[9:-5] not in kept and changed < old]
+        wanted = set()
+        for path in there.keys() - set(gone):
+            raw = self._get(path)
+            wanted |= {entry["sha256"] for entry in orjson.loads(raw[0] if raw else b'{"files": {}}')["files"].values()}
+        unused = [
+            path
+            for path, changed in self._calling(lambda: self._listed("files/")).items()
+            if path.removeprefix("files/") not in wanted and changed < old
+        ]
+        for path in (*gone, *unused):  # manifests first: what is listed is whole
+            self._delete(path)
+
+    @override
+    @contextmanager
+    def lease(self, name: str) -> Iterator[None]:
+        path, holder, done = f"leases/{name}.json", secrets.token_hex(8), Event()
+
+        def text() -> bytes:
+            return orjson.dumps({"holder": holder, "until": time.time() + _LEASE})
+
+        found = self._get(path)
+        if found is not None and orjson.loads(found[0])["until"] > time.time():
+            raise PublishBusyError("another machine is at it", where=f"{self.url}/{path}", hint="Try again later")
+        try:
+            state = self._write(path, text(), None if found is None else found[1])
+        except VersionMovedError:
+            raise PublishBusyError("another machine is at it", where=f"{self.url}/{path}", hint="Try again later") from None
+
+        def renew() -> None:
+            held = state
+            while not done.wait(_LEASE / 3):
+                with suppress(PublishError, VersionMovedError):
+                    held = self._write(path, text(), held)
+
+        thread = Thread(target=renew, name="renewing a lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            with suppress(PublishError):
+                self._delete(path)
+
+    def _delete(self, path: str) -> None:
+        self._calling(lambda: self.store.delete(path))
+
+    def _replace(self, pointer: Pointer, state: str | None) -> str:
+        raw = orjson.dumps({"live": pointer.live, "past": pointer.past, "last": pointer.last}, option=orjson.OPT_INDENT_2)
+        return self._write(_LIVE, raw, state)
+
+    def _write(self, path: str, content: bytes, state: str | None) -> str:
+        """Store an object in place of a state of it; return the new state.
+
+        Args:
+            path: of the object.
+            content: of the object.
+            state: that it must have; None if there must be none.
+
+        Raises:
+            VersionMovedError: It has another state.
+        """
+        try:
+            mode: Any = "create" if state is None else {"e_tag": state}
+            return str(self._calling(lambda: self.store.put(path, content, mode=mode))["e_tag"])
+        except (AlreadyExistsError, PreconditionError):
+            raise VersionMovedError(
+                "another machine has changed it meanwhile", where=f"{self.url}/{path}", hint="Start again from the live version"
+            ) from None
+
+    def _put(self, path: str, file: Path, *, create: bool = False) -> None:
+        def put() -> None:
+            if create and self._exists(path):
+                return
+            self.store.put(path, file)
+
+        self._calling(put)
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self.store.head(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _get(self, path: str) -> tuple[bytes, str] | None:
+        def get() -> tuple[bytes, str] | None:
+            try:
+                found = self.store.get(path)
+            except FileNotFoundError:
+                return None
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+
+        return self._calling(get)
+
+    def _download(self, digest: str, to: Path) -> int:
+        def get() -> int:
+            seen, size = sha256(), 0
+            with to.open("wb") as file:
+                for chunk in self.store.get(f"files/{digest}").stream(min_chunk_size=_CHUNK):
+                    size += file.write(chunk)
+                    seen.update(chunk)
+            if seen.hexdigest() != digest:
+                raise BundleError(
+                    "a file of the depot was changed after it was stored",
+                    where=f"{self.url}/files/{digest}",
+                    why=f"its SHA-256 is {seen.hexdigest()}",
+                    hint="Remove it there, and publish again",
+                )
+            return size
+
+        return self._calling(get)
+
+    def _listed(self, prefix: str) -> dict[str, datetime]:
+        return {one["path"]: one["last_modified"] for part in self.store.list(prefix) for one in part}
+
+    def _calling(self, act: Callable[[], Found]) -> Found:
+        try:
+            return act()
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except FileNotFoundError as error:
+            raise BundleError("the depot lacks a file of the version", where=self.url, why=_first(error)) from None
+        except BaseError as error:
+            raise PublishError(
+                "the depot does not answer", where=self.url, why=_first(error), hint="Look at the store"
+            ) from None
+
+
+def open_s3(url: str) -> ObjectDepot:
+    """Open a depot; no call is made. Raises ConfigError."""
+    if not url.startswith("s3://"):
+        raise ConfigError("invalid address of a depot", where="depot", hint="Give s3://BUCKET/PREFIX")
+    http = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    options: Any = {"allow_http": http, "timeout": "60s", "connect_timeout": "5s"}
+    retries: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+    try:
+        return ObjectDepot(url, S3Store.from_url(url, client_options=options, retry_config=retries))
+    except (BaseError, ValueError) as error:
+        raise ConfigError("invalid address of a depot", where="depot", why=_first(error)) from None
+
+
+def _link(file: Path | None, to: Path) -> bool:
+    if file is None:
+        return False
+    try:
+        os.link(file, to)
+    except OSError:
+        return False
+    return True
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
