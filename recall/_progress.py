@@ -1,10 +1,15 @@
-"""Progress of long work, on stderr."""
+"""Long work: progress on stderr, and signals that end it in good order."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
+
+from recall.errors import RecallError
 
 _QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
@@ -64,3 +69,46 @@ def bar(name: str) -> Iterator[Callable[[int, int, str], None]]:
             progress.update(task, completed=done, total=total)
 
         yield move
+
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code after SIGTERM, as a shell reports it; after SIGINT it is 130."""
+
+
+class Stop:
+    """Whether SIGTERM was received.
+
+    Attributes:
+        terminated: True after SIGTERM.
+    """
+
+    def __init__(self) -> None:
+        self.terminated = False
+
+    def coded(self, error: RecallError) -> RecallError:
+        """Return the error with the exit code of the signal that caused it."""
+        if self.terminated:
+            error.exit_code = TERMINATED
+        return error
+
+
+@contextmanager
+def terminable() -> Iterator[Stop]:
+    """Let SIGTERM raise KeyboardInterrupt in the block, as SIGINT does.
+
+    Schedulers and containers stop a job by SIGTERM. Training then keeps its checkpoint.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield stop
+        return
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        stop.terminated = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)

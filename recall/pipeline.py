@@ -7,8 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from recall._progress import bar, note, stage
-from recall._signals import terminable
+from recall._progress import bar, note, stage, terminable
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name, require_writable
 from recall.config import AutoConfig, ModelConfig, RunConfig

@@ -11,10 +11,9 @@ from typing import Self
 
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
-from recall.bundle.depot import open_depot
 from recall.bundle.files import check_memory
 from recall.bundle.manifest import Manifest
-from recall.bundle.versions import live_name, resolve
+from recall.bundle.versions import live_name, open_depot, resolve
 from recall.publish import golden
 from recall.store.users.changes import LiveUsers
 from service.config import Settings

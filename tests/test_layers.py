@@ -18,7 +18,6 @@ LAYERS = (
         "_ids",
         "_numba",
         "_progress",
-        "_signals",
         "_tensors",
         "_text_table",
         "_text_table_kernels",

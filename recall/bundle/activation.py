@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recall._fsync import fsync
-from recall.bundle.depot import Depot, open_depot
+from recall.bundle.depot import Depot
 from recall.bundle.locks import locked
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import (
@@ -20,6 +20,7 @@ from recall.bundle.versions import (
     live_name,
     make_folder,
     number,
+    open_depot,
     past,
     point_at,
     remove,

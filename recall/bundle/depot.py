@@ -12,15 +12,12 @@ publishers one is refused. A replica fetches only files that none of its version
 cannot reach it serves what it has.
 """
 
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from typing_extensions import override
-
-from recall.errors import ConfigError
 
 VARIABLE = "RECALL_DEPOT"
 """Environment variable with the address of the depot."""
@@ -152,25 +149,3 @@ class NoDepot(Depot):
     @override
     def lease(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
-
-
-def open_depot(setting: str | None = None) -> Depot:
-    """Open the depot that a setting names.
-
-    Args:
-        setting: `s3://BUCKET/PREFIX`, or "" for none; by default what RECALL_DEPOT says. Address and credentials of the store
-            are read from AWS_... variables, such as AWS_ENDPOINT_URL.
-
-    Raises:
-        ConfigError: The setting is another address, or the package obstore is not installed.
-    """
-    setting = os.environ.get(VARIABLE, "") if setting is None else setting
-    if not setting:
-        return NoDepot()
-    try:
-        from recall.bundle.depot_s3 import open_s3
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "a depot needs the package obstore", where="depot", hint="Install it with: pip install 'fm-recall[s3]'"
-        ) from None
-    return open_s3(setting)

@@ -143,18 +143,18 @@ class ObjectDepot(Depot):
             return orjson.dumps({"holder": holder, "until": time.time() + _LEASE})
 
         found = self._get(path)
-        if found is not None and orjson.loads(found[0])["until"] > time.time():
-            raise PublishBusyError("another machine is at it", where=f"{self.url}/{path}", hint="Try again later")
         try:
+            if found is not None and orjson.loads(found[0])["until"] > time.time():
+                raise VersionMovedError("it has not ended")
             state = self._write(path, text(), None if found is None else found[1])
-        except VersionMovedError:
+        except (VersionMovedError, ValueError, LookupError, TypeError):
             raise PublishBusyError("another machine is at it", where=f"{self.url}/{path}", hint="Try again later") from None
+        held = [state]
 
         def renew() -> None:
-            held = state
             while not done.wait(_LEASE / 3):
                 with suppress(PublishError, VersionMovedError):
-                    held = self._write(path, text(), held)
+                    held[0] = self._write(path, text(), held[0])
 
         thread = Thread(target=renew, name="renewing a lease", daemon=True)
         thread.start()
@@ -163,8 +163,8 @@ class ObjectDepot(Depot):
         finally:
             done.set()
             thread.join()
-            with suppress(PublishError):
-                self._delete(path)
+            with suppress(PublishError, VersionMovedError):  # of another machine by now, if this one slept for long
+                self._write(path, orjson.dumps({"holder": holder, "until": 0}), held[0])
 
     def _delete(self, path: str) -> None:
         self._calling(lambda: self.store.delete(path))

@@ -22,10 +22,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recall._fsync import fsync
-from recall.bundle.depot import Depot, Pointer, open_depot
+from recall.bundle.depot import VARIABLE as DEPOT
+from recall.bundle.depot import Depot, NoDepot, Pointer
 from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, PublishError, VersionMovedError
+from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError
 
 
 def remove(folder: Path, aside: Path) -> bool:
@@ -160,6 +161,28 @@ def publish(
             "the bundle could not be put in place", where=str(root), why=str(error), hint="What was live stays live"
         ) from None
     return place
+
+
+def open_depot(setting: str | None = None) -> Depot:
+    """Open the depot that a setting names.
+
+    Args:
+        setting: `s3://BUCKET/PREFIX`, or "" for none; by default what RECALL_DEPOT says. Address and credentials of the store
+            are read from AWS_... variables, such as AWS_ENDPOINT_URL.
+
+    Raises:
+        ConfigError: The setting is another address, or the package obstore is not installed.
+    """
+    setting = os.environ.get(DEPOT, "") if setting is None else setting
+    if not setting:
+        return NoDepot()
+    try:
+        from recall.bundle.depot_s3 import open_s3
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "a depot needs the package obstore", where="depot", hint="Install it with: pip install 'fm-recall[s3]'"
+        ) from None
+    return open_s3(setting)
 
 
 def shared_pointer(root: Path, depot: Depot) -> Pointer:

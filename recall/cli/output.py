@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from recall._progress import TERMINATED
 from recall._progress import bar as bar
 from recall._progress import note as note
 from recall._progress import stage as stage
-from recall._signals import TERMINATED
 from recall.errors import RecallError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

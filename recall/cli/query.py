@@ -297,7 +297,7 @@ def recommend(
 
     Example: recall recommend bundles --users all --out lists.parquet -n 20
     """
-    from recall._signals import terminable
+    from recall._progress import terminable
     from recall.serving.request import Request
     from recall.serving.shards import Job, JobError
 

@@ -50,7 +50,7 @@ def tune(
     from recall.config import load_config
 
     loaded = load_config(config, settings or ())
-    from recall._signals import terminable
+    from recall._progress import terminable
     from recall.training.tune.space import OBJECTIVES
     from recall.training.tune.study import tune, write_config
     from recall.training.tune.trials import SearchLimits

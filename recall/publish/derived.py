@@ -14,11 +14,10 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from recall.bundle.activation import follow
-from recall.bundle.depot import open_depot
 from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.reader import write_deletions
-from recall.bundle.versions import CURRENT, resolve, versions
+from recall.bundle.versions import CURRENT, open_depot, resolve, versions
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
 from recall.errors import BundleError, ConfigError, JournalError, PublishError

@@ -26,6 +26,7 @@ from recall.bundle.versions import (
     STAGING,
     VERSIONS,
     clear_leftovers,
+    open_depot,
     remove,
     resolve,
     versions,
@@ -111,7 +112,10 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
         keys = live.forget(ids)
         with closing(open_log(root)) as log:
             keys += log.forget(ids)
-    return ErasureReport(version, removed, held, keys, _remains(shared, _others(root), live))
+    remains = _remains(shared, _others(root), live)
+    if open_depot().shared:
+        remains += ("Older versions in the depot contain the users, and so do roots of other machines that still have them",)
+    return ErasureReport(version, removed, held, keys, remains)
 
 
 def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:

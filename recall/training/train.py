@@ -26,8 +26,7 @@ from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
-from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
-from recall.training.objectives.softmax_at_k import SoftmaxAtK
+from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax, SoftmaxAtK
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks

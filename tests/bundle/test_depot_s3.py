@@ -1,60 +1,37 @@
 """Machines share versions through a bucket: whole ones only, one live, and only new files are fetched."""
 
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
-from importlib.util import find_spec
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
 import pytest
 
-from recall.bundle.activation import activate, follow, listed, previous
-from recall.bundle.depot import VARIABLE, NoDepot, open_depot
+from recall.bundle.activation import activate, bring, follow, listed, previous
+from recall.bundle.depot import VARIABLE, NoDepot
 from recall.bundle.files import USERS
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import HISTORY, SCENARIOS, live_name, past, resolve, versions
+from recall.bundle.versions import HISTORY, SCENARIOS, live_name, open_depot, past, resolve
+from recall.bundle.writer import BundleWriter
 from recall.errors import BundleError, ConfigError, PublishBusyError, PublishError, VersionMovedError
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
+from tests.bundle.s3 import s3_bucket
 from tests.bundle.test_writer import write_copy
 
-pytestmark = pytest.mark.skipif(find_spec("obstore") is None or find_spec("moto") is None, reason="needs obstore and moto")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def bucket() -> Iterator[str]:
-    """The address of a bucket of a store that this test session runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.02)
-        made = urllib.request.Request(f"http://127.0.0.1:{port}/shop", method="PUT")
-        urllib.request.urlopen(made).close()
-        with pytest.MonkeyPatch.context() as patched:
-            for name, value in (
-                ("ENDPOINT_URL", f"http://127.0.0.1:{port}"),
-                ("ACCESS_KEY_ID", "a"),
-                ("SECRET_ACCESS_KEY", "b"),
-            ):
-                patched.setenv(f"AWS_{name}", value)
-            patched.setenv("AWS_REGION", "us-east-1")
-            yield "s3://shop"
-        server.kill()
+    with s3_bucket() as address:
+        yield address
 
 
 @pytest.fixture
@@ -67,8 +44,6 @@ def url(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def publish_again(root: Path, name: str) -> str:
     """Publish a version with other contents; return its name."""
-    from recall.bundle.writer import BundleWriter
-
     with BundleWriter.open(root) as writer:
         write_copy(writer, load_bundle(root), name=name)
         return writer.publish(Recommender.load)[0].name
@@ -109,8 +84,6 @@ def test_only_files_with_another_digest_are_fetched(url: str, root: Path, tmp_pa
     report = compact(root)
     assert report is not None
     name = live_name(root)
-    from recall.bundle.activation import bring
-
     moved = bring(other, name, open_depot())
     sizes = {file: entry.bytes for file, entry in load_bundle(root).manifest.files.items()}
     same = {USERS, "encoder.json", "vocabularies.parquet", "tables.safetensors"}
@@ -165,11 +138,16 @@ def test_a_compaction_of_an_older_version_is_refused(url: str, root: Path, tmp_p
     assert compact(root) is not None
 
 
-def test_a_lease_of_a_machine_that_died_ends(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("url")
+def test_a_lease_of_a_machine_that_died_ends() -> None:
     depot = open_depot()
-    monkeypatch.setattr("recall.bundle.depot_s3._LEASE", 0.0)
-    with depot.lease("x"), depot.lease("x"):
-        assert True
+    depot.store.put("leases/x.json", b'{"holder": "gone", "until": 1}')  # type: ignore[attr-defined]
+    with depot.lease("x"):
+        with pytest.raises(PublishBusyError, match="another machine is at it"), depot.lease("x"):
+            pass
+        depot.store.put("leases/x.json", b'{"holder": "late", "until": 4e9}')  # type: ignore[attr-defined]
+    with pytest.raises(PublishBusyError), depot.lease("x"):  # it is not taken away from its new holder
+        pass
 
 
 def test_a_changed_file_in_the_store_is_refused(url: str, root: Path, tmp_path: Path) -> None:
@@ -202,6 +180,7 @@ def test_a_changed_file_in_the_store_is_refused(url: str, root: Path, tmp_path: 
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.slow
 def test_a_publisher_that_dies_leaves_no_half_version(url: str, root: Path, tmp_path: Path) -> None:
     publish_again(root, "second")
     served = live_name(root)
@@ -216,9 +195,7 @@ print("done", flush=True)
     other = tmp_path / "other"
     for number in range(4):
         command = [sys.executable, "-c", script, f"killed {number}"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=dict(os.environ), cwd=Path(__file__).parents[2]
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             assert process.stdout is not None
             process.stdout.readline()
             time.sleep(0.1 + 0.08 * number)
@@ -241,8 +218,6 @@ def test_old_versions_and_their_files_are_removed(url: str, root: Path, monkeypa
     depot.prune(2)
     assert sum(path.startswith("versions/") for path in objects(url)) == 5  # all are young
     depot.store.put("files/" + "0" * 64, b"unused")  # type: ignore[attr-defined]
-    from datetime import timedelta
-
     monkeypatch.setattr("recall.bundle.depot_s3._YOUNG", timedelta(0))
     depot.prune(2)
     stored = objects(url)
@@ -280,6 +255,3 @@ def test_the_setting_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_live_in_an_empty_depot(url: str, tmp_path: Path) -> None:
     follow(tmp_path / "other", open_depot())
     assert not (tmp_path / "other" / HISTORY).exists()
-
-
-assert versions

@@ -1,5 +1,6 @@
 """A service follows its log of changes, and reports a log that lacks some."""
 
+import os
 import shutil
 import sqlite3
 import time
@@ -9,10 +10,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from recall.bundle.versions import live_name, open_depot
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL
 from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from tests.bundle.s3 import s3_bucket
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
 from tests.store.users.servers import redis_server
@@ -90,6 +93,28 @@ def test_two_machines_share_changes_through_redis(own_shop: Shop, tmp_path: Path
         for server in (one, two):
             wait_for(lambda asked=server: not degraded(asked))
     assert not list(tmp_path.glob("**/journal.sqlite"))
+
+
+def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
+    own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_bucket() as bucket:
+        monkeypatch.setenv("RECALL_DEPOT", f"{bucket}/service")
+        own_shop.publish(seed=0)
+        (tmp_path / "empty").mkdir()
+        environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        depot = ("--depot", os.environ["RECALL_DEPOT"], "--poll", "0.1")
+        with serving(tmp_path / "empty", tmp_path / "log", *depot, environment=environment) as server:
+            server.wait(seconds=40)
+            first = recommend(server).json["bundle"]
+            assert first == live_name(own_shop.root)
+            own_shop.publish(seed=1)
+            wait_for(lambda: recommend(server).json["bundle"] == live_name(own_shop.root))
+            assert not recommend(server).json["degraded"]
+            activated = server.ask("POST", f"/v1/models/{first}:activate", b"{}", **{"content-type": "application/json"})
+            assert activated.status == 200, activated.json
+            assert open_depot().read().live == first
+            assert recommend(server).json["bundle"] == first
 
 
 @pytest.mark.slow

@@ -7,8 +7,7 @@ from torch.nn import functional
 
 from recall.training.negatives import Negatives
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
-from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax
-from recall.training.objectives.softmax_at_k import SoftmaxAtK
+from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax, SoftmaxAtK
 from recall.training.pairs import ShownPairs
 from tests.training.worlds import random_pairs
 

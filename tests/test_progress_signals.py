@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from recall._signals import TERMINATED, terminable
+from recall._progress import TERMINATED, terminable
 from recall.errors import RecallError
 
 
