@@ -43,7 +43,8 @@ _GROUPS = (
 )
 _MONEY = r"(?:[$€£¥₹₽₩₺฿%円元]|zł|kr\.?|Kč|[A-Z]{3}|Fr\.|R\$)"
 NUMBERS: Final = {
-    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
+    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
+    rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
     rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
     for mark, group in ((",", "."), (".", ","))
 }
