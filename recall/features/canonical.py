@@ -43,7 +43,7 @@ BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *rang
 """What is left out around the values of a list or bag: all that Unicode calls white space."""
 
 EXACT: Final = 2.0**53
-"""From here on a float stands for several integers."""
+"""From here on several integers share a float."""
 _WHOLE = r"-?(?:0|[1-9][0-9]*)(?:\.0+)?"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{1,3})?"  # as programs write floats; 1e5 is not written so
 _TRUTH = r"true|false|True|False|TRUE|FALSE"
@@ -161,7 +161,7 @@ def canonical_text(text: str, type_: str) -> str:
         return text
     if type_ in NUMBERS:
         if _number.fullmatch(text) is None or (type_ == "integer" and "e" in text and abs(float(text)) >= EXACT):
-            return text  # a float stands for many of such integers, such as ids
+            return text  # several integers, such as ids, share such a float
         return _number_text(text)
     if type_ == "boolean":
         lower = text.lower()
