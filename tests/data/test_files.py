@@ -90,6 +90,8 @@ def test_a_separator_of_several_characters_and_no_quotes(tmp_path: Path) -> None
     assert scan(path, (), form).collect().rows() == [("1", 'thé "best', "x"), ("2", "b", "y")]
     with pytest.raises(DataError, match="the text is not ascii"):
         scan(tmp_path / "a.dat", (), FileFormat(encoding="ascii", separator="é"))
+    with pytest.raises(DataError, match="the text is not punycode"):
+        scan(tmp_path / "a.dat", (), FileFormat(encoding="punycode"))
     path.write_text("a§b\n1§2\n")
     assert scan(path, (), FileFormat(separator="§")).collect().rows() == [("1", "2")]
 
@@ -175,6 +177,8 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
     assert read.to_dict(as_series=False) == {"user": ["a", "a"], "items.id": [1, 2]}
     path = tmp_path / "a.csv"
     path.write_text("user,items\na,\"['x', 'y']\"\nb,[]\n")
+    with pytest.raises(pl.exceptions.PolarsError, match="not found"):
+        scan(path, (), FileFormat(explode="others", lists=("others",))).collect()
     read = scan(path, (), FileFormat(explode="items", lists=("items",))).collect()
     assert read.rows() == [("a", "x"), ("a", "y")]
 
