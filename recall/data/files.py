@@ -328,7 +328,7 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
         text: the column.
         pattern: as of `strftime`.
     """
-    stripped = text.str.strip_chars()
+    stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
     if _CLOCK.search(pattern) is None:
         return stripped.str.to_date(pattern)
     parsed = stripped.str.to_datetime(pattern, time_unit="us")

@@ -72,6 +72,11 @@ def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
     assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45)]
 
 
+def test_parts_of_seconds_are_decimals() -> None:
+    parsed = pl.DataFrame({"a": ["2024-02-01 13:45:06.5"]}).select(moment(pl.col("a"), "%Y-%m-%d %H:%M:%S.%f"))["a"]
+    assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45, 6, 500_000)]
+
+
 def test_lists_are_parsed_in_any_notation() -> None:
     texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
     expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
