@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall.config import RunConfig
-from recall.config.schema import BagField, CategoricalField
+from recall.config.schema import BagField, CategoricalField, NumericField
 from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 
@@ -107,7 +107,7 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
 
     A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
     of many values costs time and may be noise. Requests may filter by it still, so text that a field splits into values stays.
-    So do columns of requests, because requests name them.
+    So do columns of requests, because requests name them. What a number says need not grow with it: so one in buckets.
 
     Args:
         config: of the run.
@@ -132,6 +132,13 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
     if schema.histories and ids:
         yield f"without {', '.join(ids)}", {"fields": dict.fromkeys(ids)}
         yield f"without {', '.join(schema.histories)}", {"fields": dict.fromkeys(schema.histories)}
+    numbers = [
+        name
+        for name, field in schema.fields.items()
+        if isinstance(field, NumericField) and field.scale != "buckets" and name not in crossed
+    ]
+    if numbers:
+        yield f"with {', '.join(numbers)} in buckets", {"fields": {name: {"scale": "buckets"} for name in numbers}}
     for name, field in schema.fields.items():
         if field.side != "item" or name in crossed or not isinstance(field, BagField | CategoricalField):
             continue

@@ -217,8 +217,12 @@ def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tag
 def test_fields_of_a_cross_and_of_the_context_stay(tiny_folder: Path) -> None:
     config = tiny()
     dataset = load_dataset(config, tiny_folder)
-    names = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
-    assert list(names)[3:] == ["without user_id", "without history"]
+    choices = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
+    assert list(choices)[3:] == ["without user_id", "without history", "with age, price in buckets"]
+    cut = merged(config, {**choices["with age, price in buckets"], "train": {"objective": "square"}})
+    assert {name: (cut.fields[name].kind, cut.fields[name].scale) for name in ("age", "price")} == dict.fromkeys(
+        ("age", "price"), ("numeric", "buckets")
+    )
 
 
 def test_k_is_raced_only_where_it_is_not_configured() -> None:
