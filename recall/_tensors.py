@@ -18,14 +18,15 @@ from recall._arrays import Bool, Float32, Int32
 from recall.errors import BundleError
 
 _PREFIX = 8  # bytes of the header's length, little-endian
+_TYPES: Mapping[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "U32": np.dtype("<u4"), "U8": np.dtype("u1")}
 _ROWS = 1 << 16  # checked at a time, so that the mask stays small. Chosen, not tuned.
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of arrays by name."""
 
 
-def write_tensors(path: Path, arrays: Mapping[str, Float32 | Int32]) -> None:
-    """Write float32 and int32 arrays to a new file.
+def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays of float32, int32, uint32 or uint8 to a new file.
 
     Args:
         path: the file, which is overwritten.
@@ -62,6 +63,29 @@ def map_positions(path: Path, shapes: Shapes, beside: Shapes) -> dict[str, Int32
         BundleError: The file is damaged, or holds other names, types or shapes.
     """
     return _mapped(path, _offsets(path, {"F32": beside, "I32": shapes}), shapes, "<i4")
+
+
+def map_any(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Map all arrays of a file into memory, read-only.
+
+    They are of int32, uint32 or uint8, and of one dimension each.
+
+    Raises:
+        BundleError: The file is damaged, or holds other types or shapes.
+    """
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            sizes = {name: (int(part.get_shape()[0]), _TYPES[part.get_dtype()]) for name, part in parts.items()}
+    except (SafetensorError, OSError, LookupError) as error:
+        raise BundleError("the arrays cannot be read", where=str(path), why=str(error)) from None
+    start, header = _header(path)
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    found = {}
+    for name, (size, dtype) in sizes.items():
+        first = start + header[name]["data_offsets"][0]
+        found[name] = np.asarray(whole[first : first + size * dtype.itemsize]).view(dtype)
+    return found
 
 
 def _offsets(path: Path, expected: Mapping[str, Shapes]) -> dict[str, int]:

@@ -15,6 +15,7 @@
     |-- JournalError     a live change was not written, or the log cannot be read
     |   |-- JournalBusyError  another process is writing
     |   |-- JournalDamagedError  the file of the log is damaged, or another file
+    |   |-- JournalDownError  the server that holds the log does not answer
     |   |-- JournalFullError  the disk is full
     |   `-- JournalReadOnlyError  the log cannot be written
     `-- StoreError       a change of users was not stored, or the store cannot be read
@@ -174,6 +175,12 @@ class JournalBusyError(JournalError):
 
 class JournalDamagedError(JournalError):
     """The file of the log is damaged, or the path is not a log."""
+
+
+class JournalDownError(JournalError):
+    """The server that holds the log does not answer; retry later."""
+
+    exit_code = 69
 
 
 class JournalFullError(JournalError):

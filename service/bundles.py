@@ -44,19 +44,20 @@ class Snapshot:
         self.retired = False
 
     @classmethod
-    def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None) -> "Snapshot":
+    def load(cls, folder: Path, root: Path | None = None, users: LiveUsers | None = None, log: str | None = None) -> "Snapshot":
         """Verify and load a version, check its golden requests, and warm it up.
 
         Args:
             folder: of the version.
             root: with the live changes of items.
             users: the live changes of users.
+            log: where the changes of items are kept.
 
         Raises:
             RecallError: It cannot be served.
         """
         check_memory(folder, Manifest.read(folder))
-        recommender = Recommender.load(folder, root=root, pause=None, users=users)
+        recommender = Recommender.load(folder, root=root, pause=None, users=users, log=log)
         try:
             golden.check(recommender)
             return cls(recommender, folder, _warmed(recommender))
@@ -201,7 +202,7 @@ class Exchange:
                 raise VersionMovedError(f"version {live or 'none'} is live, and not {expected}", where=str(root))
             snapshot = self.snapshot
             if snapshot is None or snapshot.folder != folder:
-                snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
+                snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users, self.settings.items)
             try:
                 before = await asyncio.to_thread(activation.activate, root, name, expected)
             except BaseException:
@@ -234,7 +235,7 @@ class Exchange:
             return False
         root = self.settings.bundle if folder != self.settings.bundle else None
         try:
-            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users)
+            snapshot = await asyncio.to_thread(Snapshot.load, folder, root, self._users, self.settings.items)
         except Exception as error:  # whatever is wrong with a new bundle, the old one is served
             self._refuse(folder, error, now)
             return False

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from recall.bundle.locks import try_lock
+from recall.store.items.log import VARIABLE
 
 _REST = 60.0  # seconds between two runs: the new version must be served first
 _ASK_AGAIN = 5.0  # seconds between two checks whether another process still does it
@@ -19,8 +20,14 @@ log = logging.getLogger("service")
 class Compactor:
     """Runs `recall compact` on one root, in one process at a time."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, items: str) -> None:
+        """Prepare.
+
+        Args:
+            root: of published versions.
+            items: where the changes of items are kept.
+        """
+        self._root, self._items = root, items
         self._process: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._again = 0.0
@@ -37,6 +44,7 @@ class Compactor:
             *(sys.executable, "-c", _COMMAND, "compact", str(self._root)),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, VARIABLE: self._items},
         )
         log.info("much of the catalogue has changed: compacting it")
         self._watching = asyncio.create_task(self._watch(self._process))

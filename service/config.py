@@ -40,6 +40,12 @@ class Settings(BaseSettings):
         repr=False,
         description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB.",
     )
+    items: str = Field(
+        default="sqlite",
+        repr=False,
+        description="Where changes of items are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
+        "services on several machines share. Commands such as `recall compact` read RECALL_ITEMS.",
+    )
     users_seconds: float = Field(default=0.02, gt=0, description="Most seconds that a request waits for Redis.")
     token_key: str | None = Field(
         default=None,

@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from recall.errors import (
     JournalBusyError,
+    JournalDownError,
     JournalError,
     JournalFullError,
     JournalReadOnlyError,
@@ -95,7 +96,7 @@ class Kind(Enum):
     NOT_READY = ("not-ready", 503, "No bundle is being served")
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
-    STORE_DOWN = ("store-down", 503, "The store of users does not answer")
+    STORE_DOWN = ("store-down", 503, "What keeps the changes does not answer")
     BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
     LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
@@ -170,6 +171,7 @@ _STORAGE: dict[type[Exception], tuple[Kind, str]] = {
     JournalBusyError: (Kind.BUSY, "Another process is changing items."),
     StoreBusyError: (Kind.BUSY, "Others are changing the same users."),
     StoreDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
+    JournalDownError: (Kind.STORE_DOWN, f"Come back in a moment. {_AGAIN}"),
     JournalReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
     StoreReadOnlyError: (Kind.READ_ONLY, NOT_WRITABLE),
     JournalFullError: (Kind.FULL, _NO_ROOM),

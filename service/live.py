@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from recall import Degraded, Recommendations, Recommender, Request, StoreError
+from recall import Degraded, JournalError, Recommendations, Recommender, Request, StoreError
 from recall.bundle.manifest import MANIFEST
 from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
+from recall.store.items.log import open_log
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.bundles import Exchange, Snapshot
 from service.compactor import Compactor
@@ -69,7 +70,8 @@ class Live(Exchange):
         self._users_unread = ""
         self._users_sequence = -1
         self._users_idle = True
-        self._compactor = Compactor(settings.bundle)
+        self._compactor = Compactor(settings.bundle, settings.items)
+        self._root = root
         self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
 
     @property
@@ -253,15 +255,18 @@ class Live(Exchange):
         self._users_error = error
 
     async def _warn(self) -> None:
-        """Log what the store of users does not guarantee."""
-        if self._users is None:
-            return
-        try:
-            warning = await asyncio.to_thread(self._users.durability_warning)
-        except StoreError as error:
-            warning = str(error)
-        if warning:
-            log.warning("users: %s", warning)
+        """Log what the stores of users and items do not guarantee."""
+        changes = None if self._root is None else open_log(self._root, self.settings.items)
+        for name, store in (("users", self._users), ("items", changes)):
+            if store is not None:
+                try:
+                    warning = await asyncio.to_thread(store.durability_warning)
+                except (StoreError, JournalError) as error:
+                    warning = str(error)
+                if warning:
+                    log.warning("%s: %s", name, warning)
+        if changes is not None:
+            changes.close()
 
     def with_degraded(self, answer: Recommendations) -> Recommendations:
         """Add the degradations of the service to an answer."""

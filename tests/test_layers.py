@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LAYERS = (
-    {"_arrays", "_cache", "_fsync", "_ids", "_numba", "_progress", "_signals", "_tensors", "errors"},  # used everywhere
+    {
+        "_arrays",
+        "_cache",
+        "_fsync",
+        "_ids",
+        "_numba",
+        "_progress",
+        "_signals",
+        "_tensors",
+        "_text_table",
+        "_text_table_kernels",
+        "errors",
+    },  # used everywhere
     {"client"},  # of the HTTP API; it needs none of the others
     {"config"},  # the schema and the configuration of a run
     {"features"},  # columns -> sparse feature rows

@@ -24,13 +24,16 @@ INDEX = "index.faiss"
 CHECKS = "checks.safetensors"
 COUNTS = "counts.safetensors"
 DELETIONS = "deleted.parquet"
+LOOKUP = "lookup.safetensors"
 NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS, COUNTS})
 """The files of a usual bundle; see `expected_names` for what a manifest may leave out or name otherwise."""
+FIELD, ITEM_TABLE = "field:", "items"
+"""What arrays of `LOOKUP` belong to: the vocabulary of a field, or the item ids."""
 _ALWAYS = NAMES - {USERS, INDEX, CHECKS, COUNTS}
 _SINCE_3 = frozenset({CHECKS, COUNTS})
 
 _PLAIN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-_OTHER = "Copy the bundle again, or export it again; a published folder is never edited"
+OTHER = "Copy the bundle again, or export it again; a published folder is never edited"
 
 
 def expected_names(manifest: Manifest) -> tuple[frozenset[str], frozenset[str]]:
@@ -40,7 +43,7 @@ def expected_names(manifest: Manifest) -> tuple[frozenset[str], frozenset[str]]:
         required |= {manifest.index.file}
     if manifest.users_elsewhere is None:
         required |= {USERS}
-    return required, frozenset() if manifest.format_version < 4 else frozenset({DELETIONS})
+    return required, frozenset() if manifest.format_version < 4 else frozenset({DELETIONS, LOOKUP})
 
 
 def describe(folder: Path, among: Iterable[str] | None = None) -> dict[str, FileEntry]:
@@ -83,20 +86,20 @@ def check_names(folder: Path, manifest: Manifest, but: frozenset[str] = frozense
             why=f"lists {_shown(names)}; expected {_shown(required)}"
             + (f" and perhaps {_shown(optional)}" if optional else ""),
         )
-    if manifest.index.file in _ALWAYS | _SINCE_3 | {USERS, DELETIONS, MANIFEST}:
+    if manifest.index.file in _ALWAYS | _SINCE_3 | {USERS, DELETIONS, LOOKUP, MANIFEST}:
         raise BundleError(
             f"the manifest names {manifest.index.file!r} as the index, which is another file", where=str(folder / MANIFEST)
         )
     found = {entry.name: entry for entry in folder.iterdir() if entry.name not in but}
     for name, entry in sorted(found.items()):
         if entry.is_symlink():
-            raise BundleError("a bundle holds no links", where=str(entry), why=f"it points to {entry.readlink()}", hint=_OTHER)
+            raise BundleError("a bundle holds no links", where=str(entry), why=f"it points to {entry.readlink()}", hint=OTHER)
         if name not in names | {MANIFEST}:
-            raise BundleError("the manifest does not list this file", where=str(entry), hint=_OTHER)
+            raise BundleError("the manifest does not list this file", where=str(entry), hint=OTHER)
         if not entry.is_file():
-            raise BundleError("a bundle holds files only", where=str(entry), hint=_OTHER)
+            raise BundleError("a bundle holds files only", where=str(entry), hint=OTHER)
     for name in sorted(names - found.keys() - but):
-        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), hint=_OTHER)
+        raise BundleError("a file that the manifest lists is missing", where=str(folder / name), hint=OTHER)
 
 
 def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) -> None:
@@ -114,7 +117,7 @@ def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) 
         size = (folder / name).stat().st_size
         if size != entry.bytes:
             raise BundleError(
-                f"the file has {size} bytes, the manifest says {entry.bytes}", where=str(folder / name), hint=_OTHER
+                f"the file has {size} bytes, the manifest says {entry.bytes}", where=str(folder / name), hint=OTHER
             )
     if not digests:
         return
@@ -124,7 +127,7 @@ def check_contents(folder: Path, files: dict[str, FileEntry], *, digests: bool) 
                 "the file was changed after it was written",
                 where=str(folder / name),
                 why=f"SHA-256 {found.sha256}, the manifest says {files[name].sha256}",
-                hint=_OTHER,
+                hint=OTHER,
             )
 
 

@@ -14,10 +14,10 @@ from polars.datatypes import DataType
 from polars.exceptions import PolarsError
 
 from recall._arrays import Float32, Int32, Int64
-from recall._tensors import check_finite, check_vectors, map_positions, map_tensors
+from recall._tensors import check_finite, check_vectors, map_any, map_positions, map_tensors
+from recall._text_table import ARRAYS, TextTable
 from recall.bundle import files
 from recall.bundle.files import SUFFIX, kept_shapes, unpacked
-from recall.bundle.item_ids import ItemIds
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import resolve
 from recall.errors import BundleError, DataError, PublishError
@@ -115,7 +115,7 @@ class Bundle:
     encoder: FeatureEncoder
     tables: ServingModel
     item_vectors: Float32
-    item_ids: ItemIds
+    item_ids: TextTable
     item_table: ItemTable
 
     def items(self) -> pl.DataFrame:
@@ -234,14 +234,15 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
     files.check_names(folder, manifest, unchecked)
     checked = {name: entry for name, entry in manifest.files.items() if name not in unchecked}
     files.check_contents(folder, checked, digests=verify)
-    encoder = _read_encoder(folder)
+    lookup = _map_lookup(folder, manifest)
+    encoder = _read_encoder(folder, lookup, verify=verify)
     _check_encoder(folder, encoder, manifest)
     tables = _map_tables(folder, encoder, manifest)
     vectors = map_tensors(folder / files.ITEM_VECTORS, {"item_vectors": (manifest.sizes.items, tables.dim)})
     if verify:
         check_finite(folder / files.TABLES, tables.arrays())
         check_vectors(folder / files.ITEM_VECTORS, vectors["item_vectors"])
-    ids, table = _read_ids(folder, manifest), ItemTable(folder / files.ITEMS)
+    ids, table = _read_ids(folder, manifest, lookup, verify=verify), ItemTable(folder / files.ITEMS)
     bundle = Bundle(folder, manifest, encoder, tables, vectors["item_vectors"], ids, table)
     bundle.counts()  # read when a request asks for them, and refused now
     return bundle
@@ -264,10 +265,37 @@ def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Se
     return tables
 
 
-def _read_encoder(folder: Path) -> FeatureEncoder:
-    path = folder / files.ENCODER
+def _map_lookup(folder: Path, manifest: Manifest) -> dict[str, TextTable]:
+    """Map the tables of large vocabularies and of item ids."""
+    path = folder / files.LOOKUP
+    if files.LOOKUP not in manifest.files:
+        return {}
+    arrays = map_any(path)
     try:
-        return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), _read_parquet(folder / files.VOCABULARIES))
+        names = {name.rpartition(".")[0] for name in arrays}
+        return {name: TextTable.mapped({one: arrays[f"{name}.{one}"] for one in ARRAYS}) for name in names}
+    except (ValueError, LookupError) as error:
+        raise BundleError("the table of ids cannot be read", where=str(path), why=str(error)) from None
+
+
+def _check_lookup(folder: Path, table: TextTable, values: pl.Series, what: str) -> None:
+    if not table.holds(values):
+        raise BundleError(f"the table of ids does not hold {what}", where=str(folder / files.LOOKUP), hint=files.OTHER)
+
+
+def _read_encoder(folder: Path, lookup: Mapping[str, TextTable], *, verify: bool) -> FeatureEncoder:
+    path = folder / files.ENCODER
+    tables = {name.removeprefix(files.FIELD): table for name, table in lookup.items() if name.startswith(files.FIELD)}
+    vocabularies = _read_parquet(folder / files.VOCABULARIES)
+    try:
+        if tables:
+            known, mapped = pl.col("field"), list(tables)
+            for name in mapped if verify else ():
+                values = vocabularies.filter(known == name)["value"]
+                _check_lookup(folder, tables[name], values, f"the values of field {name!r}")
+            few = vocabularies.filter(~known.is_in(mapped)).to_dict(as_series=False)  # a copy, or all texts would stay
+            vocabularies = pl.DataFrame(few, schema=vocabularies.schema)
+        return FeatureEncoder.from_state(orjson.loads(path.read_bytes()), vocabularies, tables)
     except _STRANGE_STATE as error:
         raise BundleError("the encoder cannot be read", where=str(path), why=f"{type(error).__name__}: {error}") from None
 
@@ -296,16 +324,21 @@ def _check_encoder(folder: Path, encoder: FeatureEncoder, manifest: Manifest) ->
         )
 
 
-def _read_ids(folder: Path, manifest: Manifest) -> ItemIds:
-    path, column = folder / files.ITEMS, manifest.schema_.item_id
+def _read_ids(folder: Path, manifest: Manifest, lookup: Mapping[str, TextTable], *, verify: bool) -> TextTable:
+    path, column, table = folder / files.ITEMS, manifest.schema_.item_id, lookup.get(files.ITEM_TABLE)
+    if table is not None and not verify:
+        return table
     values = _read_parquet(path, [column])[column]
     if len(values) != manifest.sizes.items or values.dtype != pl.String:
         raise BundleError(
             f"column {column!r} holds {len(values)} ids of type {values.dtype}, expected {manifest.sizes.items} texts",
             where=str(path),
         )
+    if table is not None:
+        _check_lookup(folder, table, values, "the ids of the items")
+        return table
     try:
-        return ItemIds.of(values)
+        return TextTable.of(values)
     except DataError as error:
         raise BundleError(error.what, where=str(path)) from None
 

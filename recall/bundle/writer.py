@@ -8,9 +8,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import polars as pl
 from polars.exceptions import PolarsError
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 
 from recall._arrays import Float32, Float64, Int32, Integers
 from recall._tensors import servable, write_tensors
+from recall._text_table import FEW, TextTable
 from recall.bundle import files
 from recall.bundle.files import kept_rows, packed
 from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Provenance, Sizes
@@ -126,6 +128,9 @@ class BundleWriter:
             write_tensors(folder / files.ITEM_VECTORS, {"item_vectors": item_vectors})
             write_tensors(folder / files.COUNTS, {"counts": counts})
             write_tensors(folder / files.TABLES, packed(tables.arrays()))
+            lookup = _lookup(encoder, items[encoder.schema.item_id])
+            if lookup:
+                write_tensors(folder / files.LOOKUP, lookup)
         except (OSError, PolarsError, SafetensorError) as error:
             raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 
@@ -248,6 +253,14 @@ class BundleWriter:
         rehearse(self.folder)
         published = publish(self.folder, self.root, expected, keep=keep, activate=activate)
         return published, Manifest.read(published)
+
+
+def _lookup(encoder: FeatureEncoder, item_ids: pl.Series) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of all tables that are worth a file."""
+    tables = {files.FIELD + name: table for name, table in encoder.tables().items()}
+    if len(item_ids) > FEW:
+        tables[files.ITEM_TABLE] = TextTable.of(item_ids)
+    return {f"{name}.{array}": values for name, table in tables.items() for array, values in table.arrays().items()}
 
 
 def _columns(encoder: FeatureEncoder) -> ColumnTypes | None:

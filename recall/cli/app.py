@@ -10,15 +10,13 @@ from typing import Annotated
 import typer
 
 from recall.cli import output
-from recall.cli.bundle import activate, export_bundle, roll_back, show_bundle, show_versions, verify_bundle
+from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
 from recall.cli.overview import ABOUT
 from recall.cli.publish import backup, compact, delete_items, erase_users, import_model, publish_version, rebuild, upsert_items
-from recall.cli.query import query
-from recall.cli.recommend import recommend
-from recall.cli.serve import new_key, serve
+from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
 

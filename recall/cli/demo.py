@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recall.cli import output
+from recall.cli.bundle import service_command
 from recall.cli.output import UnavailableError
-from recall.cli.serve import service_command
 from recall.errors import DataError
 
 if TYPE_CHECKING:

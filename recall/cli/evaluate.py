@@ -167,7 +167,7 @@ def _read_evaluation(path: Path, recommender: "Recommender") -> "EvaluationRepor
 
 
 def _write_page(path: Path, bundles: "Sequence[tuple[Recommender, EvaluationReport | None]]") -> None:
-    from recall.evaluation.html.page import render
+    from recall.evaluation.html.sections import render
     from recall.evaluation.html.subject import Subject
 
     with output.stage("draw the report"):

@@ -35,7 +35,9 @@ from recall.data.synthetic_catalogue import (
 from recall.errors import ConfigError
 
 _POPULARITY, _TASTE, _CONTEXT, _SEQUENCE = 0.9, 2.1, 0.9, 1.5  # standard deviations of the parts of the utility
-_FIRST_DAY, _DAYS = 20_089, 365  # 2025-01-01, in days since 1970
+_DAYS = 365
+_START, _SPAN = 20_089 * 86_400, _DAYS * 86_400  # 2025-01-01, in seconds since 1970, and a year
+_POSITION = 38  # bits of the position of an event, beside those of its second within a year
 _CELLS = 1 << 22  # utilities computed at a time: 16 MB
 
 
@@ -146,16 +148,17 @@ def generate(config: SyntheticConfig) -> Synthetic:
     truth = _truth(random, style, taste, items["year"].to_numpy())
     events = _events(config, random)
     chosen = _choices(config, random, truth, events)
-    kept = chosen >= 0
+    order = np.sort(((events.time - _START) << _POSITION) + np.arange(len(chosen))) & ((1 << _POSITION) - 1)  # by time
+    order = order[chosen[order] >= 0]
     interactions = pl.DataFrame(
         {
-            "user_id": users["user_id"].gather(events.user[kept]),
-            "item_id": items["item_id"].gather(chosen[kept]),
-            "time": events.time[kept],
-            "device": pl.Series(DEVICES).gather(events.device[kept]),
-            "daypart": pl.Series(DAYPARTS).gather(events.daypart[kept]),
+            "user_id": users["user_id"].gather(events.user[order]),
+            "item_id": items["item_id"].gather(chosen[order]),
+            "time": events.time[order],
+            "device": pl.Series(DEVICES).gather(events.device[order]),
+            "daypart": pl.Series(DAYPARTS).gather(events.daypart[order]),
         }
-    ).sort("time", maintain_order=True)
+    )
     users = blank(random, users, {"age": 0.04, "gender": 0.03})
     items = blank(random, items, {"brand": 0.02, "price": 0.03})
     return Synthetic(interactions, users, items, truth)
@@ -206,10 +209,9 @@ def _events(config: SyntheticConfig, random: np.random.Generator) -> _Events:
     joined = random.random(config.users) * 0.8 * _DAYS
     day = np.floor(joined[user] + random.random(n) * (_DAYS - joined[user]))
     hour = random.choice(24, n, p=HOURS)
-    time = ((_FIRST_DAY + day) * 86_400 + hour * 3_600).astype(np.int64) + random.integers(0, 3_600, n)
-    order = np.lexsort((time, user))
-    time, hour = time[order], hour[order]
-    daypart = hour // 6
+    time = _START + (day * 86_400).astype(np.int64) + hour * 3_600 + random.integers(0, 3_600, n)
+    time = np.sort(user * _SPAN + time - _START) % _SPAN + _START  # by user, then time: one sort of values, not of positions
+    daypart = time % 86_400 // 21_600
     at_home = random.random(n) < np.where(daypart == 3, 0.7, 0.3)
     device = np.where(at_home, random.integers(1, len(DEVICES), n), 0)
     return _Events(start, user, time, device, daypart)
@@ -245,9 +247,10 @@ def _choices_among_some(config: SyntheticConfig, truth: Truth, events: _Events) 
     from recall.data.synthetic_kernels import choose  # numba takes half a second to import
 
     kept, alias = alias_table(np.exp(truth.popularity, dtype=np.float64))
+    aliases = np.stack([np.ceil(kept * np.float32(1 << 24)).astype(np.int32), alias], axis=1)  # one access to memory for both
     chosen = np.empty(len(events.user), dtype=np.int64)
     tables = (truth.style, truth.taste, truth.device, truth.daypart, truth.successor)
-    fixed = (np.uint64(config.seed), config.considered, events.start, events.device, events.daypart, kept, alias)
+    fixed = (np.uint64(config.seed), config.considered, events.start, events.device, events.daypart, aliases)
     bounds = np.searchsorted(events.start, np.linspace(0, len(chosen), 8 * (os.cpu_count() or 1) + 1)).tolist()
     bounds[0], bounds[-1] = 0, config.users
     with ThreadPoolExecutor() as pool:

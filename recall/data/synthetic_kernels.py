@@ -5,6 +5,7 @@ import numpy as np
 from numba import float32, int32, int64, uint64
 
 from recall._numba import compiled, read
+from recall.data.synthetic_catalogue import FACTORS
 
 _TRIES = 16  # times that a user looks again where the choice was made before
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -30,8 +31,7 @@ _ROWS, _TABLE = read(int64), read(float32, 2)
     _ROWS,
     _ROWS,
     _ROWS,
-    read(float32),
-    read(int32),
+    read(int32, 2),
     _TABLE,
     _TABLE,
     _TABLE,
@@ -39,9 +39,7 @@ _ROWS, _TABLE = read(int64), read(float32, 2)
     _TABLE,
     int64[::1],
 )
-def choose(
-    first, last, seed, considered, start, device, daypart, kept, alias, style, taste, devices, dayparts, successor, chosen
-):
+def choose(first, last, seed, considered, start, device, daypart, aliases, style, taste, devices, dayparts, successor, chosen):
     """Draw the choices of users `first` to `last`, each from a generator of its own.
 
     Items are offered by popularity, by the alias method (Walker 1977), and one of them is chosen with probability
@@ -55,8 +53,7 @@ def choose(
         start: int64 [users + 1], the first event of each user.
         device: int64 [n].
         daypart: int64 [n].
-        kept: float32 [items], probability that an item offers itself rather than its alias.
-        alias: int32 [items].
+        aliases: int32 [items, 2], in how many of 2^24 cases an item offers itself rather than its alias, and that.
         style: float32 [items, d].
         taste: float32 [users, d].
         devices: float32 [devices, d].
@@ -64,32 +61,36 @@ def choose(
         successor: float32 [items + 1, d].
         chosen: int64 [n], written: the item row of each event, -1 where a user found nothing new.
     """
-    items, factors = style.shape
-    query = np.empty(factors, dtype=np.float32)
+    items = len(style)
+    query = np.empty(FACTORS, dtype=np.float32)
+    # memory answers in one go what loops of their own ask for: which items, their styles, and which of them is chosen
+    offered, weights = np.empty(considered, dtype=np.int64), np.empty(considered, dtype=np.float32)
     for user in range(first, last):
         state = _mixed(seed ^ (np.uint64(user) * _STEP))
         previous = items  # the last row of `successor`: none
         for at in range(start[user], start[user + 1]):
-            for factor in range(factors):
+            for factor in range(FACTORS):
                 context = devices[device[at], factor] + dayparts[daypart[at], factor]
                 query[factor] = taste[user, factor] + context + successor[previous, factor]
             chosen[at] = -1
             for _ in range(_TRIES):
-                total, best = 0.0, 0
-                for _ in range(considered):
-                    state += _STEP
-                    drawn = _mixed(state)
+                for place in range(considered):
+                    drawn = _mixed(state + np.uint64(2 * place + 1) * _STEP)
                     item = np.int64(((drawn >> np.uint64(32)) * np.uint64(items)) >> np.uint64(32))
-                    if np.float32(drawn & np.uint64(0xFFFFFF)) * np.float32(2.0**-24) >= kept[item]:
-                        item = np.int64(alias[item])
+                    own = np.int64(drawn & np.uint64(0xFFFFFF)) < aliases[item, 0]
+                    offered[place] = item if own else np.int64(aliases[item, 1])
+                for place in range(considered):
                     utility = np.float32(0)
-                    for factor in range(factors):
-                        utility += query[factor] * style[item, factor]
-                    weight = np.exp(utility)
+                    for factor in range(FACTORS):
+                        utility += query[factor] * style[offered[place], factor]
+                    weights[place] = np.exp(utility)
+                total, best = 0.0, 0
+                for place in range(considered):
+                    weight = weights[place]
                     total += weight
-                    state += _STEP
-                    if (_mixed(state) >> np.uint64(11)) * _UNIT * total < weight:
-                        best = item
+                    luck = (_mixed(state + np.uint64(2 * place + 2) * _STEP) >> np.uint64(11)) * _UNIT
+                    best = offered[place] if luck * total < weight else best
+                state += np.uint64(2 * considered) * _STEP
                 new = True
                 for earlier in range(start[user], at):
                     new = new and chosen[earlier] != best

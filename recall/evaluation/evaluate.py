@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Int64
-from recall.bundle.item_ids import ItemIds
+from recall._text_table import TextTable
 from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.data.split import TEST
@@ -56,7 +56,7 @@ class Answers:
     strangers: int
 
 
-def joint_catalogue(dataset: Dataset, bundles: Sequence[ItemIds]) -> ItemIds:
+def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable:
     """Return the items of the data set by row, then those that only the bundles have.
 
     Args:
@@ -65,7 +65,7 @@ def joint_catalogue(dataset: Dataset, bundles: Sequence[ItemIds]) -> ItemIds:
     """
     ids = dataset.items[dataset.schema.item_id]
     others = [published.values.alias(ids.name) for published in bundles]
-    return ItemIds.of(pl.concat([ids, *others]).unique(maintain_order=True))
+    return TextTable.of(pl.concat([ids, *others]).unique(maintain_order=True))
 
 
 def pieces(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
@@ -74,7 +74,7 @@ def pieces(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
         yield first, held.between(first, min(first + _AT_ONCE, len(held)))
 
 
-def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: ItemIds, n: int) -> Answers:
+def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int) -> Answers:
     """Ask for lists of n items.
 
     Args:

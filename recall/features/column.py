@@ -67,7 +67,7 @@ class ColumnEncoder(ABC):
             row: `FIRST` or more, within the field.
             weight: of the row in a feature row.
         """
-        return f"bucket {row - FIRST}" if self.vocabulary is None else str(self.vocabulary.values[row - FIRST])
+        return f"bucket {row - FIRST}" if self.vocabulary is None else self.vocabulary.value(row)
 
 
 class SingleEncoder(ColumnEncoder):

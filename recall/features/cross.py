@@ -13,7 +13,7 @@ from recall.config.schema import CrossField
 from recall.features.column import ColumnEncoder, FieldSource, SingleEncoder, WeightedRows
 from recall.features.csr import SparseRows
 from recall.features.values import Distinct
-from recall.features.vocabulary import FIRST, MISSING, Vocabulary
+from recall.features.vocabulary import MISSING, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class CrossEncoder(ColumnEncoder):
 
     @override
     def describe(self, row: int, weight: float) -> str:
-        left, right = _parts(self.vocabulary.values[row - FIRST])
+        left, right = _parts(self.vocabulary.value(row))
         return f"{self.left.describe_text(left)} x {self.right.describe_text(right)}"
 
     def reads(self, pair: str, column: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from recall._text_table import FEW, TextTable
 from recall.config.schema import Schema, Side
 from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import TEXT, UNTYPED, CanonicalTypes, canonical_text
@@ -274,18 +275,29 @@ class FeatureEncoder:
         ]
         return values, pl.concat([pl.DataFrame(schema=_VOCABULARIES), *vocabularies])
 
+    def tables(self) -> dict[str, TextTable]:
+        """Return the table of each vocabulary that is too large for a dict, by field."""
+        return {
+            name: TextTable.of(vocabulary.values)
+            for name, vocabulary in self._vocabularies()
+            if vocabulary is not None and len(vocabulary) > FEW
+        }
+
     @staticmethod
-    def from_state(values: Mapping[str, Any], vocabularies: pl.DataFrame) -> "FeatureEncoder":
+    def from_state(
+        values: Mapping[str, Any], vocabularies: pl.DataFrame, tables: Mapping[str, TextTable] | None = None
+    ) -> "FeatureEncoder":
         """Return the encoder that `state` was called on.
 
         Args:
             values: the numbers.
             vocabularies: String rows (field, value).
+            tables: vocabularies that were mapped from a file, by field; they take the place of rows in `vocabularies`.
         """
         schema = Schema.model_validate(values["schema"])
         learnt = {
             str(name): Vocabulary(frame["value"]) for (name,), frame in vocabularies.group_by("field", maintain_order=True)
-        }
+        } | {name: Vocabulary(table) for name, table in (tables or {}).items()}
         nothing = Vocabulary(pl.Series("value", [], dtype=pl.String()))
         columns: dict[str, ColumnEncoder] = {}
         histories: dict[str, HistoryEncoder] = {}

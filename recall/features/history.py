@@ -19,7 +19,7 @@ from recall._arrays import Float64, Int32, Int64, Integers
 from recall.config.schema import HistoryField
 from recall.features.column import WeightedRows, norm_one, norms
 from recall.features.csr import SparseRows
-from recall.features.vocabulary import FIRST, MISSING, Vocabulary
+from recall.features.vocabulary import MISSING, Vocabulary
 
 _NOTHING = np.int32(2**31 - 1)
 
@@ -92,7 +92,7 @@ class HistoryEncoder:
             row: within one range.
             weight: ignored.
         """
-        return str(self.vocabulary.values[row - FIRST])
+        return self.vocabulary.value(row)
 
     def encode(self, history: History, learnt: Int32) -> SparseRows:
         """Encode many histories in the field's own rows.

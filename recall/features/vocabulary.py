@@ -7,7 +7,8 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from recall._arrays import Int32, Integers
+from recall._arrays import Int32, Int64, Integers
+from recall._text_table import FEW, TextTable
 from recall.features.values import Distinct, known_texts
 
 UNKNOWN = 0
@@ -23,11 +24,12 @@ class Vocabulary:
     """Value to row, two-way and fixed: value p of `values` has row `FIRST + p`.
 
     Attributes:
-        values: String [v], different and none of them null; commonest first, equally common ones in order of text;
-            those that came by `grown` come after those that were there before.
+        learnt: the values, as String [v] or as a table that was mapped from a file: different and none of them null;
+            commonest first, equally common ones in order of text; those that came by `grown` come after those that were there
+            before.
     """
 
-    values: pl.Series
+    learnt: pl.Series | TextTable
 
     @staticmethod
     def fit(values: pl.Series, counts: Integers, min_count: int = 1) -> "Vocabulary":
@@ -52,15 +54,27 @@ class Vocabulary:
 
     def grown(self, other: "Vocabulary") -> "Vocabulary":
         """Append the values that only the other vocabulary has; known rows stay."""
-        return Vocabulary(pl.concat([self.values, other.values.filter(~other.values.is_in(self.values.implode()))]))
+        values = self.values
+        return Vocabulary(pl.concat([values, other.values.filter(~other.values.is_in(values.implode()))]))
+
+    @property
+    def values(self) -> pl.Series:
+        """All values, String [v]; not cached where they are in a table."""
+        return self.learnt if isinstance(self.learnt, pl.Series) else self.learnt.values.alias("value")
+
+    def value(self, row: int) -> str:
+        """Return the value of a row, from `FIRST` on."""
+        if isinstance(self.learnt, pl.Series):
+            return str(self.learnt[row - FIRST])
+        return self.learnt.ids(np.array([row - FIRST]))[0]
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.learnt)
 
     @cached_property
     def size(self) -> int:
         """Number of rows, those for unknown and missing included."""
-        return FIRST + len(self.values)
+        return FIRST + len(self.learnt)
 
     def rows(self, values: pl.Series) -> Int32:
         """Row of every value of a column.
@@ -72,27 +86,46 @@ class Vocabulary:
             int32 [n]; `UNKNOWN` for a value that was not learnt, `MISSING` for null.
         """
         distinct = Distinct.of(values)
-        learnt = pl.DataFrame({"value": self.values, "row": np.arange(FIRST, self.size, dtype=np.int32)})
-        found = (
-            known_texts(values.gather(distinct.first))
-            .alias("value")
+        texts = known_texts(values.gather(distinct.first))
+        if isinstance(self.learnt, TextTable):
+            found = np.full(len(texts), MISSING, dtype=np.int32)
+            found[texts.is_not_null().to_numpy()] = _rows(self.learnt.rows(texts.drop_nulls().to_list()))
+            return found[distinct.codes]
+        learnt = pl.DataFrame({"value": self.learnt, "row": np.arange(FIRST, self.size, dtype=np.int32)})
+        joined = (
+            texts.alias("value")
             .to_frame()
             .join(learnt, on="value", how="left", maintain_order="left")
             .select(pl.when(pl.col("value").is_null()).then(MISSING).otherwise(pl.col("row").fill_null(UNKNOWN)))
             .to_series()
             .cast(pl.Int32)
         )
-        return found.to_numpy()[distinct.codes]
+        return joined.to_numpy()[distinct.codes]
 
     def row(self, value: str) -> int:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
-        return self._rows.get(value, UNKNOWN)
+        if len(self.learnt) <= FEW:
+            return self._few.get(value, UNKNOWN)
+        return int(_rows(self._many.rows((value,)))[0])
 
     def rows_of(self, values: Iterable[str]) -> list[int]:
         """`row` of each of a few values."""
-        known = self._rows
-        return [known.get(value, UNKNOWN) for value in values]
+        if len(self.learnt) <= FEW:
+            known = self._few
+            return [known.get(value, UNKNOWN) for value in values]
+        found: list[int] = _rows(self._many.rows(tuple(values))).tolist()
+        return found
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
+    def _few(self) -> dict[str, int]:
+        """Rows by value: faster than a table, and 100 bytes a value."""
         return {value: FIRST + position for position, value in enumerate(self.values.to_list())}
+
+    @cached_property
+    def _many(self) -> TextTable:
+        return self.learnt if isinstance(self.learnt, TextTable) else TextTable.of(self.learnt)
+
+
+def _rows(found: Int64) -> Int64:
+    """Return rows of the vocabulary for those in its table, -1 where there is none."""
+    return np.where(found >= 0, found + FIRST, UNKNOWN)

@@ -25,7 +25,7 @@ from recall.bundle.versions import (
 from recall.errors import BundleError, PublishError
 from recall.serving.recommender import Recommender
 from recall.store.high_water_mark import Lost, Mark
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import MARK
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
@@ -134,7 +134,7 @@ def _mark(made: Path) -> tuple[int, int]:
     Returns:
         The sequences of their last changes.
     """
-    with closing(ChangeLog(made / JOURNAL)) as journal, closing(SqliteLiveUsers(made / USERS_LIVE)) as users:
+    with closing(SqliteChangeLog(made / JOURNAL)) as journal, closing(SqliteLiveUsers(made / USERS_LIVE)) as users:
         state, identity, last = journal.state(), users.identity(), users.sequence()
     if state is not None and state.last:
         Mark(made / MARK).advance(

@@ -26,7 +26,7 @@ from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, RebuildReport, carried_counts, kept, open_for_another_index, publish_items, user_rows
 from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, contained, deletions
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, open_log
 from recall.store.items.log_position import Base
 
 _LOCK = ".compacting"
@@ -65,7 +65,7 @@ def prune(root: Path) -> int:
     Raises:
         JournalError: The log cannot be read or written.
     """
-    with closing(ChangeLog(root / JOURNAL)) as journal:
+    with closing(open_log(root)) as journal:
         state = journal.state()
         if state is None:
             return 0
@@ -100,7 +100,7 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     items = catalogue.items()
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
-    with closing(ChangeLog(root / JOURNAL)) as journal:
+    with closing(open_log(root)) as journal:
         gone = deletions(journal, catalogue.sequence)
     standing = Standing(Base(now.items.identity or None, catalogue.sequence))
     return publish_items(now, items, root, manifest.sequence, standing, gone)

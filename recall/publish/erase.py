@@ -40,7 +40,7 @@ from recall.models.serving.layout import Layout
 from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, user_rows
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, open_log
 from recall.store.items.log_position import MARK
 from recall.store.users.bundle_users import SqliteUsers, copy_user_store
 from recall.store.users.changes import LiveUsers, UserDelete
@@ -109,7 +109,7 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
     keys = 0
     if not held:
         keys = live.forget(ids)
-        with closing(ChangeLog(root / JOURNAL)) as log:
+        with closing(open_log(root)) as log:
             keys += log.forget(ids)
     return ErasureReport(version, removed, held, keys, _remains(shared, _others(root), live))
 

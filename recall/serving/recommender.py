@@ -26,7 +26,7 @@ from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
 from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer, Similarity, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import open_log
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import UserProfiles
@@ -70,6 +70,7 @@ class Recommender:
         pause: float | None = PAUSE,
         users: LiveUsers | Literal["own"] | None = "own",
         own_index: bool = True,
+        log: str | None = None,
     ) -> "Recommender":
         """Open a bundle and everything in it.
 
@@ -83,6 +84,7 @@ class Recommender:
                 leaves looking to `items.refresh`.
             users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
                 store, which stays the caller's to close.
+            log: where the changes of a root's items are kept, as `open_log` takes it.
             own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not looked
                 at: for building a new one.
 
@@ -104,7 +106,7 @@ class Recommender:
         if checks is not None and record.checks is not None:
             recheck(index, Checks(*checks), record.checks.found, bundle.index_file or bundle.folder)
         followed = root if root is not None else None if folder == Path(path) else Path(path)
-        journal = None if followed is None else ChangeLog(followed / JOURNAL)
+        journal = None if followed is None else open_log(followed, log)
         items = Catalog(bundle, index, journal, pause)
         known = UserProfiles.of(bundle.users_file, users, followed, bundle.encoder, bundle.manifest.data_hash)
         loaded = cls(bundle, index, known, items)

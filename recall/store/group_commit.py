@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
+from typing_extensions import override
+
 from recall.errors import RecallError, RequestError
 from recall.store.high_water_mark import Mark
 from recall.store.sqlite import DurableFile, FileKind, transaction
@@ -70,7 +72,50 @@ class PendingWrite:
 AnyBatch = TypeVar("AnyBatch", bound=PendingWrite)
 
 
-class DurableLog(ABC, Generic[AnyBatch]):
+class GroupCommit(ABC, Generic[AnyBatch]):
+    """Batches of concurrent callers, which one of them writes together. Thread-safe."""
+
+    def __init__(self) -> None:
+        """Start without a batch."""
+        self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
+        self._lock = Lock()
+        self._told: Callable[[float], None] | None = None
+
+    def on_commit(self, callback: Callable[[float], None]) -> None:
+        """Register a callback invoked with the seconds of each commit, fsync included."""
+        self._told = callback
+
+    @abstractmethod
+    def _write(self, batches: Sequence[AnyBatch]) -> None:
+        """Write batches together, and set the result of each."""
+
+    @abstractmethod
+    def _interrupted(self) -> RecallError:
+        """Return the error of a batch of which nothing is known."""
+
+    def _commit(self, batch: AnyBatch) -> int:
+        """Write a batch, and return the sequence of its last change.
+
+        It is on disk when this returns. A batch whose key is known is not written again.
+
+        Raises:
+            RecallError: the batch's own error, or one of the log's kind. Then nothing was acknowledged: the batch may be
+                there after all, or not.
+        """
+        self._queue.append(batch)
+        with self._lock:
+            if not batch.tried:  # otherwise the previous holder of the lock has written it
+                waiting = self._queue[:]
+                del self._queue[: len(waiting)]
+                self._write(waiting)
+        if batch.error is not None:
+            raise batch.error
+        if not batch.written:
+            raise self._interrupted()
+        return batch.last
+
+
+class DurableLog(GroupCommit[AnyBatch]):
     """A file with many writers and readers, and the mark beside it. Thread-safe.
 
     No file is needed before the first change.
@@ -86,17 +131,11 @@ class DurableLog(ABC, Generic[AnyBatch]):
             wait: seconds that a writer waits for another process to finish.
             read_wait: the same of a reader.
         """
+        super().__init__()
         self.path = path
         self.mark = Mark(path.with_name(mark))
         self._file = DurableFile(path, kind, wait)
-        self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
-        self._lock = Lock()
         self._reading, self._reader = Lock(), DurableFile(path, kind, read_wait)
-        self._told: Callable[[float], None] | None = None
-
-    def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback invoked with the seconds of each commit, fsync included."""
-        self._told = callback
 
     def checkpoint(self) -> None:
         """Move what was written from the `-wal` file into the main file.
@@ -123,26 +162,9 @@ class DurableLog(ABC, Generic[AnyBatch]):
     def _note(self) -> None:
         """Update the high-water mark outside of the file; requires the writer's lock."""
 
-    def _commit(self, batch: AnyBatch) -> int:
-        """Write a batch, and return the sequence of its last change.
-
-        It is on disk when this returns. A batch whose key is known is not written again.
-
-        Raises:
-            RecallError: the batch's own error, or one of the file's kind. Then nothing was acknowledged: the batch may be
-                there after all, or not.
-        """
-        self._queue.append(batch)
-        with self._lock:
-            if not batch.tried:  # otherwise the previous holder of the lock has written it
-                waiting = self._queue[:]
-                del self._queue[: len(waiting)]
-                self._write(waiting)
-        if batch.error is not None:
-            raise batch.error
-        if not batch.written:
-            raise self._file.kind.error("the change was not written", where=str(self.path), why="the process was interrupted")
-        return batch.last
+    @override
+    def _interrupted(self) -> RecallError:
+        return self._file.kind.error("the change was not written", where=str(self.path), why="the process was interrupted")
 
     def forget(self, ids: Sequence[str]) -> int:
         """Remove the idempotency keys that name ids, and all bytes of deleted rows.
@@ -210,8 +232,8 @@ class DurableLog(ABC, Generic[AnyBatch]):
             connection = self._reader.reader()
             return nothing if connection is None else ask(connection)
 
+    @override
     def _write(self, batches: Sequence[AnyBatch]) -> None:
-        """Write batches in one transaction, and set the result of each."""
         try:
             with self._file.reports("written"):
                 connection = self._file.writer()

@@ -267,8 +267,8 @@ def test_mismatched_ids_are_refused(folder: Path) -> None:
     for table, message in (
         (items[:-1], "14 ids of type String, expected 15"),
         (items.with_columns(pl.lit(1).alias("item_id")), "15 ids of type Int32, expected 15 texts"),
-        (repeated, "1 item ids occur more than once, such as 'i0'"),
-        (items.with_columns(pl.lit(None, dtype=pl.String).alias("item_id")), "15 item ids are null"),
+        (repeated, "1 ids occur more than once, such as 'i0'"),
+        (items.with_columns(pl.lit(None, dtype=pl.String).alias("item_id")), "15 ids are null"),
         (items.drop("item_id"), "item_id"),
     ):
         table.write_parquet(path)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from recall.bundle.reader import load_bundle
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from tests.store.items.entries import since
 
 
@@ -26,7 +26,7 @@ def test_items_are_upserted_deleted_and_compacted(run, root: Path, tmp_path: Pat
     assert run("items", "upsert", root, table, "--key", "one", "--json").json["sequence"] == 3
     ended = run("items", "delete", root, "i3", "nowhere", "--json")
     assert ended.json == {"sequence": 5, "deleted": 1, "not there": 1}
-    first = since(ChangeLog(root / JOURNAL), 0)[0]
+    first = since(SqliteChangeLog(root / JOURNAL), 0)[0]
     assert first.features == {"category": "c1", "tags": ["t1", "t2"], "tag_weights": [1.0, 2.0], "price": 9.5}
     ended = run("query", root, "-n", 100)
     assert "fresh" in ended.out
@@ -45,7 +45,7 @@ def test_parquet_tables_may_contain_nan_and_missing_values(run, root: Path, tmp_
     values = {"item_id": [1, 2], "price": [float("nan"), 2.0], "tags": [["t1"], None], "tag_weights": [[1.0], None]}
     pl.DataFrame(values).write_parquet(table)
     assert run("items", "upsert", root, table, "--json").json == {"sequence": 2, "added": 2, "replaced": 0}
-    one, two = since(ChangeLog(root / JOURNAL), 0)
+    one, two = since(SqliteChangeLog(root / JOURNAL), 0)
     assert (one.item_id, one.features) == ("1", {"tags": ["t1"], "tag_weights": [1.0]})
     assert (two.item_id, two.features) == ("2", {"price": 2.0})
 

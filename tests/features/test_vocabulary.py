@@ -1,10 +1,13 @@
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recall._text_table import TextTable
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN, Vocabulary
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=4)
@@ -19,14 +22,26 @@ def test_the_vocabulary_is_sorted_by_count_then_value(values: list[str | None], 
     assert vocabulary.size == len(vocabulary) + FIRST
 
 
-@given(st.lists(TEXTS, unique=True, max_size=10), st.lists(st.none() | TEXTS, max_size=10))
-def test_bulk_and_single_lookup_agree_and_are_invertible(values: list[str], asked: list[str | None]) -> None:
-    vocabulary = Vocabulary(pl.Series(values, dtype=pl.String))
+@pytest.fixture(params=[10_000, 0], scope="module")
+def few(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Vocabularies of up to so many values have a dict, others a table."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("recall.features.vocabulary.FEW", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("few")
+@given(st.lists(TEXTS, unique=True, max_size=10), st.lists(st.none() | TEXTS, max_size=10), st.booleans())
+def test_bulk_and_single_lookup_agree_and_are_invertible(values: list[str], asked: list[str | None], mapped: bool) -> None:
+    learnt = pl.Series(values, dtype=pl.String)
+    vocabulary = Vocabulary(TextTable.mapped(TextTable.of(learnt).arrays()) if mapped else learnt)
+    assert vocabulary.values.to_list() == values
     rows = vocabulary.rows(pl.Series(asked, dtype=pl.String))
     assert rows.dtype == np.int32
     assert rows.tolist() == [MISSING if value is None else vocabulary.row(value) for value in asked]
     for value in values:
-        assert vocabulary.values[vocabulary.row(value) - FIRST] == value
+        assert vocabulary.value(vocabulary.row(value)) == value
+        assert vocabulary.row(value) >= FIRST
     texts = [value for value in asked if value is not None]
     assert vocabulary.rows_of(texts) == [vocabulary.row(text) for text in texts]
     for value in asked:

@@ -13,7 +13,7 @@ from recall.publish.adopt import adopt
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
 
@@ -58,7 +58,7 @@ def test_live_changes_of_the_root_are_applied_on_top(root: Path, elsewhere: Path
     adopted = adopt(elsewhere, root)
     assert adopted.source == resolve(elsewhere).name
     assert resolve(root) == adopted.folder == versions(root)[-1]
-    state = ChangeLog(root / JOURNAL).state()
+    state = SqliteChangeLog(root / JOURNAL).state()
     assert state is not None
     assert (adopted.manifest.log, adopted.manifest.folded, adopted.manifest.parent) == (state.identity, 0, None)
     assert adopted.standing.withheld == ("i1",)

@@ -16,7 +16,7 @@ from recall.publish.backup import backup
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.users.profiles import User
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
@@ -87,7 +87,7 @@ def test_a_backup_is_consistent_during_writes(root: Path, tmp_path: Path) -> Non
         writer.send_signal(signal.SIGKILL)
     for report in reports:
         assert min(report.users, report.changes) >= before  # everything acknowledged at its start
-        state = ChangeLog(report.folder / JOURNAL).state()
+        state = SqliteChangeLog(report.folder / JOURNAL).state()
         assert state is not None
         assert state.last == report.changes
         copy = Recommender.load(report.folder)

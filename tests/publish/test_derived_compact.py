@@ -19,7 +19,7 @@ from recall.publish.derived import compact, prune
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import Change
 from tests.store.items.entries import last, since
 
@@ -82,7 +82,7 @@ def test_a_rollback_loses_no_change(root: Path, live: Recommender) -> None:
     compact(root)
     (root / CURRENT).write_text(old)
     assert items_of(root) == expected
-    assert since(ChangeLog(root / JOURNAL), 0)  # a version that needs them still exists
+    assert since(SqliteChangeLog(root / JOURNAL), 0)  # a version that needs them still exists
 
 
 def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
@@ -91,7 +91,7 @@ def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
     compact(root)
     shutil.rmtree(first)
     assert prune(root) == 0
-    assert [entry.item_id for entry in since(ChangeLog(root / JOURNAL), 0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
+    assert [entry.item_id for entry in since(SqliteChangeLog(root / JOURNAL), 0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
     assert dict(load_bundle(root).deletions().iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
 
 
@@ -109,12 +109,12 @@ def test_the_log_drops_changes_contained_in_the_tables_of_all_versions(root: Pat
     assert prune(root) == 0
     (root / "versions" / "000009-00000000").rmdir()
     assert prune(root) == 5
-    assert since(ChangeLog(root / JOURNAL), 6) == []
-    assert last(ChangeLog(root / JOURNAL)) == 6
+    assert since(SqliteChangeLog(root / JOURNAL), 6) == []
+    assert last(SqliteChangeLog(root / JOURNAL)) == 6
     assert items_of(root) == expected
     assert not first.exists()
     with pytest.raises(JournalError, match="changes 1 to 6 are no longer in the journal"):
-        since(ChangeLog(root / JOURNAL), 0)
+        since(SqliteChangeLog(root / JOURNAL), 0)
 
 
 @pytest.mark.parametrize("compacted", [False, True])
@@ -203,7 +203,7 @@ def test_a_version_published_in_between_is_not_replaced(root: Path, live: Recomm
 
 
 def test_a_failed_compaction_is_explained(root: Path, live: Recommender) -> None:
-    ChangeLog(root / JOURNAL).append([Change("i2", {"price": "dear"})])
+    SqliteChangeLog(root / JOURNAL).append([Change("i2", {"price": "dear"})])
     with pytest.raises(JournalError, match=r"the last change of item 'i2' does not fit.*Upsert the item again"):
         compact(root)
     live.items.delete(live.bundle.item_ids.values.to_list())

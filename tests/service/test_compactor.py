@@ -5,6 +5,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from recall.store.items.log import SQLITE
 from service.compactor import Compactor
 from tests.service.publishing import Shop
 
@@ -13,12 +14,12 @@ def test_only_one_of_several_runs(own_shop: Shop) -> None:
     own_shop.publish(seed=1)
 
     async def go() -> None:
-        first, second = Compactor(own_shop.root), Compactor(own_shop.root)
+        first, second = Compactor(own_shop.root, SQLITE), Compactor(own_shop.root, SQLITE)
         assert await first.start()
         assert not await second.start()
         assert not await first.start()
         first.close()
-        third = Compactor(own_shop.root)  # `second` checks again only after a while
+        third = Compactor(own_shop.root, SQLITE)  # `second` checks again only after a while
         assert await third.start()
         third.close()
         await asyncio.sleep(0.5)  # the stopped runs end
@@ -36,7 +37,7 @@ def test_a_process_that_dies_frees_the_lock(own_shop: Shop) -> None:
     os.waitpid(pid, 0)
 
     async def go() -> None:
-        compactor = Compactor(own_shop.root)
+        compactor = Compactor(own_shop.root, SQLITE)
         assert await compactor.start()
         compactor.close()
         await asyncio.sleep(0.5)
@@ -46,6 +47,6 @@ def test_a_process_that_dies_frees_the_lock(own_shop: Shop) -> None:
 
 def test_a_read_only_root_is_not_changed(tmp_path: Path) -> None:
     async def go() -> None:
-        assert not await Compactor(tmp_path / "nowhere").start()
+        assert not await Compactor(tmp_path / "nowhere", SQLITE).start()
 
     asyncio.run(go())

@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
@@ -14,6 +15,7 @@ from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
+from tests.store.users.servers import redis_server
 
 
 def upsert(server: Server, *ids: str) -> Answer:
@@ -59,6 +61,35 @@ def test_a_removed_log_is_reported_and_written_back(own_shop: Shop, tmp_path: Pa
     assert not started.items.current().degraded
     assert (started.items.current().rows(["a", "b"]) >= 0).all()
     started.close()
+
+
+def test_two_machines_share_changes_through_redis(own_shop: Shop, tmp_path: Path) -> None:
+    own_shop.publish(seed=0)
+    shutil.copytree(own_shop.root, tmp_path / "other")
+    with redis_server(tmp_path / "redis") as redis, ExitStack() as stack:
+        roots = (own_shop.root, tmp_path / "other")
+        one, two = (
+            stack.enter_context(serving(root, tmp_path / f"{root.name}.log", "--items", redis.url, "--poll", "0.1"))
+            for root in roots
+        )
+        one.wait()
+        two.wait()
+        token = upsert(one, "a").json["token"]
+        assert two.ask("GET", "/v1/items/a", **{"X-Recall-Token": token}).status == 200
+        redis.stop()
+        for server in (one, two):
+            wait_for(lambda asked=server: degraded(asked))
+            answer = recommend(server).json
+            assert "the log of changes does not answer" in answer["degraded"][0]["reason"]
+            assert len(answer["items"]) == 3
+        refused = one.ask("DELETE", "/v1/items/a", **{"idempotency-key": "k"})
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        redis.start_again()
+        token = one.ask("DELETE", "/v1/items/a", **{"idempotency-key": "k"}).json["token"]
+        assert two.ask("GET", "/v1/items/a", **{"X-Recall-Token": token}).status == 404
+        for server in (one, two):
+            wait_for(lambda asked=server: not degraded(asked))
+    assert not list(tmp_path.glob("**/journal.sqlite"))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import Change
 from recall.store.users.changes import InteractionEvent, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
@@ -23,7 +23,7 @@ OPERATIONS = 30
 def work(folder: Path, draw: random.Random, marks: Marks) -> None:
     """Run random writes."""
     marks.say(begin="log")
-    journals = [ChangeLog(folder / JOURNAL), ChangeLog(folder / JOURNAL)]
+    journals = [SqliteChangeLog(folder / JOURNAL), SqliteChangeLog(folder / JOURNAL)]
     users = [SqliteLiveUsers(folder / USERS_LIVE), SqliteLiveUsers(folder / USERS_LIVE)]
     keyed: list[tuple[list[Change], str]] = []
     for number in range(OPERATIONS):
@@ -97,7 +97,7 @@ def check(root: Path, moment: Moment) -> None:
     """Check that exactly the acknowledged changes exist, apart from the complete operation in flight."""
     before = Logs.after(list(moment.done))
     after = Logs.after([*moment.done, moment.next]) if moment.next is not None else before
-    journal, users = ChangeLog(root / JOURNAL), SqliteLiveUsers(root / USERS_LIVE)
+    journal, users = SqliteChangeLog(root / JOURNAL), SqliteLiveUsers(root / USERS_LIVE)
     try:
         end = _check_items(journal, before, after)
         _either("users", _users_of(users), (before.users, before.sequence), (after.users, after.sequence))
@@ -115,7 +115,7 @@ def check(root: Path, moment: Moment) -> None:
         users.close()
 
 
-def _check_items(journal: ChangeLog, before: Logs, after: Logs) -> int:
+def _check_items(journal: SqliteChangeLog, before: Logs, after: Logs) -> int:
     pruned = after.pruned
     kept = {entry.item_id: (entry.sequence, entry.features) for entry in since(journal, pruned)}
     _either("items", kept, *(logs.latest(pruned) for logs in (before, after)))
@@ -139,7 +139,7 @@ def _users_of(users: SqliteLiveUsers) -> tuple[dict[str, str], int]:
     return {one: user.to_json().decode() for one, user in users.get(USERS).items()}, users.sequence()
 
 
-def _appended(journal: ChangeLog, changes: list[Change], key: str | None) -> dict[str, Any]:
+def _appended(journal: SqliteChangeLog, changes: list[Change], key: str | None) -> dict[str, Any]:
     return {"sequence": journal.append(changes, key), "changes": changes}
 
 
@@ -149,7 +149,7 @@ def _written(users: SqliteLiveUsers, changes: list[UserChange]) -> dict[str, Any
     return {"sequence": sequence, "users": {one: user.to_json().decode() for one, user in sorted(users.get(named).items())}}
 
 
-def _pruned(journal: ChangeLog, upto: int) -> dict[str, Any]:
+def _pruned(journal: SqliteChangeLog, upto: int) -> dict[str, Any]:
     journal.prune(upto)
     return {}
 

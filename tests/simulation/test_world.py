@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recall.publish import derived
-from recall.store.items.log import ChangeLog
+from recall.store.items.log import SqliteChangeLog
 from recall.store.items.log_position import Change
 from tests.simulation.runs import Kept, kept, run
 
@@ -39,12 +39,12 @@ def test_equal_seeds_give_equal_runs(place: Path) -> None:
 
 
 def test_an_unwritten_change_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append = ChangeLog.append
+    append = SqliteChangeLog.append
 
-    def forgetful(self: ChangeLog, changes: Sequence[Change], *given: Any, **named: Any) -> int:
+    def forgetful(self: SqliteChangeLog, changes: Sequence[Change], *given: Any, **named: Any) -> int:
         return append(self, list(changes)[:1], *given, **named)
 
-    monkeypatch.setattr(ChangeLog, "append", forgetful)
+    monkeypatch.setattr(SqliteChangeLog, "append", forgetful)
     assert "log: change" in run(place, 1, 60, (), UNDAMAGED).fault
 
 

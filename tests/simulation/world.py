@@ -24,7 +24,7 @@ from recall.cli.bundle import activate as activate_version
 from recall.errors import RecallError
 from recall.publish.derived import compact
 from recall.publish.rebuild import rebuild
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import Change
 from recall.store.users.profiles import Interaction
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
@@ -378,7 +378,7 @@ class World:
         if kind == "restored":
             shutil.copy(self.draw.choice(self.copies), self.root / JOURNAL)
         if kind == "another":
-            other = ChangeLog(self.folder / f"other{self.damages}" / JOURNAL)
+            other = SqliteChangeLog(self.folder / f"other{self.damages}" / JOURNAL)
             other.path.parent.mkdir()
             other.append([Change(STRANGE, {"price": 1.0})])
             other.close()
@@ -589,7 +589,7 @@ class World:
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
         served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
-        written = not self.damages and last(ChangeLog(self.root / JOURNAL)) > len(self.truth.changes)
+        written = not self.damages and last(SqliteChangeLog(self.root / JOURNAL)) > len(self.truth.changes)
         if served or written:
             self.truth.changes += pending
 

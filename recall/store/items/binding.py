@@ -15,7 +15,8 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.reader import ITEM_ID, SEQUENCE, no_deletions, read_deletions
 from recall.bundle.versions import live_name, resolve
 from recall.errors import BundleError, ConfigError
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import open_log
+from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import Base
 
 THROUGH = "contains_changes_through"
@@ -79,7 +80,7 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
         ConfigError: There is no such change.
         JournalError: The log cannot be read.
     """
-    with closing(ChangeLog(root / JOURNAL)) as journal:
+    with closing(open_log(root)) as journal:
         state = journal.state()
         if as_of > (0 if state is None else state.last):
             raise ConfigError(

@@ -18,7 +18,7 @@ from recall.index.base import ItemIndex
 from recall.store.group_commit import Receipt
 from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
-from recall.store.items.log import ChangeLog
+from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import Base, Change, MovedError, Past, Reading, read_token, rows_of, values_of
 from recall.store.items.log_tables import LogRow
 from recall.store.items.segment import Segment
@@ -173,16 +173,12 @@ class Catalog:
         )
 
     def has_changes(self) -> bool:
-        """Return whether `refresh` would find unread changes; takes microseconds.
-
-        Raises:
-            JournalError: The log cannot be read.
-        """
+        """Return whether `refresh` would find unread changes; takes microseconds."""
         if self._journal is None or self._changing.locked():
             return False
         try:
-            moved = self._journal.version() != self._version or self._journal.mark.stamp() != self._stamp
-        except JournalDamagedError:
+            moved = self._journal.peek() != self._version or self._journal.mark.stamp() != self._stamp
+        except JournalError:
             return True  # `refresh` tells of it
         return moved or bool(self._catalogue.error)
 
@@ -197,7 +193,7 @@ class Catalog:
         if self._changing.locked():
             return True
         try:
-            return self._journal.version() != self._version
+            return self._journal.peek() != self._version
         except JournalError:
             return False
 
@@ -296,7 +292,7 @@ class Catalog:
             return Receipt(sequence, known, self.token(sequence))
         raise JournalBusyError(
             "the journal was replaced again and again",
-            where=str(self._journal.path),
+            where=self._journal.where,
             hint="Try again in a moment",
         )
 

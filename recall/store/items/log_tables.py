@@ -164,12 +164,22 @@ def add(connection: sqlite3.Connection, state: State, rows: Sequence[tuple[str, 
         _note(changes, place, 1, own)
         count, total = count + 1, total + own
     _write_blocks(connection, changes)
-    head = blake2b(state.head + digest, digest_size=16).digest() if rows else state.head
+    head = next_head(state.head, digest) if rows else state.head
     last = state.last + len(rows)
     after = state._replace(last=last, head=head, at=max([state.at, *(at for _, _, at in rows)]), number=count, digest=total)
     write_state(connection, after)
     keep_head(connection, last, head)
     return after
+
+
+def next_head(head: bytes, digest: bytes) -> bytes:
+    """Return the hash over all changes after a batch.
+
+    Args:
+        head: before.
+        digest: of the batch.
+    """
+    return blake2b(head + digest, digest_size=16).digest()
 
 
 def restore(connection: sqlite3.Connection, rows: Iterable[LogRow]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from recall.store.items.log import ChangeLog
+from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import Base, values_of
 
 

@@ -4,19 +4,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store import group_commit
-from recall.store.group_commit import DurableLog
 from recall.store.items import log
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
+from recall.store.items.log_base import ItemBatch
 from recall.store.items.log_position import Base, Change
-from tests.store.items.entries import Entry, last, since
+from tests.store.items.entries import last, since
 from tests.straced import acknowledged, every_error
 
 ROOT = Path(__file__).parents[3]
@@ -24,10 +22,10 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.items.log import ChangeLog
+from recall.store.items.log import SqliteChangeLog
 from recall.store.items.log_position import Change
 
-journal = ChangeLog(Path(sys.argv[1]))
+journal = SqliteChangeLog(Path(sys.argv[1]))
 name = sys.argv[2]
 for number in itertools.count():
     batch = [Change(f"{name} {number}", {"part": part}) for part in range(3)]
@@ -45,115 +43,22 @@ def changes(*ids: str) -> list[Change]:
     return [Change(one, {"name": one}) for one in ids]
 
 
-def test_the_last_change_of_each_item_is_read_in_order(path: Path) -> None:
-    written = ChangeLog(path)
-    assert written.append([Change("a", {"price": 1.5, "tags": ["x"]}), Change("b", None)]) == 2
-    assert written.append([Change("c", {}), Change("a", {}), Change("c", {"price": 2})]) == 5
-    expected = [Entry(2, "b", None), Entry(4, "a", {}), Entry(5, "c", {"price": 2})]
-    for opened in (written, ChangeLog(path)):
-        assert since(opened, 0) == expected
-        assert since(opened, 2) == expected[1:]
-        assert since(opened, 5) == []
-        assert last(opened) == 5
-
-
-def test_there_is_no_file_before_the_first_change(path: Path) -> None:
-    empty = ChangeLog(path)
-    assert since(empty, 0) == []
-    assert last(empty) == 0
-    assert empty.prune(10) == 0
-    assert list(path.parent.iterdir()) == []
-
-
-@pytest.mark.parametrize("item_id", ["", "nul\0inside", "line\nbreak", "\ufeff", "é", "e\u0301", "' OR 1=1--", "🦊" * 500])
-def test_ids_round_trip_exactly(path: Path, item_id: str) -> None:
-    ChangeLog(path).append([Change(item_id, {item_id: item_id})])
-    assert since(ChangeLog(path), 0) == [Entry(1, item_id, {item_id: item_id})]
-
-
-def test_a_retried_batch_is_written_once(path: Path) -> None:
-    written = ChangeLog(path)
-    assert written.append(changes("a", "b"), key="one") == 2
-    assert written.append(changes("c"), key="two") == 3
-    assert written.append(changes("a", "b"), key="one") == 2
-    assert ChangeLog(path).append(changes("a", "b"), key="one") == 2
-    assert last(written) == 3
-    with pytest.raises(RequestError, match="belongs to other changes"):
-        written.append(changes("a"), key="one")
-    assert written.append(changes("a")) == written.append(changes("a")) - 1  # without keys, these are two batches
-
-
 def test_old_idempotency_keys_expire(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "MOST_KEYS", 2)
-    written = ChangeLog(path)
+    written = SqliteChangeLog(path)
     for key in "abc":
         written.append(changes(key), key=key)
     assert written.append(changes("b"), key="b") == 2
     assert written.append(changes("a"), key="a") == 4
 
 
-def test_the_data_version_changes_with_every_batch_of_any_process(path: Path) -> None:
-    reader = ChangeLog(path)
-    seen = [reader.version()]
-    for writer in (ChangeLog(path), ChangeLog(path), reader):
-        assert reader.version() == seen[-1]
-        writer.append(changes("a"))
-        seen.append(reader.version())
-    assert len(set(seen)) == 4
-
-
-def test_concurrent_changes_share_transactions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, start, commits = ChangeLog(path), Barrier(8), []
-    inner = DurableLog._write
-    monkeypatch.setattr(DurableLog, "_write", lambda self, batches: commits.append(len(batches)) or inner(self, batches))
-
-    def write(thread: int) -> list[int]:
-        start.wait()
-        return [written.append(changes(f"{thread} {number}"), key=f"{thread} {number}") for number in range(25)]
-
-    with ThreadPoolExecutor(8) as pool:
-        acknowledged = list(pool.map(write, range(8)))
-    assert sum(commits) == 200
-    assert sorted(one for thread in acknowledged for one in thread) == list(range(1, 201))
-    held = {entry.item_id: entry.sequence for entry in since(written, 0)}
-    for thread, sequences in enumerate(acknowledged):
-        assert [held[f"{thread} {number}"] for number in range(25)] == sequences
-
-
 def test_an_invalid_key_does_not_affect_concurrent_batches(path: Path) -> None:
-    written = ChangeLog(path)
+    written = SqliteChangeLog(path)
     written.append(changes("a"), key="one")
-    good, bad = (log._Batch(rows=[("b", b"{}")], key=key, after=0, base=Base(), expected=None) for key in ("two", "one"))
+    good, bad = (ItemBatch(rows=[("b", b"{}")], key=key, after=0, base=Base(), expected=None) for key in ("two", "one"))
     written._write([bad, good])
     assert isinstance(bad.error, RequestError)
     assert (good.error, good.last) == (None, 2)
-
-
-def test_a_reader_that_needs_pruned_changes_gets_an_error(path: Path) -> None:
-    written = ChangeLog(path)
-    written.append(changes("a", "b", "c"))
-    assert written.prune(2) == 2
-    assert [entry.item_id for entry in since(written, 2)] == ["c"]
-    with pytest.raises(JournalError, match="changes 2 to 2 are no longer in the journal"):
-        since(written, 1)
-    assert written.prune(100) == 1
-    assert last(written) == 3
-    assert written.append(changes("d")) == 4
-
-
-def test_a_removed_log_continues_after_the_sequence_of_the_versions(path: Path) -> None:
-    written = ChangeLog(path)
-    written.append(changes("a"))
-    path.rename(path.with_name("away"))
-    assert written.append(changes("b"), base=Base("earlier", 7)) == 8
-    assert since(written, 7) == since(ChangeLog(path), 7) == [Entry(8, "b", {"name": "b"})]
-    with pytest.raises(JournalError, match="changes 1 to 7 are no longer"):
-        since(written, 0)
-    assert [row.item_id for row in written.read(None, Base("earlier", 7)).rows] == ["b"]
-    older = written.read(None, Base("earlier", 6))  # the root must stay readable
-    assert ([row.item_id for row in older.rows], older.lacks) == (["b"], 7)
-    assert written.read(None, Base("earlier", 7)).lacks == written.read(None, Base(older.state.identity, 8)).lacks == 0
-    assert written.read(older.state, Base()).lacks == 7
 
 
 def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
@@ -168,7 +73,7 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
         for line in (line for line in lines if line.endswith("\n")):  # an incomplete last line is not an acknowledgement
             number, end = map(int, line.split())
             acknowledged[f"{life} {number}"] = end
-    held = ChangeLog(path)
+    held = SqliteChangeLog(path)
     entries = since(held, 0)
     assert len(acknowledged) >= sum(3 * life + 1 for life in range(8))
     assert [entry.sequence for entry in entries] == list(range(3, 3 * len(entries) + 1, 3))  # complete batches, each once
@@ -182,10 +87,10 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
 
 
 def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
-    ChangeLog(path).append(changes("a"))
+    SqliteChangeLog(path).append(changes("a"))
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    waiting = ChangeLog(path, wait=0.05)
+    waiting = SqliteChangeLog(path, wait=0.05)
     with pytest.raises(JournalBusyError, match="another process is writing"):
         waiting.append(changes("b"))
     assert last(waiting) == 1  # readers are not blocked
@@ -195,7 +100,7 @@ def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None:
-    written = ChangeLog(path)
+    written = SqliteChangeLog(path)
     written.append(changes("a"))
     connection = written._file.writer()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -210,10 +115,10 @@ STRACED = """
 import sys
 from pathlib import Path
 from recall.errors import JournalError
-from recall.store.items.log import ChangeLog
+from recall.store.items.log import SqliteChangeLog
 from recall.store.items.log_position import Change
 
-journal = ChangeLog(Path(sys.argv[1]))
+journal = SqliteChangeLog(Path(sys.argv[1]))
 for number in range(6):
     try:
         print("yes", number, journal.append([Change(f"item {number}", {})]), flush=True)
@@ -224,17 +129,17 @@ for number in range(6):
 
 @every_error
 def test_a_change_is_not_acknowledged_after_a_disk_error(path: Path, call: str, error: str, code: str) -> None:
-    opened = ChangeLog(path)
+    opened = SqliteChangeLog(path)
     opened.append(changes("first"))
     writes = acknowledged(STRACED, path, call, error, code)
     opened.close()  # not earlier: the other process would recreate the shared memory file
-    held = {entry.item_id: entry.sequence for entry in since(ChangeLog(path), 0)}
+    held = {entry.item_id: entry.sequence for entry in since(SqliteChangeLog(path), 0)}
     for number, sequence in writes:
         assert held[f"item {number}"] == int(sequence)
 
 
 def test_corruption_is_reported(path: Path) -> None:
-    written = ChangeLog(path)
+    written = SqliteChangeLog(path)
     written.append(changes(*(f"item {number}" for number in range(2000))))
     written.close()
     whole = path.read_bytes()
@@ -250,7 +155,7 @@ def test_corruption_is_reported(path: Path) -> None:
     for content, message in cases:
         path.write_bytes(content)
         with pytest.raises(JournalError, match=message) as raised:
-            since(ChangeLog(path), 0)
+            since(SqliteChangeLog(path), 0)
         assert raised.value.where == str(path)
         assert raised.value.hint
     connection = sqlite3.connect(path)
@@ -261,11 +166,11 @@ def test_corruption_is_reported(path: Path) -> None:
         connection.execute("DELETE FROM entries WHERE sequence = 7")
     connection.close()
     with pytest.raises(JournalError, match="changes among those from 0 to 255 are missing"):
-        since(ChangeLog(path), 0)
+        since(SqliteChangeLog(path), 0)
 
 
 def test_a_failed_read_transaction_is_reported_and_retried(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = ChangeLog(path)
+    journal = SqliteChangeLog(path)
     journal.append(changes("a"))
 
     def failing(connection: sqlite3.Connection) -> None:
@@ -282,15 +187,15 @@ def test_a_failed_read_transaction_is_reported_and_retried(path: Path, monkeypat
 
 def test_other_databases_and_newer_logs_are_refused(path: Path) -> None:
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
-    for use in (lambda: since(ChangeLog(path), 0), lambda: ChangeLog(path).append(changes("a"))):
+    for use in (lambda: since(SqliteChangeLog(path), 0), lambda: SqliteChangeLog(path).append(changes("a"))):
         with pytest.raises(JournalError, match="not a journal of live changes"):
             use()
     path.unlink()
-    ChangeLog(path).append(changes("a"))
+    SqliteChangeLog(path).append(changes("a"))
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA user_version = 3")
     connection.close()
     with pytest.raises(JournalError, match="Upgrade"):
-        last(ChangeLog(path))
+        last(SqliteChangeLog(path))
     with pytest.raises(JournalError, match="cannot be written"):
-        ChangeLog(path.parent / "nowhere" / JOURNAL).append(changes("a"))
+        SqliteChangeLog(path.parent / "nowhere" / JOURNAL).append(changes("a"))

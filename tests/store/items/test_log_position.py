@@ -11,24 +11,14 @@ from recall.errors import JournalError, TokenError
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, MARK, ChangeLog
-from recall.store.items.log_position import Change
+from recall.store.items.log import JOURNAL, SqliteChangeLog, SqliteTables
+from recall.store.items.log_base import ChangeLog
+from recall.store.items.log_position import MARK, Change
 from recall.store.items.log_tables import LogRow
 from tests.store.items.entries import since
+from tests.store.items.logs import Storage
 
 EVERYTHING = Request("u1", n=1000, exclude_seen=False)
-
-
-def remove(root: Path) -> None:
-    for file in root.glob(f"{JOURNAL}*"):
-        file.unlink()
-
-
-def copy(root: Path, to: Path) -> None:
-    source, target = sqlite3.connect(root / JOURNAL), sqlite3.connect(to)
-    source.backup(target)
-    target.close()
-    source.close()
 
 
 def ids(recommender: Recommender) -> set[str]:
@@ -63,12 +53,12 @@ def other_process(root: Path, *changes: Change) -> int:
         other.close()
 
 
-def test_a_removed_log_is_detected_and_rewritten_with_the_next_change(root: Path, live: Recommender) -> None:
+def test_a_removed_log_is_detected_and_rewritten_with_the_next_change(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}, "b": {}})
     live.items.delete(["i1"])
     token = live.items.token(3)
     served = ids(live)
-    remove(root)
+    storage.remove()
     assert degradation(live).startswith("the journal is gone: 3 acknowledged changes are served that it does not hold")
     assert live.items.unsaved == 3
     assert ids(live) == served
@@ -81,10 +71,10 @@ def test_a_removed_log_is_detected_and_rewritten_with_the_next_change(root: Path
     assert live.items.has_seen(receipt.token)
 
 
-def test_a_removed_log_is_written_back_on_request(root: Path, live: Recommender) -> None:
+def test_a_removed_log_is_written_back_on_request(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     served = ids(live)
-    remove(root)
+    storage.remove()
     live.items.refresh()
     assert live.items.repair() == 1
     assert live.items.repair() == 0
@@ -114,10 +104,10 @@ def test_a_corrupt_log_is_set_aside_and_rewritten_from_memory(root: Path, live: 
     assert fresh(root) == served | {"late"}
 
 
-def test_a_log_created_by_another_process_is_followed_and_kept(root: Path, live: Recommender) -> None:
+def test_a_log_created_by_another_process_is_followed_and_kept(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}, "i2": {"price": 1.0}, "i3": {}})
     old = live.items.token(3)
-    remove(root)
+    storage.remove()
     assert other_process(root, Change("i1", None), Change("i2", {"price": 2.0})) > 3  # numbers are not given twice
     assert degradation(live).startswith("the journal was replaced or cut short: 2 acknowledged changes")
     assert "i1" not in ids(live)
@@ -125,34 +115,32 @@ def test_a_log_created_by_another_process_is_followed_and_kept(root: Path, live:
     expected = ids(live)
     assert {"a", "late"} <= expected
     assert fresh(root) == expected
-    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
+    held = {entry.item_id: entry.features for entry in since(storage.open(), 0)}
     assert held == {"a": {}, "i1": None, "i2": {"price": 2.0}, "i3": {}, "late": {}}
     assert live.items.has_seen(old)
 
 
-def test_a_restored_older_copy_gets_the_missing_changes(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_restored_older_copy_gets_the_missing_changes(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}, "b": {"price": 1.0}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     live.items.upsert({"b": {"price": 2.0}, "c": {}})
     live.items.delete(["a"])
     served = ids(live)
-    remove(root)
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     assert "replaced or cut short: 3 acknowledged changes" in degradation(live)
     assert ids(live) == served
     assert live.items.delete(["i1"]).sequence > 5
     assert fresh(root) == ids(live) == served - {"i1"}
-    held = {entry.item_id: entry.features for entry in since(ChangeLog(root / JOURNAL), 0)}
+    held = {entry.item_id: entry.features for entry in since(storage.open(), 0)}
     assert held == {"a": None, "b": {"price": 2.0}, "c": {}, "i1": None}
 
 
-def test_a_diverged_copy_of_equal_length_is_detected(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_diverged_copy_of_equal_length_is_detected(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     live.items.upsert({"b": {}, "c": {}})
-    remove(root)
     (root / MARK).unlink()
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     assert other_process(root, Change("c", None), Change("d", {}), Change("e", {})) == 4
     assert "replaced or cut short: 1 acknowledged" in degradation(live)  # the later change of c, a deletion, wins
     live.items.repair()
@@ -162,12 +150,12 @@ def test_a_diverged_copy_of_equal_length_is_detected(root: Path, live: Recommend
     assert fresh(root) == expected
 
 
-def test_two_processes_write_a_lost_log_back_once(root: Path, live: Recommender) -> None:
+def test_two_processes_write_a_lost_log_back_once(storage: Storage, root: Path, live: Recommender) -> None:
     other = Recommender.load(root)
     live.items.upsert({"a": {}, "b": {}})
     other.items.refresh()
     served = ids(live)
-    remove(root)
+    storage.remove()
     live.items.refresh()
     other.items.refresh()
     assert (live.items.repair(), other.items.repair()) == (2, 0)
@@ -179,18 +167,18 @@ def test_two_processes_write_a_lost_log_back_once(root: Path, live: Recommender)
     other.close()
 
 
-def test_losing_the_log_after_compaction_loses_no_change(root: Path, live: Recommender) -> None:
+def test_losing_the_log_after_compaction_loses_no_change(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     live.items.delete(["i1"])
     compact(root)
     after = Recommender.load(root)
     after.items.upsert({"b": {}})
     served = ids(after)
-    remove(root)
+    storage.remove()
     after.items.refresh()
     after.items.repair()
     assert fresh(root) == served
-    remove(root)
+    storage.remove()
     after.close()
     started = Recommender.load(root)  # no process knows b any more, but the mark does
     (degraded,) = started.recommend(EVERYTHING).degraded
@@ -222,15 +210,14 @@ def test_a_copy_without_the_wal_file_is_detected(root: Path, live: Recommender, 
     assert fresh(whole) == ids(live)
 
 
-def test_a_log_that_ends_before_the_version_is_detected(root: Path, live: Recommender, tmp_path: Path) -> None:
+def test_a_log_that_ends_before_the_version_is_detected(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     live.items.upsert({"b": {}})
     compact(root)
     live.close()
-    remove(root)
     (root / MARK).unlink()
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     started = Recommender.load(root)
     (degraded,) = started.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("the journal ends at change 1, and 2 was acknowledged")
@@ -243,7 +230,7 @@ def test_a_log_that_ends_before_the_version_is_detected(root: Path, live: Recomm
 
 
 def test_losing_the_log_between_write_and_read_loses_no_change(
-    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
     inner = ChangeLog.append
@@ -251,7 +238,7 @@ def test_losing_the_log_between_write_and_read_loses_no_change(
     def append(self: ChangeLog, *given: object, **named: object) -> int:
         sequence = inner(self, *given, **named)  # type: ignore[arg-type]
         monkeypatch.undo()
-        remove(root)
+        storage.remove()
         return sequence
 
     monkeypatch.setattr(ChangeLog, "append", append)
@@ -274,17 +261,18 @@ def test_a_token_identifies_a_change_of_one_log(root: Path, live: Recommender, t
     assert Recommender.load(resolve(root)).items.token(1) == ""
 
 
+@pytest.mark.parametrize("storage", ["file"], indirect=True)
 def test_moving_the_file_during_a_write_prevents_acknowledgement(
-    root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, root: Path, live: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live.items.upsert({"a": {}})
     assert live.items._journal is not None
     inner = type(live.items._journal)._insert
 
-    def insert(self: ChangeLog, connection: sqlite3.Connection, batch: object) -> None:
+    def insert(self: SqliteChangeLog, connection: sqlite3.Connection, batch: object) -> None:
         inner(self, connection, batch)  # type: ignore[arg-type]
         monkeypatch.undo()
-        remove(root)
+        storage.remove()
 
     monkeypatch.setattr(live.items._journal, "_insert", insert.__get__(live.items._journal))
     with pytest.raises(JournalError, match="was moved away while it was written"):
@@ -318,10 +306,10 @@ def test_an_unreadable_mark_is_reported_until_removed(root: Path, live: Recommen
     started.close()
 
 
-def test_a_lost_log_takes_precedence_over_a_corrupt_mark(root: Path, live: Recommender) -> None:
+def test_a_lost_log_takes_precedence_over_a_corrupt_mark(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     (root / MARK).write_bytes(b"")
-    remove(root)
+    storage.remove()
     live.items.refresh()
     (degraded,) = live.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("the journal is gone: 1 acknowledged changes are served that it does not hold")
@@ -337,15 +325,15 @@ def test_a_write_between_reading_mark_and_log_is_not_a_loss(
 ) -> None:
     live.items.upsert({"a": {}})
     other = Recommender.load(root)
-    read = ChangeLog._rows
+    read = SqliteTables.rows_after
 
-    def rows(self: ChangeLog, connection: sqlite3.Connection, sequence: int, *, whole: bool) -> list[LogRow]:
+    def rows(self: SqliteTables, sequence: int, *, whole: bool) -> list[LogRow]:
         monkeypatch.undo()
-        found = read(self, connection, sequence, whole=whole)
+        found = read(self, sequence, whole=whole)
         other.items.upsert({"b": {}})  # after this reader's snapshot
         return found
 
-    monkeypatch.setattr(ChangeLog, "_rows", rows)
+    monkeypatch.setattr(SqliteTables, "rows_after", rows)
     live.items._version = (-1, -1)
     live.items.refresh()
     assert not live.recommend(EVERYTHING).degraded

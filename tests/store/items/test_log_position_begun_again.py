@@ -10,10 +10,11 @@ from recall.bundle.versions import resolve
 from recall.errors import JournalError
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import MARK, Base, Change
 from tests.store.items.entries import since
-from tests.store.items.test_log_position import copy, degradation, fresh, ids, remove
+from tests.store.items.logs import Storage
+from tests.store.items.test_log_position import degradation, fresh, ids
 
 
 def followed(root: Path) -> Recommender:
@@ -21,14 +22,13 @@ def followed(root: Path) -> Recommender:
     return Recommender.load(root, pause=None)
 
 
-def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(root: Path, tmp_path: Path) -> None:
+def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(storage: Storage, root: Path) -> None:
     first, second = followed(root), followed(root)
     first.items.upsert({"a": {}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     second.items.upsert({"b": {}})
     first.items.upsert({"c": {}, "d": {}})  # which the second never reads
-    remove(root)
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     assert second.items.upsert({"e": {}, "f": {}, "g": {}}).sequence > 4  # sequences are not reused
     started = followed(root)
     assert {"a", "b", "e"} <= ids(started)
@@ -42,19 +42,20 @@ def test_writes_to_an_older_copy_by_a_stale_process_keep_the_report(root: Path, 
         one.close()
 
 
-def test_a_process_that_saw_the_loss_is_behind_after_the_next_change(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["file"], indirect=True)
+def test_a_process_that_saw_the_loss_is_behind_after_the_next_change(storage: Storage, root: Path, tmp_path: Path) -> None:
     first, second = followed(root), followed(root)
     first.items.upsert({"a": {}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     first.items.upsert({"b": {}})
     second.items.refresh()
-    remove(root)
-    (root / JOURNAL).write_bytes((tmp_path / "copy").read_bytes()[:5000])  # while it is copied
+    storage.remove()
+    (root / JOURNAL).write_bytes(copied.read_bytes()[:5000])  # while it is copied
     with pytest.raises(JournalError):
         second.items.refresh()
     assert "damaged" in second.items.current().degraded[0].reason
     assert not second.items.behind()  # waiting would not help
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     first.items.upsert({"c": {}})
     assert second.items.behind()
     second.items.refresh()
@@ -64,33 +65,31 @@ def test_a_process_that_saw_the_loss_is_behind_after_the_next_change(root: Path,
         one.close()
 
 
-def test_writing_back_changes_read_after_a_loss_does_not_clear_it(root: Path, tmp_path: Path) -> None:
+def test_writing_back_changes_read_after_a_loss_does_not_clear_it(storage: Storage, root: Path) -> None:
     first, second = followed(root), followed(root)
     first.items.upsert({"a": {}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     second.items.refresh()
     first.items.upsert({"b": {}, "c": {}})
     first.close()
-    remove(root)
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     second.items.upsert({"d": {}})
-    remove(root)
+    storage.remove()
     second.items.refresh()
     assert second.items.repair() == 2
     assert degradation(second).startswith("acknowledged changes up to 3 are missing")
     second.close()
 
 
-def test_a_repaired_loss_does_not_hide_another(root: Path, live: Recommender) -> None:
+def test_a_repaired_loss_does_not_hide_another(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     compact(root)
     live.close()
-    remove(root)
-    with_other_log(root)
+    storage.replace()
     started = followed(root)
     started.items.upsert({"b": {}})
     started.close()
-    remove(root)
+    storage.remove()
     last = followed(root)  # the version contains the first loss but not the second
     last.items.upsert({"c": {}})
     assert "b" not in ids(last)
@@ -98,14 +97,14 @@ def test_a_repaired_loss_does_not_hide_another(root: Path, live: Recommender) ->
     last.close()
 
 
-def test_a_version_older_than_a_lost_log_is_opened_and_reported(root: Path, live: Recommender) -> None:
+def test_a_version_older_than_a_lost_log_is_opened_and_reported(storage: Storage, root: Path, live: Recommender) -> None:
     older = resolve(root)
     live.items.upsert({"a": {}})
     compact(root)
     live.close()
     newer = resolve(root)
     running = followed(root)
-    remove(root)
+    storage.remove()
     activate(root, older.name)  # the log is missing, and nothing records its length
     running.items.upsert({"b": {}})  # the process that serves the newer version creates a log on top of it
     assert not running.items.current().degraded
@@ -122,12 +121,12 @@ def test_a_version_older_than_a_lost_log_is_opened_and_reported(root: Path, live
         one.close()
 
 
-def test_a_process_completes_a_new_log_with_changes_of_the_lost_one(root: Path) -> None:
+def test_a_process_completes_a_new_log_with_changes_of_the_lost_one(storage: Storage, root: Path) -> None:
     older, first = resolve(root), followed(root)
     first.items.upsert({"a": {}})
     compact(root)
     second = followed(root)
-    remove(root)
+    storage.remove()
     second.items.upsert({"b": {}})
     assert "acknowledged changes are served" in degradation(first)
     first.items.upsert({"c": {}})
@@ -137,16 +136,15 @@ def test_a_process_completes_a_new_log_with_changes_of_the_lost_one(root: Path) 
         one.close()
 
 
-def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(root: Path) -> None:
+def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(storage: Storage, root: Path) -> None:
     served = followed(root)
     served.items.upsert({"a": {}})
-    remove(root)
-    with_other_log(root)
+    storage.replace()
     served.items.refresh()
-    remove(root)
+    storage.remove()
     served.items.refresh()
     assert served.items.repair() == 2
-    assert {entry.item_id for entry in since(ChangeLog(root / JOURNAL), 0)} == {"a", "strange"}
+    assert {entry.item_id for entry in since(storage.open(), 0)} == {"a", "strange"}
     started = followed(root)
     assert {"a", "strange"} <= ids(started)
     for one in (served, started):
@@ -157,7 +155,7 @@ def test_a_log_restored_in_two_parts_is_complete_only_without_a_gap(tmp_path: Pa
     def lacks(*parts: tuple[int, int]) -> tuple[int, int]:
         path = tmp_path / f"{parts}" / JOURNAL
         path.parent.mkdir()
-        earlier, journal = ChangeLog(path.with_name("earlier")), ChangeLog(path)
+        earlier, journal = SqliteChangeLog(path.with_name("earlier")), SqliteChangeLog(path)
         earlier.append([Change(f"{number}", {}) for number in range(20)])
         journal.append([Change("x", {})])
         known, rows = earlier.state(), earlier.read(None, Base()).rows
@@ -175,17 +173,16 @@ def test_a_log_restored_in_two_parts_is_complete_only_without_a_gap(tmp_path: Pa
     assert lacks((3, 8), (12, 20)) == (12, 12)
 
 
-def test_an_older_copy_is_complete_only_for_a_version_that_covers_it(root: Path, tmp_path: Path) -> None:
+def test_an_older_copy_is_complete_only_for_a_version_that_covers_it(storage: Storage, root: Path) -> None:
     older, served = resolve(root), followed(root)
     served.items.upsert({"a": {}})
-    copy(root, tmp_path / "copy")
+    copied = storage.copy()
     served.items.upsert({"b": {}})
     compact(root)
     served.close()
     served = followed(root)  # the version with both
     served.items.upsert({"c": {}})
-    remove(root)
-    shutil.copy(tmp_path / "copy", root / JOURNAL)
+    storage.restore(copied)
     served.items.upsert({"d": {}})
     served.close()
     assert {"a", "b", "c", "d"} <= fresh(root)
@@ -196,14 +193,15 @@ def test_an_older_copy_is_complete_only_for_a_version_that_covers_it(root: Path,
     started.close()
 
 
-def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recommender) -> None:
+@pytest.mark.parametrize("storage", ["file"], indirect=True)
+def test_a_change_without_a_mark_counts_once_it_is_read(storage: Storage, root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {}})
     before = (root / MARK).read_bytes()
     live.items.upsert({"b": {}}, key="k")
     (root / MARK).write_bytes(before)  # as if the process had crashed right after the commit
     started = followed(root)
     started.close()
-    mark = ChangeLog(root / JOURNAL).mark.read()
+    mark = storage.open().mark.read()
     assert mark is not None
     assert mark.sequence == 2
     copied = shutil.copytree(root, root.parent / "copy", ignore=shutil.ignore_patterns("*-wal", "*-shm"))
@@ -211,12 +209,3 @@ def test_a_change_without_a_mark_counts_once_it_is_read(root: Path, live: Recomm
     assert "b" not in ids(late)
     assert "2" in degradation(late)
     late.close()
-
-
-def with_other_log(root: Path) -> None:
-    """Replace the log by that of another root."""
-    other = ChangeLog(root.parent / "other" / JOURNAL)
-    other.path.parent.mkdir()
-    other.append([Change("strange", {})])
-    other.close()
-    shutil.copy(other.path, root / JOURNAL)

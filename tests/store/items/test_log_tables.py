@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recall.errors import JournalError
 from recall.store.items import log_tables
-from recall.store.items.log import JOURNAL, KIND, ChangeLog
+from recall.store.items.log import JOURNAL, KIND, SqliteChangeLog
 from recall.store.items.log_position import Base, Change
 from tests.store.items.entries import Entry, last, since
 
@@ -83,7 +83,7 @@ def test_a_missing_entry_is_detected_by_later_reads(lost: int) -> None:
 
 
 def test_frequent_changes_of_few_items_keep_the_log_short(tmp_path: Path) -> None:
-    log = ChangeLog(tmp_path / JOURNAL)
+    log = SqliteChangeLog(tmp_path / JOURNAL)
     for start in range(0, 20_000, 500):
         log.append([Change(f"i{at % 40}", {"price": at, "text": "x" * 100}) for at in range(start, start + 500)])
     log.close()
@@ -95,7 +95,7 @@ def test_frequent_changes_of_few_items_keep_the_log_short(tmp_path: Path) -> Non
 
 
 def test_the_file_shrinks_when_entries_are_removed(tmp_path: Path) -> None:
-    log = ChangeLog(tmp_path / JOURNAL)
+    log = SqliteChangeLog(tmp_path / JOURNAL)
     log.append([Change(f"i{at}", {"text": "x" * 1000}) for at in range(2000)])
     log.checkpoint()
     large = log.path.stat().st_size
@@ -108,7 +108,7 @@ def test_the_file_shrinks_when_entries_are_removed(tmp_path: Path) -> None:
 def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(at, f"i{at % 7}", orjson.dumps({"at": at}) if at % 5 else None) for at in range(11, 501)], pruned=10)
-    log = ChangeLog(path)
+    log = SqliteChangeLog(path)
     expected = [Entry(at, f"i{at % 7}", {"at": at} if at % 5 else None) for at in range(494, 501)]
     assert since(log, 10) == expected
     state = log.state()
@@ -118,7 +118,7 @@ def test_a_format_1_log_is_upgraded(tmp_path: Path) -> None:
         499,
         500,
     ]  # versions of that format do not name a log
-    assert ChangeLog(path).state() == state
+    assert SqliteChangeLog(path).state() == state
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental: the file shrinks
     connection.close()
@@ -134,7 +134,7 @@ def test_a_corrupt_format_1_log_is_not_modified(tmp_path: Path) -> None:
     path = tmp_path / JOURNAL
     format_1(path, [(1, "a", b"{}"), (3, "b", b"{}")])
     with pytest.raises(JournalError, match="change 2 is missing"):
-        since(ChangeLog(path), 0)
+        since(SqliteChangeLog(path), 0)
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM changes").fetchone() == (2,)
     assert connection.execute("PRAGMA user_version").fetchone() == (1,)

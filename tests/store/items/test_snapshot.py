@@ -21,7 +21,7 @@ from recall.publish.derived import compact
 from recall.store.items import segment
 from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.snapshot import CatalogSnapshot
 
 NAMES = [*(f"i{number}" for number in range(15)), *(f"new {number}" for number in range(12)), "never"]
@@ -72,7 +72,7 @@ class Changes(RuleBasedStateMachine):
         queries = np.eye(self.bundle.tables.dim, dtype=np.float32)
         config = IndexConfig.model_validate({"kind": self.kind})
         index = build_index(np.asarray(self.bundle.item_vectors), queries, config, seed=0, threads=1)
-        self.live = Catalog(self.bundle, index, ChangeLog(self.root / JOURNAL))
+        self.live = Catalog(self.bundle, index, SqliteChangeLog(self.root / JOURNAL))
         self.reader = ItemReader(self.bundle)
 
     @rule(items=st.dictionaries(IDS, VALUES, max_size=6))

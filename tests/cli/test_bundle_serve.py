@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from recall.bundle.versions import resolve
+from recall.cli.bundle import service_command
 from recall.cli.demo import served
-from recall.cli.serve import service_command
 from service.config import Settings
 from tests.cli.conftest import Ended
 

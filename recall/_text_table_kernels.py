@@ -1,68 +1,87 @@
 # mypy: allow-untyped-defs, allow-untyped-calls, no-check-untyped-defs
-"""Compiled loops behind `ItemIds`.
+"""Compiled loops behind `TextTable`.
 
 They are bound by memory latency, so each step prefetches many lookups.
 
 Arrays:
-    texts uint8: ids in UTF-8, one after another
-    starts uint32 [items + 1]: where the id of each row begins, and where the last one ends
+    texts uint8: texts in UTF-8, one after another
+    starts uint32 [rows + 1]: where the text of each row begins, and where the last one ends
     slots int32 [a power of two]: rows, or -1 where a slot is free; open addressing with linear probing
 """
 
 import numpy as np
-from numba import int32, int64, uint8, uint32
+from numba import int32, int64, uint8, uint32, uint64
 
 from recall._numba import compiled, read
 
 END = 0xFF
-"""Separator of ids; never a byte of UTF-8."""
+"""Separator of texts; never a byte of UTF-8."""
 
 _ROWS, _SLOTS, _STARTS, _TEXTS = read(int64), read(int32), read(uint32), read(uint8)
+_BASIS, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 
-@compiled(_ROWS, int64)
-def placed(hashes, size):
+@compiled(_TEXTS, int64, int64)
+def _hashed(texts, first, end):
+    """Return the 64-bit FNV-1a hash of some bytes, which files rely on.
+
+    Its high bits are mixed into the low ones, which choose the slot.
+    """
+    value = _BASIS
+    for place in range(first, end):
+        value = (value ^ uint64(texts[place])) * _PRIME
+    return value ^ (value >> uint64(32))
+
+
+@compiled(_TEXTS, _STARTS, int64)
+def placed(texts, starts, size):
     """Return a hash table of rows, int32 [size].
 
     Args:
-        hashes: int64 [items].
-        size: a power of two above the number of items.
+        texts: of all rows.
+        starts: of all rows.
+        size: a power of two above the number of rows.
     """
     slots = np.full(size, -1, dtype=np.int32)
-    for row in range(len(hashes)):
-        slot = hashes[row] & (size - 1)
+    last = uint64(size - 1)
+    for row in range(len(starts) - 1):
+        slot = int64(_hashed(texts, int64(starts[row]), int64(starts[row + 1])) & last)
         while slots[slot] >= 0:
             slot = (slot + 1) & (size - 1)
         slots[slot] = row
     return slots
 
 
-@compiled(_ROWS, _TEXTS, _SLOTS, _STARTS, _TEXTS)
-def found(hashes, wanted, slots, starts, texts):
-    """Return the rows of ids: int64 [m], -1 where an id is unknown.
+@compiled(int64, _TEXTS, _SLOTS, _STARTS, _TEXTS)
+def found(count, wanted, slots, starts, texts):
+    """Return the rows of texts: int64 [count], -1 where a text is unknown.
 
     Args:
-        hashes: int64 [m], of the wanted ids.
+        count: of the wanted texts.
         wanted: uint8, these in UTF-8, END after each.
         slots: the hash table.
-        starts: of the known ids.
-        texts: of the known ids.
+        starts: of the known texts.
+        texts: the known texts.
     """
     last = len(slots) - 1
-    rows = np.empty(len(hashes), dtype=np.int64)
-    # memory answers in one go what loops of their own ask for, and one after another what a comparison waits for
-    for at in range(len(hashes)):
-        rows[at] = slots[hashes[at] & last]
-    met = 0
-    for at in range(len(hashes)):
-        if rows[at] >= 0:
-            met += texts[starts[rows[at]]]
+    rows, places, ends = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
     first = 0
-    for at in range(len(hashes)):
+    for at in range(count):
         end = first
         while wanted[end] != END:
             end += 1
-        slot, row = hashes[at] & last, rows[at]
+        places[at], ends[at] = int64(_hashed(wanted, first, end) & uint64(last)), end
+        first = end + 1
+    # memory answers in one go what loops of their own ask for, and one after another what a comparison waits for
+    for at in range(count):
+        rows[at] = slots[places[at]]
+    met = 0
+    for at in range(count):
+        if rows[at] >= 0:
+            met += texts[starts[rows[at]]]
+    first = 0
+    for at in range(count):
+        end, slot, row = ends[at], places[at], rows[at]
         while row >= 0:
             start, length = np.int64(starts[row]), end - first
             same = np.int64(starts[row + 1]) - start == length
@@ -81,12 +100,12 @@ def found(hashes, wanted, slots, starts, texts):
 
 @compiled(_ROWS, _STARTS, _TEXTS)
 def written(rows, starts, texts):
-    """Return the ids of rows in UTF-8 with END between them: uint8.
+    """Return the texts of rows in UTF-8 with END between them: uint8.
 
     Args:
         rows: int64 [m].
-        starts: of the known ids.
-        texts: of the known ids.
+        starts: of the known texts.
+        texts: the known texts.
 
     Raises:
         IndexError: There is no such row.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from recall.evaluation.html.page import render
+from recall.evaluation.html.sections import render
 from recall.evaluation.html.subject import Subject
 from recall.serving.recommender import Recommender
 from tests.evaluation.html.conftest import Judged

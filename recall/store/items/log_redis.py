@@ -1,0 +1,304 @@
+"""Change log in one Redis or Valkey, shared by services on several machines.
+
+    recall:log           hash: `state`, the metadata of the log as JSON, and `number`, how many entries there are
+    recall:log:changes   stream: the last change of each item, as entry SEQUENCE-0, which readers follow by plain XREAD
+    recall:log:latest    hash: sequence of the last change of each item
+    recall:log:heads     sorted set: hash over all changes up to a commit, for the latest commits
+    recall:log:key:KEY   digest of the batch with an idempotency key, and what was answered to it
+
+A commit is one script, which writes only if the state is still the one that was read. The entry of an item that changes again
+is deleted, so gaps between sequences are normal; a lost entry is noticed by the number of those that are left.
+
+A change is acknowledged when it is on the disk of Redis: with `appendfsync always`, or by WAITAOF where the server has it.
+"""
+
+import re
+import secrets
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import TypeVar
+
+from redis import exceptions
+from typing_extensions import override
+
+from recall.errors import JournalBusyError, JournalDamagedError, JournalDownError, JournalError, RecallError
+from recall.store.group_commit import GroupCommit, names, other_changes
+from recall.store.high_water_mark import Mark
+from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
+from recall.store.items.log_position import Base, Reading
+from recall.store.items.log_redis_tables import CHANGES, DOWN, KEY, LOG, NAMES, ChangedError, RedisTables, Server
+from recall.store.items.log_tables import State
+
+SECONDS = 1.0
+"""Default budget of one call."""
+
+_WAIT = 5.0  # seconds for which a process tries again while others write
+_BLOCK = 0.5  # seconds of one XREAD, and so until a log that was emptied or cut is noticed
+_PAUSE = 0.2  # seconds before a connection that broke is made again
+
+Found = TypeVar("Found")
+
+
+class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
+    """The log in a Redis; `ChangeLog` has the contract."""
+
+    def __init__(
+        self,
+        url: str,
+        mark: Mark,
+        *,
+        seconds: float = SECONDS,
+        prefix: str = "recall:",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """No connection is made before the first call.
+
+        Args:
+            url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
+                `unix://PATH` for a socket.
+            mark: a file on this machine that remembers how far the log had come.
+            seconds: budget of one call.
+            prefix: what all keys begin with.
+            clock: gives seconds since 1970.
+
+        Raises:
+            ConfigError: The address is none.
+        """
+        GroupCommit.__init__(self)
+        self.mark, self._clock, self._prefix = mark, clock, prefix
+        self._server, self._url = Server(url, seconds), url
+        self.where = self._server.where
+        self._watch: _Watch | None = None
+        self._waits = True
+
+    @override
+    def read(self, position: State | None, base: Base) -> Reading:
+        found = self._again(lambda: ChangeLog.read(self, position, base))
+        if found.mark is None and found.state is not None and found.state.last:  # the first look from this root
+            self.mark.advance(found.state.identity, found.state.last)
+            return found._replace(mark=self.mark.read())
+        return found
+
+    @override
+    def version(self) -> tuple[int, int]:
+        with self._server.reports("read"):
+            seen = _looking(self._prefix)(self._server)
+        if self._watch is not None:
+            self._watch.seen = seen
+        return seen
+
+    @override
+    def peek(self) -> tuple[int, int]:
+        if self._watch is None:
+            waiting = Server(self._url, _BLOCK + self._server.seconds)
+            self._watch = _Watch(waiting, self._prefix + CHANGES, _looking(self._prefix), self.version())
+            weakref.finalize(self, self._watch.stop)
+        if self._watch.down:
+            raise JournalDownError(DOWN, where=self.where, why=self._watch.down, hint="Look at Redis")
+        return self._watch.seen
+
+    @override
+    def set_aside_damaged(self) -> str | None:
+        with self._server.reports("moved away"):
+            try:
+                tables = RedisTables(self._server, self._prefix)
+                if tables.exists:
+                    tables.rows_after(0, whole=True)
+                return None
+            except ChangedError:
+                return None
+            except JournalDamagedError:
+                to = f"{self._prefix}log.damaged-{secrets.token_hex(4)}"
+            for name in NAMES:
+                if self._server.ask("EXISTS", self._prefix + name):
+                    self._server.ask("RENAME", self._prefix + name, to + name.removeprefix(LOG))
+        return f"{self.where}, {to}"
+
+    @override
+    def size(self) -> int:
+        try:
+            with self._server.reports("read"):
+                told = self._server.ask_all(*(("MEMORY", "USAGE", self._prefix + name) for name in NAMES))
+        except JournalError:
+            return 0
+        return sum(int(one or 0) for one in told)
+
+    @override
+    def checkpoint(self) -> None:
+        """Do nothing: Redis keeps its own files."""
+
+    @override
+    def forget(self, ids: Sequence[str]) -> int:
+        named, cursor, start = set[bytes](), b"0", len(self._prefix) + len(KEY)
+        pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", self._prefix + KEY) + "*"
+        with self._server.reports("written"):
+            while True:
+                cursor, found = self._server.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                named |= {key for key in found if names(key.decode()[start:], ids)}
+                if cursor in (b"0", 0):
+                    break
+            if named:
+                self._server.ask("DEL", *named)
+        return len(named)
+
+    @override
+    def durability_warning(self) -> str:
+        with self._server.reports("read"):
+            return self._server.durability_warning()
+
+    @override
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+        self._server.close()
+
+    @override
+    @contextmanager
+    def _reading_tables(self) -> Iterator[LogTables | None]:
+        with self._server.reports("read"):
+            tables = RedisTables(self._server, self._prefix)
+            yield tables if tables.exists else None
+
+    @override
+    def _change(self, change: Callable[[LogTables], int]) -> int:
+        def once() -> int:
+            with self._server.reports("written"):
+                tables = RedisTables(self._server, self._prefix)
+                count = change(tables)
+                self._execute(tables)
+                return count
+
+        with self._lock:
+            count = self._again(once)
+            self._advance_mark()
+        return count
+
+    @override
+    def _write(self, batches: Sequence[ItemBatch]) -> None:
+        began = time.perf_counter()
+        try:
+            self._again(lambda: self._try_to_write(batches))
+            self._advance_mark()
+            if self._told is not None:
+                self._told(time.perf_counter() - began)
+            for batch in batches:
+                batch.written = True
+        except Exception as error:
+            for batch in batches:
+                batch.error = batch.error or error
+        finally:
+            for batch in batches:
+                batch.tried = True
+
+    def _try_to_write(self, batches: Sequence[ItemBatch]) -> None:
+        with self._server.reports("written"):
+            keys = list(dict.fromkeys(batch.key for batch in batches if batch.key is not None))
+            tables = RedisTables(self._server, self._prefix, keys)
+            written = False
+            for batch in batches:
+                batch.error = None
+                try:
+                    written |= self._take(tables, batch)
+                except RecallError as error:
+                    batch.error = error
+            if written:
+                self._execute(tables)
+
+    def _take(self, tables: RedisTables, batch: ItemBatch) -> bool:
+        """Add one batch unless its key is known; return whether it was added."""
+        size = len(batch.digest)
+        held = None if batch.key is None else tables.answers.get(batch.key)
+        if held is not None:
+            if held[:size] != batch.digest:
+                raise other_changes()
+            batch.last = int(held[size:])
+            return False
+        self._insert_into(tables, batch)
+        if batch.key is not None:
+            tables.answers[batch.key] = batch.digest + str(batch.last).encode()
+        return True
+
+    def _execute(self, tables: RedisTables) -> None:
+        """Run the script, and wait until it is on the server's disk.
+
+        Raises:
+            ChangedError: Another process has written.
+            JournalError: It may have been written, and is not on disk.
+        """
+        wait = [("WAITAOF", 1, 0, int(self._server.seconds * 500))] if self._waits else []
+        done, *waited = self._server.ask_all(tables.command(), *wait, tolerant=True)
+        if isinstance(done, Exception):
+            raise done
+        if done != 1:
+            raise ChangedError
+        if waited and isinstance(waited[0], exceptions.ResponseError):  # an older server, or one without an append-only file
+            self._waits = False
+        elif waited and not isinstance(waited[0], Exception) and waited[0][0] < 1:
+            raise JournalError("Redis has not written the change to its disk in time", where=self.where, hint="Send it again")
+
+    @override
+    def _interrupted(self) -> RecallError:
+        return JournalError("the change was not written", where=self.where, why="the process was interrupted")
+
+    def _again(self, act: Callable[[], Found]) -> Found:
+        """Run what begins again when another process writes meanwhile."""
+        until = time.monotonic() + _WAIT
+        while True:
+            try:
+                return act()
+            except ChangedError:
+                if time.monotonic() > until:
+                    raise JournalBusyError("others write all the time", where=self.where, hint="Try again later") from None
+
+
+def _looking(prefix: str) -> Callable[[Server], tuple[int, int]]:
+    """Return a function that asks for the token of a log."""
+
+    def look(server: Server) -> tuple[int, int]:
+        raw, length = server.ask_all(("HGET", prefix + LOG, "state"), ("XLEN", prefix + CHANGES))
+        return hash(raw or b""), int(length)
+
+    return look
+
+
+class _Watch:
+    """A thread that waits for changes of other processes.
+
+    Attributes:
+        seen: token of the log at the last look.
+        down: why there was none; empty if there was.
+    """
+
+    def __init__(self, server: Server, stream: str, look: Callable[[Server], tuple[int, int]], seen: tuple[int, int]) -> None:
+        """Start the thread, which ends some time after `stop`.
+
+        Args:
+            server: with connections of its own, whose budget is longer than `_BLOCK`.
+            stream: name of the stream with the changes.
+            look: returns a token of the log.
+            seen: the last token.
+        """
+        self.seen, self.down = seen, ""
+        self._server, self._stream, self._look, self._stopped = server, stream, look, Event()
+        Thread(target=self._run, name="watching the log", daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        last: bytes = b"$"  # of the stream
+        while not self._stopped.is_set():
+            try:
+                self.seen, self.down = self._look(self._server), ""
+                asked = ("XREAD", "COUNT", 1000, "BLOCK", int(_BLOCK * 1000), "STREAMS", self._stream, last)
+                found = self._server.ask(*asked)
+                last = found[0][1][-1][0] if found else last
+            except (exceptions.RedisError, OSError) as error:
+                self.down, last = str(error) or type(error).__name__, b"$"
+                self._stopped.wait(_PAUSE)
+        self._server.close()

@@ -1,0 +1,307 @@
+"""Tables of a change log in Redis: calls, errors, and the script of a commit."""
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from redis import Redis, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from typing_extensions import override
+
+from recall.errors import (
+    ConfigError,
+    JournalDamagedError,
+    JournalDownError,
+    JournalError,
+    JournalFullError,
+    JournalReadOnlyError,
+)
+from recall.store.items.log_base import REMOTE, LogTables
+from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
+
+SCHEMES = ("redis://", "rediss://", "unix://")
+"""What the address of a Redis begins with."""
+DOWN = "the log of changes does not answer"
+
+_WAITAOF = (7, 2)  # version of Redis that brought the command
+_REMEMBERED = 24 * 60 * 60  # seconds for which the key of a batch is remembered
+_MEND = "Restore Redis from its own backup; or remove the keys of the log, and give every change since the live version again"
+
+_COMMIT = """
+if (redis.call('HGET', KEYS[1], 'state') or '') ~= ARGV[1] then return -1 end
+if ARGV[#KEYS + 4] and redis.call('EXISTS', KEYS[2]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[2])
+  for at = 1, #info, 2 do
+    local last = info[at] == 'last-generated-id' and string.match(info[at + 1], '^%d+')
+    if last and tonumber(last) >= tonumber(ARGV[#KEYS + 4]) then return redis.error_reply('the stream is ahead of the log') end
+  end
+end
+if ARGV[3] ~= '' then
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', ARGV[3])) do
+    redis.call('XDEL', KEYS[2], entry[1])
+    redis.call('HDEL', KEYS[3], entry[2][2])
+  end
+end
+for key = 5, #KEYS do redis.call('SET', KEYS[key], ARGV[key + 3], 'EX', ARGV[6]) end
+for at = #KEYS + 4, #ARGV, 4 do
+  local held = redis.call('HGET', KEYS[3], ARGV[at + 1])
+  if held then redis.call('XDEL', KEYS[2], held .. '-0') end
+  redis.call('XADD', KEYS[2], ARGV[at] .. '-0', 'id', ARGV[at + 1], 'at', ARGV[at + 2], 'features', ARGV[at + 3])
+  redis.call('HSET', KEYS[3], ARGV[at + 1], ARGV[at])
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[4], ARGV[4], ARGV[4])
+redis.call('ZADD', KEYS[4], ARGV[4], ARGV[4] .. ':' .. ARGV[5])
+redis.call('ZREMRANGEBYRANK', KEYS[4], 0, ARGV[7])
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'number', redis.call('XLEN', KEYS[2]))
+return 1
+"""
+LOG, CHANGES, LATEST, HEADS = NAMES = ("log", "log:changes", "log:latest", "log:heads")
+"""Names of the tables, after the prefix."""
+KEY = "log:key:"
+"""What names of idempotency keys begin with, after the prefix."""
+
+Command = tuple[bytes | str | int, ...]
+
+
+class Server:
+    """Connections to one server; made when they are needed. Thread-safe.
+
+    Attributes:
+        where: the address without a password.
+        seconds: budget of one call.
+    """
+
+    def __init__(self, url: str, seconds: float) -> None:
+        """Make no connection yet.
+
+        Args:
+            url: as for `RedisChangeLog`.
+            seconds: budget of one call.
+
+        Raises:
+            ConfigError: The address is none.
+        """
+        if not url.startswith(SCHEMES):
+            raise ConfigError("invalid address of a Redis", where="items", hint=f"Begin it with one of {', '.join(SCHEMES)}")
+        parts = urlsplit(url)
+        self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self.seconds = seconds
+        try:
+            self._client: Any = Redis.from_url(
+                url,
+                socket_timeout=seconds,
+                socket_connect_timeout=seconds,
+                retry=Retry(NoBackoff(), 0),  # a write may have been carried out
+                protocol=2,
+                driver_info=None,
+            )
+        except ValueError as error:
+            raise ConfigError("invalid address of a Redis", where="items", why=str(error)) from None
+
+    def ask(self, *command: bytes | str | int) -> Any:
+        """Return the answer to a command. Raises RedisError, see `reports`."""
+        return self._client.execute_command(*command)
+
+    def ask_all(self, *commands: Command, transaction: bool = False, tolerant: bool = False) -> list[Any]:
+        """Return the answers to several commands, which are sent at once.
+
+        Args:
+            commands: with their arguments.
+            transaction: nothing comes between them.
+            tolerant: errors are returned among the answers; otherwise the first is raised.
+        """
+        pipeline = self._client.pipeline(transaction=transaction)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return list(pipeline.execute(raise_on_error=not tolerant))
+
+    @contextmanager
+    def reports(self, what: str) -> Iterator[None]:
+        """Turn errors of the server and of the connection into a JournalError.
+
+        Args:
+            what: past participle for the message, such as "read".
+        """
+        try:
+            yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            raise JournalDownError(
+                DOWN, where=self.where, why=str(error) or type(error).__name__, hint="Look at Redis"
+            ) from None
+        except exceptions.RedisError as error:
+            why = str(error)
+            if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in why:
+                raise JournalFullError("there is no room for changes in Redis", where=self.where, why=why) from None
+            if isinstance(error, exceptions.ReadOnlyError):
+                raise JournalReadOnlyError("this Redis is a replica", where=self.where, hint="Name the primary") from None
+            if isinstance(error, exceptions.MovedError | exceptions.ClusterCrossSlotError | exceptions.ClusterDownError):
+                raise JournalError(
+                    "this Redis is in cluster mode, which is not supported",
+                    where=self.where,
+                    why=f"a commit changes keys of several slots at once ({error})",
+                    hint="Name a Redis without cluster mode, for instance a primary with replicas",
+                ) from None
+            raise JournalError(f"changes cannot be {what}", where=self.where, why=why, hint="Look at Redis") from None
+
+    def durability_warning(self) -> str:
+        """Return how acknowledged changes may be lost, in sentences. Raises RedisError."""
+        persistence, memory, server = (self._client.info(part) for part in ("persistence", "memory", "server"))
+        waits = tuple(map(int, str(server["redis_version"]).split(".")[:2])) >= _WAITAOF
+        try:
+            fsync = str(self._client.config_get("appendfsync").get("appendfsync", ""))
+        except exceptions.ResponseError:  # managed services refuse the command
+            fsync = ""
+        return "; ".join(_weaknesses(persistence, memory, fsync, waits=waits))
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        self._client.connection_pool.disconnect()
+
+
+class ChangedError(Exception):
+    """Another process has written between two calls."""
+
+
+class RedisTables(LogTables):
+    """The tables as one call has found them, and what is to be written."""
+
+    def __init__(self, server: Server, prefix: str, keys: Sequence[str] = ()) -> None:
+        """Read the state.
+
+        Args:
+            server: that has them.
+            prefix: of all keys.
+            keys: idempotency keys that batches have.
+        """
+        self._server, self._prefix = server, prefix
+        named = [f"{prefix}{KEY}{key}" for key in keys]
+        asked = ("HMGET", prefix + LOG, "state", "number")
+        (self._raw, number), *answers = server.ask_all(asked, *(("GET", name) for name in named))
+        self.answers: dict[str, bytes] = {key: raw for key, raw in zip(keys, answers, strict=True) if raw is not None}
+        self._known = frozenset(self.answers)
+        self._number = int(number or 0)
+        self._state = self._parsed(self._number)
+        self._entries: dict[str, tuple[int, bytes | None, int]] = {}
+        self._arguments: list[bytes | str | int] = []
+        self._dropped = ""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a log."""
+        return self._raw is not None
+
+    @override
+    def state(self) -> State:
+        return self._state
+
+    @override
+    def has_passed(self, sequence: int, head: bytes) -> bool:
+        if sequence == 0 or (sequence == self._state.last and head == self._state.head):
+            return True
+        found = self._server.ask("ZRANGEBYSCORE", self._prefix + HEADS, sequence, sequence)
+        return bool(found == [f"{sequence}:{head.hex()}".encode()])
+
+    @override
+    def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
+        (raw, number), length, found = self._server.ask_all(
+            ("HMGET", self._prefix + LOG, "state", "number"),
+            ("XLEN", self._prefix + CHANGES),
+            ("XREAD", "STREAMS", self._prefix + CHANGES, f"{sequence}-0"),
+            transaction=True,
+        )
+        if raw != self._raw:
+            raise ChangedError
+        if length != int(number or 0):
+            raise JournalDamagedError(
+                f"{int(number or 0) - length} changes are missing from the journal",
+                where=self._server.where,
+                why="the stream was trimmed, or entries of it were deleted",
+                hint=_MEND,
+            )
+        return [self._row(*entry) for entry in (found[0][1] if found else ())]
+
+    @override
+    def time_of(self, item_id: str) -> int:
+        if item_id in self._entries:
+            return self._entries[item_id][2]
+        sequence = self._server.ask("HGET", self._prefix + LATEST, item_id)
+        if sequence is None:
+            return -1
+        place = f"{int(sequence)}-0"
+        found = self._server.ask("XRANGE", self._prefix + CHANGES, place, place)
+        return self._row(*found[0]).at if found else -1
+
+    @override
+    def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
+        newest = {item_id: place for place, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
+        for item_id, place in sorted(newest.items(), key=itemgetter(1)):  # a stream only grows at its end
+            _, features, at = rows[place - state.last - 1]
+            self._entry(place, item_id, features, at)
+        self._state = state._replace(
+            last=state.last + len(rows),
+            head=next_head(state.head, digest) if rows else state.head,
+            at=max([state.at, *(at for _, _, at in rows)]),
+        )
+        return self._state
+
+    @override
+    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
+        for row in rows:
+            self._entry(*row)
+        self._state = state
+        return state
+
+    @override
+    def drop(self, upto: int) -> int:
+        gone = self._server.ask("XRANGE", self._prefix + CHANGES, "-", str(upto))
+        self._dropped = str(upto)
+        self._state = self._state._replace(pruned=max(self._state.pruned, upto))
+        return len(gone)
+
+    def command(self) -> Command:
+        """Return the script that writes it all, unless another process has written."""
+        state = self._state
+        answers = [(f"{self._prefix}{KEY}{key}", raw) for key, raw in self.answers.items() if key not in self._known]
+        keys = [*(self._prefix + name for name in NAMES), *(name for name, _ in answers)]
+        values = {**state._asdict(), "head": state.head.hex()}
+        after = orjson.dumps({name: one for name, one in values.items() if name not in ("number", "digest")})
+        said = (self._raw or b"", after, self._dropped, state.last, state.head.hex(), _REMEMBERED, -1 - KEPT_HEADS)
+        return ("EVAL", _COMMIT, len(keys), *keys, *said, *(raw for _, raw in answers), *self._arguments)
+
+    def _entry(self, sequence: int, item_id: str, features: bytes | None, at: int) -> None:
+        self._entries[item_id] = sequence, features, at
+        self._arguments += [sequence, item_id.encode(), at, b"" if features is None else features]
+
+    def _parsed(self, number: int) -> State:
+        if self._raw is None:
+            return State(REMOTE + secrets.token_hex(16)[1:], 0, 0, b"", 0, 0, 0, 0, None, 0, 0)
+        try:
+            values: dict[str, Any] = orjson.loads(self._raw)
+            return State(**{**values, "head": bytes.fromhex(values["head"])}, number=number, digest=0)
+        except (ValueError, LookupError, TypeError):
+            raise JournalDamagedError("this is not a log of changes", where=self._server.where, hint=_MEND) from None
+
+    def _row(self, place: bytes, values: Mapping[bytes, bytes]) -> LogRow:
+        try:
+            sequence, _, _ = place.partition(b"-")
+            return LogRow(int(sequence), values[b"id"].decode(), values[b"features"] or None, int(values[b"at"]))
+        except (ValueError, LookupError):
+            what = f"change {place.decode()} was damaged after it was written"
+            raise JournalDamagedError(what, where=self._server.where, hint=_MEND) from None
+
+
+def _weaknesses(persistence: Mapping[str, Any], memory: Mapping[str, Any], fsync: str, *, waits: bool) -> Iterator[str]:
+    """Yield ways in which such a Redis may lose acknowledged changes, in sentences."""
+    if not int(persistence.get("aof_enabled", 0)):
+        yield "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
+    elif fsync != "always" and not waits:
+        known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
+        yield f"{known}, so changes of the last second may be lost: set appendfsync always, or use Redis 7.2 or Valkey"
+    policy = str(memory.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction" and int(memory.get("maxmemory", 0)):
+        yield f"Redis is set up as a cache and drops keys when memory is full ({policy}): set maxmemory-policy noeviction"
