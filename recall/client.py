@@ -254,7 +254,7 @@ class _Method(Generic[P, T]):
     def __get__(self, client: Any, owner: object) -> Any:
         if client is None:
             return self._make
-        return wraps(self._make)(lambda *args, **keys: client._send(self._make(client, *args, **keys)))
+        return wraps(self._make)(lambda *args, **keys: client._send(self._make(client, *args, **keys)))  # noqa: SLF001 - of both clients
 
 
 class _Base:

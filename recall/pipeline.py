@@ -38,11 +38,12 @@ class Kept:
     Attributes:
         path: its file; None before the run is known.
         race: file of the race that chose the run's objective; None without one.
+        locks: of the run, until it has ended.
     """
 
     path: Path | None = None
     race: Path | None = None
-    _locks: ExitStack = field(default_factory=ExitStack)
+    locks: ExitStack = field(default_factory=ExitStack)
 
     def claim(self, root: Path, fingerprint: str, resume: bool | None, restart: bool) -> tuple[Path, bool]:
         """Lock the checkpoint of a run; return its path, and whether to continue from it.
@@ -58,7 +59,7 @@ class Kept:
             CheckpointExistsError: It would be overwritten, and neither `resume` nor `restart` is set.
         """
         path = checkpoint_path(root, fingerprint)
-        self._locks.enter_context(held(path))
+        self.locks.enter_context(held(path))
         if resume is None:
             resume = path.exists() and not restart
         elif not (resume or restart):
@@ -80,16 +81,15 @@ def keeping() -> Iterator[Kept]:
         TrainingInterruptedError: SIGINT or SIGTERM stopped the block; its exit code says which.
     """
     kept = Kept()
-    with kept._locks, terminable() as stop:
+    with kept.locks, terminable() as stop:
         try:
             yield kept
         except TrainingInterruptedError as error:
             raise stop.coded(error) from None
         except KeyboardInterrupt:
             raise stop.coded(_interrupted(kept.path)) from None
-        for file in (kept.path, kept.race):
-            if file is not None:
-                file.unlink(missing_ok=True)
+        for file in filter(None, (kept.path, kept.race)):
+            file.unlink(missing_ok=True)
 
 
 def _interrupted(checkpoint: Path | None) -> TrainingInterruptedError:

@@ -1,12 +1,15 @@
 """`python -m service BUNDLE`: the command line of the service and `recall serve`."""
 
+import errno
 import logging.config
 import os
 import resource
 import socket
+import ssl
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -14,7 +17,7 @@ from pydantic import ValidationError
 
 from recall.bundle.activation import candidates
 from recall.bundle.versions import resolve
-from recall.errors import BundleError, RecallError
+from recall.errors import BundleError, ConfigError, RecallError
 from service.config import Settings
 from service.logs import logging_of
 from service.tokens import own_key
@@ -56,9 +59,11 @@ def serve(settings: Settings) -> None:
 
     Raises:
         AddressError: Another process listens there, or this machine does not have the address.
-        BundleError, ConfigError: As `service.app.create_app`; or there is no bundle yet, with `wait` off.
+        BundleError: As `service.app.create_app`; or there is no bundle yet, with `wait` off.
+        ConfigError: As `service.app.create_app`; or the certificate cannot be used.
     """
     _require_free(settings)
+    _require_certificate(settings)
     from service.app import prepare  # importing it takes a second
 
     prepare(settings)
@@ -111,6 +116,7 @@ def serve(settings: Settings) -> None:
 def _require_free(settings: Settings) -> None:
     """Raise AddressError before anything is loaded, where the server could not listen."""
     if settings.uds is not None:
+        _require_free_socket(Path(settings.uds))
         return
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -120,6 +126,43 @@ def _require_free(settings: Settings) -> None:
         except OSError as error:
             place, hint = f"{settings.host}:{settings.port}", "Choose another port with --port, or 0 for any"
             raise AddressError("cannot listen", where=place, why=error.strerror or str(error), hint=hint) from error
+
+
+def _require_free_socket(path: Path) -> None:
+    """Remove the socket of an ended service; raise AddressError for other paths.
+
+    Binding fails where a file is there already, and a server leaves its socket behind, killed or not.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            answer = probe.connect_ex(str(path))
+            if answer == 0 or not (path.is_socket() or answer == errno.ENOENT):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE) if answer == 0 else "it is not a socket")
+            if answer == errno.ECONNREFUSED:  # no process listens on it any more
+                path.unlink()
+            probe.bind(str(path))
+        path.unlink()
+    except OSError as error:
+        why, hint = error.strerror or str(error), "Choose another path with --uds"
+        raise AddressError("cannot listen", where=str(path), why=why, hint=hint) from error
+
+
+def _require_certificate(settings: Settings) -> None:
+    """Raise ConfigError where the certificate or its key cannot be used."""
+    certificate, key = settings.ssl_certfile, settings.ssl_keyfile
+    if certificate is None and key is None:
+        return
+    try:
+        if certificate is None:
+            raise OSError("a key needs --ssl-certfile")
+        # without a password, OpenSSL would ask for that of an encrypted key on the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        options = (("--ssl-certfile", certificate), ("--ssl-keyfile", key))
+        where = " ".join(f"{option} {path}" for option, path in options if path is not None)
+        hint = "Give a certificate and its key as PEM files, without a password"
+        why = error.strerror or str(error)
+        raise ConfigError("HTTPS cannot be served", where=where, why=why, hint=hint) from error
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, NoDecode, SettingsConfigDict
 
 ANY = "*"
 """Among `hosts`: any Host header."""
 PREFIX = "RECALL_"
-_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?")
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+_NAME = re.compile(r"[^\s/@]+")
 
 
 class Settings(BaseSettings):
@@ -59,7 +60,8 @@ class Settings(BaseSettings):
         default=(), description="Names, separated by commas, that are accepted in Host besides localhost; * for any."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Origins, separated by commas, whose web pages may send requests; none unless given."
+        default=(),
+        description="Origins, separated by commas, whose web pages may send requests, such as https://shop.example; * for any.",
     )
     rate: float | None = Field(default=None, gt=0, lt=1e6, description="Requests a second of each key, and without a key.")
     docs: bool = Field(default=True, description="Serve /docs and /openapi.json.")
@@ -96,12 +98,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("images")
+    @field_validator("images", "cors_origins")
     @classmethod
-    def _check(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_origins(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         for one in value:
-            if not _ORIGIN.fullmatch(one):
-                raise ValueError(f"{one!r} is not an origin such as https://img.example")
+            if not (_ORIGIN.fullmatch(one) or (one == ANY and info.field_name == "cors_origins")):
+                raise ValueError(f"{one!r} is not an origin such as https://shop.example")
+        return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for one in value:
+            if not _NAME.fullmatch(one):
+                raise ValueError(f"{one!r} is not a name such as api.example.com")
         return value
 
     @field_validator("root_path")

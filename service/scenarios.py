@@ -1,6 +1,7 @@
 """Scenarios: named presets of requests, in a file that is followed."""
 
 import logging
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -31,6 +32,7 @@ class Scenarios:
         """Read nothing yet; without a root there are none."""
         self._path = None if root is None else root / FILE
         self._seen: object = None
+        self._looking = threading.Lock()
         self.known: dict[str, Scenario] = {}
         self.error = ""
 
@@ -45,15 +47,18 @@ class Scenarios:
         Args:
             recommender: of the bundle, with which each scenario is checked.
         """
-        if self._path is None:
-            return
+        if self._path is not None:
+            with self._looking:  # a request for a new scenario waits for the look that is reading it
+                self._look(self._path, recommender)
+
+    def _look(self, path: Path, recommender: Recommender) -> None:
         try:
-            found = self._path.stat()
+            found = path.stat()
             seen = (found.st_mtime_ns, found.st_size, found.st_ino, recommender.bundle.manifest.version)
             if seen == self._seen or 0 <= time.time() - found.st_mtime < _SETTLED:
                 return
             self._seen = seen
-            self.known, self.error = _read(self._path, recommender), ""
+            self.known, self.error = _read(path, recommender), ""
         except FileNotFoundError:
             self._seen, self.known, self.error = None, {}, ""
         except (OSError, ValueError, RecallError) as error:

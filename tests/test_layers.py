@@ -139,6 +139,16 @@ def test_serving_needs_neither_torch_nor_pickle_files(module: str) -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_files_of_tests_are_named_after_what_they_test() -> None:
+    """A file is test_MODULE.py, or test_MODULE_TOPIC.py, in the folder of the module."""
+    packages = {path.name for path in (ROOT / "recall").iterdir() if path.is_dir()}
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        folder = file.relative_to(ROOT / "tests").parent
+        if folder.parts and folder.parts[0] in packages:
+            known = {path.stem for path in (ROOT / "recall" / folder).iterdir()}
+            assert any(f"{file.stem}_".startswith(f"test_{name}_") for name in known), file
+
+
 def test_importing_has_no_side_effects() -> None:
     """No module of the library has calls with side effects at the top level."""
     for name, path in modules():

@@ -1,10 +1,10 @@
 """`recall evaluate` and `recall predict`: a bundle on the rows of tables."""
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -12,10 +12,12 @@ from recall.cli import output
 from recall.errors import BundleError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import polars as pl
 
+    from recall.config import RunConfig
+    from recall.data.dataset import Dataset
     from recall.data.tables import Table
     from recall.evaluation.evaluate import EvaluationReport
     from recall.serving.recommender import Recommender
@@ -44,30 +46,14 @@ def evaluate(
 
     Example: recall evaluate shop/recall.toml shop/bundles
     """
-    from recall.config import load_config
-    from recall.data.dataset import load_dataset
-    from recall.data.split import TEST, VALID
-    from recall.evaluation.data_match import refuse_trained_on
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
-    from recall.serving.recommender import Recommender
 
     if report is not None:
         import_module("matplotlib")  # reported before the evaluation, which may take long
-    loaded = load_config(config, settings or ())
-    threads = os.cpu_count() or 1
-    with ExitStack() as opened:
-        recommender = opened.enter_context(Recommender.load(bundle, threads=threads, users=None))
-        with output.stage("load the tables"):
-            types, folder = recommender.bundle.encoder.types, data if data is not None else config.parent
-            dataset = load_dataset(loaded, folder, types)
-        others = [opened.enter_context(Recommender.load(one, threads=threads, users=None)) for one in against or ()]
+    with _held_out(config, [bundle, *(against or ())], data, part, settings or ()) as held:
+        recommender, *others = held.recommenders
         with output.stage("evaluate"):
-            split = TEST if part == "test" else VALID
-            for one in (recommender, *others):
-                refuse_trained_on(
-                    dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
-                )
-            evaluated = evaluate_bundle(recommender, dataset, loaded, split, ablated=ablate, against=others)
+            evaluated = evaluate_bundle(recommender, held.dataset, held.config, held.part, ablated=ablate, against=others)
         if report is not None:
             _write_page(report, [(recommender, evaluated)])
     if out is not None:
@@ -116,30 +102,14 @@ def compare(
 
     Example: recall compare shop/recall.toml shop/bundles/versions/000002-1f0c9a2e shop/bundles
     """
-    from recall.config import load_config
-    from recall.data.dataset import load_dataset
-    from recall.data.split import TEST, VALID
-    from recall.evaluation.data_match import refuse_trained_on
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
-    from recall.serving.recommender import Recommender
 
     import_module("matplotlib")  # reported before the evaluation, which may take long
-    loaded, folder, split = load_config(config), data if data is not None else config.parent, TEST if part == "test" else VALID
-    threads = os.cpu_count() or 1
-    with (
-        Recommender.load(bundle, threads=threads, users=None) as one,
-        Recommender.load(other, threads=threads, users=None) as two,
-    ):
-        types = one.bundle.encoder.types
-        with output.stage("load the tables"):
-            dataset = load_dataset(loaded, folder, types)
+    with _held_out(config, [bundle, other], data, part) as held:
+        one, two = held.recommenders
         with output.stage("evaluate both"):
-            for each in (one, two):
-                refuse_trained_on(
-                    dataset, loaded, split, each.bundle, each.users.get, lambda changed: load_dataset(changed, folder, types)
-                )
-            first = evaluate_bundle(one, dataset, loaded, split, against=(two,))
-            second = evaluate_bundle(two, dataset, loaded, split)
+            first = evaluate_bundle(one, held.dataset, held.config, held.part, against=(two,))
+            second = evaluate_bundle(two, held.dataset, held.config, held.part)
         _write_page(out, [(one, first), (two, second)])
     differences = first.rivals[0].comparison
     if as_json:
@@ -147,6 +117,40 @@ def compare(
     else:
         _show(first)
         output.show({"written": out})
+
+
+class _HeldOut(NamedTuple):
+    """Bundles, and the held-out interactions to evaluate them on."""
+
+    recommenders: "list[Recommender]"
+    dataset: "Dataset"
+    config: "RunConfig"
+    part: int
+
+
+@contextmanager
+def _held_out(
+    config: Path, bundles: "Sequence[Path]", data: Path | None, part: str, settings: "Sequence[str]" = ()
+) -> "Iterator[_HeldOut]":
+    """Open bundles and tables; raise DataError where a bundle was trained on them."""
+    from recall.config import load_config
+    from recall.data.dataset import load_dataset
+    from recall.data.split import TEST, VALID
+    from recall.evaluation.data_match import refuse_trained_on
+    from recall.serving.recommender import Recommender
+
+    loaded, folder, split = load_config(config, settings), data or config.parent, TEST if part == "test" else VALID
+    with ExitStack() as opened:
+        threads = os.cpu_count() or 1
+        recommenders = [opened.enter_context(Recommender.load(one, threads=threads, users=None)) for one in bundles]
+        types = recommenders[0].bundle.encoder.types
+        with output.stage("load the tables"):
+            dataset = load_dataset(loaded, folder, types)
+        for one in recommenders:
+            refuse_trained_on(
+                dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
+            )
+        yield _HeldOut(recommenders, dataset, loaded, split)
 
 
 def _read_evaluation(path: Path, recommender: "Recommender") -> "EvaluationReport":

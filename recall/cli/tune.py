@@ -96,7 +96,7 @@ def _show(report: "TrialReport") -> None:
         output.note(f"trial {report.number:>3}  failed after {report.seconds:.0f} s: {report.fault}  {shown}")
         return
     unknown = "" if report.unknown is None else f"{_unknown(report.unknown, report.margin)}  "
-    mark = "pruned" if report.pruned else " *" if report.best else "  "
+    mark = " pruned" if report.pruned else " *" if report.best else "  "
     output.note(f"trial {report.number:>3}  {report.figure:.4f}{mark} {report.seconds:6.1f} s  {unknown}{shown}")
 
 

@@ -6,7 +6,7 @@ the models that check the file, so that they cannot disagree with the program.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from inspect import cleandoc
 from types import NoneType, UnionType
@@ -90,7 +90,7 @@ def dotted(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from dotted(value, f"{prefix}{name}.")
         elif isinstance(value, dict):
             for key, member in value.items():
-                path = f"{prefix}{name}.{_bare(key)}"
+                path = f"{prefix}{name}.{toml_key(key)}"
                 if isinstance(member, BaseModel):
                     yield from dotted(member, f"{path}.")
                 else:
@@ -108,14 +108,17 @@ def toml(value: object) -> str:
             return "true" if value else "false"
         case tuple() | list():
             return "[" + ", ".join(toml(part) for part in value) + "]"
+        case Mapping():
+            return f"{{ {', '.join(f'{toml_key(name)} = {toml(one)}' for name, one in value.items())} }}"
         case str():
-            return json.dumps(value, ensure_ascii=False)
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case _:
             return str(value)
 
 
-def _bare(key: str) -> str:
-    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else toml(key)
+def toml_key(name: str) -> str:
+    """Return a name as a key of TOML, quoted where necessary."""
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else toml(name)
 
 
 def _sections(model: type[BaseModel], path: str, variant: str, default: bool) -> Iterator[SectionDocs]:

@@ -282,7 +282,7 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     if tied:
         message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
         yield Finding("note", "interactions", data.time, message, tied)
-    if isinstance(data.split, LastSplit):
+    if isinstance(data.split, LastSplit) and data.split.test:
         message = "each user's last interactions test, and others train on later ones: this measures ranking, not forecasting"
         yield Finding("note", "interactions", data.time, message, len(raw))
     if isinstance(data.split, ColumnSplit):

@@ -57,25 +57,25 @@ def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
         if other != unit:
             mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])
             left &= ~mixed
-            yield _Oddity(mixed, f"look like {other} among {unit}", "their order and the split are wrong")
+            yield _Oddity(mixed, f"looks like {other} among {unit}", "the order and the split are wrong")
     future = left & (seconds > now.timestamp() + _AHEAD)
-    yield _Oddity(future, "are in the future", "a placeholder for a missing date, or another unit?")
+    yield _Oddity(future, "is in the future", "a placeholder for a missing date, or another unit?")
     old = left & (seconds < OLDEST)
-    yield _Oddity(old, "lie before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
+    yield _Oddity(old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     spread = max(high - low, timedelta(days=1).total_seconds())
     far = left & ~future & ~old & (np.abs(seconds - middle) > _SPREADS * spread)
     if far.mean() < 0.25:
-        yield _Oddity(far, "are far from all others", "are they right?")
+        yield _Oddity(far, "is far from all others", "is it right?")
 
 
 def _numbers(values: Float64) -> Iterator[_Oddity]:
     """Yield oddities of numbers that are not unix times, such as positions."""
     middle = max(float(np.median(np.abs(values))), 1.0)
-    yield _Oddity(values > _FACTOR * middle, f"are more than {_FACTOR:g} times the median", "a placeholder, or another unit?")
+    yield _Oddity(values > _FACTOR * middle, f"is more than {_FACTOR:g} times the median", "a placeholder, or another unit?")
     negative = values < 0
     if 0 < negative.mean() < 0.5:
-        yield _Oddity(negative, "are negative among positive ones", "a placeholder such as -1?")
+        yield _Oddity(negative, "is negative among positive ones", "a placeholder such as -1?")
 
 
 def _said(odd: _Oddity, times: Times, users: pl.Series) -> str:
@@ -84,7 +84,10 @@ def _said(odd: _Oddity, times: Times, users: pl.Series) -> str:
     frame = pl.DataFrame({"user": users, "time": times.values, "odd": odd.rows})
     latest = frame.group_by("user").agg(pl.col("odd").filter(pl.col("time") == pl.col("time").max()).any())["odd"]
     last = f", and for {int(latest.sum()):,} of {len(latest):,} users it is the latest" if latest.any() else ""
-    return f"{len(rows):,} times {odd.what}, such as {', '.join(shown)}, first in row {rows[0] + 1:,}{last}: {odd.hint}"
+    said = (
+        f"in {len(rows):,} of {len(users):,} rows the time {odd.what}, such as {', '.join(shown)}, first in row {rows[0] + 1:,}"
+    )
+    return f"{said}{last}: {odd.hint}"
 
 
 def _written(times: Times, row: int) -> str:

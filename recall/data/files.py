@@ -38,10 +38,13 @@ LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
 """Pattern of lists in programming notation, for polars and for Python."""
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
-_GROUPS = " '\u00a0\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
+_GROUPS = (
+    " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
+)
 _MONEY = r"(?:[$€£¥₹₽₩₺฿%円元]|zł|kr\.?|Kč|[A-Z]{3}|Fr\.|R\$)"
 NUMBERS: Final = {
-    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{3}})+|\d+)"
+    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
+    rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
     rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
     for mark, group in ((",", "."), (".", ","))
 }

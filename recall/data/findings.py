@@ -142,7 +142,10 @@ def spread(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Fi
         return
     far = int((np.abs(known - known.mean()) > _FAR * known.std()).sum())
     if far:
-        message = f'{far:,} values lie more than {_FAR:g} standard deviations out: scale = "log" or "buckets" tames them'
+        message = (
+            f"in {far:,} of {len(values):,} rows the value lies more than {_FAR:g} standard deviations out: "
+            'scale = "log" or "buckets" tames them'
+        )
         yield report("warning", message, far)
     if known.std() > _WIDE:
         message = f"the standard deviation is {known.std():.3g}: is this a quantity rather than an id or time?"

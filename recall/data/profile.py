@@ -11,7 +11,7 @@ from recall._arrays import Float64, Int64
 from recall.config import DataConfig, RunConfig
 from recall.data.sources import find_attributes, find_columns
 from recall.data.tables import Table, Tables
-from recall.data.times import UNITS, Times, unit_of_time
+from recall.data.times import UNITS, Times, unit_of_time, within_unit
 from recall.errors import RecallError
 from recall.features.values import canonical_series
 
@@ -129,6 +129,8 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
     if not len(values):
         return "", "", {}
     unit = "microseconds" if times.unit > 1 else unit_of_time(values)
+    if times.unit == 1 and unit:
+        values = values[within_unit(values, UNITS[unit])]  # the check reports the others
     if not unit:  # positions rather than times
         counts, edges = np.histogram(values, bins=min(_PERIODS, len(np.unique(values))))
         shown = {f"{edge:,.6g}": int(count) for edge, count in zip(edges, counts, strict=False)}

@@ -218,6 +218,24 @@ def identified(data: DataConfig, tables: Tables) -> Tables:
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
 
 
+def ids_in(table: Table, ids: Sequence[str]) -> pl.DataFrame:
+    """Read columns of ids.
+
+    Args:
+        table: any.
+        ids: names of the columns.
+
+    Raises:
+        DataError: A column is missing, or holds lists.
+    """
+    read = table.collect(ids)
+    for column in read:
+        if column.dtype.is_nested():
+            hint = "Give one id in each row; data.formats has explode for lists of items"
+            raise DataError(f"ids are of type {column.dtype}", where=table.where(column.name), hint=hint)
+    return read
+
+
 def absent(ids: Sequence[str]) -> pl.Expr:
     """Return whether one of several id columns is missing, empty or blank.
 
@@ -230,7 +248,7 @@ def absent(ids: Sequence[str]) -> pl.Expr:
 
 def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int]:
     """Return the rows that have the ids, and the number of others."""
-    missing = table.collect(ids).select(absent(ids)).to_series()
+    missing = ids_in(table, ids).select(absent(ids)).to_series()
     count = int(missing.sum())
     if not count:
         return table, 0

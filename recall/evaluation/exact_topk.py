@@ -75,7 +75,7 @@ class ItemLists:
     def shared(self, others: "ItemLists") -> Bool:
         """Whether each item of list r is in list r of `others` too; bool [nnz]."""
         span = max(int(self.items.max(initial=0)), int(others.items.max(initial=0))) + 1
-        return _among(self._pairs(span), others._pairs(span))
+        return _among(self._pairs(span), others._pairs(span))  # noqa: SLF001 - of the same class
 
     def among(self, chosen: Integers) -> "ItemLists":
         """Restrict each list to `chosen`, integer [m], rising, as positions in it."""

@@ -95,7 +95,7 @@ class FeatureEncoder:
 
     def learnt_beyond(self, other: "FeatureEncoder") -> dict[str, int]:
         """Return how many values of each field the encoder that this one grew from lacked."""
-        before = dict(other._vocabularies())
+        before = dict(other._vocabularies())  # noqa: SLF001 - of the same class
         return {
             name: len(vocabulary) - len(known)
             for name, vocabulary in self._vocabularies()

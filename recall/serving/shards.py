@@ -98,7 +98,7 @@ class Job:
             JobError: There are shards of another job, a process died, or the file system refused.
         """
         folder = resolve(self.bundle)
-        with closing(Recommender.load(folder, root=self._root(folder))) as recommender:
+        with closing(Recommender.load(folder, root=self.root(folder))) as recommender:
             lists = Lists(recommender)
             asked = lists.everyone().to_frame() if self.asked is None else self.asked
             key = recommender.bundle.encoder.schema.user_id
@@ -125,7 +125,7 @@ class Job:
         processes = min(self.processes, len(todo))
         if processes <= 1:
             for number, asked in todo.items():
-                self._write(number, lists, asked)
+                self.write(number, lists, asked)
                 yield number
             return
         # a forked process would inherit the threads and locks of the libraries in an unknown state
@@ -144,7 +144,14 @@ class Job:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _write(self, number: int, lists: Lists, asked: pl.DataFrame) -> None:
+    def write(self, number: int, lists: Lists, asked: pl.DataFrame) -> None:
+        """Write the lists of one shard.
+
+        Args:
+            number: of the shard.
+            lists: answer the requests.
+            asked: the users of the shard.
+        """
         answered = lists.recommend(asked, self.template)
         said = {"strangers": answered.strangers, "warnings": answered.warnings}
         self._said(number).write_text(json.dumps(said), encoding="utf-8")
@@ -185,7 +192,8 @@ class Job:
         request = json.dumps(asdict(self.template), sort_keys=True, default=str)
         return hashlib.sha256(request.encode() + asked.write_ipc(None).getvalue()).hexdigest()
 
-    def _root(self, folder: Path) -> Path | None:
+    def root(self, folder: Path) -> Path | None:
+        """Return the root with the live changes of a version; None for a single bundle."""
         return None if folder == self.bundle else self.bundle
 
     def _part(self, number: int) -> Path:
@@ -201,9 +209,9 @@ _mine: list[tuple[Job, Lists]] = []  # of a worker process
 def _open(job: Job, folder: Path) -> None:
     """Open the bundle in a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others in good order
-    _mine.append((job, Lists(Recommender.load(folder, verify=False, root=job._root(folder)))))
+    _mine.append((job, Lists(Recommender.load(folder, verify=False, root=job.root(folder)))))
 
 
 def _work(number: int, asked: pl.DataFrame) -> None:
     job, lists = _mine[0]
-    job._write(number, lists, asked)
+    job.write(number, lists, asked)

@@ -106,6 +106,8 @@ def test_training_on_the_future_is_reported(tmp_path: Path) -> None:
     assert not [finding for finding in findings if finding.column == "t"]
     findings = check(config(time="t", split={"by": "last", "valid": 0}), write(tmp_path, e=sound))
     assert one(findings, "not forecasting").level == "note"
+    findings = check(config(time="t", split={"by": "last", "test": 0, "valid": 1}), write(tmp_path, e=sound))
+    assert not [finding for finding in findings if "forecasting" in finding.message]
 
 
 def test_duplicate_and_tied_rows_are_counted(tmp_path: Path) -> None:

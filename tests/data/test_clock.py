@@ -41,28 +41,28 @@ def test_mixed_units_in_a_column_are_named(factor: int, name: str) -> None:
     values = seconds(40)
     values[7] *= factor
     (message,) = messages(values)
-    assert message.startswith(f"1 times look like {name} among seconds")
+    assert message.startswith(f"in 1 of 40 rows the time looks like {name} among seconds")
     assert f"such as {values[7]}, first in row 8, and for 1 of 1 users it is the latest" in message
 
 
 def test_two_equally_frequent_units_are_found() -> None:
     values = [time * (1000 if place % 2 else 1) for place, time in enumerate(seconds(40))]
     (message,) = messages(values, users=[f"u{place // 2}" for place in range(40)])
-    assert "20 times look like" in message
+    assert "in 20 of 40 rows the time looks like" in message
     assert "for 20 of 20 users it is the latest" in message
 
 
 @pytest.mark.parametrize("odd", [4_102_444_800 - 1, 253_402_214_400])
 def test_a_future_sentinel_is_reported(odd: int) -> None:
     (message,) = messages([*seconds(40), odd])
-    assert "1 times are in the future" in message
+    assert "in 1 of 41 rows the time is in the future" in message
 
 
 @pytest.mark.parametrize("odd", [0, -1, -2_208_988_800])
 def test_a_past_sentinel_is_reported(odd: int) -> None:
     (message,) = messages([odd, *seconds(40)])
     assert message == (
-        f"1 times lie before 1990, such as {odd}, first in row 1: "
+        f"in 1 of 41 rows the time lies before 1990, such as {odd}, first in row 1: "
         "a placeholder for a missing date, such as 0 or -1, or another unit?"
     )
 
@@ -75,7 +75,7 @@ def test_sentinel_dates_are_shown_as_dates(odd: str) -> None:
 
 def test_an_outlier_time_is_reported() -> None:
     (message,) = messages([*seconds(100), START - 20 * 365 * 86_400])
-    assert "are far from all others" in message
+    assert "is far from all others" in message
     assert "first in row 101" in message
 
 

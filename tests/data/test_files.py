@@ -38,6 +38,9 @@ def test_the_kind_of_a_file_follows_from_its_name(name: str, kind: str | None) -
         ("SEK 1.000", ",", "1000"),
         ("−5,5", ",", "-5.5"),
         ("1,5e3", ",", "1.5e3"),
+        ("CHF 1\u2019234.50", ".", "1234.50"),
+        ("₹1,23,456.00", ".", "123456.00"),
+        ("12.34.56", ",", "12.34.56"),
         ("(5,00)", ",", "(5,00)"),  # what is not such a number stays, and reading it is an error
         ("1/2", ".", "1/2"),
         ("12:30", ".", "12:30"),

@@ -56,6 +56,11 @@ def test_counts_missing_and_different_values_and_uses(tmp_path: Path) -> None:
     assert columns["users", "city"].missing == 1
 
 
+def test_an_impossible_time_is_not_on_the_time_line(tmp_path: Path) -> None:
+    found = profiled(tmp_path, log([1e20, 1.7e9, 1.7e9 + 60, 1.7e9 + 120]))
+    assert (found.first, sum(found.periods.values())) == ("2023-11-14 22:13:20", 3)
+
+
 def test_the_time_line_has_periods_without_rows_too(tmp_path: Path) -> None:
     found = profiled(tmp_path, log([datetime.datetime(2024, month, 1) for month in (1, 1, 2, 4)]))
     assert (found.first, found.last) == ("2024-01-01 00:00:00", "2024-04-01 00:00:00")

@@ -22,23 +22,23 @@ _WITHIN = 1.0  # seconds within which `degraded` must report the fault
 def log_lost(bench: Bench, score: Score) -> None:
     """Case 31."""
     for workers in (1, 2):
-        for fault in (_removed, _older_copy, _created_by_another_process, _emptied):
-            root = bench.root()
+        for fault in (removed, older_copy, _created_by_another_process, _emptied):
+            root, named = bench.root(), fault.__name__.strip("_")
             with bench.serve(root, "--workers", str(workers), "--write-back", "2") as server:
                 server.ready()
-                acknowledged = _change(server, "first", 5)
+                acknowledged = change(server, "first", 5)
                 copy = bench.place("copy")
-                _copy(root / JOURNAL, copy)
-                acknowledged |= _change(server, "second", 5)
+                copy_of(root / JOURNAL, copy)
+                acknowledged |= change(server, "second", 5)
                 fault(root, copy)
-                reported = _until(lambda server=server: bool(_degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
-                score.record(reported, f"{fault.__name__[1:]}, {workers} workers: `degraded` is empty")
-                acknowledged |= _change(server, "third", 1)
-                recovered = _until(lambda server=server: not any(_degraded(server) for _ in range(20)), bench.within(20))  # type: ignore[misc]
-                score.record(recovered, f"{fault.__name__[1:]}, {workers} workers: still degraded: {_degraded(server)}")
-                _check_present(score, acknowledged, lambda ids, server=server: _served(server, ids), fault.__name__[1:])  # type: ignore[misc]
-            _check_present(
-                score, acknowledged, lambda ids, root=root: _stored(root, ids), f"{fault.__name__[1:]}, after restart"
+                reported = until(lambda server=server: bool(degraded(server)), bench.within(_WITHIN))  # type: ignore[misc]
+                score.record(reported, f"{fault.__name__.strip('_')}, {workers} workers: `degraded` is empty")
+                acknowledged |= change(server, "third", 1)
+                recovered = until(lambda server=server: not any(degraded(server) for _ in range(20)), bench.within(20))  # type: ignore[misc]
+                score.record(recovered, f"{fault.__name__.strip('_')}, {workers} workers: still degraded: {degraded(server)}")
+                check_present(score, acknowledged, lambda ids, server=server: served(server, ids), named)  # type: ignore[misc]
+            check_present(
+                score, acknowledged, lambda ids, root=root: stored(root, ids), f"{fault.__name__.strip('_')}, after restart"
             )  # type: ignore[misc]
 
 
@@ -48,16 +48,16 @@ def root_copied(bench: Bench, score: Score) -> None:
         root = bench.root()
         with bench.serve(root) as server:
             server.ready()
-            acknowledged = _change(server, f"copied {number}", 7)
+            acknowledged = change(server, f"copied {number}", 7)
             incomplete, complete = bench.place("incomplete"), bench.place("complete")
             shutil.copytree(root, incomplete, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
             backup(root, complete)
         with bench.serve(incomplete) as server:
-            missing = not _served(server.ready(), acknowledged)
-            score.record(not missing or bool(_degraded(server)), "a copy without the -wal file is not reported as incomplete")
+            missing = not served(server.ready(), acknowledged)
+            score.record(not missing or bool(degraded(server)), "a copy without the -wal file is not reported as incomplete")
         with bench.serve(complete) as server:
-            score.record(not _degraded(server.ready()), "a backup is reported as degraded")
-            _check_present(score, acknowledged, lambda ids, server=server: _served(server, ids), "backup")  # type: ignore[misc]
+            score.record(not degraded(server.ready()), "a backup is reported as degraded")
+            check_present(score, acknowledged, lambda ids, server=server: served(server, ids), "backup")  # type: ignore[misc]
 
 
 def from_elsewhere(bench: Bench, score: Score) -> None:
@@ -67,7 +67,7 @@ def from_elsewhere(bench: Bench, score: Score) -> None:
             root, other = bench.root(), bench.root()
             with bench.serve(root) as server:
                 server.ready()
-                acknowledged = _change(server, "kept", 5)
+                acknowledged = change(server, "kept", 5)
                 if compacted:
                     compact(root)
                 if by_hand:
@@ -78,21 +78,23 @@ def from_elsewhere(bench: Bench, score: Score) -> None:
                 else:
                     version = adopt(other, root).folder.name
                 server.serves(version, bench.within(10))
-                _check_present(score, acknowledged, lambda ids, server=server: _served(server, ids), version)  # type: ignore[misc]
+                check_present(score, acknowledged, lambda ids, server=server: served(server, ids), version)  # type: ignore[misc]
 
 
-def _removed(root: Path, _copy: Path) -> None:
+def removed(root: Path, _copy: Path) -> None:
+    """Remove the log."""
     for file in root.glob(f"{JOURNAL}*"):
         file.unlink()
 
 
-def _older_copy(root: Path, copy: Path) -> None:
-    _removed(root, copy)
+def older_copy(root: Path, copy: Path) -> None:
+    """Replace the log by an older copy."""
+    removed(root, copy)
     shutil.copy(copy, root / JOURNAL)
 
 
 def _created_by_another_process(root: Path, copy: Path) -> None:
-    _removed(root, copy)
+    removed(root, copy)
     (root / MARK).unlink()
     other = Recommender.load(root)
     other.items.upsert({"other": {}})
@@ -100,20 +102,22 @@ def _created_by_another_process(root: Path, copy: Path) -> None:
 
 
 def _emptied(root: Path, copy: Path) -> None:
-    _removed(root, copy)
+    removed(root, copy)
     (root / JOURNAL).touch()
     time.sleep(0.1)
     (root / JOURNAL).unlink()
 
 
-def _copy(source: Path, to: Path) -> None:
+def copy_of(source: Path, to: Path) -> None:
+    """Copy a SQLite file, with what is in its -wal."""
     read, written = sqlite3.connect(source), sqlite3.connect(to)
     read.backup(written)
     written.close()
     read.close()
 
 
-def _change(server: Server, name: str, count: int) -> set[str]:
+def change(server: Server, name: str, count: int) -> set[str]:
+    """Upsert items one by one; return their ids."""
     ids = {f"{name} {number}" for number in range(count)}
     for one in sorted(ids):
         answer = server.post("/v1/items:upsert", {"items": [{"item_id": one, "features": {}}]})
@@ -122,15 +126,18 @@ def _change(server: Server, name: str, count: int) -> set[str]:
     return ids
 
 
-def _degraded(server: Server) -> list[str]:
+def degraded(server: Server) -> list[str]:
+    """Return the reasons that readiness reports."""
     return [one["reason"] for one in server.get("/health/ready").json["degraded"]]
 
 
-def _served(server: Server, ids: set[str]) -> bool:
+def served(server: Server, ids: set[str]) -> bool:
+    """Whether all items are served."""
     return all(server.get(f"/v1/items/{one.replace(' ', '%20')}").status == 200 for one in ids)
 
 
-def _stored(root: Path, ids: set[str]) -> bool:
+def stored(root: Path, ids: set[str]) -> bool:
+    """Whether a new process serves all items of a root."""
     loaded = Recommender.load(root)
     try:
         return bool((loaded.items.current().rows(sorted(ids)) >= 0).all())
@@ -138,13 +145,15 @@ def _stored(root: Path, ids: set[str]) -> bool:
         loaded.close()
 
 
-def _check_present(score: Score, ids: set[str], there: Callable[[set[str]], bool], where: str) -> None:
+def check_present(score: Score, ids: set[str], there: Callable[[set[str]], bool], where: str) -> None:
+    """Count acknowledged items that are missing."""
     lost = {one for one in ids if not there({one})}
     score.lost_ack += len(lost)
     score.record(not lost, f"{where}: acknowledged changes are missing: {sorted(lost)[:3]}")
 
 
-def _until(true: Callable[[], bool], seconds: float) -> bool:
+def until(true: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds; return whether it did."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if true():

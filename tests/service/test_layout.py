@@ -1,4 +1,4 @@
-"""The service uses only public parts of other packages."""
+"""The service uses only public modules of other packages; ruff refuses private attributes."""
 
 import ast
 from collections.abc import Iterator

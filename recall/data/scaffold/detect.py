@@ -30,6 +30,8 @@ _ENCODINGS: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 ]
+_CONVERT = "Convert the file to UTF-8, for instance with iconv"
+_NULS = 0.1  # share of NUL characters, of which UTF-16 read as UTF-8 has half
 _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
@@ -76,10 +78,13 @@ def detect(path: Path) -> Written:
     if raw[:4] == b"PAR1":
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
     encoding, why = encoding_of(raw, first)
-    text = _decoded(raw, encoding).removeprefix("\ufeff")
-    if "\0" in text:
-        hint = "Convert the file to UTF-8, for instance with iconv -f UTF-16LE -t UTF-8"
-        raise DataError("the file has NUL characters: binary, or UTF-16 without a mark", where=str(first), hint=hint)
+    try:
+        text = _decoded(raw, encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        what = f"the text seems to be {encoding} and is not"
+        raise DataError(what, where=str(first), why=str(error), hint=_CONVERT) from None
+    if text.count("\0") > _NULS * len(text):
+        raise DataError("the file is binary, or UTF-16 without a mark", where=str(first), hint=f"{_CONVERT} -f UTF-16LE")
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
@@ -114,6 +119,10 @@ def detect(path: Path) -> Written:
     why = headless(rows)
     if why:
         assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
+    elif "" in rows[0]:
+        names = [name or ("row" if number == 1 else f"column_{number}") for number, name in enumerate(rows[0], 1)]
+        assume("header", _numbered(names), f"{names[rows[0].index('')]} has no name in the file")
+        assume("skip", skip + 1, "with the header of the file")
     elif bare < width or (repeated := next((name for name, count in Counter(rows[0]).items() if count > 1), "")):
         named = (
             "the rows begin with a name for which the header has none"
@@ -195,20 +204,14 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
         # Russian in koi8_r is katakana of half width in shift_jis, which few files contain
         likely = (one for one in matches if len(re.findall("[\uff61-\uff9f]", str(one))) < len(str(one)) / 2)
         found += [(matches, best)] if (best := next(likely, None)) is not None else []
-    hint = "Convert the file to UTF-8, for instance with iconv"
     if not found:
-        raise DataError("the encoding is unknown", where=str(path), hint=hint)
+        raise DataError("the encoding is unknown", where=str(path), hint=_CONVERT)
     matches, chosen = next((one for one in found if one[1].chaos <= _CHAOS), found[0])
     unusual = ways[1]
     # of encodings that fit equally well the most frequent one
     usual = [one for one in matches if _ENCODINGS[0] in one.could_be_from_charset]
     tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
     encoding = _ENCODINGS[0] if tie else chosen.encoding
-    try:
-        _decoded(raw, encoding)
-    except UnicodeDecodeError as error:
-        what = f"the text seems to be {encoding} and is not"
-        raise DataError(what, where=str(path), why=str(error), hint=hint) from None
     word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
     return encoding, f"the bytes are not UTF-8, and read so they are text such as {word}"
 

@@ -7,22 +7,19 @@ from pathlib import Path
 
 import polars as pl
 
+from recall.config.docs import toml, toml_key
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
     ROWS,
     Keys,
-    array,
     clean,
     context_fields,
     described_fields,
     guess,
-    key,
-    numbers,
     one_each,
     readable,
     table_fields,
-    text,
     unlearnable,
     unreadable,
 )
@@ -42,7 +39,7 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
     """
     time = time_column(found)
     if time is not None:
-        yield f"time = {text(time)}  # {found[time].reason}"
+        yield f"time = {toml(time)}  # {found[time].reason}"
     for name, role in found.items():
         if role.kind == "time" and role.time is not None and not role.time.readable:
             yield f"# {name} is not used as the time: {role.reason}"
@@ -62,7 +59,7 @@ def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
                 yield from _label(name, role, active="label" not in taken and events is None, events=events)
                 taken.add("label")
             case "amount" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
-                yield f"weight = {text(name)}  # {role.reason}"
+                yield f"weight = {toml(name)}  # {role.reason}"
             case "amount":
                 yield from _amount(name, role, active="outcome" not in taken)
                 taken |= {"outcome"} if role.low < 0 else set()
@@ -84,9 +81,9 @@ def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
     rule = role.events
     if rule is None:
         return
-    parts = [f"column = {text(name)}", f"weights = {numbers(rule.weights)}"]
-    parts += [f"left_out = {array(rule.left_out)}"] if rule.left_out else []
-    parts += [f"not_taken = {array(rule.not_taken)}"] if rule.not_taken else []
+    parts = [f"column = {toml(name)}", f"weights = {toml({event: _short(weight) for event, weight in rule.weights.items()})}"]
+    parts += [f"left_out = {toml(rule.left_out)}"] if rule.left_out else []
+    parts += [f"not_taken = {toml(rule.not_taken)}"] if rule.not_taken else []
     yield f"# {name} says what happened ({role.reason}), so no field reads it. The weights are a proposal:"
     if rule.left_out:
         yield "# what undoes another event is left out, as if its rows were not there"
@@ -99,14 +96,18 @@ def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
     yield f"{'' if active else '# '}events = {{ {', '.join(parts)} }}"
 
 
+def _short(number: float) -> float:
+    return int(number) if number.is_integer() else number
+
+
 def _label(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
     why = f"{role.reason}: a row of 0 was shown and not taken, and does not count as an interaction"
     if active:
-        yield f"label = {text(name)}  # {why}"
+        yield f"label = {toml(name)}  # {why}"
         return
     other = "There is one label; to use this one" if events is None else f"Of outcomes {events} is used; to use this instead"
     yield f"# {name}: {why}. {other}:"
-    yield f"# label = {text(name)}"
+    yield f"# label = {toml(name)}"
 
 
 def _assumed(name: str, role: Role) -> Iterator[str]:
@@ -115,14 +116,14 @@ def _assumed(name: str, role: Role) -> Iterator[str]:
     if role.levels:
         liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)
         yield "# If so, these lines use it: rows below are left out, or were shown and not taken, or rows weigh by it"
-        yield f"# outcome = {{ column = {text(name)}, at_least = {liked:g} }}"
-        yield f'# outcome = {{ column = {text(name)}, at_least = {liked:g}, below = "not taken" }}'
-        yield f"# weight = {text(name)}{'' if role.low > 0 else '  # positive only together with a line above'}"
+        yield f"# outcome = {{ column = {toml(name)}, at_least = {liked:g} }}"
+        yield f'# outcome = {{ column = {toml(name)}, at_least = {liked:g}, below = "not taken" }}'
+        yield f"# weight = {toml(name)}{'' if role.low > 0 else '  # positive only together with a line above'}"
     else:
         yield "# If so, and if a row of 1 (or true) was taken and one of 0 (or false) shown and not taken, use this line:"
-        yield f"# label = {text(name)}"
+        yield f"# label = {toml(name)}"
     yield "# If a request knows it before an item is chosen, write this line below [fields]:"
-    yield f'# {key(name)} = {{ side = "user", kind = "categorical", source = "interactions" }}'
+    yield f'# {toml_key(name)} = {{ side = "user", kind = "categorical", source = "interactions" }}'
 
 
 def _amount(name: str, role: Role, *, active: bool) -> Iterator[str]:
@@ -133,12 +134,12 @@ def _amount(name: str, role: Role, *, active: bool) -> Iterator[str]:
     if role.low < 0 and active:
         least = next((level for level in role.levels if level > 0), 1.0)
         yield "# Rows of less than nothing (returns?) are left out; take the line out to count every row:"
-        yield f"outcome = {{ column = {text(name)}, at_least = {least:g} }}"
+        yield f"outcome = {{ column = {toml(name)}, at_least = {least:g} }}"
         return
     yield "# Every row counts alike until one of these lines is used: those below are left out, or rows weigh by it"
-    yield f"# outcome = {{ column = {text(name)}, at_least = {_middle(role):g} }}"
+    yield f"# outcome = {{ column = {toml(name)}, at_least = {_middle(role):g} }}"
     more = "  # positive only together with a line above" if role.low <= 0 else ""
-    yield f"# weight = {text(name)}{more}"
+    yield f"# weight = {toml(name)}{more}"
 
 
 def _rating(name: str, role: Role) -> Iterator[str]:
@@ -146,10 +147,10 @@ def _rating(name: str, role: Role) -> Iterator[str]:
     yield f"# {name} holds {role.reason}, known only afterwards, so no field reads it."
     yield "# Every row counts as liked, whatever it holds, until one of these lines is used: rows below are left out, or were"
     yield "# shown and not taken, or rows weigh by it"
-    yield f"# outcome = {{ column = {text(name)}, at_least = {liked:g} }}"
-    yield f'# outcome = {{ column = {text(name)}, at_least = {liked:g}, below = "not taken" }}'
+    yield f"# outcome = {{ column = {toml(name)}, at_least = {liked:g} }}"
+    yield f'# outcome = {{ column = {toml(name)}, at_least = {liked:g}, below = "not taken" }}'
     if role.low > 0:
-        yield f"# weight = {text(name)}"
+        yield f"# weight = {toml(name)}"
 
 
 def _middle(role: Role) -> float:
@@ -206,16 +207,16 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
     time = time_column(known)
 
-    lines = [f"name = {text(name)}", "", "[data]"]
-    lines += [f"{name} = {text(path)}" for name, path in paths.items()]
+    lines = [f"name = {toml(name)}", "", "[data]"]
+    lines += [f"{name} = {toml(path)}" for name, path in paths.items()]
     lines += notes
     lines += [
-        f"{name} = {text(value)}{found.why(name)}"
+        f"{name} = {toml(value)}{found.why(name)}"
         for name, value in (("user_id", user_id), ("item_id", item_id))
         if value != name
     ]
     lines += [
-        f"id_in_{name} = {text(column)}  # holds ids of the interactions, each once"
+        f"id_in_{name} = {toml(column)}  # holds ids of the interactions, each once"
         for name, column in own.items()
         if column != ids[name]
     ]
@@ -223,16 +224,16 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     lines += data_lines(known)
     lines += found.lines()
     keys = Keys(user_id, item_id)
-    lines += ["", "[fields]", f'{key(user_id)} = {{ side = "user", kind = "categorical" }}']
+    lines += ["", "[fields]", f'{toml_key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
         shared = set(interactions.columns) - set(plan.moved)
         lines += table_fields(users, "user", {user_id, own["users"]}, shared, keys)
     lines += described_fields(frame, plan.of_users, "user", user_id, keys)
     lines += context_fields(frame, known, plan.users_columns, keys)
     lines += [unreadable(interactions, name) for name in interactions.columns if name not in frame.columns]
-    history = f'{key(keys.take("previous", "previous_items"))} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'
+    history = f'{toml_key(keys.take("previous", "previous_items"))} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'
     lines += [history] if time else []
-    lines += [f'{key(item_id)} = {{ side = "item", kind = "categorical" }}']
+    lines += [f'{toml_key(item_id)} = {{ side = "item", kind = "categorical" }}']
     if items is not None:
         lines += table_fields(items, "item", {item_id, own["items"]}, (), keys, titles)
     lines += described_fields(frame, plan.of_items, "item", item_id, keys)
@@ -313,7 +314,7 @@ class _Plan:
             ),
             "attributes": ((*self.attributes, *self.titles), "nothing to learn from; requests may filter by them"),
         }
-        return [f"{name} = {array(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
+        return [f"{name} = {toml(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
 
 
 def _head(table: Table) -> pl.DataFrame:

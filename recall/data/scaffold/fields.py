@@ -1,29 +1,19 @@
 """Draft the lines of `[fields]`: a field for every column that looks like one."""
 
-import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 
 import polars as pl
 
+from recall.config.docs import toml, toml_key
 from recall.data.findings import decimal_commas, separator_of, written_lists
 from recall.data.roles import Role
 from recall.data.sources import RESERVED
 from recall.data.tables import Table
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
-
-
-def text(value: str) -> str:
-    """Quote a text for TOML."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def key(name: str) -> str:
-    """Return a name as a TOML key, quoted where necessary."""
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else text(name)
 
 
 def clean(line: str) -> str:
@@ -43,16 +33,6 @@ class Keys:
         name = next(one for one in chain(wanted, numbered) if one and one not in self._used)
         self._used.add(name)
         return name
-
-
-def array(values: Iterable[str]) -> str:
-    """Format a TOML array of texts."""
-    return f"[{', '.join(map(text, values))}]"
-
-
-def numbers(values: Mapping[str, float]) -> str:
-    """Format a TOML inline table of numbers."""
-    return f"{{ {', '.join(f'{key(name)} = {value:g}' for name, value in values.items())} }}"
 
 
 # Thresholds. Chosen, not tuned.
@@ -84,8 +64,8 @@ def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
     if not separator:
         return None
     parts = known.str.split(separator).explode().str.strip_chars(BLANKS)
-    keys = "" if separator == "|" else f", separator = {text(separator)}"
-    return f'kind = "bag"{keys}{rare(parts)}', f"{parts.n_unique():,} values between {text(separator)}"
+    keys = "" if separator == "|" else f", separator = {toml(separator)}"
+    return f'kind = "bag"{keys}{rare(parts)}', f"{parts.n_unique():,} values between {toml(separator)}"
 
 
 def rare(values: pl.Series) -> str:
@@ -131,6 +111,8 @@ def guess(values: pl.Series) -> Guess:
         return Guess("", "no value")
     if len(known) == len(values) > 1 and not values.dtype.is_nested() and known.n_unique() == 1:
         return Guess("", f"one value only, {known[0]!r}: nothing to learn from")
+    if isinstance(known.dtype, pl.List | pl.Array) and known.dtype.inner.is_nested():
+        return Guess("", "lists of lists, which no field reads")
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
         return Guess(*bag)
     if known.dtype.is_temporal():
@@ -239,6 +221,8 @@ def readable(table: Table, name: str) -> bool:
         table: any.
         name: of a column.
     """
+    if not name:
+        return False
     try:
         Table(table.path, table.frame.head(0), table.types).collect([name])
     except DataError:
@@ -253,6 +237,8 @@ def unreadable(table: Table, name: str) -> str:
         table: any.
         name: of a column.
     """
+    if not name:
+        return "# a column without a name: give it one, so that a field can read it"
     return f"# {name}: of type {table.types[name]}, which no field can read"
 
 
@@ -310,5 +296,5 @@ def line(called: str, name: str, side: str, keys: Sequence[str], reason: str) ->
         keys: further keys.
         reason: becomes the comment.
     """
-    column = [f"column = {text(name)}"] if called != name else []
-    return f"{key(called)} = {{ {', '.join([f'side = {text(side)}', *keys, *column])} }}  # {reason}"
+    column = [f"column = {toml(name)}"] if called != name else []
+    return f"{toml_key(called)} = {{ {', '.join([f'side = {toml(side)}', *keys, *column])} }}  # {reason}"

@@ -7,11 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from recall.config import DataConfig
+from recall.config.docs import toml
 from recall.data.column_names import table_named
 from recall.data.files import files_of, kind_of, plain, unreadable_file
 from recall.data.frames import NAMES, open_sources
 from recall.data.scaffold.detect import Written, detect
-from recall.data.scaffold.fields import ROWS, array, key, text
+from recall.data.scaffold.fields import ROWS
 from recall.data.scaffold.ids import find_id, own_id, row_settings
 from recall.data.scaffold.meaning import nulls_of
 from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
@@ -50,16 +51,16 @@ class Survey:
     def lines(self) -> Iterator[str]:
         """Yield the lines of `[data]` about nulls and ids, and the unusual formats."""
         for setting, (value, why) in self.rows.items():
-            yield f"{setting} = {text(value)}  # {why}"
+            yield f"{setting} = {toml(value)}  # {why}"
         if self.nulls:
-            why = ", ".join(f"{text(spelling)} {where}" for spelling, where in self.nulls.items())
-            yield f"nulls = {array(self.nulls)}  # missing: {why}"
+            why = ", ".join(f"{toml(spelling)} {where}" for spelling, where in self.nulls.items())
+            yield f"nulls = {toml(list(self.nulls))}  # missing: {why}"
         for name, written in self.written.items():
             if written.reasons:
                 yield ""
                 yield f"[data.formats.{name}]"
                 for setting, why in written.reasons.items():
-                    yield f"{setting} = {_toml(getattr(written.form, setting))}  # {why}"
+                    yield f"{setting} = {toml(getattr(written.form, setting))}  # {why}"
 
 
 def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: str | None = None) -> Survey:
@@ -128,14 +129,6 @@ def _heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
 
 def _is_text(source: object) -> bool:
     return isinstance(source, str | Path) and kind_of(files_of(Path(source))[0]) in ("text", None)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key(name)} = {_toml(one)}' for name, one in value.items())} }}"
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    return array(value) if isinstance(value, tuple) else text(str(value))
 
 
 # Files of a folder.

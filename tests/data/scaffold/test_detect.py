@@ -33,6 +33,7 @@ from recall.errors import DataError
         ("a.csv", "a, b\nx, 2\n", FileFormat(strip=True)),
         ("a.csv", "a,b\nx,2,,\ny,3\n", FileFormat(ragged=True)),
         ("a.csv", "a,b,a\nx,2,3\n", FileFormat(header=("a", "b", "a_2"), skip=1)),
+        ("a.csv", ",a,b,,\n0,x,2,3,4\n1,y,2,3,4\n", FileFormat(header=("row", "a", "b", "column_4", "column_5"), skip=1)),
         ("a.txt", 'name\tsize\nThe "Best"\t5" pan\nx\t3\n', FileFormat(separator="\t", quote="")),
         ("a.txt", '"u" "n"\n"1" "x y" 2\n"2" "z" 3\n', FileFormat(separator=" ", header=("row", "u", "n"), skip=1)),
         ("a.csv", "a;b\nx;2;\ny;3;\n", FileFormat(separator=";", ragged=True)),
@@ -115,9 +116,14 @@ def test_a_quote_without_its_pair_before_much_text(tmp_path: Path) -> None:
     assert detect(tmp_path / "a.csv").form == FileFormat(quote="")
 
 
-def test_text_with_nul_characters_is_refused(tmp_path: Path) -> None:
+def test_an_encoding_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n1,2\n", encoding="utf-16-le")
-    with pytest.raises(DataError, match="NUL characters"):
+    with pytest.raises(DataError, match="UTF-16 without a mark"):
+        detect(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("a,b\nx\0y,2\nxyz,3\n")
+    assert detect(tmp_path / "a.csv").form == FileFormat()
+    (tmp_path / "a.csv").write_bytes("\ufeffa,b\n".encode() + b"\xe4,1\n")
+    with pytest.raises(DataError, match="the text seems to be utf-8 and is not"):
         detect(tmp_path / "a.csv")
 
 

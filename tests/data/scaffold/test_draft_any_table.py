@@ -45,6 +45,7 @@ NAMES = st.sampled_from(
             "type",
             "\x7f",
             "#",
+            "",
         ),
     ]
 )
@@ -56,6 +57,7 @@ VALUES = st.sampled_from(
         st.booleans(),
         st.sampled_from(["view", "buy", "refund", "", "x\ny", '"', "1", "01", "true", "2024-01-01"]),
         st.sampled_from([["a"], ["a", "b"], []]),
+        st.sampled_from([[["a"]], [["a"], ["b"]]]),
         st.dates(datetime.date(2000, 1, 1), datetime.date(2001, 1, 1)),
         st.none(),
     ]

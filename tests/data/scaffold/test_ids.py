@@ -65,3 +65,10 @@ def test_rows_without_ids_and_repeated_ids_are_assumed_with_their_number(tmp_pat
     assert "repeated_ids = \"last\"  # 1 ids of the items are in several rows, such as 'i2'" in text
     (tmp_path / "interactions.csv").write_text("user_id,item_id\n" + "".join(f"{n % 5 or ''},i{n % 3}\n" for n in range(50)))
     assert 'missing_ids = "left out"  # 10 of 50 interactions have no user_id or no item_id' in draft(tmp_path)
+
+
+def test_ids_are_not_lists(tmp_path: Path) -> None:
+    pl.DataFrame({"user_id": [["a"], ["b"]], "item_id": [1, 2]}).write_parquet(tmp_path / "interactions.parquet")
+    with pytest.raises(DataError, match=r"column 'user_id': ids are of type List\(String\)") as caught:
+        draft(tmp_path)
+    assert "explode" in caught.value.hint

@@ -4,14 +4,16 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from hashlib import blake2b
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from recall.serving.recommender import Recommender, Request
 from recall.serving.rerank.quota import Quota
-from service.scenarios import FILE
+from service.scenarios import FILE, Scenarios
 from tests.service.publishing import Shop
 from tests.service.routes.asking import content, get, post, refused
 from tests.service.serving import Server, serving
@@ -52,6 +54,26 @@ def home(server: Server, body: dict, name: str = "home") -> dict:
 
 def ids(items: list[dict]) -> list[str]:
     return [one["item_id"] for one in items]
+
+
+def test_a_request_for_a_new_scenario_waits_for_the_look_that_reads_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenarios, reading, go_on = Scenarios(root), Event(), Event()
+    os.utime(root / FILE, (1e9, 1e9))  # one that was just written is left for the next look
+    with Recommender.load(root) as recommender:
+
+        def recommend(request: Request) -> None:
+            reading.set()
+            assert go_on.wait(20)
+
+        monkeypatch.setattr(recommender, "recommend", recommend)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(scenarios.look, recommender)
+            assert reading.wait(20)
+            second = pool.submit(lambda: (scenarios.look(recommender), scenarios.known)[1])
+            wait([second], 0.1)  # without the lock it ends here, with no scenario
+            go_on.set()
+            assert "home" in second.result(20)
+            first.result(20)
 
 
 def test_a_scenario_is_its_settings_with_the_user_of_the_request(server: Server, root: Path) -> None:

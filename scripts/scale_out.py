@@ -1,0 +1,409 @@
+"""Check a catalogue on several machines, with servers on loopback.
+
+python scripts/scale_out.py quick --check      tables of ids that processes share, generated rows a second
+python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
+
+Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
+one is missed. `--quick` takes less data. Needs redis-server.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from redis import Redis as Client
+from serving.processes import free_port
+from serving.shop import build
+
+from recall.errors import JournalError, RecallError, TokenError
+from recall.serving.recommender import Recommender
+from recall.serving.request import Request
+from recall.store.items.log import VARIABLE, open_log
+from recall.store.items.log_position import Base, Change
+
+Check = Callable[[str, bool, str], None]
+ASKED = Request(n=20)
+
+
+class Redis:
+    """A Redis that writes every change to its disk before it answers."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        """Start it on a free port.
+
+        Args:
+            folder: for its files.
+            options: of redis-server.
+        """
+        folder.mkdir(parents=True)
+        self.port, self.folder, self.options = free_port(), folder, options
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        """Start it with what is on its disk."""
+        durable = ("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self.folder))
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", *durable, *self.options]
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                open_log(self.folder, self.url).version()
+                return
+            except JournalError as error:
+                if "cluster" in str(error):
+                    return
+                time.sleep(0.02)
+        raise RuntimeError((self.folder / "redis.log").read_text())
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Replica:
+    """A process with a root of its own that follows the log and answers."""
+
+    def __init__(self, root: Path, url: str) -> None:
+        """Start it.
+
+        Args:
+            root: of published versions.
+            url: of the log.
+        """
+        self.root, self.url = root, url
+        command = [sys.executable, __file__, "replica", str(root)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, VARIABLE: url}
+        )
+        self.line()
+
+    def line(self) -> str:
+        """Return the next line that the process writes."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def look(self) -> tuple[int, str, str]:
+        """Return sequence, digest of ids and vectors, and degradation."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("look\n")
+        self.process.stdin.flush()
+        sequence, digest, degraded = self.line().split("\t")
+        return int(sequence), digest, degraded
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+
+def replica(root: Path) -> None:
+    """Answer `look` from stdin until it ends."""
+    served = Recommender.load(root, pause=None)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        with suppress(JournalError):
+            served.items.refresh()
+        answer = served.recommend(ASKED)
+        catalogue = served.items.current()
+        digest = sha256()
+        for item_id, vector in sorted(contents(served)):
+            digest.update(item_id.encode() + b"\0" + vector)
+        degraded = " ".join(one.reason for one in answer.degraded)
+        print(catalogue.sequence, digest.hexdigest()[:16], degraded, sep="\t", flush=True)
+
+
+def contents(served: Recommender) -> Iterator[tuple[str, bytes]]:
+    """Yield id and vector of every item that is served."""
+    for segment in served.items.current().segments:
+        rows = segment.live.rows
+        for item_id, vector in zip(
+            segment.content.item_ids.ids(rows), np.asarray(segment.content.item_vectors)[rows], strict=True
+        ):
+            yield item_id, vector.tobytes()
+
+
+def write(root: Path, name: str, count: int, twice: bool) -> None:
+    """Change items with keys, until each change is acknowledged; print sequences."""
+    root.mkdir(exist_ok=True)
+    log = open_log(root)
+    for number in range(count):
+        change = Change(f"{name}-{number % max(count // 2, 1)}", {"price": float(number)})
+        for _ in range(2 if twice else 1):
+            while True:
+                try:
+                    sequence = log.append([change], f"{name} {number}")
+                    break
+                except JournalError:
+                    time.sleep(0.01)
+        print(number, sequence, flush=True)
+
+
+def writers(roots: Sequence[Path], url: str, count: int, name: str, *, twice: bool = False) -> "list[subprocess.Popen[str]]":
+    """Start one process for each root that writes changes.
+
+    Args:
+        roots: one of each process.
+        url: of the log.
+        count: changes of each process.
+        name: what their ids and keys begin with, followed by the place of the root.
+        twice: each is sent twice.
+    """
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, "write", str(root), f"{name}{place}", str(count), str(int(twice))],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, VARIABLE: url},
+        )
+        for place, root in enumerate(roots)
+    ]
+
+
+def acknowledged(processes: "Sequence[subprocess.Popen[str]]", count: int, name: str) -> dict[str, int]:
+    """Wait for writers; return the sequence of the last change of each item.
+
+    Args:
+        processes: as of `writers`.
+        count: changes of each process.
+        name: what their ids begin with.
+    """
+    found: dict[str, int] = {}
+    for place, process in enumerate(processes):
+        written, _ = process.communicate()
+        if process.returncode:
+            raise RuntimeError("a writer failed")
+        for line in written.splitlines():
+            number, sequence = map(int, line.split())
+            found[f"{name}{place}-{number % max(count // 2, 1)}"] = sequence
+    return found
+
+
+def lost(root: Path, url: str, last: dict[str, int]) -> int:
+    """Return how many acknowledged changes a log does not hold."""
+    log = open_log(root, url)
+    held = {row.item_id: row.sequence for row in log.read(None, Base()).rows}
+    log.close()
+    return sum(held.get(item_id, 0) < sequence for item_id, sequence in last.items())
+
+
+def until(happened: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Wait until something has happened; return whether it has."""
+    end = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def changes(folder: Path, quick: bool, check: Check) -> None:
+    """Check replicas of one catalogue that share a log."""
+    count, kills, down = (400, 3, 1.0) if quick else (5_000, 20, 5.0)
+    (folder / "shop").mkdir()
+    first = build(folder / "shop", 500, 8, 0)
+    roots = [first, *(Path(shutil.copytree(first, folder / f"replica-{number}")) for number in (1, 2))]
+    redis = Redis(folder / "redis")
+    with ExitStack() as stack:
+        stack.callback(lambda: redis.kill())
+        replicas = [Replica(root, redis.url) for root in roots]
+        stack.callback(lambda: [one.kill() for one in replicas])
+
+        def equal(sequence: int) -> bool:
+            looks = [one.look() for one in replicas]
+            return {look[0] for look in looks} == {sequence} and len({look[1] for look in looks}) == 1
+
+        began = time.perf_counter()
+        acknowledged(writers(roots[:2], redis.url, count // 2, "first-", twice=True), count // 2, "first-")
+        rate = count / (time.perf_counter() - began)
+        looks = [one.look() for one in replicas]
+        met = until(lambda: equal(count))
+        check("replicas are equal", met, f"{count:,} changes sent twice by 2 writers, {rate:,.0f} a second: {looks}")
+
+        running = writers(roots[:2], redis.url, count // 4, "second-")
+        replicas[2].kill()
+        replicas[2] = Replica(roots[2], redis.url)
+        acknowledged(running, count // 4, "second-")
+        again = replicas[0].look()[0]
+        check("a replica that was killed catches up", until(lambda: equal(again)), f"all at sequence {again:,}")
+
+        def killing(stop: threading.Event) -> None:
+            for _ in range(kills):
+                time.sleep(0.3)
+                redis.kill()
+                redis.start()
+            stop.set()
+
+        total, stop = count, threading.Event()
+        running = writers([folder / "writer-0", folder / "writer-1"], redis.url, total, "third-")
+        thread = threading.Thread(target=killing, args=(stop,))
+        thread.start()
+        last = acknowledged(running, total, "third-")
+        thread.join()
+        missing = lost(roots[0], redis.url, last)
+        check("no acknowledged change is lost", missing == 0, f"{missing} of {2 * total:,} lost over {kills} kills of Redis")
+        here = replicas[0].look()[0]
+        check("replicas are equal after the kills", until(lambda: equal(here)), f"all at sequence {here:,}")
+
+        redis.kill()
+        time.sleep(down)
+        looks = [one.look() for one in replicas]
+        said = all("does not answer" in degraded for _, _, degraded in looks)
+        check("answers say that Redis does not answer", said, looks[0][2])
+        redis.start()
+        back = until(lambda: all(not one.look()[2] for one in replicas))
+        check("answers are whole again after a restart", back, f"{down:g} s without Redis")
+
+        replicas[2].kill()
+        compacted(roots[0], redis.url)
+        log = open_log(roots[0], redis.url)
+        dropped = log.prune(here)
+        try:
+            Recommender.load(roots[2], log=redis.url).close()
+            refused = "the older version was loaded"
+        except JournalError as error:
+            refused = str(error)
+        shutil.copytree(roots[0] / "versions", roots[2] / "versions", dirs_exist_ok=True)
+        shutil.copy(roots[0] / "CURRENT", roots[2] / "CURRENT")
+        replicas[0].kill()
+        replicas[0], replicas[2] = Replica(roots[0], redis.url), Replica(roots[2], redis.url)
+        met = "no longer in the journal" in refused and replicas[0].look()[:2] == replicas[2].look()[:2]
+        check("a replica behind a trimmed log needs the newer version", met, f"{dropped:,} dropped; {refused[:90]}")
+
+        token = f"{'0' * 32}.1"
+        with Recommender.load(roots[0], log=redis.url) as served:
+            try:
+                refused = str(served.items.has_seen(token))
+            except TokenError as error:
+                refused = str(error)
+            check("a token of another log is refused", "another log" in refused, refused[:90])
+            served.items.upsert({"late": {}})
+            Client.from_url(redis.url).flushdb()
+            served.items.refresh()
+            reason = " ".join(one.reason for one in served.items.current().degraded)
+            check("a log that was emptied is noticed", bool(reason), reason[:90])
+        log.close()
+
+    cluster = Redis(folder / "cluster", "--cluster-enabled", "yes")
+    try:
+        open_log(folder, cluster.url).append([Change("a", {})])
+        refused = "it was written"
+    except RecallError as error:
+        refused = str(error)
+    finally:
+        cluster.kill()
+    check("a Redis in cluster mode is refused", "cluster mode" in refused, refused[:90])
+
+
+def compacted(root: Path, url: str) -> None:
+    """Publish the current items as a version."""
+    command = [sys.executable, "-c", "from recall.cli import main; main()", "compact", str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, VARIABLE: url})
+
+
+def private_bytes() -> int:
+    """Return the bytes that this process has written, and so shares with none."""
+    text = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    lines = [line.split() for line in text.splitlines()[1:]]
+    return 1024 * sum(int(line[1]) for line in lines if line[0] in ("Private_Dirty:", "Swap:"))
+
+
+def look_up(file: Path) -> None:
+    """Map the tables of a file, look texts up, and print the memory for it."""
+    from recall._tensors import map_any
+    from recall._text_table import ARRAYS, TextTable
+
+    TextTable.of(pl.Series(["a"])).rows(["a"])  # compiled code is not counted
+    before = private_bytes()
+    arrays = map_any(file)
+    table = TextTable.mapped({name: arrays[f"items.{name}"] for name in ARRAYS})
+    found = table.rows([f"item-{number:08}" for number in range(0, len(table), 97)])
+    assert (found >= 0).all()
+    print(private_bytes() - before, flush=True)
+    sys.stdin.read()  # the others must map it at the same time
+
+
+def quick(folder: Path, less: bool, check: Check) -> None:
+    """Check the memory of ids in each process, and the speed of generated shops."""
+    from recall._fsync import fsync
+    from recall._tensors import write_tensors
+    from recall._text_table import TextTable
+
+    count = 200_000 if less else 2_000_000
+    table = TextTable.of(pl.Series([f"item-{number:08}" for number in range(count)]))
+    write_tensors(folder / "lookup", {f"items.{name}": values for name, values in table.arrays().items()})
+    fsync(folder / "lookup")  # pages that are not on disk yet would count as written by the processes that map them
+    command = [sys.executable, __file__, "look_up", str(folder / "lookup")]
+    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    taken = [int((one.stdout.readline() if one.stdout else "") or 0) / count for one in running]
+    for one in running:
+        one.communicate("")
+    size = (folder / "lookup").stat().st_size / count
+    shown = ", ".join(f"{one:.1f}" for one in taken)
+    check("processes share the table of ids", max(taken) < 10, f"{shown} own bytes an id, {size:.0f} shared, {count:,} ids")
+
+    rows = 10_000 if less else 10_000_000
+    command = [sys.executable, "-c", "from recall.cli import main; main()", "data", "generate", str(folder / "generated")]
+    sizes = ("--users", str(rows // 10), "--items", "100000", "--interactions", str(rows))
+    ended = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
+    seconds = float(next(line for line in ended.stderr.splitlines() if line.startswith("generate")).split()[1])
+    if less:  # so few rows take no longer than the start of the process
+        check("a shop is generated", seconds > 0, f"{rows:,} rows in {seconds:.1f} s")
+    else:
+        check("a million generated rows a second", rows / seconds >= 1e6, f"{rows / seconds:,.0f} rows a second, {rows:,} rows")
+
+
+CASES = {"quick": quick, "changes": changes}
+
+
+def main() -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a requirement is missed")
+    parser.add_argument("--quick", action="store_true", help="take less data")
+    given = parser.parse_args()
+    failed: list[str] = []
+
+    def check(name: str, met: bool, figures: str) -> None:
+        print(f"{'met' if met else 'missed':6}  {name}: {figures}", flush=True)
+        if not met:
+            failed.append(name)
+
+    with tempfile.TemporaryDirectory() as folder:
+        CASES[given.case](Path(folder), given.quick, check)
+    print(f"{given.case}: {'missed' if failed else 'met'}")
+    return int(bool(failed) and given.check)
+
+
+PARTS: dict[str, Callable[..., None]] = {
+    "replica": lambda root: replica(Path(root)),
+    "write": lambda root, name, count, twice: write(Path(root), name, int(count), twice == "1"),
+    "look_up": lambda file: look_up(Path(file)),
+}
+"""What this script runs in processes of its own."""
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if len(sys.argv) > 1 and sys.argv[1] in PARTS:
+        PARTS[sys.argv[1]](*sys.argv[2:])
+    else:
+        sys.exit(main())

@@ -1,0 +1,16 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["quick", "changes"])
+def test_every_requirement_is_satisfied_with_less_data(case: str) -> None:
+    command = [sys.executable, "scripts/scale_out.py", case, "--quick", "--check"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.endswith(f"{case}: met\n")
