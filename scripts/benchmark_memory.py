@@ -1,4 +1,4 @@
-"""Measure the peak memory of each stage of `recall train`, in bytes an interaction.
+"""Measure the peak memory of each stage of a training, in bytes an interaction.
 
     python scripts/benchmark_memory.py --check
     python scripts/benchmark_memory.py 1000000 3000000 10000000 --docs docs/benchmarks.md
