@@ -113,7 +113,8 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
     """
     item = dataset.events["item"].to_numpy()
     user = dataset.events["user"].to_numpy()
-    asked = Distinct.of(dataset.events.select("user", *dataset.context_columns)[np.concatenate([judged, known])])
+    compared = np.concatenate([judged, known]) if config.mask == "context" else judged
+    asked = Distinct.of(dataset.events.select("user", *dataset.context_columns)[compared])
     context, known_context = asked.codes[: len(judged)], asked.codes[len(judged) :]
     if row_by_row(dataset, config):
         first, request = np.arange(len(judged)), np.arange(len(judged))
