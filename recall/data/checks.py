@@ -16,7 +16,7 @@ from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_wor
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of, determined, leaks
-from recall.data.findings import Finding, Level, bag_findings, missing, positions, spelling, spread, variety
+from recall.data.findings import Finding, Level, bag_findings, missing, positions, rounded, spelling, spread, variety
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.roles import looks_like_outcome, numbers_of, of_calendar
@@ -238,6 +238,8 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         raw = {
             table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
         }
+        for table, values in raw.items():
+            yield from rounded(values, partial(_report, table, column))
         type_ = TEXT if column in data.text else id_type(raw.values())
         used = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
         yield from spelling(used, partial(_report, "interactions", column))

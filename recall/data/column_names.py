@@ -35,7 +35,10 @@ LABEL = named(
 """Whether the user took the item."""
 NEGATIVE = named(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip "
+    "return returns refund refunds cancellation complaint "
     "ubersprungen abgelehnt storniert retourniert refuse annule retourne rechazado cancelado devuelto "
+    "ruckgabe retoure retouren storno stornierung reklamation remboursement annulation devolucion reembolso devolucao "
+    "rimborso retour annulering "
     "rejeitado devolvido rifiutato annullato geweigerd geannuleerd"
 )
 """Whether the user refused the item."""

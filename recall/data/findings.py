@@ -11,7 +11,7 @@ import polars as pl
 
 from recall.config.schema import FieldConfig
 from recall.data.files import LIST_NOTATION
-from recall.features.canonical import BLANKS, stripped
+from recall.features.canonical import BLANKS, EXACT, stripped
 from recall.features.values import examples
 
 Level = Literal["error", "warning", "note"]
@@ -167,6 +167,27 @@ def positions(ids: pl.Series, report: Report) -> Iterator[Finding]:
                 "the next export assigns them to others"
             )
             yield report("note", message, len(ids))
+
+
+def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
+    """Report ids that have lost digits, because a program wrote them as floats.
+
+    Args:
+        ids: [n], as the table holds them.
+        report: makes the findings.
+    """
+    if ids.dtype.is_float():
+        lost = ids.filter(ids.abs() >= EXACT)
+    elif ids.dtype == pl.String:
+        lost = ids.filter(ids.str.contains(r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$"))
+    else:
+        return
+    if len(lost):
+        message = (
+            f"{len(lost):,} of {len(ids):,} rows hold ids as floats, such as {examples(lost.cast(pl.String))}, which several "
+            "ids share: write all their digits, as integers or text"
+        )
+        yield report("warning", message, len(lost))
 
 
 # Bags written as text: the separator, and the values between.

@@ -42,6 +42,8 @@ _WIDER_BLANKS = (0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), *_WIDER_BLANKS)))
 """What is left out around the values of a list or bag: all that Unicode calls white space."""
 
+EXACT: Final = 2.0**53
+"""From here on several integers share a float."""
 _WHOLE = r"-?(?:0|[1-9][0-9]*)(?:\.0+)?"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-][0-9]{1,3})?"  # as programs write floats; 1e5 is not written so
 _TRUTH = r"true|false|True|False|TRUE|FALSE"
@@ -158,7 +160,9 @@ def canonical_text(text: str, type_: str) -> str:
     if type_ == TEXT:
         return text
     if type_ in NUMBERS:
-        return text if _number.fullmatch(text) is None else _number_text(text)
+        if _number.fullmatch(text) is None or (type_ == "integer" and "e" in text and abs(float(text)) >= EXACT):
+            return text  # several integers, such as ids, share such a float
+        return _number_text(text)
     if type_ == "boolean":
         lower = text.lower()
         return lower if lower in ("true", "false") and text in (lower, lower.upper(), lower.capitalize()) else text

@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from recall.config import RunConfig, parse_config
@@ -128,6 +129,16 @@ def test_near_misses_between_ids_and_tables_are_shown(tmp_path: Path) -> None:
     findings = check(config(items="i.csv"), tmp_path)
     assert one(findings, "1 of 2 ids are not in the items table, such as '007'").level == "warning"
     assert one(findings, "leading zeros, blanks or case only: '007'").count == 1
+
+
+def test_ids_that_lost_digits_as_floats_are_reported(tmp_path: Path) -> None:
+    write(tmp_path, e="user_id,item_id\n1.152921504606847e+18,1e5\n1.15292E+18,17.0\n")
+    (finding,) = (one for one in check(config(), tmp_path) if "all their digits" in one.message)
+    assert (finding.level, finding.column, finding.count) == ("warning", "user_id", 2)
+    assert finding.message.startswith("2 of 2 rows hold ids as floats, such as '1.152921504606847e+18', '1.15292E+18'")
+    pl.DataFrame({"user_id": [2.0**60, 17.0], "item_id": [1, 2**60]}).write_parquet(tmp_path / "e.parquet")
+    found = check(config(interactions="e.parquet"), tmp_path)
+    assert (one(found, "all their digits").column, one(found, "all their digits").count) == ("user_id", 1)
 
 
 def test_a_field_that_reads_the_outcome_is_reported(tmp_path: Path) -> None:

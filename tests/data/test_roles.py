@@ -111,6 +111,7 @@ def test_yes_in_a_rejection_column_is_negative() -> None:
         ("skipped", "y", "n"),
         ("storniert", "ja", "nein"),
         ("annulé", "oui", "non"),
+        ("Rückgabe", "ja", "nein"),
     ):
         found = role(name, RNG.choice([yes, no], N))
         assert found.events is not None

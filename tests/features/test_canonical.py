@@ -22,7 +22,7 @@ from recall.features.canonical import (
     of_dtype,
     type_of,
 )
-from recall.features.values import canonical_series
+from recall.features.values import canonical, canonical_series
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,15 @@ def test_types_round_trip_through_json_and_are_absent_in_older_bundles() -> None
     types = CanonicalTypes({"hour": "integer"}, {"price": "float64"})
     assert CanonicalTypes.from_state(types.state()) == types
     assert CanonicalTypes.from_state(None) == CanonicalTypes()
+
+
+def test_a_float_that_several_integers_share_is_no_integer() -> None:
+    """A client that holds an id of 19 digits as a float would otherwise be answered for another id."""
+    written = str(float(2**60 + 7))
+    assert canonical_text(written, "integer") == written
+    assert canonical_text(f"{2**60 + 7}.0", "integer") == str(2**60 + 7)
+    assert canonical_text("1.7e+1", "integer") == "17"
+    assert canonical_text(written, "float64") == canonical(float(written))
 
 
 def test_integral_decimals_are_not_converted_to_float(tmp_path: Path) -> None:

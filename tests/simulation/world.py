@@ -9,13 +9,15 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from recall.bundle.activation import activate, previous
 from recall.bundle.reader import load_bundle
@@ -284,7 +286,7 @@ class World:
             "compact": lambda: compact(self.root),
             "activate": lambda: activate(self.root, name),
         }
-        live = number(live_name(self.root))
+        live, before = number(live_name(self.root)), max(self.logged(0), default=0)
         try:
             died = die(self.root, acts[what], line)
         except RecallError as error:
@@ -299,8 +301,7 @@ class World:
         process.stop()
         self.check_new()
         self.begin(process)
-        if self.truth.damaged is None:
-            self.settle_pending(process)
+        self.settle_pending(process, before)
         self.settle_user(process)
         return f"{what}, {'killed' if died else 'came through'}"
 
@@ -582,14 +583,33 @@ class World:
             return [(item, None) for item in items]
         return [(item, Value(self.draw.choice(("c0", "c1", None)), float(self.draw.randrange(50)))) for item in items]
 
-    def settle_pending(self, process: Process) -> None:
-        """Determine whether changes in flight at a crash were applied."""
+    def logged(self, after: int) -> dict[int, tuple[str, dict[str, object] | None]]:
+        """Return the log's items and values, None for a deleted item, by sequence."""
+        if not (self.root / JOURNAL).exists():
+            return {}
+        with closing(sqlite3.connect(self.root / JOURNAL)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone():
+                return {}
+            rows = connection.execute("SELECT sequence, item_id, features FROM entries WHERE sequence > ?", (after,))
+            return {sequence: (item, None if raw is None else orjson.loads(raw)) for sequence, item, raw in rows}
+
+    def settle_pending(self, process: Process, before: int = 0) -> None:
+        """Determine whether changes in flight at a crash were applied.
+
+        A log that was damaged does not count them, so its entries after `before` are compared.
+        """
         if not self.truth.pending or not process.runs:
+            return
+        if self.damages:
+            pending, self.truth.pending = self.truth.pending, []
+            given = [(item, value and {k: v for k, v in value._asdict().items() if v is not None}) for item, value in pending]
+            there = self.logged(before).values()
+            self.truth.changes += pending if all(one in there for one in given) else []
             return
         found = values(process.catch_up())
         pending, self.truth.pending = self.truth.pending, []
         served = all(found.get(item) == value for item, value in pending) and found != self.truth.items(process.version)
-        written = not self.damages and last(SqliteChangeLog(self.root / JOURNAL)) > len(self.truth.changes)
+        written = last(SqliteChangeLog(self.root / JOURNAL)) > len(self.truth.changes)
         if served or written:
             self.truth.changes += pending
 
