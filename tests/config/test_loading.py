@@ -194,6 +194,8 @@ def test_the_vector_length_is_known_before_training(model: dict[str, Any], dim: 
         ({"clocks": {"day": "hour"}}, r"which lacks \['day'\]"),
         ({"numbers": {"a": ","}, "lists": ["a"]}, r"\['a'\] are named more than once"),
         ({"booleans": {"a": ["J", "J"]}}, r"those of \['a'\] are alike"),
+        ({"times": {"a": "day"}}, "times.a must be a format"),
+        ({"times": {"a": "%H:%M:%S,%f"}}, "times.a must be a format"),
         ({"numbers": {"code": ","}}, r"data.text keeps \['code'\] as written"),
     ],
 )
