@@ -1,10 +1,11 @@
 """Check a catalogue on several machines, with servers on loopback.
 
 python scripts/scale_out.py quick --check      tables of ids that processes share, generated rows a second
+python scripts/scale_out.py depot --check      versions that machines share through a bucket
 python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
-one is missed. `--quick` takes less data. Needs redis-server.
+one is missed. `--quick` takes less data. Needs redis-server, and moto for the bucket.
 """
 
 import argparse
@@ -16,18 +17,26 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 from redis import Redis as Client
-from serving.processes import free_port
+from serving.processes import free_port, service
 from serving.shop import build
 
-from recall.errors import JournalError, RecallError, TokenError
+from recall.bundle.activation import activate, bring, follow, previous
+from recall.bundle.depot import VARIABLE as DEPOT
+from recall.bundle.reader import load_bundle
+from recall.bundle.versions import live_name, open_depot
+from recall.errors import BundleError, JournalError, RecallError, TokenError
+from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import VARIABLE, open_log
@@ -371,7 +380,127 @@ def quick(folder: Path, less: bool, check: Check) -> None:
         check("a million generated rows a second", rows / seconds >= 1e6, f"{rows / seconds:,.0f} rows a second, {rows:,} rows")
 
 
-CASES = {"quick": quick, "changes": changes}
+class Bucket:
+    """A store with the S3 API, which moto runs, with one bucket."""
+
+    def __init__(self) -> None:
+        """Start it, and say in the environment where it is."""
+        port = free_port()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        made = urllib.request.Request(f"http://127.0.0.1:{port}/shop", method="PUT")
+        if not until(lambda: answered(made)):
+            raise RuntimeError("the store did not start")
+        where = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "REGION": "us-east-1"}
+        for name, value in {**where, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            os.environ[f"AWS_{name}"] = value
+        os.environ[DEPOT] = "s3://shop/prod"
+
+
+def answered(request: urllib.request.Request) -> bool:
+    """Return whether a request is answered with 200."""
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
+
+
+def served(port: int) -> str:
+    """Return the version that a service answers from; empty if it does not answer."""
+    head = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/recommend", b'{"n": 5}', head)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(orjson.loads(answer.read())["bundle"])
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return ""
+
+
+def change(root: Path, name: str) -> None:
+    """Change an item, and publish the items as they are then."""
+    with Recommender.load(root) as now:
+        now.items.upsert({name: {"price": 1.0}})
+    compact(root)
+
+
+def depot(folder: Path, quick: bool, check: Check) -> None:
+    """Check versions that machines share through a bucket."""
+    publishes, kills = (3, 4) if quick else (20, 50)
+    (folder / "shop").mkdir()
+    root = build(folder / "shop", 500, 8, 0)
+    roots = [folder / "one", folder / "two"]
+    for one in roots:
+        one.mkdir()
+    bucket = Bucket()
+    with ExitStack() as stack:
+        stack.callback(bucket.process.kill)
+        change(root, "first")
+        ports = [stack.enter_context(service(one, "--poll", "0.2")).port for one in roots]
+        stop, failed, asked = threading.Event(), [0], [0]
+
+        def load() -> None:
+            while not stop.is_set():
+                for port in ports:
+                    asked[0] += 1
+                    failed[0] += not served(port)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        longest = 0.0
+        for number in range(publishes):
+            for act in (lambda name=f"item-{number}": change(root, name), lambda: activate(root, previous(root).name)):
+                act()
+                began = time.monotonic()
+                until(lambda: {served(port) for port in ports} == {live_name(root)})
+                longest = max(longest, time.monotonic() - began)
+        stop.set()
+        thread.join()
+        check(
+            "no request fails", failed[0] == 0, f"{failed[0]} of {asked[0]:,} failed over {publishes} publishes and rollbacks"
+        )
+        check("both serve the live version within 5 s", longest < 5, f"{longest:.1f} s at most")
+
+        whole = True
+        random = np.random.default_rng(0)
+        for number in range(kills):
+            command = [sys.executable, __file__, "change", str(root), f"killed-{number}"]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                time.sleep(float(random.uniform(1.0, 4.0)))
+                process.kill()
+            fresh = folder / f"fresh-{number}"
+            follow(fresh, open_depot())
+            whole = whole and load_bundle(fresh).manifest.version == open_depot().read().live
+            shutil.rmtree(fresh)
+            follow(root, open_depot())
+        check("a publisher that is killed leaves no half version", whole, f"{kills} kills")
+
+        other = folder / "other"
+        follow(other, open_depot())
+        change(root, "last")
+        moved, files = bring(other, live_name(root), open_depot()), load_bundle(root).manifest.files
+        same = ("users.sqlite", "tables.safetensors", "encoder.json", "vocabularies.parquet")
+        least = sum(entry.bytes for name, entry in files.items() if name not in same)
+        size = sum(entry.bytes for entry in files.values())
+        check("only changed files are fetched", moved <= least, f"{moved:,} of {size:,} bytes")
+
+        store = open_depot().store  # type: ignore[attr-defined]
+        put = store.put
+        change(root, "flipped")
+        digest = load_bundle(root).manifest.files["item_vectors.safetensors"].sha256
+        content = bytearray(store.get(f"files/{digest}").bytes())
+        content[-1] ^= 1
+        put(f"files/{digest}", bytes(content))
+        fresh = folder / "flipped"
+        try:
+            follow(fresh, open_depot())
+            refused = "it was taken"
+        except BundleError as error:
+            refused = str(error)
+        check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
+
+
+CASES = {"depot": depot, "quick": quick, "changes": changes}
 
 
 def main() -> int:
@@ -398,6 +527,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "replica": lambda root: replica(Path(root)),
     "write": lambda root, name, count, twice: write(Path(root), name, int(count), twice == "1"),
     "look_up": lambda file: look_up(Path(file)),
+    "change": lambda root, name: change(Path(root), name),
 }
 """What this script runs in processes of its own."""
 

@@ -132,6 +132,12 @@ def publish(
         with locked(root / LOCK, wait, PUBLISHING):
             depot = open_depot()
             pointer = shared_pointer(root, depot)
+            if pointer.live and live_name(root) not in (pointer.live, *pointer.past):
+                raise VersionMovedError(
+                    f"version {pointer.live} is live in the depot, and this folder has never followed it",
+                    where=str(root),
+                    hint="Name another depot; or bring the folder in step with `recall versions`, and start again",
+                )
             live = number(pointer.live) if depot.shared and pointer.live else _sequence(root)
             if expected is not None and live != expected:
                 raise VersionMovedError(
@@ -155,7 +161,8 @@ def publish(
                 point_at(root, place.name)
             if keep is not None:
                 _prune(root, keep)
-                depot.prune(keep)
+                with suppress(PublishError):  # what is left is removed by the next publisher
+                    depot.prune(keep)
     except OSError as error:
         raise PublishError(
             "the bundle could not be put in place", where=str(root), why=str(error), hint="What was live stays live"

@@ -135,10 +135,15 @@ Expect = Annotated[str | None, typer.Option(help="Fail unless this version is li
 
 
 def show_versions(root: Root, as_json: output.Json = False) -> None:
-    """List the versions of a root, newest first, and mark the live one."""
-    from recall.bundle.activation import listed
+    """List the versions of a root, newest first, and mark the live one.
+
+    With a depot, what is live there is brought into the root first.
+    """
+    from recall.bundle.activation import follow, listed
+    from recall.bundle.versions import open_depot
     from recall.errors import BundleError
 
+    follow(root, open_depot())
     found = listed(root)
     if not found:
         raise BundleError("there are no versions", where=str(root), hint="Give the folder that bundles are published to")
@@ -156,16 +161,19 @@ def activate(
     as_json: output.Json = False,
 ) -> None:
     """Make a version live, after verifying it. Running services pick it up."""
-    from recall.bundle.activation import find
+    from recall.bundle.activation import bring, find
+    from recall.bundle.versions import open_depot
 
+    bring(root, version, open_depot())
     _activate(root, find(root, version), expect, as_json)
 
 
 def roll_back(root: Root, expect: Expect = None, as_json: output.Json = False) -> None:
     """Return to the version that was live before; repeat to go back further."""
-    from recall.bundle.activation import previous
-    from recall.bundle.versions import live_name
+    from recall.bundle.activation import follow, previous
+    from recall.bundle.versions import live_name, open_depot
 
+    follow(root, open_depot())
     live = live_name(root)
     _activate(root, previous(root), expect if expect is not None else live, as_json)
 

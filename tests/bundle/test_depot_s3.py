@@ -127,6 +127,22 @@ def test_of_two_publishers_one_is_refused_and_numbers_are_given_once(url: str, r
     assert live_name(other) == mine
 
 
+def test_a_folder_that_never_followed_the_depot_does_not_publish_to_it(url: str, root: Path, tmp_path: Path) -> None:
+    foreign = Path(shutil.copytree(root, tmp_path / "foreign"))
+    (live,) = (resolve(root).name,)
+    publish_again(root, "second")
+    (foreign / "CURRENT").unlink()
+    (foreign / "versions" / live).rename(foreign / "copy")
+    with BundleWriter.open(foreign) as writer:
+        write_copy(writer, load_bundle(foreign / "copy"), name="demo")
+        with pytest.raises(VersionMovedError, match="has never followed it"):
+            writer.publish(Recommender.load)
+    stored = objects(url)
+    follow(foreign, open_depot())
+    publish_again(foreign, "third")
+    assert len(objects(url)) > len(stored)
+
+
 def test_a_compaction_of_an_older_version_is_refused(url: str, root: Path, tmp_path: Path, live: Recommender) -> None:
     publish_again(root, "first")
     live.items.upsert({"fresh": {}})

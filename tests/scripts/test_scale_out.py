@@ -8,8 +8,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["quick", "changes"])
+@pytest.mark.parametrize("case", ["quick", "depot", "changes"])
 def test_every_requirement_is_satisfied_with_less_data(case: str) -> None:
+    if case == "depot":
+        pytest.importorskip("moto")
+        pytest.importorskip("obstore")
     command = [sys.executable, "scripts/scale_out.py", case, "--quick", "--check"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
