@@ -262,6 +262,7 @@ def test_a_store_that_does_not_answer_changes_nothing(
 
 def test_the_setting_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(open_depot(""), NoDepot)
+    pytest.importorskip("obstore")
     with pytest.raises(ConfigError, match="invalid address of a depot"):
         open_depot("http://bucket")
     monkeypatch.delenv(VARIABLE, raising=False)

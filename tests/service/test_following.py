@@ -99,8 +99,9 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
     own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with s3_bucket() as bucket:
+        own_shop.publish(seed=0)  # which may be a copy of what an earlier test has published
         monkeypatch.setenv("RECALL_DEPOT", f"{bucket}/service")
-        own_shop.publish(seed=0)
+        own_shop.publish(seed=1)
         (tmp_path / "empty").mkdir()
         environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         depot = ("--depot", os.environ["RECALL_DEPOT"], "--poll", "0.1")
@@ -108,7 +109,7 @@ def test_a_service_with_an_empty_folder_serves_what_the_depot_says(
             server.wait(seconds=40)
             first = recommend(server).json["bundle"]
             assert first == live_name(own_shop.root)
-            own_shop.publish(seed=1)
+            own_shop.publish(seed=2)
             wait_for(lambda: recommend(server).json["bundle"] == live_name(own_shop.root))
             assert not recommend(server).json["degraded"]
             activated = server.ask("POST", f"/v1/models/{first}:activate", b"{}", **{"content-type": "application/json"})

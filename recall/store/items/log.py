@@ -194,6 +194,11 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
         self._insert_into(SqliteTables(connection, False, self.where), batch)
 
     @override
+    def _write(self, batches: Sequence[ItemBatch]) -> None:
+        self._written = None  # of a transaction that failed
+        super()._write(batches)
+
+    @override
     def _note(self) -> None:
         self._advance_mark()
 

@@ -167,6 +167,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     def _change(self, change: Callable[[LogTables], int]) -> int:
         def once() -> int:
             with self._server.reports("written"):
+                self._written = None
                 tables = RedisTables(self._server, self._prefix)
                 count = change(tables)
                 self._execute(tables)
@@ -198,7 +199,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
         with self._server.reports("written"):
             keys = list(dict.fromkeys(batch.key for batch in batches if batch.key is not None))
             tables = RedisTables(self._server, self._prefix, keys)
-            written = False
+            written, self._written = False, None
             for batch in batches:
                 batch.error = None
                 try:

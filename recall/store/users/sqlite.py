@@ -168,6 +168,11 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         connection.executemany("DELETE FROM users WHERE user_id = ?", [(one,) for one in ids])
 
     @override
+    def _write(self, batches: Sequence[_Batch]) -> None:
+        self._written = None  # of a transaction that failed
+        super()._write(batches)
+
+    @override
     def _note(self) -> None:
         if self._written is not None:
             (identity, last, lost), self._written = self._written, None

@@ -4,6 +4,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,26 @@ def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None
         written.append([Change("b", {"text": "x" * 100_000})])
     assert [entry.item_id for entry in since(written, 0)] == ["a"]
     assert written.append([Change("b", {"text": "x" * 100_000})]) == 2  # a new connection does not have this limit
+
+
+def test_a_failed_commit_is_not_noted_by_the_next_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def failing(connection: sqlite3.Connection) -> Iterator[None]:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    written = SqliteChangeLog(path)
+    written.append(changes("a"), key="a")
+    with monkeypatch.context() as patched:
+        patched.setattr(group_commit, "transaction", failing)
+        with pytest.raises(JournalError, match="disk I/O error"):
+            written.append(changes("b"))
+    assert written.append(changes("a"), key="a") == 1  # writes nothing
+    mark = written.mark.read()
+    assert mark is not None
+    assert mark.sequence == 1
 
 
 STRACED = """
