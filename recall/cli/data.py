@@ -45,8 +45,6 @@ def check_data(
     loaded, folder = load_config(config, settings or ()), data if data is not None else config.parent
     with output.stage("check the tables") as say:
         findings = check(loaded, folder, say)
-    if report is not None:
-        _write_profile(report, loaded, folder, findings)
     if as_json:
         output.show_json(findings)
     else:
@@ -54,6 +52,8 @@ def check_data(
             typer.echo(f"{finding.level:8} {finding.place + ': ' if finding.place else ''}{finding.message}")
         if not findings:
             typer.echo("no findings")
+    if report is not None:  # after the findings, since tables with errors may have no profile
+        _write_profile(report, loaded, folder, findings)
     faults = sum(finding.level == "error" for finding in findings)
     if faults:
         raise DataError(f"{faults} finding{'s' * (faults > 1)} must be fixed before training", where=str(config))

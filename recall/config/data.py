@@ -206,6 +206,9 @@ class FileFormat(Section):
             raise ValueError(f"header must name each column once, got {list(self.header or ())}")
         if without := sorted(set(self.clocks) - set(self.times)):
             raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
+        for name, pattern in self.times.items():
+            if "%" not in pattern or "%f" in pattern.replace(".%f", ""):
+                raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
         if alike := sorted(name for name, (yes, no) in self.booleans.items() if yes == no):
             raise ValueError(f"booleans needs two texts for true and false, but those of {alike} are alike")
         if twice := sorted(name for name, count in Counter(self.converted).items() if count > 1):

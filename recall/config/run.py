@@ -121,8 +121,14 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _schema_holds(self) -> "RunConfig":
         schema = self.schema_
-        if schema.history is not None and self.data.time is None:
-            raise ValueError("a history field needs data.time, the column that orders each user's interactions")
+        for name, field in schema.histories.items() if self.data.time is None else ():
+            if self.data.has_negatives:
+                raise ValueError("a history field needs data.time where rows may be not taken: it says what came before them")
+            if len(field.lags) > 1 or field.lags[0][0] > 1 or field.decay:
+                raise ValueError(
+                    f"without data.time, the column that orders each user's interactions, the history '{name}' holds what else "
+                    "the user took, and has one range and no decay, such as lags = [[1, 50]]"
+                )
         for key, set_ in (("half_life", self.data.half_life is not None), ("carve_last", self.data.carve_last > 0)):
             if set_ and self.data.time is None:
                 raise ValueError(f"data.{key} needs data.time, the column that orders each user's interactions")

@@ -179,6 +179,7 @@ class HistoryField(FieldConfig):
     """The user's previous items, most recent first, cut into ranges of lags.
 
     Each range is a bag. It has rows of its own, or all ranges share one table of rows and differ in what their items weigh.
+    Without `data.time` there is no order: the field is a bag of all other items of the user, and has one range without decay.
     """
 
     kind: Literal["history"]

@@ -38,6 +38,8 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
         now: times after this are in the future.
     """
     values = times.values.to_numpy().astype(np.float64)
+    if not len(values):
+        return
     if times.naive:
         message = f"{times.naive:,} of {len(values):,} times have no offset from UTC, the others do: they are read as UTC"
         yield Finding("warning", "interactions", column, message, times.naive)

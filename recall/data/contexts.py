@@ -8,7 +8,7 @@ import polars as pl
 
 from recall._arrays import Float32, Int32, Int64, Integers
 from recall.data.dataset import Dataset
-from recall.data.split import TRAIN
+from recall.data.split import TRAIN, VALID
 from recall.errors import DataError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
@@ -38,6 +38,8 @@ def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int)
 
     Held-out items are in no history, because they count as not yet on offer.
 
+    Without times the items have no order, and a history holds what else the user took, see `_other_items`.
+
     Args:
         dataset: its events are sorted by user and time.
         users: integer [m].
@@ -47,6 +49,8 @@ def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int)
     Returns:
         m histories.
     """
+    if not dataset.ordered:
+        return _other_items(dataset, users, before, longest)
     user = dataset.events["user"].to_numpy()
     item = dataset.events["item"].to_numpy()
     if dataset.hold_out == "items":
@@ -58,6 +62,48 @@ def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     source = np.repeat(before - 1 + indptr[:-1], lengths) - np.arange(indptr[-1])
     return History(indptr, item[source])
+
+
+def _other_items(dataset: Dataset, users: Integers, positions: Int64, longest: int) -> History:
+    """Return what else users took, for interactions without an order.
+
+    An interaction that trains has the user's other training interactions, but none with its own item, which would give the
+    target away. One that is held out has those of the parts before its own, and the moment after all interactions of the user
+    has all that train. Of more than `longest`, an interaction that
+    trains has the ones that follow it in the file, round the end; one that is held out has the last.
+
+    Args:
+        dataset: its events are sorted by user.
+        users: integer [m].
+        positions: int64 [m], positions in `dataset.events`; past the user's last one for the moment after all.
+        longest: maximum number of items.
+
+    Returns:
+        m histories.
+    """
+    split, item, owner = (dataset.events[name].to_numpy() for name in ("split", "item", "user"))
+    after = positions == len(owner)
+    positions = positions - after
+    part = np.where(after | (owner[positions] != users), VALID, np.maximum(split[positions], TRAIN))
+    lengths, taken = np.zeros(len(positions), dtype=np.int64), []
+    for number in np.unique(part):
+        rows, known = np.flatnonzero(part == number), split <= TRAIN if number == TRAIN else split < number
+        of_known, items, own = owner[known], item[known], (np.cumsum(known) - 1)[positions[rows]]
+        starts, ends = (np.searchsorted(of_known, users[rows], side) for side in ("left", "right"))
+        found = np.minimum(ends - starts - (number == TRAIN), longest)
+        row = np.repeat(np.arange(len(rows)), found)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found) + 1
+        if number == TRAIN:
+            others = items[starts[row] + (own[row] - starts[row] + nth) % (ends - starts)[row]]
+            apart = others != item[positions[rows]][row]
+            row, others = row[apart], others[apart]
+        else:
+            others = items[ends[row] - nth]
+        lengths[rows] = np.bincount(row, minlength=len(rows))
+        taken.append((rows[row], others))
+    row, others = (np.concatenate(parts) for parts in zip(*taken, strict=True)) if taken else (lengths, item[:0])
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return History(indptr, others[np.argsort(row, kind="stable")])
 
 
 _AT_ONCE = 1 << 21  # (interaction, lag) pairs in one batch, about 50 MB. Chosen, not tuned.

@@ -69,6 +69,7 @@ class Dataset:
         assumptions: how text was read, where that is another value than what is written.
         available: bool [items], on offer by their date before training ended; None when no date column is named.
         left_out: what the settings that select interactions left out.
+        ordered: whether a time column orders the interactions of a user.
     """
 
     schema: Schema
@@ -86,6 +87,7 @@ class Dataset:
     assumptions: tuple[Assumption, ...] = ()
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
+    ordered: bool = True
 
     def select(self, split: int) -> Int64:
         """Return the positions in `events` of one part of the split, rising; int64 [m]."""
@@ -271,6 +273,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         assumptions=assumptions,
         available=since,
         left_out=() if selection is None else selection.notes,
+        ordered=config.data.time is not None,
     )
 
 

@@ -179,7 +179,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     if path.suffix.lower() == ".zip" or not plain_mark or codecs.lookup(form.encoding).name != "utf-8":
         try:
             text = content(path).decode(form.encoding)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
@@ -274,7 +274,7 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         form: names the columns; those that are not text are left as they are.
     """
     if form.explode is not None:
-        if form.explode in form.lists and frame.collect_schema()[form.explode] == pl.String:
+        if form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
             frame = frame.with_columns(pl.col(form.explode).map_batches(listed, return_dtype=pl.List(pl.String)))
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
@@ -328,7 +328,7 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
         text: the column.
         pattern: as of `strftime`.
     """
-    stripped = text.str.strip_chars()
+    stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
     if _CLOCK.search(pattern) is None:
         return stripped.str.to_date(pattern)
     parsed = stripped.str.to_datetime(pattern, time_unit="us")

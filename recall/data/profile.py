@@ -1,6 +1,7 @@
 """Profile tables: sizes, long tail, time line, missing and different values."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -91,7 +92,7 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     per_user, per_item = (_frequencies(ids[name]) for name in (data.user_id, data.item_id))
     first, last, periods = _time_line(tables.interactions, data.time)
     columns = tuple(_columns(config, tables, say))
-    rows = {name: next((one.rows for one in columns if one.table == name), 0) for name in tables.named}
+    rows = {name: max((one.rows for one in columns if one.table == name), default=0) for name in tables.named}
     return Profile(rows, per_user, per_item, first, last, periods, columns)
 
 
@@ -151,10 +152,12 @@ def _columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> I
     for name, table in tables.named.items():
         for column in table.columns:
             say(f"{name}.{column}")
+            values = pl.Series(column, [], dtype=table.types[column])
             try:
                 values = table.collect([column])[column]
-            except RecallError:  # of a type that no field reads
-                values = table.frame.select(column).collect()[column]
+            except RecallError:  # of a type that no field reads, or not what its format says
+                with suppress(pl.exceptions.PolarsError):
+                    values = table.frame.select(column).collect()[column]
             yield _column(name, values, uses.get((name, column), ""))
 
 

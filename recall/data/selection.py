@@ -206,6 +206,7 @@ def identified(data: DataConfig, tables: Tables) -> Tables:
     kept, notes = dict(tables.named), {}
     for name, table in tables.named.items():
         said = []
+        refuse_lists(table, ids[name])
         if data.missing_ids == "left out":
             kept[name], missing = _with_ids(table, ids[name])
             said += [f"{missing:,} rows without {' or '.join(ids[name])} are left out"] if missing else []
@@ -218,22 +219,20 @@ def identified(data: DataConfig, tables: Tables) -> Tables:
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
 
 
-def ids_in(table: Table, ids: Sequence[str]) -> pl.DataFrame:
-    """Read columns of ids.
+def refuse_lists(table: Table, ids: Sequence[str]) -> None:
+    """Check that columns of ids hold one id in each row.
 
     Args:
         table: any.
-        ids: names of the columns.
+        ids: names of the columns; missing ones are reported where they are read.
 
     Raises:
-        DataError: A column is missing, or holds lists.
+        DataError: A column holds lists or objects.
     """
-    read = table.collect(ids)
-    for column in read:
-        if column.dtype.is_nested():
+    for name in ids:
+        if name in table.types and table.types[name].is_nested():
             hint = "Give one id in each row; data.formats has explode for lists of items"
-            raise DataError(f"ids are of type {column.dtype}", where=table.where(column.name), hint=hint)
-    return read
+            raise DataError(f"ids are of type {table.types[name]}", where=table.where(name), hint=hint)
 
 
 def absent(ids: Sequence[str]) -> pl.Expr:
@@ -248,7 +247,7 @@ def absent(ids: Sequence[str]) -> pl.Expr:
 
 def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int]:
     """Return the rows that have the ids, and the number of others."""
-    missing = ids_in(table, ids).select(absent(ids)).to_series()
+    missing = table.collect(ids).select(absent(ids)).to_series()
     count = int(missing.sum())
     if not count:
         return table, 0

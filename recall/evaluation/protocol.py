@@ -88,7 +88,8 @@ def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
         dataset: the interactions.
         config: the protocol.
     """
-    return config.request == "row" or (dataset.schema.history is not None and dataset.hold_out != "users")
+    later = dataset.schema.history is not None and dataset.ordered  # each has a history of its own
+    return config.request == "row" or (later and dataset.hold_out != "users")
 
 
 def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> TestRequests:
@@ -96,7 +97,7 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
 
     With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
     agree in user and context columns are one request, and all their items are relevant; where the schema has a history
-    field, two interactions never agree, since each has a history of its own.
+    field and the data have times, two interactions never agree, since each has a history of its own.
 
     Where users are held out, all requests of a user have the same history, which ends before the first judged
     interaction: with the split's `given` share. So with 'context' interactions do agree.
@@ -112,7 +113,8 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
     """
     item = dataset.events["item"].to_numpy()
     user = dataset.events["user"].to_numpy()
-    asked = Distinct.of(dataset.events.select("user", *dataset.context_columns)[np.concatenate([judged, known])])
+    compared = np.concatenate([judged, known]) if config.mask == "context" else judged
+    asked = Distinct.of(dataset.events.select("user", *dataset.context_columns)[compared])
     context, known_context = asked.codes[: len(judged)], asked.codes[len(judged) :]
     if row_by_row(dataset, config):
         first, request = np.arange(len(judged)), np.arange(len(judged))

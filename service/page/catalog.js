@@ -1,7 +1,7 @@
 // What the served bundle knows: its columns, and the titles, images and other values of items.
 
 import { ask, call } from "./api.js";
-import { by, make, put, written } from "./dom.js";
+import { by, make, written } from "./dom.js";
 
 const MOST = 1000; // items of one question
 
@@ -42,7 +42,7 @@ export async function know(ids, signal) {
   }
 }
 
-export const valuesOf = (id) => known.get(id) ?? {};
+const valuesOf = (id) => known.get(id) ?? {};
 
 const titleOf = (id) => (schema.title === null ? undefined : valuesOf(id)[schema.title]);
 
@@ -76,12 +76,6 @@ function picture(id) {
 export const attributesOf = (id) => Object.entries(valuesOf(id))
   .filter(([name, value]) => name !== schema.title && !isPicture(value))
   .map(([name, value]) => [name, make("bdi", {}, written(value))]);
-
-/** Replace the content of an element by items, once their titles are known. */
-export async function putItems(place, ids, draw, signal) {
-  await know(ids, signal);
-  put(place, ids.map(draw));
-}
 
 /** Items whose title or id holds a text. */
 export async function findItems(text, signal) {

@@ -6,7 +6,7 @@ import { make, put } from "./dom.js";
 const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** A call as a shell command. */
-export function curlOf(question) {
+function curlOf(question) {
   const parts = [`curl -sS ${quoted(addressOf(question))}`];
   if (question.method !== (question.body === undefined ? "GET" : "POST")) parts.push(`-X ${question.method}`);
   if (hasKey()) parts.push('-H "Authorization: Bearer $RECALL_KEY"');
@@ -16,7 +16,7 @@ export function curlOf(question) {
 }
 
 /** A call as Python that needs nothing but Python. */
-export function pythonOf(question) {
+function pythonOf(question) {
   const headers = Object.entries(question.headers).map(([name, value]) => `${JSON.stringify(name)}: ${JSON.stringify(value)}`);
   if (hasKey()) headers.push('"Authorization": "Bearer " + os.environ["RECALL_KEY"]');
   if (question.body !== undefined) headers.push('"Content-Type": "application/json"');

@@ -9,10 +9,10 @@ let count = 0;
 const newId = () => `field-${(count += 1)}`;
 
 /** Extend a JSON pointer by a name. */
-export const at = (base, name) => `${base}/${String(name).replaceAll("~", "~0").replaceAll("/", "~1")}`;
+const at = (base, name) => `${base}/${String(name).replaceAll("~", "~0").replaceAll("/", "~1")}`;
 
 /** A control below its label. */
-export function labelled(label, control, hidden = false) {
+function labelled(label, control, hidden = false) {
   const id = newId();
   const [input] = control.element.matches("input, select, textarea") ? [control.element] : control.element.querySelectorAll("input, select, textarea");
   input.id = id;
@@ -35,7 +35,7 @@ function textControl(pointer, values, parse, attributes = {}) {
 }
 
 /** A choice among `[value, text]`; the first one is for nothing. */
-export function choice(pointer, options, none = "any") {
+function choice(pointer, options, none = "any") {
   const blank = none === null ? [] : [make("option", { value: "" }, none)];
   const element = make("select", { "data-at": pointer }, blank, options.map(([value, text]) => make("option", { value: JSON.stringify(value) }, text)));
   return {
@@ -51,7 +51,7 @@ export function choice(pointer, options, none = "any") {
 }
 
 /** Several values, each of which can be taken away; `draw` shows one, `suggestions` are of an input for more. */
-export function several(pointer, { parse = (text) => text, values = [], find = null, draw = (one) => make("bdi", {}, written(one)) } = {}) {
+function several(pointer, { parse = (text) => text, values = [], find = null, draw = (one) => make("bdi", {}, written(one)) } = {}) {
   let chosen = [], whole = null;
   const list = make("ul", { class: "chips" });
   const entry = textControl(pointer, values, (text) => text);
@@ -89,10 +89,10 @@ export function several(pointer, { parse = (text) => text, values = [], find = n
 }
 
 /** Several items, found by their titles. */
-export const severalItems = (pointer) => several(pointer, { find: findItems, draw: (id) => itemLabel(id) });
+const severalItems = (pointer) => several(pointer, { find: findItems, draw: (id) => itemLabel(id) });
 
 /** One item, found by its title, which is shown beside. */
-export function oneItem(pointer) {
+function oneItem(pointer) {
   const control = textControl(pointer, [], (text) => text);
   const holder = make("span", {}, control.element);
   suggest(control.element, findItems, { first: true });
@@ -103,7 +103,7 @@ export function oneItem(pointer) {
 const numeric = (text) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text);
 
 /** A control for a value of a type as /v1/info names it; `known` are values to choose from, all of them if it is `closed`. */
-export function control(type, pointer, known = [], closed = false) {
+function control(type, pointer, known = [], closed = false) {
   const parse = /^(integer|float)/.test(type.replace("list of ", "")) ? numeric : (text) => text;
   if (type.startsWith("list of ")) return several(pointer, { parse, values: known });
   if (type === "boolean") return choice(pointer, [[true, "yes"], [false, "no"]]);
@@ -128,7 +128,7 @@ export function columnForm(place, names, types, known, pointer, closed) {
 
 /** Rows of small forms, of which a button adds more. `build(base)` gives the parts of one and how it is read, `pointer(number)` the
  *  JSON pointer of each. */
-export function repeated(place, name, pointer, build) {
+function repeated(place, name, pointer, build) {
   const rows = [];
   const list = make("div", { class: "repeated" });
   const renumber = () => rows.forEach((row, number) => {

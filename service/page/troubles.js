@@ -19,7 +19,7 @@ export async function attempt(place, act, form = null) {
 }
 
 /** A problem with what one input says. */
-export const wrong = (title, pointer, message = title) => new Problem(title, "", { errors: [{ pointer, message }] });
+const wrong = (title, pointer, message = title) => new Problem(title, "", { errors: [{ pointer, message }] });
 
 /** What an input holds as JSON; undefined where it is empty. It must be an object. */
 export function jsonIn(input) {

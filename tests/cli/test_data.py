@@ -77,3 +77,14 @@ def test_a_messy_folder_goes_from_init_to_an_answer(run, tmp_path: Path, name: s
     with recall.load(home / "bundles") as model:
         lists = model.recommend([user], n=200)
         assert items & set(map(str, lists[lists.columns[2]]))
+
+
+def test_findings_are_shown_although_there_is_no_profile(run, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id\n1,2\n")
+    (tmp_path / "recall.toml").write_text(
+        '[data]\ninteractions = "log.csv"\nuser_id = "who"\n[fields]\nwho = { side = "user", kind = "categorical" }\n'
+        'item_id = { side = "item", kind = "categorical" }\n'
+    )
+    ended = run("data", "check", tmp_path / "recall.toml", "--report", tmp_path / "page.html")
+    assert "there is no column 'who'" in ended.out
+    assert ended.code == 65

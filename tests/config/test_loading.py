@@ -134,7 +134,10 @@ def test_an_empty_override_is_refused(file: Path, override: str, message: str) -
         ({"model": {"kind": "gbm"}}, "model: Input tag 'gbm'"),
         ({"model": {"cosine": True}}, "the square loss is of inner products"),
         ({"fields": {"user_id": FIELDS["user_id"]}}, "no field of side 'item'"),
-        ({"fields": {**FIELDS, "past": {"kind": "history"}}}, "a history field needs data.time"),
+        (
+            {"fields": {**FIELDS, "past": {"kind": "history"}}},
+            "without data.time, the column that orders each user's interactions, the history 'past' holds what else",
+        ),
     ],
 )
 def test_an_invalid_key_or_value_is_named_with_its_path(values: dict[str, Any], message: str) -> None:
@@ -191,6 +194,8 @@ def test_the_vector_length_is_known_before_training(model: dict[str, Any], dim: 
         ({"clocks": {"day": "hour"}}, r"which lacks \['day'\]"),
         ({"numbers": {"a": ","}, "lists": ["a"]}, r"\['a'\] are named more than once"),
         ({"booleans": {"a": ["J", "J"]}}, r"those of \['a'\] are alike"),
+        ({"times": {"a": "day"}}, "times.a must be a format"),
+        ({"times": {"a": "%H:%M:%S,%f"}}, "times.a must be a format"),
         ({"numbers": {"code": ","}}, r"data.text keeps \['code'\] as written"),
     ],
 )

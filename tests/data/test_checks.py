@@ -41,6 +41,11 @@ def test_each_check_is_announced(tmp_path: Path) -> None:
     assert said[-1] == "contexts (8 of 8)"
 
 
+def test_times_of_no_interactions_are_no_finding(tmp_path: Path) -> None:
+    found = check(config(time="at"), write(tmp_path, e="user_id,item_id,at\n"))
+    assert [finding.level for finding in found if "no interactions" in finding.message] == ["error"]
+
+
 def test_a_column_of_a_format_that_is_not_there_is_reported(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id,price\na,x,1\nb,y,2\n")
     found = check(config(formats={"interactions": {"numbers": {"prise": ",", "price": "."}}}), tmp_path)

@@ -72,6 +72,11 @@ def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
     assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45)]
 
 
+def test_parts_of_seconds_are_decimals() -> None:
+    parsed = pl.DataFrame({"a": ["2024-02-01 13:45:06.5"]}).select(moment(pl.col("a"), "%Y-%m-%d %H:%M:%S.%f"))["a"]
+    assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45, 6, 500_000)]
+
+
 def test_lists_are_parsed_in_any_notation() -> None:
     texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
     expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
@@ -90,6 +95,8 @@ def test_a_separator_of_several_characters_and_no_quotes(tmp_path: Path) -> None
     assert scan(path, (), form).collect().rows() == [("1", 'thé "best', "x"), ("2", "b", "y")]
     with pytest.raises(DataError, match="the text is not ascii"):
         scan(tmp_path / "a.dat", (), FileFormat(encoding="ascii", separator="é"))
+    with pytest.raises(DataError, match="the text is not punycode"):
+        scan(tmp_path / "a.dat", (), FileFormat(encoding="punycode"))
     path.write_text("a§b\n1§2\n")
     assert scan(path, (), FileFormat(separator="§")).collect().rows() == [("1", "2")]
 
@@ -175,6 +182,8 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
     assert read.to_dict(as_series=False) == {"user": ["a", "a"], "items.id": [1, 2]}
     path = tmp_path / "a.csv"
     path.write_text("user,items\na,\"['x', 'y']\"\nb,[]\n")
+    with pytest.raises(pl.exceptions.PolarsError, match="not found"):
+        scan(path, (), FileFormat(explode="others", lists=("others",))).collect()
     read = scan(path, (), FileFormat(explode="items", lists=("items",))).collect()
     assert read.rows() == [("a", "x"), ("a", "y")]
 

@@ -56,6 +56,13 @@ def test_counts_missing_and_different_values_and_uses(tmp_path: Path) -> None:
     assert columns["users", "city"].missing == 1
 
 
+def test_a_column_that_is_not_what_its_format_says_has_no_values(tmp_path: Path) -> None:
+    frame = log([1, 2, 3, 4]).with_columns(device=pl.Series(["01.02.2024", "?", None, "x"]))
+    found = profiled(tmp_path, frame, formats={"interactions": {"times": {"device": "%d.%m.%Y"}}})
+    (device,) = (one for one in found.columns if one.column == "device")
+    assert (device.type, device.rows, device.examples) == ("date", 0, ())
+
+
 def test_an_impossible_time_is_not_on_the_time_line(tmp_path: Path) -> None:
     found = profiled(tmp_path, log([1e20, 1.7e9, 1.7e9 + 60, 1.7e9 + 120]))
     assert (found.first, sum(found.periods.values())) == ("2023-11-14 22:13:20", 3)

@@ -53,3 +53,9 @@ def test_a_table_without_any_id_is_an_error(tmp_path: Path) -> None:
     written(tmp_path, ",1\n,2\n", "1,x\n")
     with pytest.raises(DataError, match="no row has a value in user_id and item_id"):
         open_tables(config(missing_ids="left out"), tmp_path)
+
+
+def test_ids_that_are_lists_are_an_error(tmp_path: Path) -> None:
+    written(tmp_path, "a,1\n", "1,x\n")
+    with pytest.raises(DataError, match=r"column 'item_id': ids are of type List\(String\)"):
+        open_tables(config(formats={"items": {"lists": ["item_id"]}}), tmp_path)

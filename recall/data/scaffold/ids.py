@@ -7,7 +7,7 @@ import polars as pl
 
 from recall.data.column_names import id_column, instead_column
 from recall.data.scaffold.fields import readable
-from recall.data.selection import absent, ids_in
+from recall.data.selection import absent, refuse_lists
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type
@@ -116,7 +116,8 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
     """
     found: dict[str, tuple[str, str]] = {}
     for name, ids in {"interactions": [user_id, item_id], **{name: [column] for name, column in own.items()}}.items():
-        values = ids_in(tables[name], ids)
+        refuse_lists(tables[name], ids)
+        values = tables[name].collect(ids)
         missing = values.filter(absent(ids)).height
         if 0 < missing < values.height:
             why = f"{missing:,} of {values.height:,} {name} have no {' or no '.join(ids)}"

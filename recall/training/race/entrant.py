@@ -63,7 +63,7 @@ def merged(config: RunConfig, values: Values) -> RunConfig:
             if section == "fields" and value is None:
                 target.pop(key, None)
             else:
-                target[key] = {**target[key], **value} if isinstance(value, dict) else value
+                target[key] = {**cast(Values, target.get(key, {})), **value} if isinstance(value, dict) else value
     return parse_config(plain)
 
 

@@ -223,7 +223,10 @@ class _Track:
         """Yield the leader without some fields."""
         if (leader := self._leader) is not None:
             for name, values in field_choices(leader.config, self._dataset, leader.ground.encoder):
-                fields = {**cast(Values, leader.values.get("fields", {})), **cast(Values, values["fields"])}
+                fields = dict(cast(Values, leader.values.get("fields", {})))
+                for field, change in cast(Values, values["fields"]).items():
+                    before = fields.get(field)
+                    fields[field] = {**before, **change} if isinstance(before, dict) and isinstance(change, dict) else change
                 yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
 
     def others(self) -> Iterator[tuple[str, Values]]:

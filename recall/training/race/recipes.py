@@ -4,14 +4,14 @@ Their figures come from the validation parts of ml-100k, ml-1m, toys, frappe and
 suits all of these data, which is why they are raced.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 from pydantic import JsonValue
 
 from recall.config import RunConfig
-from recall.config.schema import BagField, CategoricalField
+from recall.config.schema import BagField, CategoricalField, NumericField
 from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 
@@ -107,7 +107,7 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
 
     A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
     of many values costs time and may be noise. Requests may filter by it still, so text that a field splits into values stays.
-    So do columns of requests, because requests name them.
+    So do columns of requests, because requests name them. What a number says need not grow with it: so one in buckets.
 
     Args:
         config: of the run.
@@ -122,16 +122,27 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
         if field.side == "user" and schema.user_id in field.columns(name) and name not in crossed and not field.parts
     ]
     for name, history in schema.histories.items():
-        if not history.decay:
+        if not history.decay and config.data.time is not None:
             if ids:
                 yield f"with a long {name} and without {', '.join(ids)}", {"fields": {**dict.fromkeys(ids), name: dict(_LONG)}}
             yield f"with a long {name}", {"fields": {name: dict(_LONG)}}
             yield f"with a long {name} of norm sqrt", {"fields": {name: {**_LONG, "norm": "sqrt"}}}
         elif (norm := _OTHER_NORM.get(history.norm)) is not None:
-            yield f"with a {name} of norm {norm}", {"fields": {name: {"norm": norm}}}
+            yield f"with {name} of norm {norm}", {"fields": {name: {"norm": norm}}}
     if schema.histories and ids:
         yield f"without {', '.join(ids)}", {"fields": dict.fromkeys(ids)}
         yield f"without {', '.join(schema.histories)}", {"fields": dict.fromkeys(schema.histories)}
+    if config.data.time is None and not schema.histories and ids and not config.data.has_negatives:
+        bag: Values = {free_name(schema.fields): dict(_OTHERS)}
+        yield "with a bag of the user's other items", {"fields": bag}
+        yield f"with a bag of the user's other items and without {', '.join(ids)}", {"fields": {**dict.fromkeys(ids), **bag}}
+    numbers = [
+        name
+        for name, field in schema.fields.items()
+        if isinstance(field, NumericField) and field.scale != "buckets" and name not in crossed
+    ]
+    if numbers:
+        yield f"with {', '.join(numbers)} in buckets", {"fields": {name: {"scale": "buckets"} for name in numbers}}
     for name, field in schema.fields.items():
         if field.side != "item" or name in crossed or not isinstance(field, BagField | CategoricalField):
             continue
@@ -143,6 +154,17 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
         yield f"without {name}", {"fields": {name: None}, "data": {"attributes": list(dict.fromkeys(attributes))}}
 
 
+def free_name(used: Collection[str]) -> str:
+    """Return a name for a bag of other items that no field has.
+
+    Args:
+        used: names of fields.
+    """
+    return next(name for name in (f"others{'_' * count}" for count in range(len(used) + 1)) if name not in used)
+
+
+_OTHERS: Values = {"kind": "history", "lags": [[1, 50]]}
+"""Where interactions have no order. Chosen, not tuned."""
 _LONG: Values = {"lags": [[1, 50]], "decay": 1.0, "norm": "mean"}
 """A history of 50 items, of which the last weighs most: far better than three ranges on toys, where it was tuned."""
 _OTHER_NORM = {"mean": "sqrt", "sqrt": "mean"}  # the first was better on toys, the second on ml-1m

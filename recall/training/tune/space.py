@@ -141,7 +141,8 @@ class Space:
             less = _one_of(trial, "fields", [_NOTHING, *self.leave_out])
         history = next(iter(self.config.schema_.histories), None)
         if history is not None:
-            lags = trial.suggest_categorical("lags", ["as configured", *_LAGS])
+            timed = self.config.data.time is not None  # otherwise a history is one bag
+            lags = trial.suggest_categorical("lags", ["as configured", *_LAGS]) if timed else ""
             norm = trial.suggest_categorical("norm", ["as configured", *_NORMS])
             if lags in _LAGS:
                 fields[history] = {"lags": _LAGS[lags]}
@@ -187,7 +188,7 @@ class Space:
         if self.config.data.time is not None:
             chosen["recency"] = "no"
         if self.config.schema_.histories:
-            chosen |= {"lags": "as configured", "norm": "as configured"}
+            chosen |= {"norm": "as configured"} | ({"lags": "as configured"} if self.config.data.time is not None else {})
         chosen |= {f"min_count of {name}": "as configured" for name in self.rare}
         if objective == "square":
             return chosen | _square_parameters(train, "square")

@@ -204,7 +204,7 @@ def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tag
     longer = merged(config, {**choices[history[0]], "train": {"objective": "square"}})
     assert list(longer.fields) == ["previous", "item_id", "tags"]
     assert (longer.fields["previous"].lags, longer.fields["previous"].norm) == (((1, 50),), "mean")
-    other = dict(field_choices(longer, dataset, FeatureEncoder.fit(dataset)))["with a previous of norm sqrt"]
+    other = dict(field_choices(longer, dataset, FeatureEncoder.fit(dataset)))["with previous of norm sqrt"]
     turned = merged(longer, {**other, "train": {"objective": "square"}})
     assert (turned.fields["previous"].lags, turned.fields["previous"].norm) == (((1, 50),), "sqrt")
     if costly:
@@ -217,8 +217,31 @@ def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tag
 def test_fields_of_a_cross_and_of_the_context_stay(tiny_folder: Path) -> None:
     config = tiny()
     dataset = load_dataset(config, tiny_folder)
-    names = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
-    assert list(names)[3:] == ["without user_id", "without history"]
+    choices = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
+    assert list(choices)[3:] == ["without user_id", "without history", "with age, price in buckets"]
+    cut = merged(config, {**choices["with age, price in buckets"], "train": {"objective": "square"}})
+    assert {name: (cut.fields[name].kind, cut.fields[name].scale) for name in ("age", "price")} == dict.fromkeys(
+        ("age", "price"), ("numeric", "buckets")
+    )
+
+
+def test_without_times_a_bag_of_the_other_items_competes(noise: Path) -> None:
+    fields = {name: LOG["fields"][name] for name in ("user_id", "item_id")}
+    data = {"split": {"by": "random", "test": 0.1, "valid": 0.2}}
+    config = parse_config({**LOG, "data": data, "fields": fields})
+    dataset = load_dataset(config, noise)
+    choices = dict(field_choices(config, dataset, FeatureEncoder.fit(dataset)))
+    assert list(choices) == ["with a bag of the user's other items", "with a bag of the user's other items and without user_id"]
+    for values, left in zip(choices.values(), (["user_id", "item_id", "others"], ["item_id", "others"]), strict=True):
+        assert list(merged(config, {**values, "train": {"objective": "square"}}).fields) == left
+    raced, left = ran(config, noise)
+    assert sum("bag of the user's other items" in one.name and not one.fault for one in left) >= 2
+    taken = parse_config({**LOG, "data": data, "fields": {**fields, "others": {**fields["user_id"], "column": "user_id"}}})
+    assert (
+        "others_"
+        in dict(field_choices(taken, dataset, FeatureEncoder.fit(dataset)))["with a bag of the user's other items"]["fields"]
+    )
+    assert raced.popularity.value >= 0
 
 
 def test_k_is_raced_only_where_it_is_not_configured() -> None:

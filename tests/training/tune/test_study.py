@@ -255,16 +255,17 @@ def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Pat
 
 def test_the_search_goes_from_recipes_to_proposals(tiny_folder: Path, tmp_path: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "auto"}, "model": {"k": 4}})
-    listener = Enough(17)
+    listener = Enough(18)
     limits = SearchLimits(600.0, 60.0, 8, ("square", "softmax", "bpr"))
     found = tune(config, tiny_folder, tmp_path / "j.journal", limits, listener)
     recipes = [report.recipe for report in listener.reports]
     squares = len(SQUARES)
     assert recipes[:squares] == [recipe.name for recipe in SQUARES]
-    assert sum(name.endswith(", without user_id") for name in recipes[squares : squares + 5]) == 1
-    assert sum(name.endswith(", with a long history") for name in recipes[squares : squares + 5]) == 1
-    assert [name.partition(",")[0] for name in recipes[squares + 5 : squares + 9]] == ["softmax", "softmax", "softmax", "bpr"]
-    assert set(recipes[squares + 9 :]) == {""}
+    assert sum(name.endswith(", without user_id") for name in recipes[squares : squares + 6]) == 1
+    assert sum(name.endswith(", with a long history") for name in recipes[squares : squares + 6]) == 1
+    assert sum(name.endswith(", with age, price in buckets") for name in recipes[squares : squares + 6]) == 1
+    assert [name.partition(",")[0] for name in recipes[squares + 6 : squares + 10]] == ["softmax", "softmax", "softmax", "bpr"]
+    assert set(recipes[squares + 10 :]) == {""}
     assert all(report.figure is not None for report in listener.reports)
     merged(config, found.values)
 
