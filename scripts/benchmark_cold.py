@@ -19,7 +19,7 @@ configuration is trained on that split too, and NDCG of known users must not be 
 `--check` exits with 1 when a criterion is missed.
 
 `--leak` also trains on the held-out items, masks their ids on the same requests, as the simulated cold start of `recall
-evaluate` does, and prints how much more that reaches than the model that has never met them.
+evaluate` does, and prints how much more that reaches than the model that was not trained on them.
 """
 
 import argparse
@@ -241,7 +241,7 @@ def _judged(config: RunConfig, data: Path, root: Path, arguments: argparse.Names
 
 
 def _leak(config: RunConfig, data: Path, root: Path, report: EvaluationReport) -> str:
-    """Compare held-out items with the same items, trained on and then masked, on the same requests."""
+    """Compare held-out items with the same items trained on and masked."""
     dataset = load_dataset(config, data)
     parts = np.minimum(dataset.events["split"].to_numpy(), TRAIN)
     met = replace(dataset, events=dataset.events.with_columns(split=pl.Series(parts)), hold_out="")
