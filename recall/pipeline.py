@@ -179,6 +179,7 @@ def run(
             metrics: dict[str, JsonValue] = {"curve": trained.curve}
             metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
             metrics |= {} if raced is None else {"race": raced}
+            metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
             before, live = live_name(root), activates_at_once(activation, root)
             exported = export(
                 trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity, activate=live

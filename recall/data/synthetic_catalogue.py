@@ -12,6 +12,10 @@ CATEGORIES = (
     "books", "kitchen", "garden", "music", "toys", "sports", "phones", "shoes", "films", "tools", "beauty", "pets",
     "games", "coffee", "bikes", "art",
 )  # fmt: skip
+_NOUNS = (
+    "novel", "pan", "rake", "record", "puzzle", "racket", "phone", "shoe", "film", "hammer", "cream", "collar",
+    "game", "grinder", "bike", "print",
+)  # fmt: skip
 TAGS = (
     "sale", "new", "gift", "classic", "organic", "wireless", "handmade", "vintage", "compact", "waterproof", "kids",
     "travel", "outdoor", "wool", "steel", "wooden", "refurbished", "limited", "award", "local", "vegan", "quiet",
@@ -71,17 +75,28 @@ def items_of(n: int, random: np.random.Generator, category_styles: Float32) -> t
         + 0.3 * standard(year)[:, None] * year_style
         + 0.4 * normal(random, n)
     )
+    names, lists = brand_names(n_brands).gather(brand), _lists(tags, TAGS, n)
     table = pl.DataFrame(
         {
             "item_id": _ids("i", random.permutation(n)),
+            "title": _titles(names, pl.Series(_NOUNS).gather(category), lists),
             "category": pl.Series(CATEGORIES).gather(category),
-            "brand": brand_names(n_brands).gather(brand),
-            "tags": _lists(tags, TAGS, n),
+            "brand": names,
+            "tags": lists,
             "price": np.round(np.exp(log_price), 2),
             "year": year,
         }
     )
     return table, style - style.mean(axis=0)
+
+
+def _titles(brands: pl.Series, nouns: pl.Series, tags: pl.Series) -> pl.Series:
+    """Return distinct names of products, such as "Densol wooden rake 12"."""
+    columns = pl.DataFrame({"brand": brands, "noun": nouns, "tag": tags.list.first()})
+    model = (pl.int_range(pl.len()).over("brand") + 1).cast(pl.String)
+    return columns.select(
+        pl.concat_str(pl.col("brand").str.to_titlecase(), "tag", "noun", model, separator=" ", ignore_nulls=True)
+    ).to_series()
 
 
 def users_of(n: int, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:

@@ -11,6 +11,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 
 from recall._arrays import Float32, Int64
 from recall.config import Method, RunConfig, SoftmaxConfig, SquareConfig
@@ -230,6 +231,10 @@ class FieldWorth:
     def record(self) -> dict[str, str | float | bool | None]:
         """Return the attributes by name."""
         return asdict(self)
+
+    def worth(self) -> dict[str, JsonValue]:
+        """Return the manifest's record, which is the same in a run that is repeated."""
+        return {"name": self.name, "loss": self.loss, "helps": self.helps}
 
     def __str__(self) -> str:
         seconds = "" if self.seconds is None else f", {self.seconds:.1f} s"

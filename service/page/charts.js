@@ -52,7 +52,7 @@ export function barList(title, rows, written = String) {
   const most = Math.max(...rows.map((one) => one[1]), 0);
   return make("figure", {}, make("figcaption", {}, title), make("ul", { class: "bars" }, rows.map(([name, value]) => {
     const inner = make("span", { class: "bar" });
-    inner.style.width = `${most ? (100 * value) / most : 0}%`;
+    inner.style.width = `${most ? (100 * Math.max(0, value)) / most : 0}%`;
     return make("li", {}, make("bdi", {}, name), make("span", { class: "track whole", "aria-hidden": "true" }, inner), make("data", { value: String(value) }, written(value)));
   })));
 }

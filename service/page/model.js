@@ -88,7 +88,7 @@ const numbered = (values) => values.map((value, at) => [at + 1, value ?? NaN]);
 
 /** The figures and curves of training, as the manifest has them. */
 function showTraining({ metrics = {}, config = {}, index = {} }) {
-  const { curve, race, validation } = metrics;
+  const { curve, race, validation, fields = [] } = metrics;
   const drawn = [];
   if (race?.raced?.length) {
     const longest = Math.max(...race.raced.map((one) => one.figures.length), 2);
@@ -105,6 +105,10 @@ function showTraining({ metrics = {}, config = {}, index = {} }) {
   if (looked.some(([, value]) => !Number.isNaN(value))) {
     drawn.push(lineChart({ title: "Validation figure by sweep of the final training", y: figure, lines: [{ name: "figure", points: looked }],
       mark: best && !Number.isNaN(best[1]) ? { point: best, text: "kept" } : null }));
+  }
+  if (fields.length) {
+    drawn.push(barList("What the validation figure loses without each field", [...fields].sort((a, b) => b.loss - a.loss).slice(0, 15)
+      .map((one) => [one.name + (one.helps ? "" : " (no help shown)"), one.loss]), figure));
   }
   const trials = (index.candidates ?? []).filter((one) => one.curve?.length);
   if (trials.length) {

@@ -29,6 +29,8 @@ def test_users_choose_each_item_at_most_once(shop: Synthetic) -> None:
 
 
 def test_the_tables_have_all_column_types_and_missing_values(shop: Synthetic) -> None:
+    assert shop.items["title"].null_count() == 0
+    assert shop.items["title"].n_unique() == 80  # what `init` keeps as an attribute
     assert shop.items.schema["tags"] == pl.List(pl.String)
     assert shop.items.schema["price"] == pl.Float64
     assert 0 < shop.users["age"].null_count() < 30

@@ -44,6 +44,10 @@ METRICS = {
         "requests": 40,
         "seconds": 3.0,
     },
+    "fields": [
+        {"name": "<b>age</b>", "loss": -0.01, "helps": False},
+        {"name": "genre", "loss": 0.02, "helps": True},
+    ],
 }
 """What a training would have recorded."""
 IMAGES = "https://images.example"

@@ -276,8 +276,9 @@ def test_the_model_card(visit: Visit) -> None:
         "Loss by sweep of the final training. loss: 0.9 to 0.4.",
         "Validation figure by sweep of the final training. figure: 0.1 to 0.3.",
     ]
-    assert visit.texts("#training .bars bdi") == ["square", "<b>softmax</b>", "popularity"]
-    assert visit.numbers("#training .bars") == [0.3, 0.1, 0.05]
+    fields = ["genre", "<b>age</b> (no help shown)"]
+    assert visit.texts("#training .bars bdi") == ["square", "<b>softmax</b>", "popularity", *fields]
+    assert visit.numbers("#training .bars") == [0.3, 0.1, 0.05, 0.02, -0.01]
 
 
 def test_versions_are_compared_activated_and_rolled_back(visit: Visit, root: Path) -> None:
