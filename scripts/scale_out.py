@@ -311,7 +311,7 @@ def changes(folder: Path, quick: bool, check: Check) -> None:
             check("a log that was emptied is noticed", bool(reason), reason[:90])
         log.close()
 
-    cluster = Redis(folder / "cluster", "--cluster-enabled", "yes")
+    cluster = Redis(folder / "cluster", "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     try:
         open_log(folder, cluster.url).append([Change("a", {})])
         refused = "it was written"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from serving.processes import free_port
 
 from recall.errors import (
     ConfigError,
@@ -253,7 +254,7 @@ def test_weak_settings_of_redis_are_reported(tmp_path: Path, options: tuple[str,
 
 
 def test_a_cluster_is_refused_in_words(tmp_path: Path) -> None:
-    with redis_server(tmp_path / "redis", "--cluster-enabled", "yes") as server:
+    with redis_server(tmp_path / "redis", "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         log = RedisChangeLog(server.url, Mark(tmp_path / MARK), seconds=PATIENT)
         with pytest.raises(JournalError, match="this Redis is in cluster mode, which is not supported"):
             log.append(changes("a"))
