@@ -345,7 +345,7 @@ def id_type(columns: Iterable[pl.Series]) -> str:
     It is "integer" if every table holds whole numbers, else text.
     """
     types = {
-        "integer" if dtype.is_numeric() else inferred(column) for column in columns for dtype in (column.dtype,) if len(column)
+        "integer" if column.dtype.is_numeric() else inferred(canonical_series(column)) for column in columns if len(column)
     }
     return "integer" if types == {"integer"} else TEXT
 

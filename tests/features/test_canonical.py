@@ -211,6 +211,7 @@ def test_an_id_column_has_one_type_in_all_tables() -> None:
     assert id_type([pl.Series(["1.0", "2.0"]), pl.Series([1, 2])]) == "integer"
     assert id_type([pl.Series(["1.0", "2.0"]), pl.Series(["1.0", "A"])]) == "text"
     assert id_type([pl.Series(["2024-01-01"])]) == "text"
+    assert id_type([pl.Series([True, False])]) == id_type([pl.Series([datetime.date(2024, 1, 1)])]) == "text"
     assert id_type([pl.Series([], dtype=pl.String)]) == "text"
 
 
