@@ -17,6 +17,9 @@ acceptance table has a row for each criterion:
 configuration is trained on that split too, and NDCG of known users must not be below that of the other bundle.
 `--seeds 3` repeats all with the next seeds, and so with other hold-outs, and judges the means, whose intervals are narrower.
 `--check` exits with 1 when a criterion is missed.
+
+`--leak` also trains on the held-out items, masks their ids on the same requests, as the simulated cold start of `recall
+evaluate` does, and prints how much more that reaches than the model that was not trained on them.
 """
 
 import argparse
@@ -25,8 +28,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
@@ -34,12 +40,18 @@ from trained import Entrant, bracketed, data_folder, publish
 
 from recall.config import RunConfig, load_config
 from recall.data.dataset import load_dataset
-from recall.data.split import TEST, VALID
+from recall.data.split import TEST, TRAIN, VALID
 from recall.errors import RecallError
 from recall.evaluation.bootstrap import Comparison, Estimate
+from recall.evaluation.cold_start import start_cold
 from recall.evaluation.evaluate import EvaluationReport, evaluate
+from recall.evaluation.offline import OfflineReplay
+from recall.evaluation.protocol import held_out
 from recall.evaluation.report import render
+from recall.features.encoder import FeatureEncoder
+from recall.publish.export import export
 from recall.serving.recommender import Recommender
+from recall.training.train import train
 
 _AT = 20  # list length of the criteria
 _RATIO = 0.8  # required ratio of recall among all items to recall among the new items
@@ -106,6 +118,8 @@ def run(arguments: argparse.Namespace, seed: int) -> Result:
             settings = [*arguments.set, *(f"{key}={value}" for key, value in split.items())]
             one = load_config(arguments.config, [f"seed={seed}", *evaluation, *settings])
             reports[part] = _judged(one, data, Path(scratch) / part, arguments)
+            if part == "items" and arguments.leak:
+                print(_leak(one, data, Path(scratch) / "met", reports[part]))
     return Result(
         name=config.name,
         seed=config.seed,
@@ -226,6 +240,26 @@ def _judged(config: RunConfig, data: Path, root: Path, arguments: argparse.Names
     return report
 
 
+def _leak(config: RunConfig, data: Path, root: Path, report: EvaluationReport) -> str:
+    """Compare held-out items with the same items trained on and masked."""
+    dataset = load_dataset(config, data)
+    parts = np.minimum(dataset.events["split"].to_numpy(), TRAIN)
+    met = replace(dataset, events=dataset.events.with_columns(split=pl.Series(parts)), hold_out="")
+    encoder = FeatureEncoder.fit(met)
+    trained = train(config, met, encoder, lambda _: None)
+    export(trained.model, encoder, met, config, root, popularity=trained.popularity)
+    held = held_out(dataset, config.evaluation, dataset.select(TEST), dataset.training)
+    held = held.take(held.drawn(config.evaluation.sample, config.seed))
+    with closing(Recommender.load(root, threads=os.cpu_count() or 1)) as recommender:
+        replay = OfflineReplay.of(recommender, dataset, held)
+        whole = replay.judge(replay.lists(_AT), sorted(config.evaluation.at))
+        simulated = start_cold(replay, recommender.bundle, whole, config.evaluation, config.seed).new_items
+    if simulated is None or report.held_out_items is None:
+        return "no item field reads the id: nothing is masked"
+    figure, real = simulated.metrics[f"recall@{_AT}"].value, report.held_out_items.among_all.value
+    return f"new items: recall@{_AT} {figure:.4f} simulated, {real:.4f} held out: {1 - real / figure:.0%} of the former is leak"
+
+
 def _show(criteria: Sequence[Criterion], title: str) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("criterion")
@@ -256,6 +290,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=_PARTS, help="judge this alone; may be repeated")
     parser.add_argument("--known", type=Path, metavar="BUNDLES", help="folder of bundles to compare known users with")
     parser.add_argument("--validate", action="store_true", help="evaluate known users on the validation part")
+    parser.add_argument("--leak", action="store_true", help="also measure what a simulation with masked ids overstates")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
     parser.add_argument("--out", type=Path, help="also write the result to this JSON file")
     parser.add_argument("--verbose", action="store_true", help="also print each evaluation in full")
