@@ -66,12 +66,16 @@ def backup(root: Path, to: Path) -> BackupReport:
         JournalError: The copied log cannot be read.
         StoreError: The copied user store cannot be read.
         PublishBusyError: A publisher held the root's lock for the whole wait.
-        PublishError: The target exists, or the file system refused.
+        PublishError: The target exists or is within the root, or the file system refused.
     """
     if not live_name(root):
         raise BundleError("the folder has no published versions", where=str(root), hint=f"Give one that holds {CURRENT}")
     if to.exists():
         raise PublishError("there is something there already", where=str(to), hint="Name a folder that does not exist yet")
+    if to.resolve().is_relative_to(root.resolve()):
+        raise PublishError(
+            "the copy would be in the folder that it is a copy of", where=str(to), hint="Name a folder elsewhere"
+        )
     made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     try:
         make_folder(to.parent)

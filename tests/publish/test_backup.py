@@ -100,6 +100,10 @@ def test_nothing_is_overwritten_and_invalid_roots_are_named(root: Path, tmp_path
     (tmp_path / "there").mkdir()
     with pytest.raises(PublishError, match="something there already"):
         backup(root, tmp_path / "there")
+    for inside in (root / "copy", root / "versions" / "copy", tmp_path / "there" / ".." / root.name / "copy"):
+        with pytest.raises(PublishError, match="in the folder that it is a copy of"):
+            backup(root, inside)
+        assert not inside.exists()
     with pytest.raises(BundleError, match="the folder has no published versions"):
         backup(tmp_path / "there", tmp_path / "copy")
     items = resolve(root) / "items.parquet"

@@ -309,7 +309,7 @@ def canonical_mapping(mapped: Mapped, types: CanonicalTypes) -> Mapped:
         if other != before.value:
             raise DataError(
                 f"values {other!r} and {before.value!r} of field {after.field!r} are one value, {after.value!r}",
-                where="--mapping",
+                where=f"features of {after.side}s",
                 hint="Keep one feature for each value",
             )
     return Mapped(tuple(features))
