@@ -269,8 +269,9 @@ class Live(Exchange):
                 try:
                     warning = await asyncio.to_thread(store.durability_warning)
                 except (StoreError, JournalError) as error:
-                    warning = self._unasked[name] = str(error)
-                if warning and warning != before:
+                    self._unasked[name] = str(error)
+                    warning = "" if before else str(error)
+                if warning:
                     log.warning("%s: %s", name, warning)
             else:
                 self._unasked.pop(name, None)
