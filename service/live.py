@@ -69,6 +69,7 @@ class Live(Exchange):
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
         self._users_error = ""
+        self._unasked = {"users": "", "items": ""}  # stores that have not said what they guarantee, and why
         self._users_unread = ""
         self._users_sequence = -1
         self._users_idle = True
@@ -183,8 +184,8 @@ class Live(Exchange):
 
     async def watch(self) -> None:
         """Follow CURRENT forever: serve each new bundle, or note why it was refused."""
-        await self._warn()
         while True:
+            await self._warn()
             await self.follow_depot()
             await self.look()
             if self.snapshot is not None:
@@ -258,16 +259,22 @@ class Live(Exchange):
         self._users_error = error
 
     async def _warn(self) -> None:
-        """Log what the stores of users and items do not guarantee."""
+        """Log what the stores of users and items do not guarantee, once they can be asked."""
+        if not self._unasked:
+            return
         changes = None if self._root is None else open_log(self._root, self.settings.items)
         for name, store in (("users", self._users), ("items", changes)):
-            if store is not None:
+            if store is not None and name in self._unasked:
+                before = self._unasked.pop(name)
                 try:
                     warning = await asyncio.to_thread(store.durability_warning)
                 except (StoreError, JournalError) as error:
-                    warning = str(error)
+                    self._unasked[name] = str(error)
+                    warning = "" if before else str(error)
                 if warning:
                     log.warning("%s: %s", name, warning)
+            else:
+                self._unasked.pop(name, None)
         if changes is not None:
             changes.close()
 

@@ -132,6 +132,24 @@ def test_a_service_may_start_before_its_redis(shop: Shop, proxy: Proxy, tmp_path
         recovered(server)
 
 
+def test_a_cache_is_reported_once_it_answers(shop: Shop, tmp_path: Path) -> None:
+    """A service that starts before its Redis would otherwise never say that users may be dropped."""
+    options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
+    with redis_server(tmp_path / "redis", *options) as cache:
+        proxy = Proxy(cache.port)
+        proxy.mode = "refuse"
+        with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--poll", "0.1", *PATIENT) as server:
+            server.wait()
+            assert "set up as a cache" not in server.log.read_text()
+            proxy.mode = "pass"
+            deadline = time.monotonic() + 30
+            while "set up as a cache" not in server.log.read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            assert server.log.read_text().count("WARNING users: the store of users does not answer") == 1
+        proxy.close()
+
+
 def test_every_request_is_answered_while_redis_comes_and_goes(shop: Shop, proxy: Proxy, tmp_path: Path) -> None:
     with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--users-seconds", "0.25") as server:
         server.wait()
