@@ -461,19 +461,23 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         )
         check("both serve the live version within 5 s", longest < 5, f"{longest:.1f} s at most")
 
-        whole = True
+        whole, running = True, 0
+        store = open_depot().store  # type: ignore[attr-defined]
         random = np.random.default_rng(0)
         for number in range(kills):
             command = [sys.executable, __file__, "change", str(root), f"killed-{number}"]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
                 time.sleep(float(random.uniform(1.0, 4.0)))
+                running += process.poll() is None
                 process.kill()
+            with suppress(FileNotFoundError):
+                store.delete("leases/compacting.json")  # which would keep the next one waiting for a minute
             fresh = folder / f"fresh-{number}"
             follow(fresh, open_depot())
             whole = whole and load_bundle(fresh).manifest.version == open_depot().read().live
             shutil.rmtree(fresh)
             follow(root, open_depot())
-        check("a publisher that is killed leaves no half version", whole, f"{kills} kills")
+        check("a publisher that is killed leaves no half version", whole, f"{running} of {kills} killed before they had ended")
 
         other = folder / "other"
         follow(other, open_depot())
@@ -484,13 +488,11 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         size = sum(entry.bytes for entry in files.values())
         check("only changed files are fetched", moved <= least, f"{moved:,} of {size:,} bytes")
 
-        store = open_depot().store  # type: ignore[attr-defined]
-        put = store.put
         change(root, "flipped")
         digest = load_bundle(root).manifest.files["item_vectors.safetensors"].sha256
         content = bytearray(store.get(f"files/{digest}").bytes())
         content[-1] ^= 1
-        put(f"files/{digest}", bytes(content))
+        store.put(f"files/{digest}", bytes(content))
         fresh = folder / "flipped"
         try:
             follow(fresh, open_depot())
