@@ -11,7 +11,7 @@ from recall.bundle import files
 from recall.bundle.versions import resolve
 from recall.publish.derived import compact, reindex
 from recall.publish.rebuild import rebuild
-from recall.store.items.log import JOURNAL, ChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import Change
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK
 from tests.faults.bench import Bench
@@ -65,7 +65,7 @@ def rewritten(bench: Bench, score: Score) -> None:
     with bench.serve(root) as server:
         server.ready()
         first = time.perf_counter() - server.started
-    log = ChangeLog(root / JOURNAL)
+    log = SqliteChangeLog(root / JOURNAL)
     for start in range(0, count, 1000):
         log.append(
             [Change(f"hot {at % 20}", {"price": float(at), "genre": GENRES[at % 3]}) for at in range(start, start + 1000)]

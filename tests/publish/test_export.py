@@ -251,6 +251,7 @@ export(model, encoder, dataset, config, folder / "root")
 """
 
 
+@pytest.mark.slow
 def test_a_disk_full_at_any_file_publishes_nothing(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

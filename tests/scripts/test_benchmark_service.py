@@ -70,6 +70,7 @@ def test_users_are_drawn_deterministically(root: Path) -> None:
     assert users != users_of(root, USERS, 1)
 
 
+@pytest.mark.slow
 def test_the_bare_application_and_the_service_give_equal_answers(root: Path, served: Served) -> None:
     users = users_of(root, USERS, 0)
     with bare_application(root, USERS, 20) as bare:

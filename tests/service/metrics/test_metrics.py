@@ -159,6 +159,7 @@ def test_a_start_that_falls_back_is_counted(own_shop: Shop, tmp_path: Path) -> N
         assert found["recall_swap_total", (("result", "refused"),)] >= 1
 
 
+@pytest.mark.slow
 def test_every_worker_reports_all_metrics_including_those_of_dead_workers(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log", "--workers", "2", "--shadow", "0") as server:

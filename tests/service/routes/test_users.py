@@ -293,6 +293,7 @@ def test_acknowledged_changes_of_users_survive_kill_9(own_shop: Shop, tmp_path: 
         assert took(server, ("u", "0 0"), idempotency_key="0-0").json["change"] == 1
 
 
+@pytest.mark.slow
 def test_a_change_during_another_write_gets_503(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
