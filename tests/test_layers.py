@@ -39,7 +39,15 @@ LAYERS = (
 )
 """Packages and modules of recall/ from the bottom up. Each imports only lower layers."""
 
-SERVICE = ("recall", "recall.bundle", "recall.errors", "recall.publish.golden", "recall.serving", "recall.store")
+SERVICE = (
+    "recall",
+    "recall.bundle",
+    "recall.errors",
+    "recall.evaluation",
+    "recall.publish.golden",
+    "recall.serving",
+    "recall.store",
+)
 """Packages that the service may import."""
 
 TORCH = ("recall.models.torch", "recall.training", "recall.publish.export", "recall.pipeline", "recall.cli")
