@@ -241,6 +241,8 @@ class DataConfig(Section):
     formats: dict[Literal["interactions", "users", "items"], FileFormat] = Field(default={})
     attributes: tuple[str, ...] = ()
     """Columns of the items table that no field reads and that requests may filter by; columns of fields they may anyway."""
+    user_attributes: tuple[str, ...] = ()
+    """Columns of the users table that no field reads and that are kept with each user, such as a name to find the user by."""
     user_id: str = "user_id"
     """Column with the user's id, in the interactions and in the users table."""
     item_id: str = "item_id"

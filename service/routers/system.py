@@ -71,6 +71,7 @@ class Columns(BaseModel):
     user_id: str = Field(description="The column that holds the ids of users.", examples=["user_id"])
     item_id: str = Field(description="The column of the items that holds their ids.", examples=["item_id"])
     title: str | None = Field(description="The column of the items that holds titles, by its name; null if there is none.")
+    user_title: str | None = Field(description="The same of the users; null if there is none.")
     values: dict[str, list[str]] = Field(
         description="Values of columns in `features` and `context` that the model knows, the commonest first, at most 50."
     )
@@ -192,6 +193,7 @@ async def get_info(request: Request) -> Info:
             user_id=encoder.schema.user_id,
             item_id=encoder.schema.item_id,
             title=title_in(recommender),
+            user_title=recommender.users.title,
             values=_known_values(encoder, "user"),
             item_values=_known_values(encoder, "item"),
         ),

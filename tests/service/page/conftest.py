@@ -35,6 +35,8 @@ TITLES = {str(number): f"Film {number}" for number in range(60)} | {
     "11": "</bdi><script>alert(11)</script>",
 }
 """Titles of the items with these ids; others have none."""
+NAMES = {"3": "Ada Lovelace", "4": "Grace Hopper", "5": "<img src=x onerror=alert(5)>", "6": "Grace " + "long " * 99}
+"""Names of the users with these ids; others have none."""
 METRICS = {
     "curve": {"losses": [0.9, 0.5, 0.4], "figures": [0.1, 0.3, None], "best_sweep": 2},
     "race": {
@@ -153,7 +155,7 @@ def browser() -> Iterator[Browser]:
 def titled(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """A shop whose items have titles and images; two versions of it are published, the second one is evaluated."""
     folder = tmp_path_factory.mktemp("visited")
-    shop = Shop.open(folder / "tables", folder / "bundles", titles=TITLES, images=IMAGES)
+    shop = Shop.open(folder / "tables", folder / "bundles", titles=TITLES, images=IMAGES, names=NAMES)
     shop.publish(seed=2)
     published = shop.publish(seed=1, metrics=METRICS)
     values = shop.config.model_dump(mode="json")

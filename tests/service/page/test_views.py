@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 
 from recall.config import parse_config
 from service.scenarios import FILE
-from tests.service.page.conftest import IMAGES, PATIENT, TITLES, Visit, visiting
+from tests.service.page.conftest import IMAGES, NAMES, PATIENT, TITLES, Visit, visiting
 from tests.service.publishing import CONFIG, USERS, Shop
 from tests.service.serving import serving
 from tests.service.test_live import damage
@@ -133,6 +133,16 @@ def test_users_and_items_are_found_while_one_types(visit: Visit) -> None:
     page.fill("#user", "1")
     page.wait_for_selector(".picker:has(#user) [role=option]")
     assert visit.texts(".picker:has(#user) [role=option]") == sorted(one for one in USERS if one.startswith("1"))[:8]
+    page.fill("#user", "grace")
+    page.wait_for_selector(".picker:has(#user) [role=option]:has-text('Hopper')")
+    assert visit.texts(".picker:has(#user) [role=option] .title") == [NAMES["4"], NAMES["6"]]
+    with page.expect_response("**/v1/recommend"):
+        page.click(".picker:has(#user) [role=option]:has-text('Hopper')")
+    visit.settle()
+    assert visit.sent()["user_id"] == "4"
+    assert visit.texts("#known .title") == [NAMES["4"]]
+    page.fill("#user", "1")
+    page.wait_for_selector(".picker:has(#user) [role=option]:has-text('10')")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     marked = page.get_attribute("#user", "aria-activedescendant")
