@@ -3,7 +3,7 @@
 The protocol's `infer` is not offered, because requests are not tensors.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -223,7 +223,8 @@ async def get_charts(request: Request) -> Charts:
     with live_of(request).serving() as snapshot:
         sections, fault = await run_in_threadpool(_charts, snapshot)
         version = snapshot.recommender.bundle.manifest.version
-    return Charts(bundle=version, sections=sections, fault=fault, request_id=request_id_of(request))
+    drawn = {"sections": [asdict(one) for one in sections], "fault": fault}
+    return Charts.model_validate({"bundle": version, "request_id": request_id_of(request), **drawn})
 
 
 def _charts(snapshot: Snapshot) -> tuple[list[Section], str]:
