@@ -238,7 +238,7 @@ def _charts(snapshot: Snapshot) -> tuple[list[Section], str]:
     evaluation, fault = None, ""
     try:
         evaluation = kept_evaluation(snapshot.folder)
-    except DataError as error:
+    except (DataError, OSError) as error:
         fault = without_paths(str(error), snapshot.folder)
     return sections(Subjects([replace(snapshot.subject, evaluation=evaluation)], {})), fault
 

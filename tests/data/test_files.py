@@ -1,5 +1,6 @@
 import datetime
 import gzip
+import sys
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from recall.config import FileFormat
 from recall.data.files import content, converted, files_of, kind_of, listed, moment, number, scan
-from recall.errors import DataError
+from recall.errors import DataError, UnavailableError
 
 
 @pytest.mark.parametrize(
@@ -112,6 +113,13 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress(b"a,b\n" * 99)[:-9] if name == "cut.csv.gz" else b"a,b\n1,2\n")
     with pytest.raises(DataError, match="the file cannot be read"):
         content(tmp_path / name)
+
+
+def test_without_its_package_a_zst_file_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv.zst").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(UnavailableError, match=r"fm-recall\[train\]"):
+        content(tmp_path / "a.csv.zst")
 
 
 def test_json_may_have_a_byte_order_mark(tmp_path: Path) -> None:
