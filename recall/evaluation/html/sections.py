@@ -5,7 +5,7 @@ Its sections are charts and tables, or say why there are none. The file has no s
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -194,7 +194,7 @@ def _cold(page: Subjects) -> Iterator[Part]:
 
 
 def _fields(page: Subjects) -> Iterator[Part]:
-    recorded = [(one, worths) for one in page.subjects if (worths := one.manifest.metrics.get("fields"))]
+    recorded = [(one, cast(list[Any], worths)) for one in page.subjects if (worths := one.manifest.metrics.get("fields"))]
     ablations = [(one, one.evaluation.ablation) for one in page.subjects if one.evaluation and one.evaluation.ablation]
     for subject, ablation in ablations:
         metric = next(metric for metric in reversed(ablation.whole) if metric.startswith("ndcg"))
@@ -206,8 +206,8 @@ def _fields(page: Subjects) -> Iterator[Part]:
             difference = worth.comparison[metric].difference
             drawn.append(Bar(worth.field, difference.value, _ends(difference), colours.get(worth.word, MUTED)))
         yield Bars("What each field is worth", f"{metric} without the field, minus with it", drawn)
-    for subject, worths in () if ablations else recorded:
-        changes: list[Any] = sorted(worths, key=lambda worth: -worth["loss"])[:_SHOWN]  # type: ignore[arg-type, call-overload, index]
+    for subject, worths in recorded if not ablations else []:
+        changes = sorted(worths, key=lambda worth: -worth["loss"])[:_SHOWN]
         yield from page.heading(subject)
         drawn = [Bar(one["name"], -one["loss"], None, SERIES[0] if one["helps"] else MUTED) for one in changes]
         yield Bars("What each field is worth", "validation figure without the field, minus with it", drawn)
@@ -363,10 +363,7 @@ def render(subjects: Sequence[Subject], differences: Mapping[str, Comparison] | 
     page = Subjects(subjects, differences or {})
     names = " and ".join(f"{one.manifest.name} {one.manifest.version}" for one in subjects)
     figures = [_tiles(one, f"<h2>{escape(one.manifest.version)}</h2>" if page.several else "") for one in subjects]
-    drawn = [
-        section(one.title, [f'<p class="missing">{escape(one.missing)}</p>'] if one.missing else one.parts)
-        for one in sections(page)
-    ]
+    drawn = [section(one.title, one.parts or [f'<p class="missing">{escape(one.missing)}</p>']) for one in sections(page)]
     title = f"{'Comparison' if page.several else 'Report'}: {names}"
     return document(title, [*figures, '<div class="sections">', *drawn, "</div>"])
 
