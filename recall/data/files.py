@@ -20,7 +20,7 @@ from typing import IO, Any, Final, Literal, cast
 import polars as pl
 
 from recall.config import FileFormat
-from recall.errors import DataError, UnavailableError
+from recall.errors import DataError
 
 Kind = Literal["parquet", "json", "text"]
 
@@ -151,7 +151,7 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
                 zstandard: Any = import_module("zstandard")  # of 24 MB, which a service that reads no tables does without
             except ModuleNotFoundError:
                 hint = "Install it with: pip install 'fm-recall[train]', or decompress the file"
-                raise UnavailableError("a .zst file needs the package zstandard", where=str(path), hint=hint) from None
+                raise DataError("a .zst file needs the package zstandard", where=str(path), hint=hint) from None
             return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
         case ".zip":
             with zipfile.ZipFile(path) as archive:

@@ -285,7 +285,7 @@ def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
 
 
 def _users(bundle: Bundle, store: SqliteUsers) -> Table:
-    """Return all stored users with the columns of user fields and the attributes, null where missing."""
+    """Return all stored users with the columns of fields and attributes."""
     schema, encoder = bundle.encoder.schema, bundle.encoder
     columns = [name for name in encoder.users.columns if name != schema.user_id]
     others = dict.fromkeys((*encoder.contexts.columns, *encoder.types.users))

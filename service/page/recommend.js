@@ -91,8 +91,9 @@ export async function begin() {
 /** Ask for a user who is drawn from the first ones that the service lists. */
 async function someUser() {
   const { value } = await ask(call("GET", `v1/users?page_size=${DRAWN}`));
-  if (!value.users.length) throw new Problem("No user is known");
-  by("user").value = value.users[Math.floor(Math.random() * value.users.length)].user_id;
+  const users = value.users.map((one) => one.user_id).filter((id) => !/[\r\n]/.test(id)); // which an input cannot hold
+  if (!users.length) throw new Problem("No user is known");
+  by("user").value = users[Math.floor(Math.random() * users.length)];
   await recommend();
 }
 

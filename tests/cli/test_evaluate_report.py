@@ -59,12 +59,10 @@ def test_an_evaluation_is_kept_beside_the_version_until_that_is_removed(run, fol
     assert [one.name for one in (tmp_path / "copy" / "evaluations").iterdir()] == [f"{first.name}.json"]
     with staging(root) as made:
         shutil.copytree(last, made, dirs_exist_ok=True)
-        publish(root, made, keep=1)
-    assert versions(root) != [first, last]
+        publish(made, root, keep=1)
+    (left,) = versions(root)
     assert not list((root / "evaluations").iterdir())
-    alone = (
-        shutil.copytree(last, tmp_path / "alone") if last.exists() else shutil.copytree(versions(root)[0], tmp_path / "alone")
-    )
+    alone = shutil.copytree(left, tmp_path / "alone")
     ended = run("evaluate", folder / "recall.toml", alone, "--keep")
     assert (ended.code, "this bundle is none" in ended.err) == (65, True)
 

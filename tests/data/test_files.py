@@ -9,7 +9,7 @@ import pytest
 
 from recall.config import FileFormat
 from recall.data.files import content, converted, files_of, kind_of, listed, moment, number, scan
-from recall.errors import DataError, UnavailableError
+from recall.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, name: str) -> None:
 def test_without_its_package_a_zst_file_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv.zst").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(UnavailableError, match=r"fm-recall\[train\]"):
+    with pytest.raises(DataError, match=r"fm-recall\[train\]"):
         content(tmp_path / "a.csv.zst")
 
 

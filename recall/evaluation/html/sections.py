@@ -1,4 +1,4 @@
-"""A report of one bundle, or of two side by side: as one HTML file, or for the page of the service.
+"""A report of one bundle or of two, as HTML or as data for the page.
 
 Its sections are charts and tables, or say why there are none. The file has no scripts, and needs no network.
 """
@@ -194,7 +194,7 @@ def _cold(page: Subjects) -> Iterator[Part]:
 
 
 def _fields(page: Subjects) -> Iterator[Part]:
-    recorded = [(one, cast(list[Any], worths)) for one in page.subjects if (worths := one.manifest.metrics.get("fields"))]
+    recorded = [(one, cast(Any, worths)) for one in page.subjects if (worths := one.manifest.metrics.get("fields"))]
     ablations = [(one, one.evaluation.ablation) for one in page.subjects if one.evaluation and one.evaluation.ablation]
     for subject, ablation in ablations:
         metric = next(metric for metric in reversed(ablation.whole) if metric.startswith("ndcg"))

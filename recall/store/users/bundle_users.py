@@ -75,7 +75,7 @@ class SqliteUsers:
         return [row[0] for row in self._ask(statement, (after or "", count))]  # no id is empty
 
     def titled(self, text: str, count: int) -> list[str]:
-        """Return ids of users by title: those that begin with a text, then those with a word that does.
+        """Return ids of users whose title begins with a text, then by words in it.
 
         Args:
             text: as of `folded`.
@@ -190,7 +190,9 @@ def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
         with closing(SqliteUsers(source)) as users, closing(sqlite3.connect(to)) as connection:
             gone = set(without)
             rows = (
-                (one, *map(_json, (user.features, user.history, user.seen))) for one, user in users.records() if one not in gone
+                (one, _json(user.features), _json(user.history), _json(user.seen))
+                for one, user in users.records()
+                if one not in gone
             )
             _insert(connection, rows)
             if users.title is not None:
@@ -210,7 +212,7 @@ def _insert(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, byt
 
 
 def folded(text: str) -> str:
-    """Return a title, or what is searched for, without differences that a search ignores."""
+    """Return a text without the differences that a search ignores."""
     return " ".join(text.lower().split())
 
 

@@ -177,10 +177,11 @@ class UserProfiles:
         return self._stored.title
 
     def find(self, text: str, count: int) -> list[tuple[str, str | None]]:
-        """Return id and title of users whose id begins with a text, or whose title does or a word of it, ignoring case.
+        """Return id and title of users whose id or title begins with a text.
 
-        The user of that id comes first, then titles that begin with the text, those with a word that does, and ids. A title
-        that has changed since the bundle is found again in the next one; the user is found by id until then.
+        Case is ignored in titles, and a word in one may begin with the text, too. The user of that id comes first, then titles
+        that begin with the text, those with a word that does, and ids. A title that has changed since the bundle is found
+        again in the next one; the user is found by id until then.
 
         Args:
             text: not empty.

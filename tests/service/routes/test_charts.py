@@ -20,6 +20,6 @@ def test_charts_come_from_the_bundle_and_a_fault_of_the_evaluation_is_told(own_s
         evaluation_file(folder).parent.mkdir()
         evaluation_file(folder).write_text("{")
         told = server.ask("GET", "/v1/charts").json
-        assert told["fault"].startswith(f"{evaluation_file(folder).name}: the file must be an evaluation") or told["fault"]
+        assert "the file must be an evaluation" in told["fault"]
         assert str(tmp_path) not in told["fault"]
         assert [one["title"] for one in told["sections"] if one["parts"]] == list(drawn)
