@@ -107,7 +107,6 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
             clock: gives seconds since 1970.
         """
         super().__init__(path, KIND, MARK, wait, wait)
-        self.where = str(path)
         self._clock = clock
 
     @override
@@ -192,15 +191,6 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
     @override
     def _insert(self, connection: sqlite3.Connection, batch: ItemBatch) -> None:
         self._insert_into(SqliteTables(connection, False, self.where), batch)
-
-    @override
-    def _write(self, batches: Sequence[ItemBatch]) -> None:
-        self._written = None  # of a transaction that failed
-        super()._write(batches)
-
-    @override
-    def _note(self) -> None:
-        self._advance_mark()
 
     def _tables(self, connection: sqlite3.Connection) -> SqliteTables:
         return SqliteTables(connection, self._reader.version == 1, self.where)
