@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from recall.bundle.locks import try_lock
 from recall.training import checkpoint
 from recall.training.checkpoint import (
     CheckpointBusyError,
@@ -44,6 +45,24 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
             pass
     with held(path):
         pass
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_lock_that_was_removed_after_it_was_opened_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened = checkpoint_path(tmp_path / "out", "a" * 64), list[Path]()
+
+    def removed_by_its_last_holder(lock: Path) -> int | None:
+        opened.append(lock)
+        holder = try_lock(lock)
+        if len(opened) == 1:
+            lock.unlink()
+        return holder
+
+    monkeypatch.setattr(checkpoint, "try_lock", removed_by_its_last_holder)
+    with held(path):
+        assert len(opened) == 2
+        with pytest.raises(CheckpointBusyError), held(path):
+            pass
     assert list((tmp_path / "out").iterdir()) == []
 
 
