@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from recall._arrays import Float32, Int32
 from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.reader import ITEM_ID, Bundle, write_deletions
+from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletions
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
@@ -271,7 +271,7 @@ def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
         bundle: with the deletions.
         items: the new catalogue.
     """
-    return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
+    return read_deletions(bundle.folder).filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
 def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: int) -> SparseRows:
