@@ -180,7 +180,7 @@ class Ask(Caller, AskSimilar, total=False):
 
 
 class AskScenario(Caller, total=False):
-    """What a request adds to a scenario."""
+    """Keys that a request adds to a scenario."""
 
     n: int
     exclude: Sequence[str | int]

@@ -184,7 +184,7 @@ class Exchange:
             root = self.settings.bundle
             try:
                 folder = await asyncio.to_thread(resolve, root)
-            except Exception as error:  # the watch must go on, for later bundles
+            except Exception as error:  # the watch must continue, for later bundles
                 self.refusal = self._refuse(root, error, now)
             else:
                 if self.snapshot is not None and self.snapshot.folder == folder:

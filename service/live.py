@@ -91,7 +91,7 @@ class Live(Exchange):
 
         Args:
             request: what is asked.
-            caller: who waits for the answer, and how long.
+            caller: sender of the request, and its deadline.
             large: whether the request is too large for the event loop.
 
         Raises:
@@ -118,7 +118,7 @@ class Live(Exchange):
 
         Args:
             act: queries the recommender; what it raises is raised here.
-            caller: who waits for the answer, and how long.
+            caller: sender of the request, and its deadline.
 
         Raises:
             ProblemError: No bundle is served yet, too many requests wait, or the deadline has passed.

@@ -148,11 +148,11 @@ class UsersElsewhere(Record):
 
 
 class Provenance(Record):
-    """Where a bundle comes from."""
+    """Origin of a bundle."""
 
     name: str
     parent: int | None = None
-    """Sequence of the bundle that this one was rebuilt or went on from."""
+    """Sequence of the bundle that this one was rebuilt from or continues."""
     data_hash: str
     seed: int
     config: dict[str, JsonValue]

@@ -84,7 +84,7 @@ class ItemTable:
 
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
-"""What reading an encoder's state may give rise to when something else wrote it."""
+"""Errors of reading an encoder's state that something else wrote."""
 
 
 @dataclass(frozen=True, slots=True)

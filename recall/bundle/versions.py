@@ -37,7 +37,7 @@ SCENARIOS = "scenarios.toml"
 KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
 VERSION = re.compile(r"^\d{6,12}-[0-9a-f]{8}$")
-"""What the name of a version looks like that was published here."""
+"""Pattern of the name of a published version."""
 _REMEMBERED = 100  # names in HISTORY
 
 

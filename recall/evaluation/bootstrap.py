@@ -36,7 +36,7 @@ class Estimate(Figures):
 
 
 class Comparison(Figures):
-    """How one set of answers differs from another over the same users and requests."""
+    """Paired difference of two sets of answers to the same requests."""
 
     difference: Estimate
     ratio: Estimate | None

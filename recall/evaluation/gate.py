@@ -24,7 +24,7 @@ Activation = Literal["never", "always", "if-not-worse"]
 
 
 class GateReport(Figures):
-    """What was decided about a new version, and why."""
+    """Decision about a new version, and its reason."""
 
     version: str
     live: str | None

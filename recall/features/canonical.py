@@ -40,7 +40,7 @@ TIMES: Final = frozenset({"date", "time", "clock"})
 
 _WIDER_BLANKS = (0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), *_WIDER_BLANKS)))
-"""What is left out around the values of a list or bag: all that Unicode calls white space."""
+"""White space by Unicode, which is stripped around the values of a list or bag."""
 
 EXACT: Final = 2.0**53
 """From here on several integers share a float."""
@@ -85,7 +85,7 @@ class CanonicalTypes:
 
 
 UNTYPED: Final = CanonicalTypes()
-"""What bundles of older formats record: every value is taken as it is written."""
+"""Types in bundles of older formats: every value is taken as it is written."""
 
 
 def type_of(values: pl.Series, separator: str | None = None) -> str:
@@ -293,7 +293,7 @@ def _written(text: str, type_: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ColumnForms:
-    """How the columns of one side's tables are brought to canonical form.
+    """Canonical forms of the columns of one side.
 
     Attributes:
         types: by column.

@@ -28,7 +28,7 @@ ENCODERS: dict[str, EncoderKind] = {
 
 
 class TrainingData(Protocol):
-    """What an encoder learns from, such as `recall.data.dataset.Dataset`."""
+    """Data that an encoder learns from, such as `recall.data.dataset.Dataset`."""
 
     @property
     def schema(self) -> Schema:

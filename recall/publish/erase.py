@@ -82,7 +82,7 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
         root: the folder of published versions.
         user_ids: of the users; unknown ones are ignored.
         live: the changes of users.
-        wait: seconds to wait until services have let go of the older versions.
+        wait: seconds to wait until services have closed the older versions.
 
     Raises:
         BundleError: The live version is missing or damaged.

@@ -39,7 +39,7 @@ _DEFINED = 32  # items of each user of a proof that a model with fields scores b
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export did.
+    """Result of an export.
 
     Attributes:
         folder: the published bundle.
@@ -80,7 +80,7 @@ def export(
         config: how to index and to prove; recorded whole.
         root: where versions are published.
         metrics: anything to record beside the model.
-        parent: sequence of the bundle that the model went on from.
+        parent: sequence of the bundle that the model continues.
         expected: publish only if this sequence is still the live one; see `publish`.
         popularity: factor beside those of the model.
         activate: make it live.

@@ -47,7 +47,7 @@ STORED = "stored users, as they ask without a context"
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What a rebuild changed.
+    """Changes of a rebuild.
 
     Attributes:
         folder: the published bundle.

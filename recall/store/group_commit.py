@@ -34,7 +34,7 @@ class Receipt(_Receipt):
         sequence: of its last change; answers of this sequence or a later one have seen it.
         known: how many of its items or users were known before.
         token: names the change among those of all logs of items; an answer that is asked for with it has seen the change.
-        warnings: what the model can make little of in these items or users, in sentences.
+        warnings: values of these items or users that the model does not know, in sentences.
         repeated: the batch had been stored before, under the same idempotency key; known of users only.
     """
 
@@ -53,7 +53,7 @@ class Receipt(_Receipt):
 
 @dataclass(eq=False, kw_only=True)
 class PendingWrite:
-    """What one caller wants written as a whole, and its outcome.
+    """Batch of one caller, written as a whole, and its outcome.
 
     Attributes:
         key: idempotency key, if it has one.
@@ -104,7 +104,7 @@ class GroupCommit(ABC, Generic[AnyBatch]):
         """Commit batches together; set `last` of each, or its own `error`."""
 
     def _reach(self, identity: str, sequence: int, covered: Sequence[Lost] = (), lost: Lost | None = None) -> None:
-        """Note within a transaction what the mark is to say after it.
+        """Record within a transaction where the mark will be after it.
 
         Of several batches the first finds out what is missing: the numbers of later ones are beyond.
         """

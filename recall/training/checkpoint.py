@@ -1,4 +1,4 @@
-"""A run that was interrupted, kept so that it can go on as if it had not been.
+"""Checkpoints: an interrupted run continues as if it had not been.
 
 Every run has a file of its own, named after its fingerprint, and holds a lock on it while it trains.
 """

@@ -138,7 +138,7 @@ class _Lists:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What vectors of new items do to lists.
+    """Effect of vectors of new items on lists.
 
     Attributes:
         level: to add to their scores, or to multiply them by, so that they take their share of places; 0 or 1 if they do.

@@ -124,7 +124,7 @@ def _entries(rows: SparseRows) -> Entries:
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Where a model begins.
+    """Initial parameters of a model.
 
     Attributes:
         parameters: float32, by the names of the model's parameters and of their shapes.

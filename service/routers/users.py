@@ -195,7 +195,7 @@ reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], *
 async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> UsersPage:
     """Return the known users in order of their ids.
 
-    A user who is known throughout is on exactly one page.
+    A user that is known throughout is on exactly one page.
     """
     count = page.count
     found, bundle = await live_of(request).ask(

@@ -1,4 +1,4 @@
-"""What a bundle stores of a model, and what serving computes with it.
+"""Parameters of a model as a bundle stores them, and scores from them.
 
 With x split into a user part U and an item part I, every model of the family is
 
@@ -55,7 +55,7 @@ class ServingModel(ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """What the configuration calls the model."""
+        """Name of the model in the configuration."""
 
     @property
     @abstractmethod
@@ -221,7 +221,7 @@ TOP = 10
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a comparison of served scores with the model's has shown.
+    """Comparison of served scores with those of the model.
 
     Attributes:
         users, items: how many were drawn; every pair was compared.

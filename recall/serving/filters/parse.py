@@ -107,14 +107,14 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """What every part matches: everything when there is none."""
+    """Return the intersection of the parts: everything when there is none."""
 
     of: "tuple[Predicate, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """What at least one part matches: nothing when there is none."""
+    """Return the union of the parts: nothing when there is none."""
 
     of: "tuple[Predicate, ...]"
 

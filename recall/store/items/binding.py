@@ -139,7 +139,7 @@ def contained(manifest: Manifest, identity: str) -> int:
 
 
 def _deletions(root: Path) -> pl.DataFrame:
-    """Those that were compacted into the live version."""
+    """Return the deletions that were compacted into the live version."""
     if not live_name(root):
         return no_deletions()
     try:

@@ -125,12 +125,12 @@ class Catalog:
 
     @property
     def logs(self) -> bool:
-        """Whether there was a log at the last look."""
+        """Whether there was a log when it was last polled."""
         return self._past.state is not None
 
     @property
     def logged(self) -> int:
-        """Changes in the log at the last look: the last one of each item."""
+        """Changes in the log when it was last polled: the last one of each item."""
         return 0 if self._past.state is None else self._past.state.number
 
     @property
@@ -313,7 +313,7 @@ class Catalog:
         try:
             reading = journal.read(self._past.state, self._base)
         except JournalDamagedError:
-            self._past.take(Reading(None, [], 0, False, None))  # as good as gone: what is served of it is in no file now
+            self._past.take(Reading(None, [], 0, False, None))  # none of it is in a file that can be read
             raise
         rows = self._past.take(reading)
         delta = self._delta

@@ -218,7 +218,7 @@ KIND = FileKind(
     upgrade=_upgrade,
     wal_bytes=_WAL_BYTES,
 )
-"""How SQLite creates and recognises the file."""
+"""Tables, identification and errors of the file."""
 
 
 def open_log(root: Path, setting: str | None = None) -> ChangeLog:

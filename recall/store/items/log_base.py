@@ -26,7 +26,7 @@ from recall.store.items.log_position import Base, Change, MovedError, Reading, t
 from recall.store.items.log_tables import LogRow, State, lacking, taken_over
 
 REMOTE = "r"
-"""What the identity of a log begins with that is in no file of its root."""
+"""First letter of the identity of a log that is in no file of its root."""
 
 
 @dataclass(eq=False, kw_only=True)

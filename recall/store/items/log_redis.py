@@ -252,7 +252,7 @@ class _Watch:
     """A thread that waits for changes of other processes.
 
     Attributes:
-        seen: token of the log at the last look.
+        seen: token of the log when it was last polled.
         down: why there was none; empty if there was.
     """
 

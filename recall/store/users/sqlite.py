@@ -182,7 +182,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
 
 
 def _rows(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
-    # all are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
+    # all are fetched, though there is at most one: a statement that has not ended keeps its snapshot open
     return connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
 
 

@@ -115,7 +115,7 @@ class Parameterization:
         return sees @ diagonal[:, 0]
 
     def within(self, sums: Tensor) -> Tensor:
-        """How the groups of an item meet: [n, item_groups, width] -> the same shape."""
+        """Combine the groups of an item: [n, item_groups, width] -> the same shape."""
         return sums
 
     def alone(self, table: Tensor) -> Tensor:

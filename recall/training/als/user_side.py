@@ -57,7 +57,7 @@ def conjugate_gradients(
             return kernels.dot(along[part], product[part])
 
         curvature = sum(workers.map(curved, parts))
-        if curvature == 0:  # solved already, as for a table without data; what is not a number goes on, to be reported
+        if curvature == 0:  # solved already, as for a table without data; what is not a number continues, to be reported
             break
         length = energy / curvature
 
@@ -128,7 +128,7 @@ class AllPairsTerm:
 
 @dataclass(frozen=True, slots=True)
 class ItemsSeen:
-    """What the user side sees of all items.
+    """Sums over all items that the user side needs.
 
     Attributes:
         own: float32 [I], first components of the items.
@@ -147,7 +147,7 @@ class ItemsSeen:
 
     @property
     def residual(self) -> "Pull":
-        """What `UserSide.pull` needs for the residuals of contexts."""
+        """Return the input of `UserSide.pull` for the residuals of contexts."""
         return RESIDUAL, AllPairsTerm(-1.0, self.base, self.gram), (self.own, self.vectors)
 
     @property

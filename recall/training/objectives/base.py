@@ -1,4 +1,4 @@
-"""What every objective offers to the gradient learner."""
+"""Interface of objectives to the gradient learner."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ def test_a_fault_is_reported_opens_the_breaker_and_recovers(proxy: Proxy, throug
 
 
 def test_a_late_reply_counts_as_a_failure(redis: RedisServer, tmp_path: Path) -> None:
-    passing = 0.0  # seconds between two looks at the clock
+    passing = 0.0  # seconds from one reading of the clock to the next
     clock = accumulate(iter(lambda: passing, None))
     breaker = Breaker(failures=3, clock=lambda: next(clock))
     store = RedisLiveUsers(redis.url, read_seconds=30, write_seconds=30, prefix=f"{tmp_path.name}:", breaker=breaker)
