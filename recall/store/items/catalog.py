@@ -113,6 +113,10 @@ class Catalog:
         if self._journal is not None:
             self._journal.on_commit(callback)
 
+    def durability_warning(self) -> str:
+        """Return how acknowledged changes may be lost, in a sentence. Raises JournalError."""
+        return "" if self._journal is None else self._journal.durability_warning()
+
     @property
     def unsaved(self) -> int:
         """Acknowledged changes that are served, and that the file has lost."""
