@@ -27,7 +27,7 @@ from recall.store.group_commit import DurableLog
 from recall.store.high_water_mark import Mark
 from recall.store.items import log_tables
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
-from recall.store.items.log_position import MARK, Base, Change
+from recall.store.items.log_position import MARK
 from recall.store.items.log_tables import DamagedError, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
@@ -110,25 +110,6 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
         self._clock = clock
 
     @override
-    def append(
-        self,
-        changes: Sequence[Change],
-        key: str | None = None,
-        after: int = 0,
-        base: Base = Base(),  # noqa: B008 - immutable
-        expected: State | None = None,
-    ) -> int:
-        mark = self.mark.read()
-        if mark is not None and mark.identity.startswith(REMOTE):  # it would be a second log, which no service reads
-            raise JournalReadOnlyError(
-                "the changes of these items are kept in a Redis",
-                where=self.where,
-                why=f"{MARK} says so, and {VARIABLE} or --items names none",
-                hint=f"Give its address; or, to begin a log in a file, remove {MARK}",
-            )
-        return super().append(changes, key, after, base, expected)
-
-    @override
     def version(self) -> tuple[int, int]:
         asked = "PRAGMA data_version"
         return self._read(lambda one: (self._reader.opened, int(one.execute(asked).fetchone()[0])), (0, 0))
@@ -187,6 +168,18 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
     def _change(self, change: Callable[[LogTables], int]) -> int:
         with self._alone() as connection:
             return change(SqliteTables(connection, False, self.where))
+
+    @override
+    def _store(self, batches: Sequence[ItemBatch]) -> None:
+        mark = self.mark.read()
+        if mark is not None and mark.identity.startswith(REMOTE):  # it would be a second log, which no service reads
+            raise JournalReadOnlyError(
+                "the changes of these items are kept in a Redis",
+                where=self.where,
+                why=f"{MARK} says so, and {VARIABLE} or --items names none",
+                hint=f"Give its address; or, to begin a log in a file, remove {MARK}",
+            )
+        super()._store(batches)
 
     @override
     def _insert(self, connection: sqlite3.Connection, batch: ItemBatch) -> None:
