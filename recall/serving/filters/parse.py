@@ -107,14 +107,14 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Return the intersection of the parts: everything when there is none."""
+    """Intersection of the parts: everything when there is none."""
 
     of: "tuple[Predicate, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Return the union of the parts: nothing when there is none."""
+    """Union of the parts: nothing when there is none."""
 
     of: "tuple[Predicate, ...]"
 
