@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from recall.config.schema import Record, Schema
 from recall.errors import BundleError, PublishError
 from recall.index.record import IndexRecord
-from recall.models.serving.base import Kind
+from recall.models.serving.base import Kind, Parity
 
 # Types of the columns that a bundle reads, as its manifest records them.
 
@@ -105,21 +105,6 @@ class ModelRecord(Record):
         if (self.fold is not None) != (self.kind == "fwfm"):
             raise ValueError(f"a model of kind {self.kind!r} {'has a fold' if self.fold else 'has no fold'}")
         return self
-
-
-class Parity(Record):
-    """Proof that serving equals the model, by comparing scores."""
-
-    reference: Literal["model", "tables"]
-    """The trained model itself, or, after a rebuild, its tables in float64."""
-    users: int
-    items: int
-    largest_error: float
-    """Largest difference, relative to the user's largest score, or to 1 where that is smaller."""
-    tolerance: float
-    top_k: int
-    top_k_agreement: int
-    """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
 
 
 class GoldenRecord(Record):

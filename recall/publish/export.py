@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from recall._arrays import Float64, Int32, Int64
 from recall.bundle import files
-from recall.bundle.manifest import FoldRecord, Manifest, Parity, Provenance
+from recall.bundle.manifest import FoldRecord, Manifest, Provenance
 from recall.bundle.writer import BundleWriter, check_tables
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
@@ -21,7 +21,7 @@ from recall.data.split import REMEMBERED, TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.serving.base import ServingModel, relative_errors
+from recall.models.serving.base import Parity, ServingModel, relative_errors
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.layout import unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables

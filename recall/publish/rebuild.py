@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall._arrays import Float32, Int32
-from recall.bundle.manifest import Manifest, Parity
+from recall.bundle.manifest import Manifest
 from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletions
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
@@ -29,6 +29,7 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import as_requested
+from recall.models.serving.base import Parity
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.recommender import Recommender
