@@ -7,7 +7,6 @@ number read meanwhile; concurrent writers of one process share one transaction, 
 import os
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -98,16 +97,14 @@ class SqliteTables(LogTables):
 class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
     """The log in a file; no file is needed before the first change."""
 
-    def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, wait: float = 5.0) -> None:
         """Open nothing yet.
 
         Args:
             path: the file.
             wait: seconds that a writer waits for another process to finish.
-            clock: gives seconds since 1970.
         """
         super().__init__(path, KIND, MARK, wait, wait)
-        self._clock = clock
 
     @override
     def version(self) -> tuple[int, int]:

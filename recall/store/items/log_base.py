@@ -10,6 +10,7 @@ reached is noted outside of it as well; see `recall.store.high_water_mark`.
 All of that is written here once, on top of `LogTables`; what holds the tables is a file of SQLite or a Redis.
 """
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -96,8 +97,6 @@ class LogTables(Protocol):
 
 class ChangeLog(GroupCommit[ItemBatch]):
     """The log of one root; nothing is stored before the first change. Thread-safe."""
-
-    _clock: Callable[[], float]
 
     def append(
         self,
@@ -272,7 +271,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
         if batch.expected is not None and not _goes_on(tables, state, batch.expected):
             raise MovedError("the log is not the one that the writer has read")
         state, lost = self._numbered(state, batch)
-        now = max(int(self._clock() * 1e6), state.at + 1)
+        now = max(int(time.time() * 1e6), state.at + 1)
         state = tables.add(state, [(*row, now) for row in batch.rows], batch.digest)
         batch.last = state.last
         self._reach(state.identity, state.last, _base(state), lost)

@@ -52,7 +52,6 @@ class RedisChangeLog(ChangeLog):
         *,
         seconds: float = SECONDS,
         prefix: str = "recall:",
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """No connection is made before the first call.
 
@@ -62,14 +61,13 @@ class RedisChangeLog(ChangeLog):
             mark: a file on this machine that remembers how far the log had come.
             seconds: budget of one call.
             prefix: what all keys begin with.
-            clock: gives seconds since 1970.
 
         Raises:
             ConfigError: The address is none.
         """
         self._server, self._url = Server(url, seconds), url
         super().__init__(mark, self._server.where, JournalError)
-        self._clock, self._prefix = clock, prefix
+        self._prefix = prefix
         self._watch: _Watch | None = None
         self._waits = True
 
