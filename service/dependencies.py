@@ -260,7 +260,6 @@ class Page(BaseModel):
         return self.page_token or None
 
 
-PageQuery = Annotated[Page, Query()]
 CountQuery = Annotated[Count, Query()]
 
 
