@@ -99,9 +99,9 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
         The type's name, such as "integer" or "list of text".
     """
     if isinstance(values.dtype, pl.List | pl.Array):
-        return LIST + type_of(_flat(stripped(values)))
+        return LIST + type_of(flat(stripped(values)))
     if values.dtype == pl.String and separator is not None:
-        return LIST + inferred(_flat(stripped(values.str.split(separator))))
+        return LIST + inferred(flat(stripped(values.str.split(separator))))
     return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
 
 
@@ -211,7 +211,7 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     ):
         return values
     lists = values if cut is None else values.str.split(cut)
-    texts = (lists if values.dtype == pl.String and cut is None else _flat(lists)).drop_nulls()
+    texts = (lists if values.dtype == pl.String and cut is None else flat(lists)).drop_nulls()
     if inner in NUMBERS:
         texts = texts.filter(texts.str.contains("[.e]|^-0"))  # other integers are written in one way
     texts = texts.unique()
@@ -231,7 +231,7 @@ def stripped(lists: pl.Series) -> pl.Series:
     """Strip the values of lists of text; a column of another dtype is unchanged."""
     if isinstance(lists.dtype, pl.Array):
         lists = lists.cast(pl.List(lists.dtype.inner))
-    if lists.dtype != pl.List(pl.String) or not _flat(lists).str.contains(_BLANK_AROUND).any():
+    if lists.dtype != pl.List(pl.String) or not flat(lists).str.contains(_BLANK_AROUND).any():
         return lists
     return lists.list.eval(pl.element().str.strip_chars(BLANKS))
 
@@ -350,5 +350,6 @@ def id_type(columns: Iterable[pl.Series]) -> str:
     return "integer" if types == {"integer"} else TEXT
 
 
-def _flat(lists: pl.Series) -> pl.Series:
+def flat(lists: pl.Series) -> pl.Series:
+    """Return the values of all lists; missing lists have none."""
     return lists.explode(empty_as_null=False, keep_nulls=False)
