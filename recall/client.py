@@ -157,7 +157,7 @@ class Caller(TypedDict, total=False):
 
 
 class AskSimilar(TypedDict, total=False):
-    """How many items are wanted, which may be returned, and with which columns."""
+    """Number, choice and columns of the items that are wanted."""
 
     n: int
     fields: Sequence[str]

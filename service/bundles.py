@@ -143,7 +143,7 @@ class Exchange:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What every answer says while a bundle other than the live one is served."""
+        """Degradations of every answer while another bundle than the live one is served."""
         behind = (Degraded("bundle", self._depot_error),) if self._depot_error else ()
         if self.snapshot is None or self.refusal is None:
             return behind

@@ -78,7 +78,7 @@ class Live(Exchange):
     @property
     @override
     def degraded(self) -> tuple[Degraded, ...]:
-        """What every answer lacks, or has only in part."""
+        """Parts that every answer lacks, or has only in part."""
         if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
             return ()
         users = (Degraded("users", self._users_error),) if self._users_error else ()

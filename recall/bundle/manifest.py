@@ -63,7 +63,7 @@ class FileEntry(Record):
 
 
 class Sizes(Record):
-    """How many of everything."""
+    """Sizes of the data and of the model."""
 
     users: int = Field(ge=0)
     items: int = Field(ge=1)

@@ -56,7 +56,7 @@ class TrainingData(Protocol):
 
     @property
     def offered(self) -> Bool:
-        """Which items were on offer: bool [items]."""
+        """Whether each item was on offer: bool [items]."""
 
     @property
     def types(self) -> CanonicalTypes:

@@ -247,7 +247,7 @@ def trained_on(manifest: Manifest) -> DataConfig:
 
 
 def kept(manifest: Manifest) -> int:
-    """How many versions the run of a bundle keeps."""
+    """Return the number of versions that the run of a bundle keeps."""
     return ExportConfig.model_validate(manifest.config.get("export", {})).keep
 
 

@@ -164,7 +164,7 @@ class UsersQuery(Page):
 
 
 class KnownUser(Reply):
-    """What is known of a user now."""
+    """Record of a user."""
 
     user_id: str
     features: dict[str, Any] = Field(description="Values by column.", examples=[{"age": 31}])

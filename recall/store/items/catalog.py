@@ -68,7 +68,7 @@ class Catalog:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why the latest change of an item does not fit this bundle, by id."""
+        """Reason why the latest change of an item does not fit this bundle, by id."""
         return dict(self._delta.refused)
 
     @property

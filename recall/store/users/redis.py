@@ -50,7 +50,7 @@ class Breaker:
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
-        """What it does with calls."""
+        """State of the breaker."""
         return "closed" if not self._broken else "half-open" if self._trying else "open"
 
     def admits(self) -> bool:

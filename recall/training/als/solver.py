@@ -108,7 +108,7 @@ class ImplicitALS:
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
-        """How many sweeps were made: masked items are drawn for each by its number."""
+        """Return the number of sweeps: masked items are drawn for each by its number."""
         return {"sweep": torch.tensor(self._sweep)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
