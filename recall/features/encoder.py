@@ -278,7 +278,7 @@ class FeatureEncoder:
     def tables(self) -> dict[str, TextTable]:
         """Return the table of each vocabulary that is too large for a dict, by field."""
         return {
-            name: TextTable.of(vocabulary.values)
+            name: vocabulary.table
             for name, vocabulary in self._vocabularies()
             if vocabulary is not None and len(vocabulary) > FEW
         }
