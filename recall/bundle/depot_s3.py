@@ -122,10 +122,7 @@ class ObjectDepot(Depot):
         names = sorted(path.removeprefix("versions/").removesuffix(".json") for path in there)
         kept = {*names[-keep:], *(*pointer.past, pointer.live)[-keep:]}
         gone = [path for path, changed in there.items() if path[9:-5] not in kept and changed < old]
-        wanted = set()
-        for path in there.keys() - set(gone):
-            raw = self._get(path)
-            wanted |= {entry["sha256"] for entry in orjson.loads(raw[0] if raw else b'{"files": {}}')["files"].values()}
+        wanted = {digest for path in there.keys() - set(gone) for digest in self._digests(path)}
         unused = [
             path
             for path, changed in self._calling(lambda: self._listed("files/")).items()
@@ -165,6 +162,15 @@ class ObjectDepot(Depot):
             thread.join()
             with suppress(PublishError, VersionMovedError):  # of another machine by now, if this one slept for long
                 self._write(path, orjson.dumps({"holder": holder, "until": 0}), held[0])
+
+    def _digests(self, path: str) -> list[str]:
+        """Return the digests of the files of a version; none if it was removed meanwhile."""
+        found = self._get(path)
+        try:
+            return [] if found is None else [str(entry["sha256"]) for entry in orjson.loads(found[0])["files"].values()]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            what, hint = "this is not the manifest of a version", "Remove it there; until then nothing old is removed"
+            raise PublishError(what, where=f"{self.url}/{path}", hint=hint) from None
 
     def _delete(self, path: str) -> None:
         self._calling(lambda: self.store.delete(path))

@@ -25,7 +25,7 @@ from recall.store.items.log_base import REMOTE, LogTables
 from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
 
 SCHEMES = ("redis://", "rediss://", "unix://")
-"""What the address of a Redis begins with."""
+"""Beginnings of the address of a Redis."""
 DOWN = "the log of changes does not answer"
 
 _WAITAOF = (7, 2)  # version of Redis that brought the command
@@ -63,7 +63,7 @@ return 1
 LOG, CHANGES, LATEST, HEADS = NAMES = ("log", "log:changes", "log:latest", "log:heads")
 """Names of the tables, after the prefix."""
 KEY = "log:key:"
-"""What names of idempotency keys begin with, after the prefix."""
+"""Beginning of the names of idempotency keys, after the prefix."""
 
 Command = tuple[bytes | str | int, ...]
 

@@ -10,7 +10,7 @@ import orjson
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, latest
 
 GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
-"""A user who was deleted."""
+"""Deletion of a user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class LiveUsers(Protocol):
         """
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Ids of users who are stored and not deleted, in order of their UTF-8.
+        """Ids of users that are stored and not deleted, in order of their UTF-8.
 
         Args:
             after: those after this one; None for all.

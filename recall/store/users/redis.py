@@ -28,7 +28,10 @@ from recall.store.users.record import LiveUser
 class Breaker:
     """Circuit breaker: closed, open after failures, half-open to try one call.
 
-    With it, requests do not wait for a Redis that does not answer. It uses a monotonic clock. Thread-safe.
+    With it, requests do not wait for a Redis that does not answer. Thread-safe.
+
+    Attributes:
+        clock: a monotonic clock, by which calls are late.
     """
 
     def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +42,7 @@ class Breaker:
             pause: seconds from there to the next call that is let through, and from one such call to another.
             clock: returns seconds.
         """
-        self._failures, self._pause, self._clock = failures, pause, clock
+        self._failures, self._pause, self.clock = failures, pause, clock
         self._lock = Lock()
         self._failed = 0
         self._due = 0.0
@@ -47,7 +50,7 @@ class Breaker:
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
-        """What it does with calls."""
+        """State of the breaker."""
         return "closed" if not self._broken else "half-open" if self._trying else "open"
 
     def admits(self) -> bool:
@@ -55,7 +58,7 @@ class Breaker:
         if not self._broken:
             return True
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             if self._broken and now < self._due:
                 return False
             self._trying, self._due = self._broken, now + self._pause
@@ -72,7 +75,7 @@ class Breaker:
         with self._lock:
             self._failed += 1
             if self._failed >= self._failures:
-                self._broken, self._trying, self._due = True, False, self._clock() + self._pause
+                self._broken, self._trying, self._due = True, False, self.clock() + self._pause
 
 
 WRITE_SECONDS = 1.0
@@ -272,7 +275,7 @@ class RedisLiveUsers(LiveUsers):
         """Report a call to the breaker; a late answer counts as failed, and is used."""
         if not self.breaker.admits():
             raise StoreDownError(_DOWN, why="it did not answer lately, and is left alone for a moment")
-        start = time.monotonic()
+        start = self.breaker.clock()
         try:
             yield
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
@@ -292,7 +295,7 @@ class RedisLiveUsers(LiveUsers):
         except BaseException:
             self.breaker.failed()
             raise
-        if time.monotonic() - start > seconds:
+        if self.breaker.clock() - start > seconds:
             self.breaker.failed()
         else:
             self.breaker.succeeded()
