@@ -308,6 +308,14 @@ def live_name(root: Path) -> str:
     return name if _VERSION.match(name) else ""
 
 
+def catalog_of(root: Path) -> str:
+    """Return the name that the live version was trained under; empty when there is none."""
+    try:
+        return Manifest.read(resolve(root)).name
+    except BundleError:
+        return ""
+
+
 def write_names(root: Path, name: str, lines: list[str]) -> None:
     """Put a small file in place as a whole.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from recall.bundle.versions import catalog_of
 from recall.errors import (
     ConfigError,
     JournalBusyError,
@@ -252,4 +253,4 @@ def open_log(root: Path, setting: str | None = None) -> ChangeLog:
             where="items",
             hint="Install it with: pip install 'fm-recall[redis]'",
         ) from None
-    return RedisChangeLog(setting, Mark(root / MARK))
+    return RedisChangeLog(setting, Mark(root / MARK), catalog=lambda: catalog_of(root))

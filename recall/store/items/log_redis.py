@@ -1,6 +1,7 @@
 """Change log in one Redis or Valkey, shared by services on several machines.
 
-    recall:log           hash: `state`, the metadata of the log as JSON, and `number`, how many entries there are
+    recall:log           hash: `state`, the metadata of the log as JSON, `number`, how many entries there are, and `catalog`,
+                         the name of the catalogue, so that the changes of two are not mixed
     recall:log:changes   stream: the last change of each item, as entry SEQUENCE-0, which readers follow by plain XREAD
     recall:log:latest    hash: sequence of the last change of each item
     recall:log:heads     sorted set: hash over all changes up to a commit, for the latest commits
@@ -53,6 +54,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
         seconds: float = SECONDS,
         prefix: str = "recall:",
         clock: Callable[[], float] = time.time,
+        catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
 
@@ -63,12 +65,14 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
             seconds: budget of one call.
             prefix: what all keys begin with.
             clock: gives seconds since 1970.
+            catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
             ConfigError: The address is none.
         """
         GroupCommit.__init__(self)
         self.mark, self._clock, self._prefix = mark, clock, prefix
+        self._find_catalog, self._catalog = catalog, ""
         self._server, self._url = Server(url, seconds), url
         self.where = self._server.where
         self._watch: _Watch | None = None
@@ -104,7 +108,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     def set_aside_damaged(self) -> str | None:
         with self._server.reports("moved away"):
             try:
-                tables = RedisTables(self._server, self._prefix)
+                tables = self._tables()
                 if tables.exists:
                     tables.rows_after(0, whole=True)
                 return None
@@ -160,7 +164,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     @contextmanager
     def _reading_tables(self) -> Iterator[LogTables | None]:
         with self._server.reports("read"):
-            tables = RedisTables(self._server, self._prefix)
+            tables = self._tables()
             yield tables if tables.exists else None
 
     @override
@@ -168,7 +172,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
         def once() -> int:
             with self._server.reports("written"):
                 self._written = None
-                tables = RedisTables(self._server, self._prefix)
+                tables = self._tables()
                 count = change(tables)
                 self._execute(tables)
                 return count
@@ -198,7 +202,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     def _try_to_write(self, batches: Sequence[ItemBatch]) -> None:
         with self._server.reports("written"):
             keys = list(dict.fromkeys(batch.key for batch in batches if batch.key is not None))
-            tables = RedisTables(self._server, self._prefix, keys)
+            tables = self._tables(keys)
             written, self._written = False, None
             for batch in batches:
                 batch.error = None
@@ -231,7 +235,8 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
             JournalError: It may have been written, and is not on disk.
         """
         wait = [("WAITAOF", 1, 0, int(self._server.seconds * 500))] if self._waits else []
-        done, *waited = self._server.ask_all(tables.command(), *wait, tolerant=True)
+        done, *waited = self._server.ask_all(*tables.commands(), *wait, tolerant=True)
+        waited = waited[-1:] if wait else []
         if isinstance(done, Exception):
             raise done
         if done != 1:
@@ -240,6 +245,10 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
             self._waits = False
         elif waited and not isinstance(waited[0], Exception) and waited[0][0] < 1:
             raise JournalError("Redis has not written the change to its disk in time", where=self.where, hint="Send it again")
+
+    def _tables(self, keys: Sequence[str] = ()) -> RedisTables:
+        self._catalog = self._catalog or self._find_catalog()
+        return RedisTables(self._server, self._prefix, keys, self._catalog)
 
     @override
     def _interrupted(self) -> RecallError:
