@@ -1,4 +1,4 @@
-"""Fit, load and ask a model in a few lines of Python, with the same functions as the command line.
+"""Fit, load and ask a model in a few lines, as the command line does.
 
 Tables go in as frames of pandas, polars or Arrow, or as paths; answers come out as frames.
 """

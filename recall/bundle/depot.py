@@ -4,7 +4,7 @@
     versions/NAME.json     manifest of a version, written after its files
     files/SHA256           content of files, stored once whatever versions have it
     scenarios.toml         presets of requests, as the last publisher had them
-    leases/NAME.json       who does something that one machine does at a time, and until when
+    leases/NAME.json       holder and end of each task that one machine does at a time
 
 Each machine keeps a root of its own, where versions are written, verified and mapped as without a depot. A publisher sends a
 version before it makes it live; `live.json` is replaced only in the state in which it was read (a conditional put), so of two
@@ -24,7 +24,7 @@ VARIABLE = "RECALL_DEPOT"
 
 
 class Pointer(NamedTuple):
-    """What the depot says is live.
+    """The live version, as the depot has it.
 
     Attributes:
         live: name of the live version; empty before the first.
@@ -40,7 +40,7 @@ class Pointer(NamedTuple):
 
 
 class Depot(Protocol):
-    """Where the versions of a root are shared with other machines.
+    """Store through which the versions of a root are shared.
 
     Attributes:
         shared: whether there is such a place.
@@ -105,7 +105,7 @@ class Depot(Protocol):
         """Return the names of all versions. Raises PublishError."""
 
     def remove(self, name: str, files: Sequence[str]) -> None:
-        """Remove a version at once, and some of its files; `prune` removes the others once they are old.
+        """Remove a version at once, and some of its files; `prune` removes the others.
 
         Args:
             name: of the version, which is not live.

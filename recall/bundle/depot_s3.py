@@ -176,9 +176,14 @@ class ObjectDepot(Depot):
                 self._write(path, orjson.dumps({"holder": holder, "until": 0}), held[0])
 
     def _digests(self, path: str) -> dict[str, str]:
-        """Return the digests of the files of a version by name; none if it is gone."""
-        raw = self._get(path)
-        return {} if raw is None else {name: entry["sha256"] for name, entry in orjson.loads(raw[0])["files"].items()}
+        """Return the digests of the files of a version; none if it was removed."""
+        found = self._get(path)
+        try:
+            files = {} if found is None else orjson.loads(found[0])["files"]
+            return {str(name): str(entry["sha256"]) for name, entry in files.items()}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            what, hint = "this is not the manifest of a version", "Remove it there; until then nothing old is removed"
+            raise PublishError(what, where=f"{self.url}/{path}", hint=hint) from None
 
     def _delete(self, path: str) -> None:
         self._calling(lambda: self.store.delete(path))

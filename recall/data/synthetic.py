@@ -161,7 +161,7 @@ def generate(config: SyntheticConfig) -> Synthetic:
 
 
 def _by_time(user_ids: pl.Series, events: "_Events") -> tuple[Int64, pl.DataFrame]:
-    """Return the order of events by time, int64 [n], and their columns but the item in that order."""
+    """Sort events by time: return the order, int64 [n], and columns without items."""
     order = np.sort(((events.time - _START) << _POSITION) + np.arange(len(events.user))) & ((1 << _POSITION) - 1)
     columns = {
         "user_id": user_ids.gather(events.user[order]),

@@ -16,7 +16,7 @@ from recall._ids import check_ids
 from recall.bundle import files
 from recall.bundle.depot import Depot
 from recall.bundle.locks import acquire, locked
-from recall.bundle.reader import Bundle, load_bundle, write_deletions
+from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import (
     CURRENT,
     HISTORY,
@@ -86,10 +86,11 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
         root: the folder of published versions.
         user_ids: of the users; unknown ones are ignored.
         live: the changes of users.
-        wait: seconds to wait until services have let go of the older versions.
+        wait: seconds to wait until services have closed the older versions.
 
     Raises:
         BundleError: The live version is missing or damaged.
+        VersionMovedError: Another version is live in the depot.
         RequestError: An id is malformed.
         StoreError: The live changes cannot be written.
         JournalError: The log of items cannot be written.
@@ -141,7 +142,7 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
     with BundleWriter.open(root) as writer:
         writer.write_contents(encoder, tables, bundle.item_vectors, items, carried_counts(bundle, items))
         count = copy_user_store(bundle.users_file, writer.folder / files.USERS, ids)
-        write_deletions(writer.folder, bundle.deletions())
+        write_deletions(writer.folder, read_deletions(bundle.folder))
         with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
             asked = QuerySample(tables.user_vectors(user_rows(encoder, users, manifest.seed)), STORED, manifest.seed)
         config = IndexConfig.recorded(manifest.config.get("index", {}))
@@ -224,7 +225,11 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
 
 
 def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:
-    """Remove the versions of a depot that contain a user, or cannot be read; return their names."""
+    """Remove the versions of a depot that contain a user, or cannot be read.
+
+    Returns:
+        Their names.
+    """
     live, local = depot.read().live, {one.name: one for one in versions(root)}
     removed = []
     for name in depot.versions():

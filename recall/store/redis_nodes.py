@@ -1,4 +1,4 @@
-"""Connections to a Redis, or to all nodes of a Redis Cluster, that do not wait for what does not answer."""
+"""Connections to a Redis or to the nodes of a cluster, with circuit breakers."""
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from redis.retry import Retry
 from recall.errors import ConfigError, RecallError, StoreDownError, StoreError, StoreFullError
 
 SCHEMES = ("redis://", "rediss://", "unix://")
-"""What the address of a Redis begins with."""
+"""Beginnings of the address of a Redis."""
 DOWN = "the store of users does not answer"
 
 RANGES = 256
@@ -36,7 +36,10 @@ AnyError = TypeVar("AnyError", bound=RecallError)
 class Breaker:
     """Circuit breaker: closed, open after failures, half-open to try one call.
 
-    With it, requests do not wait for a Redis that does not answer. It uses a monotonic clock. Thread-safe.
+    With it, requests do not wait for a Redis that does not answer. Thread-safe.
+
+    Attributes:
+        clock: a monotonic clock, by which calls are late.
     """
 
     def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +50,7 @@ class Breaker:
             pause: seconds from there to the next call that is let through, and from one such call to another.
             clock: returns seconds.
         """
-        self._failures, self._pause, self._clock = failures, pause, clock
+        self._failures, self._pause, self.clock = failures, pause, clock
         self._lock = Lock()
         self._failed = 0
         self._due = 0.0
@@ -55,7 +58,7 @@ class Breaker:
 
     @property
     def state(self) -> Literal["closed", "open", "half-open"]:
-        """What it does with calls."""
+        """State of the breaker."""
         return "closed" if not self._broken else "half-open" if self._trying else "open"
 
     def admits(self) -> bool:
@@ -63,7 +66,7 @@ class Breaker:
         if not self._broken:
             return True
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             if self._broken and now < self._due:
                 return False
             self._trying, self._due = self._broken, now + self._pause
@@ -80,7 +83,7 @@ class Breaker:
         with self._lock:
             self._failed += 1
             if self._failed >= self._failures:
-                self._broken, self._trying, self._due = True, False, self._clock() + self._pause
+                self._broken, self._trying, self._due = True, False, self.clock() + self._pause
 
 
 class Nodes:
@@ -130,11 +133,14 @@ class Nodes:
         return list(client.get_primaries()) if _is_cluster(client) else [None]
 
     def by_node(self, all_of: Iterable[Kind], key: Callable[[Kind], bytes]) -> list[tuple[Node, list[Kind]]]:
-        """Group things by the node that has their key. Raises StoreError.
+        """Group things by the node that has their key.
 
         Args:
             all_of: the things.
             key: returns the key of one.
+
+        Raises:
+            StoreDownError: The cluster does not answer, or no node has a slot.
         """
         client = self._connected()
         if not _is_cluster(client):
@@ -234,7 +240,7 @@ class Nodes:
         breaker = self._breakers.get(name) or self._breakers.setdefault(name, self._breaker())
         if not breaker.admits():
             raise StoreDownError(DOWN, why="it did not answer lately, and is left alone for a moment")
-        start = time.monotonic()
+        start = breaker.clock()
         try:
             yield
         except (
@@ -256,7 +262,7 @@ class Nodes:
         except BaseException:
             breaker.failed()
             raise
-        if time.monotonic() - start > self._seconds:
+        if breaker.clock() - start > self._seconds:
             breaker.failed()
         else:
             breaker.succeeded()
@@ -307,7 +313,7 @@ def other_catalog(kind: type[AnyError], held: str, name: str, field: str) -> Any
     return kind(
         "this Redis has the changes of another catalogue",
         why=f"they are of {held!r}, and the live version here is of {name!r}",
-        hint=f"Name another one, or another database such as redis://HOST:PORT/1; if the catalogue was renamed, remove {field}",
+        hint=f"Name a different Redis, or a database of it: redis://HOST:PORT/1; if the catalogue was renamed, remove {field}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Users in a Redis Cluster: bytes of an interaction, nodes that are killed, slots that move, and what a service answers."""
+"""Checks of users in a Redis Cluster, with nodes killed and slots moved."""
 
 import threading
 import time
@@ -89,7 +89,7 @@ def on_node(place: int, many: int) -> list[str]:
 
 
 def users(folder: Path, quick: bool, check: Check) -> None:
-    """Check users that services share in a cluster of three nodes, the first of which has a replica."""
+    """Check users in a cluster of three nodes, the first of which has a replica."""
     cluster = Cluster(folder / "cluster", replicas=1)
     with ExitStack() as stack:
         stack.callback(cluster.kill)
@@ -181,9 +181,7 @@ def _answered(folder: Path, cluster: Cluster, many: int, check: Check) -> None:
         check("no request fails while a node is down", failed == 0, f"{failed} of {total:,} failed")
         others = sum(bool(one) for place in (0, 2) for one in found[place])
         whole = all(found[1])
-        figures = (
-            f"{sum(map(bool, found[1]))} of {len(found[1])} answers of its users, {others} of others are degraded"
-        )
+        figures = f"{sum(map(bool, found[1]))} of {len(found[1])} answers of its users, {others} of others are degraded"
         check("only users of a node that is down are answered without their changes", whole and others == 0, figures)
         cluster.nodes[1].start()
         check("all is whole again after a restart", until(lambda: degraded([0, 1, 2]) == [False] * 9), "9 users asked")

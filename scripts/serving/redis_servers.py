@@ -1,4 +1,4 @@
-"""Redis servers on loopback: one, or the nodes of a cluster. Each writes every change to its disk before it answers."""
+"""Redis servers on loopback: one, or the nodes of a cluster."""
 
 import subprocess
 import time
@@ -14,7 +14,7 @@ SLOTS = 16_384
 
 
 class Redis:
-    """A process of redis-server.
+    """A redis-server that writes every change to its disk before it answers.
 
     Attributes:
         port: on loopback.
@@ -60,7 +60,7 @@ class Redis:
 
 
 class Cluster:
-    """The nodes of a Redis Cluster: primaries with equal shares of the slots, and then replicas.
+    """Nodes of a Redis Cluster: primaries with equal shares of the slots, replicas.
 
     Attributes:
         nodes: the processes.

@@ -164,7 +164,7 @@ class UsersQuery(Page):
 
 
 class KnownUser(Reply):
-    """What is known of a user now."""
+    """Record of a user."""
 
     user_id: str
     features: dict[str, Any] = Field(description="Values by column.", examples=[{"age": 31}])
@@ -195,7 +195,7 @@ reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], *
 async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> UsersPage:
     """Return the known users in order of their ids.
 
-    A user who is known throughout is on exactly one page.
+    A user that is known throughout is on exactly one page.
     """
     count = page.count
     found, bundle = await live_of(request).ask(

@@ -26,7 +26,7 @@ from redis import exceptions
 from typing_extensions import override
 
 from recall.errors import JournalBusyError, JournalDamagedError, JournalDownError, JournalError, RecallError
-from recall.store.group_commit import GroupCommit, names, other_changes
+from recall.store.group_commit import names, other_changes
 from recall.store.high_water_mark import Mark
 from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import Base, Reading
@@ -43,7 +43,7 @@ _PAUSE = 0.2  # seconds before a connection that broke is made again
 Found = TypeVar("Found")
 
 
-class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
+class RedisChangeLog(ChangeLog):
     """The log in a Redis; `ChangeLog` has the contract."""
 
     def __init__(
@@ -53,7 +53,6 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
         *,
         seconds: float = SECONDS,
         prefix: str = "recall:",
-        clock: Callable[[], float] = time.time,
         catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
@@ -64,17 +63,14 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
             mark: a file on this machine that remembers how far the log had come.
             seconds: budget of one call.
             prefix: what all keys begin with.
-            clock: gives seconds since 1970.
             catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
             ConfigError: The address is none.
         """
-        GroupCommit.__init__(self)
-        self.mark, self._clock, self._prefix = mark, clock, prefix
-        self._find_catalog, self._catalog = catalog, ""
         self._server, self._url = Server(url, seconds), url
-        self.where = self._server.where
+        super().__init__(mark, self._server.where, JournalError)
+        self._prefix, self._find_catalog, self._catalog = prefix, catalog, ""
         self._watch: _Watch | None = None
         self._waits = True
 
@@ -169,63 +165,50 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
 
     @override
     def _change(self, change: Callable[[LogTables], int]) -> int:
-        def once() -> int:
-            with self._server.reports("written"):
-                self._written = None
-                tables = self._tables()
-                count = change(tables)
-                self._execute(tables)
-                return count
-
         with self._lock:
-            count = self._again(once)
-            self._advance_mark()
-        return count
+            return self._transaction(change)
 
     @override
-    def _write(self, batches: Sequence[ItemBatch]) -> None:
-        began = time.perf_counter()
-        try:
-            self._again(lambda: self._try_to_write(batches))
-            self._advance_mark()
-            if self._told is not None:
-                self._told(time.perf_counter() - began)
-            for batch in batches:
-                batch.written = True
-        except Exception as error:
-            for batch in batches:
-                batch.error = batch.error or error
-        finally:
-            for batch in batches:
-                batch.tried = True
-
-    def _try_to_write(self, batches: Sequence[ItemBatch]) -> None:
-        with self._server.reports("written"):
-            keys = list(dict.fromkeys(batch.key for batch in batches if batch.key is not None))
-            tables = self._tables(keys)
-            written, self._written = False, None
+    def _store(self, batches: Sequence[ItemBatch]) -> None:
+        def take_all(tables: RedisTables) -> None:
             for batch in batches:
                 batch.error = None
                 try:
-                    written |= self._take(tables, batch)
+                    self._take(tables, batch)
                 except RecallError as error:
                     batch.error = error
-            if written:
-                self._execute(tables)
 
-    def _take(self, tables: RedisTables, batch: ItemBatch) -> bool:
-        """Add one batch unless its key is known; return whether it was added."""
+        self._transaction(take_all, list(dict.fromkeys(batch.key for batch in batches if batch.key is not None)))
+
+    def _transaction(self, change: Callable[[RedisTables], Found], keys: Sequence[str] = ()) -> Found:
+        """Run a change, and commit what it writes; the caller holds the lock."""
+
+        def once() -> Found:
+            self._reached = None  # what a transaction that failed has left
+            with self._server.reports("written"):
+                tables = self._tables(keys)
+                before = tables.state()
+                found = change(tables)
+                if tables.state() is not before:
+                    self._execute(tables)
+            return found
+
+        found = self._again(once)
+        self._advance_mark()
+        return found
+
+    def _take(self, tables: RedisTables, batch: ItemBatch) -> None:
+        """Add one batch unless its key is known."""
         size = len(batch.digest)
         held = None if batch.key is None else tables.answers.get(batch.key)
         if held is not None:
             if held[:size] != batch.digest:
                 raise other_changes()
             batch.last = int(held[size:])
-            return False
+            return
         self._insert_into(tables, batch)
         if batch.key is not None:
             tables.answers[batch.key] = batch.digest + str(batch.last).encode()
-        return True
 
     def _execute(self, tables: RedisTables) -> None:
         """Run the script, and wait until it is on the server's disk.
@@ -249,10 +232,6 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     def _tables(self, keys: Sequence[str] = ()) -> RedisTables:
         self._catalog = self._catalog or self._find_catalog()
         return RedisTables(self._server, self._prefix, keys, self._catalog)
-
-    @override
-    def _interrupted(self) -> RecallError:
-        return JournalError("the change was not written", where=self.where, why="the process was interrupted")
 
     def _again(self, act: Callable[[], Found]) -> Found:
         """Run what begins again when another process writes meanwhile."""
@@ -279,7 +258,7 @@ class _Watch:
     """A thread that waits for changes of other processes.
 
     Attributes:
-        seen: token of the log at the last look.
+        seen: token of the log when it was last polled.
         down: why there was none; empty if there was.
     """
 

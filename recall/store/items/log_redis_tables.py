@@ -62,7 +62,7 @@ return 1
 LOG, CHANGES, LATEST, HEADS = NAMES = ("log", "log:changes", "log:latest", "log:heads")
 """Names of the tables, after the prefix."""
 KEY = "log:key:"
-"""What names of idempotency keys begin with, after the prefix."""
+"""Beginning of the names of idempotency keys, after the prefix."""
 
 Command = tuple[bytes | str | int, ...]
 
@@ -269,7 +269,10 @@ class RedisTables(LogTables):
         return len(gone)
 
     def commands(self) -> list[Command]:
-        """Return the script that writes it all, unless another process has written, and what names the catalogue."""
+        """Return the script that writes it all unless another process has written.
+
+        A further command names the catalogue.
+        """
         state = self._state
         answers = [(f"{self._prefix}{KEY}{key}", raw) for key, raw in self.answers.items() if key not in self._known]
         keys = [*(self._prefix + name for name in NAMES), *(name for name, _ in answers)]

@@ -13,7 +13,7 @@ from recall.errors import StoreError
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, latest
 
 GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
-"""A user who was deleted."""
+"""Deletion of a user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class LiveUsers(Protocol):
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
         """Return the stored users, with all acknowledged changes.
 
-        A store of several parts has an error in place of each user whose part does not answer, if another one does.
+        A store of several parts has an error in place of each user whose part does not answer, if others do.
 
         Raises:
             StoreError: The store cannot be read, or does not answer in time.
@@ -232,7 +232,7 @@ class LiveUsers(Protocol):
         """
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Ids of users who are stored and not deleted, in order of their UTF-8.
+        """Ids of users that are stored and not deleted, in order of their UTF-8.
 
         Args:
             after: those after this one; None for all.

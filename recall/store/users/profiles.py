@@ -23,7 +23,7 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 # The users that are known, page by page in order of the UTF-8 of their ids.
 #
-# As with items, a user who is known from the first page to the last is on exactly one of them.
+# As with items, a user that is known from the first page to the last is on exactly one of them.
 
 
 def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
@@ -58,10 +58,10 @@ _TAG = 16  # characters of a hash of data that are kept with an interaction
 
 
 class Lookup(NamedTuple):
-    """What is known of one user.
+    """Profile of one user.
 
     Attributes:
-        record: None for a user who is not known.
+        record: None for an unknown user.
         error: why later changes are not in the record; empty when they are.
     """
 

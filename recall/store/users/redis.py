@@ -1,11 +1,11 @@
-"""User changes in Redis or a Redis Cluster, shared by services on several machines.
+"""User changes in Redis or a Redis Cluster, shared by several machines.
 
     recall:user:ID          hash of one user: `user`, a `LiveUser` as JSON; `changes`, how many the user had; the interactions
                             since, each in a field named by its number; `folded`, the last one that `user` contains; `gone`, if
                             the user was deleted; and a field for each idempotency key
     recall:users:{TAG}      sorted set of the ids of users who are not deleted, one for each range of slots
     recall:sequence:{TAG}   at least how many changes the users of a range had
-    recall:identity         random; another one shows that Redis was emptied
+    recall:identity         random; a different one shows that Redis was emptied
     recall:catalog          name of the catalogue, so that the users of two are not mixed
 
 All of a user is in one key, so it is in one slot of a cluster, is changed by one script, and can move while it is written.
@@ -269,7 +269,7 @@ class RedisLiveUsers(LiveUsers):
             self._claimed = True
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
-        """Return the identity of the data, created if missing, and the counters of changes."""
+        """Return identity, which is created if missing, and counters of changes."""
         name = self._prefix + b"identity"
         counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in tags())]
         found = dict[bytes, bytes | None]()
@@ -299,7 +299,11 @@ class RedisLiveUsers(LiveUsers):
     def _write(
         self, node: Node, own: Mapping[str, list[UserChange]], rewritten: set[str], key: bytes, digest: bytes
     ) -> dict[str, tuple[int, bool, bool | None]]:
-        """Write changes of users on one node; return number, repetition and earlier state, without those in conflict."""
+        """Write changes of users on one node.
+
+        Returns:
+            Number, repetition and earlier state of those that were written; the others had conflicts.
+        """
         now, at = time.time(), self._of
         stored = self._stored(self._writer, node, [*(own.keys() & rewritten)]) if own.keys() & rewritten else {}
         scripts: list[Command] = []
@@ -346,12 +350,12 @@ class RedisLiveUsers(LiveUsers):
         return self._prefix + b"user:" + user_id.encode()
 
     def _of(self, name: bytes, user_id: str) -> bytes:
-        """Return the name of the set or counter of the range that has a user, which is most often on the same node."""
+        """Return the name of the set or counter of a user's range of slots."""
         return self._prefix + name + b":{%b}" % tags()[range_of(self._user(user_id))]
 
 
 def _field(key: str) -> bytes:
-    """Return the field of an idempotency key, which may name users and so is not stored itself."""
+    """Return the field of an idempotency key: a hash, since the key may name users."""
     return b"k" + blake2b(key.encode(), digest_size=_DIGEST).digest()
 
 

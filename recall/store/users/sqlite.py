@@ -85,7 +85,6 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             wait: seconds that a writer waits for another process to finish.
         """
         super().__init__(path, _KIND, USERS_MARK, wait, _READ_WAIT)
-        self._written: tuple[str, int, Lost | None] | None = None
         self._seen: tuple[str, int] | None = None
 
     @override
@@ -167,22 +166,11 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             lost = Lost(identity, mark.sequence)  # numbers are not given twice
         batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
-        self._written = identity, batch.last, lost
+        self._reach(identity, batch.last, lost=lost)
 
     @override
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
         connection.executemany("DELETE FROM users WHERE user_id = ?", [(one,) for one in ids])
-
-    @override
-    def _write(self, batches: Sequence[_Batch]) -> None:
-        self._written = None  # of a transaction that failed
-        super()._write(batches)
-
-    @override
-    def _note(self) -> None:
-        if self._written is not None:
-            (identity, last, lost), self._written = self._written, None
-            self.mark.advance(identity, last, lost=lost)
 
     def _state(self, connection: sqlite3.Connection) -> tuple[int, str]:
         if self._reader.version == 1:
@@ -200,7 +188,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
 
 
 def _rows(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
-    # all are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
+    # all are fetched, though there is at most one: a statement that has not ended keeps its snapshot open
     return connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.store.users.changes import InteractionEvent, UserDelete
-from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers, _Batch
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_a_restored_older_copy_is_reported(path: Path, users: SqliteLiveUsers) -
     shutil.copy(path.with_name("copy"), path)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")
-    assert users.write([UserDelete("v")]).sequence == 5
+    together = [_Batch(changes=(UserDelete(one),)) for one in "vw"]
+    users._write(together)
+    assert [one.last for one in together] == [5, 6]
     assert "up to 4 are missing" in SqliteLiveUsers(path).error()
 
 
