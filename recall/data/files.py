@@ -347,14 +347,14 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
 
 
 def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Read two words as truth values; any other is an error.
+    """Read two words as truth values, in any case; any other is an error.
 
     Args:
         text: the column.
         yes: the word for true.
         no: the word for false.
     """
-    return text.str.strip_chars().cast(pl.Enum([no, yes])).to_physical().cast(pl.Boolean)
+    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
 
 
 def listed(texts: pl.Series) -> pl.Series:

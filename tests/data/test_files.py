@@ -170,7 +170,7 @@ def test_a_date_and_a_time_of_day_in_two_columns() -> None:
 
 def test_words_for_true_and_false_and_no_others() -> None:
     frame = pl.LazyFrame({"sale": ["J", " N", None]})
-    form = FileFormat(booleans={"sale": ("J", "N")})
+    form = FileFormat(booleans={"sale": ("J", "n")})
     assert converted(frame, form).collect()["sale"].to_list() == [True, False, None]
     with pytest.raises(pl.exceptions.PolarsError, match=r'failed in column .sale. for 1 out of . values: \["\?"\]'):
         converted(pl.LazyFrame({"sale": ["J", "?"]}), form).collect()
