@@ -54,7 +54,7 @@ def placed(texts, starts, size):
 
 @compiled(_TEXTS, int64, int64, int64, _SLOTS, _STARTS, _TEXTS)
 def _probed(wanted, first, end, slot, slots, starts, texts):
-    """Return the row of one of the wanted texts, looked for from a slot on; -1 if it is unknown."""
+    """Return the row of one of the wanted texts, by probing from a slot; or -1."""
     row = np.int64(slots[slot])
     while row >= 0:
         start, length = np.int64(starts[row]), end - first
