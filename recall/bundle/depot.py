@@ -12,7 +12,7 @@ publishers one is refused. A replica fetches only files that none of its version
 cannot reach it serves what it has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -101,6 +101,20 @@ class Depot(Protocol):
     def prune(self, keep: int) -> None:
         """Remove old versions, and files that none has. Raises PublishError."""
 
+    def versions(self) -> list[str]:
+        """Return the names of all versions. Raises PublishError."""
+
+    def remove(self, name: str, files: Sequence[str]) -> None:
+        """Remove a version at once, and some of its files; `prune` removes the others.
+
+        Args:
+            name: of the version, which is not live.
+            files: names of files, whose content is removed unless another version has it.
+
+        Raises:
+            PublishError: The depot cannot be written.
+        """
+
     def lease(self, name: str) -> AbstractContextManager[None]:
         """Hold what one machine does at a time.
 
@@ -144,6 +158,14 @@ class NoDepot(Depot):
 
     @override
     def prune(self, keep: int) -> None:
+        pass
+
+    @override
+    def versions(self) -> list[str]:
+        return []
+
+    @override
+    def remove(self, name: str, files: Sequence[str]) -> None:
         pass
 
     @override

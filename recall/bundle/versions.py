@@ -268,6 +268,14 @@ def live_name(root: Path) -> str:
     return name if VERSION.match(name) else ""
 
 
+def catalog_of(root: Path) -> str:
+    """Return the name of the live version's catalogue; empty without a version."""
+    try:
+        return Manifest.read(resolve(root)).name
+    except BundleError:
+        return ""
+
+
 def write_names(root: Path, name: str, lines: list[str]) -> None:
     """Put a small file in place as a whole.
 

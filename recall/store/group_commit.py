@@ -59,11 +59,13 @@ class PendingWrite:
         key: idempotency key, if it has one.
         digest: of what is to be written, which distinguishes batches of one key.
         last: sequence of its last change, once it is written.
+        repeated: whether its key was known, and it was not written again.
     """
 
     key: str | None = None
     digest: bytes = b""
     last: int = 0
+    repeated: bool = field(init=False, default=False)
     error: Exception | None = field(init=False, default=None)
     tried: bool = field(init=False, default=False)
     written: bool = field(init=False, default=False)
@@ -294,7 +296,7 @@ class DurableLog(GroupCommit[AnyBatch]):
         try:
             known = None if batch.key is None else stored_answer(connection, batch.key, batch.digest)
             if known is not None:
-                batch.last = known
+                batch.last, batch.repeated = known, True
                 return
             self._insert(connection, batch)
             if batch.key is not None:

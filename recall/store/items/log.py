@@ -14,6 +14,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from recall.bundle.versions import catalog_of
 from recall.errors import (
     ConfigError,
     JournalBusyError,
@@ -232,4 +233,4 @@ def open_log(root: Path, setting: str | None = None) -> ChangeLog:
             where="items",
             hint="Install it with: pip install 'fm-recall[redis]'",
         ) from None
-    return RedisChangeLog(setting, Mark(root / MARK))
+    return RedisChangeLog(setting, Mark(root / MARK), catalog=lambda: catalog_of(root))

@@ -1,6 +1,7 @@
 """Change log in one Redis or Valkey, shared by services on several machines.
 
-    recall:log           hash: `state`, the metadata of the log as JSON, and `number`, how many entries there are
+    recall:log           hash: `state`, the metadata of the log as JSON, `number`, how many entries there are, and `catalog`,
+                         the name of the catalogue, so that the changes of two are not mixed
     recall:log:changes   stream: the last change of each item, as entry SEQUENCE-0, which readers follow by plain XREAD
     recall:log:latest    hash: sequence of the last change of each item
     recall:log:heads     sorted set: hash over all changes up to a commit, for the latest commits
@@ -52,6 +53,7 @@ class RedisChangeLog(ChangeLog):
         *,
         seconds: float = SECONDS,
         prefix: str = "recall:",
+        catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
 
@@ -61,13 +63,14 @@ class RedisChangeLog(ChangeLog):
             mark: a file on this machine that remembers how far the log had come.
             seconds: budget of one call.
             prefix: what all keys begin with.
+            catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
             ConfigError: The address is none.
         """
         self._server, self._url = Server(url, seconds), url
         super().__init__(mark, self._server.where, JournalError)
-        self._prefix = prefix
+        self._prefix, self._find_catalog, self._catalog = prefix, catalog, ""
         self._watch: _Watch | None = None
         self._waits = True
 
@@ -101,7 +104,7 @@ class RedisChangeLog(ChangeLog):
     def set_aside_damaged(self) -> str | None:
         with self._server.reports("moved away"):
             try:
-                tables = RedisTables(self._server, self._prefix)
+                tables = self._tables()
                 if tables.exists:
                     tables.rows_after(0, whole=True)
                 return None
@@ -157,7 +160,7 @@ class RedisChangeLog(ChangeLog):
     @contextmanager
     def _reading_tables(self) -> Iterator[LogTables | None]:
         with self._server.reports("read"):
-            tables = RedisTables(self._server, self._prefix)
+            tables = self._tables()
             yield tables if tables.exists else None
 
     @override
@@ -183,7 +186,7 @@ class RedisChangeLog(ChangeLog):
         def once() -> Found:
             self._reached = None  # what a transaction that failed has left
             with self._server.reports("written"):
-                tables = RedisTables(self._server, self._prefix, keys)
+                tables = self._tables(keys)
                 before = tables.state()
                 found = change(tables)
                 if tables.state() is not before:
@@ -215,7 +218,8 @@ class RedisChangeLog(ChangeLog):
             JournalError: It may have been written, and is not on disk.
         """
         wait = [("WAITAOF", 1, 0, int(self._server.seconds * 500))] if self._waits else []
-        done, *waited = self._server.ask_all(tables.command(), *wait, tolerant=True)
+        done, *waited = self._server.ask_all(*tables.commands(), *wait, tolerant=True)
+        waited = waited[-1:] if wait else []
         if isinstance(done, Exception):
             raise done
         if done != 1:
@@ -224,6 +228,10 @@ class RedisChangeLog(ChangeLog):
             self._waits = False
         elif waited and not isinstance(waited[0], Exception) and waited[0][0] < 1:
             raise JournalError("Redis has not written the change to its disk in time", where=self.where, hint="Send it again")
+
+    def _tables(self, keys: Sequence[str] = ()) -> RedisTables:
+        self._catalog = self._catalog or self._find_catalog()
+        return RedisTables(self._server, self._prefix, keys, self._catalog)
 
     def _again(self, act: Callable[[], Found]) -> Found:
         """Run what begins again when another process writes meanwhile."""

@@ -35,7 +35,7 @@ def test_a_removed_file_is_reported_until_accepted(path: Path, users: SqliteLive
     remove(path)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
-    assert users.write([UserDelete("v")]) == 4  # sequences are not reused
+    assert users.write([UserDelete("v")]).sequence == 4  # sequences are not reused
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("acknowledged changes of users up to 3 are missing from their file")
     (path.parent / USERS_MARK).unlink()
@@ -74,7 +74,7 @@ def test_an_unreadable_mark_is_reported_until_removed(path: Path, users: SqliteL
     (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith(f"{USERS_MARK} was damaged (it is empty)")
-    assert users.write([InteractionEvent("u", "d", 1.0, "d")]) == 4
+    assert users.write([InteractionEvent("u", "d", 1.0, "d")]).sequence == 4
     for one in (users, SqliteLiveUsers(path)):
         assert f"then remove {USERS_MARK}" in one.error()
     (path.parent / USERS_MARK).unlink()
@@ -95,7 +95,7 @@ def test_a_format_1_file_gets_an_identity(path: Path) -> None:
     again = SqliteLiveUsers(path)
     assert len(again.identity()) == 32
     assert again.identity() == SqliteLiveUsers(path).identity()
-    assert again.write([InteractionEvent("u", "b", 2.0, "d")]) == 2
+    assert again.write([InteractionEvent("u", "b", 2.0, "d")]).sequence == 2
     assert again.get(["u"])["u"].taken == ("b", "a")
     assert again.error() == ""
 
