@@ -33,6 +33,7 @@ _SHARES = (0.4, 0.85)  # of the time, at which the heats of square losses and of
 _FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
 _STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _K = 64
+_MOST_COMPONENTS, _LEAST_FFM_K = 512, 4  # of an FFM's vector, k for each pair of fields. Chosen, not tuned.
 _SWEEPS = 12  # most sweeps of a square loss
 
 
@@ -203,6 +204,9 @@ class _Track:
         given = self._config.model.model_dump(mode="json", exclude_unset=True)
         if self._config.model.kind == "lr":
             return given
+        if self._config.model.kind == "ffm":
+            sides = [sum(field.side == side for field in self._config.schema_.fields.values()) for side in ("user", "item")]
+            k = min(k, max(_LEAST_FFM_K, _MOST_COMPONENTS // (sides[0] * sides[1])))
         return {"k": k, **given, **({"cosine": True} if cosine else {})}
 
     def _values(self, recipe: Recipe, fields: Values) -> Values:
