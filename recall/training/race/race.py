@@ -277,7 +277,7 @@ class _Track:
                 return
             entrant = self._start(name, values)
             self._run(entrant, _FIRST, share)
-            if best is None or entrant.figure >= max(best.figures[:_FIRST], default=0.0):
+            if best is None or entrant.figure >= best.early(_FIRST):
                 self._run(entrant, entrant.config.method.sweeps, share)
             if best is None or entrant.figure > best.figure:
                 best = entrant
@@ -392,5 +392,5 @@ def _with_sweeps(winner: Entrant) -> Values:
     if train["objective"] == "square":
         train["sweeps"] = min(_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
     elif not unfinished:  # otherwise the time was over while it still improved
-        train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
+        train["epochs"] = winner.best_sweep - winner.config.method.opened
     return {**winner.values, "train": train}
