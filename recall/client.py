@@ -157,7 +157,7 @@ class Caller(TypedDict, total=False):
 
 
 class AskSimilar(TypedDict, total=False):
-    """How many items are wanted, which may be returned, and with which columns."""
+    """Number, choice and columns of the items that are wanted."""
 
     n: int
     fields: Sequence[str]
@@ -180,7 +180,7 @@ class Ask(Caller, AskSimilar, total=False):
 
 
 class AskScenario(Caller, total=False):
-    """What a request adds to a scenario."""
+    """Keys that a request adds to a scenario."""
 
     n: int
     exclude: Sequence[str | int]

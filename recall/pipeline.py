@@ -175,26 +175,33 @@ def run(
         with bar("train") as move:
             trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart, worths=True)
         note(trained.note)
-        with stage("export, verify, index, publish"):
-            metrics: dict[str, JsonValue] = {"curve": trained.curve}
-            metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
-            metrics |= {} if raced is None else {"race": raced}
-            metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
-            before, live = live_name(root), activates_at_once(activation, root)
-            exported = export(
-                trained.model, encoder, dataset, config, root, metrics, popularity=trained.popularity, activate=live
-            )
-        gate = _settled(activation, exported, root, before, dataset, config)
+        metrics: dict[str, JsonValue] = {} if raced is None else {"race": raced}
+        metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
+        exported, gate = _publish(trained, encoder, dataset, config, root, activation, metrics)
     return Run(dataset, trained, exported, config, findings, raced, gate)
 
 
-def _settled(
-    activation: Activation, exported: ExportReport, root: Path, before: str, dataset: Dataset, config: RunConfig
-) -> GateReport | None:
+def _publish(
+    trained: TrainResult,
+    encoder: FeatureEncoder,
+    dataset: Dataset,
+    config: RunConfig,
+    root: Path,
+    activation: Activation,
+    metrics: dict[str, JsonValue],
+    parent: int | None = None,
+    expected: int | None = None,
+) -> tuple[ExportReport, GateReport | None]:
+    with stage("export, verify, index, publish"):
+        figures: dict[str, JsonValue] = {"curve": trained.curve}
+        figures |= {"validation": dict(trained.metrics)} if trained.metrics else {}
+        before, live = live_name(root), activates_at_once(activation, root)
+        model, factor = trained.model, trained.popularity
+        exported = export(model, encoder, dataset, config, root, figures | metrics, parent, expected, factor, activate=live)
     if activation == "always":
-        return None
+        return exported, None
     with stage("compare with the live version"):
-        return settle(activation, exported.folder, root, before, dataset, config)
+        return exported, settle(activation, exported.folder, root, before, dataset, config)
 
 
 def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, ...]:
@@ -348,24 +355,9 @@ def grow(
                 config, ground.dataset, ground.encoder, reporter(move), checkpoint, resume, ground.start, restart=restart
             )
         retrained = _retrained(config, ground, trained) if compare else None
-        with stage("export, verify, index, publish"):
-            metrics: dict[str, JsonValue] = {"curve": trained.curve}
-            metrics |= {"validation": dict(trained.metrics)} if trained.metrics else {}
-            metrics["growth"] = ground.record(trained, retrained)
-            before, live = live_name(root), activates_at_once(activation, root)
-            exported = export(
-                trained.model,
-                ground.encoder,
-                ground.dataset,
-                config,
-                root,
-                metrics,
-                ground.source.sequence,
-                ground.expected,
-                trained.popularity,
-                activate=live,
-            )
-        gate = _settled(activation, exported, root, before, ground.dataset, config)
+        metrics: dict[str, JsonValue] = {"growth": ground.record(trained, retrained)}
+        parent, expected = ground.source.sequence, ground.expected
+        exported, gate = _publish(trained, ground.encoder, ground.dataset, config, root, activation, metrics, parent, expected)
     return Run(ground.dataset, trained, exported, config, gate=gate)
 
 

@@ -5,7 +5,8 @@
 Without a path it checks those of `[tool.lint-docstrings]` in pyproject.toml. ruff checks some rules (a blank line after the
 summary, the full stop, the imperative mood, a description for each parameter of an `Args:` section); this script adds:
 
-- a summary line has at most 80 characters and is not a cross-reference (it does not begin with "See" or "As");
+- a summary line has at most 80 characters, is not a cross-reference (it does not begin with "See" or "As") and names the thing
+  (it does not begin with a word such as "What" or "Those");
 - a public function or method with more than one parameter, except in scripts, has an `Args:` section, and a `Raises:`
   section that names each exception raised in its own body. Overrides inherit their documentation; functions that a framework
   registers (commands, routes) document their parameters in the annotations;
@@ -127,6 +128,8 @@ def _check_summaries(tree: ast.Module) -> Iterator[Finding]:
             yield Finding(line, f"the summary must have at most {SUMMARY_LENGTH} characters, got {len(summary)}")
         if re.match(r"(See|As)\b", summary):
             yield Finding(line, "the summary must say something of its own; an override has none and inherits")
+        if word := re.match(r"(What|Who|Where|How|Why|Which|Those|That)\b", summary):
+            yield Finding(line, f"the summary must begin with a verb or with the name of the thing, got {word[0]!r}")
 
 
 def _check_sections(body: list[ast.stmt], aliases: frozenset[str] = frozenset()) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 python scripts/scale_out.py quick --check      tables of ids that processes share, generated rows a second
 python scripts/scale_out.py depot --check      versions that machines share through a bucket
 python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
+python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
 one is missed. `--quick` takes less data. Needs redis-server, and moto for the bucket.
@@ -28,7 +29,9 @@ import numpy as np
 import orjson
 import polars as pl
 from redis import Redis as Client
+from serving.cluster_users import users
 from serving.processes import free_port, service
+from serving.redis_servers import Redis, until
 from serving.shop import build
 
 from recall.bundle.activation import activate, bring, follow, previous
@@ -44,44 +47,6 @@ from recall.store.items.log_position import Base, Change
 
 Check = Callable[[str, bool, str], None]
 ASKED = Request(n=20)
-
-
-class Redis:
-    """A Redis that writes every change to its disk before it answers."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        """Start it on a free port.
-
-        Args:
-            folder: for its files.
-            options: of redis-server.
-        """
-        folder.mkdir(parents=True)
-        self.port, self.folder, self.options = free_port(), folder, options
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.start()
-
-    def start(self) -> None:
-        """Start it with what is on its disk."""
-        durable = ("--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir", str(self.folder))
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", *durable, *self.options]
-        with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                open_log(self.folder, self.url).version()
-                return
-            except JournalError as error:
-                if "cluster" in str(error):
-                    return
-                time.sleep(0.02)
-        raise RuntimeError((self.folder / "redis.log").read_text())
-
-    def kill(self) -> None:
-        """End it by SIGKILL."""
-        self.process.kill()
-        self.process.wait()
 
 
 class Replica:
@@ -212,16 +177,6 @@ def lost(root: Path, url: str, last: dict[str, int]) -> int:
     held = {row.item_id: row.sequence for row in log.read(None, Base()).rows}
     log.close()
     return sum(held.get(item_id, 0) < sequence for item_id, sequence in last.items())
-
-
-def until(happened: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Wait until something has happened; return whether it has."""
-    end = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def changes(folder: Path, quick: bool, check: Check) -> None:
@@ -502,7 +457,7 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
-CASES = {"depot": depot, "quick": quick, "changes": changes}
+CASES = {"depot": depot, "quick": quick, "changes": changes, "users": users}
 
 
 def main() -> int:

@@ -131,7 +131,7 @@ def _require_free(settings: Settings) -> None:
 def _require_free_socket(path: Path) -> None:
     """Remove the socket of an ended service; raise AddressError for other paths.
 
-    Binding fails where a file is there already, and a server leaves its socket behind, killed or not.
+    Binding fails where a file exists, and a server leaves its socket behind, killed or not.
     """
     try:
         with socket.socket(socket.AF_UNIX) as probe:

@@ -210,7 +210,7 @@ class Guard:
         self._on_refuse = on_refuse
 
     def admit(self, scope: Scope, receive: Receive, role: Role, *, searches: bool) -> None:
-        """Admit a request, and note in its state who waits for the answer, and until when.
+        """Admit a request, and note in its state the caller and the deadline.
 
         Args:
             scope: of a request over HTTP, with its `headers` by name in the state.

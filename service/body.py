@@ -14,7 +14,8 @@ import orjson
 from starlette.types import Receive
 
 from recall import Recommendations, Request, ScoredItem
-from service.errors import FaultDocument, Kind, ProblemError, parsed, pointer
+from recall.errors import pointer
+from service.errors import FaultDocument, Kind, ProblemError, parsed
 from service.schemas import LONGEST_ID, MOST_RESULTS, RecommendRequest
 
 DEPTH = 64
@@ -96,7 +97,7 @@ def _check_nested(value: object, path: tuple[str | int, ...]) -> None:
         children, keys = value, [key for key, _ in value]
         if len(set(keys)) < len(keys):
             twice = next(key for key, count in Counter(keys).items() if count > 1)
-            raise _not_json("the same key is twice in one object", pointer((*path, twice)))
+            raise _not_json("the same key is twice in one object", pointer(*path, twice))
     elif isinstance(value, list):
         children = enumerate(value)
     for step, child in children:

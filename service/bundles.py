@@ -143,7 +143,7 @@ class Exchange:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What every answer says while a bundle other than the live one is served."""
+        """Degradations of every answer while another bundle than the live one is served."""
         behind = (Degraded("bundle", self._depot_error),) if self._depot_error else ()
         if self.snapshot is None or self.refusal is None:
             return behind
@@ -184,7 +184,7 @@ class Exchange:
             root = self.settings.bundle
             try:
                 folder = await asyncio.to_thread(resolve, root)
-            except Exception as error:  # the watch must go on, for later bundles
+            except Exception as error:  # the watch must continue, for later bundles
                 self.refusal = self._refuse(root, error, now)
             else:
                 if self.snapshot is not None and self.snapshot.folder == folder:

@@ -48,7 +48,7 @@ Result = TypeVar("Result")
 
 
 class Caller(NamedTuple):
-    """The sender of a request, who waits for the answer.
+    """The sender of a request, which waits for the answer.
 
     Attributes:
         deadline: time on the monotonic clock after which the answer is useless; None for no limit.
@@ -169,7 +169,7 @@ class SearchQueue:
 
         Args:
             work: the search; what it raises is raised here.
-            caller: who waits.
+            caller: sender of the request.
 
         Raises:
             ProblemError: Too many wait, the deadline has passed or the client has gone. Then nothing was searched.

@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     users: str = Field(
         default="sqlite",
         repr=False,
-        description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB.",
+        description="Where changes of users are kept: 'sqlite', a file beside the bundles, or redis://HOST:PORT/DB, which "
+        "services on several machines share. Of a Redis Cluster, any node, or several as redis://HOST:PORT,HOST:PORT.",
     )
     items: str = Field(
         default="sqlite",

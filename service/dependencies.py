@@ -66,7 +66,7 @@ def request_id_of(request: Request) -> str:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who waits for the answer to this request, and until when."""
+    """Return the caller of this request, and its deadline."""
     return cast(Caller, request.scope["state"]["caller"])
 
 
@@ -260,7 +260,6 @@ class Page(BaseModel):
         return self.page_token or None
 
 
-PageQuery = Annotated[Page, Query()]
 CountQuery = Annotated[Count, Query()]
 
 

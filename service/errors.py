@@ -27,6 +27,7 @@ from recall.errors import (
     StoreFullError,
     StoreReadOnlyError,
     did_you_mean,
+    pointer,
 )
 from recall.serving.rerank.channels import AnyChannel, Channels
 from recall.serving.rerank.rules import AnyRule
@@ -195,11 +196,6 @@ def problem_of(error: Exception) -> ProblemError | None:
     return None
 
 
-def pointer(path: Sequence[str | int]) -> str:
-    """Return a JSON pointer; a key of more than 256 characters is truncated."""
-    return "".join("/" + str(part)[:256].replace("~", "~0").replace("/", "~1") for part in path)
-
-
 def handle_problems(app: FastAPI) -> None:
     """Answer every error of an application with a problem document."""
     for kind in (ProblemError, RequestError, JournalError, StoreError):
@@ -285,23 +281,23 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
     match entry["type"]:
         case "extra_forbidden" if path[-1] in getattr(model, "preset", ()):
             return FaultDocument(
-                pointer(path), f"Only a scenario sets this. A request may have {', '.join(model.model_fields)}"
+                pointer(*path), f"Only a scenario sets this. A request may have {', '.join(model.model_fields)}"
             )
         case "extra_forbidden" | "unexpected_keyword_argument":
-            return FaultDocument(pointer(path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
+            return FaultDocument(pointer(*path), f"This key is not known. {did_you_mean(str(path[-1])[:_LONGEST], known)}")
         case "union_tag_invalid":
             kinds = [tag.strip(" '") for tag in entry["ctx"]["expected_tags"].split(",")]
             near = did_you_mean(str(entry["ctx"]["tag"])[:_LONGEST], kinds)
-            return FaultDocument(pointer((*path, "kind")), f"This kind is not known. {near}")
+            return FaultDocument(pointer(*path, "kind"), f"This kind is not known. {near}")
         case "union_tag_not_found":
-            return FaultDocument(pointer(path), "An object with a 'kind' is needed here")
+            return FaultDocument(pointer(*path), "An object with a 'kind' is needed here")
         case "model_type" | "model_attributes_type" | "missing" if not path:
             return FaultDocument("", "The body is a JSON object")
         case "dataclass_type" | "model_type" | "model_attributes_type":
-            return FaultDocument(pointer(path), "An object is needed here")
+            return FaultDocument(pointer(*path), "An object is needed here")
     if path and path[-1] == "[key]":  # an invalid key is not repeated
-        return FaultDocument(pointer(path[:-2]), f"A name here is wrong: {entry['msg']}")
-    return FaultDocument(pointer(path), entry["msg"])
+        return FaultDocument(pointer(*path[:-2]), f"A name here is wrong: {entry['msg']}")
+    return FaultDocument(pointer(*path), entry["msg"])
 
 
 def _keys(path: tuple[str | int, ...], model: type[BaseModel]) -> list[str]:

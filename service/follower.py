@@ -83,7 +83,7 @@ class Follower:
                 self._meters.in_step()
                 await self._repair(items)
                 await self._settle(items)
-            except Exception as error:  # answers go on, and say so
+            except Exception as error:  # answers continue, and say so
                 reason = str(error)
             if reason != self._error:
                 if reason:

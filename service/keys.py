@@ -32,7 +32,7 @@ SHORTEST = 16
 
 
 class Role(IntEnum):
-    """What a key allows; a higher role includes the lower ones."""
+    """Rights of a key; a higher role includes the lower ones."""
 
     READ = 1
     ADMIN = 2
@@ -119,7 +119,7 @@ class KeyRing:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What answers report while the file cannot be read."""
+        """Degradation that answers report while the file cannot be read."""
         return (Degraded("keys", _DEGRADED),) if self.error else ()
 
     def find(self, secret: bytes) -> Key | None:

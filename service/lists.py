@@ -32,7 +32,7 @@ async def answer_with_tokens(
     Args:
         live: answers it.
         body: of the request.
-        caller: who waits for the answer.
+        caller: sender of the request.
         request_id: of the request.
         scenario: that the request is made of.
         large: whether the request is too large for the event loop.

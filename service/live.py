@@ -18,7 +18,6 @@ from recall.serving.query import needs_reranking
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog
 from recall.store.items.log import VARIABLE as ITEMS
-from recall.store.items.log import open_log
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from service.bundles import Exchange, Snapshot
 from service.compactor import Compactor
@@ -69,18 +68,17 @@ class Live(Exchange):
         self._follower = Follower(self.meters, settings.write_back)
         self._looked = False
         self._users_error = ""
-        self._unasked = {"users": "", "items": ""}  # stores that have not said what they guarantee, and why
+        self._asked, self._silent = set[str](), set[str]()  # stores that have said what they guarantee, and that did not answer
         self._users_unread = ""
         self._users_sequence = -1
         self._users_idle = True
         self._compactor = Compactor(settings.bundle, {ITEMS: settings.items, DEPOT: settings.depot})
-        self._root = root
         self.tokens, self.scenarios = Tokens(settings.bundle, settings.token_key), Scenarios(root)
 
     @property
     @override
     def degraded(self) -> tuple[Degraded, ...]:
-        """What every answer lacks, or has only in part."""
+        """Parts that every answer lacks, or has only in part."""
         if self.refusal is None and not self._users_error and not self._depot_error:  # as for nearly all answers
             return ()
         users = (Degraded("users", self._users_error),) if self._users_error else ()
@@ -91,7 +89,7 @@ class Live(Exchange):
 
         Args:
             request: what is asked.
-            caller: who waits for the answer, and how long.
+            caller: sender of the request, and its deadline.
             large: whether the request is too large for the event loop.
 
         Raises:
@@ -118,7 +116,7 @@ class Live(Exchange):
 
         Args:
             act: queries the recommender; what it raises is raised here.
-            caller: who waits for the answer, and how long.
+            caller: sender of the request, and its deadline.
 
         Raises:
             ProblemError: No bundle is served yet, too many requests wait, or the deadline has passed.
@@ -185,12 +183,14 @@ class Live(Exchange):
     async def watch(self) -> None:
         """Follow CURRENT forever: serve each new bundle, or note why it was refused."""
         while True:
-            await self._warn()
+            if self._users is not None:
+                await self._warn("users", self._users.durability_warning)
             await self.follow_depot()
             await self.look()
             if self.snapshot is not None:
                 with self.snapshot as snapshot:
                     await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
+                    await self._warn("items", snapshot.recommender.items.durability_warning)
             self._looked = True
             if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
                 self.meters.compactions.inc()
@@ -258,25 +258,18 @@ class Live(Exchange):
             log.error("users: %s", error)
         self._users_error = error
 
-    async def _warn(self) -> None:
-        """Log what the stores of users and items do not guarantee, once they can be asked."""
-        if not self._unasked:
+    async def _warn(self, name: str, ask: Callable[[], str]) -> None:
+        """Log what a store does not guarantee, once it can be asked."""
+        if name in self._asked:
             return
-        changes = None if self._root is None else open_log(self._root, self.settings.items)
-        for name, store in (("users", self._users), ("items", changes)):
-            if store is not None and name in self._unasked:
-                before = self._unasked.pop(name)
-                try:
-                    warning = await asyncio.to_thread(store.durability_warning)
-                except (StoreError, JournalError) as error:
-                    self._unasked[name] = str(error)
-                    warning = "" if before else str(error)
-                if warning:
-                    log.warning("%s: %s", name, warning)
-            else:
-                self._unasked.pop(name, None)
-        if changes is not None:
-            changes.close()
+        try:
+            warning = await asyncio.to_thread(ask)
+            self._asked.add(name)
+        except (StoreError, JournalError) as error:
+            warning = "" if name in self._silent else str(error)
+            self._silent.add(name)
+        if warning:
+            log.warning("%s: %s", name, warning)
 
     def with_degraded(self, answer: Recommendations) -> Recommendations:
         """Add the degradations of the service to an answer."""

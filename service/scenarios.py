@@ -38,7 +38,7 @@ class Scenarios:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What answers report of the file."""
+        """Degradation that answers report of the file."""
         return (Degraded("scenarios", self.error),) if self.error else ()
 
     def look(self, recommender: Recommender) -> None:

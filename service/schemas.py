@@ -96,7 +96,7 @@ class Query(Body):
 
 
 class Listing(Query):
-    """Which columns of the items an answer has."""
+    """Columns of the items in an answer."""
 
     fields: Annotated[list[Column], Field(max_length=100)] = Field(
         default=[],
@@ -106,7 +106,7 @@ class Listing(Query):
 
 
 class Selection(Query):
-    """How many items are wanted, and which may be returned."""
+    """Number and choice of the items that are wanted."""
 
     n: int = Field(default=10, ge=1, le=MOST_RESULTS, description="Number of items wanted.")
     exclude: Annotated[list[Id], Field(max_length=10_000)] = Field(
@@ -146,7 +146,7 @@ class Caller(Query):
 
 
 class Weights(Query):
-    """What changes the scores of the model."""
+    """Settings that change the scores of the model."""
 
     popularity: Dial = 1.0
     boosts: Annotated[dict[Column, Annotated[float, Field(ge=-1e6, le=1e6)]], Field(max_length=100)] = Field(
@@ -162,7 +162,7 @@ class Scoring(Weights, Caller):
 
 
 class Shaping(Selection, Weights):
-    """Which items are wanted in which order."""
+    """Choice and order of the items that are wanted."""
 
     exclude_seen: bool = Field(default=True, description="Leave out the items that the user has seen.")
     rules: Annotated[list[TaggedRule], Field(max_length=MOST_RULES)] = Field(
@@ -183,7 +183,7 @@ class Ranking(Shaping, Scoring):
 
 
 class Output(Listing):
-    """What an answer has beside its list."""
+    """Parts of an answer besides its list."""
 
     explain: bool = Field(
         default=False, description="Return the contributions to each score, field by field; for an `n` of at most 100."
@@ -239,7 +239,7 @@ class Scenario(Shaping, Output):
 
 
 class ScenarioRequest(Caller, json_schema_extra={"examples": [{"user_id": "42"}, {"history": ["7", "12"], "n": 5}]}):
-    """What a request adds to its scenario; all optional."""
+    """Keys that a request adds to its scenario; all optional."""
 
     preset: ClassVar[frozenset[str]] = frozenset(Scenario.model_fields) - {"n", "exclude"}
 
@@ -313,7 +313,7 @@ class Reply(BaseModel):
 
 
 class Answer(Reply):
-    """What an answer is based on."""
+    """Versions that an answer is based on."""
 
     bundle: str = Field(description="Version of the bundle that this whole answer comes from.", examples=["000001-4f2a90c1"])
     sequence: int = Field(description="The last live change of items that this answer includes; 0 before the first.")

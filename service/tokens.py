@@ -29,7 +29,7 @@ MOST_LISTED = 200
 
 
 class PageToken(NamedTuple):
-    """What a page token says.
+    """Content of a page token.
 
     Attributes:
         request: the request whose list it continues, as plain values.
@@ -45,7 +45,7 @@ class PageToken(NamedTuple):
 
 
 class ListToken(NamedTuple):
-    """What a recommendation id says; attributes as those of `PageToken`."""
+    """Content of a recommendation id; attributes as those of `PageToken`."""
 
     scenario: str
     bundle: str

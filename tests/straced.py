@@ -1,6 +1,5 @@
 """Disk errors injected by strace into the system calls of durable writes."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation.trace import can_trace
+
 ROOT = Path(__file__).parents[1]
+
+needs_strace = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or ptrace is not allowed")
 
 
 def every_error(test: Callable[..., None]) -> Callable[..., None]:
     """Run a test with `call`, `error` and `code`: the failing call, its error, and the expected exit code."""
     cases = [("fdatasync", "EIO", "74"), ("pwrite64", "ENOSPC", "73")]
-    with_cases = pytest.mark.parametrize(("call", "error", "code"), cases)(test)
-    return pytest.mark.skipif(shutil.which("strace") is None, reason="no strace")(with_cases)
+    return needs_strace(pytest.mark.parametrize(("call", "error", "code"), cases)(test))
 
 
 def acknowledged(program: str, path: Path, call: str, error: str, code: str) -> list[list[str]]:
@@ -32,8 +34,6 @@ def acknowledged(program: str, path: Path, call: str, error: str, code: str) -> 
     shown = subprocess.run(
         [*command, sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    if "ptrace" in shown.stderr:
-        pytest.skip("ptrace is not allowed here")
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert len(lines) == 6, shown.stderr
     refused = [line for line in lines if line[0] == "no"]

@@ -35,7 +35,7 @@ _PART = "split"  # the column that tells training from test interactions
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fitted model keeps of its run.
+    """Record of the run of a fitted model.
 
     Attributes:
         config: of the run.

@@ -32,7 +32,7 @@ from recall.bundle.versions import (
 from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError, did_you_mean
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What the name of a version may look like."""
+"""Pattern of names that are accepted for a version."""
 _FOLLOWING = ".following"
 _KEPT = 3  # versions that were live last stay in a root that follows a depot
 

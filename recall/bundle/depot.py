@@ -4,7 +4,7 @@
     versions/NAME.json     manifest of a version, written after its files
     files/SHA256           content of files, stored once whatever versions have it
     scenarios.toml         presets of requests, as the last publisher had them
-    leases/NAME.json       who does something that one machine does at a time, and until when
+    leases/NAME.json       holder and end of each task that one machine does at a time
 
 Each machine keeps a root of its own, where versions are written, verified and mapped as without a depot. A publisher sends a
 version before it makes it live; `live.json` is replaced only in the state in which it was read (a conditional put), so of two
@@ -12,7 +12,7 @@ publishers one is refused. A replica fetches only files that none of its version
 cannot reach it serves what it has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -24,7 +24,7 @@ VARIABLE = "RECALL_DEPOT"
 
 
 class Pointer(NamedTuple):
-    """What the depot says is live.
+    """The live version, as the depot has it.
 
     Attributes:
         live: name of the live version; empty before the first.
@@ -40,7 +40,7 @@ class Pointer(NamedTuple):
 
 
 class Depot(Protocol):
-    """Where the versions of a root are shared with other machines.
+    """Store through which the versions of a root are shared.
 
     Attributes:
         shared: whether there is such a place.
@@ -101,6 +101,20 @@ class Depot(Protocol):
     def prune(self, keep: int) -> None:
         """Remove old versions, and files that none has. Raises PublishError."""
 
+    def versions(self) -> list[str]:
+        """Return the names of all versions. Raises PublishError."""
+
+    def remove(self, name: str, files: Sequence[str]) -> None:
+        """Remove a version at once, and some of its files; `prune` removes the others.
+
+        Args:
+            name: of the version, which is not live.
+            files: names of files, whose content is removed unless another version has it.
+
+        Raises:
+            PublishError: The depot cannot be written.
+        """
+
     def lease(self, name: str) -> AbstractContextManager[None]:
         """Hold what one machine does at a time.
 
@@ -144,6 +158,14 @@ class NoDepot(Depot):
 
     @override
     def prune(self, keep: int) -> None:
+        pass
+
+    @override
+    def versions(self) -> list[str]:
+        return []
+
+    @override
+    def remove(self, name: str, files: Sequence[str]) -> None:
         pass
 
     @override

@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -119,13 +119,9 @@ class ObjectDepot(Depot):
     def prune(self, keep: int) -> None:
         pointer, old = self.read(), datetime.now(UTC) - _YOUNG
         there = self._calling(lambda: self._listed("versions/"))
-        names = sorted(path.removeprefix("versions/").removesuffix(".json") for path in there)
-        kept = {*names[-keep:], *(*pointer.past, pointer.live)[-keep:]}
-        gone = [path for path, changed in there.items() if path[9:-5] not in kept and changed < old]
-        wanted = set()
-        for path in there.keys() - set(gone):
-            raw = self._get(path)
-            wanted |= {entry["sha256"] for entry in orjson.loads(raw[0] if raw else b'{"files": {}}')["files"].values()}
+        kept = {*sorted(map(_name, there))[-keep:], *(*pointer.past, pointer.live)[-keep:]}
+        gone = [path for path, changed in there.items() if _name(path) not in kept and changed < old]
+        wanted = {digest for path in there.keys() - set(gone) for digest in self._digests(path).values()}
         unused = [
             path
             for path, changed in self._calling(lambda: self._listed("files/")).items()
@@ -133,6 +129,19 @@ class ObjectDepot(Depot):
         ]
         for path in (*gone, *unused):  # manifests first: what is listed is whole
             self._delete(path)
+
+    @override
+    def versions(self) -> list[str]:
+        return sorted(map(_name, self._calling(lambda: self._listed("versions/"))))
+
+    @override
+    def remove(self, name: str, files: Sequence[str]) -> None:
+        path = f"versions/{name}.json"
+        own = self._digests(path)
+        self._delete(path)
+        left = {digest for one in self.versions() for digest in self._digests(f"versions/{one}.json").values()}
+        for digest in {own[file] for file in files if file in own} - left:
+            self._delete(f"files/{digest}")
 
     @override
     @contextmanager
@@ -165,6 +174,16 @@ class ObjectDepot(Depot):
             thread.join()
             with suppress(PublishError, VersionMovedError):  # of another machine by now, if this one slept for long
                 self._write(path, orjson.dumps({"holder": holder, "until": 0}), held[0])
+
+    def _digests(self, path: str) -> dict[str, str]:
+        """Return the digests of the files of a version; none if it was removed."""
+        found = self._get(path)
+        try:
+            files = {} if found is None else orjson.loads(found[0])["files"]
+            return {str(name): str(entry["sha256"]) for name, entry in files.items()}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            what, hint = "this is not the manifest of a version", "Remove it there; until then nothing old is removed"
+            raise PublishError(what, where=f"{self.url}/{path}", hint=hint) from None
 
     def _delete(self, path: str) -> None:
         self._calling(lambda: self.store.delete(path))
@@ -262,6 +281,10 @@ def open_s3(url: str) -> ObjectDepot:
         return ObjectDepot(url, S3Store.from_url(url, client_options=options, retry_config=retries))
     except (BaseError, ValueError) as error:
         raise ConfigError("invalid address of a depot", where="depot", why=_first(error)) from None
+
+
+def _name(path: str) -> str:
+    return path.removeprefix("versions/").removesuffix(".json")
 
 
 def _link(file: Path | None, to: Path) -> bool:

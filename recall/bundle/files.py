@@ -28,7 +28,7 @@ LOOKUP = "lookup.safetensors"
 NAMES = frozenset({TABLES, ITEM_VECTORS, ITEMS, ENCODER, VOCABULARIES, USERS, INDEX, CHECKS, COUNTS})
 """The files of a usual bundle; see `expected_names` for what a manifest may leave out or name otherwise."""
 FIELD, ITEM_TABLE = "field:", "items"
-"""What arrays of `LOOKUP` belong to: the vocabulary of a field, or the item ids."""
+"""Prefixes of arrays in `LOOKUP`: the vocabulary of a field, or the item ids."""
 _ALWAYS = NAMES - {USERS, INDEX, CHECKS, COUNTS}
 _SINCE_3 = frozenset({CHECKS, COUNTS})
 

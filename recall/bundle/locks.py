@@ -22,7 +22,7 @@ class VersionLock:
         self._closing = weakref.finalize(self, os.close, descriptor)
 
     def close(self) -> None:
-        """Let go; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         self._closing()
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from recall.config.schema import Record, Schema
 from recall.errors import BundleError, PublishError
 from recall.index.record import IndexRecord
-from recall.models.serving.base import Kind
+from recall.models.serving.base import Kind, Parity
 
 # Types of the columns that a bundle reads, as its manifest records them.
 
@@ -63,7 +63,7 @@ class FileEntry(Record):
 
 
 class Sizes(Record):
-    """How many of everything."""
+    """Sizes of the data and of the model."""
 
     users: int = Field(ge=0)
     items: int = Field(ge=1)
@@ -107,21 +107,6 @@ class ModelRecord(Record):
         return self
 
 
-class Parity(Record):
-    """Proof that serving equals the model, by comparing scores."""
-
-    reference: Literal["model", "tables"]
-    """The trained model itself, or, after a rebuild, its tables in float64."""
-    users: int
-    items: int
-    largest_error: float
-    """Largest difference, relative to the user's largest score, or to 1 where that is smaller."""
-    tolerance: float
-    top_k: int
-    top_k_agreement: int
-    """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
-
-
 class GoldenRecord(Record):
     """A request and its answer at the time of publication."""
 
@@ -148,11 +133,11 @@ class UsersElsewhere(Record):
 
 
 class Provenance(Record):
-    """Where a bundle comes from."""
+    """Origin of a bundle."""
 
     name: str
     parent: int | None = None
-    """Sequence of the bundle that this one was rebuilt or went on from."""
+    """Sequence of the bundle that this one was rebuilt from or continues."""
     data_hash: str
     seed: int
     config: dict[str, JsonValue]

@@ -1,11 +1,10 @@
 """A bundle in memory: arrays are mapped from their files, the rest is read."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
 
 import numpy as np
 import orjson
@@ -19,7 +18,7 @@ from recall._text_table import ARRAYS, TextTable
 from recall.bundle import files
 from recall.bundle.files import SUFFIX, kept_shapes, unpacked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.versions import resolve
+from recall.bundle.versions import VERSION, resolve
 from recall.errors import BundleError, DataError, PublishError
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import ServingModel
@@ -29,8 +28,6 @@ MOST_HELD = 128 << 20
 """Largest table, in bytes, that stays in memory after its first use; larger ones are read each time."""
 _FAR = 1 << 16
 """Row gap above which two slices are read separately. Chosen, not tuned."""
-
-Found = TypeVar("Found")
 
 
 class ItemTable:
@@ -47,7 +44,7 @@ class ItemTable:
         self._most = most
         self._held: pl.DataFrame | None = None
         self._large = False
-        self._reading = Lock()
+        self._lock = Lock()
 
     def rows(self, rows: Int64) -> pl.DataFrame:
         """Return some rows, int64 [m], in that order.
@@ -55,15 +52,16 @@ class ItemTable:
         Raises:
             BundleError: The file cannot be read.
         """
-        held = self._whole()
-        return held[rows] if held is not None else self._reported(lambda: self._parts(rows))
+        with _reading(self._path):
+            held = self._whole()
+            return held[rows] if held is not None else self._parts(rows)
 
     def _whole(self) -> pl.DataFrame | None:
         """Return the whole table if it is small enough to be cached."""
         if self._held is None and not self._large:
-            with self._reading:
+            with self._lock:
                 if self._held is None and not self._large:
-                    self._held = self._reported(self._read)
+                    self._held = self._read()
                     self._large = self._held is None
         return self._held
 
@@ -84,16 +82,9 @@ class ItemTable:
         ]
         return (pl.concat(parts) if parts else table.head(0).collect())[np.searchsorted(wanted, rows)]
 
-    def _reported(self, read: Callable[[], Found]) -> Found:
-        try:
-            return read()
-        except (PolarsError, OSError) as error:
-            raise BundleError("the table cannot be read", where=str(self._path), why=str(error)) from None
-
 
 _STRANGE_STATE = (ValueError, LookupError, TypeError, AttributeError, PolarsError, DataError)
-"""What reading an encoder's state may give rise to when something else wrote it."""
-_PUBLISHED = re.compile(r"^\d{6,}-[0-9a-f]{8}$")
+"""Errors of reading an encoder's state that something else wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +156,8 @@ class Bundle:
             BundleError: The file cannot be read.
         """
         path = self.folder / files.ITEMS
-        try:
+        with _reading(path):
             return pl.read_parquet_schema(path)
-        except (PolarsError, OSError) as error:
-            raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
     @property
     def users_file(self) -> Path:
@@ -193,14 +182,6 @@ class Bundle:
         name = self.manifest.index.file
         return self.folder / name if name is not None else None
 
-    def deletions(self) -> pl.DataFrame:
-        """Return the item ids whose deletion was compacted into this version.
-
-        Raises:
-            BundleError: The file cannot be read.
-        """
-        return read_deletions(self.folder)
-
     def some_items(self, rows: Int64) -> pl.DataFrame:
         """Return some rows of `items`, int64 [m], in that order.
 
@@ -224,7 +205,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
     """
     folder = resolve(path)
     manifest = Manifest.read(folder)
-    if _PUBLISHED.match(folder.name) and folder.name != manifest.version:
+    if VERSION.match(folder.name) and folder.name != manifest.version:
         raise BundleError(
             f"the folder is called {folder.name}, its manifest says {manifest.version}",
             where=str(folder / MANIFEST),
@@ -344,8 +325,14 @@ def _read_ids(folder: Path, manifest: Manifest, lookup: Mapping[str, TextTable],
 
 
 def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-    try:
+    with _reading(path):
         return pl.read_parquet(path, columns=columns)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (PolarsError, OSError) as error:
         raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
@@ -388,10 +375,7 @@ def read_deletions(folder: Path) -> pl.DataFrame:
     path = folder / files.DELETIONS
     if not path.exists():
         return no_deletions()
-    try:
-        found = pl.read_parquet(path)
-    except (OSError, PolarsError) as error:
-        raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
+    found = _read_parquet(path)
     if dict(found.schema) != SCHEMA or found.null_count().sum_horizontal().item() or not found[ITEM_ID].is_unique().all():
         raise BundleError("the table is not one of deletions", where=str(path), why=f"its columns are {dict(found.schema)}")
     return found

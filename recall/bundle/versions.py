@@ -28,36 +28,6 @@ from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError
 
-
-def remove(folder: Path, aside: Path) -> bool:
-    """Remove a version unless a process holds it.
-
-    Args:
-        folder: the version.
-        aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
-
-    Returns:
-        Whether it is gone; another process may have removed it before.
-
-    Raises:
-        OSError: The file system refused.
-    """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return True
-    try:
-        if not flock(descriptor, fcntl.LOCK_EX):
-            return False
-        aside.mkdir(exist_ok=True)  # a copy of a root may lack it
-        moved = aside / f"removed-{folder.name}"
-        folder.rename(moved)
-        shutil.rmtree(moved, ignore_errors=True)
-    finally:
-        os.close(descriptor)
-    return True
-
-
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
 VERSIONS = "versions"
@@ -66,7 +36,8 @@ LOCK = ".lock"
 SCENARIOS = "scenarios.toml"
 KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
-_VERSION = re.compile(r"^(\d{6,12})-[0-9a-f]{8}$")
+VERSION = re.compile(r"^\d{6,12}-[0-9a-f]{8}$")
+"""Pattern of the name of a published version."""
 _REMEMBERED = 100  # names in HISTORY
 
 
@@ -138,7 +109,7 @@ def publish(
                     where=str(root),
                     hint="Name another depot; or bring the folder in step with `recall versions`, and start again",
                 )
-            live = number(pointer.live) if depot.shared and pointer.live else _sequence(root)
+            live = number(pointer.live or resolve(root).name) if pointer.live or (root / CURRENT).exists() else 0
             if expected is not None and live != expected:
                 raise VersionMovedError(
                     f"version {live} went live while a bundle was made from version {expected}",
@@ -146,7 +117,7 @@ def publish(
                     hint="Start again from the live version",
                 )
             manifest = Manifest.read(staged)
-            pointer = depot.take_number(pointer, max([live, *_sequences(root)]))
+            pointer = depot.take_number(pointer, max([live, *(number(one.name) for one in versions(root))]))
             manifest = manifest.model_copy(update={"sequence": pointer.last})
             manifest.write(staged)
             fsync(staged / MANIFEST)
@@ -230,7 +201,7 @@ def resolve(path: Path) -> Path:
             where=str(path),
             hint=f"Give a folder that holds {MANIFEST} or {CURRENT}",
         ) from None
-    if not _VERSION.match(name):
+    if not VERSION.match(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(current))
     folder = path / VERSIONS / name
     if folder.is_symlink() or not folder.is_dir():
@@ -241,19 +212,8 @@ def resolve(path: Path) -> Path:
 def versions(root: Path) -> list[Path]:
     """Folders of all published versions, the oldest first."""
     folder = root / VERSIONS
-    names = [entry.name for entry in folder.iterdir() if _VERSION.match(entry.name)] if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir() if VERSION.match(entry.name)] if folder.is_dir() else []
     return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
-
-
-def _sequences(root: Path) -> list[int]:
-    return [number(folder.name) for folder in versions(root)]
-
-
-def _sequence(root: Path) -> int:
-    """Sequence of the live version, 0 before the first."""
-    if not (root / CURRENT).exists():
-        return 0
-    return number(resolve(root).name)
 
 
 def point_at(root: Path, version: str, *, back: bool = False) -> None:
@@ -283,7 +243,7 @@ def past(root: Path) -> list[str]:
     """
     live = live_name(root)
     try:
-        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if _VERSION.match(name)]
+        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.match(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
     return names[: _end(names, live) - 1] if live in names else names
@@ -305,7 +265,15 @@ def live_name(root: Path) -> str:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return name if _VERSION.match(name) else ""
+    return name if VERSION.match(name) else ""
+
+
+def catalog_of(root: Path) -> str:
+    """Return the name of the live version's catalogue; empty without a version."""
+    try:
+        return Manifest.read(resolve(root)).name
+    except BundleError:
+        return ""
 
 
 def write_names(root: Path, name: str, lines: list[str]) -> None:
@@ -351,6 +319,35 @@ def clear_leftovers(root: Path) -> list[Path]:
         if entry.exists():
             left.append(entry)
     return left
+
+
+def remove(folder: Path, aside: Path) -> bool:
+    """Remove a version unless a process holds it.
+
+    Args:
+        folder: the version.
+        aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
+
+    Returns:
+        Whether it is gone; another process may have removed it before.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        if not flock(descriptor, fcntl.LOCK_EX):
+            return False
+        aside.mkdir(exist_ok=True)  # a copy of a root may lack it
+        moved = aside / f"removed-{folder.name}"
+        folder.rename(moved)
+        shutil.rmtree(moved, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _prune(root: Path, keep: int) -> None:

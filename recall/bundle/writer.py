@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,14 +21,14 @@ from recall._tensors import servable, write_tensors
 from recall._text_table import FEW, TextTable
 from recall.bundle import files
 from recall.bundle.files import kept_rows, packed
-from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Parity, Provenance, Sizes
+from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Provenance, Sizes
 from recall.bundle.versions import publish, staging
 from recall.errors import ExportError, PublishError
 from recall.features.canonical import UNTYPED
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.index.record import IndexRecord
-from recall.models.serving.base import ServingModel, check_parity
+from recall.models.serving.base import Parity, ServingModel, check_parity
 from recall.models.serving.layout import Layout
 
 _LIBRARIES = ("fm-recall", "faiss-cpu", "numpy", "polars", "safetensors", "torch")
@@ -180,8 +179,7 @@ class BundleWriter:
             ExportError: a score is not finite, an error exceeds the tolerance, or a list differs by more than ties.
         """
         served, offset = self._tables.user_vectors(users), self._tables.user_offset(users)
-        proof = check_parity(served, offset, self._vectors[items], scores, tolerance)
-        return Parity(reference=reference, **asdict(proof))
+        return check_parity(served, offset, self._vectors[items], scores, tolerance, reference)
 
     def write_manifest(
         self, origin: Provenance, users: int, parity: Parity, index: IndexRecord, fold: FoldRecord | None = None

@@ -331,6 +331,7 @@ def erase_users(
     lines: dict[str, object] = {
         "published": report.version or "nothing, the live version does not contain them",
         "removed": ", ".join(report.removed) or "no version",
+        **({"removed from the depot": ", ".join(report.depot)} if report.depot else {}),
         "keys": f"{report.keys:,} idempotency keys removed",
     }
     output.result(as_json, report, lines)

@@ -190,6 +190,8 @@ def _result(finished: "Run") -> dict[str, object]:
 
 
 def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
+    from recall.config import GradientConfig
+
     trained, manifest = finished.trained, finished.exported.manifest
     parity, index = manifest.parity, manifest.index
     yield "published", finished.exported.folder
@@ -204,7 +206,7 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
         yield "fields", "; ".join(map(str, trained.fields))
     yield from _growth_lines(manifest)
     kept = manifest.model.kept
-    if any(0 < share < 1 for share in trained.zeros.values()):
+    if isinstance(finished.config.train, GradientConfig) and finished.config.train.first_order is not None:
         shares = ", ".join(f"{share:.1%} of the {side} features" for side, share in trained.zeros.items())
         yield "zero weights", f"{shares}; {len(kept)} arrays were stored without their zero rows"
     yield (

@@ -1,4 +1,4 @@
-"""Where the data are, and which interactions train, validate and test."""
+"""Configuration of the data: tables, columns, and their parts."""
 
 from collections import Counter
 from datetime import date, datetime
@@ -109,7 +109,7 @@ Split = Annotated[
 
 
 class OutcomeConfig(Section):
-    """How an interaction turned out, such as a rating; rows below do not count."""
+    """Result of an interaction, such as a rating; rows below do not count."""
 
     column: str
     """Column of the interactions that holds numbers."""
@@ -146,7 +146,7 @@ class EventsConfig(Section):
 
 
 class FileFormat(Section):
-    """How a table is written, where it is not Parquet or plain CSV.
+    """Format of a table that is neither Parquet nor plain CSV.
 
     Plain is UTF-8 with commas and a header.
     """

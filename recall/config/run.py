@@ -16,7 +16,7 @@ _NO_LONGER_BUILT = ("ivf_int8", "pq")
 
 
 class IndexConfig(Section):
-    """How item vectors are searched."""
+    """Index over the item vectors."""
 
     kind: str = "auto"
     """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with codes of 16 bits. 'cells': this
@@ -64,7 +64,7 @@ class IndexConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is asked of the finished model, and how the answers are judged."""
+    """Requests to the finished model, and metrics of the answers."""
 
     at: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(5, 10, 20), min_length=1)
     """Lengths of list that the metrics are given for, each 1 to 1000, the longest that an answer may be."""
@@ -81,7 +81,7 @@ class EvaluationConfig(Section):
 
 
 class ExportConfig(Section):
-    """How the exported vectors are proved, and how many versions are kept."""
+    """Proof of the exported vectors, and number of versions that are kept."""
 
     users: int = Field(default=256, ge=1)
     """Users drawn for the proof."""

@@ -1,4 +1,4 @@
-"""What learning makes small, and how."""
+"""Configuration of losses and of their optimization."""
 
 from typing import Annotated, Literal
 
@@ -188,7 +188,7 @@ class FTRLConfig(Section):
 
 
 class GradientConfig(Section):
-    """What all learning by stochastic gradients has in common."""
+    """Settings of all learning by stochastic gradients."""
 
     epochs: int = Field(default=20, ge=1)
     """Passes over the training part, at most."""

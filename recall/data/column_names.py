@@ -95,12 +95,13 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
         among: words that denote an outcome; default all.
 
     Returns:
-        The word; empty where there is none, or another word says that the value was known before, such as "previous".
+        The word; empty where there is none, or another word says that the value was known before, such as "previous". A letter
+        denotes something only by itself: `y` is a label, and `x&y` is not.
     """
     parts = words(name)
     if _BEFORE & set(parts):
         return ""
-    return next((word for word in (*parts, "".join(parts)) if word in among), "")
+    return next((word for word in (*(part for part in parts if len(part) > 1), "".join(parts)) if word in among), "")
 
 
 def known_before(name: str) -> bool:

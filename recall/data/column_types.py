@@ -25,7 +25,7 @@ Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]
 
 
 class Assumption(NamedTuple):
-    """How the text of a column is read, where the value differs from the text."""
+    """Reading of a column whose values differ from its text."""
 
     table: str
     column: str

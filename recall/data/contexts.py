@@ -69,8 +69,8 @@ def _other_items(dataset: Dataset, users: Integers, positions: Int64, longest: i
 
     An interaction that trains has the user's other training interactions, but none with its own item, which would give the
     target away. One that is held out has those of the parts before its own, and the moment after all interactions of the user
-    has all that train. Of more than `longest`, an interaction that
-    trains has the ones that follow it in the file, round the end; one that is held out has the last.
+    has all that train. Of more than `longest`, an interaction that trains has the ones that follow it in the file, round the
+    end; one that is held out has the last.
 
     Args:
         dataset: its events are sorted by user.

@@ -25,7 +25,7 @@ _SIGMAS = 3.0  # standard errors of a lower bound
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How well a group predicts a row.
+    """Accuracy with which a group predicts a row.
 
     Attributes:
         value: 1 where the group determines the row, 0 where it adds nothing to a guess; may be below 0.
@@ -134,7 +134,7 @@ def choice_gain(values: Codes, items: Codes, users: Codes) -> Gain:
 
 @dataclass(frozen=True, slots=True)
 class Relations:
-    """How a column of the interactions depends on their users and items.
+    """Dependence of a column of the interactions on users and items.
 
     Attributes:
         of_item: how far the item determines the value.
@@ -150,7 +150,7 @@ class Relations:
     def of(users: Codes, items: Codes, values: pl.Series) -> "Relations":
         """Estimate the relations of a column over n interactions.
 
-        Rows that repeat user, item and value count once, so that a user who returns to one item does not count as evidence.
+        Rows that repeat user, item and value count once, so that repeated interactions with one item do not count as evidence.
 
         Args:
             users: integer [n] >= 0.

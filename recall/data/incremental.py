@@ -236,7 +236,7 @@ def _updated(before: Table | None, after: Table | None, key: str) -> Table | Non
 
 
 class RememberedUser(Protocol):
-    """What is known of one user, such as `recall.store.users.record.UserRecord`."""
+    """Stored interactions of one user, such as `recall.store.users.record.UserRecord`."""
 
     @property
     def history(self) -> Sequence[str]:

@@ -140,7 +140,7 @@ def written_ids(table: Table, key: str) -> pl.Expr:
 # Columns of the interactions that describe users or items, as in a log that repeats the item's title in every row.
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the rows of one user, or of one item, agree in a column.
+    """Agreement of the rows of one user, or of one item, in a column.
 
     Attributes:
         value: int64 [groups], the row that holds the value of each; -1 where all of its rows lack one.

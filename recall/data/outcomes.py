@@ -1,4 +1,4 @@
-"""What each row of the interactions counts: by label, event, and weight."""
+"""Outcome and weight of each row of the interactions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ _COUNTED = " (rows are counted without those that data.outcome and data.events l
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What the rows of an interactions table count as.
+    """Outcomes of the rows of an interactions table.
 
     Attributes:
         taken: bool [n], False for a row that was shown and not taken; None when the configuration has no negatives.
@@ -176,7 +176,7 @@ _UNUSUAL = 1e9  # a mean beyond this, or below its inverse, is probably an id or
 
 @dataclass(frozen=True, slots=True)
 class WeightRange:
-    """How the weights of the training rows are spread, as they were written.
+    """Range of the weights of the training rows, as they were written.
 
     Attributes:
         where: the file and the column.

@@ -22,7 +22,7 @@ COUNTED = " (rows are counted without those that data.since, .until, .min_user, 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which interactions a run reads.
+    """Selection of the interactions that a run reads.
 
     Attributes:
         rows: bool [n], those that are kept.

@@ -97,7 +97,7 @@ def random_parts(users: UInt64, items: UInt64, rule: RandomSplit, seed: int) -> 
     Returns:
         int8 [n], TRAIN, VALID or TEST.
     """
-    drawn = _mixed(_mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
+    drawn = mixed(mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
     return _drawn_parts(drawn, rule)
 
 
@@ -106,7 +106,7 @@ def id_hashes(ids: pl.Series) -> UInt64:
     return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
 
 
-def _mixed(values: UInt64) -> UInt64:
+def mixed(values: UInt64) -> UInt64:
     """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 
     Each bit of the input flips each bit of the output with probability one half.

@@ -147,21 +147,29 @@ def generate(config: SyntheticConfig) -> Synthetic:
     users, taste = users_of(config.users, random, category_styles)
     truth = _truth(random, style, taste, items["year"].to_numpy())
     events = _events(config, random)
-    chosen = _choices(config, random, truth, events)
-    order = np.sort(((events.time - _START) << _POSITION) + np.arange(len(chosen))) & ((1 << _POSITION) - 1)  # by time
-    order = order[chosen[order] >= 0]
-    interactions = pl.DataFrame(
-        {
-            "user_id": users["user_id"].gather(events.user[order]),
-            "item_id": items["item_id"].gather(chosen[order]),
-            "time": events.time[order],
-            "device": pl.Series(DEVICES).gather(events.device[order]),
-            "daypart": pl.Series(DAYPARTS).gather(events.daypart[order]),
-        }
-    )
+    with ThreadPoolExecutor(1) as pool:
+        sorting = pool.submit(_by_time, users["user_id"], events)
+        chosen = _choices(config, random, truth, events)
+        order, interactions = sorting.result()
+    chosen = chosen[order]
+    interactions.insert_column(1, items["item_id"].gather(np.maximum(chosen, 0)).alias("item_id"))
+    if (chosen < 0).any():
+        interactions = interactions.filter(chosen >= 0)
     users = blank(random, users, {"age": 0.04, "gender": 0.03})
     items = blank(random, items, {"brand": 0.02, "price": 0.03})
     return Synthetic(interactions, users, items, truth)
+
+
+def _by_time(user_ids: pl.Series, events: "_Events") -> tuple[Int64, pl.DataFrame]:
+    """Sort events by time: return the order, int64 [n], and columns without items."""
+    order = np.sort(((events.time - _START) << _POSITION) + np.arange(len(events.user))) & ((1 << _POSITION) - 1)
+    columns = {
+        "user_id": user_ids.gather(events.user[order]),
+        "time": events.time[order],
+        "device": pl.Series(DEVICES).gather(events.device[order]),
+        "daypart": pl.Series(DAYPARTS).gather(events.daypart[order]),
+    }
+    return order, pl.DataFrame(columns)
 
 
 def _truth(random: np.random.Generator, style: Float32, taste: Float32, year: Int64) -> Truth:

@@ -5,6 +5,7 @@ import numpy as np
 from numba import float32, int32, int64, uint64
 
 from recall._numba import compiled, read
+from recall.data.split import mixed
 from recall.data.synthetic_catalogue import FACTORS
 
 _TRIES = 16  # times that a user looks again where the choice was made before
@@ -12,14 +13,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 2.0**-53
 
 
-@compiled(uint64)
-def _mixed(state):
-    """Return the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
+_mixed = compiled(uint64)(mixed)
 _ROWS, _TABLE = read(int64), read(float32, 2)
 
 

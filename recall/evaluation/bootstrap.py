@@ -34,9 +34,14 @@ class Estimate(Figures):
     low: float | None = None
     high: float | None = None
 
+    def interval(self, sign: str = "") -> str:
+        """Return figure and interval as text; `sign` is "+" for differences."""
+        shown = f"{self.value:{sign}.4f}"
+        return shown if self.low is None or self.high is None else f"{shown} [{self.low:{sign}.4f}, {self.high:{sign}.4f}]"
+
 
 class Comparison(Figures):
-    """How one set of answers differs from another over the same users and requests."""
+    """Paired difference of two sets of answers to the same requests."""
 
     difference: Estimate
     ratio: Estimate | None

@@ -18,7 +18,7 @@ from recall.serving.scoring import logistic
 # Held-out rows that were taken beside rows that were not, scored by a bundle as it was published.
 
 _PIECE = 1 << 16  # pairs scored at once
-_TRIES = 100  # draws before a user counts as one who has everything
+_TRIES = 100  # draws before a user counts as having everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class Bin(Figures):
 
 
 class Calibration(Figures):
-    """How well the logistic function of the score says how often a row is taken.
+    """Calibration of the logistic function of the score as a probability.
 
     A model that also learned from hard negatives, or from other labels than these, answers another question than is asked
     here, and its error says so.

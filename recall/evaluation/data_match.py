@@ -22,7 +22,7 @@ _FEW_PAIRS = 0.1  # numbers as ids occur in any data set, interactions do not
 
 @dataclass(frozen=True, slots=True)
 class DataMatch:
-    """How much of a data set a bundle knows.
+    """Share of a data set that a bundle knows.
 
     Attributes:
         items: share of the items with a training interaction that are in its catalogue.

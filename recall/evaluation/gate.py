@@ -24,7 +24,7 @@ Activation = Literal["never", "always", "if-not-worse"]
 
 
 class GateReport(Figures):
-    """What was decided about a new version, and why."""
+    """Decision about a new version, and its reason."""
 
     version: str
     live: str | None
@@ -54,9 +54,9 @@ class GateReport(Figures):
             return {"activation": f"{decided}, as asked"}
         why = "whose interval lies below 0" if self.worse else "whose interval does not lie below 0"
         return {
-            "new": f"{self.metric} {_interval(self.new)}, {self.version}",
-            "live": f"{self.metric} {_interval(self.old)}, {self.live}",
-            "difference": f"{_interval(self.difference, '+')} on {self.requests:,} requests of the {self.part} part",
+            "new": f"{self.metric} {self.new.interval()}, {self.version}",
+            "live": f"{self.metric} {self.old.interval()}, {self.live}",
+            "difference": f"{self.difference.interval('+')} on {self.requests:,} requests of the {self.part} part",
             "activation": f"{decided}: the new version differs by {self.difference.value:+.4f}, {why}",
         }
 
@@ -185,9 +185,3 @@ def compare_bundles(
 
     mine, theirs = judged(new), judged(old)
     return mine, theirs, compare(mine, theirs, config.evaluation.intervals, config.seed)[metric]
-
-
-def _interval(figure: Estimate, sign: str = "") -> str:
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:{sign}.4f}"
-    return f"{figure.value:{sign}.4f} [{figure.low:{sign}.4f}, {figure.high:{sign}.4f}]"

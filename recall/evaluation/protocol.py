@@ -67,7 +67,7 @@ class TestRequests:
 
     @property
     def hidden(self) -> Bool:
-        """Which of `relevant.items` are masked and cannot be found; bool [nnz]."""
+        """Whether each of `relevant.items` is masked and cannot be found; bool [nnz]."""
         return self.relevant.shared(self.masked)
 
     def between(self, first: int, last: int) -> "TestRequests":

@@ -32,9 +32,9 @@ def render(report: EvaluationReport) -> RenderableType:
         compared = report.comparison[name]
         table.add_row(
             name,
-            _interval(figure),
-            _interval(report.popularity.metrics[name]),
-            _interval(compared.difference, "+"),
+            figure.interval(),
+            report.popularity.metrics[name].interval(),
+            compared.difference.interval("+"),
             _ratio(compared),
         )
     for mine, theirs in (
@@ -63,13 +63,13 @@ def render(report: EvaluationReport) -> RenderableType:
 
 def _discrimination(judged: Discrimination) -> Iterable[RenderableType]:
     table = _table("\ntaken or not", ["figure"], ["value"])
-    table.add_row("AUC", _interval(judged.auc))
+    table.add_row("AUC", judged.auc.interval())
     if judged.gauc is not None:
-        table.add_row("GAUC", _interval(judged.gauc))
+        table.add_row("GAUC", judged.gauc.interval())
     if judged.calibration is not None:
-        table.add_row("log loss", _interval(judged.calibration.log_loss))
+        table.add_row("log loss", judged.calibration.log_loss.interval())
         table.add_row("log loss of the mean rate", f"{judged.calibration.constant:.4f}")
-        table.add_row("calibration error", _interval(judged.calibration.error))
+        table.add_row("calibration error", judged.calibration.error.interval())
         for one in judged.calibration.bins:
             table.add_row(f"  of {one.rows:,} rows", f"predicted {one.predicted:.4f}, observed {one.observed:.4f}")
     yield table
@@ -89,7 +89,7 @@ def _rival(report: EvaluationReport, rival: Rival) -> Iterable[RenderableType]:
     for name, compared in rival.comparison.items():
         mine, theirs = _margin(report.model.metrics[name]), _margin(rival.model.metrics[name])
         words = _PLAIN if name.startswith("novelty") else _WORTH
-        table.add_row(name, mine, theirs, _interval(compared.difference, "+"), _ratio(compared), words[compared.verdict])
+        table.add_row(name, mine, theirs, compared.difference.interval("+"), _ratio(compared), words[compared.verdict])
     yield table
     if rival.unreachable != report.unreachable:
         yield Text(f"{rival.unreachable:,} relevant items are masked or not in the catalogue of {rival.bundle}.")
@@ -109,7 +109,7 @@ def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
         cells = [
             cell
             for name in (recall, ndcg)
-            for cell in (f"{worth.metrics[name].value:.4f}", _interval(worth.comparison[name].difference, "+"))
+            for cell in (f"{worth.metrics[name].value:.4f}", worth.comparison[name].difference.interval("+"))
         ]
         table.add_row(worth.field, worth.side, *cells, _FIELD[worth.word])
     yield table
@@ -120,7 +120,7 @@ def _ablation(ablation: Ablation) -> Iterable[RenderableType]:
 def _dial(dial: Dial) -> Iterable[RenderableType]:
     table = _table("\nthe popularity dial", [], ["popularity", f"recall@{dial.k}", f"coverage@{dial.k}"])
     for point in dial.points:
-        table.add_row(f"{point.popularity:g}", _interval(point.recall), f"{point.coverage:.4f}")
+        table.add_row(f"{point.popularity:g}", point.recall.interval(), f"{point.coverage:.4f}")
     yield table
     yield Text(f"Exact lists of {dial.requests:,} requests, straight from the vectors. {dial.seconds:.1f} s.")
 
@@ -132,7 +132,7 @@ def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
         table = _table(f"\n{title}", ["metric"], [*(["popularity"] if head else []), *asked])
         for name, popular in held.popularity.items():
             figures = [_margin(popular), *(_margin(way.metrics[name]) for way in asked.values())]
-            differences = [_interval(way.comparison[name].difference, "+") for way in asked.values()]
+            differences = [way.comparison[name].difference.interval("+") for way in asked.values()]
             table.add_row(name, *(figures if head else differences))
         yield table
     yield Text(f"{_asked(held.requests, held.users)} {held.seconds:.1f} s.")
@@ -152,9 +152,9 @@ def _held_out_items(held: HeldOutItems) -> Iterable[RenderableType]:
     yield table
     yield Text(f"{_asked(held.requests, held.users)} {held.seconds:.1f} s.")
     yield Text(f"m = {held.new:,} new items among n = {held.items:,} items.")
-    yield Text(f"recall@{held.k} among all n: {_interval(held.among_all)}")
-    yield Text(f"recall@{held.k_new} among the m new ones alone, round({held.k} m / n): {_interval(held.among_new)}")
-    yield Text(f"their ratio: {'none' if held.ratio is None else _interval(held.ratio)}")
+    yield Text(f"recall@{held.k} among all n: {held.among_all.interval()}")
+    yield Text(f"recall@{held.k_new} among the m new ones alone, round({held.k} m / n): {held.among_new.interval()}")
+    yield Text(f"their ratio: {'none' if held.ratio is None else held.ratio.interval()}")
     if held.content is None:
         yield Text("No item field reads anything but the id: nothing is known of a new item.")
     else:
@@ -162,7 +162,7 @@ def _held_out_items(held: HeldOutItems) -> Iterable[RenderableType]:
 
 
 def _beside(baseline: Against, name: str) -> tuple[str, str]:
-    return _margin(baseline.metrics[name]), _interval(baseline.comparison[name].difference, "+")
+    return _margin(baseline.metrics[name]), baseline.comparison[name].difference.interval("+")
 
 
 def _asked(requests: int, users: int) -> str:
@@ -213,12 +213,6 @@ def _read(columns: tuple[str, ...]) -> str:
         return "Context columns read from the held-out row: none."
     named = ", ".join(columns)
     return f"Context columns read from the held-out row: {named}. Requests must bring them, known before an item is chosen."
-
-
-def _interval(estimate: Estimate, sign: str = "") -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:{sign}.4f}"
-    return f"{estimate.value:{sign}.4f} [{estimate.low:{sign}.4f}, {estimate.high:{sign}.4f}]"
 
 
 def _margin(estimate: Estimate) -> str:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from recall._arrays import Float64, Int64, Integers
 from recall.config.schema import BagField
 from recall.errors import DataError
-from recall.features.canonical import BLANKS, TEXT, canonical_as
+from recall.features.canonical import BLANKS, TEXT, canonical_as, flat
 from recall.features.column import LARGEST, ColumnEncoder, FieldSource, WeightedRows, column_of, norm_one, norms, refusal
 from recall.features.csr import SparseRows
 from recall.features.values import raise_if_any, to_float
@@ -158,14 +158,14 @@ class Bags:
         """
         lists = _lists(_known(column_of(frame, column)), field.separator)
         row = np.repeat(np.arange(len(lists)), lists.list.len().fill_null(0).to_numpy())
-        values = _flat(lists)
+        values = flat(lists)
         weights = np.ones(len(values))
         if field.weights is not None:
             where = f"column {field.weights!r}"
             weight_lists = _lists(_known(column_of(frame, field.weights)), field.separator)
             unequal = lists.is_not_null() & weight_lists.list.len().ne_missing(lists.list.len())
             raise_if_any(lists, unequal, where, f"without one weight for each value of {column!r}")
-            given = _flat(weight_lists.filter(lists.is_not_null()))
+            given = flat(weight_lists.filter(lists.is_not_null()))
             parsed = to_float(given, where)
             raise_if_any(given, parsed.is_null(), where, "missing", "Write 1 for a plain value")
             raise_if_any(given, parsed.abs() > LARGEST, where, "too large")
@@ -195,7 +195,3 @@ def _lists(values: pl.Series, separator: str) -> pl.Series:
         where=f"column {values.name!r}",
         hint="Store lists, or text with a separator; or make the field categorical or numeric",
     )
-
-
-def _flat(lists: pl.Series) -> pl.Series:
-    return lists.explode(empty_as_null=False, keep_nulls=False)

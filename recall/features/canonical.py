@@ -40,7 +40,7 @@ TIMES: Final = frozenset({"date", "time", "clock"})
 
 _WIDER_BLANKS = (0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 BLANKS: Final = "".join(map(chr, (*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), *_WIDER_BLANKS)))
-"""What is left out around the values of a list or bag: all that Unicode calls white space."""
+"""White space by Unicode, which is stripped around the values of a list or bag."""
 
 EXACT: Final = 2.0**53
 """From here on several integers share a float."""
@@ -85,7 +85,7 @@ class CanonicalTypes:
 
 
 UNTYPED: Final = CanonicalTypes()
-"""What bundles of older formats record: every value is taken as it is written."""
+"""Types in bundles of older formats: every value is taken as it is written."""
 
 
 def type_of(values: pl.Series, separator: str | None = None) -> str:
@@ -99,9 +99,9 @@ def type_of(values: pl.Series, separator: str | None = None) -> str:
         The type's name, such as "integer" or "list of text".
     """
     if isinstance(values.dtype, pl.List | pl.Array):
-        return LIST + type_of(_flat(stripped(values)))
+        return LIST + type_of(flat(stripped(values)))
     if values.dtype == pl.String and separator is not None:
-        return LIST + inferred(_flat(stripped(values.str.split(separator))))
+        return LIST + inferred(flat(stripped(values.str.split(separator))))
     return inferred(values) if values.dtype == pl.String else of_dtype(values.dtype)
 
 
@@ -211,7 +211,7 @@ def canonical_column(values: pl.Series, type_: str, where: str = "", separator: 
     ):
         return values
     lists = values if cut is None else values.str.split(cut)
-    texts = (lists if values.dtype == pl.String and cut is None else _flat(lists)).drop_nulls()
+    texts = (lists if values.dtype == pl.String and cut is None else flat(lists)).drop_nulls()
     if inner in NUMBERS:
         texts = texts.filter(texts.str.contains("[.e]|^-0"))  # other integers are written in one way
     texts = texts.unique()
@@ -231,7 +231,7 @@ def stripped(lists: pl.Series) -> pl.Series:
     """Strip the values of lists of text; a column of another dtype is unchanged."""
     if isinstance(lists.dtype, pl.Array):
         lists = lists.cast(pl.List(lists.dtype.inner))
-    if lists.dtype != pl.List(pl.String) or not _flat(lists).str.contains(_BLANK_AROUND).any():
+    if lists.dtype != pl.List(pl.String) or not flat(lists).str.contains(_BLANK_AROUND).any():
         return lists
     return lists.list.eval(pl.element().str.strip_chars(BLANKS))
 
@@ -293,7 +293,7 @@ def _written(text: str, type_: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ColumnForms:
-    """How the columns of one side's tables are brought to canonical form.
+    """Canonical forms of the columns of one side.
 
     Attributes:
         types: by column.
@@ -350,5 +350,6 @@ def id_type(columns: Iterable[pl.Series]) -> str:
     return "integer" if types == {"integer"} else TEXT
 
 
-def _flat(lists: pl.Series) -> pl.Series:
+def flat(lists: pl.Series) -> pl.Series:
+    """Return the values of all lists; missing lists have none."""
     return lists.explode(empty_as_null=False, keep_nulls=False)

@@ -88,7 +88,7 @@ class SingleEncoder(ColumnEncoder):
 
 @dataclass(frozen=True, slots=True)
 class FieldSource:
-    """What a field reads.
+    """Columns that a field reads.
 
     Attributes:
         column: with its values; empty for a field that is made of others.
@@ -102,7 +102,7 @@ class FieldSource:
 
 
 class EncoderKind(Protocol):
-    """How the encoder of one kind of field is made; the encoder's class is one."""
+    """Factory of the encoder of one kind of field, such as its class."""
 
     def fit(self, field: Any, source: FieldSource, frame: pl.DataFrame, counts: Integers) -> ColumnEncoder:
         """Learn a field from the rows of a table.

@@ -259,7 +259,7 @@ class FeatureBlock:
 
 
 def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
-    """Where each row of a grown feature space comes from.
+    """Return the source of each row of a grown feature space.
 
     Args:
         old: the blocks before.
@@ -281,7 +281,7 @@ def sources(old: Sequence[FeatureBlock], new: Sequence[FeatureBlock]) -> Int64:
 
 @dataclass(frozen=True, eq=False)
 class FeatureLayout:
-    """How the feature space of one side is divided.
+    """Partition of the feature space of one side.
 
     Attributes:
         names: of the fields; a history has one for each range of lags.

@@ -104,7 +104,7 @@ class FeatureEncoder:
 
     @cached_property
     def user_blocks(self) -> tuple[FeatureBlock, ...]:
-        """How the user feature space is divided, in order of the schema."""
+        """Blocks of the user feature space, in order of the schema."""
         return self._blocks("user")
 
     @property
@@ -114,7 +114,7 @@ class FeatureEncoder:
 
     @cached_property
     def item_blocks(self) -> tuple[FeatureBlock, ...]:
-        """How the item feature space is divided, in order of the schema."""
+        """Blocks of the item feature space, in order of the schema."""
         return self._blocks("item")
 
     @cached_property
@@ -278,7 +278,7 @@ class FeatureEncoder:
     def tables(self) -> dict[str, TextTable]:
         """Return the table of each vocabulary that is too large for a dict, by field."""
         return {
-            name: TextTable.of(vocabulary.values)
+            name: vocabulary.table
             for name, vocabulary in self._vocabularies()
             if vocabulary is not None and len(vocabulary) > FEW
         }

@@ -28,7 +28,7 @@ ENCODERS: dict[str, EncoderKind] = {
 
 
 class TrainingData(Protocol):
-    """What an encoder learns from, such as `recall.data.dataset.Dataset`."""
+    """Data that an encoder learns from, such as `recall.data.dataset.Dataset`."""
 
     @property
     def schema(self) -> Schema:
@@ -56,7 +56,7 @@ class TrainingData(Protocol):
 
     @property
     def offered(self) -> Bool:
-        """Which items were on offer: bool [items]."""
+        """Whether each item was on offer: bool [items]."""
 
     @property
     def types(self) -> CanonicalTypes:

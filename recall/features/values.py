@@ -209,7 +209,7 @@ def examples(values: pl.Series) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """Which rows of a column or table are equal; null equals null, and NaN equals NaN.
+    """Equal rows of a column or table; null equals null, and NaN equals NaN.
 
     Attributes:
         first: int64 [d], the first row of each distinct value, in order of appearance.

@@ -106,14 +106,14 @@ class Vocabulary:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
         if len(self.learnt) <= FEW:
             return self._few.get(value, UNKNOWN)
-        return int(_rows(self._many.rows((value,)))[0])
+        return int(_rows(self.table.rows((value,)))[0])
 
     def rows_of(self, values: Iterable[str]) -> list[int]:
         """`row` of each of a few values."""
         if len(self.learnt) <= FEW:
             known = self._few
             return [known.get(value, UNKNOWN) for value in values]
-        found: list[int] = _rows(self._many.rows(tuple(values))).tolist()
+        found: list[int] = _rows(self.table.rows(tuple(values))).tolist()
         return found
 
     @cached_property
@@ -122,7 +122,8 @@ class Vocabulary:
         return {value: FIRST + position for position, value in enumerate(self.values.to_list())}
 
     @cached_property
-    def _many(self) -> TextTable:
+    def table(self) -> TextTable:
+        """The values as a table, which takes less memory than a dict."""
         return self.learnt if isinstance(self.learnt, TextTable) else TextTable.of(self.learnt)
 
 

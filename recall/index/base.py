@@ -19,7 +19,7 @@ from recall.errors import ExportError, RequestError
 from recall.index.bitmap import Mask, RowBitmap
 
 Params = Mapping[str, int | float | str]
-"""What an index needs beside its file in order to be opened again: numbers, or where a remote engine is."""
+"""Parameters to open an index besides its file: numbers, or the address of a remote engine."""
 Predicate = Mapping[str, object]
 """A filter as in a request; docs/how-to/recommendations.md describes the form."""
 _NONE: Int64 = np.empty(0, dtype=np.int64)
@@ -118,7 +118,7 @@ class ItemIndex(ABC):
     @property
     @abstractmethod
     def params(self) -> Params:
-        """What the engine needs to open the index, beside its file if it has one."""
+        """Parameters to open the index, besides its file if it has one."""
 
     @abstractmethod
     def find(self, queries: Sequence[SearchQuery], n: int, *, exact: bool) -> list[Ranked]:
@@ -196,7 +196,7 @@ class TunableIndex(ItemIndex):
     @property
     @abstractmethod
     def param_grid(self) -> Sequence[float]:
-        """How hard it can look, rising; recall does not fall along them, but for rounding."""
+        """Search parameters, rising; recall does not fall along them, but for rounding."""
 
     @abstractmethod
     def with_search_param(self, value: float, n: int) -> "TunableIndex":
@@ -240,7 +240,7 @@ class Candidate(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, and of what size."""
+        """Kind and size."""
 
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> TunableIndex:
         """Build it.

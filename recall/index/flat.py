@@ -94,7 +94,7 @@ class ExactIndex(ItemIndex):
     def _round(
         self, asked: Sequence[SearchQuery], padded: Float32, widths: dict[int, int], n: int, slack: Float32
     ) -> Iterator[tuple[int, Ranked | None, int]]:
-        """Yield each position's list, or None if ties may go on beyond its width."""
+        """Yield each position's list, or None if ties may extend beyond its width."""
         by_search = defaultdict(list)
         for position, width in widths.items():
             within = asked[position].within

@@ -87,10 +87,10 @@ class IndexTrial:
 
 
 class ProvenanceRecord(Record):
-    """Where the users' vectors come from, so that the same ones can be drawn again."""
+    """Source of the users' vectors, so that the same ones can be drawn again."""
 
     source: str
-    """What they are, in a few words."""
+    """Their kind, in a few words."""
     fitting: int
     """Vectors that candidates were built with,"""
     tuning: int
@@ -117,7 +117,7 @@ class IndexRecord(Record):
     file: str | None = None
     """Name of the index file; None if the engine keeps no local file. Always "index.faiss" in formats 1 to 3."""
     kind: str
-    """What the engine built, such as "exact" or "ivf"."""
+    """Kind of index that the engine built, such as "exact" or "ivf"."""
     params: dict[str, int | float | str]
     queries: int
     n: int
@@ -129,6 +129,6 @@ class IndexRecord(Record):
     """All that were tried, the chosen one among them; none where nothing was tuned."""
     provenance: ProvenanceRecord | None = None
     why: str = ""
-    """Why it is of this kind, in a sentence; empty where the kind was prescribed."""
+    """Reason for the kind, in a sentence; empty where the kind was prescribed."""
     checks: ChecksRecord | None = None
     """None in formats 1 and 2 alone."""

@@ -28,7 +28,7 @@ _ENOUGH = 100  # interactions below which a share says nothing
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """What a bundle has in common with the one that is served.
+    """Overlap of a bundle with the one that is served.
 
     Attributes:
         columns: id columns with another name, each as "its name, the served one".

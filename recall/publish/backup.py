@@ -32,7 +32,7 @@ from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What a backup holds.
+    """Contents of a backup.
 
     Attributes:
         folder: the copy.

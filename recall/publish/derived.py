@@ -16,7 +16,7 @@ from pydantic import JsonValue, ValidationError
 from recall.bundle.activation import follow
 from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.reader import write_deletions
+from recall.bundle.reader import read_deletions, write_deletions
 from recall.bundle.versions import CURRENT, open_depot, resolve, versions
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
@@ -164,7 +164,7 @@ def reindex(
             items = bundle.items()
             writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
             writer.link(bundle.users_file)
-            write_deletions(writer.folder, bundle.deletions())
+            write_deletions(writer.folder, read_deletions(bundle.folder))
             index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
             settings = {**manifest.config, "index": config.model_dump(mode="json")}
             origin = manifest.provenance(config=settings)

@@ -14,8 +14,9 @@ import polars as pl
 from recall._arrays import Float32
 from recall._ids import check_ids
 from recall.bundle import files
+from recall.bundle.depot import Depot
 from recall.bundle.locks import acquire, locked
-from recall.bundle.reader import Bundle, load_bundle, write_deletions
+from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import (
     CURRENT,
     HISTORY,
@@ -29,11 +30,12 @@ from recall.bundle.versions import (
     open_depot,
     remove,
     resolve,
+    staging,
     versions,
 )
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
-from recall.errors import BundleError, PublishError
+from recall.errors import BundleError, PublishError, VersionMovedError
 from recall.features.cross import CrossEncoder
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST
@@ -60,6 +62,7 @@ class ErasureReport:
         removed: names of versions that contained them and are gone.
         held: names of versions that contain them, and of staged folders, that could not be removed, because a process has
             them open. The users stay deleted in the live changes, and so unknown, until another run removes those.
+        depot: names of versions that contained them and are gone from the depot.
         keys: idempotency keys that named them and are gone.
         remains: where data of them may be left, in sentences.
     """
@@ -67,6 +70,7 @@ class ErasureReport:
     version: str | None
     removed: tuple[str, ...]
     held: tuple[str, ...]
+    depot: tuple[str, ...]
     keys: int
     remains: tuple[str, ...]
 
@@ -76,23 +80,30 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
 
     The users are deleted from the live changes first, so no later answer knows them. Then a version without them is published
     and all versions with them, or that cannot be read, are removed. At the end no file that this program wrote below the root
-    contains their ids as those of users, except those that the report names.
+    contains their ids as those of users, except those that the report names. Versions in the depot are treated alike.
 
     Args:
         root: the folder of published versions.
         user_ids: of the users; unknown ones are ignored.
         live: the changes of users.
-        wait: seconds to wait until services have let go of the older versions.
+        wait: seconds to wait until services have closed the older versions.
 
     Raises:
         BundleError: The live version is missing or damaged.
+        VersionMovedError: Another version is live in the depot.
         RequestError: An id is malformed.
         StoreError: The live changes cannot be written.
         JournalError: The log of items cannot be written.
-        PublishError: The file system refused, or another version went live meanwhile; run it again.
+        PublishError: The file system refused, the depot does not answer, or another version is live; run it again.
     """
     check_ids(user_ids, "/user_ids")
-    folder = resolve(root)
+    folder, depot = resolve(root), open_depot()
+    if depot.shared and (live_now := depot.read().live) not in ("", folder.name):
+        raise VersionMovedError(
+            f"version {live_now} is live in the depot, and {folder.name} here",
+            where=str(root),
+            hint="Run it where the live version of the depot is served",
+        )
     lock = acquire(folder)  # against removal by another publisher
     try:
         bundle = load_bundle(folder, index=False)
@@ -102,6 +113,7 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
     finally:
         if lock is not None:
             lock.close()
+    sent = _remove_from_depot(root, depot, ids)
     shared = [one.name for one in _shared(root) if _holds(one, ids)]
     try:
         removed, held = _remove(root, ids, wait)
@@ -113,9 +125,9 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
         with closing(open_log(root)) as log:
             keys += log.forget(ids)
     remains = _remains(shared, _others(root), live)
-    if open_depot().shared:
-        remains += ("Older versions in the depot contain the users, and so do roots of other machines that still have them",)
-    return ErasureReport(version, removed, held, keys, remains)
+    if depot.shared:
+        remains += ("Roots of other machines have versions with the users until the same command is run there",)
+    return ErasureReport(version, removed, held, sent, keys, remains)
 
 
 def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
@@ -130,7 +142,7 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
     with BundleWriter.open(root) as writer:
         writer.write_contents(encoder, tables, bundle.item_vectors, items, carried_counts(bundle, items))
         count = copy_user_store(bundle.users_file, writer.folder / files.USERS, ids)
-        write_deletions(writer.folder, bundle.deletions())
+        write_deletions(writer.folder, read_deletions(bundle.folder))
         with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
             asked = QuerySample(tables.user_vectors(user_rows(encoder, users, manifest.seed)), STORED, manifest.seed)
         config = IndexConfig.recorded(manifest.config.get("index", {}))
@@ -210,6 +222,30 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
             break
         time.sleep(_POLL)
     return tuple(removed), (*(one.name for one in held), *(f"{STAGING}/{one.name}" for one in staged))
+
+
+def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:
+    """Remove the versions of a depot that contain a user, or cannot be read.
+
+    Returns:
+        Their names.
+    """
+    live, local = depot.read().live, {one.name: one for one in versions(root)}
+    removed = []
+    for name in depot.versions():
+        if name == live:
+            continue
+        with staging(root) as folder:
+            try:
+                if name not in local:
+                    depot.fetch(name, folder, {})
+                holds = _holds(local.get(name, folder), ids)
+            except BundleError:
+                holds = True
+        if holds:
+            depot.remove(name, (files.USERS, files.VOCABULARIES))
+            removed.append(name)
+    return tuple(removed)
 
 
 def _shared(root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from recall._arrays import Float64, Int32, Int64
 from recall.bundle import files
-from recall.bundle.manifest import FoldRecord, Manifest, Parity, Provenance
+from recall.bundle.manifest import FoldRecord, Manifest, Provenance
 from recall.bundle.writer import BundleWriter, check_tables
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
@@ -21,7 +21,7 @@ from recall.data.split import REMEMBERED, TRAIN
 from recall.errors import ExportError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.models.serving.base import ServingModel, relative_errors
+from recall.models.serving.base import Parity, ServingModel, relative_errors
 from recall.models.serving.fwfm import FwFMTables
 from recall.models.serving.layout import unwrapped
 from recall.models.serving.popularity import PopularityFactor, PopularityTables
@@ -39,7 +39,7 @@ _DEFINED = 32  # items of each user of a proof that a model with fields scores b
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What an export did.
+    """Result of an export.
 
     Attributes:
         folder: the published bundle.
@@ -80,7 +80,7 @@ def export(
         config: how to index and to prove; recorded whole.
         root: where versions are published.
         metrics: anything to record beside the model.
-        parent: sequence of the bundle that the model went on from.
+        parent: sequence of the bundle that the model continues.
         expected: publish only if this sequence is still the live one; see `publish`.
         popularity: factor beside those of the model.
         activate: make it live.

@@ -30,7 +30,7 @@ class QuerySample:
     """Whom an index is for.
 
     Attributes:
-        vectors: float32 [q, dim], one of each user, at least one; drawn at random from those who will ask.
+        vectors: float32 [q, dim], one of each user, at least one; drawn at random.
         source: what they are, in a few words.
         seed: that they were drawn by, and that the index is built with.
     """

@@ -15,8 +15,8 @@ import polars as pl
 from pydantic import JsonValue
 
 from recall._arrays import Float32, Int32
-from recall.bundle.manifest import Manifest, Parity
-from recall.bundle.reader import ITEM_ID, Bundle, write_deletions
+from recall.bundle.manifest import Manifest
+from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletions
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
@@ -29,6 +29,7 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import as_requested
+from recall.models.serving.base import Parity
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.recommender import Recommender
@@ -47,7 +48,7 @@ STORED = "stored users, as they ask without a context"
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """What a rebuild changed.
+    """Changes of a rebuild.
 
     Attributes:
         folder: the published bundle.
@@ -246,7 +247,7 @@ def trained_on(manifest: Manifest) -> DataConfig:
 
 
 def kept(manifest: Manifest) -> int:
-    """How many versions the run of a bundle keeps."""
+    """Return the number of versions that the run of a bundle keeps."""
     return ExportConfig.model_validate(manifest.config.get("export", {})).keep
 
 
@@ -271,7 +272,7 @@ def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
         bundle: with the deletions.
         items: the new catalogue.
     """
-    return bundle.deletions().filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
+    return read_deletions(bundle.folder).filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
 def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: int) -> SparseRows:

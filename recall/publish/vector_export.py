@@ -39,7 +39,7 @@ _USERS = 4096  # users encoded at a time
 
 
 class VectorExport(NamedTuple):
-    """What was written.
+    """Counts of what was written.
 
     Attributes:
         folder: that holds the files.

@@ -214,7 +214,7 @@ def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows)
 
 
 def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
-    """Where numbers of a table are not zero, and what they are."""
+    """Positions of the numbers of a table that are not zero, and the numbers."""
     rows, columns = np.nonzero(values)
     return zip(rows.tolist(), columns.tolist(), values[rows, columns].tolist(), strict=True)
 
@@ -283,7 +283,7 @@ class _Case:
     """One item that is looked for in one answer.
 
     Attributes:
-        by: who looks.
+        by: user of the request.
         request: as it was asked.
         catalogue: as it was at one moment.
         item_id, row: the item.

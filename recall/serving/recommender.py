@@ -38,7 +38,7 @@ class Recommender:
     Attributes:
         bundle: what was published; it never changes.
         index: over the vectors of its items.
-        users: those who are known, with what has changed of them.
+        users: known users, with their changes.
         items: the catalogue with its live changes. An answer comes from the catalogue as it was at one moment.
         eligibility: what requests may filter by.
     """

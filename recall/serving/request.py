@@ -12,7 +12,7 @@ LARGEST_POPULARITY = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one caller asks.
+    """Request of one caller.
 
     Attributes:
         user_id: external id; None for an anonymous request.

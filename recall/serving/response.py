@@ -1,4 +1,4 @@
-"""What a request is answered with."""
+"""Answers to requests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +132,7 @@ class Recommendations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What an answer rests on.
+    """Snapshot and bundle of an answer.
 
     Attributes:
         bundle: version of the bundle that answered.
@@ -147,7 +147,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Explanation(Basis):
-    """How the score of one item comes about.
+    """Contributions to the score of one item.
 
     Attributes:
         item_id: the item.
@@ -236,7 +236,7 @@ class Similar(Basis):
 
 @dataclass(frozen=True, slots=True)
 class Scores(Basis):
-    """What items that were given score for one request.
+    """Scores of given items for one request.
 
     Attributes:
         items: in the order given, those left out that the catalogue lacks; scores are those that `recommend` lists them with.
@@ -259,7 +259,7 @@ class Scores(Basis):
 
 @dataclass(frozen=True, slots=True)
 class UserVector(Basis):
-    """What a request is searched with.
+    """Query vector of a request.
 
     Attributes:
         vector: [dim]; its inner product with an item's vector is the item's score.

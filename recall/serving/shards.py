@@ -1,6 +1,6 @@
 """Write lists for many users to a file, in shards on several processes.
 
-A finished shard is a file of its own beside the output until all are there, so that an interrupted job goes on where it was.
+A finished shard is a file of its own beside the output until all are there, so that an interrupted job continues.
 """
 
 import hashlib

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 from typing_extensions import override
 
 from recall.errors import RecallError, RequestError
-from recall.store.high_water_mark import Mark
+from recall.store.high_water_mark import Lost, Mark
 from recall.store.sqlite import DurableFile, FileKind, transaction
 
 Found = TypeVar("Found")
@@ -34,7 +34,7 @@ class Receipt(_Receipt):
         sequence: of its last change; answers of this sequence or a later one have seen it.
         known: how many of its items or users were known before.
         token: names the change among those of all logs of items; an answer that is asked for with it has seen the change.
-        warnings: what the model can make little of in these items or users, in sentences.
+        warnings: values of these items or users that the model does not know, in sentences.
         repeated: the batch had been stored before, under the same idempotency key; known of users only.
     """
 
@@ -53,17 +53,19 @@ class Receipt(_Receipt):
 
 @dataclass(eq=False, kw_only=True)
 class PendingWrite:
-    """What one caller wants written as a whole, and its outcome.
+    """Batch of one caller, written as a whole, and its outcome.
 
     Attributes:
         key: idempotency key, if it has one.
         digest: of what is to be written, which distinguishes batches of one key.
         last: sequence of its last change, once it is written.
+        repeated: whether its key was known, and it was not written again.
     """
 
     key: str | None = None
     digest: bytes = b""
     last: int = 0
+    repeated: bool = field(init=False, default=False)
     error: Exception | None = field(init=False, default=None)
     tried: bool = field(init=False, default=False)
     written: bool = field(init=False, default=False)
@@ -73,25 +75,48 @@ AnyBatch = TypeVar("AnyBatch", bound=PendingWrite)
 
 
 class GroupCommit(ABC, Generic[AnyBatch]):
-    """Batches of concurrent callers, which one of them writes together. Thread-safe."""
+    """Batches of concurrent callers, which one of them writes together. Thread-safe.
 
-    def __init__(self) -> None:
-        """Start without a batch."""
+    Attributes:
+        mark: how far the log reached, as noted outside of it.
+        where: what errors name.
+    """
+
+    def __init__(self, mark: Mark, where: str, error: type[RecallError]) -> None:
+        """Start without a batch.
+
+        Args:
+            mark: of the log.
+            where: what errors name.
+            error: of a batch of which nothing is known.
+        """
+        self.mark, self.where = mark, where
+        self._error = error
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
         self._told: Callable[[float], None] | None = None
+        self._reached: _Reached | None = None
 
     def on_commit(self, callback: Callable[[float], None]) -> None:
         """Register a callback invoked with the seconds of each commit, fsync included."""
         self._told = callback
 
     @abstractmethod
-    def _write(self, batches: Sequence[AnyBatch]) -> None:
-        """Write batches together, and set the result of each."""
+    def _store(self, batches: Sequence[AnyBatch]) -> None:
+        """Commit batches together; set `last` of each, or its own `error`."""
 
-    @abstractmethod
-    def _interrupted(self) -> RecallError:
-        """Return the error of a batch of which nothing is known."""
+    def _reach(self, identity: str, sequence: int, covered: Sequence[Lost] = (), lost: Lost | None = None) -> None:
+        """Record within a transaction where the mark will be after it.
+
+        Of several batches the first finds out what is missing: the numbers of later ones are beyond.
+        """
+        before = None if self._reached is None else self._reached.lost
+        self._reached = _Reached(identity, sequence, covered, lost if before is None else before)
+
+    def _advance_mark(self) -> None:
+        """Update the high-water mark after a commit."""
+        if self._reached is not None:
+            self.mark.advance(*self._reached)
 
     def _commit(self, batch: AnyBatch) -> int:
         """Write a batch, and return the sequence of its last change.
@@ -111,8 +136,33 @@ class GroupCommit(ABC, Generic[AnyBatch]):
         if batch.error is not None:
             raise batch.error
         if not batch.written:
-            raise self._interrupted()
+            raise self._error("the change was not written", where=self.where, why="the process was interrupted")
         return batch.last
+
+    def _write(self, batches: Sequence[AnyBatch]) -> None:
+        """Write batches together, and set the result of each."""
+        began = time.perf_counter()
+        try:
+            self._store(batches)
+            if self._told is not None:
+                self._told(time.perf_counter() - began)
+            for batch in batches:
+                batch.written = True
+        except Exception as error:
+            for batch in batches:
+                batch.error = batch.error or error
+        finally:
+            for batch in batches:
+                batch.tried = True
+
+
+class _Reached(NamedTuple):
+    """Arguments of `Mark.advance`."""
+
+    identity: str
+    sequence: int
+    covered: Sequence[Lost]
+    lost: Lost | None
 
 
 class DurableLog(GroupCommit[AnyBatch]):
@@ -131,9 +181,8 @@ class DurableLog(GroupCommit[AnyBatch]):
             wait: seconds that a writer waits for another process to finish.
             read_wait: the same of a reader.
         """
-        super().__init__()
+        super().__init__(Mark(path.with_name(mark)), str(path), kind.error)
         self.path = path
-        self.mark = Mark(path.with_name(mark))
         self._file = DurableFile(path, kind, wait)
         self._reading, self._reader = Lock(), DurableFile(path, kind, read_wait)
 
@@ -158,14 +207,6 @@ class DurableLog(GroupCommit[AnyBatch]):
     def _insert(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
         """Write one batch within a transaction, or raise RecallError and write nothing."""
 
-    @abstractmethod
-    def _note(self) -> None:
-        """Update the high-water mark outside of the file; requires the writer's lock."""
-
-    @override
-    def _interrupted(self) -> RecallError:
-        return self._file.kind.error("the change was not written", where=str(self.path), why="the process was interrupted")
-
     def forget(self, ids: Sequence[str]) -> int:
         """Remove the idempotency keys that name ids, and all bytes of deleted rows.
 
@@ -189,7 +230,7 @@ class DurableLog(GroupCommit[AnyBatch]):
             connection.execute("VACUUM")  # rewrites pages with remains of rows that were changed before
             if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 said = f"another process reads the {self._file.kind.noun}"
-                raise self._file.kind.busy(said, where=str(self.path), hint="Try again in a moment")
+                raise self._file.kind.busy(said, where=self.where, hint="Try again in a moment")
         return len(named)
 
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
@@ -202,11 +243,19 @@ class DurableLog(GroupCommit[AnyBatch]):
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._outside() as connection:
+        with self._lock, self._transaction() as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction; the caller holds the writer's lock."""
+        self._reached = None  # what a transaction that failed has left
+        with self._file.reports("written"):
+            connection = self._file.writer()
             with transaction(connection):
                 yield connection
             self._file.check_in_place()
-            self._note()
+        self._advance_mark()
 
     @contextmanager
     def _outside(self) -> Iterator[sqlite3.Connection]:
@@ -233,34 +282,21 @@ class DurableLog(GroupCommit[AnyBatch]):
             return nothing if connection is None else ask(connection)
 
     @override
-    def _write(self, batches: Sequence[AnyBatch]) -> None:
+    def _store(self, batches: Sequence[AnyBatch]) -> None:
         try:
-            with self._file.reports("written"):
-                connection = self._file.writer()
-                began = time.perf_counter()
-                with transaction(connection):
-                    for batch in batches:
-                        self._take(connection, batch)
-                self._file.check_in_place()
-                self._note()
-                if self._told is not None:
-                    self._told(time.perf_counter() - began)
-            for batch in batches:
-                batch.written = True
-        except Exception as error:
-            for batch in batches:
-                batch.error = batch.error or error
+            with self._transaction() as connection:
+                for batch in batches:
+                    self._take(connection, batch)
+        except Exception:
             self._file.close()  # nothing is built upon what a disk that failed has left in memory
-        finally:
-            for batch in batches:
-                batch.tried = True
+            raise
 
     def _take(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
         """Write one batch unless its key is known; an error of its own spoils no other."""
         try:
             known = None if batch.key is None else stored_answer(connection, batch.key, batch.digest)
             if known is not None:
-                batch.last = known
+                batch.last, batch.repeated = known, True
                 return
             self._insert(connection, batch)
             if batch.key is not None:

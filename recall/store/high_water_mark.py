@@ -31,7 +31,7 @@ class Lost(NamedTuple):
     Attributes:
         identity: of the file.
         through: sequence of the last one.
-        passed: the file went on without them, under higher numbers: knowing those does not mean knowing the lost ones.
+        passed: the file continued without them, under higher numbers: knowing those does not mean knowing the lost ones.
     """
 
     identity: str
@@ -40,7 +40,7 @@ class Lost(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """How far a file reached at least.
+    """Lower bound of how far a file reached.
 
     Attributes:
         identity: of the file.

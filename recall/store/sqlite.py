@@ -290,8 +290,8 @@ def _number(path: str) -> _Stamp | None:
 def _frozen(path: Path) -> tuple[int, int] | None:
     """Return the state of a file that this process cannot change, or None.
 
-    SQLite notes beside a file who reads it. Where it cannot, no process with the same rights can write either; and as long as
-    there is no log beside the file, no other process does.
+    SQLite notes the readers of a file beside it. Where it cannot, no process with the same rights can write either; and as
+    long as there is no log beside the file, no other process does.
     """
     if os.access(path.parent, os.W_OK):
         return None

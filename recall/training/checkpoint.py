@@ -1,9 +1,8 @@
-"""A run that was interrupted, kept so that it can go on as if it had not been.
+"""Checkpoints: an interrupted run continues as if it had not been.
 
 Every run has a file of its own, named after its fingerprint, and holds a lock on it while it trains.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recall._fsync import fsync
+from recall.bundle.locks import try_lock
 from recall.errors import RecallError, TrainingError
 
 _PREFIX = "checkpoint-"
@@ -90,17 +90,30 @@ def held(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as holder:
-        try:
-            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    while True:
+        holder = try_lock(lock)
+        if holder is None:
             raise CheckpointBusyError(
                 "another process is training this very run", where=str(path), hint="Wait for it, or give another --out"
-            ) from None
+            )
         try:
-            yield
+            if not _is_there(holder, lock):  # it was opened before its last holder removed it
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
         finally:
-            lock.unlink(missing_ok=True)
+            os.close(holder)
+
+
+def _is_there(holder: int, path: Path) -> bool:
+    """Return whether an open file is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(holder), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def refuse_overwriting(path: Path, fingerprint: str) -> None:

@@ -49,7 +49,7 @@ class NothingNewError(RecallError):
 
 @dataclass(frozen=True, slots=True)
 class WarmStartRun:
-    """Where a run begins that continues from a published bundle.
+    """State of a run that continues from a published bundle.
 
     Attributes:
         source: the bundle's manifest.

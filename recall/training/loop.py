@@ -80,7 +80,7 @@ class SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class Checkpointing:
-    """Where a run keeps its checkpoint, and what it does with one that is there.
+    """Checkpoint file of a run, and the use of an existing one.
 
     Attributes:
         path: the file.

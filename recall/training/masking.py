@@ -96,7 +96,7 @@ class Roles:
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """How item rows are masked.
+    """Probabilities of masking the fields of item rows.
 
     Attributes:
         roles: of the item fields.

@@ -82,9 +82,12 @@ def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: Ru
     block = next(iter(encoder.id_blocks("item", alone=True)), None)
     trains = dataset.offer.candidates
     share = float((~trains).mean())
-    reason = _obstacle(config, block)
-    if block is None or reason:
-        return reason
+    if config.train.new_items == 0:
+        return "as learnt: train.new_items is 0"
+    if block is None:
+        return "by their features, as all items: no field has a row for each item id"
+    if config.train.objective == "logistic":
+        return "as learnt: scores are log-odds, which a shift would falsify"
     rows, row = encoder.encode_items(dataset.items), block.offset + UNKNOWN
     if (rows.take(np.flatnonzero(trains)).indices == row).any():
         return f"as learnt: trained items that field {block.name!r} leaves out share the row of new ones"
@@ -99,17 +102,6 @@ def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: Ru
     if len(encoder.id_blocks("item")) == len(encoder.item_blocks):
         return "as learnt: no field tells one new item from another"
     return _raise(model, block, rows, dataset, lists, config, levels)
-
-
-def _obstacle(config: RunConfig, block: FeatureBlock | None) -> str:
-    """Why the level stays as it was learnt; empty where it does not."""
-    if config.train.new_items == 0:
-        return "as learnt: train.new_items is 0"
-    if block is None:
-        return "by their features, as all items: no field has a row for each item id"
-    if config.train.objective == "logistic":
-        return "as learnt: scores are log-odds, which a shift would falsify"
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +138,7 @@ class _Lists:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What vectors of new items do to lists.
+    """Effect of vectors of new items on lists.
 
     Attributes:
         level: to add to their scores, or to multiply them by, so that they take their share of places; 0 or 1 if they do.

@@ -101,7 +101,7 @@ def _mean(block: FeatureBlock, value: int, of: list[FeatureBlock], seen: Float64
 
 @dataclass(frozen=True, slots=True)
 class ShownPairs:
-    """What was shown and not taken.
+    """Pairs that were shown and not taken.
 
     Attributes:
         contexts: int64 [n], rows of the contexts.

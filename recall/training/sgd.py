@@ -111,7 +111,7 @@ class StepRule:
 
 
 class _Vectors(nn.Module):
-    """What an objective sees of a model, as one call."""
+    """Vectors and offsets of a model, computed in one call."""
 
     def __init__(self, model: Model, with_offset: bool) -> None:
         super().__init__()

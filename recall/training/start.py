@@ -24,7 +24,8 @@ from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST, MISSING, UNKNOWN
 from recall.models.torch.base import Model, Side, side_of
-from recall.training.als.kernels import Entries, Kernels
+from recall.training.als import kernels
+from recall.training.als.kernels import Entries
 from recall.training.loop import Learner
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
@@ -40,7 +41,7 @@ class _Interactions:
     def __init__(self, pairs: ObservedPairs) -> None:
         self._users, self._items = pairs.contexts, pairs.items
         self._observed = SparseRows(pairs.indptr, pairs.observed, pairs.weights, len(pairs.items))
-        self._kernels, self._ranks = Kernels(), pairs.ranks
+        self._ranks = pairs.ranks
 
     def times(self, vectors: Float32) -> Float32:
         """N vectors."""
@@ -57,12 +58,12 @@ class _Interactions:
     def _pulled(self, rows: SparseRows, vectors: Float32) -> Float32:
         out = np.empty((len(rows), vectors.shape[1]), dtype=np.float32)
         features = np.arange(rows.n_features, dtype=np.int32)
-        self._kernels.gather(_entries(rows), np.zeros(len(rows), dtype=np.uint8), features, vectors, out)
+        kernels.gather(_entries(rows), np.zeros(len(rows), dtype=np.uint8), features, vectors, out)
         return out
 
     def _pushed(self, rows: SparseRows, vectors: Float32) -> Float32:
         out = np.zeros((rows.n_features, vectors.shape[1]), dtype=np.float32)
-        self._kernels.scatter(_entries(rows), np.zeros(len(rows), dtype=np.uint8), vectors, out)
+        kernels.scatter(_entries(rows), np.zeros(len(rows), dtype=np.uint8), vectors, out)
         return out
 
 
@@ -124,7 +125,7 @@ def _entries(rows: SparseRows) -> Entries:
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """Where a model begins.
+    """Initial parameters of a model.
 
     Attributes:
         parameters: float32, by the names of the model's parameters and of their shapes.

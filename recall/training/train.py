@@ -78,7 +78,7 @@ class TrainResult:
 
     @property
     def zeros(self) -> dict[str, float]:
-        """For "user" and "item", the share of first-order weights that FTRL made zero."""
+        """For "user" and "item", the share of first-order weights that are zero."""
         weights = {"user": self.model.user_weights, "item": self.model.item_weights}
         return {side: float((table == 0).float().mean()) for side, table in weights.items()}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 
@@ -22,7 +23,7 @@ from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.features.csr import SparseRows
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
-from recall.training.als.kernels import Kernels
+from recall.training.als import kernels
 from recall.training.als.solver import ImplicitALS
 from recall.training.pairs import ObservedPairs
 
@@ -53,33 +54,30 @@ def _rows(rng: np.random.Generator, n: int, *sizes: int) -> SparseRows:
     return SparseRows(indptr, indices, np.ones(len(indices), dtype=np.float32), n + sum(sizes))
 
 
-class WatchedKernels:
-    """Kernels that count seconds, operations, and bytes of processed rows."""
+def watch() -> dict[str, list[float]]:
+    """Let kernels count their work; return the counts.
 
-    def __init__(self) -> None:
-        self._kernels: Kernels = Kernels()
-        self._lock = Lock()
-        self.name, self.threads = self._kernels.name, self._kernels.threads
-        self.spent: dict[str, list[float]] = {}
+    They are seconds, operations, and bytes of processed rows, by name of the kernel.
+    """
+    spent: dict[str, list[float]] = {}
+    lock = Lock()
 
-    def clear(self) -> None:
-        """Start to count."""
-        self.spent.clear()
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        kernel = getattr(self._kernels, name)
-
-        def watched(*given: Any) -> Any:
+    def watched(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
             began = time.perf_counter()
             result = kernel(*given)
             seconds = time.perf_counter() - began
-            with self._lock:
-                spent = self.spent.setdefault(name, [0.0, 0.0, 0.0])
+            with lock:
+                counted = spent.setdefault(name, [0.0, 0.0, 0.0])
                 for place, amount in enumerate((seconds, *_work(name, given))):
-                    spent[place] += amount
+                    counted[place] += amount
             return result
 
-        return watched
+        return call
+
+    for name in ("differences", "gather", "scatter", "fit", "shade", "gram", "solve", "dot", "advance", "redirect"):
+        setattr(kernels, name, watched(name, getattr(kernels, name)))
+    return spent
 
 
 def _work(name: str, given: tuple[Any, ...]) -> tuple[float, float]:
@@ -107,17 +105,17 @@ def _entries(x: Any) -> int:
 def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
     """Measure seconds per sweep, memory, and the efficiency of the loops."""
     torch.set_num_threads(threads)
-    _solver(generated(3000), k, Kernels()).sweep()  # load compiled code, which is not timed
+    _solver(generated(3000), k).sweep()  # load compiled code, which is not timed
     before = _memory("VmRSS")
     pairs = generated(interactions)
     _forget_peak()
-    kernels = WatchedKernels()
+    spent = watch()
     began = time.perf_counter()
-    solver = _solver(pairs, k, kernels)
+    solver = _solver(pairs, k)
     opened, seconds = time.perf_counter() - began, []
     for count in range(SWEEPS):
         if count == 1:
-            kernels.clear()
+            spent.clear()
         began = time.perf_counter()
         solver.sweep()
         seconds.append(time.perf_counter() - began)
@@ -128,9 +126,9 @@ def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
         "sweep": float(np.median(seconds[1:])),
         "bytes": (_memory("VmHWM") - before) / counted,
         "wall": sum(seconds[1:]),
-        "kernels": dict(kernels.spent),
+        "kernels": spent,
         **probe(threads),
-        "name": kernels.name,
+        "name": f"numba {numba.__version__}",
     }
 
 
@@ -147,10 +145,10 @@ def probe(threads: int) -> dict[str, float]:
     return {"peak_flops": 2 * 2048**3 / product, "peak_bytes": 2 * 4 * len(large) / copy}
 
 
-def _solver(pairs: ObservedPairs, k: int, kernels: Kernels) -> ImplicitALS:
+def _solver(pairs: ObservedPairs, k: int) -> ImplicitALS:
     model = FactorizationMachine(pairs.contexts.n_features, pairs.items.n_features, k)
     model.initialise(0.1, torch.Generator().manual_seed(0))
-    return ImplicitALS(model, pairs, CONFIG, kernels)
+    return ImplicitALS(model, pairs, CONFIG)
 
 
 def _timed(function: Callable[[], Any]) -> float:
@@ -166,7 +164,7 @@ def agree(interactions: int, k: int) -> dict[str, float]:
     lists = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        solver = _solver(pairs, k, Kernels())
+        solver = _solver(pairs, k)
         for _ in range(6):
             solver.sweep()
         with torch.no_grad():

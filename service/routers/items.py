@@ -86,7 +86,7 @@ class Changed(Reply):
 
 
 class SimilarRequest(Selection, Listing, json_schema_extra={"examples": [{"n": 5, "filter": {"genre": "noir"}}]}):
-    """How many items are wanted, and which may be returned; all optional."""
+    """Number and choice of the items that are wanted; all optional."""
 
 
 class SimilarResponse(Answer):

@@ -77,7 +77,7 @@ class Interaction(Body):
 
 
 class Interactions(Body, json_schema_extra={"examples": [{"interactions": [{"user_id": "42", "item_id": "7"}]}]}):
-    """Interactions to add in order, all or none."""
+    """Interactions to add in order, of each user all or none."""
 
     interactions: Annotated[list[Interaction], Field(min_length=1, max_length=MOST_CHANGES)]
 
@@ -85,7 +85,7 @@ class Interactions(Body, json_schema_extra={"examples": [{"interactions": [{"use
 class Taken(Reply):
     """The interactions are stored, and the next request uses them."""
 
-    change: int = Field(description="Number of the last change of users; changes of items are counted separately.")
+    change: int = Field(description="Number of the last change; a later change of the same user has a higher one.")
     known: int = Field(description="How many of the users were known before.")
     unknown: list[str] = Field(description="Items that the catalogue lacks; they are stored, and used once it has them.")
     bundle: str = Field(description="Version of the bundle whose catalogue that is.", examples=["000001-4f2a90c1"])
@@ -128,13 +128,13 @@ class UserUpsert(Body):
 
 
 class UsersUpsert(Body, json_schema_extra={"examples": [{"users": [{"user_id": "u9000", "features": {"age": 31}}]}]}):
-    """Users to change or to add, all or none."""
+    """Users to change or to add, each completely or not at all."""
 
     users: Annotated[list[UserUpsert], Field(min_length=1, max_length=MOST_CHANGES)]
 
 
 class UsersDelete(Body, json_schema_extra={"examples": [{"user_ids": ["u9000"]}]}):
-    """Users to delete, all or none."""
+    """Users to delete."""
 
     user_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_CHANGES)]
 
@@ -142,7 +142,7 @@ class UsersDelete(Body, json_schema_extra={"examples": [{"user_ids": ["u9000"]}]
 class UsersChanged(Reply):
     """The change is stored, and in all later answers."""
 
-    change: int = Field(description="Number of the change of users; changes of items are counted separately.")
+    change: int = Field(description="Number of the change; a later change of the same user has a higher one.")
     known: int = Field(description="How many of the users were known before.")
     warnings: list[str] = Field(
         default=[],
@@ -164,7 +164,7 @@ class UsersQuery(Page):
 
 
 class KnownUser(Reply):
-    """What is known of a user now."""
+    """Record of a user."""
 
     user_id: str
     features: dict[str, Any] = Field(description="Values by column.", examples=[{"age": 31}])
@@ -195,7 +195,7 @@ reads, changes = APIRouter(tags=["users"], **ADMIN), APIRouter(tags=["users"], *
 async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> UsersPage:
     """Return the known users in order of their ids.
 
-    A user who is known throughout is on exactly one page.
+    A user that is known throughout is on exactly one page.
     """
     count = page.count
     found, bundle = await live_of(request).ask(

@@ -245,6 +245,23 @@ def test_old_versions_and_their_files_are_removed(url: str, root: Path, monkeypa
     }
 
 
+def test_a_damaged_manifest_in_the_store_stops_removal_and_no_publisher(
+    url: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish_again(root, "first")
+    depot = open_depot()
+    depot.store.put(f"versions/{first}.json", b'{"files": [')  # type: ignore[attr-defined]
+    monkeypatch.setattr("recall.bundle.depot_s3._YOUNG", timedelta(0))
+    before = objects(url)
+    with pytest.raises(PublishError, match="not the manifest of a version"):
+        depot.prune(2)
+    assert objects(url) == before
+    with BundleWriter.open(root) as writer:
+        write_copy(writer, load_bundle(root), name="second")
+        second = writer.publish(Recommender.load, keep=2)[0].name
+    assert depot.read().live == live_name(root) == second
+
+
 def test_a_store_that_does_not_answer_changes_nothing(
     url: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

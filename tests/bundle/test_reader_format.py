@@ -128,12 +128,12 @@ def test_users_outside_the_bundle_must_be_given(folder: Path) -> None:
 
 
 def test_deletions_round_trip_and_no_file_means_none(folder: Path) -> None:
-    assert_frame_equal(load_bundle(folder).deletions(), no_deletions())
+    assert_frame_equal(read_deletions(load_bundle(folder).folder), no_deletions())
     write_deletions(folder, no_deletions())
     assert not (folder / files.DELETIONS).exists()
     write_deletions(folder, DELETED)
     reseal(folder)
-    assert_frame_equal(load_bundle(folder).deletions(), DELETED)
+    assert_frame_equal(read_deletions(load_bundle(folder).folder), DELETED)
     assert Manifest.read(folder).files.keys() == files.NAMES | {files.DELETIONS}
 
 
@@ -169,11 +169,11 @@ def test_rebuilds_and_reindexing_keep_the_deletions(tmp_path: Path) -> None:
     write_deletions(folder, DELETED)
     reseal(folder, format_version=4, **changes)
     rebuilt = load_bundle(rebuild(folder, tmp_path / files.ITEMS, tmp_path / "rebuilt").folder)
-    assert rebuilt.deletions()["item_id"].to_list() == ["gone"]  # the table contains tea again
+    assert read_deletions(rebuilt.folder)["item_id"].to_list() == ["gone"]  # the table contains tea again
     assert rebuilt.manifest.columns == types
     again = reindex(folder, tmp_path / "reindexed", {"kind": "exact"}).folder
     assert again is not None
     reindexed = load_bundle(again)
-    assert_frame_equal(reindexed.deletions(), DELETED)
+    assert_frame_equal(read_deletions(reindexed.folder), DELETED)
     assert (reindexed.manifest.log, reindexed.manifest.folded, reindexed.manifest.columns) == ("3f2a", 9, types)
     assert before.format_version == 3

@@ -27,6 +27,8 @@ def role(name: str, values: Any, **more: pl.Series) -> Role:
         ("clicked", RNG.integers(0, 2, N), "label"),
         ("is_purchased", RNG.choice([True, False], N), "label"),
         ("label", RNG.choice(["TRUE", "false"], N), "label"),
+        ("y", RNG.integers(0, 2, N), "label"),
+        ("x&y", RNG.integers(0, 2, N), "assumed"),  # by its values
         ("skipped", RNG.integers(0, 2, N), "event"),
         ("event", RNG.choice(["zip", "zap"], N), "event"),
         ("what", RNG.choice(["view", "cart", "purchase"], N), "event"),  # by its values alone

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.processes import free_port
+from serving.redis_servers import Cluster
+
+__all__ = ["Cluster", "Proxy", "RedisServer", "free_port", "redis_server"]
 
 
 @dataclass

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from recall.bundle.locks import locked
-from recall.bundle.reader import load_bundle
+from recall.bundle.reader import load_bundle, read_deletions
 from recall.bundle.versions import CURRENT, publish, resolve, staging, versions
 from recall.errors import ConfigError, JournalError, PublishBusyError, PublishError
 from recall.publish import derived as compaction
@@ -92,7 +92,7 @@ def test_the_log_keeps_compacted_changes(root: Path, live: Recommender) -> None:
     shutil.rmtree(first)
     assert prune(root) == 0
     assert [entry.item_id for entry in since(SqliteChangeLog(root / JOURNAL), 0)] == ["fresh", "i2", "i3", "i5", "nowhere"]
-    assert dict(load_bundle(root).deletions().iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
+    assert dict(read_deletions(load_bundle(root).folder).iter_rows()) == {"i3": 4, "i5": 5, "nowhere": 6}
 
 
 def test_the_log_drops_changes_contained_in_the_tables_of_all_versions(root: Path, live: Recommender, tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from redis import Redis
 
+from recall.bundle.activation import follow
+from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.reader import load_bundle
-from recall.bundle.versions import resolve, staging, versions
-from recall.errors import RequestError
+from recall.bundle.versions import open_depot, resolve, staging, versions
+from recall.errors import RequestError, VersionMovedError
 from recall.publish.derived import compact
 from recall.publish.erase import erase_users
 from recall.serving.recommender import Recommender
@@ -21,6 +24,7 @@ from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import Interaction, User
 from recall.store.users.redis import RedisLiveUsers
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from tests.bundle.s3 import s3_bucket
 from tests.conftest import random_model
 from tests.faults.redis_proxy import RedisServer
 from tests.store.users.servers import redis_server
@@ -74,7 +78,7 @@ def containing(root: Path, text: str) -> list[str]:
     return [str(one.relative_to(root)) for one in root.rglob("*") if one.is_file() and text.encode() in one.read_bytes()]
 
 
-def test_no_file_contains_an_erased_user(named: Path, tmp_path: Path, store: LiveUsers) -> None:
+def test_no_file_contains_an_erased_user(named: Path, tmp_path: Path, store: LiveUsers, request: pytest.FixtureRequest) -> None:
     root = Path(shutil.copytree(named, tmp_path / "root"))
     with Recommender.load(root, users=store) as recommender:
         for number in range(40):  # rows that grow leave remains in their pages
@@ -93,7 +97,8 @@ def test_no_file_contains_an_erased_user(named: Path, tmp_path: Path, store: Liv
     assert [one.name for one in versions(root)] == [report.version] == [resolve(root).name]
     assert (len(report.removed), report.held, report.keys) == (2, (), 41)
     if isinstance(store, RedisLiveUsers):
-        assert not [key for key in store._read("KEYS", "*") if SECRET.encode() in key]
+        with Redis(port=request.getfixturevalue("redis").port) as client:
+            assert not [key for key in client.scan_iter() if SECRET.encode() in key]
     assert SECRET not in store.ids()
     assert store.get([SECRET]) == {}
     with Recommender.load(root, users=store) as recommender:
@@ -123,6 +128,34 @@ def test_what_was_learnt_of_a_user_is_erased_too(named: Path, tmp_path: Path) ->
     changed = (new["user_factors"] != old.tables.arrays()["user_factors"]).any(axis=1)
     crosses = sum(SECRET in pair for pair in old.encoder.columns["user_device"].vocabulary.values)
     assert changed.sum() == 1 + crosses > 1
+
+
+def test_the_depot_keeps_no_version_with_the_user(named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, other = Path(shutil.copytree(named, tmp_path / "root")), tmp_path / "other"
+    with s3_bucket() as address, closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
+        monkeypatch.setenv(DEPOT, f"{address}/shop")
+        depot = open_depot()
+        compact_with_a_change(root)  # sends the first version, too
+        elsewhere = resolve(root).name
+        follow(other, depot)
+        compact_with_a_change(root)
+        with pytest.raises(VersionMovedError, match="is live in the depot"):
+            erase_users(other, [SECRET], store)
+        shutil.rmtree(root / "versions" / elsewhere)  # only the depot and the other root have it
+        report = erase_users(root, [SECRET], store)
+        assert len(report.depot) == 3
+        assert depot.versions() == [report.version]
+        content = b"".join(bytes(depot.store.get(one["path"]).bytes()) for part in depot.store.list() for one in part)
+        assert SECRET.encode() not in content
+        follow(other, depot)
+        assert erase_users(other, [SECRET], store).removed == (elsewhere,)
+    assert containing(other, SECRET) == containing(root, SECRET) == []
+
+
+def compact_with_a_change(root: Path) -> None:
+    with Recommender.load(root) as recommender:
+        recommender.items.upsert({f"new-{len(versions(root))}": {"price": 3.0}})
+    compact(root)
 
 
 def test_a_version_that_is_open_is_reported_and_the_user_stays_deleted(named: Path, tmp_path: Path) -> None:

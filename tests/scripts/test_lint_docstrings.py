@@ -72,6 +72,13 @@ def test_a_summary_is_not_a_cross_reference(summary: str) -> None:
     assert messages(f'"""{summary}"""') == ["the summary must say something of its own; an override has none and inherits"]
 
 
+def test_a_summary_names_the_thing() -> None:
+    assert messages('"""Whether there is one."""') == []
+    assert messages('"""What a table holds."""') == [
+        "the summary must begin with a verb or with the name of the thing, got 'What'"
+    ]
+
+
 def test_parameters_and_exceptions_are_documented() -> None:
     bare = CLEAN.replace("    Args:\n", "").replace("    Raises:\n        ValueError: The lengths differ.\n", "")
     assert messages(bare) == [

@@ -8,9 +8,9 @@ from recall.bundle.versions import resolve
 from tests.simulation import logs, power, publishing, roots, shop
 from tests.simulation.__main__ import _power
 from tests.simulation.power import Found
-from tests.simulation.trace import can_trace
+from tests.straced import needs_strace
 
-pytestmark = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or ptrace is not allowed")
+pytestmark = needs_strace
 
 CRASHES = 100
 

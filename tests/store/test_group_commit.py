@@ -26,9 +26,6 @@ class Notes(DurableLog[Note]):
             raise sqlite3.OperationalError("broken")
         connection.execute("INSERT INTO notes VALUES (?)", (note.text,))
 
-    def _note(self) -> None:
-        """There is no mark."""
-
 
 @pytest.fixture
 def commits(tmp_path: Path) -> Notes:

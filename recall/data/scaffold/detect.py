@@ -37,7 +37,7 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How a table is written, and why it is read so.
+    """Format of a table, and the reasons for reading it so.
 
     Attributes:
         form: settings other than the usual.

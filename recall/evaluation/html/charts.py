@@ -26,6 +26,7 @@ _VARIABLES = {colour: f"var(--s{number})" for number, colour in enumerate(SERIES
 _SIZE = (4.6, 2.9)  # inches; at 10 points the text can be read on a screen of 360 px
 _SVG = "{http://www.w3.org/2000/svg}"
 _LONG = 28  # characters of a label
+_LABELS = 8  # points whose text is beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,12 @@ def bars(
     return _drawn(title, draw, (_SIZE[0], 0.9 + 0.26 * len(names)))
 
 
-def points(title: str, groups: Mapping[str, Sequence[tuple[float, float, str]]], labels: int = 8) -> str:
+def points(title: str, groups: Mapping[str, Sequence[tuple[float, float, str]]]) -> str:
     """Draw groups of points, each with a text that the browser shows.
 
     Args:
         title: what the chart shows, for screen readers.
         groups: x, y and text of each point, by the name of the group; the empty name is that of the rest.
-        labels: so many points of all groups, the first of each, have their text beside them.
     """
     texts = [[text for *_, text in group] for group in groups.values()]
 
@@ -150,7 +150,7 @@ def points(title: str, groups: Mapping[str, Sequence[tuple[float, float, str]]],
             xs, ys = [one[0] for one in group], [one[1] for one in group]
             alpha = 0.8 if name else 0.45
             axes.scatter(xs, ys, s=14, color=colour, alpha=alpha, linewidth=0, label=clean(name) or "other", gid=f"p{number}")
-        each = max(1, labels // max(1, len(groups)))
+        each = max(1, _LABELS // max(1, len(groups)))
         for group in groups.values():
             for left, top, text in group[:each]:
                 axes.annotate(clean(text), (left, top), xytext=(4, 3), textcoords="offset points", color=INK, fontsize=8)

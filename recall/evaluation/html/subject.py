@@ -1,4 +1,4 @@
-"""What a report shows of one bundle, such as a map of its items."""
+"""Contents of a report on one bundle, such as a map of its items."""
 
 import time
 from collections.abc import Mapping, Sequence

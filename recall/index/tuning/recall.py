@@ -15,7 +15,7 @@ from recall.index.topk import longest_of, rounding
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
-    """What the exact answers to some queries are.
+    """Exact answers to some queries.
 
     Attributes:
         queries: float32 [q, dim].

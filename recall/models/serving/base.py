@@ -1,4 +1,4 @@
-"""What a bundle stores of a model, and what serving computes with it.
+"""Parameters of a model as a bundle stores them, and scores from them.
 
 With x split into a user part U and an item part I, every model of the family is
 
@@ -16,6 +16,7 @@ import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Bool, Float32, Float64
+from recall.config.schema import Record
 from recall.errors import ExportError
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.sums import exact_field_sums
@@ -55,7 +56,7 @@ class ServingModel(ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """What the configuration calls the model."""
+        """Name of the model in the configuration."""
 
     @property
     @abstractmethod
@@ -219,37 +220,38 @@ TOP = 10
 """Length of the lists that are compared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What a comparison of served scores with the model's has shown.
+class Parity(Record):
+    """Proof that serving equals the model, by comparing scores."""
 
-    Attributes:
-        users, items: how many were drawn; every pair was compared.
-        largest_error: largest difference of two scores, relative to the user's largest score, or to 1 where that is smaller.
-        tolerance: the largest error that is allowed.
-        top_k: length of the lists compared, over the items drawn.
-        top_k_agreement: users whose served list is the model's, but for items whose scores tie within the tolerance.
-    """
-
+    reference: Literal["model", "tables"]
+    """The trained model itself, or, after a rebuild, its tables in float64."""
     users: int
     items: int
     largest_error: float
+    """Largest difference, relative to the user's largest score, or to 1 where that is smaller."""
     tolerance: float
     top_k: int
     top_k_agreement: int
+    """Users whose list of top_k among those items is the model's, but for scores that tie within the tolerance."""
 
 
 def check_parity(
-    user_vectors: Float32, user_offset: Float64, item_vectors: Float32, scores: Float64, tolerance: float
-) -> Proof:
-    """Compare what is served with what the model says.
+    user_vectors: Float32,
+    user_offset: Float64,
+    item_vectors: Float32,
+    scores: Float64,
+    tolerance: float,
+    reference: Literal["model", "tables"] = "model",
+) -> Parity:
+    """Compare what is served with what a reference says.
 
     Args:
         user_vectors: float32 [u, dim], as a request is given.
         user_offset: float64 [u].
         item_vectors: float32 [i, dim], as the index holds them.
-        scores: float64 [u, i], the model's own score of every pair.
+        scores: float64 [u, i], the reference's own score of every pair.
         tolerance: largest relative error allowed.
+        reference: the model, or its tables.
 
     Raises:
         ExportError: a score is not finite, an error exceeds the tolerance, or a list differs by more than ties.
@@ -275,7 +277,15 @@ def check_parity(
             hint="Nothing was published",
         )
     users, items = scores.shape
-    return Proof(users, items, float(errors.max()), tolerance, top, int(agree.sum()))
+    return Parity(
+        reference=reference,
+        users=users,
+        items=items,
+        largest_error=float(errors.max()),
+        tolerance=tolerance,
+        top_k=top,
+        top_k_agreement=int(agree.sum()),
+    )
 
 
 def relative_errors(found: Float64, scores: Float64) -> Float64:

@@ -1,4 +1,4 @@
-"""Which arrays the tables of each kind of model are, and tables from such arrays.
+"""Arrays of the tables of each kind of model, and tables from such arrays.
 
 `CosineTables` scales the vectors of any of them to unit length, so that an inner product is a cosine.
 
@@ -71,7 +71,7 @@ class CosineTables(WrappedModel):
 
     @override
     def arrays(self) -> dict[str, Float32]:
-        """Those of the other model."""
+        """Return the arrays of the other model."""
         return self.of.arrays()
 
 
@@ -89,7 +89,7 @@ def _lengths(vectors: Float32) -> Float64:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What, beside the fields of both sides, decides the shapes of a model's tables.
+    """Properties besides the fields that decide the shapes of a model's tables.
 
     Attributes:
         kind: of the model.

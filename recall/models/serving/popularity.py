@@ -96,7 +96,7 @@ class PopularityTables(WrappedModel):
     @property
     @override
     def taste(self) -> slice:
-        """That of the other model: popularity does not make items alike."""
+        """Similarity by the other model: popularity does not make items similar."""
         return slice(self.of.taste.start, self.of.dim)
 
     @override

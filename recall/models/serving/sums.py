@@ -34,7 +34,7 @@ def filled(rows: SparseRows, dim: int, width: int, fill: Callable[[SparseRows, F
     if len(rows) <= chunk:
         fill(rows, vectors)
         return vectors
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets go of the interpreter while it gathers and adds
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy releases the interpreter lock while it gathers and adds
         for _ in pool.map(work, range(0, len(rows), chunk)):
             pass
     return vectors

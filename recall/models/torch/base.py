@@ -239,6 +239,12 @@ class Model(nn.Module, ABC):
             items: the item fields.
         """
 
+    def arrays(self) -> tuple[Float32, Float32, Float32, Float32, float]:
+        """Return factors and weights of users and of items, and the bias."""
+        user_factors, user_weights = array(self.user_factors), array(self.user_weights)
+        item_factors, item_weights = array(self.item_factors), array(self.item_weights)
+        return user_factors, user_weights, item_factors, item_weights, float(array(self.bias))
+
     @override
     def forward(self, users: SparseBatch, items: SparseBatch) -> Tensor:
         """Return the scores of n user rows against m items of their own, [n, m].

@@ -10,7 +10,7 @@ from typing_extensions import override
 from recall.features.csr import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.ffm import FFMTables
-from recall.models.torch.base import Model, SparseBatch, array
+from recall.models.torch.base import Model, SparseBatch
 
 
 class FieldAwareFM(Model):
@@ -80,15 +80,7 @@ class FieldAwareFM(Model):
 
     @override
     def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
-        return FFMTables(
-            users,
-            items,
-            array(self.user_factors),
-            array(self.user_weights),
-            array(self.item_factors),
-            array(self.item_weights),
-            float(array(self.bias)),
-        )
+        return FFMTables(users, items, *self.arrays())
 
 
 def _squares(rows: SparseBatch, factors: Tensor) -> Tensor:

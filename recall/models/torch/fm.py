@@ -7,7 +7,7 @@ from typing_extensions import override
 from recall.features.csr import FeatureLayout
 from recall.models.serving.base import ServingModel
 from recall.models.serving.fm import FMTables
-from recall.models.torch.base import Model, SparseBatch, array
+from recall.models.torch.base import Model, SparseBatch
 
 
 class FactorizationMachine(Model):
@@ -61,15 +61,7 @@ class FactorizationMachine(Model):
 
     @override
     def tables(self, users: FeatureLayout, items: FeatureLayout) -> ServingModel:
-        return FMTables(
-            users,
-            items,
-            array(self.user_factors),
-            array(self.user_weights),
-            array(self.item_factors),
-            array(self.item_weights),
-            float(array(self.bias)),
-        )
+        return FMTables(users, items, *self.arrays())
 
 
 def _pairs(rows: SparseBatch, factors: Tensor, total: Tensor) -> Tensor:

@@ -92,11 +92,7 @@ class FieldWeightedFM(Model):
         return FwFMTables(
             users,
             items,
-            array(self.user_factors),
-            array(self.user_weights),
-            array(self.item_factors),
-            array(self.item_weights),
-            float(array(self.bias)),
+            *self.arrays(),
             array(weights),
             array(weights[: len(users), len(users) :]),
             np.eye(len(items), dtype=np.float32),

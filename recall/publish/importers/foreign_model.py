@@ -32,7 +32,7 @@ class FeatureRow:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What a model has learnt of numbered features.
+    """Parameters of numbered features.
 
     Attributes:
         weights: w, float64 [n].

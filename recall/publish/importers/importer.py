@@ -85,7 +85,7 @@ _SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Who and what a model is served for.
+    """Users and items that a model is served for.
 
     Attributes:
         items: all items; None when the mapping's item ids are all there are.
@@ -101,7 +101,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did.
+    """Result of an import.
 
     Attributes:
         folder: the published bundle.

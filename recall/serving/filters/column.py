@@ -25,7 +25,7 @@ from recall.features.values import as_requested, canonical_series, moment, numbe
 from recall.index.bitmap import RowBitmap
 
 Kind = Literal["text", "number", "truth", "time", "clock"]
-"""What values are compared as; a date is the time at which it begins, and a clock is a time of day."""
+"""Types that values are compared as; a date is the time at which it begins, a clock a time of day."""
 Operand = str | int | float | Fraction
 """A value as its kind is compared: a time in microseconds since 1970 UTC, a clock in nanoseconds since midnight."""
 
@@ -35,12 +35,12 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 _TEXTS: dict[str, Kind] = {"date": "time", "time": "time", "clock": "clock"}
-"""What text of a canonical type is compared as, where not as text."""
+"""Types that text of a canonical type is compared as, where not as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a column is read.
+    """Reader of a column.
 
     Attributes:
         kind: what its values are compared as.

@@ -146,7 +146,7 @@ class FilterColumns:
 def forms_of(
     types: Mapping[str, DataType], schema: Schema | None = None, canonical_types: Mapping[str, str] | None = None
 ) -> dict[str, Form | None]:
-    """How columns are read, by name.
+    """Readers of columns, by name.
 
     Args:
         types: dtypes of the columns.

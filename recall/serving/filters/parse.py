@@ -107,14 +107,14 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """What every part matches: everything when there is none."""
+    """Intersection of the parts: everything when there is none."""
 
     of: "tuple[Predicate, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """What at least one part matches: nothing when there is none."""
+    """Union of the parts: nothing when there is none."""
 
     of: "tuple[Predicate, ...]"
 
@@ -135,17 +135,16 @@ _PARTS = ("from", "until", "at")
 _CONDITION = 'such as "shoes", {"in": ["a", "b"]}, {"gte": 10, "lt": 50}, {"any": ["red"]} or {"missing": true}'
 
 
-def parse(value: object, where: str = "/filter") -> Predicate:
+def parse(value: object) -> Predicate:
     """Parse a filter; whether its columns exist is checked by `compile_filter`.
 
     Args:
         value: what JSON gives for a filter, or the same in Python, where dates and times need no text form.
-        where: JSON pointer of the filter in the request.
 
     Raises:
         RequestError: The filter is malformed, or larger than `DEPTH`, `CONDITIONS` and `VALUES` allow.
     """
-    return _Parser().filter(value, where, 1)
+    return _Parser().filter(value, "/filter", 1)
 
 
 @dataclass(slots=True)

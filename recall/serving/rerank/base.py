@@ -1,4 +1,4 @@
-"""What a rule is, and what it may ask about the items of a request.
+"""Interface of rules, and of the items of a request to them.
 
 A rule is defined on the whole ranking of all eligible items. It is applied to the first of them, as many as it turns out
 to need: a step gives back only what cannot change however many more candidates follow, so that the answer is the one that
@@ -182,7 +182,7 @@ class Step(ABC):
     """A rule over the items of one request."""
 
     warnings: tuple[str, ...] = ()
-    """What had no effect, in sentences."""
+    """Rules that had no effect, in sentences."""
 
     @abstractmethod
     def fetch_size(self, wanted: int) -> int:

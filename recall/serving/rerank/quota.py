@@ -124,7 +124,7 @@ class Capped(Step):
 
     @override
     def remaining_mask(self, candidates: Candidates) -> Mask | None:
-        """Those whose values all have room."""
+        """Return the items whose values all have room."""
         kept = self._admitted(candidates.rows, len(candidates))
         return self._open(candidates.rows, candidates.rows[kept])
 

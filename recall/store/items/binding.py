@@ -1,4 +1,4 @@
-"""Which live changes a version built from tables contains, and which stay on top.
+"""Live changes that a version built from tables contains, or that stay on top.
 
 One rule, whether changes were compacted or not: live changes apply on top of every version, except those that its tables
 contain. Tables contain none unless their owner says up to which sequence they do.
@@ -139,7 +139,7 @@ def contained(manifest: Manifest, identity: str) -> int:
 
 
 def _deletions(root: Path) -> pl.DataFrame:
-    """Those that were compacted into the live version."""
+    """Return the deletions that were compacted into the live version."""
     if not live_name(root):
         return no_deletions()
     try:

@@ -68,7 +68,7 @@ class Catalog:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why the latest change of an item does not fit this bundle, by id."""
+        """Reason why the latest change of an item does not fit this bundle, by id."""
         return dict(self._delta.refused)
 
     @property
@@ -113,6 +113,10 @@ class Catalog:
         if self._journal is not None:
             self._journal.on_commit(callback)
 
+    def durability_warning(self) -> str:
+        """Return how acknowledged changes may be lost, in a sentence. Raises JournalError."""
+        return "" if self._journal is None else self._journal.durability_warning()
+
     @property
     def unsaved(self) -> int:
         """Acknowledged changes that are served, and that the file has lost."""
@@ -125,12 +129,12 @@ class Catalog:
 
     @property
     def logs(self) -> bool:
-        """Whether there was a log at the last look."""
+        """Whether there was a log when it was last polled."""
         return self._past.state is not None
 
     @property
     def logged(self) -> int:
-        """Changes in the log at the last look: the last one of each item."""
+        """Changes in the log when it was last polled: the last one of each item."""
         return 0 if self._past.state is None else self._past.state.number
 
     @property
@@ -313,7 +317,7 @@ class Catalog:
         try:
             reading = journal.read(self._past.state, self._base)
         except JournalDamagedError:
-            self._past.take(Reading(None, [], 0, False, None))  # as good as gone: what is served of it is in no file now
+            self._past.take(Reading(None, [], 0, False, None))  # none of it is in a file that can be read
             raise
         rows = self._past.take(reading)
         delta = self._delta

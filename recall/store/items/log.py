@@ -7,7 +7,6 @@ number read meanwhile; concurrent writers of one process share one transaction, 
 import os
 import secrets
 import sqlite3
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from recall.bundle.versions import catalog_of
 from recall.errors import (
     ConfigError,
     JournalBusyError,
@@ -27,7 +27,7 @@ from recall.store.group_commit import DurableLog
 from recall.store.high_water_mark import Mark
 from recall.store.items import log_tables
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
-from recall.store.items.log_position import MARK, Base, Change
+from recall.store.items.log_position import MARK
 from recall.store.items.log_tables import DamagedError, LogRow, State
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
@@ -98,36 +98,14 @@ class SqliteTables(LogTables):
 class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
     """The log in a file; no file is needed before the first change."""
 
-    def __init__(self, path: Path, wait: float = 5.0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, wait: float = 5.0) -> None:
         """Open nothing yet.
 
         Args:
             path: the file.
             wait: seconds that a writer waits for another process to finish.
-            clock: gives seconds since 1970.
         """
         super().__init__(path, KIND, MARK, wait, wait)
-        self.where = str(path)
-        self._clock = clock
-
-    @override
-    def append(
-        self,
-        changes: Sequence[Change],
-        key: str | None = None,
-        after: int = 0,
-        base: Base = Base(),  # noqa: B008 - immutable
-        expected: State | None = None,
-    ) -> int:
-        mark = self.mark.read()
-        if mark is not None and mark.identity.startswith(REMOTE):  # it would be a second log, which no service reads
-            raise JournalReadOnlyError(
-                "the changes of these items are kept in a Redis",
-                where=self.where,
-                why=f"{MARK} says so, and {VARIABLE} or --items names none",
-                hint=f"Give its address; or, to begin a log in a file, remove {MARK}",
-            )
-        return super().append(changes, key, after, base, expected)
 
     @override
     def version(self) -> tuple[int, int]:
@@ -190,17 +168,20 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
             return change(SqliteTables(connection, False, self.where))
 
     @override
+    def _store(self, batches: Sequence[ItemBatch]) -> None:
+        mark = self.mark.read()
+        if mark is not None and mark.identity.startswith(REMOTE):  # it would be a second log, which no service reads
+            raise JournalReadOnlyError(
+                "the changes of these items are kept in a Redis",
+                where=self.where,
+                why=f"{MARK} says so, and {VARIABLE} or --items names none",
+                hint=f"Give its address; or, to begin a log in a file, remove {MARK}",
+            )
+        super()._store(batches)
+
+    @override
     def _insert(self, connection: sqlite3.Connection, batch: ItemBatch) -> None:
         self._insert_into(SqliteTables(connection, False, self.where), batch)
-
-    @override
-    def _write(self, batches: Sequence[ItemBatch]) -> None:
-        self._written = None  # of a transaction that failed
-        super()._write(batches)
-
-    @override
-    def _note(self) -> None:
-        self._advance_mark()
 
     def _tables(self, connection: sqlite3.Connection) -> SqliteTables:
         return SqliteTables(connection, self._reader.version == 1, self.where)
@@ -228,7 +209,7 @@ KIND = FileKind(
     upgrade=_upgrade,
     wal_bytes=_WAL_BYTES,
 )
-"""How SQLite creates and recognises the file."""
+"""Tables, identification and errors of the file."""
 
 
 def open_log(root: Path, setting: str | None = None) -> ChangeLog:
@@ -252,4 +233,4 @@ def open_log(root: Path, setting: str | None = None) -> ChangeLog:
             where="items",
             hint="Install it with: pip install 'fm-recall[redis]'",
         ) from None
-    return RedisChangeLog(setting, Mark(root / MARK))
+    return RedisChangeLog(setting, Mark(root / MARK), catalog=lambda: catalog_of(root))

@@ -10,7 +10,8 @@ reached is noted outside of it as well; see `recall.store.high_water_mark`.
 All of that is written here once, on top of `LogTables`; what holds the tables is a file of SQLite or a Redis.
 """
 
-from abc import ABC, abstractmethod
+import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ from typing import Protocol
 import orjson
 
 from recall.errors import JournalError
-from recall.store.group_commit import PendingWrite
-from recall.store.high_water_mark import Lost, Mark
+from recall.store.group_commit import GroupCommit, PendingWrite
+from recall.store.high_water_mark import Lost
 from recall.store.items.log_position import Base, Change, MovedError, Reading, to_json
 from recall.store.items.log_tables import LogRow, State, lacking, taken_over
 
 REMOTE = "r"
-"""What the identity of a log begins with that is in no file of its root."""
+"""First letter of the identity of a log that is in no file of its root."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -94,18 +95,8 @@ class LogTables(Protocol):
         """Drop all entries up to a sequence; return how many there were."""
 
 
-class ChangeLog(ABC):
-    """The log of one root; nothing is stored before the first change. Thread-safe.
-
-    Attributes:
-        mark: how far the log reached, as noted outside of it.
-        where: what errors name.
-    """
-
-    mark: Mark
-    where: str
-    _clock: Callable[[], float]
-    _written: tuple[State, tuple[Lost, ...], Lost | None] | None = None
+class ChangeLog(GroupCommit[ItemBatch]):
+    """The log of one root; nothing is stored before the first change. Thread-safe."""
 
     def append(
         self,
@@ -174,7 +165,7 @@ class ChangeLog(ABC):
                 before = mark.sequence  # numbers are not given twice
             state = taken_over(state, known.identity, held, known.last)._replace(last=before)
             state = tables.add(state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
-        self._written = state, (Lost(known.identity, known.last),), lost
+        self._reach(state.identity, state.last, (*_base(state), Lost(known.identity, known.last)), lost)
         return len(written)
 
     def read(self, position: State | None, base: Base) -> Reading:
@@ -258,10 +249,6 @@ class ChangeLog(ABC):
             JournalError: The log cannot be written.
         """
 
-    @abstractmethod
-    def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback invoked with the seconds of each commit, fsync included."""
-
     def durability_warning(self) -> str:
         """Return how acknowledged changes may be lost, in a sentence."""
         return ""
@@ -269,10 +256,6 @@ class ChangeLog(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close all connections; a later call opens them again."""
-
-    @abstractmethod
-    def _commit(self, batch: ItemBatch) -> int:
-        """Write a batch, and return the sequence of its last change; see `GroupCommit`."""
 
     @abstractmethod
     def _reading_tables(self) -> AbstractContextManager[LogTables | None]:
@@ -288,10 +271,10 @@ class ChangeLog(ABC):
         if batch.expected is not None and not _goes_on(tables, state, batch.expected):
             raise MovedError("the log is not the one that the writer has read")
         state, lost = self._numbered(state, batch)
-        now = max(int(self._clock() * 1e6), state.at + 1)
+        now = max(int(time.time() * 1e6), state.at + 1)
         state = tables.add(state, [(*row, now) for row in batch.rows], batch.digest)
         batch.last = state.last
-        self._written = state, (), lost
+        self._reach(state.identity, state.last, _base(state), lost)
 
     def _numbered(self, state: State, batch: ItemBatch) -> tuple[State, Lost | None]:
         """Return the state to number the next batch from, and what is missing by then."""
@@ -310,13 +293,6 @@ class ChangeLog(ABC):
             missing = max(base.compacted_through, state.base_from)
             state = state._replace(base=state.identity, base_from=missing, base_through=missing)
         return state._replace(last=before), lost
-
-    def _advance_mark(self) -> None:
-        """Update the high-water mark after a commit."""
-        if self._written is not None:
-            (state, covered, lost), self._written = self._written, None
-            base = () if state.base is None else (Lost(state.base, state.base_through),)
-            self.mark.advance(state.identity, state.last, (*base, *covered), lost)
 
     def _start(self, state: State, base: Base) -> tuple[int, int]:
         """Return the last sequence in the version, and after which it needs entries.
@@ -345,6 +321,11 @@ def _goes_on(tables: LogTables, state: State, position: State) -> bool:
     if state.identity != position.identity or state.last < position.last:
         return False
     return not state.identity or tables.has_passed(position.last, position.head)
+
+
+def _base(state: State) -> tuple[Lost, ...]:
+    """Return the changes of an earlier log that a log has taken over."""
+    return () if state.base is None else (Lost(state.base, state.base_through),)
 
 
 def _time(row: LogRow) -> int:

@@ -36,7 +36,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """What a version contains of a log: the changes up to a sequence.
+    """Changes of a log that a version contains: those up to a sequence.
 
     `log` is the log's identity, None if not recorded.
     """
@@ -46,12 +46,12 @@ class Base:
 
 
 class Reading(NamedTuple):
-    """What a reader finds.
+    """Result of reading a log.
 
     Attributes:
         state: None when there is no file.
         rows: entries after the reader's position if the log continues from there, else all after the version's base.
-        held: the version holds the changes up to this sequence; 0 where the log goes on.
+        held: the version holds the changes up to this sequence; 0 where the log continues.
         goes_on: whether the log continues from the reader's position.
         mark: how far the log reached, as noted outside of it.
         lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
@@ -97,7 +97,7 @@ class Past:
     """The changes that are served over a version, and where they were read.
 
     Attributes:
-        state: of the log at the last look; None while there is no file.
+        state: of the log when it was last read; None while there is no file.
         held: the version holds the changes of that log up to this sequence.
         known: the last change of each item that has changed since.
         unsaved: those of them that the file lacks.

@@ -1,6 +1,7 @@
 """Change log in one Redis or Valkey, shared by services on several machines.
 
-    recall:log           hash: `state`, the metadata of the log as JSON, and `number`, how many entries there are
+    recall:log           hash: `state`, the metadata of the log as JSON, `number`, how many entries there are, and `catalog`,
+                         the name of the catalogue, so that the changes of two are not mixed
     recall:log:changes   stream: the last change of each item, as entry SEQUENCE-0, which readers follow by plain XREAD
     recall:log:latest    hash: sequence of the last change of each item
     recall:log:heads     sorted set: hash over all changes up to a commit, for the latest commits
@@ -25,7 +26,7 @@ from redis import exceptions
 from typing_extensions import override
 
 from recall.errors import JournalBusyError, JournalDamagedError, JournalDownError, JournalError, RecallError
-from recall.store.group_commit import GroupCommit, names, other_changes
+from recall.store.group_commit import names, other_changes
 from recall.store.high_water_mark import Mark
 from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import Base, Reading
@@ -42,7 +43,7 @@ _PAUSE = 0.2  # seconds before a connection that broke is made again
 Found = TypeVar("Found")
 
 
-class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
+class RedisChangeLog(ChangeLog):
     """The log in a Redis; `ChangeLog` has the contract."""
 
     def __init__(
@@ -52,7 +53,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
         *,
         seconds: float = SECONDS,
         prefix: str = "recall:",
-        clock: Callable[[], float] = time.time,
+        catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
 
@@ -62,15 +63,14 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
             mark: a file on this machine that remembers how far the log had come.
             seconds: budget of one call.
             prefix: what all keys begin with.
-            clock: gives seconds since 1970.
+            catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
             ConfigError: The address is none.
         """
-        GroupCommit.__init__(self)
-        self.mark, self._clock, self._prefix = mark, clock, prefix
         self._server, self._url = Server(url, seconds), url
-        self.where = self._server.where
+        super().__init__(mark, self._server.where, JournalError)
+        self._prefix, self._find_catalog, self._catalog = prefix, catalog, ""
         self._watch: _Watch | None = None
         self._waits = True
 
@@ -104,7 +104,7 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     def set_aside_damaged(self) -> str | None:
         with self._server.reports("moved away"):
             try:
-                tables = RedisTables(self._server, self._prefix)
+                tables = self._tables()
                 if tables.exists:
                     tables.rows_after(0, whole=True)
                 return None
@@ -160,68 +160,55 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
     @contextmanager
     def _reading_tables(self) -> Iterator[LogTables | None]:
         with self._server.reports("read"):
-            tables = RedisTables(self._server, self._prefix)
+            tables = self._tables()
             yield tables if tables.exists else None
 
     @override
     def _change(self, change: Callable[[LogTables], int]) -> int:
-        def once() -> int:
-            with self._server.reports("written"):
-                self._written = None
-                tables = RedisTables(self._server, self._prefix)
-                count = change(tables)
-                self._execute(tables)
-                return count
-
         with self._lock:
-            count = self._again(once)
-            self._advance_mark()
-        return count
+            return self._transaction(change)
 
     @override
-    def _write(self, batches: Sequence[ItemBatch]) -> None:
-        began = time.perf_counter()
-        try:
-            self._again(lambda: self._try_to_write(batches))
-            self._advance_mark()
-            if self._told is not None:
-                self._told(time.perf_counter() - began)
-            for batch in batches:
-                batch.written = True
-        except Exception as error:
-            for batch in batches:
-                batch.error = batch.error or error
-        finally:
-            for batch in batches:
-                batch.tried = True
-
-    def _try_to_write(self, batches: Sequence[ItemBatch]) -> None:
-        with self._server.reports("written"):
-            keys = list(dict.fromkeys(batch.key for batch in batches if batch.key is not None))
-            tables = RedisTables(self._server, self._prefix, keys)
-            written, self._written = False, None
+    def _store(self, batches: Sequence[ItemBatch]) -> None:
+        def take_all(tables: RedisTables) -> None:
             for batch in batches:
                 batch.error = None
                 try:
-                    written |= self._take(tables, batch)
+                    self._take(tables, batch)
                 except RecallError as error:
                     batch.error = error
-            if written:
-                self._execute(tables)
 
-    def _take(self, tables: RedisTables, batch: ItemBatch) -> bool:
-        """Add one batch unless its key is known; return whether it was added."""
+        self._transaction(take_all, list(dict.fromkeys(batch.key for batch in batches if batch.key is not None)))
+
+    def _transaction(self, change: Callable[[RedisTables], Found], keys: Sequence[str] = ()) -> Found:
+        """Run a change, and commit what it writes; the caller holds the lock."""
+
+        def once() -> Found:
+            self._reached = None  # what a transaction that failed has left
+            with self._server.reports("written"):
+                tables = self._tables(keys)
+                before = tables.state()
+                found = change(tables)
+                if tables.state() is not before:
+                    self._execute(tables)
+            return found
+
+        found = self._again(once)
+        self._advance_mark()
+        return found
+
+    def _take(self, tables: RedisTables, batch: ItemBatch) -> None:
+        """Add one batch unless its key is known."""
         size = len(batch.digest)
         held = None if batch.key is None else tables.answers.get(batch.key)
         if held is not None:
             if held[:size] != batch.digest:
                 raise other_changes()
             batch.last = int(held[size:])
-            return False
+            return
         self._insert_into(tables, batch)
         if batch.key is not None:
             tables.answers[batch.key] = batch.digest + str(batch.last).encode()
-        return True
 
     def _execute(self, tables: RedisTables) -> None:
         """Run the script, and wait until it is on the server's disk.
@@ -231,7 +218,8 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
             JournalError: It may have been written, and is not on disk.
         """
         wait = [("WAITAOF", 1, 0, int(self._server.seconds * 500))] if self._waits else []
-        done, *waited = self._server.ask_all(tables.command(), *wait, tolerant=True)
+        done, *waited = self._server.ask_all(*tables.commands(), *wait, tolerant=True)
+        waited = waited[-1:] if wait else []
         if isinstance(done, Exception):
             raise done
         if done != 1:
@@ -241,9 +229,9 @@ class RedisChangeLog(GroupCommit[ItemBatch], ChangeLog):
         elif waited and not isinstance(waited[0], Exception) and waited[0][0] < 1:
             raise JournalError("Redis has not written the change to its disk in time", where=self.where, hint="Send it again")
 
-    @override
-    def _interrupted(self) -> RecallError:
-        return JournalError("the change was not written", where=self.where, why="the process was interrupted")
+    def _tables(self, keys: Sequence[str] = ()) -> RedisTables:
+        self._catalog = self._catalog or self._find_catalog()
+        return RedisTables(self._server, self._prefix, keys, self._catalog)
 
     def _again(self, act: Callable[[], Found]) -> Found:
         """Run what begins again when another process writes meanwhile."""
@@ -270,7 +258,7 @@ class _Watch:
     """A thread that waits for changes of other processes.
 
     Attributes:
-        seen: token of the log at the last look.
+        seen: token of the log when it was last polled.
         down: why there was none; empty if there was.
     """
 

@@ -23,9 +23,8 @@ from recall.errors import (
 )
 from recall.store.items.log_base import REMOTE, LogTables
 from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
+from recall.store.redis_nodes import SCHEMES, other_catalog, weaknesses
 
-SCHEMES = ("redis://", "rediss://", "unix://")
-"""What the address of a Redis begins with."""
 DOWN = "the log of changes does not answer"
 
 _WAITAOF = (7, 2)  # version of Redis that brought the command
@@ -63,7 +62,7 @@ return 1
 LOG, CHANGES, LATEST, HEADS = NAMES = ("log", "log:changes", "log:latest", "log:heads")
 """Names of the tables, after the prefix."""
 KEY = "log:key:"
-"""What names of idempotency keys begin with, after the prefix."""
+"""Beginning of the names of idempotency keys, after the prefix."""
 
 Command = tuple[bytes | str | int, ...]
 
@@ -170,18 +169,24 @@ class ChangedError(Exception):
 class RedisTables(LogTables):
     """The tables as one call has found them, and what is to be written."""
 
-    def __init__(self, server: Server, prefix: str, keys: Sequence[str] = ()) -> None:
+    def __init__(self, server: Server, prefix: str, keys: Sequence[str] = (), catalog: str = "") -> None:
         """Read the state.
 
         Args:
             server: that has them.
             prefix: of all keys.
             keys: idempotency keys that batches have.
+            catalog: name of the catalogue, if it is known.
+
+        Raises:
+            JournalError: The log has the changes of another catalogue.
         """
-        self._server, self._prefix = server, prefix
+        self._server, self._prefix, self._catalog = server, prefix, catalog
         named = [f"{prefix}{KEY}{key}" for key in keys]
-        asked = ("HMGET", prefix + LOG, "state", "number")
-        (self._raw, number), *answers = server.ask_all(asked, *(("GET", name) for name in named))
+        asked = ("HMGET", prefix + LOG, "state", "number", "catalog")
+        (self._raw, number, owner), *answers = server.ask_all(asked, *(("GET", name) for name in named))
+        if catalog and owner is not None and owner.decode() != catalog:
+            raise other_catalog(JournalError, owner.decode(), catalog, f"the field `catalog` of the hash {prefix}{LOG}")
         self.answers: dict[str, bytes] = {key: raw for key, raw in zip(keys, answers, strict=True) if raw is not None}
         self._known = frozenset(self.answers)
         self._number = int(number or 0)
@@ -263,15 +268,19 @@ class RedisTables(LogTables):
         self._state = self._state._replace(pruned=max(self._state.pruned, upto))
         return len(gone)
 
-    def command(self) -> Command:
-        """Return the script that writes it all, unless another process has written."""
+    def commands(self) -> list[Command]:
+        """Return the script that writes it all unless another process has written.
+
+        A further command names the catalogue.
+        """
         state = self._state
         answers = [(f"{self._prefix}{KEY}{key}", raw) for key, raw in self.answers.items() if key not in self._known]
         keys = [*(self._prefix + name for name in NAMES), *(name for name, _ in answers)]
         values = {**state._asdict(), "head": state.head.hex()}
         after = orjson.dumps({name: one for name, one in values.items() if name not in ("number", "digest")})
         said = (self._raw or b"", after, self._dropped, state.last, state.head.hex(), _REMEMBERED, -1 - KEPT_HEADS)
-        return ("EVAL", _COMMIT, len(keys), *keys, *said, *(raw for _, raw in answers), *self._arguments)
+        named: list[Command] = [("HSETNX", self._prefix + LOG, "catalog", self._catalog)] if self._catalog else []
+        return [("EVAL", _COMMIT, len(keys), *keys, *said, *(raw for _, raw in answers), *self._arguments), *named]
 
     def _entry(self, sequence: int, item_id: str, features: bytes | None, at: int) -> None:
         self._entries[item_id] = sequence, features, at
@@ -297,11 +306,7 @@ class RedisTables(LogTables):
 
 def _weaknesses(persistence: Mapping[str, Any], memory: Mapping[str, Any], fsync: str, *, waits: bool) -> Iterator[str]:
     """Yield ways in which such a Redis may lose acknowledged changes, in sentences."""
-    if not int(persistence.get("aof_enabled", 0)):
-        yield "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
-    elif fsync != "always" and not waits:
+    if int(persistence.get("aof_enabled", 0)) and fsync != "always" and not waits:
         known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
         yield f"{known}, so changes of the last second may be lost: set appendfsync always, or use Redis 7.2 or Valkey"
-    policy = str(memory.get("maxmemory_policy", "noeviction"))
-    if policy != "noeviction" and int(memory.get("maxmemory", 0)):
-        yield f"Redis is set up as a cache and drops keys when memory is full ({policy}): set maxmemory-policy noeviction"
+    yield from weaknesses(persistence, memory)

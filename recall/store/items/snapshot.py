@@ -48,7 +48,7 @@ class SegmentMasks(NamedTuple):
 
 
 class Degraded(NamedTuple):
-    """What an answer lacks, or has only in part.
+    """A part that an answer lacks, or has only in part.
 
     Attributes:
         part: of the service, in one word: "items" if later changes of items are not known.
@@ -79,7 +79,7 @@ class CatalogSnapshot:
 
     @property
     def degraded(self) -> tuple[Degraded, ...]:
-        """What answers from it report of it."""
+        """Degradations that answers from it report."""
         return (Degraded("items", self.error),) if self.error else ()
 
     @property

@@ -1,16 +1,19 @@
 """User mutations: each returns the new state of a user from the previous one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
-from typing import Protocol
+from heapq import heapify, heappush, heappushpop
+from itertools import groupby
+from typing import NamedTuple, Protocol
 
 import orjson
 
+from recall.errors import StoreError
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, latest
 
 GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
-"""A user who was deleted."""
+"""Deletion of a user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +75,7 @@ class InteractionEvent:
             before: the user, or None.
             now: in seconds since 1970.
         """
-        user = replace(before or LiveUser(), known=True)
-        times = user.times
-        # a clock that was set back does not make the latest interaction an earlier one
-        time = self.time if self.time is not None else max(now, times[0]) if times else now
-        place = next((at for at, one in enumerate(times) if one <= time), len(times))
-        taken = (*user.taken[:place], self.item_id, *user.taken[place:])
-        seen = user.seen if len(taken) <= MOST_HISTORY else latest((*taken[MOST_HISTORY:], *user.seen), MOST_SEEN)
-        return replace(
-            user,
-            taken=taken[:MOST_HISTORY],
-            times=(*times[:place], time, *times[place:])[:MOST_HISTORY],
-            data=(*user.data[:place], self.data, *user.data[place:])[:MOST_HISTORY],
-            seen=seen,
-        )
+        return interacted(before, [(self, now)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +92,38 @@ class UserDelete:
 UserChange = UserPut | UserUpsert | InteractionEvent | UserDelete
 
 
+def interacted(before: LiveUser | None, events: Iterable[tuple[InteractionEvent, float]]) -> LiveUser:
+    """Return a user after interactions; many take hardly longer than one.
+
+    Args:
+        before: the user, or None.
+        events: each with the time at which it came, in seconds since 1970, in the order in which they came.
+    """
+    user = replace(before or LiveUser(), known=True)
+    # the earliest is at the root; of interactions at one time the one that came first is the earlier one
+    taken = list(zip(user.times, range(0, -len(user.times), -1), user.taken, user.data, strict=True))
+    heapify(taken)
+    left: list[str] = []
+    last = user.times[0] if user.times else float("-inf")
+    for place, (event, now) in enumerate(events, 1):
+        # a clock that was set back does not make the latest interaction an earlier one
+        time = event.time if event.time is not None else max(now, last)
+        last = max(last, time)
+        entry = (time, place, event.item_id, event.data)
+        if len(taken) < MOST_HISTORY:
+            heappush(taken, entry)
+        else:
+            left.append(heappushpop(taken, entry)[2])
+    taken.sort(reverse=True)
+    return replace(
+        user,
+        taken=tuple(item for _, _, item, _ in taken),
+        times=tuple(time for time, _, _, _ in taken),
+        data=tuple(data for _, _, _, data in taken),
+        seen=latest((*reversed(left), *user.seen), MOST_SEEN) if left else user.seen,
+    )
+
+
 def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...], now: float) -> dict[str, LiveUser]:
     """Every user of some changes after all of them.
 
@@ -111,9 +133,25 @@ def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...
         now: in seconds since 1970.
     """
     after: dict[str, LiveUser] = {}
-    for change in changes:
-        after[change.user_id] = change.after(after.get(change.user_id, users[change.user_id]), now)
+    for user_id, own in by_user(changes).items():
+        user = users[user_id]
+        for interactions, run in groupby(own, lambda change: isinstance(change, InteractionEvent)):
+            if interactions:
+                user = interacted(user, ((one, now) for one in run if isinstance(one, InteractionEvent)))
+            else:
+                for change in run:
+                    user = change.after(user, now)
+        assert user is not None  # there is at least one change
+        after[user_id] = user
     return after
+
+
+def by_user(changes: Iterable[UserChange]) -> dict[str, list[UserChange]]:
+    """Return the changes of each user, in order."""
+    found: dict[str, list[UserChange]] = {}
+    for change in changes:
+        found.setdefault(change.user_id, []).append(change)
+    return found
 
 
 def digest_of(changes: tuple[UserChange, ...]) -> bytes:
@@ -126,6 +164,22 @@ READ_SECONDS = 0.02
 """Default budget of a read that goes to another machine."""
 
 
+class Written(NamedTuple):
+    """Outcome of a batch, which is stored.
+
+    Attributes:
+        sequence: of its last change, larger than that of every earlier change of the same user; of a batch that was applied
+            before, what it was then.
+        repeated: the store remembers the key, and the batch was applied before.
+        known: for each user whether they were known before; None where the store had nothing of them. After a repeated batch,
+            whether they are known now.
+    """
+
+    sequence: int
+    repeated: bool
+    known: Mapping[str, bool | None]
+
+
 class LiveUsers(Protocol):
     """Changes of users since the bundle was built; safe for threads and processes."""
 
@@ -133,23 +187,24 @@ class LiveUsers(Protocol):
     def remote(self) -> bool:
         """Whether a read may wait for another machine and must stay off an event loop."""
 
-    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
+    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
         """Return the stored users, with all acknowledged changes.
+
+        A store of several parts has an error in place of each user whose part does not answer, if others do.
 
         Raises:
             StoreError: The store cannot be read, or does not answer in time.
         """
 
-    def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        """Apply changes in order, all or none; they are stored when this returns.
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
+        """Apply changes in order; they are stored when this returns.
+
+        Those of one user are applied all or none. In one file, or one server, that holds for the whole batch; in a cluster, a
+        batch of several users that fails may be applied to some of them, and is completed when it is sent again with its key.
 
         Args:
             changes: at least one.
             key: idempotency key. A batch with a key that the store remembers is not applied again.
-
-        Returns:
-            The sequence of the last change, which is larger than that of every earlier one; of a batch that was applied
-            before, what was returned then.
 
         Raises:
             RequestError: The key belongs to other changes.
@@ -177,7 +232,7 @@ class LiveUsers(Protocol):
         """
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Ids of users who are stored and not deleted, in order of their UTF-8.
+        """Ids of users that are stored and not deleted, in order of their UTF-8.
 
         Args:
             after: those after this one; None for all.

@@ -1,7 +1,6 @@
 """Current users: those of a bundle, overlaid with what has changed since."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from heapq import merge
 from itertools import islice
 from math import isfinite
@@ -24,7 +23,7 @@ from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 # The users that are known, page by page in order of the UTF-8 of their ids.
 #
-# As with items, a user who is known from the first page to the last is on exactly one of them.
+# As with items, a user that is known from the first page to the last is on exactly one of them.
 
 
 def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
@@ -46,6 +45,9 @@ def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: 
     while len(found) < count and (batch := stored.ids(after, count)):
         after = batch[-1]
         states = live.get(batch)  # a user in there is in `changed`, or was deleted
+        for state in states.values():
+            if isinstance(state, StoreError):
+                raise state
         found += [user_id for user_id in batch if user_id not in states]
     return list(islice(merge(found, changed), count))
 
@@ -56,10 +58,10 @@ _TAG = 16  # characters of a hash of data that are kept with an interaction
 
 
 class Lookup(NamedTuple):
-    """What is known of one user.
+    """Profile of one user.
 
     Attributes:
-        record: None for a user who is not known.
+        record: None for an unknown user.
         error: why later changes are not in the record; empty when they are.
     """
 
@@ -150,14 +152,14 @@ class UserProfiles:
         """Return the current records of users, or those of the bundle with the reason."""
         named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
         live, error = self._changes(list(dict.fromkeys(named.values())))
-        return {given: Lookup(self._record(user_id, live.get(user_id)), error) for given, user_id in named.items()}
+        return {given: self._lookup(user_id, live.get(user_id), error) for given, user_id in named.items()}
 
     def one(self, user_id: str) -> Lookup:
         """Return `known` of one user."""
         if not self._ids_are_text:
             user_id = self._encoder.user_id(user_id)
         live, error = self._changes((user_id,))
-        return Lookup(self._record(user_id, live.get(user_id)), error)
+        return self._lookup(user_id, live.get(user_id), error)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of users in order of their UTF-8.
@@ -198,7 +200,7 @@ class UserProfiles:
         return self._warned(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> Receipt:
-        """Insert or change users, all or none.
+        """Insert or change users, each completely or not at all.
 
         Features change column by column, and None is a missing value; history and seen items that are given replace the former.
         Of two that name one user the later one is applied last.
@@ -219,7 +221,7 @@ class UserProfiles:
         return self._warned(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> Receipt:
-        """Add interactions to histories and seen items in order, all or none.
+        """Add interactions to histories and seen items in order, of a user all or none.
 
         An item need not be in the catalogue. An unknown user becomes known.
 
@@ -285,16 +287,14 @@ class UserProfiles:
             )
         if key is not None:
             check_text(key, "/key")
-        before = self.known(change.user_id for change in changes)
-        known = sum(one.record is not None for one in before.values())
         if not changes:
             return Receipt(self._live.sequence(), 0)
-        earlier = None
-        if key is not None:
-            with suppress(StoreError):  # a read may take less time than a write; then nothing is known
-                earlier = self._live.sequence()
-        sequence = self._live.write(changes, key)
-        return Receipt(sequence, known, repeated=earlier is not None and sequence <= earlier)
+        written = self._live.write(changes, key)
+        known = 0
+        for user_id in dict.fromkeys(change.user_id for change in changes):
+            before = written.known.get(user_id)
+            known += before if before is not None else self._stored.get(user_id) is not None
+        return Receipt(written.sequence, known, repeated=written.repeated)
 
     def _warned(self, receipt: Receipt, users: Sequence[User]) -> Receipt:
         """Add warnings about values new to the model, unless a user has only a history."""
@@ -323,14 +323,20 @@ class UserProfiles:
         read: dict[str, object] = orjson.loads(plain)
         return read
 
-    def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser], str]:
+    def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser | StoreError], str]:
         """Return the changes of users, or why they are unknown."""
         if self._live is None or not user_ids:
             return {}, ""
         try:
             return self._live.get(user_ids), ""
         except StoreError as error:
-            return {}, f"changes of users since the bundle are not known: {error.what}"
+            return {}, _unread(error)
+
+    def _lookup(self, user_id: str, user: LiveUser | StoreError | None, error: str) -> Lookup:
+        """Return a user, from the bundle alone if the changes cannot be read."""
+        if isinstance(user, StoreError):
+            return Lookup(self._record(user_id, None), _unread(user))
+        return Lookup(self._record(user_id, user), error)
 
     def _record(self, user_id: str, user: LiveUser | None) -> UserRecord | None:
         """Return a user of the bundle with changes; unchanged users are cached."""
@@ -347,3 +353,7 @@ class UserProfiles:
             return record
         features = {name: value for name, value in record.features.items() if name in self.columns}
         return UserRecord(features, record.history, record.seen)
+
+
+def _unread(error: StoreError) -> str:
+    return f"changes of users since the bundle are not known: {error.what}"

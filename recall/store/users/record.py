@@ -85,7 +85,7 @@ class LiveUser:
         )
 
     def _later_than(self, history: tuple[str, ...], data: str) -> int:
-        """How many of the latest interactions a bundle's history does not hold.
+        """Return the number of latest interactions that a bundle's history lacks.
 
         Those that came while other data were served may be among the data of this bundle: where its history begins with what
         the interactions end with, they are the same ones.

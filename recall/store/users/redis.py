@@ -1,120 +1,103 @@
-"""User changes in Redis, shared by services on several machines.
+"""User changes in Redis or a Redis Cluster, shared by several machines.
 
-Redis may not answer. A read has a budget of time, and a circuit breaker pauses calls after a few failures in a row. What was
-acknowledged is as durable as that Redis is: with `appendonly yes` and `appendfsync always` it is on its disk.
+    recall:user:ID          hash of one user: `user`, a `LiveUser` as JSON; `changes`, how many the user had; the interactions
+                            since, each in a field named by its number; `folded`, the last one that `user` contains; `gone`, if
+                            the user was deleted; and a field for each idempotency key
+    recall:users:{TAG}      sorted set of the ids of users who are not deleted, one for each range of slots
+    recall:sequence:{TAG}   at least how many changes the users of a range had
+    recall:identity         random; a different one shows that Redis was emptied
+    recall:catalog          name of the catalogue, so that the users of two are not mixed
+
+All of a user is in one key, so it is in one slot of a cluster, is changed by one script, and can move while it is written.
+An interaction adds a field, and only one in `_PENDING` rewrites the history. A user as earlier versions wrote it, a string
+under the same name, is read, and becomes a hash with the first change.
+
+Redis may not answer. A read has a budget of time, and a circuit breaker for each node pauses calls after a few failures in a
+row. What was acknowledged is as durable as that Redis is: with `appendonly yes` and `appendfsync always` it is on its disk.
 """
 
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from hashlib import sha1
-from threading import Lock
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
 
-from redis import ConnectionPool, exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+import orjson
+from redis import exceptions
 from typing_extensions import override
 
-from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
-from recall.store.group_commit import names, other_changes
+from recall.errors import StoreBusyError, StoreDownError, StoreError
+from recall.store.group_commit import other_changes
 from recall.store.high_water_mark import Mark, Marked, damage
-from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
+from recall.store.redis_nodes import DOWN, RANGES, Breaker, Command, Node, Nodes, other_catalog, range_of, tags, weaknesses
+from recall.store.users.changes import (
+    READ_SECONDS,
+    InteractionEvent,
+    LiveUsers,
+    UserChange,
+    Written,
+    by_user,
+    changed,
+    digest_of,
+    interacted,
+)
 from recall.store.users.record import LiveUser
-
-
-class Breaker:
-    """Circuit breaker: closed, open after failures, half-open to try one call.
-
-    With it, requests do not wait for a Redis that does not answer. It uses a monotonic clock. Thread-safe.
-    """
-
-    def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Create a closed breaker.
-
-        Args:
-            failures: so many in a row open it.
-            pause: seconds from there to the next call that is let through, and from one such call to another.
-            clock: returns seconds.
-        """
-        self._failures, self._pause, self._clock = failures, pause, clock
-        self._lock = Lock()
-        self._failed = 0
-        self._due = 0.0
-        self._broken = self._trying = False
-
-    @property
-    def state(self) -> Literal["closed", "open", "half-open"]:
-        """What it does with calls."""
-        return "closed" if not self._broken else "half-open" if self._trying else "open"
-
-    def admits(self) -> bool:
-        """Whether to make a call now; `succeeded` or `failed` is to report its outcome."""
-        if not self._broken:
-            return True
-        with self._lock:
-            now = self._clock()
-            if self._broken and now < self._due:
-                return False
-            self._trying, self._due = self._broken, now + self._pause
-            return True
-
-    def succeeded(self) -> None:
-        """Record a call that was answered."""
-        if self._failed:
-            with self._lock:
-                self._failed, self._broken, self._trying = 0, False, False
-
-    def failed(self) -> None:
-        """Record a call that was not answered in time."""
-        with self._lock:
-            self._failed += 1
-            if self._failed >= self._failures:
-                self._broken, self._trying, self._due = True, False, self._clock() + self._pause
-
 
 WRITE_SECONDS = 1.0
 """Default budget of a write."""
-SCHEMES = ("redis://", "rediss://", "unix://")
-"""What the address of a Redis begins with."""
 
 USERS_REDIS_MARK = "users.redis.mark"
 """Name of the file in a root of published versions that says how far Redis had come."""
 
-_DOWN = "the store of users does not answer"
-_CONNECTIONS = 64  # of reads, and as many of writes
-_REMEMBERED = 24 * 60 * 60  # seconds for which the key of a batch is remembered
+_PENDING = 512  # interactions beside the rest of a user: reading applies them, and the next one rewrites a user of 100 kB
+_REMEMBERED = 24 * 60 * 60  # seconds for which an idempotency key is remembered
+_MOST_KEYS = 1000  # and so many of a user, the latest
+_DIGEST = 16  # bytes
 _TRIES = 50  # of a write whose users others change meanwhile
 
-_WRITE = """
-local count = #KEYS - 3
-for user = 1, count do
-  local held = redis.call('GET', KEYS[3 + user])
-  if (held and redis.sha1hex(held) or '') ~= ARGV[4 * user] then return -1 end
+_WRITE = f"""
+local user, key, appends = KEYS[1], ARGV[1], ARGV[4] == ''
+if redis.call('TYPE', user).ok == 'string' then
+  local record = redis.call('GET', user)
+  redis.call('DEL', user)
+  redis.call('HSET', user, 'user', record)
+  if string.sub(record, 1, 25) == '{{"format":1,"known":false' then redis.call('HSET', user, 'gone', 1) end
 end
-if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[3]) == 1 then return -1 end
-local sequence = redis.call('INCRBY', KEYS[1], ARGV[1])
-for user = 1, count do
-  redis.call('SET', KEYS[3 + user], ARGV[4 * user + 1])
-  if ARGV[4 * user + 2] == '1' then redis.call('ZADD', KEYS[2], 0, ARGV[4 * user + 3])
-  else redis.call('ZREM', KEYS[2], ARGV[4 * user + 3]) end
+local held = redis.call('HMGET', user, 'changes', 'folded', 'gone', key)
+local changes, count = tonumber(held[1] or 0), tonumber(ARGV[5])
+local known = held[3] and 0 or redis.call('EXISTS', user) == 1 and 1 or -1
+if held[4] then return {{0, known, held[4]}} end
+if appends then
+  if changes - tonumber(held[2] or 0) + count > {_PENDING} then return {{-1, known, ''}} end
+  if held[3] then redis.call('HDEL', user, 'gone') end
+else
+  if changes ~= tonumber(ARGV[4]) then return {{-1, known, ''}} end
+  redis.call('DEL', user)
+  for at = 6, #ARGV, 2 do redis.call('HSET', user, ARGV[at], ARGV[at + 1]) end
 end
-if ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2] .. sequence, 'EX', ARGV[3]) end
-return sequence
+local fields = {{'changes', changes + count}}
+local function put(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
+if appends then for at = 1, count do put(changes + at, ARGV[5 + at]) end else put('folded', changes + count) end
+if key ~= '' then put(key, ARGV[2] .. changes + count .. ' ' .. ARGV[3]) end
+redis.call('HSET', user, unpack(fields))
+return {{1, known, changes + count}}
 """
-# All or nothing, and nothing if a user has changed since it was read, by its digest.
+_REPEATED, _CONFLICT = 0, -1
+
+
+class _Stored(NamedTuple):
+    """A user as it is stored; `keys` are the fields of idempotency keys."""
+
+    user: LiveUser | None
+    changes: int
+    keys: Mapping[bytes, bytes]
 
 
 class RedisLiveUsers(LiveUsers):
-    """Users that change in one Redis; `LiveUsers` has the contract.
-
-    Under a prefix, of each user `user:ID` holds the record, `users` is the sorted set of those who are not deleted, `sequence`
-    the number of changes, and `batch:KEY` what was answered to a batch.
+    """Users that change in Redis; `LiveUsers` has the contract.
 
     Attributes:
-        breaker: says whether Redis is being asked.
+        breakers: by name of a node, whether it is being asked; "" is the address that was given.
     """
 
     remote = True
@@ -126,184 +109,280 @@ class RedisLiveUsers(LiveUsers):
         read_seconds: float = READ_SECONDS,
         write_seconds: float = WRITE_SECONDS,
         prefix: str = "recall:",
-        breaker: Breaker | None = None,
+        breaker: Callable[[], Breaker] = Breaker,
         mark: Mark | None = None,
+        catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
 
         Args:
-            url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
-                `unix://PATH` for a socket.
+            url: as for `Nodes`.
             read_seconds: budget of a read until its answer begins, which connecting is part of.
-            write_seconds: the same for each of the two commands of a write.
+            write_seconds: the same for each call of a write.
             prefix: what all keys begin with.
-            breaker: one of its own when left out.
+            breaker: returns a new one for a node.
             mark: a file on this machine that remembers how far Redis had come; without one a loss is noticed by a process that
                 has seen more.
+            catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
-            ConfigError: the address is none.
+            ConfigError: The address is none.
         """
-        self.breaker = breaker if breaker is not None else Breaker()
+        self.breakers: dict[str, Breaker] = {}
         self._prefix = prefix.encode()
         self._mark = mark
-        self._seen: tuple[str, int] | None = None
-        self._read_seconds, self._write_seconds = read_seconds, write_seconds
-        self._reader, self._writer = _pool(url, read_seconds), _pool(url, write_seconds)
+        self._catalog, self._claimed = catalog, False
+        self._identity = ""
+        self._counts: dict[bytes, int] = {}  # by name of the counter, as far as was seen
+        self._write_seconds = write_seconds
+        self._reader = Nodes(url, read_seconds, self.breakers, breaker)
+        self._writer = Nodes(url, write_seconds, self.breakers, breaker)
 
     @override
-    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
-        if not user_ids:
-            return {}
-        raws = self._read("MGET", *map(self._user, user_ids))
-        return {user_id: LiveUser.from_json(raw) for user_id, raw in zip(user_ids, raws, strict=True) if raw is not None}
+    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
+        found: dict[str, LiveUser | StoreError] = {}
+        down: list[StoreDownError] = []
+        groups = self._reader.by_node(user_ids, self._user)
+        for node, ids in groups:
+            try:
+                stored = self._stored(self._reader, node, ids)
+                found.update((user_id, one.user) for user_id, one in stored.items() if one.user is not None)
+            except StoreDownError as error:
+                down.append(error)
+                found.update(dict.fromkeys(ids, error))
+        if down and len(down) == len(groups):
+            raise down[0]
+        return found
 
     @override
-    def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
         batch, digest = tuple(changes), digest_of(tuple(changes))
+        waiting, done = by_user(batch), dict[str, tuple[int, bool, bool | None]]()
+        rewritten = {one.user_id for one in batch if not isinstance(one, InteractionEvent)}
         deadline = time.monotonic() + self._write_seconds
+        if not self._claimed:
+            self._claim()
         for _ in range(_TRIES):
-            last = self._try_to_write(batch, key, digest)
-            if last is not None:
-                if self._mark is not None and self._seen is not None:
-                    self._mark.advance(self._seen[0], last)
-                return last
+            for node, ids in self._writer.by_node(waiting, self._user):
+                own = {user_id: waiting[user_id] for user_id in ids}
+                done |= self._write(node, own, rewritten, b"" if key is None else _field(key), digest)
+            rewritten |= waiting.keys() - done.keys()
+            waiting = {user_id: own for user_id, own in waiting.items() if user_id not in done}
+            if not waiting:
+                if self._mark is not None and self._identity:
+                    self._mark.advance(self._identity, sum(self._counts.values()))
+                known = {user_id: was for user_id, (_, _, was) in done.items()}
+                return Written(done[batch[-1].user_id][0], all(again for _, again, _ in done.values()), known)
             if time.monotonic() > deadline:
                 break
         raise StoreBusyError("others are changing the same users", hint="Try again in a moment")
 
     @override
     def forget(self, ids: Sequence[str]) -> int:
-        named, cursor, start = [], b"0", len(self._prefix) + len(b"batch:")
-        while True:
-            cursor, found = self._read("SCAN", cursor, "MATCH", _escaped(self._prefix) + b"batch:*", "COUNT", 1000)
-            named += [key for key in found if names(key[start:].decode(), ids)]
-            if cursor == b"0":
-                break
-        with self._calling("written", self._write_seconds):
-            _ask(self._writer, self._write_seconds, "DEL", *map(self._user, ids), *named)
-            _ask(self._writer, self._write_seconds, "ZREM", self._prefix + b"users", *ids)
-        return len(set(named))
+        keys = 0
+        for node, some in self._writer.by_node(ids, self._user):
+            fields = self._writer.call(node, "read", [("HKEYS", self._user(one)) for one in some], tolerant=True)
+            keys += sum(field.startswith(b"k") for one in fields if not isinstance(one, Exception) for field in one)
+            own = [("ZREM", self._of(b"users", one), one) for one in some]
+            self._writer.call(node, "written", [*(("DEL", self._user(one)) for one in some), *own])
+        for node, _ in self._writer.by_node([self._prefix + b"users"], bytes):
+            self._writer.call(node, "written", [("ZREM", self._prefix + b"users", *ids)])
+        return keys
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        names = [self._prefix + b"users", *(self._prefix + b"users:{%b}" % tag for tag in tags())]
+        most = count // RANGES * 2 + 16  # of one set: so many are hardly ever in a page
         least = b"-" if after is None else b"(" + after.encode()
-        raws = self._read("ZRANGEBYLEX", self._prefix + b"users", least, b"+", b"LIMIT", 0, count)
-        return [raw.decode() for raw in raws]
+        found: list[bytes] = []
+        while len(found) < count:
+            parts = dict[bytes, list[bytes]]()
+            for node, some in self._reader.by_node(names, bytes):
+                asked: list[Command] = [("ZRANGEBYLEX", name, least, b"+", b"LIMIT", 0, most) for name in some]
+                parts |= dict(zip(some, self._reader.call(node, "read", asked), strict=True))
+            ends = [part[-1] for part in parts.values() if len(part) == most]
+            parts[names[0]] = self._unchanged(parts[names[0]])
+            page = sorted({one for part in parts.values() for one in part if not ends or one <= min(ends)})
+            found += page
+            if not ends:
+                break
+            least = b"(" + min(ends)
+        return [one.decode() for one in found[:count]]
 
     @override
     def sequence(self) -> int:
-        return int(self._read("GET", self._prefix + b"sequence") or 0)
+        return sum(self._state()[1].values())
 
     @override
     def durability_warning(self) -> str:
-        return "; ".join(_weaknesses(_fields(self._read("INFO", "persistence")), _fields(self._read("INFO", "memory"))))
+        said: dict[str, None] = {}
+        for node in self._reader.every():
+            asked: list[Command] = [("INFO", "persistence"), ("INFO", "memory")]
+            said |= dict.fromkeys(weaknesses(*self._reader.call(node, "read", asked)))
+        return "; ".join(said)
 
     @override
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
-        self._reader.disconnect()
-        self._writer.disconnect()
+        self._reader.close()
+        self._writer.close()
 
     @override
     def error(self) -> str:
         """Describe lost changes by the mark, or by what this process has seen."""
-        if self.breaker.state != "closed":  # requests find out when it answers again
-            raise StoreDownError(_DOWN)
+        breaker = self.breakers.get("")
+        if breaker is not None and breaker.state != "closed":  # requests find out when it answers again
+            raise StoreDownError(DOWN)
         mark = None if self._mark is None else self._mark.read()  # before Redis, which others write meanwhile
-        identity, sequence = state = self._state()
-        if self._mark is not None and mark is None and sequence:  # the first look from this root, or someone accepted a loss
-            self._mark.advance(identity, sequence)
-            mark = self._mark.read()
-        if self._mark is not None and mark is not None:
-            mark = self._mark.follow(mark, identity, sequence)
-            self._seen = state
+        identity, counts = self._state()
+        if sum(counts.values()) and not self._claimed:
+            self._claim()
+        sequence, same = sum(counts.values()), identity == self._identity
+        reached = {name: max(found, self._counts.get(name, 0)) for name, found in counts.items()} if same else counts
+        if self._mark is not None:
+            if mark is None:  # the first look from this root, or someone accepted a loss
+                reached = counts
+                if sequence:
+                    self._mark.advance(identity, sequence)
+                    mark = self._mark.read()
+            mark = self._mark.follow(mark, identity, sum(reached.values()))
+            self._identity, self._counts = identity, dict(reached)
             return _lost(mark, identity, sequence) or damage(mark, USERS_REDIS_MARK, "Redis")
-        seen = self._seen if self._seen is not None else state
-        if seen[0] == identity and seen[1] <= sequence:
-            self._seen = state
+        if not self._identity or (same and reached == counts):
+            self._identity, self._counts = identity, dict(counts)
             return ""
-        return f"{_set_back(seen[1], sequence)}; to go on without them, restart the service"
-
-    def _state(self) -> tuple[str, int]:
-        """Return the identity of the data, created if missing, and the number of changes."""
-        names = (self._prefix + b"identity", self._prefix + b"sequence")
-        identity, raw = self._read("MGET", *names)
-        if identity is None:
-            with self._calling("written", self._write_seconds):
-                _ask(self._writer, self._write_seconds, "SET", names[0], secrets.token_hex(16), "NX")
-            identity, raw = self._read("MGET", *names)
-        return bytes(identity or b"").decode(), int(raw or 0)
+        seen = sum(self._counts.values())
+        return f"{_set_back(seen, sequence)}; to go on without them, restart the service"
 
     @override
     def checkpoint(self) -> None:
         """Do nothing: Redis keeps its own files."""
 
-    def _try_to_write(self, batch: tuple[UserChange, ...], key: str | None, digest: bytes) -> int | None:
-        """Return the sequence of the last change, or None after a conflict."""
-        ids = list(dict.fromkeys(change.user_id for change in batch))
-        named = [self._user(user_id) for user_id in ids]
-        remembered = self._prefix + b"batch:" + (key or "").encode()
-        with self._calling("written", self._write_seconds):
-            before, *raws = _ask(self._writer, self._write_seconds, "MGET", remembered, *named)
-        if key is not None and before is not None:
-            if before[: len(digest)] != digest:
+    def _claim(self) -> None:
+        """Note whose users these are; raise StoreError if they are of another catalogue."""
+        if name := self._catalog():
+            key = self._prefix + b"catalog"
+            ((node, _),) = self._writer.by_node([key], bytes)
+            held = self._writer.call(node, "written", [("SET", key, name, "NX"), ("GET", key)])[1].decode()
+            if held != name:
+                raise other_catalog(StoreError, held, name, f"the key {key.decode()}")
+            self._claimed = True
+
+    def _state(self) -> tuple[str, dict[bytes, int]]:
+        """Return identity, which is created if missing, and counters of changes."""
+        name = self._prefix + b"identity"
+        counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in tags())]
+        found = dict[bytes, bytes | None]()
+        for node, some in self._reader.by_node([name, *counters], bytes):
+            found |= dict(zip(some, self._reader.call(node, "read", [("GET", one) for one in some]), strict=True))
+        identity = found.pop(name)
+        if identity is None:
+            ((node, _),) = self._writer.by_node([name], bytes)
+            made: list[Command] = [("SET", name, secrets.token_hex(16), "NX"), ("GET", name)]
+            identity = self._writer.call(node, "written", made)[1]
+        return bytes(identity or b"").decode(), {counter: int(raw or 0) for counter, raw in found.items()}
+
+    def _stored(self, nodes: Nodes, node: Node, ids: Sequence[str]) -> dict[str, _Stored]:
+        """Return what is stored of users who are all on one node."""
+        answers = nodes.call(node, "read", [("HGETALL", self._user(one)) for one in ids], tolerant=True)
+        found = {one: _parsed(answer) for one, answer in zip(ids, answers, strict=True) if isinstance(answer, dict) and answer}
+        strings = [one for one, answer in zip(ids, answers, strict=True) if isinstance(answer, exceptions.ResponseError)]
+        if strings:  # as an earlier version wrote them, or changed by another process meanwhile
+            raws = nodes.call(node, "read", [("GET", self._user(one)) for one in strings], tolerant=True)
+            own = zip(strings, raws, strict=True)
+            found |= {one: _parsed({b"user": raw}) for one, raw in own if isinstance(raw, bytes)}
+            for error in raws:
+                if isinstance(error, exceptions.ResponseError):
+                    raise StoreBusyError("another process changes the same user", why=str(error), hint="Try again in a moment")
+        return found
+
+    def _write(
+        self, node: Node, own: Mapping[str, list[UserChange]], rewritten: set[str], key: bytes, digest: bytes
+    ) -> dict[str, tuple[int, bool, bool | None]]:
+        """Write changes of users on one node.
+
+        Returns:
+            Number, repetition and earlier state of those that were written; the others had conflicts.
+        """
+        now, at = time.time(), self._of
+        stored = self._stored(self._writer, node, [*(own.keys() & rewritten)]) if own.keys() & rewritten else {}
+        scripts: list[Command] = []
+        gone: list[str] = []
+        for user_id, some in own.items():
+            said: list[bytes | str | int] = ["EVAL", _WRITE, 1, self._user(user_id), key, digest, int(now)]
+            if user_id in rewritten:
+                before = stored.get(user_id, _Stored(None, 0, {}))
+                user = changed({user_id: before.user}, tuple(some), now)[user_id]
+                said += [before.changes, len(some), b"user", user.to_json(), *_remembered(before.keys, now)]
+                if not user.known:
+                    gone.append(user_id)
+                    said += [b"gone", 1]
+            else:
+                said += [b"", len(some), *(_event(one, now) for one in some if isinstance(one, InteractionEvent))]
+            scripts.append(tuple(said))
+        known: list[Command] = [("ZADD", at(b"users", one), 0, one) for one in own if one not in gone]
+        counters = [at(b"sequence", one) for one in own]
+        counted: list[Command] = [("INCRBY", name, len(some)) for name, some in zip(counters, own.values(), strict=True)]
+        answers = self._writer.call(node, "written", [*scripts, *known, *counted], whole=len(own) > 1)
+        for name, count in zip(counters, answers[-len(own) :], strict=True):
+            self._counts[name] = max(self._counts.get(name, 0), int(count))
+        done = dict[str, tuple[int, bool, bool | None]]()
+        for user_id, (outcome, was, told) in zip(own, answers, strict=False):
+            if outcome == _REPEATED and told[:_DIGEST] != digest:
                 raise other_changes()
-            return int(before[len(digest) :])
-        users = {user_id: None if raw is None else LiveUser.from_json(raw) for user_id, raw in zip(ids, raws, strict=True)}
-        after = changed(users, batch, time.time())
-        rows: list[bytes | str | int] = []
-        for user_id, raw in zip(ids, raws, strict=True):
-            user = after[user_id]
-            state = b"" if raw is None else sha1(raw, usedforsecurity=False).hexdigest()
-            rows += (state, user.to_json(), int(user.known), user_id.encode())
-        keys = (self._prefix + b"sequence", self._prefix + b"users", remembered, *named)
-        told = (len(batch), b"" if key is None else digest, _REMEMBERED)
-        with self._calling("written", self._write_seconds):
-            last = int(_ask(self._writer, self._write_seconds, "EVAL", _WRITE, len(keys), *keys, *told, *rows))
-        return None if last < 0 else last
+            if outcome != _CONFLICT:
+                number = int(told[_DIGEST:].split()[0]) if outcome == _REPEATED else told
+                done[user_id] = int(number), outcome == _REPEATED, None if was < 0 else bool(was)
+        left = [one for one, (_, again, was) in done.items() if (was is False if again else one in gone)]
+        if left:
+            self._writer.call(node, "written", [("ZREM", at(b"users", one), one) for one in left])
+        return done
 
-    def _read(self, *command: bytes | str | int) -> Any:
-        with self._calling("read", self._read_seconds):
-            return _ask(self._reader, self._read_seconds, *command)
-
-    @contextmanager
-    def _calling(self, what: str, seconds: float) -> Iterator[None]:
-        """Report a call to the breaker; a late answer counts as failed, and is used."""
-        if not self.breaker.admits():
-            raise StoreDownError(_DOWN, why="it did not answer lately, and is left alone for a moment")
-        start = time.monotonic()
-        try:
-            yield
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-            self.breaker.failed()
-            raise StoreDownError(_DOWN, why=str(error) or type(error).__name__, hint="Look at Redis") from None
-        except exceptions.RedisError as error:
-            self.breaker.succeeded()
-            if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
-                raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
-            if isinstance(error, exceptions.MovedError | exceptions.ClusterCrossSlotError | exceptions.ClusterDownError):
-                raise StoreError(
-                    "this Redis is in cluster mode, which is not supported",
-                    why=f"a write changes keys of several slots at once ({error})",
-                    hint="Give a Redis without cluster mode, for instance a primary with replicas",
-                ) from None
-            raise StoreError(f"users cannot be {what}", why=str(error), hint="Look at Redis") from None
-        except BaseException:
-            self.breaker.failed()
-            raise
-        if time.monotonic() - start > seconds:
-            self.breaker.failed()
-        else:
-            self.breaker.succeeded()
+    def _unchanged(self, ids: list[bytes]) -> list[bytes]:
+        """Return those whom an earlier version wrote, and nothing changed since."""
+        found: list[bytes] = []
+        for node, some in self._reader.by_node(ids, lambda one: self._prefix + b"user:" + one):
+            kinds = self._reader.call(node, "read", [("TYPE", self._prefix + b"user:" + one) for one in some])
+            found += [one for one, kind in zip(some, kinds, strict=True) if kind == b"string"]
+        return found
 
     def _user(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()
 
+    def _of(self, name: bytes, user_id: str) -> bytes:
+        """Return the name of the set or counter of a user's range of slots."""
+        return self._prefix + name + b":{%b}" % tags()[range_of(self._user(user_id))]
 
-def _escaped(prefix: bytes) -> bytes:
-    """Return a prefix as a pattern of Redis."""
-    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix)
+
+def _field(key: str) -> bytes:
+    """Return the field of an idempotency key: a hash, since the key may name users."""
+    return b"k" + blake2b(key.encode(), digest_size=_DIGEST).digest()
+
+
+def _remembered(keys: Mapping[bytes, bytes], now: float) -> Iterable[bytes]:
+    """Yield fields and values of the keys that are still remembered."""
+    recent = [(float(raw[_DIGEST:].split()[1]), field) for field, raw in keys.items()]
+    for at, field in sorted(recent, reverse=True)[:_MOST_KEYS]:
+        if at > now - _REMEMBERED:
+            yield from (field, keys[field])
+
+
+def _event(event: InteractionEvent, now: float) -> bytes:
+    return orjson.dumps([event.item_id, event.data, event.time, *([] if event.time is not None else [now])])
+
+
+def _parsed(fields: Mapping[bytes, bytes]) -> _Stored:
+    """Parse the hash of a user. Raises StoreError."""
+    try:
+        changes, folded = (int(fields.get(name, 0)) for name in (b"changes", b"folded"))
+        read = [orjson.loads(fields[b"%d" % number]) for number in range(folded + 1, changes + 1)]
+        events = [(InteractionEvent("", item, at, data), *(now or (at,))) for item, data, at, *now in read]
+    except (ValueError, LookupError, TypeError) as error:
+        raise StoreError("what is stored of a user cannot be read", why=type(error).__name__) from None
+    user = LiveUser.from_json(fields[b"user"]) if b"user" in fields else None
+    if events or user is None:
+        user = interacted(user, events)
+    return _Stored(user, changes, {name: raw for name, raw in fields.items() if name.startswith(b"k")})
 
 
 def _lost(mark: Marked | None, identity: str, sequence: int) -> str:
@@ -323,57 +402,3 @@ def _set_back(reached: int, sequence: int) -> str:
         f"Redis was emptied, set back, or replaced by a different one: {reached} changes of users were acknowledged, "
         f"and it holds {sequence}. Restore it from its own backup, or make those changes again"
     )
-
-
-def _fields(info: bytes) -> dict[str, str]:
-    """Parse the answer to INFO."""
-    pairs = (line.partition(":") for line in info.decode().splitlines() if not line.startswith("#"))
-    return {name: value.strip() for name, _, value in pairs}
-
-
-def _weaknesses(persistence: Mapping[str, str], memory: Mapping[str, str]) -> Iterator[str]:
-    """Yield ways in which such a Redis may lose acknowledged writes, in sentences.
-
-    `appendfsync` is not among them: managed Redis services refuse the command that would read it.
-    """
-    if persistence.get("aof_enabled") != "1":
-        yield "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and memory.get("maxmemory") != "0":
-        dropped = "users" if policy.startswith("allkeys") else "keys of batches that were already written"
-        yield f"Redis is set up as a cache and drops {dropped} when memory is full ({policy}): set maxmemory-policy noeviction"
-
-
-def _pool(url: str, seconds: float) -> ConnectionPool:
-    if not url.startswith(SCHEMES):
-        raise ConfigError("invalid address of a Redis", where="users", hint=f"Begin it with one of {', '.join(SCHEMES)}")
-    try:
-        return ConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            socket_timeout=seconds,
-            socket_connect_timeout=seconds,
-            retry=Retry(NoBackoff(), 0),  # what timed out once has used up its budget, and a write may have been carried out
-            protocol=2,  # and no name of the library: each would be one more answer to wait for when connecting
-            driver_info=None,
-        )
-    except ValueError as error:
-        raise ConfigError("invalid address of a Redis", where="users", why=str(error)) from None
-
-
-def _ask(pool: ConnectionPool, seconds: float, *command: bytes | str | int) -> Any:
-    """Return the answer to a command; connecting and waiting share one budget."""
-    until = time.monotonic() + seconds
-    connection: Any = pool.get_connection()
-    try:
-        connection.send_command(*command)
-        if not connection.can_read(timeout=max(until - time.monotonic(), 0.0)):
-            raise exceptions.TimeoutError(f"no answer came within {seconds:g} s")
-        return connection.read_response()
-    except exceptions.ResponseError:  # an answer like others
-        raise
-    except BaseException:
-        connection.disconnect()  # or the answer would be taken for that to the next command
-        raise
-    finally:
-        pool.release(connection)

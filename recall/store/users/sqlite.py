@@ -8,16 +8,17 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from typing_extensions import override
 
+from recall.bundle.versions import catalog_of
 from recall.errors import ConfigError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
 from recall.store.group_commit import CREATE, DurableLog, PendingWrite
 from recall.store.high_water_mark import Lost, Mark, damage
 from recall.store.sqlite import FileKind
-from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, changed, digest_of
+from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, Written, by_user, changed, digest_of
 from recall.store.users.record import LiveUser
 
 USERS_LIVE = "users.live.sqlite"
@@ -65,9 +66,10 @@ _Row = tuple[bytes, int]
 
 @dataclass(eq=False, kw_only=True)
 class _Batch(PendingWrite):
-    """Changes that one caller wants written."""
+    """Changes that one caller wants written, and which of its users were known before."""
 
     changes: tuple[UserChange, ...]
+    known: dict[str, bool | None] = field(init=False, default_factory=dict)
 
 
 class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
@@ -83,11 +85,10 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             wait: seconds that a writer waits for another process to finish.
         """
         super().__init__(path, _KIND, USERS_MARK, wait, _READ_WAIT)
-        self._written: tuple[str, int, Lost | None] | None = None
         self._seen: tuple[str, int] | None = None
 
     @override
-    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser]:
+    def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
         read: list[tuple[str, list[_Row]]] = []
         for start in range(0, len(user_ids), _TURN):
             with self._reading, self._reader.reports("read"):
@@ -98,9 +99,13 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         return {user_id: user for user_id, rows in read if (user := self._user(user_id, rows)) is not None}
 
     @override
-    def write(self, changes: Sequence[UserChange], key: str | None = None) -> int:
-        batch = tuple(changes)
-        return self._commit(_Batch(changes=batch, key=key, digest=digest_of(batch)))
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
+        batch = _Batch(changes=tuple(changes), key=key, digest=digest_of(tuple(changes)))
+        last = self._commit(batch)
+        if batch.repeated:
+            now = self.get([*by_user(changes)])
+            batch.known = {one: isinstance(user, LiveUser) and user.known for one, user in now.items()}
+        return Written(last, batch.repeated, batch.known)
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
@@ -146,8 +151,8 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
 
     @override
     def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
-        named = dict.fromkeys(change.user_id for change in batch.changes)
-        users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in named}
+        users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in by_user(batch.changes)}
+        batch.known = {user_id: None if user is None else user.known for user_id, user in users.items()}
         after = changed(users, batch.changes, time.time())
         rows = [(user_id, user.known, raw := user.to_json(), _checksum(user_id, raw)) for user_id, user in after.items()]
         connection.executemany(
@@ -161,22 +166,11 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             lost = Lost(identity, mark.sequence)  # numbers are not given twice
         batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
-        self._written = identity, batch.last, lost
+        self._reach(identity, batch.last, lost=lost)
 
     @override
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
         connection.executemany("DELETE FROM users WHERE user_id = ?", [(one,) for one in ids])
-
-    @override
-    def _write(self, batches: Sequence[_Batch]) -> None:
-        self._written = None  # of a transaction that failed
-        super()._write(batches)
-
-    @override
-    def _note(self) -> None:
-        if self._written is not None:
-            (identity, last, lost), self._written = self._written, None
-            self.mark.advance(identity, last, lost=lost)
 
     def _state(self, connection: sqlite3.Connection) -> tuple[int, str]:
         if self._reader.version == 1:
@@ -194,7 +188,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
 
 
 def _rows(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
-    # all are fetched, though there is at most one: a statement that is not at its end keeps an old state in sight
+    # all are fetched, though there is at most one: a statement that has not ended keeps its snapshot open
     return connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
 
 
@@ -229,5 +223,7 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
         raise ConfigError(
             "users in Redis need the package redis", where="users", hint="Install it with: pip install 'fm-recall[redis]'"
         ) from None
-    mark = None if root is None else Mark(root / USERS_REDIS_MARK)
-    return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark)
+    if root is None:
+        return RedisLiveUsers(setting, read_seconds=read_seconds)
+    mark = Mark(root / USERS_REDIS_MARK)
+    return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark, catalog=lambda: catalog_of(root))

@@ -22,33 +22,25 @@ STRIDE = 64
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _I64, _I32, _F32, _FLAGS, _TABLE = "int64[::1]", "int32[::1]", "float32[::1]", "uint8[::1]", "float32[:,::1]"
-_SIGNATURES = {
-    "differences": f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})",
-    "gather": f"void({_I64},{_I32},{_F32},{_FLAGS},{_I32},{_TABLE},{_TABLE})",
-    "scatter": f"void({_I64},{_I32},{_F32},{_FLAGS},{_TABLE},{_TABLE})",
-    "fit": f"float64({_I64},{_I32},{_F32},{_I32},float32,float32,{_F32},{_TABLE},{_F32},{_TABLE},{_F32},{_TABLE})",
-    "shade": f"void({_F32},{_F32},{_F32},{_TABLE},{_TABLE})",
-    "blend": f"void({_F32},{_F32},{_TABLE},{_TABLE},{_TABLE})",
-    "mix": f"void({_TABLE},{_TABLE},{_TABLE})",
-    "gram": f"void({_F32},{_TABLE},{_F32},{_TABLE})",
-    "dot": f"float64({_TABLE},{_TABLE})",
-    "advance": f"float64({_TABLE},{_TABLE},{_TABLE},{_TABLE},{_TABLE},float32)",
-    "redirect": f"void({_TABLE},{_TABLE},{_TABLE},float32)",
-    "solve": f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,"
-    f"boolean,{_F32},{_TABLE},int64)",
-}
 _compiling = Lock()
 
 
-@cache
-def compiled_loop(name: str) -> Callable[..., Any]:
-    """Return the loop of a method of `Kernels`, compiled for its one signature."""
-    function, signature = _LOOPS[f"_{name}"], _SIGNATURES[name]
-    with _compiling:
-        made: Callable[..., Any] = compiled(signature, fastmath=_FAST)(function)
-        return made
+def _loop(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that compiles a loop for its one signature on first use."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @cache
+        def compiled_loop() -> Callable[..., Any]:
+            with _compiling:
+                made: Callable[..., Any] = compiled(signature, fastmath=_FAST)(function)
+                return made
+
+        return lambda *arguments: compiled_loop()(*arguments)
+
+    return decorate
 
 
+@_loop(f"void({_I64},{_I32},{_F32},{_I64},{_F32},{_FLAGS},{_I64},{_I32},{_F32})")
 def _differences(  # type: ignore[no-untyped-def]
     indptr, indices, weights, met_by, met, follows, out_indptr, out_indices, out_weights
 ):
@@ -91,6 +83,7 @@ def _differences(  # type: ignore[no-untyped-def]
         out_indptr[r + 1] = filled
 
 
+@_loop(f"void({_I64},{_I32},{_F32},{_FLAGS},{_I32},{_TABLE},{_TABLE})")
 def _gather(indptr, indices, weights, follows, features, table, out):  # type: ignore[no-untyped-def]
     d = table.shape[1]
     for r in range(len(indptr) - 1):
@@ -117,6 +110,7 @@ def _gather(indptr, indices, weights, follows, features, table, out):  # type: i
             e += 1
 
 
+@_loop(f"void({_I64},{_I32},{_F32},{_FLAGS},{_TABLE},{_TABLE})")
 def _scatter(indptr, indices, weights, follows, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
     for r in range(len(indptr) - 2, -1, -1):
@@ -172,6 +166,7 @@ def _pull(indices, weights, first, last, constant, slope, base, a, right_own, ri
     return pull, energy
 
 
+@_loop(f"float64({_I64},{_I32},{_F32},{_I32},float32,float32,{_F32},{_TABLE},{_F32},{_TABLE},{_F32},{_TABLE})")
 def _fit(  # type: ignore[no-untyped-def]
     indptr, indices, weights, owners, constant, slope, left_own, left, right_own, right, out_own, out
 ):
@@ -186,6 +181,10 @@ def _fit(  # type: ignore[no-untyped-def]
     return total
 
 
+@_loop(
+    f"float64({_I64},{_I32},{_F32},{_I32},{_F32},{_TABLE},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},{_F32},float32,"
+    f"boolean,{_F32},{_TABLE},int64)"
+)
 def _solve(  # type: ignore[no-untyped-def]
     indptr, indices, weights, owners, own, table, own_penalty, penalty, share, base, border, spectrum, mean,
     corner, bordered, right_own, right, steps,
@@ -257,6 +256,7 @@ def _solve(  # type: ignore[no-untyped-def]
     return total
 
 
+@_loop(f"void({_F32},{_F32},{_F32},{_TABLE},{_TABLE})")
 def _shade(scale, base, spectrum, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
     for r in range(len(scale)):
@@ -265,6 +265,7 @@ def _shade(scale, base, spectrum, rows, out):  # type: ignore[no-untyped-def]
             target[j] = s * (base[j] + spectrum[j] * row[j])
 
 
+@_loop(f"void({_F32},{_TABLE},{_F32},{_TABLE})")
 def _gram(weights, rows, border, out):  # type: ignore[no-untyped-def]
     n, d = rows.shape
     r = 0
@@ -287,6 +288,7 @@ def _gram(weights, rows, border, out):  # type: ignore[no-untyped-def]
         r += 1
 
 
+@_loop(f"void({_F32},{_F32},{_TABLE},{_TABLE},{_TABLE})")
 def _blend(scale, base, gram, rows, out):  # type: ignore[no-untyped-def]
     d = rows.shape[1]
     for r in range(len(scale)):
@@ -307,6 +309,7 @@ def _blend(scale, base, gram, rows, out):  # type: ignore[no-untyped-def]
             i += 1
 
 
+@_loop(f"void({_TABLE},{_TABLE},{_TABLE})")
 def _mix(weights, rows, out):  # type: ignore[no-untyped-def]
     a, b = weights.shape
     d = rows.shape[1]
@@ -321,6 +324,7 @@ def _mix(weights, rows, out):  # type: ignore[no-untyped-def]
                     target[m] += w * row[m]
 
 
+@_loop(f"float64({_TABLE},{_TABLE})")
 def _dot(left, right):  # type: ignore[no-untyped-def]
     n, d = left.shape
     total = 0.0
@@ -333,6 +337,7 @@ def _dot(left, right):  # type: ignore[no-untyped-def]
     return total
 
 
+@_loop(f"float64({_TABLE},{_TABLE},{_TABLE},{_TABLE},{_TABLE},float32)")
 def _advance(solution, residual, direction, product, diagonal, length):  # type: ignore[no-untyped-def]
     n, d = solution.shape
     total = 0.0
@@ -348,28 +353,10 @@ def _advance(solution, residual, direction, product, diagonal, length):  # type:
     return total
 
 
+@_loop(f"void({_TABLE},{_TABLE},{_TABLE},float32)")
 def _redirect(direction, residual, diagonal, ratio):  # type: ignore[no-untyped-def]
     n, d = direction.shape
     for r in range(n):
         along, left, below = direction[r], residual[r], diagonal[r]
         for j in range(d):
             along[j] = left[j] / below[j] + ratio * along[j]
-
-
-_LOOPS: dict[str, Callable[..., Any]] = {
-    loop.__name__: loop
-    for loop in (
-        _differences,
-        _gather,
-        _scatter,
-        _fit,
-        _solve,
-        _shade,
-        _gram,
-        _blend,
-        _mix,
-        _dot,
-        _advance,
-        _redirect,
-    )
-}

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from recall._arrays import Float32, Int32
 from recall.features.csr import SparseRows
-from recall.training.als.kernels import Entries, Kernels, Rows
+from recall.training.als import kernels
+from recall.training.als.kernels import Entries, Rows
 from recall.training.als.parameterization import Parameterization
 from recall.training.als.shards import FeatureMatrix, Workers, shared_out
 
@@ -58,14 +59,13 @@ class OneHotSide:
         """Values of rows [n], summed for each feature [m]."""
         return np.bincount(self.feature_of, values)[self.features].astype(np.float32)
 
-    def solve(self, rows: Rows, others: tuple[Float32, Float32], steps: int, kernels: Kernels, workers: Workers) -> float:
-        """Run `Kernels.solve` for all features.
+    def solve(self, rows: Rows, others: tuple[Float32, Float32], steps: int, workers: Workers) -> float:
+        """Run `kernels.solve` for all features.
 
         Args:
             rows: `owners` and `share` have one entry for each feature.
-            others: as for `Kernels.solve`.
+            others: as for `kernels.solve`.
             steps: of conjugate gradients.
-            kernels: do the work.
             workers: share it.
         """
 

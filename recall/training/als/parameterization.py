@@ -12,7 +12,7 @@ from recall.models.torch.base import Model
 from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
-from recall.training.als.kernels import Kernels
+from recall.training.als import kernels
 
 # What the whole-catalogue solver asks of a model.
 #
@@ -64,21 +64,19 @@ class Parameterization:
         """Split each row by group: n rows -> n item_groups rows."""
         return rows
 
-    def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:  # noqa: ARG002
+    def user_vectors(self, sums: Float32) -> Float32:
         """Map sums to vectors: [n user_groups, width] -> [n, dim].
 
         Args:
             sums: float32.
-            kernels: do the products.
         """
         return sums.reshape(len(sums) // self.user_groups, self.dim)
 
-    def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:  # noqa: ARG002
+    def user_sums(self, vectors: Float32) -> Float32:
         """Apply the transpose of `user_vectors`: [n, dim] -> [n user_groups, width].
 
         Args:
             vectors: float32.
-            kernels: do the products.
         """
         return vectors.reshape(len(vectors) * self.user_groups, self.dim // self.user_groups)
 
@@ -115,7 +113,7 @@ class Parameterization:
         return sees @ diagonal[:, 0]
 
     def within(self, sums: Tensor) -> Tensor:
-        """How the groups of an item meet: [n, item_groups, width] -> the same shape."""
+        """Combine the groups of an item: [n, item_groups, width] -> the same shape."""
         return sums
 
     def alone(self, table: Tensor) -> Tensor:
@@ -158,13 +156,12 @@ def apart_by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
     return SparseRows(indptr, rows.indices[order], rows.weights[order], rows.n_features)
 
 
-def mixed(rows: Float32, weights: Tensor, kernels: Kernels) -> Float32:
+def mixed(rows: Float32, weights: Tensor) -> Float32:
     """Mix groups by weights: [n a, k] -> [n b, k].
 
     Args:
         rows: float32 [n a, k].
         weights: [a, b].
-        kernels: do the products.
     """
     before, after = weights.shape
     out = np.empty((len(rows) // before * after, rows.shape[1]), dtype=np.float32)
@@ -320,12 +317,12 @@ class FwFMParameterization(_ByField):
         self._model.field_weights[self.user_groups :, self.user_groups :] = weights
 
     @override
-    def user_vectors(self, sums: Float32, kernels: Kernels) -> Float32:
-        return mixed(sums, self.across, kernels).reshape(-1, self.dim)
+    def user_vectors(self, sums: Float32) -> Float32:
+        return mixed(sums, self.across).reshape(-1, self.dim)
 
     @override
-    def user_sums(self, vectors: Float32, kernels: Kernels) -> Float32:
-        return mixed(vectors.reshape(-1, self._model.k), self.across.t(), kernels)
+    def user_sums(self, vectors: Float32) -> Float32:
+        return mixed(vectors.reshape(-1, self._model.k), self.across.t())
 
     @override
     def user_diagonal(self, sees: Tensor, diagonal: Tensor) -> Tensor:

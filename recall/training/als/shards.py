@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from recall._arrays import Float32, Int32, Int64, UInt8
 from recall.features.csr import SparseRows, stable_order
-from recall.training.als.kernels import Entries, Kernels
+from recall.training.als import kernels
+from recall.training.als.kernels import Entries
 from recall.training.als.loops import STRIDE
 
 # Threads that share out the parts of a sum.
@@ -125,7 +126,6 @@ class FeatureMatrix:
         rows: SparseRows,
         groups: int,
         work: npt.NDArray[np.integer],
-        kernels: Kernels,
         workers: Workers,
         abridged: bool = False,
     ) -> None:
@@ -135,12 +135,11 @@ class FeatureMatrix:
             rows: n groups rows, those of one row of X after one another.
             groups: of each row.
             work: integer [n], entries that pass through each row.
-            kernels: do the sums.
             workers: share them.
             abridged: rows may be delta-encoded; powers and transposes are then unavailable.
         """
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
-        self._kernels, self._workers = kernels, workers
+        self._workers = workers
         self.shards = tuple(self._cut(rows, work, abridged and groups == 1))
 
     def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
@@ -175,7 +174,7 @@ class FeatureMatrix:
 
         def gathered(shard: Shard) -> None:
             rows = out[(shard.first - start) * self.groups : (shard.last - start) * self.groups]
-            self._kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
+            kernels.gather(_powered(shard.x, power), shard.follows, shard.features, table, rows)
 
         self._workers.run(gathered, shards)
 
@@ -190,7 +189,7 @@ class FeatureMatrix:
         def scattered(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), rows.shape[1]), dtype=np.float32)
             own = rows[shard.first * self.groups : shard.last * self.groups]
-            self._kernels.scatter(_powered(shard.x, power), shard.follows, own, part)
+            kernels.scatter(_powered(shard.x, power), shard.follows, own, part)
             return part
 
         return self.summed(scattered, rows.shape[1])
@@ -216,7 +215,7 @@ class FeatureMatrix:
         for shard, part in zip(self.shards, self.mapped(function), strict=True):
             m = len(shard.features)
             home = Entries(np.arange(m + 1), shard.features, np.ones(m, dtype=np.float32))
-            self._kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
+            kernels.scatter(home, np.zeros(m, dtype=np.uint8), part, total)
 
     def mapped(self, function: Callable[[Shard], Result]) -> Iterator[Result]:
         """function(shard) for every shard, in their order."""
@@ -235,7 +234,7 @@ class FeatureMatrix:
             features = np.flatnonzero(met).astype(np.int32)
             x, follows = Entries(indptr - indptr[0], local, weights), np.zeros(len(indptr) - 1, dtype=np.uint8)
             if abridged:
-                x, follows = self._kernels.differences(x, len(features))
+                x, follows = kernels.differences(x, len(features))
             yield Shard(first, last, x, follows, features, self.groups)
 
 

@@ -21,6 +21,7 @@ its product with a vector is then one of components. They are turned back afterw
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,8 +29,9 @@ from torch import Tensor
 from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.models.torch.base import Model
+from recall.training.als import kernels
 from recall.training.als.field_weights import solve_across, solve_among_items
-from recall.training.als.kernels import Kernels, Rows
+from recall.training.als.kernels import Rows
 from recall.training.als.one_hot import ItemSide, OneHotSide
 from recall.training.als.parameterization import FwFMParameterization, parameterization_of
 from recall.training.als.shards import ItemRange, Workers
@@ -53,7 +55,6 @@ class ImplicitALS:
         model: Model,
         pairs: ObservedPairs,
         config: OpeningConfig,
-        kernels: Kernels | None = None,
         seed: int = 0,
     ) -> None:
         """Prepare to learn.
@@ -63,15 +64,13 @@ class ImplicitALS:
             pairs: contexts and items; where it knows the roles of item fields and `config.drop` is positive, masked items
                 train beside the others.
             config: of the loss.
-            kernels: do the sums; the compiled ones when None.
             seed: of the draws of masked items.
         """
         self.model = model
         self._config, self._steps, self._sweep = config, config.steps, 0
         self._form = parameterization_of(model, pairs.user_fields, pairs.item_fields)
-        self._kernels = kernels or Kernels()
-        self._workers = Workers(self._kernels.threads)
-        self._rows = SweepRows(self._form, pairs, config, self._kernels, self._workers, seed)
+        self._workers = Workers(torch.get_num_threads())
+        self._rows = SweepRows(self._form, pairs, config, self._workers, seed)
         weights = self._rows.weights
         self._alpha, self._b, self._of_item = np.float32(weights.alpha), weights.b, torch.from_numpy(weights.of_item)
         # a weight of two fields sees everything
@@ -86,7 +85,7 @@ class ImplicitALS:
     @property
     def note(self) -> str:
         """Description of the method, for the report."""
-        return f"square loss with inner loops by {self._kernels.name}"
+        return f"square loss with inner loops by numba {numba.__version__}"
 
     @torch.no_grad()
     def sweep(self) -> float:
@@ -95,7 +94,7 @@ class ImplicitALS:
         Returns:
             The loss after it, regulariser included, for each unit of observed weight.
         """
-        with _one_thread(self._kernels.threads > 1):
+        with _one_thread(torch.get_num_threads() > 1):
             if self._form.dim:
                 self._user_step()
             loss = self._item_step()
@@ -109,7 +108,7 @@ class ImplicitALS:
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
-        """How many sweeps were made: masked items are drawn for each by its number."""
+        """Return the number of sweeps: masked items are drawn for each by its number."""
         return {"sweep": torch.tensor(self._sweep)}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -123,7 +122,7 @@ class ImplicitALS:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
         form, contexts, ranks = self._form, self._rows.contexts, self._given.ranks
-        side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a, self._kernels)
+        side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
         curvature, sees = items.curvature, torch.from_numpy(self._rows.user_sees.together)
         table, weight = form.user_table(), self._user_penalty
         target = ranks.once(-weight * table)
@@ -151,7 +150,7 @@ class ImplicitALS:
     def _turn_to_items(self) -> ItemsSeen:
         """Turn the factors to the axes of the items' Gram matrix; return what users see."""
         vectors = self._psi()[:, 1:].contiguous()
-        found = bordered_gram(self._b, vectors.numpy(), self._kernels, self._workers)
+        found = bordered_gram(self._b, vectors.numpy(), self._workers)
         gram, psi = self._turn(found)[0][1:, 1:].contiguous(), self._psi()
         own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
         return ItemsSeen(
@@ -169,7 +168,7 @@ class ImplicitALS:
         share, weight = apart.summed(self._alpha * self._rows.contexts.a), self._user_penalty[:, 0].numpy()
         rows = Rows(apart.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, None)
         others = items.own.numpy(), items.vectors.numpy()
-        apart.solve(rows, others, self._steps, self._kernels, self._workers)
+        apart.solve(rows, others, self._steps, self._workers)
         self._form.set_user_table(table)
 
     def _item_step(self) -> float:
@@ -221,7 +220,7 @@ class ImplicitALS:
     def _items_one_by_one(self, users: OneHotSide, items: OneHotSide) -> float:
         """Solve one-hot items; return the loss without the user's penalty."""
         a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
-        gram = self._turn(bordered_gram(a, phi.numpy(), self._kernels, self._workers))[0].numpy()
+        gram = self._turn(bordered_gram(a, phi.numpy(), self._workers))[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
@@ -230,7 +229,7 @@ class ImplicitALS:
         own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, 1))
         rows = Rows(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
-        loss = items.solve(rows, others, self._steps, self._kernels, self._workers)
+        loss = items.solve(rows, others, self._steps, self._workers)
         self._form.set_item_table(table)
         return loss
 
@@ -251,11 +250,11 @@ class ImplicitALS:
             users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
 
             def fitted(part: ItemRange, users: tuple[Float32, Float32] = users) -> float:
-                return self._kernels.fit(part.pairs, part.items, signs, items, users, out)
+                return kernels.fit(part.pairs, part.items, signs, items, users, out)
 
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
-                gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._kernels, self._workers)
+                gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._workers)
         ranks = self._given.ranks
         ranks.add_up(*out, *(() if gram is None else (gram,)))
         return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), ranks.total(observed)
@@ -276,7 +275,7 @@ class ImplicitALS:
         return before
 
     def _phi(self, items: ItemRows) -> Phi:
-        return Phi(self._form, self._rows.contexts.matrix, items.chunks, self._kernels)
+        return Phi(self._form, self._rows.contexts.matrix, items.chunks)
 
     def _first_order(self, weight: Tensor, width: int) -> Tensor:
         """Return the penalty of a table whose first column are first-order weights."""
@@ -285,7 +284,7 @@ class ImplicitALS:
         return weights
 
     def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
-        return conjugate_gradients(operator, target, diagonal, self._steps, self._kernels, self._workers)
+        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers)
 
     def _psi(self, rows: ItemRows | None = None) -> Tensor:
         """Vectors of some rows, or of the items as they are."""

@@ -11,7 +11,7 @@ import numpy as np
 from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
-from recall.training.als.kernels import Entries, Kernels
+from recall.training.als.kernels import Entries
 from recall.training.als.masked_items import MaskedItems, MaskedRows
 from recall.training.als.one_hot import OneHotSide
 from recall.training.als.parameterization import FMParameterization, Parameterization
@@ -82,9 +82,9 @@ class SweepRows:
     """
 
     def __init__(
-        self, form: Parameterization, pairs: ObservedPairs, config: OpeningConfig, kernels: Kernels, workers: Workers, seed: int
+        self, form: Parameterization, pairs: ObservedPairs, config: OpeningConfig, workers: Workers, seed: int
     ) -> None:
-        self._form, self._kernels, self._workers = form, kernels, workers
+        self._form, self._workers = form, workers
         self.weights = weights = Weights.of(pairs, config)
         self._alpha, self._n_items = np.float32(weights.alpha), len(pairs.items)
         self._ranks = ranks = pairs.ranks
@@ -99,7 +99,7 @@ class SweepRows:
         alone = ranks.count == 1 and isinstance(form, FMParameterization)
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
         work = np.diff(rows.indptr) + np.diff(observed.indptr)
-        matrix = FeatureMatrix(form.split_users(rows), form.user_groups, work, kernels, workers, abridged=True)
+        matrix = FeatureMatrix(form.split_users(rows), form.user_groups, work, workers, abridged=True)
         self.contexts = ContextRows(matrix, observed, weights.a)
 
         self.items = self.item_matrix(pairs.items)
@@ -165,7 +165,7 @@ class SweepRows:
     def item_matrix(self, rows: SparseRows) -> FeatureMatrix:
         """Return the feature matrix of some items."""
         split = self._form.split_items(rows)
-        return FeatureMatrix(split, self._form.item_groups, np.diff(rows.indptr), self._kernels, self._workers)
+        return FeatureMatrix(split, self._form.item_groups, np.diff(rows.indptr), self._workers)
 
 
 def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from recall._arrays import Float32, Float64, UInt8
-from recall.training.als.kernels import Entries, Kernels
+from recall.training.als import kernels
+from recall.training.als.kernels import Entries
 from recall.training.als.parameterization import Parameterization, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard, Workers
 
@@ -25,7 +26,6 @@ def conjugate_gradients(
     target: Tensor,
     diagonal: Tensor,
     steps: int,
-    kernels: Kernels,
     workers: Workers,
 ) -> tuple[Tensor, float]:
     """Approximate A^-1 target for a symmetric positive definite A, from zero.
@@ -37,8 +37,7 @@ def conjugate_gradients(
         target: [n, d]; is used up.
         diagonal: the preconditioner's diagonal, positive, [n, d].
         steps: products with A; each shrinks the error further.
-        kernels: do the sums over tables.
-        workers: share them.
+        workers: share the sums over tables.
 
     Returns:
         The solution D [n, d], and by how much it is lower than nothing on <D, A D> - 2 <D, target>.
@@ -57,7 +56,7 @@ def conjugate_gradients(
             return kernels.dot(along[part], product[part])
 
         curvature = sum(workers.map(curved, parts))
-        if curvature == 0:  # solved already, as for a table without data; what is not a number goes on, to be reported
+        if curvature == 0:  # solved already, as for a table without data; what is not a number continues, to be reported
             break
         length = energy / curvature
 
@@ -81,14 +80,13 @@ def conjugate_gradients(
 _PIECE = 2048  # rows multiplied at a time: the cut, and so the sum, is the same for any number of threads
 
 
-def bordered_gram(weights: Float32, rows: Float32, kernels: Kernels, workers: Workers) -> npt.NDArray[np.float64]:
+def bordered_gram(weights: Float32, rows: Float32, workers: Workers) -> npt.NDArray[np.float64]:
     """Return [1 ; rows]' diag(weights) [1 ; rows], float64 [d + 1, d + 1].
 
     Args:
         weights: float32 [n].
         rows: float32 [n, d].
-        kernels: do the sums.
-        workers: share them.
+        workers: share the sums.
     """
     d = rows.shape[1]
 
@@ -108,7 +106,7 @@ def bordered_gram(weights: Float32, rows: Float32, kernels: Kernels, workers: Wo
 
 RESIDUAL = (1.0, -1.0)
 SCORE = (0.0, 1.0)
-"""Signs of `Kernels.fit`."""
+"""Signs of `kernels.fit`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class AllPairsTerm:
 
 @dataclass(frozen=True, slots=True)
 class ItemsSeen:
-    """What the user side sees of all items.
+    """Sums over all items that the user side needs.
 
     Attributes:
         own: float32 [I], first components of the items.
@@ -147,7 +145,7 @@ class ItemsSeen:
 
     @property
     def residual(self) -> "Pull":
-        """What `UserSide.pull` needs for the residuals of contexts."""
+        """Return the input of `UserSide.pull` for the residuals of contexts."""
         return RESIDUAL, AllPairsTerm(-1.0, self.base, self.gram), (self.own, self.vectors)
 
     @property
@@ -173,10 +171,8 @@ class _Block(NamedTuple):
 class UserSide:
     """Contexts: phi = [1 ; X table, mapped by the form], and their gradients."""
 
-    def __init__(
-        self, form: Parameterization, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, kernels: Kernels
-    ) -> None:
-        self._form, self._contexts, self._pairs, self._alpha_a, self._kernels = form, contexts, pairs, alpha_a, kernels
+    def __init__(self, form: Parameterization, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32) -> None:
+        self._form, self._contexts, self._pairs, self._alpha_a = form, contexts, pairs, alpha_a
 
     def pull(
         self, total: Tensor, table: Tensor, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]
@@ -186,7 +182,7 @@ class UserSide:
         Args:
             total: [n_user_features, width], added to.
             table: [n_user_features, width].
-            signs: see `Kernels.fit`.
+            signs: see `kernels.fit`.
             all_pairs: the unobserved part.
             psi: own parts [I] and vectors [I, dim].
         """
@@ -195,8 +191,8 @@ class UserSide:
         def pulled(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), width), dtype=np.float32)
             for block in self._blocks(shard, table.numpy()):
-                pulls = self._pulls(block, self._form.user_vectors(block.sums, self._kernels), signs, all_pairs, psi)
-                self._kernels.scatter(block.x, block.follows, self._form.user_sums(pulls, self._kernels), part)
+                pulls = self._pulls(block, self._form.user_vectors(block.sums), signs, all_pairs, psi)
+                kernels.scatter(block.x, block.follows, self._form.user_sums(pulls), part)
             return part
 
         self._contexts.add(pulled, total.numpy())
@@ -223,7 +219,7 @@ class UserSide:
             part = np.zeros((a, b))
             for block in self._blocks(shard, table):
                 n = block.rows.stop - block.rows.start
-                pulls = self._pulls(block, mixed(block.sums, weights, self._kernels).reshape(n, b * k), signs, all_pairs, psi)
+                pulls = self._pulls(block, mixed(block.sums, weights).reshape(n, b * k), signs, all_pairs, psi)
                 sums = block.sums.reshape(n, a, k)
                 for field in range(a):
                     part[field] += (sums[:, field, None] * pulls.reshape(n, b, k)).sum((0, 2), dtype=np.float64)
@@ -235,7 +231,7 @@ class UserSide:
         for first, last in shard.blocks(max(self._form.dim, table.shape[1])):
             x, follows = shard.rows(first, last)
             sums = np.empty((x.n, table.shape[1]), dtype=np.float32)
-            self._kernels.gather(x, follows, shard.features, table, sums)
+            kernels.gather(x, follows, shard.features, table, sums)
             yield _Block(x, follows, sums, slice(shard.first + first, shard.first + last))
 
     def _pulls(
@@ -243,21 +239,21 @@ class UserSide:
     ) -> Float32:
         """Return the pulls on contexts with vectors phi: [n, dim] -> [n, dim]."""
         rows, pulls = block.rows, np.empty_like(phi)
-        draw = self._kernels.shade if all_pairs.gram.dim() == 1 else self._kernels.blend
+        draw = kernels.shade if all_pairs.gram.dim() == 1 else kernels.blend
         scale = np.float32(all_pairs.scale) * self._alpha_a[rows]
         draw(scale, all_pairs.base.numpy(), all_pairs.gram.numpy(), phi, pulls)
         beside, owners = np.zeros((2, len(phi)), dtype=np.float32), np.arange(len(phi), dtype=np.int32)
         items = psi[0].numpy(), psi[1].numpy()
         pairs = self._pairs.rows(rows.start, rows.stop)
-        self._kernels.fit(pairs, owners, signs, (beside[0], phi), items, (beside[1], pulls))
+        kernels.fit(pairs, owners, signs, (beside[0], phi), items, (beside[1], pulls))
         return pulls
 
 
 class Phi:
     """Vectors of contexts by chunk, recomputed for each unless there is only one."""
 
-    def __init__(self, form: Parameterization, contexts: FeatureMatrix, chunks: Sequence[Chunk], kernels: Kernels) -> None:
-        self._form, self._contexts, self._kernels = form, contexts, kernels
+    def __init__(self, form: Parameterization, contexts: FeatureMatrix, chunks: Sequence[Chunk]) -> None:
+        self._form, self._contexts = form, contexts
         self._table = form.user_table().numpy()
         longest = max((chunk.last - chunk.first for chunk in chunks), default=0)
         self._sums = np.empty((longest * contexts.groups, self._table.shape[1]), dtype=np.float32)
@@ -268,5 +264,5 @@ class Phi:
         if self._held is None or self._held[0] is not chunk:
             sums = self._sums[: (chunk.last - chunk.first) * self._contexts.groups]
             self._contexts.fill(chunk.shards, self._table, sums)
-            self._held = chunk, self._form.user_vectors(sums, self._kernels)
+            self._held = chunk, self._form.user_vectors(sums)
         return self._held[1]

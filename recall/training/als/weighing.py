@@ -1,4 +1,4 @@
-"""What contexts, items and features weigh in the square loss over all pairs."""
+"""Weights of contexts, items and features in the square loss over all pairs."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
-"""What every objective offers to the gradient learner."""
+"""Interface of objectives to the gradient learner."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -42,28 +43,23 @@ class Gradients:
 BatchT = TypeVar("BatchT", bound=Batch)
 
 
-class Objective(Protocol[BatchT]):
-    """A loss over contexts or over observed pairs, a batch at a time."""
+class Objective(ABC, Generic[BatchT]):
+    """A loss over contexts or over observed pairs, a batch at a time.
 
-    @property
-    def size(self) -> int:
-        """Number of contexts or pairs that one pass goes over."""
-        ...
+    Attributes:
+        size: number of contexts or pairs that one pass goes over.
+        weight: observed weight of one epoch, which the loss is divided by.
+        with_offset: whether the loss uses user offsets, unlike losses of the order of items.
+    """
 
-    @property
-    def with_offset(self) -> bool:
-        """Whether the loss uses user offsets, unlike losses of the order of items."""
-        ...
-
-    @property
-    def weight(self) -> float:
-        """Observed weight of one epoch, which the loss is divided by."""
-        ...
+    size: int
+    weight: float
+    with_offset: bool = False
 
     def begin(self, epoch: int) -> None:
         """Get ready for a pass over the data."""
-        ...
 
+    @abstractmethod
     def draw(self, chosen: Int64, rng: np.random.Generator) -> BatchT:
         """Return the batch of contexts or pairs, with random draws.
 
@@ -71,8 +67,8 @@ class Objective(Protocol[BatchT]):
             chosen: int64 [m], positions of contexts or pairs.
             rng: random generator.
         """
-        ...
 
+    @abstractmethod
     def gradients(self, batch: BatchT, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         """Return the loss of a batch, and its gradients by the vectors.
 
@@ -82,4 +78,3 @@ class Objective(Protocol[BatchT]):
             psi: [M, dim], item vectors.
             offset: [B], user offsets.
         """
-        ...

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from recall._arrays import Int64
-from recall.training.objectives.base import Batch, Gradients
+from recall.training.objectives.base import Batch, Gradients, Objective
 from recall.training.pairs import ObservedPairs, ShownPairs
 
 
@@ -61,7 +62,7 @@ Loss = Callable[[Tensor, RivalBatch], Tensor]
 """The loss of each pair [P] from its scores [P, 1 + n], before its weight."""
 
 
-class Pairwise:
+class Pairwise(Objective[RivalBatch]):
     """Objective over pairs with sampled negatives."""
 
     def __init__(self, pairs: ObservedPairs, source: NegativeSource, negatives: int, loss: Loss, with_offset: bool) -> None:
@@ -74,17 +75,12 @@ class Pairwise:
         self.size = len(pairs.observed)
         self.weight = pairs.ranks.total(pairs.weights.sum())
 
+    @override
     def begin(self, epoch: int) -> None:
-        """Refresh the source of negatives."""
         self._source.begin(epoch)
 
+    @override
     def draw(self, chosen: Int64, rng: np.random.Generator) -> RivalBatch:
-        """Draw negatives for the pairs.
-
-        Args:
-            chosen: int64 [m], positions of pairs.
-            rng: random generator.
-        """
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
         negatives = self._source.draw(self._owners[chosen], self._negatives, rng)
         items, place = np.unique(
@@ -100,15 +96,8 @@ class Pairwise:
             torch.from_numpy(others),
         )
 
+    @override
     def gradients(self, batch: RivalBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
-        """Return the loss and its gradients.
-
-        Args:
-            batch: drawn by this objective.
-            phi: [B, dim], user vectors.
-            psi: [M, dim], item vectors.
-            offset: [B], user offsets.
-        """
         users, items = phi[batch.owner], psi[batch.place]  # [P, dim] and [P, 1 + n, dim]
         scores = torch.einsum("pd,pnd->pn", users, items)
         if self.with_offset:
@@ -184,28 +173,21 @@ class LabelledBatch(Batch):
     weights: Tensor
 
 
-class LabelledLogLoss:
+class LabelledLogLoss(Objective[LabelledBatch]):
     """Log loss over rows of label 1 and 0; the taken ones come first."""
+
+    with_offset = True
 
     def __init__(self, pairs: ObservedPairs, shown: ShownPairs) -> None:
         self._owners = np.concatenate([pairs.owners, shown.contexts])
         self._items = np.concatenate([pairs.observed, shown.items]).astype(np.int64)
         self._weights = np.concatenate([pairs.weights, shown.weights])
         self._taken = np.repeat([1.0, 0.0], [len(pairs.observed), len(shown.items)]).astype(np.float32)
-        self.with_offset = True
         self.size = len(self._items)
         self.weight = pairs.ranks.total(self._weights.sum(dtype=np.float64))
 
-    def begin(self, epoch: int) -> None:
-        """Do nothing: all epochs are alike."""
-
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> LabelledBatch:  # noqa: ARG002 - nothing is drawn
-        """Return the rows.
-
-        Args:
-            chosen: int64 [m], positions of rows.
-            rng: unused.
-        """
+    @override
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> LabelledBatch:
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
         items, place = np.unique(self._items[chosen], return_inverse=True)
         return LabelledBatch(
@@ -217,15 +199,8 @@ class LabelledLogLoss:
             torch.from_numpy(self._weights[chosen]),
         )
 
+    @override
     def gradients(self, batch: LabelledBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
-        """Return the loss and its gradients.
-
-        Args:
-            batch: drawn by this objective.
-            phi: [B, dim], user vectors.
-            psi: [M, dim], item vectors.
-            offset: [B], user offsets.
-        """
         users, items = phi[batch.owner], psi[batch.place]
         scores = (users * items).sum(1) + offset[batch.owner]
         loss = functional.binary_cross_entropy_with_logits(scores, batch.taken, batch.weights, reduction="sum")

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from recall._arrays import Float64, Int64
 from recall.training.negatives import Negatives
-from recall.training.objectives.base import Batch, Gradients
+from recall.training.objectives.base import Batch, Gradients, Objective
 from recall.training.pairs import ObservedPairs
 
 _ROWS = 128  # contexts in one piece
@@ -71,7 +71,7 @@ class ContextWeights:
         return indptr, pairs.observed[source].astype(np.int64), torch.from_numpy(weights)
 
 
-class FullSoftmax:
+class FullSoftmax(Objective[ContextBatch]):
     """Softmax over the whole catalogue."""
 
     _top = 0  # place whose score `_weigh` needs; finding it takes time
@@ -79,31 +79,14 @@ class FullSoftmax:
     def __init__(self, pairs: ObservedPairs, temperature: float, activity: float) -> None:
         self._weights = ContextWeights(pairs, activity)
         self._temperature = temperature
-        self.with_offset = False
-        self.size = len(pairs.contexts)
-        self.weight = self._weights.total
+        self.size, self.weight = len(pairs.contexts), self._weights.total
 
-    def begin(self, epoch: int) -> None:
-        """Do nothing: all epochs are alike."""
-
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> ContextBatch:  # noqa: ARG002 - nothing is left to chance
-        """Return the contexts.
-
-        Args:
-            chosen: int64 [m], positions of contexts.
-            rng: unused.
-        """
+    @override
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> ContextBatch:
         return ContextBatch(chosen, None, *self._weights.batch(chosen))
 
-    def gradients(self, batch: ContextBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
-        """Return the loss and its gradients.
-
-        Args:
-            batch: drawn by this objective.
-            phi: [B, dim], user vectors.
-            psi: [M, dim], item vectors.
-            offset: unused.
-        """
+    @override
+    def gradients(self, batch: ContextBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         queries = phi / self._temperature
         shift_needed = float(queries.norm(dim=1).max() * psi.norm(dim=1).max()) > _SAFE
         by_phi, by_psi = torch.empty_like(phi), torch.zeros_like(psi)
@@ -214,7 +197,7 @@ class SharedBatch(ContextBatch):
     hits: Int64
 
 
-class SampledSoftmax:
+class SampledSoftmax(Objective[SharedBatch]):
     """Softmax over sampled items, with a correction by their probability."""
 
     def __init__(self, pairs: ObservedPairs, temperature: float, activity: float, samples: int, popularity: float) -> None:
@@ -222,20 +205,10 @@ class SampledSoftmax:
         self._negatives = Negatives(pairs, popularity)
         self._temperature = temperature
         self._samples = samples
-        self.with_offset = False
-        self.size = len(pairs.contexts)
-        self.weight = self._weights.total
+        self.size, self.weight = len(pairs.contexts), self._weights.total
 
-    def begin(self, epoch: int) -> None:
-        """Do nothing: all epochs are alike."""
-
+    @override
     def draw(self, chosen: Int64, rng: np.random.Generator) -> SharedBatch:
-        """Draw the items that the contexts share.
-
-        Args:
-            chosen: int64 [m], positions of contexts.
-            rng: random generator.
-        """
         indptr, observed, weights = self._weights.batch(chosen)
         drawn = self._negatives.any(self._samples, rng)
         items, place = np.unique(np.concatenate([observed, drawn]), return_inverse=True)
@@ -244,15 +217,8 @@ class SampledSoftmax:
         own, shared = place[: len(observed)], place[len(observed) :]
         return SharedBatch(chosen, items, indptr, own, weights, shared, correction, hits)
 
-    def gradients(self, batch: SharedBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
-        """Return the loss and its gradients.
-
-        Args:
-            batch: drawn by this objective.
-            phi: [B, dim], user vectors.
-            psi: [M, dim], item vectors.
-            offset: unused.
-        """
+    @override
+    def gradients(self, batch: SharedBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         queries = phi / self._temperature
         owner = torch.from_numpy(np.repeat(np.arange(len(phi)), np.diff(batch.indptr)))
         observed, drawn = torch.from_numpy(batch.observed), torch.from_numpy(batch.drawn)
@@ -304,7 +270,7 @@ class PairBatch(Batch):
     correction: Tensor
 
 
-class InBatchSoftmax:
+class InBatchSoftmax(Objective[PairBatch]):
     """Softmax over the items of a batch."""
 
     def __init__(self, pairs: ObservedPairs, temperature: float, correct: bool) -> None:
@@ -315,20 +281,11 @@ class InBatchSoftmax:
         counts = pairs.item_counts()
         shares: Float64 = counts.clip(1) / counts.sum()
         self._log_q = np.log(shares) if correct else None
-        self.with_offset = False
         self.size = len(pairs.observed)
         self.weight = pairs.ranks.total(pairs.weights.sum())
 
-    def begin(self, epoch: int) -> None:
-        """Do nothing: all epochs are alike."""
-
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:  # noqa: ARG002 - the batch is its own sample
-        """Return the pairs, which are each other's negatives.
-
-        Args:
-            chosen: int64 [m], positions of pairs.
-            rng: unused.
-        """
+    @override
+    def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:
         contexts, observed = self._owners[chosen], self._pairs.observed[chosen].astype(np.int64)
         items, place = np.unique(observed, return_inverse=True)
         hits = self._negatives.observed(contexts[:, None], observed[None, :])
@@ -347,15 +304,8 @@ class InBatchSoftmax:
             return np.zeros(len(observed), dtype=np.float32)
         return (self._log_q[observed] + log(max(len(observed) - 1, 1))).astype(np.float32)
 
-    def gradients(self, batch: PairBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:  # noqa: ARG002
-        """Return the loss and its gradients.
-
-        Args:
-            batch: drawn by this objective.
-            phi: [B, dim], user vectors.
-            psi: [M, dim], item vectors.
-            offset: unused.
-        """
+    @override
+    def gradients(self, batch: PairBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         queries, place = phi / self._temperature, torch.from_numpy(batch.place)
         items = psi[place]
         logits = (queries @ items.t()).sub_(batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, B]

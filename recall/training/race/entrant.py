@@ -91,7 +91,7 @@ def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What entrants of equal fields share.
+    """State that entrants of equal fields share.
 
     Attributes:
         encoder: of the fields.

@@ -1,4 +1,4 @@
-"""What may be changed to suit the data, and within which bounds."""
+"""Search space of settings, and its bounds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _NORMS = ("mean", "sqrt")  # of a history
 
 
 class Trial(Protocol):
-    """What proposes values; optuna's trials are such."""
+    """Source of proposed values, such as a trial of optuna."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Suggest a number.
@@ -65,7 +65,7 @@ class Trial(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What one search may change.
+    """Search space of one configuration.
 
     Attributes:
         config: what was configured; decides what can be changed.

@@ -6,6 +6,8 @@ from threading import Barrier
 import pytest
 
 from recall.errors import JournalError, RequestError
+from recall.store.high_water_mark import Lost, Marked
+from recall.store.items.log_base import ItemBatch, LogTables
 from recall.store.items.log_position import Base, Change
 from tests.store.items.entries import Entry, last, since
 from tests.store.items.logs import Storage
@@ -120,3 +122,35 @@ def test_a_removed_log_continues_after_the_sequence_of_the_versions(bare: Storag
     assert older.state is not None
     assert written.read(None, Base("earlier", 7)).lacks == written.read(None, Base(older.state.identity, 8)).lacks == 0
     assert written.read(older.state, Base()).lacks == 7
+
+
+def test_a_loss_is_noted_however_many_batches_are_written_together(bare: Storage) -> None:
+    written = bare.open()
+    written.append(changes("a"))
+    copied = bare.copy()
+    written.append(changes("b"))
+    written.close()
+    bare.restore(copied)
+    again = bare.open()
+    together = [ItemBatch(rows=[(one, b"{}")], after=0, base=Base(), expected=None) for one in "cd"]
+    again._write(together)
+    assert [one.last for one in together] == [3, 4]
+    state = again.state()
+    assert state is not None
+    assert again.mark.read() == Marked(state.identity, 4, (Lost(state.identity, 2, passed=True),))
+
+
+def test_a_transaction_that_failed_does_not_move_the_mark(bare: Storage) -> None:
+    written = bare.open()
+    assert written.append(changes("a")) == 1
+
+    def fail(tables: LogTables) -> int:
+        written._reach(tables.state().identity, 99)
+        raise JournalError("failed")
+
+    with pytest.raises(JournalError, match="failed"):
+        written._change(fail)
+    assert written.prune(0) == 0
+    mark = written.mark.read()
+    assert mark is not None
+    assert mark.sequence == 1

@@ -290,3 +290,24 @@ def test_a_redis_in_place_of_a_file_is_noticed(storage: InRedis, root: Path, mon
     monkeypatch.setenv(VARIABLE, storage.url)
     with Recommender.load(root) as after:  # without compaction: the changes of the file are missing, and it says so
         assert "acknowledged changes up to 1" in degradation(after)
+
+
+@only_redis
+def test_the_changes_of_two_catalogues_are_not_mixed(bare: InRedis, tmp_path: Path) -> None:
+    shop, books = (
+        RedisChangeLog(bare.url, Mark(tmp_path / f"{name}.mark"), seconds=PATIENT, catalog=lambda name=name: name)
+        for name in ("shop", "books")
+    )
+    shop.append(changes("a"))
+    for call in (lambda: books.append(changes("b")), books.state, lambda: books.read(None, Base())):
+        with pytest.raises(JournalError, match="another catalogue") as raised:
+            call()
+        assert "they are of 'shop', and the live version here is of 'books'" in str(raised.value)
+    shop.append(changes("c"))
+    assert last(shop) == 2
+    bare.client.hdel("recall:log", "catalog")  # it was renamed
+    books.append(changes("d"))
+    with pytest.raises(JournalError, match="another catalogue"):
+        shop.append(changes("e"))
+    for log in (shop, books):
+        log.close()

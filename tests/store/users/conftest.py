@@ -8,7 +8,7 @@ import pytest
 from recall.store.users.changes import LiveUsers
 from recall.store.users.redis import RedisLiveUsers
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
-from tests.store.users.servers import RedisServer, redis_server
+from tests.store.users.servers import Cluster, RedisServer, redis_cluster, redis_server
 
 PATIENT = 5.0  # seconds: time-outs are not tested here, and the machine may be busy
 
@@ -22,7 +22,14 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes for all tests that end none of them."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster") / "nodes") as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "redis", "cluster"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Return a function that opens the same store repeatedly."""
     opened: list[LiveUsers] = []
@@ -31,7 +38,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
         if request.param == "sqlite":
             opened.append(SqliteLiveUsers(tmp_path / USERS_LIVE))
         else:
-            url = request.getfixturevalue("redis").url
+            url = request.getfixturevalue(request.param).url
             prefix = f"{tmp_path.name}:"
             opened.append(RedisLiveUsers(url, read_seconds=PATIENT, write_seconds=PATIENT, prefix=prefix))
         return opened[-1]

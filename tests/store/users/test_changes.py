@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError
-from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert, Written
 from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
@@ -22,7 +22,7 @@ def took(user_id: str, item_id: str, time: float | None = None) -> InteractionEv
 
 def record_of(store: LiveUsers, user_id: str, stored: UserRecord | None = None) -> UserRecord | None:
     user = store.get([user_id]).get(user_id)
-    assert user is not None
+    assert isinstance(user, LiveUser)
     return user.over(stored, DATA)
 
 
@@ -34,12 +34,14 @@ def test_a_new_store_is_empty(store: LiveUsers) -> None:
 
 
 def test_an_interaction_is_added_to_history_and_seen_items(store: LiveUsers) -> None:
-    assert store.write([took("u", "i1"), took("u", "i2"), took("v", "i1")]) == 3
+    assert store.write([took("u", "i1"), took("u", "i2"), took("v", "i1")]).known == {"u": None, "v": None}
+    assert store.sequence() == 3
     assert record_of(store, "u") == UserRecord({}, ("i2", "i1"), ("i2", "i1"))
     assert record_of(store, "u", STORED) == UserRecord(
         STORED.features, ("i2", "i1", "b1", "b2"), ("i2", "i1", "b1", "b2", "b3")
     )
-    assert store.write([took("u", "i1")]) == 4
+    assert store.write([took("u", "i1")]).known == {"u": True}
+    assert store.sequence() == 4
     assert record_of(store, "u") == UserRecord({}, ("i1", "i2", "i1"), ("i1", "i2"))
     assert record_of(store, "v") == UserRecord({}, ("i1",), ("i1",))
 
@@ -90,7 +92,8 @@ def test_a_deleted_user_is_unknown_even_if_in_the_bundle(store: LiveUsers) -> No
     assert record_of(store, "u", STORED) is None
     assert record_of(store, "never there", STORED) is None
     assert store.ids() == []
-    store.write([took("u", "i2"), UserUpsert("never there", {"age": 1}, None, None)])
+    written = store.write([took("u", "i2"), UserUpsert("never there", {"age": 1}, None, None)])
+    assert written.known == {"u": False, "never there": False}
     assert record_of(store, "u", STORED) == UserRecord({}, ("i2",), ("i2",))
     assert record_of(store, "never there", STORED) == UserRecord({"age": 1}, (), ())
 
@@ -132,11 +135,13 @@ def test_users_are_listed_in_order_in_pages(store: LiveUsers) -> None:
 def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
     store = open_store()
     batch: list[UserChange] = [took("u", "i1"), UserUpsert("v", {"b": 1, "a": 2}, None, None)]
-    assert store.write(batch, "one") == 2
-    assert store.write([took("u", "i2")], "two") == 3
+    first = store.write(batch, "one")
+    assert (first.repeated, first.known) == (False, {"u": None, "v": None})
+    second = store.write([took("u", "i2")], "two")
+    assert second.sequence > store.write([took("u", "i1"), batch[1]], "one").sequence
     again: list[UserChange] = [took("u", "i1"), UserUpsert("v", {"a": 2, "b": 1}, None, None)]
-    assert store.write(again, "one") == 2
-    assert open_store().write(batch, "one") == 2
+    assert store.write(again, "one") == Written(first.sequence, True, {"u": True, "v": True})
+    assert open_store().write(batch, "one").sequence == first.sequence
     record = record_of(store, "u")
     assert record is not None
     assert record.history == ("i2", "i1")
@@ -144,14 +149,17 @@ def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
         with pytest.raises(RequestError, match="belongs to other changes") as raised:
             store.write(other, "one")
         assert raised.value.where == "/key"
-    assert store.sequence() == 3
-    assert store.write([took("u", "i1")]) == 4  # without keys, these are two batches
+    assert store.write([took("u", "i1")]).sequence > second.sequence  # without keys, these are two batches
+    assert store.write([UserDelete("u")], "three").known == {"u": True}
+    assert store.write([UserDelete("u")], "three").known == {"u": False}
 
 
 def test_a_retried_batch_is_recognised_with_any_served_bundle(store: LiveUsers) -> None:
     first, again = InteractionEvent("u", "i1", None, "old data"), InteractionEvent("u", "i1", None, "new data")
-    assert store.write([first], "one") == store.write([again], "one") == 1
-    assert store.get(["u"])["u"].taken == ("i1",)
+    assert store.write([first], "one").sequence == store.write([again], "one").sequence
+    user = store.get(["u"])["u"]
+    assert isinstance(user, LiveUser)
+    assert user.taken == ("i1",)
 
 
 def _drawn(rng: random.Random) -> UserChange:
@@ -178,34 +186,48 @@ def test_the_store_behaves_like_a_dictionary(open_store: Open, seed: int) -> Non
         key = rng.choice([None, f"key {number}", *keys])
         if key in keys:
             batch, last = keys[key]
-            assert rng.choice(stores).write(batch, key) == last
+            assert rng.choice(stores).write(batch, key).sequence == last
         else:
             written += len(batch)
-            assert rng.choice(stores).write(batch, key) == written
+            last = rng.choice(stores).write(batch, key).sequence
             for change in batch:
                 held[change.user_id] = change.after(held.get(change.user_id), 0.0)
             if key is not None:
-                keys[key] = batch, written
+                keys[key] = batch, last
         store = rng.choice(stores)
         assert store.get(["a", "b", "c", "d"]) == held
         assert store.ids() == sorted(user_id for user_id, user in held.items() if user.known)
-        assert store.sequence() == written
+        assert store.sequence() >= written
+
+
+def test_many_interactions_are_applied_in_their_order(store: LiveUsers) -> None:
+    rng, held = random.Random(3), UserPut("u", {"age": 30}, ("h1", "h2"), ("s1",)).after(None, 0.0)
+    store.write([UserPut("u", {"age": 30}, ("h1", "h2"), ("s1",))])
+    for number in range(60):
+        batch = [took("u", f"i{rng.randint(0, 900)}", rng.choice([float(rng.randint(0, 99)), 1e3 + number])) for _ in range(30)]
+        store.write(batch)
+        for event in batch:
+            held = event.after(held, 0.0)
+        if number % 9 == 0:
+            assert store.get(["u"]) == {"u": held}
+    assert store.get(["u"]) == {"u": held}
 
 
 def test_concurrent_writes_of_one_user_are_not_lost(open_store: Open) -> None:
     stores = [open_store() for _ in range(4)]
     start = Barrier(4)
 
-    def write(place: int) -> list[int]:
+    def write(place: int) -> list[tuple[int, str]]:
         start.wait()
-        return [stores[place].write([took("u", f"{place} {number}"), took(f"own {place}", "i")]) for number in range(25)]
+        names = [f"{place} {number}" for number in range(25)]
+        return [(stores[place].write([took(f"own {place}", "i"), took("u", name)]).sequence, name) for name in names]
 
     with ThreadPoolExecutor(4) as pool:
-        sequences = [one for done in pool.map(write, range(4)) for one in done]
-    assert sorted(sequences) == list(range(2, 201, 2))
+        written = [one for done in pool.map(write, range(4)) for one in done]
+    assert len({sequence for sequence, _ in written}) == 100
     record = record_of(stores[0], "u")
     assert record is not None
-    assert sorted(record.history) == sorted(f"{place} {number}" for place in range(4) for number in range(25))
+    assert [name for _, name in sorted(written, reverse=True)] == list(record.history)
     for place in range(4):
         assert [one for one in record.history if one[0] == str(place)] == [f"{place} {number}" for number in range(24, -1, -1)]
 
@@ -226,7 +248,7 @@ def test_threads_share_one_store(store: LiveUsers) -> None:
 def test_a_closed_store_opens_again(store: LiveUsers) -> None:
     store.write([took("u", "i1")])
     store.close()
-    assert store.write([took("u", "i2")]) == 2
+    assert store.write([took("u", "i2")]).sequence == 2
     assert store.get(["u"]).keys() == {"u"}
 
 

@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ from redis import Redis
 
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import Mark
+from recall.store.redis_nodes import Breaker
 from recall.store.users import redis as redis_module
-from recall.store.users.changes import InteractionEvent, UserUpsert
-from recall.store.users.redis import USERS_REDIS_MARK, Breaker, RedisLiveUsers
+from recall.store.users.changes import GONE, InteractionEvent, UserDelete, UserPut, UserUpsert
+from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser
+from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
-from tests.faults.redis_proxy import free_port
 from tests.store.users.servers import Proxy, RedisServer, redis_server
 
 PAUSE = 0.1
@@ -37,10 +40,15 @@ def through(proxy: Proxy, tmp_path: Path) -> Iterator[Through]:
     opened: list[RedisLiveUsers] = []
 
     def open_one(seconds: float = 0.2, failures: int = 3) -> RedisLiveUsers:
-        breaker = Breaker(failures, PAUSE)
         prefix = f"{tmp_path.name}:"
         opened.append(
-            RedisLiveUsers(proxy.url, read_seconds=seconds, write_seconds=2 * seconds, prefix=prefix, breaker=breaker)
+            RedisLiveUsers(
+                proxy.url,
+                read_seconds=seconds,
+                write_seconds=2 * seconds,
+                prefix=prefix,
+                breaker=lambda: Breaker(failures, PAUSE),
+            )
         )
         return opened[-1]
 
@@ -54,7 +62,13 @@ def took(*items: str) -> list[InteractionEvent]:
 
 
 def items_of(store: RedisLiveUsers) -> list[str]:
-    return list(store.get(["u"])["u"].taken)
+    return list(user_of(store).taken)
+
+
+def user_of(store: RedisLiveUsers) -> LiveUser:
+    user = store.get(["u"])["u"]
+    assert isinstance(user, LiveUser)
+    return user
 
 
 def healed(store: RedisLiveUsers, seconds: float = 10) -> list[str]:
@@ -80,29 +94,36 @@ def test_a_fault_is_reported_opens_the_breaker_and_recovers(proxy: Proxy, throug
     for _ in range(3):
         with pytest.raises(StoreDownError, match="does not answer"):
             store.get(["u"])
-    assert store.breaker.state == "open"
+    assert store.breakers[""].state == "open"
     reached = proxy.accepted
     for _ in range(20):
         with pytest.raises(StoreDownError, match="left alone"):
             store.get(["u"])
         with pytest.raises(StoreDownError, match="left alone"):
             store.write(took("never"))
-        store.breaker._due = time.monotonic() + 1  # however slow this machine is
+        store.breakers[""]._due = time.monotonic() + 1  # however slow this machine is
     assert proxy.accepted == reached
     proxy.mode = "pass"
-    store.breaker._due = 0.0
+    store.breakers[""]._due = 0.0
     assert healed(store) == ["i1"]
-    assert store.breaker.state == "closed"
-    assert store.write(took("i2")) == 2
+    assert store.breakers[""].state == "closed"
+    assert store.write(took("i2")).sequence == 2
 
 
-def test_a_late_reply_counts_as_a_failure(proxy: Proxy, through: Through) -> None:
-    store = through(0.15)
+def test_a_late_reply_counts_as_a_failure(redis: RedisServer, tmp_path: Path) -> None:
+    passing = 0.0  # seconds from one reading of the clock to the next
+    clock = accumulate(iter(lambda: passing, None))
+    breaker = Breaker(failures=3, clock=lambda: next(clock))
+    prefix = f"{tmp_path.name}:"
+    store = RedisLiveUsers(redis.url, read_seconds=30, write_seconds=30, prefix=prefix, breaker=lambda: breaker)
     store.write(took("i1"))
-    proxy.delay, proxy.mode = 0.003, "trickle"  # each byte arrives in time, but not all of them
+    assert items_of(store) == ["i1"]
+    passing = 31.0
     for _ in range(3):
+        assert breaker.state == "closed"
         assert items_of(store) == ["i1"]
-    assert store.breaker.state == "open"
+    assert breaker.state == "open"
+    store.close()
 
 
 def test_requests_wait_at_most_the_time_budget(proxy: Proxy, through: Through) -> None:
@@ -155,7 +176,7 @@ def test_idle_connections_that_were_closed_are_reopened(redis: RedisServer, prox
     proxy.mode = "reset"
     proxy.mode = "pass"
     assert items_of(store) == ["i1"]
-    assert store.breaker.state == "closed"
+    assert store.breakers[""].state == "closed"
 
 
 @pytest.mark.parametrize("fault", ["hang", "slow", "reset"])
@@ -166,14 +187,14 @@ def test_a_write_without_a_reply_can_be_retried(proxy: Proxy, through: Through, 
     with pytest.raises(StoreDownError):
         store.write(took("i2"), key="again")
     proxy.mode = "pass"
-    last = other.write(took("i2"), key="again")
-    assert other.write(took("i2"), key="again") == last
+    last = other.write(took("i2"), key="again").sequence
+    assert other.write(took("i2"), key="again").sequence == last
     assert items_of(other) == ["i2", "i1"]
 
 
 def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as server:
-        store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5, breaker=Breaker(pause=0.01))
+        store = RedisLiveUsers(server.url, read_seconds=5, write_seconds=5, breaker=lambda: Breaker(pause=0.01))
         acknowledged: list[str] = []
         for life in range(3):
             stop = threading.Timer(0.1, server.stop)
@@ -187,7 +208,7 @@ def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
             stop.join()
             server.start_again()
         healed(store)
-        user = store.get(["u"])["u"]
+        user = user_of(store)
         store.close()
     held = [*user.taken, *user.seen]
     assert set(acknowledged) <= set(held)
@@ -203,7 +224,7 @@ def test_a_full_redis_is_reported_and_still_read(tmp_path: Path) -> None:
             for _ in range(10):
                 store.write([large])
         assert items_of(store) == ["i1"]
-        assert store.breaker.state == "closed"
+        assert store.breakers[""].state == "closed"
         store.close()
 
 
@@ -228,9 +249,8 @@ def test_a_redis_without_durability_is_reported(tmp_path: Path, appendonly: str,
 @pytest.mark.parametrize(
     ("policy", "limit", "said"),
     [
-        ("allkeys-lru", "100mb", "drops users"),
-        ("allkeys-random", "100mb", "drops users"),
-        ("volatile-ttl", "100mb", "drops keys of batches"),
+        ("allkeys-lru", "100mb", "drops keys"),
+        ("volatile-ttl", "100mb", "drops keys"),
         ("noeviction", "100mb", ""),
         ("allkeys-lru", "0", ""),  # without a memory limit nothing is evicted
     ],
@@ -255,7 +275,7 @@ def test_a_wrong_password_is_reported_and_never_shown(tmp_path: Path) -> None:
             assert "wr0ng" not in str(raised.value) + repr(store)
             store.close()
         store = RedisLiveUsers(server.url.replace("//", "//:right@"), read_seconds=5, write_seconds=5)
-        assert store.write(took("i1")) == 1
+        assert store.write(took("i1")).sequence == 1
         store.close()
 
 
@@ -266,28 +286,31 @@ def test_constant_concurrent_writes_end_in_a_timeout(
     inner = redis_module.changed
 
     def slower(*given):
-        if given[1][0].item_id == "mine":
-            other.write(took("theirs"))
+        other.write(took("theirs"))
         return inner(*given)
 
     monkeypatch.setattr(redis_module, "changed", slower)
     with pytest.raises(StoreBusyError, match="others are changing"):
-        store.write(took("mine"))
+        store.write([UserUpsert("u", {"age": 30}, None, None)])
+    assert (set(items_of(store)), user_of(store).features) == ({"theirs"}, {})
+    store.write(took("mine"))  # does not read first, and so has no conflict
     monkeypatch.undo()
-    assert set(items_of(store)) == {"theirs"}
-    assert store.write(took("mine")) == other.sequence()
+    store.write([UserUpsert("u", {"age": 30}, None, None)])
+    assert (items_of(store)[0], user_of(store).features) == ("mine", {"age": 30})
     store.close()
     other.close()
 
 
 def test_an_unreadable_record_is_reported(redis: RedisServer, tmp_path: Path) -> None:
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
-    store._read("SET", store._user("u"), b"{")
+    client = Redis(port=redis.port)
+    client.hset(store._user("u"), "user", b"{")
     with pytest.raises(StoreError, match="cannot be read"):
         store.get(["u"])
     with pytest.raises(StoreError, match="cannot be read"):
-        store.write(took("i1"))
-    assert store.breaker.state == "closed"
+        store.write([UserUpsert("u", {"age": 30}, None, None)])
+    client.close()
+    assert store.breakers[""].state == "closed"
     store.close()
 
 
@@ -295,7 +318,9 @@ def test_the_pool_has_no_more_connections_than_concurrent_calls(redis: RedisServ
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: store.get(["u"]), range(200)))
-    assert 1 <= len(store._reader._available_connections) <= 4
+    client = store._reader._client
+    assert isinstance(client, Redis)
+    assert 1 <= len(client.connection_pool._available_connections) <= 4
     store.close()
 
 
@@ -320,9 +345,10 @@ def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisSe
     def opened() -> RedisLiveUsers:
         return RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix, mark=mark)
 
-    def emptied(store: RedisLiveUsers) -> None:
-        for key in ("identity", "sequence", "user:u", "users"):
-            store._read("DEL", f"{prefix}{key}")
+    client = Redis(port=redis.port)
+
+    def emptied() -> None:
+        client.delete(*client.keys(f"{prefix}*"))
 
     store = opened()
     assert store.error() == ""
@@ -334,7 +360,7 @@ def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisSe
     other = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix)  # another machine
     other.write(took("i3"))
     assert opened().error() == ""
-    emptied(other)
+    emptied()
     started = opened()
     assert started.error().startswith("Redis was emptied, set back, or replaced by a different one: 3 changes of users were")
     assert started.error().endswith("to go on without them, remove users.redis.mark")
@@ -344,7 +370,8 @@ def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisSe
     mark.path.unlink(missing_ok=True)
     for one in (started, opened()):
         assert one.error() == ""
-    other._read("SET", f"{prefix}sequence", 0)  # like a Redis restored from an older file
+    client.delete(*client.keys(f"{prefix}sequence:*"))  # like a Redis restored from an older file
+    client.close()
     assert "1 changes of users were acknowledged, and it holds 0" in opened().error()
     mark.path.write_bytes(b"?")
     assert opened().error().startswith("users.redis.mark was damaged")
@@ -357,8 +384,9 @@ def test_an_emptied_or_restored_redis_is_reported(redis: RedisServer, tmp_path: 
     assert (store.error(), other.error()) == ("", "")
     other.write(took("i3"))
     assert store.error() == ""
-    for key in ("identity", "sequence", "user:u", "users"):
-        store._read("DEL", f"{tmp_path.name}:{key}")
+    client = Redis(port=redis.port)
+    client.delete(*client.keys(f"{tmp_path.name}:*"))
+    client.close()
     for one in (store, other):
         assert "3 changes of users were acknowledged, and it holds 0" in one.error() or one is other
     assert "emptied, set back" in other.error()
@@ -370,17 +398,67 @@ def test_an_emptied_or_restored_redis_is_reported(redis: RedisServer, tmp_path: 
         one.close()
 
 
-@pytest.mark.parametrize("slots", [True, False])
-def test_a_redis_in_cluster_mode_is_refused(tmp_path: Path, slots: bool) -> None:
-    with redis_server(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
-        if slots:
-            client = Redis(port=server.port)
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            while b"cluster_state:ok" not in client.execute_command("CLUSTER", "INFO"):
-                time.sleep(0.01)
-            client.close()
-        store = RedisLiveUsers(server.url)
-        for call in (store.error, lambda: store.write(took("i1")), lambda: store.get(["u", "v"])):
-            with pytest.raises(StoreError, match="this Redis is in cluster mode, which is not supported"):
-                call()
-        store.close()
+def test_an_interaction_does_not_rewrite_the_history(redis: RedisServer, tmp_path: Path) -> None:
+    store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
+
+    def written() -> int:
+        return sum(one.stat().st_size for one in redis.folder.glob("appendonlydir/*.aof"))
+
+    items = tuple(f"item-{number:05}" for number in range(MOST_HISTORY + MOST_SEEN))
+    store.write([UserPut("u", {}, items, ())])
+    whole, before = len(user_of(store).to_json()), written()
+    for number in range(300):
+        store.write(took(f"later-{number}"), key=f"key {number}")
+    assert whole > 140_000
+    assert written() - before < whole + 300 * 600  # the history is rewritten once
+    assert user_of(store).taken[0] == "later-299"
+    store.close()
+
+
+def test_users_of_an_earlier_version_are_read_and_migrated(redis: RedisServer, tmp_path: Path) -> None:
+    prefix, client = f"{tmp_path.name}:", Redis(port=redis.port)
+    store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix)
+    earlier = {
+        "u": UserPut("u", {"age": 30}, ("h1",), ("s1",)).after(None, 0.0),
+        "v": InteractionEvent("v", "i1", 5.0, "d").after(None, 0.0),
+        "gone": GONE,
+    }
+    for user_id, user in earlier.items():
+        client.set(f"{prefix}user:{user_id}", user.to_json())
+    client.zadd(f"{prefix}users", {"u": 0, "v": 0})
+    client.set(f"{prefix}sequence", 7)
+    assert store.get(["u", "v", "gone", "nobody"]) == earlier
+    assert (store.ids(), store.sequence()) == (["u", "v"], 7)
+    written = store.write(
+        [*took("i2"), UserDelete("v"), InteractionEvent("gone", "i3", None, "d"), UserUpsert("w", {}, None, None)]
+    )
+    assert written.known == {"u": True, "v": True, "gone": False, "w": None}
+    assert user_of(store) == replace(earlier["u"], taken=("i2",), times=user_of(store).times, data=("d",))
+    assert store.get(["v"]) == {"v": GONE}
+    assert (store.ids(), store.sequence()) == (["gone", "u", "w"], 11)
+    assert store.forget(["u", "gone"]) == 0
+    assert store.ids() == ["w"]
+    client.close()
+    store.close()
+
+
+def test_users_of_two_catalogues_are_not_mixed(redis: RedisServer, tmp_path: Path) -> None:
+    name = ""
+
+    def opened() -> RedisLiveUsers:
+        prefix = f"{tmp_path.name}:"
+        return RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix, catalog=lambda: name)
+
+    early = opened()  # before there is a version
+    early.write(took("i1"))
+    name = "shop"
+    early.write(took("i2"))
+    name = "books"
+    other = opened()
+    for call in (lambda: other.write(took("i3")), other.error):
+        with pytest.raises(StoreError, match="another catalogue") as raised:
+            call()
+        assert "they are of 'shop', and the live version here is of 'books'" in str(raised.value)
+    assert items_of(early) == ["i2", "i1"]
+    for one in (early, other):
+        one.close()

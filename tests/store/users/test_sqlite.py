@@ -29,7 +29,7 @@ store = SqliteLiveUsers(Path(sys.argv[1]))
 life = sys.argv[2]
 for number in itertools.count():
     batch = [InteractionEvent(f"{user}", f"{life} {number}", None, "d") for user in range(3)]
-    sys.stdout.write(f"{number} {store.write(batch, key=f'{life} {number}')}\\n")
+    sys.stdout.write(f"{number} {store.write(batch, key=f'{life} {number}').sequence}\\n")
     sys.stdout.flush()
 """
 
@@ -86,7 +86,7 @@ def test_acknowledged_changes_survive_kill_9(path: Path) -> None:
     assert set(acknowledged) <= set(held[0])
     assert store.sequence() == 3 * len(held[0])
     for name, last in list(acknowledged.items())[-5:]:  # a client without an answer may retry
-        assert store.write([InteractionEvent(str(user), name, None, "d") for user in range(3)], key=name) == last
+        assert store.write([InteractionEvent(str(user), name, None, "d") for user in range(3)], key=name).sequence == last
     assert len(items_of(store, "0")) == len(held[0])
     store.close()
 
@@ -100,7 +100,7 @@ def test_a_concurrent_writer_is_waited_for_up_to_a_limit(path: Path) -> None:
         waiting.write(took("i2"))
     assert items_of(waiting) == ["i1"]  # readers are not blocked
     other.execute("ROLLBACK")
-    assert waiting.write(took("i2")) == 2
+    assert waiting.write(took("i2")).sequence == 2
     other.close()
 
 
@@ -114,7 +114,7 @@ def test_a_full_disk_is_reported_and_nothing_is_acknowledged(path: Path) -> None
     with pytest.raises(StoreFullError, match="no room"):
         store.write(large)
     assert items_of(store) == ["i1"]
-    assert store.write(large) == 2  # a new connection does not have this limit
+    assert store.write(large).sequence == 2  # a new connection does not have this limit
     store.close()
 
 
@@ -128,7 +128,7 @@ from recall.store.users.sqlite import SqliteLiveUsers
 store = SqliteLiveUsers(Path(sys.argv[1]))
 for number in range(6):
     try:
-        print("yes", number, store.write([InteractionEvent("u", f"i{number}", None, "d")]), flush=True)
+        print("yes", number, store.write([InteractionEvent("u", f"i{number}", None, "d")]).sequence, flush=True)
     except StoreError as error:
         print("no", number, error.exit_code, flush=True)
 """
@@ -200,7 +200,7 @@ def test_corruption_is_reported(path: Path) -> None:
     assert damaged.get(["user 1"])  # the others are unchanged
     with pytest.raises(StoreError, match="was damaged"):
         damaged.write(took("i", user="user 789"))
-    assert damaged.write(took("i", user="user 1")) == 1001
+    assert damaged.write(took("i", user="user 1")).sequence == 1001
     damaged.close()
 
 
@@ -209,7 +209,7 @@ def test_a_removed_file_is_created_again(path: Path) -> None:
     store.write(took("i1"))
     path.rename(path.with_name("away"))
     assert store.get(["u"]) == {}
-    assert store.write(took("i2")) == 2  # sequences are not reused
+    assert store.write(took("i2")).sequence == 2  # sequences are not reused
     assert items_of(store) == items_of(SqliteLiveUsers(path)) == ["i2"]
 
 

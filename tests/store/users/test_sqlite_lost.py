@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recall.store.users.changes import InteractionEvent, UserDelete
-from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
+from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers, _Batch
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_removed_file_is_reported_until_accepted(path: Path, users: SqliteLive
     remove(path)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("the file of users is gone, and acknowledged changes up to 3 with it")
-    assert users.write([UserDelete("v")]) == 4  # sequences are not reused
+    assert users.write([UserDelete("v")]).sequence == 4  # sequences are not reused
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("acknowledged changes of users up to 3 are missing from their file")
     (path.parent / USERS_MARK).unlink()
@@ -53,7 +53,9 @@ def test_a_restored_older_copy_is_reported(path: Path, users: SqliteLiveUsers) -
     shutil.copy(path.with_name("copy"), path)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith("the file of users was replaced or cut short: 4 changes were acknowledged")
-    assert users.write([UserDelete("v")]) == 5
+    together = [_Batch(changes=(UserDelete(one),)) for one in "vw"]
+    users._write(together)
+    assert [one.last for one in together] == [5, 6]
     assert "up to 4 are missing" in SqliteLiveUsers(path).error()
 
 
@@ -72,7 +74,7 @@ def test_an_unreadable_mark_is_reported_until_removed(path: Path, users: SqliteL
     (path.parent / USERS_MARK).write_bytes(b"\0" * 512)
     for one in (users, SqliteLiveUsers(path)):
         assert one.error().startswith(f"{USERS_MARK} was damaged (it is empty)")
-    assert users.write([InteractionEvent("u", "d", 1.0, "d")]) == 4
+    assert users.write([InteractionEvent("u", "d", 1.0, "d")]).sequence == 4
     for one in (users, SqliteLiveUsers(path)):
         assert f"then remove {USERS_MARK}" in one.error()
     (path.parent / USERS_MARK).unlink()
@@ -93,7 +95,7 @@ def test_a_format_1_file_gets_an_identity(path: Path) -> None:
     again = SqliteLiveUsers(path)
     assert len(again.identity()) == 32
     assert again.identity() == SqliteLiveUsers(path).identity()
-    assert again.write([InteractionEvent("u", "b", 2.0, "d")]) == 2
+    assert again.write([InteractionEvent("u", "b", 2.0, "d")]).sequence == 2
     assert again.get(["u"])["u"].taken == ("b", "a")
     assert again.error() == ""
 

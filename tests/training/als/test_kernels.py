@@ -3,15 +3,11 @@
 import numpy as np
 import pytest
 
-from recall.training.als.kernels import Entries, Kernels, Rows
+from recall.training.als import kernels
+from recall.training.als.kernels import Entries, Rows
 from recall.training.als.loops import STRIDE
 
 ALONE = np.zeros(100, dtype=np.uint8)
-
-
-@pytest.fixture
-def kernels():
-    return Kernels()
 
 
 @pytest.fixture(params=[1, 5, 64])
@@ -43,7 +39,7 @@ def close(left, right):
     np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
 
 
-def test_gather_matches_numpy(kernels, d):
+def test_gather_matches_numpy(d):
     rng = np.random.default_rng(0)
     x, table = entries(rng, 30, 12), normal(rng, 40, d)
     features = rng.choice(40, 12, replace=False).astype(np.int32)
@@ -52,7 +48,7 @@ def test_gather_matches_numpy(kernels, d):
     close(out, dense(x, 12) @ table[features].astype(np.float64))
 
 
-def test_scatter_matches_numpy(kernels, d):
+def test_scatter_matches_numpy(d):
     rng = np.random.default_rng(1)
     x, rows, out = entries(rng, 30, 12), normal(rng, 30, d), normal(rng, 12, d)
     expected = out + dense(x, 12).T @ rows.astype(np.float64)
@@ -71,7 +67,7 @@ def alike(rng, n, columns):
     return Entries(np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(rows).astype(np.int32), weights)
 
 
-def test_differences_reproduce_the_rows(kernels, d):
+def test_differences_reproduce_the_rows(d):
     rng = np.random.default_rng(7)
     x, table, rows = alike(rng, 200, 30), normal(rng, 30, d), normal(rng, 200, d)
     short, follows = kernels.differences(x, 30)
@@ -87,13 +83,13 @@ def test_differences_reproduce_the_rows(kernels, d):
 
 def test_rows_with_shared_features_become_shorter():
     x = alike(np.random.default_rng(8), 200, 30)
-    short, follows = Kernels().differences(x, 30)
+    short, follows = kernels.differences(x, 30)
     assert follows.any()
     assert len(short.indices) < len(x.indices)
 
 
 @pytest.mark.parametrize("signs", [(1.0, -1.0), (0.0, 1.0)])
-def test_fit_matches_numpy(kernels, d, signs):
+def test_fit_matches_numpy(d, signs):
     rng = np.random.default_rng(2)
     pairs, owners = entries(rng, 20, 15), rng.permutation(20).astype(np.int32)
     left, right = (normal(rng, 20), normal(rng, 20, d)), (normal(rng, 15), normal(rng, 15, d))
@@ -108,7 +104,7 @@ def test_fit_matches_numpy(kernels, d, signs):
     close(out[1], expected[1])
 
 
-def test_shade_matches_numpy(kernels, d):
+def test_shade_matches_numpy(d):
     rng = np.random.default_rng(3)
     scale, base, spectrum, rows = normal(rng, 8), normal(rng, d), normal(rng, d), normal(rng, 8, d)
     out = np.full((8, d), np.nan, dtype=np.float32)
@@ -116,7 +112,7 @@ def test_shade_matches_numpy(kernels, d):
     close(out, scale[:, None] * (base + spectrum * rows))
 
 
-def test_gram_matches_numpy(kernels, d):
+def test_gram_matches_numpy(d):
     rng = np.random.default_rng(4)
     weights, rows, border, out = normal(rng, 23), normal(rng, 23, d), normal(rng, d), normal(rng, d, d)
     expected = border + weights @ rows, out + rows.T @ (weights[:, None] * rows.astype(np.float64))
@@ -126,7 +122,7 @@ def test_gram_matches_numpy(kernels, d):
 
 
 @pytest.mark.parametrize("corner", [None, 3.0])
-def test_solve_reaches_the_minimum(kernels, corner):
+def test_solve_reaches_the_minimum(corner):
     rng = np.random.default_rng(6)
     n, m, d = 12, 15, 5
     pairs, owners = entries(rng, n, m), rng.permutation(n + 2)[:n].astype(np.int32)
@@ -160,7 +156,7 @@ def test_solve_reaches_the_minimum(kernels, corner):
     assert (table[untouched] == before[1][untouched]).all()
 
 
-def test_conjugate_gradient_steps_match_a_reference(kernels, d):
+def test_conjugate_gradient_steps_match_a_reference(d):
     rng = np.random.default_rng(9)
     solution, residual, direction, product = (normal(rng, 20, d) for _ in range(4))
     diagonal = np.abs(normal(rng, 20, d)) + np.float32(0.5)
@@ -175,7 +171,7 @@ def test_conjugate_gradient_steps_match_a_reference(kernels, d):
     close(direction, turned)
 
 
-def test_nan_is_propagated(kernels):
+def test_nan_is_propagated():
     rng = np.random.default_rng(5)
     x, table, out = entries(rng, 30, 12), normal(rng, 12, 4), np.zeros((30, 4), dtype=np.float32)
     table[3, 2] = np.nan

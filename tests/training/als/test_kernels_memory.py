@@ -5,7 +5,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from recall.training.als.kernels import Entries, Kernels, Rows
+from recall.training.als import kernels
+from recall.training.als.kernels import Entries, Rows
 
 N, M = 12, 15
 OWNERS = np.arange(N, dtype=np.int32)
@@ -41,24 +42,24 @@ def close_together(arrays, gap):
     return placed
 
 
-def solve(kernels, a):
+def solve(a):
     axes = a["base"], a["border"], a["spectrum"], a["mean"]
     rows = Rows(OWNERS, a["own"], a["table"], a["weight"], a["penalty"], a["share"], *axes, 30.0)
     return kernels.solve(pairs(), rows, (a["partner"], a["partners"]), 3)
 
 
 LOOPS = {
-    "gather": lambda kernels, a: kernels.gather(pairs(), ALONE, np.arange(M, dtype=np.int32), a["partners"], a["out"]),
-    "scatter": lambda kernels, a: kernels.scatter(pairs(), ALONE, a["table"], a["partners"]),
-    "fit": lambda kernels, a: kernels.fit(
+    "gather": lambda a: kernels.gather(pairs(), ALONE, np.arange(M, dtype=np.int32), a["partners"], a["out"]),
+    "scatter": lambda a: kernels.scatter(pairs(), ALONE, a["table"], a["partners"]),
+    "fit": lambda a: kernels.fit(
         pairs(), OWNERS, (1.0, -1.0), (a["weight"], a["table"]), (a["partner"], a["partners"]), (a["own"], a["out"])
     ),
-    "shade": lambda kernels, a: kernels.shade(a["weight"], a["base"], a["spectrum"], a["table"], a["out"]),
-    "blend": lambda kernels, a: kernels.blend(a["weight"], a["base"], a["gram"], a["table"], a["out"]),
-    "mix": lambda kernels, a: kernels.mix(np.ones((3, 3), dtype=np.float32), a["table"], a["out"]),
-    "gram": lambda kernels, a: kernels.gram(a["weight"], a["table"], a["border"], a["gram"]),
-    "advance": lambda kernels, a: kernels.advance(a["out"], a["left"], a["table"], a["moved"], a["below"], 0.3),
-    "redirect": lambda kernels, a: kernels.redirect(a["out"], a["left"], a["below"], 0.3),
+    "shade": lambda a: kernels.shade(a["weight"], a["base"], a["spectrum"], a["table"], a["out"]),
+    "blend": lambda a: kernels.blend(a["weight"], a["base"], a["gram"], a["table"], a["out"]),
+    "mix": lambda a: kernels.mix(np.ones((3, 3), dtype=np.float32), a["table"], a["out"]),
+    "gram": lambda a: kernels.gram(a["weight"], a["table"], a["border"], a["gram"]),
+    "advance": lambda a: kernels.advance(a["out"], a["left"], a["table"], a["moved"], a["below"], 0.3),
+    "redirect": lambda a: kernels.redirect(a["out"], a["left"], a["below"], 0.3),
     "solve": solve,
 }
 
@@ -66,11 +67,11 @@ LOOPS = {
 @pytest.mark.parametrize("d", [3, 8, 16, 24, 64])
 @pytest.mark.parametrize("loop", LOOPS)
 def test_arrays_may_lie_close_together(loop, d):
-    kernels, far = Kernels(), floats(d)
-    expected = LOOPS[loop](kernels, far)
+    far = floats(d)
+    expected = LOOPS[loop](far)
     for gap in (1, 4, 8, 16, 40):
         near = close_together(floats(d), gap)
-        assert LOOPS[loop](kernels, near) == expected
+        assert LOOPS[loop](near) == expected
         for name in far:
             np.testing.assert_array_equal(near[name], far[name], name)
 
@@ -79,7 +80,7 @@ def test_the_memory_of_a_thread_decides_nothing():
     found = []
     for _ in range(8):  # the allocator gives threads memory of their own
         arrays = floats(8)
-        thread = Thread(target=lambda arrays=arrays: found.append((solve(Kernels(), arrays), arrays["table"].tobytes())))
+        thread = Thread(target=lambda arrays=arrays: found.append((solve(arrays), arrays["table"].tobytes())))
         thread.start()
         thread.join()
     assert len(set(found)) == 1

@@ -7,14 +7,11 @@ from torch.func import functional_call
 
 from recall.features.csr import FeatureLayout
 from recall.models.torch.base import SparseBatch
-from recall.training.als.kernels import Kernels
 from recall.training.als.one_hot import ItemSide
 from recall.training.als.parameterization import parameterization_of
 from recall.training.als.shards import FeatureMatrix, Workers
 from tests.training.kinds import ITEMS, KINDS, USERS, fresh, with_fields
 from tests.training.worlds import dense, random_pairs
-
-KERNELS = Kernels()
 
 
 @pytest.fixture(params=KINDS)
@@ -23,7 +20,7 @@ def kind(request):
 
 
 def matrix(rows, groups, n):
-    return FeatureMatrix(rows, groups, [1] * n, KERNELS, Workers(1))
+    return FeatureMatrix(rows, groups, [1] * n, Workers(1))
 
 
 def world(kind):
@@ -77,10 +74,10 @@ def test_the_user_side_matches_the_model(kind):
     users = matrix(form.split_users(pairs.contexts), form.user_groups, len(pairs.contexts))
     batch = SparseBatch.of(pairs.contexts, fields=USERS)
     sums = torch.from_numpy(users.times(form.user_table().numpy()))
-    vectors = torch.from_numpy(form.user_vectors(sums.numpy(), KERNELS))
+    vectors = torch.from_numpy(form.user_vectors(sums.numpy()))
     torch.testing.assert_close(vectors, model.user_vectors(batch).detach()[:, 1:])
     rows = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(3))
-    back = torch.from_numpy(form.user_sums(rows.numpy(), KERNELS))
+    back = torch.from_numpy(form.user_sums(rows.numpy()))
     torch.testing.assert_close((back * sums).sum(), (rows * vectors).sum())  # the transpose, by its definition
 
 
