@@ -71,8 +71,8 @@ SPARSE = SQUARES[2]
 _LARGEST_SOFTMAX = 300_000_000
 """(context, item) pairs of one epoch above which candidates are sampled.
 
-With 500 million, of two fifths of the users of toys, that takes half the time, and NDCG@10 is .050 instead of .046; with 230 million,
-of toys without times and fields, all candidates take half the time of 2,048.
+With 500 million, of two fifths of the users of toys, that takes half the time, and NDCG@10 is .050 instead of .046; with
+230 million, of toys without times and fields, all candidates take half the time of 2,048.
 """
 _SAMPLES = 2048
 _OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale", "start")
