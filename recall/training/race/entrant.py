@@ -169,7 +169,10 @@ class Entrant:
 
     @property
     def best_sweep(self) -> int:
-        """Number of the best sweep, from 1; an opening is not judged, for what follows it is worse at first."""
+        """Number of the best sweep, from 1.
+
+        That of an opening does not count: it is another objective's, and what follows is often worse at first.
+        """
         opened = self.config.method.opened
         after = self.figures[opened:]
         return opened + int(np.argmax(after)) + 1 if after else 0
