@@ -112,14 +112,12 @@ class TextTable:
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Return the rows of texts: int64 [m], -1 where a text is not known."""
-        try:
-            wanted = b"\xff".join([*map(str.encode, ids), b""])
-        except UnicodeEncodeError:  # half a surrogate pair is in no text, and neither are the bytes that it is written as
-            wanted = b"\xff".join([*(one.encode(errors="surrogatepass") for one in ids), b""])
-        found: Int64 = self._loops.found(
-            len(ids), np.frombuffer(wanted, dtype=np.uint8), self._slots, self._starts, self._texts
-        )
+        found: Int64 = self._loops.found(len(ids), _wanted(ids), self._slots, self._starts, self._texts)
         return found
+
+    def row(self, text: str) -> int:
+        """Return the row of a text, or -1 where it is not known."""
+        return int(self._loops.found_one(_wanted((text,)), self._slots, self._starts, self._texts))
 
     def order(self) -> Int64:
         """Return all rows by rising text: int64 [len]."""
@@ -136,6 +134,15 @@ class TextTable:
 
     def _id(self, row: int) -> str:
         return self._texts[self._starts[row] : self._starts[row + 1]].tobytes().decode()
+
+
+def _wanted(texts: Sequence[str]) -> UInt8:
+    """Return texts in UTF-8, each with a byte after it that is in none."""
+    try:
+        wanted = b"\xff".join([*map(str.encode, texts), b""])
+    except UnicodeEncodeError:  # half a surrogate pair is in no text, and neither are the bytes that it is written as
+        wanted = b"\xff".join([*(one.encode(errors="surrogatepass") for one in texts), b""])
+    return np.frombuffer(wanted, dtype=np.uint8)
 
 
 def _joined(values: pl.Series, end: int) -> tuple[UInt8, UInt32]:

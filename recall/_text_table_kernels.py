@@ -52,6 +52,41 @@ def placed(texts, starts, size):
     return slots
 
 
+@compiled(_TEXTS, int64, int64, int64, _SLOTS, _STARTS, _TEXTS)
+def _probed(wanted, first, end, slot, slots, starts, texts):
+    """Return the row of one of the wanted texts, by probing from a slot; or -1."""
+    row = np.int64(slots[slot])
+    while row >= 0:
+        start, length = np.int64(starts[row]), end - first
+        same = np.int64(starts[row + 1]) - start == length
+        place = 0
+        while same and place < length:
+            same = texts[start + place] == wanted[first + place]
+            place += 1
+        if same:
+            break
+        slot = (slot + 1) & (len(slots) - 1)
+        row = np.int64(slots[slot])
+    return row
+
+
+@compiled(_TEXTS, _SLOTS, _STARTS, _TEXTS)
+def found_one(wanted, slots, starts, texts):
+    """Return the row of a text, or -1.
+
+    A call takes a third of the time of `found`, which allocates arrays.
+
+    Args:
+        wanted: uint8, the text in UTF-8, and END.
+        slots: the hash table.
+        starts: of the known texts.
+        texts: the known texts.
+    """
+    end = len(wanted) - 1
+    slot = int64(_hashed(wanted, 0, end) & uint64(len(slots) - 1))
+    return _probed(wanted, 0, end, slot, slots, starts, texts)
+
+
 @compiled(int64, _TEXTS, _SLOTS, _STARTS, _TEXTS)
 def found(count, wanted, slots, starts, texts):
     """Return the rows of texts: int64 [count], -1 where a text is unknown.
@@ -81,20 +116,8 @@ def found(count, wanted, slots, starts, texts):
             met += texts[starts[rows[at]]]
     first = 0
     for at in range(count):
-        end, slot, row = ends[at], places[at], rows[at]
-        while row >= 0:
-            start, length = np.int64(starts[row]), end - first
-            same = np.int64(starts[row + 1]) - start == length
-            place = 0
-            while same and place < length:
-                same = texts[start + place] == wanted[first + place]
-                place += 1
-            if same:
-                break
-            slot = (slot + 1) & last
-            row = np.int64(slots[slot])
-        rows[at] = row
-        first = end + 1
+        rows[at] = _probed(wanted, first, ends[at], places[at], slots, starts, texts)
+        first = ends[at] + 1
     return rows if met >= 0 else rows[:0]  # as it always is, which the compiler does not know: it would not have looked
 
 

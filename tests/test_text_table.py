@@ -24,6 +24,7 @@ def test_ids_and_rows_map_to_each_other(values: list[str], others: list[str]) ->
     expected = [values.index(one) if one in values else -1 for one in [*values, *others]]
     np.testing.assert_array_equal(rows, expected)
     assert rows.dtype == np.int64
+    assert [ids.row(one) for one in [*values, *others]] == expected
     assert ids.ids(np.arange(len(values))[::-1]) == values[::-1]
 
 
@@ -31,6 +32,7 @@ def test_ids_and_rows_map_to_each_other(values: list[str], others: list[str]) ->
 def test_a_lone_surrogate_is_not_an_item(odd: str) -> None:
     ids = TextTable.of(pl.Series("item_id", ["a", "b"]))
     np.testing.assert_array_equal(ids.rows([odd, "b"]), [-1, 1])
+    assert ids.row(odd) == -1
 
 
 def test_unicode_normal_forms_are_distinct_ids() -> None:
@@ -51,6 +53,7 @@ def test_texts_in_one_slot_are_distinguished() -> None:
     table = TextTable.of(pl.Series("item_id", values))
     np.testing.assert_array_equal(table.rows(values), np.arange(2000))
     assert (table.rows([f"other-{number}" for number in range(2000)]) == -1).all()
+    assert [table.row(one) for one in values] == list(range(2000))
 
 
 def test_a_table_is_restored_from_its_arrays() -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from recall._arrays import Int32, Int64, Integers
+from recall._arrays import Int32, Integers
 from recall._text_table import FEW, TextTable
 from recall.features.values import Distinct, known_texts
 
@@ -89,7 +89,8 @@ class Vocabulary:
         texts = known_texts(values.gather(distinct.first))
         if isinstance(self.learnt, TextTable):
             found = np.full(len(texts), MISSING, dtype=np.int32)
-            found[texts.is_not_null().to_numpy()] = _rows(self.learnt.rows(texts.drop_nulls().to_list()))
+            known = self.learnt.rows(texts.drop_nulls().to_list())
+            found[texts.is_not_null().to_numpy()] = np.where(known >= 0, known + FIRST, UNKNOWN)
             return found[distinct.codes]
         learnt = pl.DataFrame({"value": self.learnt, "row": np.arange(FIRST, self.size, dtype=np.int32)})
         joined = (
@@ -106,15 +107,15 @@ class Vocabulary:
         """Row of one value in its written form; `UNKNOWN` for one that was not learnt."""
         if len(self.learnt) <= FEW:
             return self._few.get(value, UNKNOWN)
-        return int(_rows(self.table.rows((value,)))[0])
+        found = self.table.row(value)
+        return found + FIRST if found >= 0 else UNKNOWN
 
     def rows_of(self, values: Iterable[str]) -> list[int]:
         """`row` of each of a few values."""
         if len(self.learnt) <= FEW:
             known = self._few
             return [known.get(value, UNKNOWN) for value in values]
-        found: list[int] = _rows(self.table.rows(tuple(values))).tolist()
-        return found
+        return [found + FIRST if found >= 0 else UNKNOWN for found in self.table.rows(tuple(values)).tolist()]
 
     @cached_property
     def _few(self) -> dict[str, int]:
@@ -125,8 +126,3 @@ class Vocabulary:
     def table(self) -> TextTable:
         """The values as a table, which takes less memory than a dict."""
         return self.learnt if isinstance(self.learnt, TextTable) else TextTable.of(self.learnt)
-
-
-def _rows(found: Int64) -> Int64:
-    """Return rows of the vocabulary for those in its table, -1 where there is none."""
-    return np.where(found >= 0, found + FIRST, UNKNOWN)
