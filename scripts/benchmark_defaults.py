@@ -2,12 +2,15 @@
 
     python scripts/benchmark_defaults.py --data ../shared/data --kept ../defaults --rehearse
     python scripts/benchmark_defaults.py toys frappe --data ../shared/data --kept ../defaults --docs docs/benchmarks.md
+    python scripts/benchmark_defaults.py --ways drafted fwfm ffm --data ../shared/data --kept ../defaults --rehearse
 
 Three ways to a model of each data set, by the commands that a user would run, each in a process of its own:
 
 - drafted: `recall init`, then `recall train`, whose race chooses the recipe;
 - example: `recall train` with the example's file;
 - tuned: `recall tune --minutes 12` from the drafted file, then `recall train`.
+
+`--ways drafted fwfm ffm` compares kinds of models in their place, all from the drafted file, with a race as long for each.
 
 Only the protocol, which is the split, the mask and what a request is, comes from the example's file in all three. Results are
 kept in `--kept`, with seconds, CPU seconds and peak memory, so that the same command continues an interrupted run.
@@ -51,6 +54,7 @@ EXAMPLES = {
     "amazon-book-kg": ("amazon-book-kg", "ndcg@20"),
 }
 WAYS = ("drafted", "example", "tuned")
+KINDS = ("fwfm", "ffm")  # of models, each a way of its own beside the drafted FM
 _SHARES = {"drafted": 0.95, "tuned": 0.98}  # of the best way, that `--check` requires
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -121,7 +125,8 @@ class Run:
         root = self.folder / f"bundles-{way}"
         shutil.rmtree(root, ignore_errors=True)
         config, steps = self._config(way)
-        step, trained = self._recall("train", config, "--data", self.tables, "--out", root, "--json")
+        kind = ("--set", f'model.kind="{way}"') if way in KINDS else ()
+        step, trained = self._recall("train", config, "--data", self.tables, "--out", root, "--json", *kind)
         steps.append(step)
         evaluation = json.loads(self._recall("evaluate", config, root, "--data", self.tables, "--json")[1])
         outcome = Outcome(
@@ -144,7 +149,7 @@ class Run:
         tables = [word for path in sorted(self.tables.glob("*.parquet")) for word in (f"--{path.stem}", path)]
         steps = [self._recall("init", draft, *tables)[0]]
         drafted = self._with_protocol(tomlkit.parse((draft / "recall.toml").read_text(encoding="utf-8")), "drafted")
-        if way == "drafted":
+        if way != "tuned":
             return drafted, steps
         tuned = self.folder / "tuned.toml"
         steps.append(self._recall("tune", drafted, "--minutes", self.minutes, "--data", self.tables, "--out", tuned)[0])
@@ -225,12 +230,15 @@ def main() -> int:
         return error.exit_code
     if arguments.docs:
         rehearsed = arguments.rehearse
-        command = f"    python scripts/benchmark_defaults.py --data DATA --kept FOLDER{' --rehearse' if rehearsed else ''}"
+        kinds = any(way in KINDS for way in arguments.ways)
+        options = (" --ways " + " ".join(arguments.ways) if kinds else "") + (" --rehearse" if rehearsed else "")
+        command = f"    python scripts/benchmark_defaults.py --data DATA --kept FOLDER{options}"
         tested = "a part of the training rows; the test rows are left out" if rehearsed else "the test rows"
-        text = "Drafted by `recall init`, the example's file, and tuned from the draft; tested on " + tested + "."
-        lines = ["### What a new user gets", command, text, "\n".join(_markdown(results))]
-        replace_section(arguments.docs, "defaults", "\n\n".join(lines))
-    missed = list(_missed(results))
+        ways = "with each kind of model" if kinds else "the example's file, and tuned from the draft"
+        title = "### FM, FwFM and FFM" if kinds else "### What a new user gets"
+        lines = [title, command, f"Drafted by `recall init`, {ways}; tested on {tested}.", "\n".join(_markdown(results))]
+        replace_section(arguments.docs, "kinds of models" if kinds else "defaults", "\n\n".join(lines))
+    missed = [] if any(way in KINDS for way in arguments.ways) else list(_missed(results))
     print("\n".join(missed) or "met", file=sys.stderr)
     return 1 if arguments.check and missed else 0
 
@@ -242,7 +250,7 @@ def _arguments() -> argparse.Namespace:
         "--data", type=Path, default=Path(os.environ.get("RECALL_DATA", "../shared/data")), help="folder of the sets"
     )
     parser.add_argument("--kept", type=Path, required=True, help="folder of the results, to continue from")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS + KINDS, default=WAYS)
     parser.add_argument("--minutes", type=float, default=12.0, help="of `recall tune`")
     parser.add_argument("--rehearse", action="store_true", help="leave the test rows out, and test on others")
     parser.add_argument("--docs", type=Path, help="Markdown file to write the table to")

@@ -170,6 +170,11 @@ class SquareConfig(OpeningConfig):
         """Standard deviation of a starting vector's length."""
         return self.scale
 
+    @property
+    def opened(self) -> int:
+        """Sweeps of an opening, which other objectives may have."""
+        return 0
+
 
 class FTRLConfig(Section):
     """FTRL-Proximal for the first-order weights, which makes many exactly zero."""
@@ -212,9 +217,14 @@ class GradientConfig(Section):
     stopping: StoppingConfig = StoppingConfig()
 
     @property
+    def opened(self) -> int:
+        """Sweeps that the opening counts as: 0 or 1."""
+        return int(self.opening is not None)
+
+    @property
     def sweeps(self) -> int:
         """Epochs, and an opening, which counts as one, before them."""
-        return self.epochs + (self.opening is not None)
+        return self.epochs + self.opened
 
     @property
     def starting_scale(self) -> float:

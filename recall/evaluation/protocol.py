@@ -150,7 +150,7 @@ def requests(dataset: Dataset, held: TestRequests, encoder: FeatureEncoder, n: i
         n: length of the lists.
 
     Raises:
-        DataError: The data lack a context column or the history that the model reads.
+        DataError: The data lack a context column, or in data with times the history, that the model reads.
     """
     _check(dataset, encoder)
     events = dataset.events[held.event]
@@ -190,7 +190,8 @@ def _check(dataset: Dataset, encoder: FeatureEncoder) -> None:
             where="fields",
             hint=_MEND,
         )
-    if encoder.schema.history is not None and dataset.schema.history is None:
+    # without times a history is what else the user took, which a race may have added to the fields of the configuration
+    if encoder.schema.history is not None and dataset.schema.history is None and dataset.ordered:
         raise DataError(
             "the model reads a history, and no field of the data is one",
             where="fields",

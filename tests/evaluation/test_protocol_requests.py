@@ -80,3 +80,17 @@ def test_data_without_columns_of_the_model_are_refused(tiny_folder, tiny_encoder
     data = load_dataset(without("hour"), tiny_folder)
     with pytest.raises(DataError, match="'hour'"):
         requests(data, held_of(data), tiny_encoder, 3)
+
+
+def test_without_times_a_model_reads_the_other_items_whatever_the_fields_of_the_data(tiny_folder):
+    """A race may add the bag of a user's other items, which the drafted configuration then does not name."""
+    data = {**TINY["data"], "time": None, "split": {"by": "random", "test": 0.3}}
+    bag = {**TINY["fields"], "history": {"kind": "history", "lags": [[1, 50]]}}
+    config = parse_config({**TINY, "data": data, "fields": bag})
+    dataset = load_dataset(config, tiny_folder)
+    encoder, held = FeatureEncoder.fit(dataset), held_of(dataset)
+    expected = requests(dataset, held, encoder, 3)
+    assert any(request.history for request in expected)
+    fields = {name: field for name, field in bag.items() if name != "history"}
+    other = load_dataset(parse_config({**TINY, "data": data, "fields": fields}), tiny_folder)
+    assert requests(other, held_of(other), encoder, 3) == expected

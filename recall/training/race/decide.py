@@ -82,7 +82,7 @@ def of_bundle(config: RunConfig, source: Path) -> RunConfig:
 def _left(entrant: Entrant) -> None:
     if entrant.fault:
         note(f"race: {entrant.name} failed: {entrant.fault}")
-    elif entrant.figures:
+    elif entrant.best is not None:
         note(
             f"race: {entrant.metric} {entrant.figure:.4f} at sweep {entrant.best_sweep} of {len(entrant.figures)}, "
             f"{entrant.seconds + entrant.looking:5.1f} s  {entrant.name}"

@@ -132,7 +132,7 @@ class Entrant:
         config: with these overrides.
         ground: of its fields.
         figures: on the validation part after each sweep, or after the opening and each epoch.
-        best: metrics of each request with the best model.
+        best: metrics of each request with the best model; that of an opening does not count.
         seconds: spent on sweeps, without looks.
         looking: seconds spent on looks.
         fault: why it failed; empty otherwise.
@@ -156,18 +156,31 @@ class Entrant:
 
     @property
     def figure(self) -> float:
-        """Of the best sweep; -inf before the first look."""
-        return max(self.figures, default=float("-inf"))
+        """Of the best sweep after an opening; -inf before the first look."""
+        return self.early(len(self.figures))
+
+    def early(self, sweeps: int) -> float:
+        """Return the best figure of the first sweeps; -inf before the first look.
+
+        Args:
+            sweeps: number of them.
+        """
+        return max(self.figures[self.config.method.opened : sweeps], default=float("-inf"))
 
     @property
     def best_sweep(self) -> int:
-        """Number of the best sweep, from 1."""
-        return int(np.argmax(self.figures)) + 1 if self.figures else 0
+        """Number of the best sweep, from 1.
+
+        That of an opening does not count: it is another objective's, and what follows is often worse at first.
+        """
+        opened = self.config.method.opened
+        after = self.figures[opened:]
+        return opened + int(np.argmax(after)) + 1 if after else 0
 
     @property
     def finished(self) -> bool:
         """Whether more sweeps are not worth it."""
-        since = len(self.figures) - self.best_sweep
+        since = len(self.figures) - max(self.best_sweep, self.config.method.opened)
         return bool(self.fault) or len(self.figures) >= self.config.method.sweeps or since >= _PATIENCE
 
     def run(self, sweeps: int, over: Callable[[], bool]) -> None:
@@ -203,7 +216,7 @@ class Entrant:
         swept = time.monotonic()
         judged = self.ground.validation.judge(self._learner.model)
         figure = float(judged.values[self.metric].mean())
-        if figure > self.figure:
+        if len(self.figures) >= self.config.method.opened and figure > self.figure:
             self.best = judged
         self.figures.append(figure)
         self.seconds += swept - began

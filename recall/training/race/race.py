@@ -29,10 +29,11 @@ _LEAST, _MOST = 100_000, 1_000_000  # interactions that train in a race, where t
 _REQUESTS = 4_000  # that are evaluated: 95 % intervals are then about 4 % of the figure on toys and ml-1m
 _FEWEST, _SCORES = 1_000, 60_000_000  # requests over a large catalogue, and scores of one look. Chosen, not tuned.
 _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
-_SHARES = (0.4, 0.85)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
+_SHARES = (0.5, 0.9)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
 _FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
 _STANDARD_ERRORS = 1.96  # in half a 95 % interval
 _K = 64
+_MOST_COMPONENTS, _LEAST_FFM_K = 512, 4  # of an FFM's vector, k for each pair of fields. Chosen, not tuned.
 _SWEEPS = 12  # most sweeps of a square loss
 
 
@@ -203,6 +204,9 @@ class _Track:
         given = self._config.model.model_dump(mode="json", exclude_unset=True)
         if self._config.model.kind == "lr":
             return given
+        if self._config.model.kind == "ffm":
+            sides = [sum(field.side == side for field in self._config.schema_.fields.values()) for side in ("user", "item")]
+            k = min(k, max(_LEAST_FFM_K, _MOST_COMPONENTS // (sides[0] * sides[1])))
         return {"k": k, **given, **({"cosine": True} if cosine else {})}
 
     def _values(self, recipe: Recipe, fields: Values) -> Values:
@@ -273,7 +277,7 @@ class _Track:
                 return
             entrant = self._start(name, values)
             self._run(entrant, _FIRST, share)
-            if best is None or entrant.figure >= max(best.figures[:_FIRST], default=0.0):
+            if best is None or entrant.figure >= best.early(_FIRST):
                 self._run(entrant, entrant.config.method.sweeps, share)
             if best is None or entrant.figure > best.figure:
                 best = entrant
@@ -388,5 +392,5 @@ def _with_sweeps(winner: Entrant) -> Values:
     if train["objective"] == "square":
         train["sweeps"] = min(_SWEEPS, 2 * winner.best_sweep) if unfinished else winner.best_sweep
     elif not unfinished:  # otherwise the time was over while it still improved
-        train["epochs"] = max(1, winner.best_sweep - ("opening" in train))
+        train["epochs"] = winner.best_sweep - winner.config.method.opened
     return {**winner.values, "train": train}

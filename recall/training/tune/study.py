@@ -285,7 +285,7 @@ def _with_sweeps(values: Values, sweeps: int) -> Values:
     if train["objective"] == "square":
         train["sweeps"] = sweeps
     else:
-        train["epochs"] = max(1, sweeps - ("opening" in train))
+        train["epochs"] = max(1, sweeps - ("opening" in train))  # of a journal of before, which judged openings too
     train["stopping"] = {key: value for key, value in cast(Values, train["stopping"]).items() if key != "every"}
     if not train["stopping"]:
         del train["stopping"]

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from recall.config import RunConfig
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import TrainingError
+from recall.evaluation.cold_start import fair_figure
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport
 from recall.training.race.entrant import merged
@@ -130,13 +131,15 @@ class Bench:
         metric = f"{stopping.metric}@{stopping.at}"
         best = Judged(float("-inf"), 0, None, None, [], pruned=False)
         figures: list[float] = []
+        fairest = float("-inf")
 
         def look(report: SweepReport) -> None:
-            nonlocal best
-            if report.metrics:
+            nonlocal best, fairest
+            if report.metrics and report.sweep > config.method.opened:  # an opening is a trial of another objective
                 found = report.metrics
                 figures.append(found[metric])
-                if report.best:
+                if (fair := fair_figure(found, metric)) > fairest:
+                    fairest = fair
                     unknown = found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
                     best = Judged(found[metric], report.sweep, *unknown, figures, pruned=False)
                 if report.sweep < report.sweeps and poor(config.train.objective, figures):

@@ -110,6 +110,13 @@ def test_the_time_ends_a_race_but_one_recipe_always_runs(cycles: Path) -> None:
     assert "sweeps" in raced.values["train"]
 
 
+def test_a_field_aware_machine_has_fewer_factors_the_more_fields_meet(noise: Path) -> None:
+    ids = {side: {"side": side, "kind": "categorical", "column": f"{side}_id"} for side in ("user", "item")}
+    fields = {f"{side}{number}": ids[side] for side in ids for number in range(4)}
+    raced, _ = ran(parse_config({**LOG, "fields": fields, "model": {"kind": "ffm"}}), noise, 1e-6)
+    assert raced.values["model"] == {"kind": "ffm", "k": 512 // 16}
+
+
 def test_a_busy_machine_gives_a_race_four_times_the_seconds_unless_they_are_configured(
     noise: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

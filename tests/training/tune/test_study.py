@@ -14,7 +14,7 @@ from recall.training.race.entrant import merged
 from recall.training.race.recipes import SQUARES, softmaxes
 from recall.training.tune.space import OBJECTIVES, Space
 from recall.training.tune.study import tune
-from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, SearchLimits, best_trial, better, is_poor
+from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Bench, SearchLimits, best_trial, better, is_poor
 from tests.conftest import TINY
 
 LIMITS = SearchLimits(seconds=600.0, trial_seconds=60.0, most_k=8, objectives=OBJECTIVES)
@@ -41,6 +41,16 @@ def quick(**data):
 def standing(report) -> tuple[bool, float]:
     """A trial worse than popularity for unknown users never beats one that is not."""
     return report.margin is None or report.margin >= 0, report.figure
+
+
+def test_a_trial_is_judged_by_what_follows_its_opening(tiny_folder: Path) -> None:
+    """Epochs that change nothing are as good as the opening, which has no settings of its own to be written."""
+    config = quick()
+    bench = Bench(config, load_dataset(config, tiny_folder), tiny_folder, LIMITS)
+    train = {"objective": "softmax", "epochs": 2, "learning_rate": 1e-12, "drop": 0.0, "opening": {"sweeps": 2, "drop": 0.0}}
+    judged = bench.figure({"model": {"k": 4, "cosine": True}, "train": train}, float("inf"), lambda *_: False)
+    assert judged.sweeps == 2
+    assert len(judged.curve) == 2
 
 
 def test_the_best_trial_wins_and_the_configured_settings_run_first(tiny_folder: Path, tmp_path: Path) -> None:
