@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from recall import Degraded, JournalError, RecallError, Recommender, Request, VersionMovedError
 from recall.bundle import activation
@@ -21,6 +21,9 @@ from service.errors import Kind, ProblemError
 from service.logs import without_paths
 from service.metrics import Metrics
 
+if TYPE_CHECKING:
+    from recall.evaluation.html.subject import Subject
+
 INLINE_SECONDS = 0.002
 """A search that takes at most this long, measured while warming up, runs on the event loop: handing it to a thread and
 back takes about as much CPU time again. A longer one would block all other connections, including health checks."""
@@ -33,6 +36,7 @@ class Snapshot:
         recommender: answers requests from the bundle.
         folder: the bundle's folder.
         search_seconds: median CPU time of a warm-up request.
+        subject: what charts show of the bundle; None until they are asked for.
         retired: whether another bundle is served.
     """
 
@@ -40,6 +44,7 @@ class Snapshot:
         self.recommender = recommender
         self.folder = folder
         self.search_seconds = search_seconds
+        self.subject: Subject | None = None
         self._holders = 0
         self.retired = False
 

@@ -6,6 +6,7 @@
     root/HISTORY                      the names of former live versions, the oldest first, and the live one
     root/.lock                        flocked while a publisher takes a number and a name
     root/scenarios.toml               named presets of requests, written by an operator
+    root/evaluations/000007-5be1c2aa.json    what `recall evaluate --keep` found of a version
     root/.token-key                   secret that signs page tokens and recommendation ids
 
 A bundle is staged on the same file system, every file and folder is fsynced, the folder is renamed into `versions`, and
@@ -33,6 +34,7 @@ HISTORY = "HISTORY"
 VERSIONS = "versions"
 STAGING = "staging"
 LOCK = ".lock"
+EVALUATIONS = "evaluations"
 SCENARIOS = "scenarios.toml"
 KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
@@ -362,7 +364,13 @@ def _prune(root: Path, keep: int) -> None:
     for folder in folders:
         if folder.name not in kept:
             with suppress(OSError):
-                remove(folder, root / STAGING)
+                if remove(folder, root / STAGING):
+                    evaluation_file(folder).unlink(missing_ok=True)
+
+
+def evaluation_file(folder: Path) -> Path:
+    """Return the file that an evaluation of a published version is kept in."""
+    return folder.parent.parent / EVALUATIONS / f"{folder.name}.json"
 
 
 def require_writable(root: Path) -> None:

@@ -81,6 +81,7 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
     from recall.data.split import TEST, VALID
     from recall.evaluation.baselines import oracle
     from recall.evaluation.evaluate import evaluate
+    from recall.evaluation.report import keep_evaluation
     from recall.serving.recommender import Recommender
 
     dataset = finished.dataset
@@ -92,6 +93,7 @@ def _evaluate(config: "RunConfig", finished: "Run", out: Path, shop: "Synthetic 
         report = evaluate(recommender, dataset, config, part)
         truth = oracle(shop, dataset, config.evaluation, part) if shop is not None else {}
     (out / "evaluation.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    keep_evaluation(finished.exported.folder, report)  # shown on the page
     _show(report, truth)
 
 

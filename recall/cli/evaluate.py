@@ -37,6 +37,9 @@ def evaluate(
         list[Path] | None, typer.Option(metavar="BUNDLE", help="Another bundle to compare with, on the same requests.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the report to this file as JSON.")] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Also keep the report beside the versions, for the page and recall report.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write charts of it to this HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -47,15 +50,20 @@ def evaluate(
     Example: recall evaluate shop/recall.toml shop/bundles
     """
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
+    from recall.evaluation.report import keep_evaluation, require_published
 
     if report is not None:
         import_module("matplotlib")  # reported before the evaluation, which may take long
     with _held_out(config, [bundle, *(against or ())], data, part, settings or ()) as held:
         recommender, *others = held.recommenders
+        if keep:
+            require_published(recommender.bundle.folder)
         with output.stage("evaluate"):
             evaluated = evaluate_bundle(recommender, held.dataset, held.config, held.part, ablated=ablate, against=others)
         if report is not None:
             _write_page(report, [(recommender, evaluated)])
+        if keep:
+            keep_evaluation(recommender.bundle.folder, evaluated)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(evaluated.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -69,20 +77,28 @@ def report(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("report.html"),
     evaluation: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="An evaluation of this bundle, as recall evaluate --out writes it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An evaluation of this bundle, as recall evaluate --out writes it; default: the one that --keep kept, if any.",
+        ),
     ] = None,
 ) -> None:
     """Write charts of a bundle to one HTML file, which needs no network.
 
-    Learning curves, strength of field pairs, a map of the items, index and latency; with an evaluation also quality, cold
-    start, the popularity dial and calibration.
+    Learning curves, what each field is worth, strength of field pairs, a map of the items, index and latency; with an
+    evaluation also quality, cold start, the popularity dial and calibration.
 
     Example: recall report shop/bundles --out report.html
     """
+    from recall.evaluation.report import kept_evaluation, read_evaluation
     from recall.serving.recommender import Recommender
 
     with Recommender.load(bundle, users=None) as recommender:
-        evaluated = None if evaluation is None else _read_evaluation(evaluation, recommender)
+        opened = recommender.bundle
+        evaluated = (
+            kept_evaluation(opened.folder) if evaluation is None else read_evaluation(evaluation, opened.manifest.version)
+        )
         _write_page(out, [(recommender, evaluated)])
     output.show({"written": out})
 
@@ -151,23 +167,6 @@ def _held_out(
                 dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
             )
         yield _HeldOut(recommenders, dataset, loaded, split)
-
-
-def _read_evaluation(path: Path, recommender: "Recommender") -> "EvaluationReport":
-    """Read an evaluation. Raises DataError unless it is of this bundle."""
-    from pydantic import ValidationError
-
-    from recall.evaluation.evaluate import EvaluationReport
-
-    hint = "Write it with: recall evaluate CONFIG BUNDLE --out FILE"
-    try:
-        found = EvaluationReport.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise DataError("the file must be an evaluation", where=str(path), why=str(error).splitlines()[0], hint=hint) from None
-    version = recommender.bundle.manifest.version
-    if found.bundle != version:
-        raise DataError(f"the evaluation is of bundle {found.bundle}, not of {version}", where=str(path), hint=hint)
-    return found
 
 
 def _write_page(path: Path, bundles: "Sequence[tuple[Recommender, EvaluationReport | None]]") -> None:

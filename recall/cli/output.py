@@ -49,6 +49,9 @@ def result(as_json: bool, plain: object, shown: Mapping[str, object]) -> None:
         show(shown)
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")  # which would break or forge lines
+
+
 def show_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a head; columns of numbers are right-aligned.
 
@@ -56,7 +59,8 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         head: names of the columns.
         rows: one cell for each column; floats are shown with four decimals.
     """
-    texts = [list(head), *([f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows)]
+    shown = ([f"{cell:.4f}" if isinstance(cell, float) else _CONTROL.sub(" ", str(cell)) for cell in row] for row in rows)
+    texts = [list(head), *shown]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     right = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(head))]
     for row in texts:

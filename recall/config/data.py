@@ -182,7 +182,7 @@ class FileFormat(Section):
     clocks: dict[str, str] = Field(default={})
     """Column with the time of day that belongs to a column of `times` with the date; its format covers both, with a blank."""
     booleans: dict[str, tuple[str, str]] = Field(default={})
-    """The texts for true and false of columns with truth values, such as ["yes", "no"]."""
+    """The texts for true and false of columns with truth values, in any case, such as ["yes", "no"]."""
     lists: tuple[str, ...] = ()
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
@@ -209,7 +209,7 @@ class FileFormat(Section):
         for name, pattern in self.times.items():
             if "%" not in pattern or "%f" in pattern.replace(".%f", ""):
                 raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
-        if alike := sorted(name for name, (yes, no) in self.booleans.items() if yes == no):
+        if alike := sorted(name for name, (yes, no) in self.booleans.items() if yes.lower() == no.lower()):
             raise ValueError(f"booleans needs two texts for true and false, but those of {alike} are alike")
         if twice := sorted(name for name, count in Counter(self.converted).items() if count > 1):
             raise ValueError(f"a column has one meaning, but {twice} are named more than once")
@@ -241,6 +241,8 @@ class DataConfig(Section):
     formats: dict[Literal["interactions", "users", "items"], FileFormat] = Field(default={})
     attributes: tuple[str, ...] = ()
     """Columns of the items table that no field reads and that requests may filter by; columns of fields they may anyway."""
+    user_attributes: tuple[str, ...] = ()
+    """Columns of the users table that no field reads and that are kept with each user, such as a name to find the user by."""
     user_id: str = "user_id"
     """Column with the user's id, in the interactions and in the users table."""
     item_id: str = "item_id"

@@ -170,7 +170,8 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 yield from spelling(values, report)
             if table == "interactions" and column in _outcomes(data):
                 yield report("warning", "the field reads what is known only after the interaction", len(values))
-    used = {*_outcomes(data), data.user_id, data.item_id, data.time, *find_attributes(data, columns, tables)}
+    attributes = (*find_attributes(data, columns, tables), *find_attributes(data, columns, tables, "user"))
+    used = {*_outcomes(data), data.user_id, data.item_id, data.time, *attributes}
     for table, file in tables.named.items():
         for column, dtype in file.types.items():
             if column not in read[table] and column not in used:

@@ -134,7 +134,7 @@ _USUAL |= dict.fromkeys(
     ("zeit", "zeitpunkt", "zeitstempel", "uhrzeit", "heure", "hora", "fecha", "datum", "日時", "時間", "时间"), 3
 )
 _USUAL |= dict.fromkeys(("tag", "jour", "dia", "data", "日付", "日期", "날짜"), 2)
-_USUAL |= {"seq": 1, "sequence": 1, "step": 1, "order": 1}
+_USUAL |= {"seq": 1, "sequence": 1, "step": 1, "order": 1, "on": 2}
 _NO_TIMES = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
 _FORMATS = {
     "%m/%d/%Y %H:%M": "12/31/2010 8:26",
@@ -148,6 +148,7 @@ _FORMATS = {
     "%d %b %Y": "31 Dec 2010",
     "%a %b %d %H:%M:%S %z %Y": "Fri Dec 31 08:26:00 +0000 2010",
 }
+_DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for the first day of unix time
 _LOOKED_AT = 2_000  # texts that are parsed; a time column is uniform
 _FEW = 20  # rows below which a name alone decides
 _PROPERTY = 0.95  # share of rows that must agree. Chosen, not tuned.
@@ -231,6 +232,9 @@ def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     for unit, factor in UNITS.items():
         if OLDEST * factor <= low and high <= NEWEST * factor:
             return 2, f"unix {unit}"
+    named = any(_USUAL.get(word, 0) > 1 for word in words(name))  # such numbers may be anything
+    if named and low >= OLDEST / _DAY + _SHEETS and high < NEWEST / _DAY + _SHEETS:
+        return 2, "days as spreadsheets count them, from the end of 1899, under the name of a time"
     whole = bool((known == known.round()).all())
     for digits, unit in ((8, "days"), (14, "seconds")):
         scale = 10.0 ** (digits - 8)

@@ -282,3 +282,17 @@ def table_named(name: str) -> str | None:
     """
     found = (table for word in reversed(words(name)) for table, known in _TABLES.items() if word in known)
     return next(found, None)
+
+
+_TITLES = ("title", "name", "label", "headline")  # words in names of columns that hold titles, the best first
+
+
+def title_of(texts: Iterable[str]) -> str | None:
+    """Return the column that holds titles, by its name, if there is one.
+
+    Args:
+        texts: names of the columns of text, without that of the ids.
+    """
+    names = list(texts)
+    named = (name for word in _TITLES for name in names if word in name.lower().replace("-", "_").split("_"))
+    return next(named, None)

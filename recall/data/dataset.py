@@ -194,14 +194,15 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     attributes = find_attributes(data, columns, tables)
     of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
     item_columns = (*columns.items, *attributes)
-    raw_users = None if tables.users is None else tables.users.collect([data.user_id, *columns.users])
+    user_columns = (*columns.users, *find_attributes(data, columns, tables, "user"))
+    raw_users = None if tables.users is None else tables.users.collect([data.user_id, *user_columns])
     raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
     assumptions: tuple[Assumption, ...] = ()
     if types is None:
         numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
         types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric, data.text)
     user_forms, item_forms = forms(schema, types)
-    listed_users = listed(tables.users, data.user_id, columns.users, of_users, user_forms, raw_users)
+    listed_users = listed(tables.users, data.user_id, user_columns, of_users, user_forms, raw_users)
     users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
     listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
     items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))

@@ -9,14 +9,15 @@ import csv
 import gzip
 import json
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import IO, Any, Final, Literal, cast
 
 import polars as pl
-import zstandard
 
 from recall.config import FileFormat
 from recall.errors import DataError
@@ -49,7 +50,7 @@ NUMBERS: Final = {
     for mark, group in ((",", "."), (".", ","))
 }
 """Patterns of written numbers by the decimal mark, with groups of digits and currencies, for polars."""
-_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, zstandard.ZstdError, RuntimeError)  # the last for a password
+_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # the last for a password
 _CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
@@ -132,16 +133,26 @@ def content(path: Path, most: int = -1) -> bytes:
     try:
         with _open(path) as file:
             return bytes(file.read(most))
-    except _DAMAGED as error:
+    except _damaged() as error:
         raise unreadable_file(path, error) from None
 
 
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile | zstandard.ZstdDecompressionReader:
+def _damaged() -> tuple[type[Exception], ...]:
+    zstandard: Any = sys.modules.get("zstandard")  # imported by now if such a file was read
+    return _DAMAGED if zstandard is None else (*_DAMAGED, zstandard.ZstdError)
+
+
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     match path.suffix.lower():
         case ".gz":
             return gzip.open(path)
         case ".zst":
-            return zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True)
+            try:
+                zstandard: Any = import_module("zstandard")  # of 24 MB, which a service that reads no tables does without
+            except ModuleNotFoundError:
+                hint = "Install it with: pip install 'fm-recall[train]', or decompress the file"
+                raise DataError("a .zst file needs the package zstandard", where=str(path), hint=hint) from None
+            return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
         case ".zip":
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
@@ -336,14 +347,14 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
 
 
 def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Read two words as truth values; any other is an error.
+    """Read two words as truth values, in any case; any other is an error.
 
     Args:
         text: the column.
         yes: the word for true.
         no: the word for false.
     """
-    return text.str.strip_chars().cast(pl.Enum([no, yes])).to_physical().cast(pl.Boolean)
+    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
 
 
 def listed(texts: pl.Series) -> pl.Series:

@@ -184,9 +184,11 @@ def _uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     try:
         columns = find_columns(schema, tables)
         attributes = find_attributes(data, columns, tables)
+        of_users = find_attributes(data, columns, tables, "user")
     except RecallError:  # a finding of the check
         return found
     found |= {("items", name): "attribute for filters" for name in attributes}
+    found |= {("users", name): "attribute, kept with each user" for name in of_users}
     by_table = (("users", columns.users), ("interactions", columns.context), ("items", columns.items))
     for name, field in schema.column_fields.items():
         side = ("items",) if field.side == "item" else ("users", "interactions")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from recall.config import DataConfig
-from recall.config.schema import ColumnField, Schema
+from recall.config.schema import ColumnField, Schema, Side
 from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
 
@@ -64,32 +64,43 @@ def find_columns(schema: Schema, tables: Tables) -> FieldColumns:
     return FieldColumns(tuple(found["users"]), tuple(found["interactions"]), tuple(found["items"]))
 
 
-def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables) -> tuple[str, ...]:
-    """Return the item columns for filters that no field reads, without repetition.
+def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables, side: Side = "item") -> tuple[str, ...]:
+    """Return the attributes of items or users that no field reads, without repetition.
 
     Args:
         data: names the attributes.
         columns: those that fields read.
-        tables: with the items table.
+        tables: with the table of that side.
+        side: whose attributes.
 
     Raises:
-        ConfigError: There is no items table.
-        DataError: The items table lacks such a column, or it cannot be filtered by.
+        ConfigError: There is no such table, or a field reads a column of that name from the interactions.
+        DataError: The table lacks such a column, or holds lists of lists in it.
     """
-    if not data.attributes:
+    if side == "item":
+        named, table, where, read = data.attributes, tables.items, "data.attributes", {data.item_id, *columns.items}
+    else:
+        named, table, where, read = data.user_attributes, tables.users, "data.user_attributes", {data.user_id, *columns.users}
+    if not named:
         return ()
-    table, where = tables.items, "data.attributes"
     if table is None:
-        hint = "Set data.items to its file"
-        raise ConfigError("attributes are read from the items table, which is not set", where=where, hint=hint)
-    for name in data.attributes:
+        hint = f"Set data.{side}s to its file"
+        raise ConfigError(f"attributes are read from the {side}s table, which is not set", where=where, hint=hint)
+    for name in named:
         dtype = table.types.get(name)
         if dtype is None:
-            raise DataError(f"the items table has no column {name!r}", where=where, hint=_near(name, [table]))
+            raise DataError(f"the {side}s table has no column {name!r}", where=where, hint=_near(name, [table]))
         if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.List | pl.Array):
-            hint = "Store one list for each item"
-            raise DataError("items cannot be filtered by lists of lists", where=table.where(name), hint=hint)
-    return tuple(name for name in dict.fromkeys(data.attributes) if name not in {data.item_id, *columns.items})
+            hint = f"Store one list for each {side}"
+            raise DataError(f"{side}s cannot have lists of lists", where=table.where(name), hint=hint)
+        if side == "user" and name in columns.context:
+            raise ConfigError(
+                f"a field reads the column {name!r} of the interactions",
+                where=where,
+                why="a request names each column once",
+                hint="Rename the column in one of the tables",
+            )
+    return tuple(name for name in dict.fromkeys(named) if name not in read)
 
 
 def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: Tables) -> str:

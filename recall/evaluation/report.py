@@ -1,11 +1,16 @@
-"""An evaluation as a table that people read."""
+"""An evaluation as a table that people read, and as a file."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from recall.bundle.versions import VERSIONS, evaluation_file
+from recall.errors import BundleError, DataError
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.calibration import Discrimination
 from recall.evaluation.cold_start import ColdStart
@@ -223,3 +228,64 @@ def _margin(estimate: Estimate) -> str:
 
 def _ratio(comparison: Comparison) -> str:
     return "" if comparison.ratio is None else f"{comparison.ratio.value:.2f} x"
+
+
+def read_evaluation(path: Path, version: str) -> EvaluationReport:
+    """Read an evaluation of a version.
+
+    Args:
+        path: what `recall evaluate` wrote.
+        version: of the bundle.
+
+    Raises:
+        DataError: It is none, or of another version.
+    """
+    hint = "Write it with: recall evaluate CONFIG BUNDLE --out FILE"
+    try:
+        found = EvaluationReport.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise DataError("the file must be an evaluation", where=str(path), why=str(error).splitlines()[0], hint=hint) from None
+    if found.bundle != version:
+        raise DataError(f"the evaluation is of bundle {found.bundle}, not of {version}", where=str(path), hint=hint)
+    return found
+
+
+def kept_evaluation(folder: Path) -> EvaluationReport | None:
+    """Return the evaluation that is kept of a version; None if there is none.
+
+    Args:
+        folder: of the version.
+
+    Raises:
+        DataError: As `read_evaluation`.
+    """
+    path = evaluation_file(folder)
+    return read_evaluation(path, folder.name) if folder.parent.name == VERSIONS and path.exists() else None
+
+
+def require_published(folder: Path) -> None:
+    """Raise BundleError for a bundle that is not in a folder of versions."""
+    if folder.parent.name != VERSIONS:
+        raise BundleError(
+            "an evaluation is kept beside published versions, and this bundle is none",
+            where=str(folder),
+            hint="Give the folder that it was published to, or write the evaluation to a file with --out",
+        )
+
+
+def keep_evaluation(folder: Path, report: EvaluationReport) -> None:
+    """Keep an evaluation beside the versions, in place of an earlier one.
+
+    Args:
+        folder: of a published version.
+        report: of that version.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    require_published(folder)
+    path = evaluation_file(folder)
+    path.parent.mkdir(exist_ok=True)
+    written = path.with_suffix(".new")
+    written.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    os.replace(written, path)  # a reader sees the former one or this one

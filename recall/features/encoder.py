@@ -335,7 +335,8 @@ class FeatureEncoder:
 
     @cached_property
     def _request_columns(self) -> frozenset[str]:
-        return frozenset((*self.users.columns, *self.contexts.columns))
+        # with attributes of users, which no field reads: a stored user has them, too
+        return frozenset((*self.users.columns, *self.contexts.columns, *self.types.users))
 
     @cached_property
     def _histories(self) -> tuple[tuple[int, HistoryEncoder], ...]:

@@ -12,6 +12,7 @@ from recall._fsync import fsync
 from recall.bundle.locks import locked
 from recall.bundle.versions import (
     CURRENT,
+    EVALUATIONS,
     HISTORY,
     KEY_FILE,
     LOCK,
@@ -86,6 +87,8 @@ def backup(root: Path, to: Path) -> BackupReport:
                 for name in (CURRENT, HISTORY, SCENARIOS):
                     with suppress(FileNotFoundError):
                         shutil.copyfile(root / name, made / name)
+                if (root / EVALUATIONS).is_dir():
+                    shutil.copytree(root / EVALUATIONS, made / EVALUATIONS)
                 with suppress(
                     FileNotFoundError, PermissionError
                 ):  # only its owner may read it; a service without one makes one

@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
+from recall.data.column_names import title_of
 from recall.features.values import as_requested, canonical_series
-from recall.serving.find import title_of
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 

@@ -1,28 +1,14 @@
 """Find items by their titles and ids."""
 
-from collections.abc import Iterable
 from functools import partial
-from typing import Final
 
 import polars as pl
 
+from recall.data.column_names import title_of
 from recall.features.canonical import TEXT
 from recall.serving.recommender import Recommender
 from recall.serving.response import Page
 from recall.store.items.segment import Segment
-
-_TITLES: Final = ("title", "name", "label", "headline")  # words in names of columns that hold titles, the best first
-
-
-def title_of(texts: Iterable[str]) -> str | None:
-    """Return the column that holds titles, by its name, if there is one.
-
-    Args:
-        texts: names of the columns of text, without that of the ids.
-    """
-    names = list(texts)
-    named = (name for word in _TITLES for name in names if word in name.lower().replace("-", "_").split("_"))
-    return next(named, None)
 
 
 def title_in(recommender: Recommender) -> str | None:

@@ -285,10 +285,11 @@ def _unknown_items_note(dataset: Dataset, bundle: Bundle) -> str:
 
 
 def _users(bundle: Bundle, store: SqliteUsers) -> Table:
-    """Return all stored users with the columns of user fields, null where missing."""
+    """Return all stored users with the columns of fields and attributes."""
     schema, encoder = bundle.encoder.schema, bundle.encoder
     columns = [name for name in encoder.users.columns if name != schema.user_id]
-    columns += [name for name in encoder.contexts.columns if name not in (*columns, *encoder.context_columns, schema.user_id)]
+    others = dict.fromkeys((*encoder.contexts.columns, *encoder.types.users))
+    columns += [name for name in others if name not in (*columns, *encoder.context_columns, schema.user_id)]
     rows = [(user_id, *(record.features.get(name) for name in columns)) for user_id, record in store.records()]
     frame = pl.DataFrame(rows, schema=[schema.user_id, *columns], orient="row", infer_schema_length=None, strict=False)
     return Table(bundle.users_file, frame.lazy(), frame.schema)

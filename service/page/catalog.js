@@ -6,7 +6,7 @@ import { by, make, written } from "./dom.js";
 const MOST = 1000; // items of one question
 
 /** Columns that requests may name, as /v1/info lists them. */
-export let schema = { features: [], context: [], filter: {}, types: {}, values: {}, item_values: {}, boosts: [], title: null, history: false };
+export let schema = { features: [], context: [], filter: {}, types: {}, values: {}, item_values: {}, boosts: [], title: null, user_title: null, history: false };
 let version = "";
 const known = new Map(); // id -> values by column; null for an item that the catalogue lacks
 
@@ -84,11 +84,15 @@ export async function findItems(text, signal) {
   return value.items.map(({ item_id }) => ({ id: item_id, label: itemLabel(item_id) }));
 }
 
-/** Users whose id begins with a text; none where users may not be listed. */
+/** A user: title and id, each where there is one. */
+export const userLabel = (id, title) => make("span", { class: "names" },
+  typeof title === "string" ? make("bdi", { class: "title" }, title) : null, make("bdi", { class: typeof title === "string" ? "id small" : "id" }, id));
+
+/** Users whose id begins with a text, or their title or a word of it; none where users may not be listed. */
 export async function findUsers(text, signal) {
   try {
-    const { value } = await ask(call("GET", `v1/users?page_size=8&prefix=${encodeURIComponent(text.toWellFormed())}`), signal);
-    return value.users.map(({ user_id }) => ({ id: user_id, label: make("bdi", { class: "id" }, user_id) }));
+    const { value } = await ask(call("GET", `v1/users?page_size=8&search=${encodeURIComponent(text.toWellFormed())}`), signal);
+    return value.users.map(({ user_id, title }) => ({ id: user_id, label: userLabel(user_id, title) }));
   } catch (error) {
     if (error.status === 401 || error.status === 403) return [];
     throw error;

@@ -1,7 +1,7 @@
-// What is served: the model card, how much the index finds, how it was trained, and the versions.
+// What is served: the model card, how much the index finds, how it was trained, the charts of a report, and the versions.
 
 import { ask, call, turns } from "./api.js";
-import { barList, lineChart } from "./charts.js";
+import { PARTS } from "./charts.js";
 import { copies } from "./code.js";
 import { by, facts, idText, make, put } from "./dom.js";
 import { samples } from "./metrics.js";
@@ -9,6 +9,7 @@ import { attempt } from "./troubles.js";
 import { openVersions, showVersions } from "./versions.js";
 
 const QUESTIONS = [call("GET", "v1/info"), call("GET", "v1/models"), call("GET", "metrics")];
+const CHARTS = call("GET", "v1/charts");
 const turn = turns();
 
 /** `changed` is called when another version was activated here. */
@@ -30,7 +31,8 @@ export function showModel() {
     showVersions(models.value);
     const of = call("GET", `v1/models/${info.value.bundle}`);
     showTraining((await ask(of, signal)).value.origin);
-    put(by("model-code"), copies([...QUESTIONS, of], "all of this"));
+    put(by("model-code"), copies([...QUESTIONS, of, CHARTS], "all of this"));
+    showReport((await ask(CHARTS, signal)).value);
     put(by("model-status"), `As of ${new Date().toLocaleTimeString()}.`);
   });
 }
@@ -84,37 +86,11 @@ function showCertificate(info, found) {
 
 const figure = (value) => String(Number(value.toPrecision(4)));
 const interval = (one) => `${figure(one.value)}${one.low == null ? "" : ` [${figure(one.low)}, ${figure(one.high)}]`}`;
-const numbered = (values) => values.map((value, at) => [at + 1, value ?? NaN]);
 
-/** The figures and curves of training, as the manifest has them. */
-function showTraining({ metrics = {}, config = {}, index = {} }) {
-  const { curve, race, validation, fields = [] } = metrics;
-  const drawn = [];
-  if (race?.raced?.length) {
-    const longest = Math.max(...race.raced.map((one) => one.figures.length), 2);
-    drawn.push(lineChart({ title: `Race: ${race.metric} on the validation part, by sweep`, y: figure, from: 0, lines: [
-      ...race.raced.slice(0, 6).map((one) => ({ name: one.recipe + (one.recipe === race.winner ? " (winner)" : ""), points: numbered(one.figures) })),
-      { name: "popularity", points: [[1, race.popularity.value], [longest, race.popularity.value]], dashed: true }] }));
-    drawn.push(barList(`${race.metric}, validation`, [...race.raced.map((one) => [one.recipe, one.value]), ["popularity", race.popularity.value]], figure));
-  }
+/** The figures of training, as the manifest has them. */
+function showTraining({ metrics = {}, config = {} }) {
+  const { curve, race, validation } = metrics;
   const sweeps = curve?.losses ?? [];
-  const warm = config.train?.opening ? 1 : 0; // the first loss is of another objective
-  if (sweeps.length > warm) drawn.push(lineChart({ title: "Loss by sweep of the final training", y: figure, lines: [{ name: "loss", points: numbered(sweeps).slice(warm) }] }));
-  const looked = numbered(curve?.figures ?? []);
-  const best = looked.find(([sweep]) => sweep === curve?.best_sweep);
-  if (looked.some(([, value]) => !Number.isNaN(value))) {
-    drawn.push(lineChart({ title: "Validation figure by sweep of the final training", y: figure, lines: [{ name: "figure", points: looked }],
-      mark: best && !Number.isNaN(best[1]) ? { point: best, text: "kept" } : null }));
-  }
-  if (fields.length) {
-    drawn.push(barList("What the validation figure loses without each field", [...fields].sort((a, b) => b.loss - a.loss).slice(0, 15)
-      .map((one) => [one.name + (one.helps ? "" : " (no help shown)"), one.loss]), figure));
-  }
-  const trials = (index.candidates ?? []).filter((one) => one.curve?.length);
-  if (trials.length) {
-    drawn.push(lineChart({ title: `Index: recall of the exact top ${index.n} against microseconds of a search`, x: (value) => `${figure(value)} µs`, y: figure,
-      lines: trials.slice(0, 6).map((one) => ({ name: one.name, points: [...one.curve].sort((a, b) => a.microseconds - b.microseconds).map((point) => [point.microseconds, point.recall]) })) }));
-  }
   const said = [
     race ? ["Recipe", race.winner] : config.train?.objective ? ["Objective", config.train.objective] : null,
     race ? [`Winner's ${race.metric}`, interval(race.raced.find((one) => one.recipe === race.winner) ?? race.popularity)] : null,
@@ -123,6 +99,14 @@ function showTraining({ metrics = {}, config = {}, index = {} }) {
     sweeps.length ? ["Sweeps", String(sweeps.length)] : null,
     ...Object.entries(validation ?? {}).map(([name, value]) => [name, typeof value === "number" ? figure(value) : JSON.stringify(value)]),
   ].filter(Boolean);
-  put(by("training"), said.length ? facts(said) : null, drawn.length ? make("div", { class: "charts" }, drawn) : null,
-    said.length || drawn.length ? null : make("p", { class: "quiet" }, "This version records no figures: it was imported, or trained by an earlier version."));
+  put(by("training"), said.length ? facts(said) : make("p", { class: "quiet" }, "This version records no figures: it was imported, or trained by an earlier version."));
+}
+
+/** The charts of the report: what is drawn is decided where the report is written, too. */
+function showReport({ sections, fault }) {
+  const drawn = sections.filter((one) => one.parts.length), missing = sections.filter((one) => one.missing);
+  put(by("report"),
+    fault ? make("p", { role: "alert" }, fault) : null,
+    make("div", { class: "charts" }, drawn.map((one) => make("section", {}, make("h3", {}, one.title), one.parts.map((part) => PARTS[part.kind](part))))),
+    missing.length ? make("details", {}, make("summary", {}, "Not shown"), facts(missing.map((one) => [one.title, one.missing]))) : null);
 }

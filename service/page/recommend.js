@@ -1,9 +1,9 @@
 // The first view: who asks, what they get, and why.
 
 import { ask, call, pathOf, Problem, turns } from "./api.js";
-import { attributesOf, findItems, findUsers, itemColumns, itemLabel, know, nameOf, note, schema, settle } from "./catalog.js";
+import { attributesOf, findItems, findUsers, itemColumns, itemLabel, know, nameOf, note, schema, settle, userLabel } from "./catalog.js";
 import { copies } from "./code.js";
-import { by, columns, dial, facts, idText, make, number, put } from "./dom.js";
+import { by, columns, dial, facts, make, number, put } from "./dom.js";
 import { boostsForm, channelsForm, columnForm, filterForm, rulesForm } from "./fields.js";
 import { suggest } from "./picker.js";
 import { attempt, jsonIn, textIn, wholeIn } from "./troubles.js";
@@ -91,8 +91,9 @@ export async function begin() {
 /** Ask for a user who is drawn from the first ones that the service lists. */
 async function someUser() {
   const { value } = await ask(call("GET", `v1/users?page_size=${DRAWN}`));
-  if (!value.users.length) throw new Problem("No user is known");
-  by("user").value = value.users[Math.floor(Math.random() * value.users.length)].user_id;
+  const users = value.users.map((one) => one.user_id).filter((id) => !/[\r\n]/.test(id)); // which an input cannot hold
+  if (!users.length) throw new Problem("No user is known");
+  by("user").value = users[Math.floor(Math.random() * users.length)];
   await recommend();
 }
 
@@ -298,7 +299,7 @@ function showPerson(said, ids) {
   const total = current().length;
   const remove = (id, place) => make("button", { type: "button", class: "remove", click: () => edit(current().filter((_, at) => at !== place)) }, "×",
     make("span", { class: "unseen" }, " Remove "), make("bdi", { class: "unseen" }, nameOf(id)));
-  put(by("known"), person.id ? make("p", {}, "User ", idText(person.id)) : null, said ? make("p", { class: "quiet" }, said) : null,
+  put(by("known"), person.id ? make("p", {}, "User ", userLabel(person.id, person.features[schema.user_title])) : null, said ? make("p", { class: "quiet" }, said) : null,
     features.length ? facts(features, "attributes") : null);
   put(by("history"), ids.map((id, place) => make("li", {}, itemLabel(id), remove(id, place))));
   put(by("history-note"), history === null

@@ -153,7 +153,7 @@ function showScenarios({ scenarios, attribution, degraded }) {
     scenarios.length ? table("Scenarios", ["Scenario", "Description", "Sets"], scenarios.map((one) => [one.name, one.description, JSON.stringify(one.settings)]))
       : make("p", { class: "quiet" }, "There is no scenario: scenarios.toml in the folder of versions names them."),
     attribution.length ? [
-      barList("Items taken by list", attribution.map((one) => [`${one.scenario || "no scenario"}, ${one.bundle}`, rate(one)]), percent),
+      barList("Items taken by list", attribution.map((one) => ({ name: `${one.scenario || "no scenario"}, ${one.bundle}`, value: rate(one) })), percent),
       table("Hit rates", ["Scenario", "Version", "Lists", "Hits", "Hits by list"],
         attribution.map((one) => [one.scenario || "none", one.bundle, String(one.answers), String(one.hits), `${(100 * rate(one)).toFixed(2)} %`])),
     ] : null,

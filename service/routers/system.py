@@ -3,6 +3,7 @@
 The protocol's `infer` is not offered, because requests are not tensors.
 """
 
+from dataclasses import asdict, replace
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -10,11 +11,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from recall import DataError
 from recall.config.schema import Side
+from recall.evaluation.html.charts import Section
 from recall.features.encoder import FeatureEncoder
 from recall.serving.find import title_in
+from service.bundles import Snapshot
 from service.dependencies import READ, PathId, live_of, request_id_of
 from service.errors import Kind, ProblemError, problems
+from service.logs import without_paths
 from service.schemas import Degradation, Reply
 
 
@@ -66,6 +71,7 @@ class Columns(BaseModel):
     user_id: str = Field(description="The column that holds the ids of users.", examples=["user_id"])
     item_id: str = Field(description="The column of the items that holds their ids.", examples=["item_id"])
     title: str | None = Field(description="The column of the items that holds titles, by its name; null if there is none.")
+    user_title: str | None = Field(description="The same of the users; null if there is none.")
     values: dict[str, list[str]] = Field(
         description="Values of columns in `features` and `context` that the model knows, the commonest first, at most 50."
     )
@@ -97,6 +103,14 @@ class Info(Reply):
     columns: Columns
     changes: int = Field(description="The last live change of items that is served; `sequence` in answers.")
     degraded: list[Degradation] = Field(description="What answers lack now, and why; empty if all is well.")
+
+
+class Charts(Reply):
+    """Charts of the served bundle."""
+
+    bundle: str = Field(description="Version of the bundle.", examples=["000001-4f2a90c1"])
+    sections: list[Section] = Field(description="In the order of a report; one without data says why in `missing`.")
+    fault: str = Field(description="Why the evaluation that is kept is not shown; empty if all is well.")
 
 
 class ServerLive(BaseModel):
@@ -179,6 +193,7 @@ async def get_info(request: Request) -> Info:
             user_id=encoder.schema.user_id,
             item_id=encoder.schema.item_id,
             title=title_in(recommender),
+            user_title=recommender.users.title,
             values=_known_values(encoder, "user"),
             item_values=_known_values(encoder, "item"),
         ),
@@ -197,6 +212,35 @@ def _known_values(encoder: FeatureEncoder, side: Side) -> dict[str, list[str]]:
         if schema.fields[name].side == side and one.column not in (None, schema.user_id, schema.item_id)
         if one.vocabulary is not None and one.column is not None
     }
+
+
+@router.get("/v1/charts", tags=["service"])
+async def get_charts(request: Request) -> Charts:
+    """Return the charts of a report: training, fields, items, index.
+
+    Quality, cold start and calibration are among them once `recall evaluate --keep` has evaluated the version.
+    """
+    with live_of(request).serving() as snapshot:
+        sections, fault = await run_in_threadpool(_charts, snapshot)
+        version = snapshot.recommender.bundle.manifest.version
+    drawn = {"sections": [asdict(one) for one in sections], "fault": fault}
+    return Charts.model_validate({"bundle": version, "request_id": request_id_of(request), **drawn})
+
+
+def _charts(snapshot: Snapshot) -> tuple[list[Section], str]:
+    # imported when asked for: a service that shows no charts does without
+    from recall.evaluation.html.sections import sections
+    from recall.evaluation.html.subject import Subject, Subjects
+    from recall.evaluation.report import kept_evaluation
+
+    if snapshot.subject is None:
+        snapshot.subject = Subject.of(snapshot.recommender, timed=False)
+    evaluation, fault = None, ""
+    try:
+        evaluation = kept_evaluation(snapshot.folder)
+    except (DataError, OSError) as error:
+        fault = without_paths(str(error), snapshot.folder)
+    return sections(Subjects([replace(snapshot.subject, evaluation=evaluation)], {})), fault
 
 
 @router.get(

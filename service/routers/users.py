@@ -154,6 +154,12 @@ class UsersQuery(Page):
     """Query of known users."""
 
     prefix: str = Field(default="", max_length=LONGEST_ID, description="Only ids that begin with this.")
+    search: str = Field(
+        default="",
+        max_length=LONGEST_ID,
+        description="Beginning of ids, or of titles or words in them, in any case: the answer is one page, the best matches "
+        "first. Titles are values of the column that `/v1/info` names as `user_title`, as they were when the bundle was made.",
+    )
 
     def ids(self, users: profiles.UserProfiles) -> list[str]:
         """Return the ids of the page, and one more if there are more."""
@@ -178,6 +184,7 @@ class UserEntry(BaseModel):
     """A user on a page."""
 
     user_id: str
+    title: str | None = Field(default=None, description="Of a user who was searched for; null if there is none.")
 
 
 class UsersPage(Reply):
@@ -198,12 +205,18 @@ async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> 
     A user that is known throughout is on exactly one page.
     """
     count = page.count
-    found, bundle = await live_of(request).ask(
-        lambda recommender: (page.ids(recommender.users), recommender.bundle.manifest.version)
-    )
+
+    def read(recommender: Recommender) -> tuple[list[UserEntry], str]:
+        if page.search:
+            found = [UserEntry(user_id=user_id, title=title) for user_id, title in recommender.users.find(page.search, count)]
+        else:
+            found = [UserEntry(user_id=user_id) for user_id in page.ids(recommender.users)]
+        return found, recommender.bundle.manifest.version
+
+    found, bundle = await live_of(request).ask(read)
     return UsersPage(
-        users=[UserEntry(user_id=user_id) for user_id in found[:count]],
-        next_page_token=token_after(found[count - 1] if len(found) > count else None),
+        users=found[:count],
+        next_page_token=token_after(found[count - 1].user_id if len(found) > count else None),
         bundle=bundle,
         request_id=request_id_of(request),
     )

@@ -1,10 +1,11 @@
+import shutil
 from pathlib import Path
 
 import orjson
 import pytest
 import tomlkit
 
-from recall.bundle.versions import versions
+from recall.bundle.versions import publish, staging, versions
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
@@ -40,6 +41,30 @@ def test_an_evaluation_becomes_a_report(run, folder: Path, tmp_path: Path) -> No
     ended = run("report", other, "--evaluation", files[0], "--out", again)
     assert ended.code == 65
     assert f"the evaluation is of bundle {versions(folder / 'bundles')[1].name}, not of {other.name}" in ended.err
+
+
+def test_an_evaluation_is_kept_beside_the_version_until_that_is_removed(run, folder: Path, tmp_path: Path) -> None:
+    root, page = tmp_path / "bundles", tmp_path / "report.html"
+    shutil.copytree(folder / "bundles", root)
+    first, last = versions(root)
+    ended = run("evaluate", folder / "recall.toml", first, "--keep", "--json")
+    assert ended.code == 0, ended.err
+    assert orjson.loads((root / "evaluations" / f"{first.name}.json").read_bytes()) == ended.json
+    recall = ended.json["model"]["metrics"]["recall@3"]["value"]
+    assert run("report", first, "--out", page).code == 0
+    assert f"<dt>recall@3</dt><dd>{recall:.4f}</dd>" in page.read_text()
+    assert run("report", last, "--out", page).code == 0
+    assert "No evaluation is given" in page.read_text()
+    assert run("backup", root, tmp_path / "copy").code == 0
+    assert [one.name for one in (tmp_path / "copy" / "evaluations").iterdir()] == [f"{first.name}.json"]
+    with staging(root) as made:
+        shutil.copytree(last, made, dirs_exist_ok=True)
+        publish(made, root, keep=1)
+    (left,) = versions(root)
+    assert not list((root / "evaluations").iterdir())
+    alone = shutil.copytree(left, tmp_path / "alone")
+    ended = run("evaluate", folder / "recall.toml", alone, "--keep")
+    assert (ended.code, "this bundle is none" in ended.err) == (65, True)
 
 
 def test_two_bundles_are_compared_on_the_same_requests(run, folder: Path, tmp_path: Path) -> None:

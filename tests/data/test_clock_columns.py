@@ -27,6 +27,8 @@ SECONDS = [1_600_000_000 + 97 * n for n in range(60)]
         ("x", [one * 1000 for one in SECONDS], 2, "unix milliseconds"),
         ("x", [one * 1_000_000 for one in SECONDS], 2, "unix microseconds"),
         ("x", [one + 0.25 for one in SECONDS], 2, "unix seconds"),
+        ("Seen on", [45_000 + n // 3 for n in range(60)], 2, "as spreadsheets count them"),
+        ("date", [45_000.25 + 7 * ((n * 17) % 60) for n in range(60)], 2, "as spreadsheets count them"),
         ("x", [20_200_100 + 1 + n % 28 for n in range(60)], 2, "year, month and day"),
         ("x", [datetime.date(2024, 1, 1) + datetime.timedelta(n) for n in range(60)], 2, "dates or times"),
         ("x", [f"2024-01-{1 + n % 28:02}" for n in range(60)], 2, "ISO 8601"),

@@ -1,5 +1,6 @@
 import datetime
 import gzip
+import sys
 import zipfile
 from pathlib import Path
 
@@ -114,6 +115,13 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, name: str) -> None:
         content(tmp_path / name)
 
 
+def test_without_its_package_a_zst_file_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv.zst").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(DataError, match=r"fm-recall\[train\]"):
+        content(tmp_path / "a.csv.zst")
+
+
 def test_json_may_have_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"a": 1}]', encoding="utf-8-sig")
     assert scan(tmp_path / "a.json").collect().rows() == [(1,)]
@@ -162,7 +170,7 @@ def test_a_date_and_a_time_of_day_in_two_columns() -> None:
 
 def test_words_for_true_and_false_and_no_others() -> None:
     frame = pl.LazyFrame({"sale": ["J", " N", None]})
-    form = FileFormat(booleans={"sale": ("J", "N")})
+    form = FileFormat(booleans={"sale": ("J", "n")})
     assert converted(frame, form).collect()["sale"].to_list() == [True, False, None]
     with pytest.raises(pl.exceptions.PolarsError, match=r'failed in column .sale. for 1 out of . values: \["\?"\]'):
         converted(pl.LazyFrame({"sale": ["J", "?"]}), form).collect()

@@ -129,3 +129,19 @@ def test_missing_attributes_are_named(tables: Tables, tmp_path: Path) -> None:
     nested.write_parquet(tmp_path / "items.parquet")
     with pytest.raises(DataError, match="lists of lists"):
         attributes(read_tables(DataConfig(items="items.parquet"), tmp_path), "genre")
+
+
+def test_attributes_of_users_are_columns_that_no_field_reads(tables: Tables) -> None:
+    def found(*names: str, context: tuple[str, ...] = ()) -> tuple[str, ...]:
+        config = DataConfig(user_attributes=names)
+        return find_attributes(config, FieldColumns(("gender",), context, ()), tables, "user")
+
+    (other, *_) = [name for name in tables.named["users"].columns if name not in ("user_id", "gender")] or ["gender"]
+    assert found("user_id", "gender", other, other) == ((other,) if other != "gender" else ())
+    with pytest.raises(DataError, match="the users table has no column 'nmae'") as refused:
+        found("nmae")
+    assert refused.value.where == "data.user_attributes"
+    with pytest.raises(ConfigError, match=f"a field reads the column {other!r} of the interactions"):
+        found(other, context=(other,))
+    with pytest.raises(ConfigError, match="the users table, which is not set"):
+        find_attributes(DataConfig(user_attributes=("x",)), FieldColumns((), (), ()), replace(tables, users=None), "user")

@@ -69,7 +69,14 @@ class Shop:
     encoder: FeatureEncoder
 
     @classmethod
-    def open(cls, folder: Path, root: Path, titles: Mapping[str, str] | None = None, images: str = "") -> "Shop":
+    def open(
+        cls,
+        folder: Path,
+        root: Path,
+        titles: Mapping[str, str] | None = None,
+        images: str = "",
+        names: Mapping[str, str] | None = None,
+    ) -> "Shop":
         """Write the tables and read them.
 
         Args:
@@ -77,17 +84,19 @@ class Shop:
             root: for bundles.
             titles: of items by id, a further column beside one with addresses of images.
             images: origin of the images, of every fifth item.
+            names: of users by id, a further column.
         """
         folder.mkdir()
         rng = np.random.default_rng(5)
         genres = ["drama", "comedy", "noir"]
-        pl.DataFrame(
-            {
-                "user_id": USERS,
-                "age": rng.integers(18, 80, len(USERS)).astype(float),
-                "likes": [sorted(rng.choice(genres, rng.integers(0, 3), replace=False)) for _ in USERS],
-            }
-        ).write_parquet(folder / "users.parquet")
+        users = {
+            "user_id": USERS,
+            "age": rng.integers(18, 80, len(USERS)).astype(float),
+            "likes": [sorted(rng.choice(genres, rng.integers(0, 3), replace=False)) for _ in USERS],
+        }
+        if names is not None:
+            users["name"] = [names.get(one) for one in USERS]
+        pl.DataFrame(users).write_parquet(folder / "users.parquet")
         items = {"item_id": ITEMS, "genre": rng.choice(genres, len(ITEMS)), "year": [1950 + len(one) for one in ITEMS]}
         if titles is not None:
             items["title"] = [titles.get(one) for one in ITEMS]
@@ -103,7 +112,8 @@ class Shop:
             }
         ).write_parquet(folder / "interactions.parquet")
         attributes = ["year", *(["title", "poster"] if titles is not None else [])]
-        config = parse_config({**CONFIG, "data": {**CONFIG["data"], "attributes": attributes}})
+        of_users = {"user_attributes": ["name"]} if names is not None else {}
+        config = parse_config({**CONFIG, "data": {**CONFIG["data"], "attributes": attributes, **of_users}})
         dataset = load_dataset(config, folder)
         return cls(root, folder.with_name("made"), config, dataset, FeatureEncoder.fit(dataset))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from recall.config.docs import toml, toml_key
+from recall.data.column_names import title_of
 from recall.data.roles import Role, roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
@@ -204,6 +205,7 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     own = found.own
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else unlearnable(items, {item_id, own["items"]})
+    name_of = None if users is None else title_of(unlearnable(users, {user_id, own["users"]}))
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
     time = time_column(known)
 
@@ -221,6 +223,7 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
         if column != ids[name]
     ]
     lines += plan.lines()
+    lines += [f"user_attributes = {toml([name_of])}  # kept with each user, who is found by it"] if name_of is not None else []
     lines += data_lines(known)
     lines += found.lines()
     keys = Keys(user_id, item_id)

@@ -60,7 +60,8 @@ def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
             "",
             'numbers with a decimal comma, which no field reads: write "3,5" as "3.5" (or "3|5", for two values)',
         )
-    separator = separator_of(known)
+    prose = known.str.contains(r"[\r\n]").mean() > _LISTS  # type: ignore[operator]  # lists have no lines
+    separator = "" if prose else separator_of(known)
     if not separator:
         return None
     parts = known.str.split(separator).explode().str.strip_chars(BLANKS)
@@ -143,6 +144,8 @@ def _guess_text(known: pl.Series) -> Guess:
     bag = drafted_bag(known)
     if bag is not None:
         return Guess(*bag)
+    if set(known.str.strip_chars().str.to_lowercase().unique()) == {"true", "false"}:
+        return Guess('kind = "categorical"', "true or false")
     if different > 20 and different > 0.8 * len(known):
         return Guess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unlearnable=True)
     return Guess(f'kind = "categorical"{rare(known)}', f"{different:,} different texts")

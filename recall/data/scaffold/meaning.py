@@ -149,12 +149,15 @@ def yes_and_no(values: pl.Series) -> tuple[str, str] | None:
     Args:
         values: String [n].
     """
-    texts = values.drop_nulls().str.strip_chars().unique().to_list()
-    lower = [text.lower() for text in texts]
-    if len(texts) != 2 or frozenset(lower) not in YES_NO or frozenset(lower) == {"true", "false"}:
+    counts = values.drop_nulls().str.strip_chars().value_counts().rows()
+    spelled: dict[str, str] = {}  # the commonest spelling of each word
+    for text, _ in sorted(counts, key=lambda one: (-one[1], one[0])):
+        spelled.setdefault(text.lower(), text)
+    if frozenset(spelled) not in YES_NO or frozenset(spelled) == {"true", "false"}:
         return None
-    yes, no = texts if lower[0] in YES and lower[1] not in YES else texts[::-1]
-    return yes, no
+    first, second = spelled
+    yes, no = (first, second) if first in YES and second not in YES else (second, first)
+    return spelled[yes], spelled[no]
 
 
 def is_list(values: pl.Series) -> bool:

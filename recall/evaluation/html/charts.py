@@ -1,7 +1,8 @@
-"""Charts and other parts of a page: frame, sections, tiles, captions, tables.
+"""Parts of a report: charts, captions, tables; and the HTML page that they make.
 
-Charts are inline SVG whose colours follow the page. Matplotlib draws; afterwards each colour is replaced by a variable of the
-page's style sheet, so that one file serves light and dark screens. Texts stay texts.
+A chart says what it shows, and not how: the page of the service draws the same charts from JSON. In an HTML file they are
+inline SVG whose colours follow the page. Matplotlib draws; afterwards each colour is replaced by a variable of the page's style
+sheet, so that one file serves light and dark screens. Texts stay texts.
 """
 
 import io
@@ -12,21 +13,16 @@ from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
-SERIES = ("#a00001", "#a00002", "#a00003", "#a00004", "#a00005")
-"""Colours of lines and groups; the page gives each a light and a dark form."""
-INK, MUTED, GRID = "#b00001", "#b00002", "#b00003"
-_VARIABLES = {colour: f"var(--s{number})" for number, colour in enumerate(SERIES)} | {
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    GRID: "var(--grid)",
-}
+SERIES = ("s0", "s1", "s2", "s3", "s4")
+"""Colours of lines and groups, by their names; a page gives each a light and a dark form."""
+INK, MUTED, GRID = "ink", "muted", "grid"
+_PAINT = {name: f"#a000{number:02d}" for number, name in enumerate((*SERIES, INK, MUTED, GRID))}  # what is replaced afterwards
 _SIZE = (4.6, 2.9)  # inches; at 10 points the text can be read on a screen of 360 px
 _SVG = "{http://www.w3.org/2000/svg}"
 _LONG = 28  # characters of a label
-_LABELS = 8  # points whose text is beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Line:
         label: shown in the legend; empty for none.
         x, y: the points.
         band: lower and upper ends of the intervals of y; None for none.
-        colour: one of the colours above.
+        colour: name of a colour.
         dashed: whether it is dashed, as baselines are.
         thin: whether it is thin and without points, as one among many.
     """
@@ -51,28 +47,39 @@ class Line:
     thin: bool = False
 
 
-def lines(
-    title: str, x: str, y: str, drawn: Sequence[Line], *, marks: Sequence[tuple[float, float, str]] = (), log: bool = False
-) -> str:
-    """Draw lines.
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines over numbers.
 
-    Args:
+    Attributes:
         title: what the chart shows, for screen readers.
         x: label of the axis.
         y: label of the axis.
-        drawn: the lines, the last one on top.
+        lines: the lines, the last one on top.
         marks: points with a text.
         log: a logarithmic x axis.
     """
 
-    tickers: Any = import_module("matplotlib.ticker")
+    title: str
+    x: str
+    y: str
+    lines: Sequence[Line]
+    marks: Sequence[tuple[float, float, str]] = ()
+    log: bool = False
+    kind: Literal["lines"] = "lines"
 
-    def draw(axes: Any) -> None:
-        for one in drawn:
+    def html(self) -> str:
+        """Return the chart as SVG."""
+        return _drawn(self.title, self._draw)
+
+    def _draw(self, axes: Any) -> None:
+        tickers: Any = import_module("matplotlib.ticker")
+        for one in self.lines:
+            colour = _PAINT[one.colour]
             axes.plot(
                 one.x,
                 one.y,
-                color=one.colour,
+                color=colour,
                 linewidth=0.8 if one.thin else 2,
                 linestyle="--" if one.dashed else "-",
                 marker="" if len(one.x) > 40 or (one.thin and len(one.x) > 1) else "o",
@@ -80,86 +87,176 @@ def lines(
                 label=clean(one.label) if one.label else None,
             )
             if one.band is not None:
-                axes.fill_between(one.x, *one.band, color=one.colour, alpha=0.15, linewidth=0)
-        for left, top, text in marks:
-            axes.plot([left], [top], marker="o", markersize=9, color=INK, fillstyle="none")
-            axes.annotate(clean(text), (left, top), xytext=(6, -12), textcoords="offset points", color=INK)
-        if log:
+                axes.fill_between(one.x, *one.band, color=colour, alpha=0.15, linewidth=0)
+        for left, top, text in self.marks:
+            axes.plot([left], [top], marker="o", markersize=9, color=_PAINT[INK], fillstyle="none")
+            axes.annotate(clean(text), (left, top), xytext=(6, -12), textcoords="offset points", color=_PAINT[INK])
+        if self.log:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(tickers.LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(tickers.NullLocator())
-        elif all(isinstance(left, int) for one in drawn for left in one.x):
+        elif all(isinstance(left, int) for one in self.lines for left in one.x):
             axes.xaxis.set_major_locator(tickers.MaxNLocator(integer=True))
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        axes.grid(color=GRID, linewidth=0.8)
-        if any(one.label for one in drawn):
-            axes.legend(loc="best", frameon=False, labelcolor=INK)
-
-    return _drawn(title, draw)
+        axes.set_xlabel(self.x)
+        axes.set_ylabel(self.y)
+        axes.grid(color=_PAINT[GRID], linewidth=0.8)
+        if any(one.label for one in self.lines):
+            axes.legend(loc="best", frameon=False, labelcolor=_PAINT[INK])
 
 
-def bars(
-    title: str,
-    x: str,
-    names: Sequence[str],
-    values: Sequence[float],
-    intervals: Sequence[tuple[float, float] | None] = (),
-    colours: Sequence[str] = (),
-) -> str:
-    """Draw horizontal bars, the first at the top.
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bar of a chart.
 
-    Args:
+    Attributes:
+        name: beside it.
+        value: its length.
+        interval: lower and upper end; None for none.
+        colour: name of a colour.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None = None
+    colour: str = SERIES[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """Horizontal bars, the first at the top.
+
+    Attributes:
         title: what the chart shows, for screen readers.
         x: label of the axis.
-        names: of the bars.
-        values: their lengths.
-        intervals: lower and upper end of each; empty for none.
-        colours: of each; empty for all alike.
+        bars: each of them.
     """
 
-    def draw(axes: Any) -> None:
-        places = range(len(names))
-        axes.barh(places, values, color=list(colours) or SERIES[0], height=0.62)
-        for place, interval in zip(places, intervals, strict=False):
-            if interval is not None:
-                axes.plot(interval, (place, place), color=INK, linewidth=1.2, solid_capstyle="butt")
-        axes.set_yticks(list(places), [clean(name) for name in names])
+    title: str
+    x: str
+    bars: Sequence[Bar]
+    kind: Literal["bars"] = "bars"
+
+    def html(self) -> str:
+        """Return the chart as SVG."""
+        return _drawn(self.title, self._draw, (_SIZE[0], 0.9 + 0.26 * len(self.bars)))
+
+    def _draw(self, axes: Any) -> None:
+        places = range(len(self.bars))
+        axes.barh(places, [one.value for one in self.bars], color=[_PAINT[one.colour] for one in self.bars], height=0.62)
+        for place, one in enumerate(self.bars):
+            if one.interval is not None:
+                axes.plot(one.interval, (place, place), color=_PAINT[INK], linewidth=1.2, solid_capstyle="butt")
+        axes.set_yticks(list(places), [clean(one.name) for one in self.bars])
         axes.invert_yaxis()
-        axes.axvline(0, color=MUTED, linewidth=0.8)
-        axes.set_xlabel(x)
-        axes.grid(axis="x", color=GRID, linewidth=0.8)
-
-    return _drawn(title, draw, (_SIZE[0], 0.9 + 0.26 * len(names)))
+        axes.axvline(0, color=_PAINT[MUTED], linewidth=0.8)
+        axes.set_xlabel(self.x)
+        axes.grid(axis="x", color=_PAINT[GRID], linewidth=0.8)
 
 
-def points(title: str, groups: Mapping[str, Sequence[tuple[float, float, str]]]) -> str:
-    """Draw groups of points, each with a text that the browser shows.
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Groups of points, each with a text.
 
-    Args:
+    Attributes:
         title: what the chart shows, for screen readers.
         groups: x, y and text of each point, by the name of the group; the empty name is that of the rest.
+        labels: so many points of all groups, the first of each, have their text beside them.
     """
-    texts = [[text for *_, text in group] for group in groups.values()]
 
-    def draw(axes: Any) -> None:
+    title: str
+    groups: Mapping[str, Sequence[tuple[float, float, str]]]
+    labels: int = 8
+    kind: Literal["points"] = "points"
+
+    def html(self) -> str:
+        """Return the chart as SVG; the browser shows a text where the pointer rests."""
+        return _drawn(self.title, self._draw, (_SIZE[0], 4.0), [[text for *_, text in group] for group in self.groups.values()])
+
+    def _draw(self, axes: Any) -> None:
         colours = iter(SERIES)
-        for number, (name, group) in enumerate(groups.items()):
-            colour = next(colours) if name else MUTED
+        for number, (name, group) in enumerate(self.groups.items()):
+            colour = _PAINT[next(colours) if name else MUTED]
             xs, ys = [one[0] for one in group], [one[1] for one in group]
             alpha = 0.8 if name else 0.45
             axes.scatter(xs, ys, s=14, color=colour, alpha=alpha, linewidth=0, label=clean(name) or "other", gid=f"p{number}")
-        each = max(1, _LABELS // max(1, len(groups)))
-        for group in groups.values():
+        each = max(1, self.labels // max(1, len(self.groups)))
+        for group in self.groups.values():
             for left, top, text in group[:each]:
-                axes.annotate(clean(text), (left, top), xytext=(4, 3), textcoords="offset points", color=INK, fontsize=8)
+                axes.annotate(
+                    clean(text), (left, top), xytext=(4, 3), textcoords="offset points", color=_PAINT[INK], fontsize=8
+                )
         axes.set_xticks([])
         axes.set_yticks([])
-        if len(groups) > 1:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3, frameon=False, labelcolor=INK, fontsize=9)
+        if len(self.groups) > 1:
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=3, frameon=False, labelcolor=_PAINT[INK], fontsize=9
+            )
 
-    return _drawn(title, draw, (_SIZE[0], 4.0), texts)
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A paragraph."""
+
+    text: str
+    kind: Literal["caption"] = "caption"
+
+    def html(self) -> str:
+        """Return the paragraph."""
+        return f"<p>{escape(self.text)}</p>"
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+    kind: Literal["heading"] = "heading"
+
+    def html(self) -> str:
+        """Return the heading."""
+        return f"<h3>{escape(self.text)}</h3>"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that is folded away.
+
+    Attributes:
+        head: names of the columns.
+        rows: cells, which may hold any text.
+        summary: what is shown of it.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    summary: str = "Numbers"
+    kind: Literal["table"] = "table"
+
+    def html(self) -> str:
+        """Return the table."""
+        top = "".join(f'<th scope="col">{escape(one)}</th>' for one in self.head)
+        body = "".join("<tr>" + "".join(f"<td>{escape(clean(one, 80))}</td>" for one in row) + "</tr>" for row in self.rows)
+        inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+        return folded(self.summary, [f'<div class="wide" tabindex="0">{inside}</div>'])
+
+
+Part = Lines | Bars | Points | Caption | Heading | Table
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section of a report.
+
+    Attributes:
+        title: its heading.
+        parts: charts, captions and tables.
+        missing: why it has none; empty if it has some.
+    """
+
+    title: str
+    parts: Sequence[Part]
+    missing: str = ""
 
 
 def clean(text: str, long: int = _LONG) -> str:
@@ -188,16 +285,16 @@ def _drawn(
         "text.parse_math": False,
         "font.size": 10,
         "font.family": "sans-serif",
-        "text.color": INK,
-        "axes.labelcolor": MUTED,
-        "axes.edgecolor": GRID,
+        "text.color": _PAINT[INK],
+        "axes.labelcolor": _PAINT[MUTED],
+        "axes.edgecolor": _PAINT[GRID],
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "xtick.labelcolor": MUTED,
-        "ytick.labelcolor": INK,
+        "xtick.color": _PAINT[MUTED],
+        "ytick.color": _PAINT[MUTED],
+        "xtick.labelcolor": _PAINT[MUTED],
+        "ytick.labelcolor": _PAINT[INK],
     }
     # a title may have characters that the font for measuring lacks; the browser has others
     with matplotlib.rc_context(settings), warnings.catch_warnings():
@@ -228,8 +325,8 @@ def _inline(svg: bytes, title: str, texts: Sequence[Sequence[str]]) -> str:
     root.set("role", "img")
     root.set("aria-label", title)
     shown = ElementTree.tostring(root, encoding="unicode")
-    for colour, variable in _VARIABLES.items():
-        shown = shown.replace(colour, variable)
+    for name, colour in _PAINT.items():
+        shown = shown.replace(colour, f"var(--{name})")
     return shown
 
 
@@ -251,14 +348,15 @@ def document(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def section(title: str, body: Iterable[str]) -> str:
+def section(title: str, body: Iterable[Part | str]) -> str:
     """Return a section.
 
     Args:
         title: any text.
-        body: HTML.
+        body: parts, or HTML.
     """
-    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(part for part in body if part) + "\n</section>"
+    shown = (part if isinstance(part, str) else part.html() for part in body)
+    return f"<section>\n<h2>{escape(title)}</h2>\n" + "\n".join(shown) + "\n</section>"
 
 
 def tiles(values: Mapping[str, str], notes: Mapping[str, str]) -> str:
@@ -273,29 +371,6 @@ def tiles(values: Mapping[str, str], notes: Mapping[str, str]) -> str:
         for name, value in values.items()
     )
     return f'<dl class="tiles">{cells}</dl>'
-
-
-def caption(text: str) -> str:
-    """Return a paragraph.
-
-    Args:
-        text: any.
-    """
-    return f"<p>{escape(text)}</p>"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], summary: str = "Numbers") -> str:
-    """Return a table that is folded away.
-
-    Args:
-        head: names of the columns.
-        rows: cells, which may hold any text.
-        summary: what is shown of it.
-    """
-    top = "".join(f'<th scope="col">{escape(one)}</th>' for one in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(clean(str(one), 80))}</td>" for one in row) + "</tr>" for row in rows)
-    inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-    return folded(summary, [f'<div class="wide" tabindex="0">{inside}</div>'])
 
 
 def folded(summary: str, parts: Iterable[str]) -> str:

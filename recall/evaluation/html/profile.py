@@ -7,7 +7,21 @@ import numpy as np
 from recall._arrays import Int64
 from recall.data.findings import Finding
 from recall.data.profile import ColumnProfile, Profile, concentration
-from recall.evaluation.html.charts import MUTED, SERIES, Line, bars, caption, document, folded, lines, section, table, tiles
+from recall.evaluation.html.charts import (
+    MUTED,
+    SERIES,
+    Bar,
+    Bars,
+    Caption,
+    Line,
+    Lines,
+    Part,
+    Table,
+    document,
+    folded,
+    section,
+    tiles,
+)
 
 _SHOWN = 16  # bars of a chart
 
@@ -44,27 +58,27 @@ def _tiles(found: Profile, findings: Sequence[Finding]) -> str:
     return tiles(values, notes)
 
 
-def _findings(findings: Sequence[Finding]) -> Iterator[str]:
+def _findings(findings: Sequence[Finding]) -> Iterator[Part | str]:
     for level in ("error", "warning", "note"):
         some = [one for one in findings if one.level == level]
         if some and level == "note":
-            yield folded(f"{len(some)} notes", [caption(one.line) for one in some])
+            yield folded(f"{len(some)} notes", [Caption(one.line).html() for one in some])
         else:
-            yield from (caption(one.line) for one in some)
+            yield from (Caption(one.line) for one in some)
     if not findings:
-        yield caption("Nothing was found.")
+        yield Caption("Nothing was found.")
 
 
-def _tail(found: Profile) -> Iterator[str]:
+def _tail(found: Profile) -> Iterator[Part]:
     sides = (("items", found.per_item, SERIES[0]), ("users", found.per_user, SERIES[1]))
     drawn = [Line("", (0, 100), (0, 100), colour=MUTED, dashed=True)]
     for name, counts, colour in sides:
         x, y = concentration(counts)
         drawn.append(Line(name, x.tolist(), y.tolist(), colour=colour))
-    yield lines("Concentration of the interactions", "% of the items or users, most frequent first", "% of interactions", drawn)
+    yield Lines("Concentration of the interactions", "% of the items or users, most frequent first", "% of interactions", drawn)
     head = ("interactions of", "fewest", "10 %", "half", "90 %", "most", "with one only")
-    yield caption("The dashed line: all alike.")
-    yield table(head, [(name, *_quantiles(counts)) for name, counts, _ in sides])
+    yield Caption("The dashed line: all alike.")
+    yield Table(head, [(name, *_quantiles(counts)) for name, counts, _ in sides])
 
 
 def _quantiles(counts: Int64) -> Iterator[str]:
@@ -75,39 +89,41 @@ def _quantiles(counts: Int64) -> Iterator[str]:
     yield f"{int((counts == 1).sum()):,} ({(counts == 1).mean():.1%})"
 
 
-def _time_line(found: Profile) -> Iterator[str]:
+def _time_line(found: Profile) -> Iterator[Part]:
     if not found.periods:
-        yield caption("No time is named in data.time, or its times cannot be read.")
+        yield Caption("No time is named in data.time, or its times cannot be read.")
         return
-    yield bars("Interactions by time", "interactions", list(found.periods), list(found.periods.values()))
-    yield caption(f"From {found.first} to {found.last}.")
+    drawn = [Bar(name, count) for name, count in found.periods.items()]
+    yield Bars("Interactions by time", "interactions", drawn)
+    yield Caption(f"From {found.first} to {found.last}.")
 
 
-def _missing(columns: Sequence[ColumnProfile]) -> Iterator[str]:
+def _missing(columns: Sequence[ColumnProfile]) -> Iterator[Part]:
     lacking = sorted((one for one in columns if one.missing), key=lambda one: -one.missing / one.rows)
     if not lacking:
-        yield caption("No value is missing.")
+        yield Caption("No value is missing.")
         return
-    shown = lacking[:_SHOWN]
-    yield bars("Missing values", "% of the rows", _names(shown), [100 * one.missing / one.rows for one in shown])
-    yield caption(f"{len(lacking)} of {len(columns)} columns lack values.")
+    drawn = [Bar(_name(one), 100 * one.missing / one.rows) for one in lacking[:_SHOWN]]
+    yield Bars("Missing values", "% of the rows", drawn)
+    yield Caption(f"{len(lacking)} of {len(columns)} columns lack values.")
 
 
-def _different(columns: Sequence[ColumnProfile]) -> Iterator[str]:
+def _different(columns: Sequence[ColumnProfile]) -> Iterator[Part]:
     shown = sorted((one for one in columns if one.different), key=lambda one: -one.different)[:_SHOWN]
     if shown:
-        yield bars("Different values of each column", "different values", _names(shown), [one.different for one in shown])
+        drawn = [Bar(_name(one), one.different) for one in shown]
+        yield Bars("Different values of each column", "different values", drawn)
 
 
-def _names(columns: Sequence[ColumnProfile]) -> list[str]:
-    return [f"{one.table}.{one.column}" for one in columns]
+def _name(column: ColumnProfile) -> str:
+    return f"{column.table}.{column.column}"
 
 
-def _columns(columns: Sequence[ColumnProfile]) -> Iterator[str]:
+def _columns(columns: Sequence[ColumnProfile]) -> Iterator[Part]:
     head = ("table", "column", "type", "use", "missing", "different", "most frequent")
     shares = [f"{one.missing / max(one.rows, 1):.1%}" for one in columns]
     cells = [
         (one.table, one.column, one.type, one.use, share, f"{one.different:,}", ", ".join(one.examples))
         for one, share in zip(columns, shares, strict=True)
     ]
-    yield table(head, cells, f"{len(columns)} columns")
+    yield Table(head, cells, f"{len(columns)} columns")

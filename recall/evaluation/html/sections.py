@@ -1,11 +1,11 @@
-"""A report of one bundle, or of two side by side, as one HTML file.
+"""A report of one bundle or of two, as HTML or as data for the page.
 
-Its sections are charts and tables, or say why there are none. It has no scripts, and needs no network.
+Its sections are charts and tables, or say why there are none. The file has no scripts, and needs no network.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,15 +13,18 @@ from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.html.charts import (
     MUTED,
     SERIES,
+    Bar,
+    Bars,
+    Caption,
     Line,
-    bars,
-    caption,
+    Lines,
+    Part,
+    Points,
+    Section,
+    Table,
     clean,
     document,
-    lines,
-    points,
     section,
-    table,
     tiles,
 )
 from recall.evaluation.html.subject import PAIRS, MissingDataError, Subject, Subjects
@@ -30,49 +33,44 @@ _SHOWN = 12  # bars of a chart
 _HEADLINES = ("recall", "ndcg")
 
 
-def _differences(page: Subjects) -> Iterator[str]:
+def _differences(page: Subjects) -> Iterator[Part]:
     if not page.differences:
         raise MissingDataError("There is nothing to compare with.")
     shown = {name: one for name, one in page.differences.items() if not name.startswith("novelty")}
     names = [one.manifest.version for one in page.subjects]
     colours = {"higher": SERIES[0], "lower": SERIES[3], "undecided": MUTED}
-    values = [one.difference.value for one in shown.values()]
-    yield bars(
-        "Paired differences of all metrics",
-        f"{names[0]} minus {names[1]}",
-        list(shown),
-        values,
-        [_ends(one.difference) for one in shown.values()],
-        [colours[one.verdict] for one in shown.values()],
-    )
-    yield caption("95 % intervals by paired resampling of users; grey where the interval contains 0.")
+    drawn = [Bar(name, one.difference.value, _ends(one.difference), colours[one.verdict]) for name, one in shown.items()]
+    yield Bars("Paired differences of all metrics", f"{names[0]} minus {names[1]}", drawn)
+    yield Caption("95 % intervals by paired resampling of users; grey where the interval contains 0.")
 
 
-def _curves(page: Subjects) -> Iterator[str]:
+def _curves(page: Subjects) -> Iterator[Part]:
     found = False
     for one in page.subjects:
         curve, race = one.manifest.metrics.get("curve"), one.manifest.metrics.get("race")
-        head = _subhead(page, one)
+        head = page.heading(one)  # an iterator: of two charts, only the first has it
         if isinstance(race, dict) and isinstance(race.get("raced"), list):
             runs: list[Any] = [run for run in race["raced"] if isinstance(run, dict) and run.get("figures")]  # type: ignore[union-attr]
             if runs:
                 found = True
-                yield head
-                head = ""
+                yield from head
                 yield _race_chart(str(race["metric"]), str(race["winner"]), runs, race["popularity"])
-                yield table(
+                yield Table(
                     ["recipe", str(race["metric"]), "best sweep", "s"],
-                    [[run["recipe"], _figure(Estimate(**_estimate(run))), run["sweeps"], run["seconds"]] for run in runs],
+                    [
+                        [run["recipe"], _figure(Estimate(**_estimate(run))), str(run["sweeps"]), str(run["seconds"])]
+                        for run in runs
+                    ],
                 )
         if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
             found = True
-            yield head
+            yield from head
             yield from _final_charts(curve, one.manifest.config.get("train"), raced=isinstance(race, dict))
     if not found:
         raise MissingDataError("The bundle records no curve: it was trained by an earlier version, or imported.")
 
 
-def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) -> str:
+def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) -> Lines:
     longest = max(len(run["figures"]) for run in runs)
     shades = iter(SERIES[1:3])
     drawn = []
@@ -89,34 +87,34 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
         )
     level = float(popularity["value"])
     drawn.append(Line("popularity", (1, max(2, longest)), (level, level), colour=next(shades), dashed=True, thin=True))
-    return lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
+    return Lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
 
 
-def _final_charts(curve: Mapping[str, Any], train: Any, *, raced: bool) -> Iterator[str]:
+def _final_charts(curve: Mapping[str, Any], train: Any, *, raced: bool) -> Iterator[Part]:
     losses = curve["losses"]
     warm = int(isinstance(train, dict) and train.get("opening") is not None)  # the first loss is of another objective
     sweeps = range(1, len(losses) + 1)
     looked = [(sweep, figure) for sweep, figure in zip(sweeps, curve.get("figures", ()), strict=False) if figure is not None]
-    yield lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
+    yield Lines("Loss by sweep of the final training", "sweep", "loss", [Line("", sweeps[warm:], losses[warm:])])
     if looked:
         best = [(float(sweep), float(figure), "kept") for sweep, figure in looked if sweep == curve.get("best_sweep")]
         drawn = [Line("", [one[0] for one in looked], [one[1] for one in looked], colour=SERIES[2])]
-        yield lines("Validation figure by sweep", "sweep", "validation figure", drawn, marks=best)
-        yield caption("Final training. The figure decides early stopping.")
+        yield Lines("Validation figure by sweep", "sweep", "validation figure", drawn, marks=best)
+        yield Caption("Final training. The figure decides early stopping.")
     elif raced:
-        yield caption("Final training, on the validation part, too: the race has chosen the number of sweeps.")
+        yield Caption("Final training, on the validation part, too: the race has chosen the number of sweeps.")
     else:
-        yield caption("Final training. There was no validation part, so all sweeps were run.")
+        yield Caption("Final training. There was no validation part, so all sweeps were run.")
 
 
-def _quality(page: Subjects) -> Iterator[str]:
+def _quality(page: Subjects) -> Iterator[Part]:
     judged = page.judged()
     for family in ("recall", "ndcg"):
         drawn = [_by_k(name, family, one.model.metrics, colour) for name, colour, one in judged]
         drawn.insert(0, _by_k("popularity", family, judged[0][2].popularity.metrics, MUTED, dashed=True))
-        yield lines(f"{family}@K against K", "K", f"{family}@K", drawn)
+        yield Lines(f"{family}@K against K", "K", f"{family}@K", drawn)
     *_, first = judged[0]
-    yield caption(
+    yield Caption(
         f"{first.requests:,} requests of {first.users:,} users of the {first.part} part over {first.items:,} items; "
         "bands are 95 % intervals, by resampling users."
     )
@@ -129,7 +127,7 @@ def _quality(page: Subjects) -> Iterator[str]:
         [metric, *(f"{one.model.coverage[metric]:.4f}" for *_, one in judged), f"{first.popularity.coverage[metric]:.4f}"]
         for metric in first.model.coverage
     ]
-    yield table(head, rows)
+    yield Table(head, rows)
 
 
 def _by_k(label: str, family: str, metrics: Mapping[str, Estimate], colour: str, *, dashed: bool = False) -> Line:
@@ -139,7 +137,7 @@ def _by_k(label: str, family: str, metrics: Mapping[str, Estimate], colour: str,
     return Line(label, list(found), [one.value for one in found.values()], band, colour, dashed)
 
 
-def _dial(page: Subjects) -> Iterator[str]:
+def _dial(page: Subjects) -> Iterator[Part]:
     dials = [(name, colour, one.dial) for name, colour, one in page.judged() if one.dial is not None]
     if not dials:
         raise MissingDataError("evaluation.dial is empty, so the popularity dial was not turned.")
@@ -152,12 +150,12 @@ def _dial(page: Subjects) -> Iterator[str]:
         label = name if page.several else ""
         recalls.append(Line(label, x, [point.recall.value for point in dial.points], band, colour))
         coverages.append(Line(label, x, [point.coverage for point in dial.points], None, colour if page.several else SERIES[2]))
-    yield lines(f"recall@{k} over the popularity dial", "popularity of a request", f"recall@{k}", recalls)
-    yield lines(f"Coverage@{k} over the popularity dial", "popularity of a request", f"coverage@{k}", coverages)
-    yield caption("A request's popularity weighs the popular part of a score: 1 is the model as it was trained, 0 is without.")
+    yield Lines(f"recall@{k} over the popularity dial", "popularity of a request", f"recall@{k}", recalls)
+    yield Lines(f"Coverage@{k} over the popularity dial", "popularity of a request", f"coverage@{k}", coverages)
+    yield Caption("A request's popularity weighs the popular part of a score: 1 is the model as it was trained, 0 is without.")
 
 
-def _cold(page: Subjects) -> Iterator[str]:
+def _cold(page: Subjects) -> Iterator[Part]:
     found = False
     for name, _, one in page.judged():
         users, items = one.held_out_users, one.held_out_items
@@ -178,65 +176,55 @@ def _cold(page: Subjects) -> Iterator[str]:
             continue
         found = True
         metric = next(metric for metric in reversed(list(next(iter(groups.values())))) if metric.startswith("recall"))
-        figures = [metrics[metric] for metrics in groups.values()]
-        yield f"<h3>{escape(name)}</h3>" if page.several else ""
-        yield bars(
-            "Cold start",
-            metric,
-            list(groups),
-            [figure.value for figure in figures],
-            [_ends(figure) for figure in figures],
-            [MUTED if way == "popularity" else SERIES[0] for way in groups],
-        )
+        yield from page.heading(name)
+        drawn = [
+            Bar(way, metrics[metric].value, _ends(metrics[metric]), MUTED if way == "popularity" else SERIES[0])
+            for way, metrics in groups.items()
+        ]
+        yield Bars("Cold start", metric, drawn)
         if one.cold is not None:
-            yield caption(
+            yield Caption(
                 "Simulated: ids are masked of users and items that were trained on. New ones get less: a split by users or "
                 "by items (data.split) measures it."
             )
         else:
-            yield caption("Held out: no interaction of these users or items was trained on.")
+            yield Caption("Held out: no interaction of these users or items was trained on.")
     if not found:
         raise MissingDataError("The evaluation has no figures of new users or items.")
 
 
-def _fields(page: Subjects) -> Iterator[str]:
-    found = [(name, one.ablation) for name, _, one in page.judged() if one.ablation is not None]
-    if not found:
-        raise MissingDataError("No ablation was asked for: recall evaluate --ablate has it.")
-    for name, ablation in found:
+def _fields(page: Subjects) -> Iterator[Part]:
+    recorded = [(one, cast(Any, worths)) for one in page.subjects if (worths := one.manifest.metrics.get("fields"))]
+    ablations = [(one, one.evaluation.ablation) for one in page.subjects if one.evaluation and one.evaluation.ablation]
+    for subject, ablation in ablations:
         metric = next(metric for metric in reversed(ablation.whole) if metric.startswith("ndcg"))
         fields = sorted(ablation.fields, key=lambda worth: worth.comparison[metric].difference.value)[:_SHOWN]
-        differences = [worth.comparison[metric].difference for worth in fields]
         colours = {"helps": SERIES[0], "hurts": SERIES[3]}
-        yield f"<h3>{escape(name)}</h3>" if page.several else ""
-        yield bars(
-            "What each field is worth",
-            f"{metric} without the field, minus with it",
-            [worth.field for worth in fields],
-            [one.value for one in differences],
-            [_ends(one) for one in differences],
-            [colours.get(worth.word, MUTED) for worth in fields],
-        )
-    yield caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
+        yield from page.heading(subject)
+        drawn = []
+        for worth in fields:
+            difference = worth.comparison[metric].difference
+            drawn.append(Bar(worth.field, difference.value, _ends(difference), colours.get(worth.word, MUTED)))
+        yield Bars("What each field is worth", f"{metric} without the field, minus with it", drawn)
+    for subject, worths in recorded if not ablations else []:
+        changes = sorted(worths, key=lambda worth: -worth["loss"])[:_SHOWN]
+        yield from page.heading(subject)
+        drawn = [Bar(one["name"], -one["loss"], None, SERIES[0] if one["helps"] else MUTED) for one in changes]
+        yield Bars("What each field is worth", "validation figure without the field, minus with it", drawn)
+    if not ablations and not recorded:
+        raise MissingDataError("Training recorded none, and no ablation was asked for: recall evaluate --ablate has it.")
+    yield Caption("Negative where the field helps. The model is not trained again; grey where nothing shows.")
 
 
-def _strengths(page: Subjects) -> Iterator[str]:
+def _strengths(page: Subjects) -> Iterator[Part]:
     for one, colour in zip(page.subjects, SERIES, strict=False):
-        shown = list(one.pairs.items())[:_SHOWN]
-        yield _subhead(page, one)
-        label = "standard deviation of its part of a score"
-        yield bars(
-            "Strength of pairs of fields",
-            label,
-            [name for name, _ in shown],
-            [value for _, value in shown],
-            (),
-            [colour] * len(shown),
-        )
-    yield caption(f"Over {PAIRS} random pairs of a stored user and an item, without a context. What varies more, ranks more.")
+        yield from page.heading(one)
+        drawn = [Bar(name, value, colour=colour) for name, value in list(one.pairs.items())[:_SHOWN]]
+        yield Bars("Strength of pairs of fields", "standard deviation of its part of a score", drawn)
+    yield Caption(f"Over {PAIRS} random pairs of a stored user and an item, without a context. What varies more, ranks more.")
 
 
-def _index(page: Subjects) -> Iterator[str]:
+def _index(page: Subjects) -> Iterator[Part]:
     found, reasons = False, []
     for one in page.subjects:
         record = one.manifest.index
@@ -254,8 +242,8 @@ def _index(page: Subjects) -> Iterator[str]:
             )
             if trial.kind == record.kind and trial.tuned is not None:
                 marks += [(point.microseconds, point.recall, "chosen") for point in trial.curve if point.effort == trial.tuned]
-        yield _subhead(page, one)
-        yield lines(
+        yield from page.heading(one)
+        yield Lines(
             f"Recall against time of a search, top {record.n}",
             "µs a query",
             "recall of exact top n",
@@ -265,26 +253,26 @@ def _index(page: Subjects) -> Iterator[str]:
         )
         if record.certificate is not None:
             proof = record.certificate
-            yield caption(
+            yield Caption(
                 f"Verified on {proof.queries:,} other users: recall at least {proof.lower:.4f} ({proof.confidence:.0%})."
             )
     if not found:
         raise MissingDataError(" ".join(dict.fromkeys(reasons)))
 
 
-def _map(page: Subjects) -> Iterator[str]:
+def _map(page: Subjects) -> Iterator[Part]:
     for one in page.subjects:
-        yield _subhead(page, one)
-        yield points("Map of the items", one.map)
+        yield from page.heading(one)
+        yield Points("Map of the items", one.map)
         count = sum(map(len, one.map.values()))
         by = f", coloured by {one.column}" if one.column else ""
-        yield caption(
+        yield Caption(
             f"The {count:,} items with the most interactions{by}: two principal components of their vectors, with "
             f"{one.explained:.0%} of the variance. Rest the pointer on an item to see its title."
         )
 
 
-def _calibration(page: Subjects) -> Iterator[str]:
+def _calibration(page: Subjects) -> Iterator[Part]:
     found = [(name, colour, one.discrimination) for name, colour, one in page.judged() if one.discrimination is not None]
     curves = [(name, colour, one.calibration) for name, colour, one in found if one.calibration is not None]
     if not curves:
@@ -297,28 +285,26 @@ def _calibration(page: Subjects) -> Iterator[str]:
     ]
     most = max(max(one.x[-1], *one.y) for one in drawn)
     drawn.insert(0, Line("perfect", (0, most), (0, most), colour=MUTED, dashed=True, thin=True))
-    yield lines("Observed rate against predicted probability", "predicted", "observed", drawn)
+    yield Lines("Observed rate against predicted probability", "predicted", "observed", drawn)
     for name, _, curve in curves:
-        yield caption(f"{name}: log loss {_figure(curve.log_loss)}, calibration error {_figure(curve.error)}.")
+        yield Caption(f"{name}: log loss {_figure(curve.log_loss)}, calibration error {_figure(curve.error)}.")
 
 
-def _latency(page: Subjects) -> Iterator[str]:
+def _latency(page: Subjects) -> Iterator[Part]:
     drawn = []
     for one, colour in zip(page.subjects, SERIES, strict=False):
+        if not len(one.milliseconds):
+            raise MissingDataError("Not measured here: the traffic shows the latency of real requests.")
         share = (np.arange(len(one.milliseconds)) + 1) / len(one.milliseconds)
         label = page.name(one) if page.several else ""
         drawn.append(Line(label, one.milliseconds.tolist(), share.tolist(), colour=colour))
-    yield lines("Share of requests answered within a time", "ms", "share of requests", drawn, log=True)
+    yield Lines("Share of requests answered within a time", "ms", "share of requests", drawn, log=True)
     for one in page.subjects:
         p50, p99 = np.quantile(one.milliseconds, [0.5, 0.99])
-        yield caption(
+        yield Caption(
             f"{page.name(one)}: median {p50:.2f} ms, p99 {p99:.2f} ms. {len(one.milliseconds)} requests for 10 items, one "
             "after the other, in the process that wrote this report, without HTTP."
         )
-
-
-def _subhead(page: Subjects, subject: Subject) -> str:
-    return f"<h3>{escape(subject.manifest.version)}</h3>" if page.several else ""
 
 
 def _figure(one: Estimate) -> str:
@@ -334,7 +320,7 @@ def _estimate(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("value", "low", "high")}
 
 
-SECTIONS: tuple[tuple[str, Callable[[Subjects], Iterator[str]]], ...] = (
+SECTIONS: tuple[tuple[str, Callable[[Subjects], Iterator[Part]]], ...] = (
     ("Quality", _quality),
     ("Learning curves", _curves),
     ("Popularity dial", _dial),
@@ -351,8 +337,24 @@ DIFFERENCES = ("Differences", _differences)
 """The further section of two bundles."""
 
 
+def sections(page: Subjects) -> list[Section]:
+    """Return the sections of a report.
+
+    Args:
+        page: the bundles.
+    """
+    return [_section(title, draw, page) for title, draw in ((DIFFERENCES, *SECTIONS) if page.several else SECTIONS)]
+
+
+def _section(title: str, draw: Callable[[Subjects], Iterator[Part]], page: Subjects) -> Section:
+    try:
+        return Section(title, list(draw(page)))
+    except MissingDataError as missing:
+        return Section(title, (), str(missing))
+
+
 def render(subjects: Sequence[Subject], differences: Mapping[str, Comparison] | None = None) -> str:
-    """Return the page.
+    """Return a report as HTML.
 
     Args:
         subjects: one bundle, or two to compare.
@@ -360,17 +362,10 @@ def render(subjects: Sequence[Subject], differences: Mapping[str, Comparison] | 
     """
     page = Subjects(subjects, differences or {})
     names = " and ".join(f"{one.manifest.name} {one.manifest.version}" for one in subjects)
-    sections = (DIFFERENCES, *SECTIONS) if page.several else SECTIONS
     figures = [_tiles(one, f"<h2>{escape(one.manifest.version)}</h2>" if page.several else "") for one in subjects]
-    parts = [*figures, '<div class="sections">', *(_section(title, draw, page) for title, draw in sections), "</div>"]
-    return document(f"{'Comparison' if page.several else 'Report'}: {names}", parts)
-
-
-def _section(title: str, draw: Callable[[Subjects], Iterator[str]], page: Subjects) -> str:
-    try:
-        return section(title, list(draw(page)))
-    except MissingDataError as missing:
-        return section(title, [f'<p class="missing">{escape(str(missing))}</p>'])
+    drawn = [section(one.title, one.parts or [f'<p class="missing">{escape(one.missing)}</p>']) for one in sections(page)]
+    title = f"{'Comparison' if page.several else 'Report'}: {names}"
+    return document(title, [*figures, '<div class="sections">', *drawn, "</div>"])
 
 
 def _tiles(subject: Subject, head: str = "") -> str:

@@ -1,7 +1,7 @@
 """Contents of a report on one bundle, such as a map of its items."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from recall._arrays import Float64
 from recall.bundle.manifest import Manifest
 from recall.evaluation.bootstrap import Comparison
 from recall.evaluation.evaluate import EvaluationReport
-from recall.evaluation.html.charts import SERIES
+from recall.evaluation.html.charts import SERIES, Heading
 from recall.serving.batch import title_column
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -36,7 +36,7 @@ class Subject:
         explained: share of the variance of item vectors that they have.
         column: that column; empty for none.
         pairs: strength of each pair of fields: the standard deviation of what it adds to a score.
-        milliseconds: float64 [n], of single requests.
+        milliseconds: float64 [n], of single requests; n is 0 if none was timed.
     """
 
     manifest: Manifest
@@ -48,12 +48,13 @@ class Subject:
     milliseconds: Float64
 
     @classmethod
-    def of(cls, recommender: Recommender, evaluation: EvaluationReport | None = None) -> "Subject":
+    def of(cls, recommender: Recommender, evaluation: EvaluationReport | None = None, *, timed: bool = True) -> "Subject":
         """Collect what a report shows of a bundle.
 
         Args:
             recommender: of the bundle.
             evaluation: of the bundle.
+            timed: whether to measure latency, which takes some hundred requests.
         """
         found, explained, column = _item_map(recommender)
         return cls(
@@ -63,7 +64,7 @@ class Subject:
             explained,
             column,
             _pair_strengths(recommender),
-            _latencies(recommender),
+            _latencies(recommender) if timed else np.zeros(0),
         )
 
 
@@ -106,9 +107,10 @@ def _pair_strengths(recommender: Recommender) -> dict[str, float]:
     rows = rng.integers(0, len(bundle.item_ids), PAIRS)
     items = encoder.encode_items(bundle.some_items(rows.astype(np.int64)))
     parts: dict[str, list[float]] = {}
+    stored = recommender.users.known(user_id for user_id in users if user_id is not None)  # whether or not changes can be read
     for number in range(PAIRS):
         user_id = users[number % len(users)]
-        record = None if user_id is None else recommender.users.get(user_id)
+        record = None if user_id is None else stored[user_id].record
         named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
         values = {**(record.features if record is not None else {}), **named}
         user = encoder.encode_user(values, record.history if record is not None else ()).rows
@@ -160,6 +162,15 @@ class Subjects:
     def name(self, subject: Subject) -> str:
         """Return the name in legends."""
         return subject.manifest.version if self.several else "model"
+
+    def heading(self, of: Subject | str) -> Iterator[Heading]:
+        """Yield the heading of what follows about one bundle, if there are two.
+
+        Args:
+            of: the bundle, or its name in legends.
+        """
+        if self.several:
+            yield Heading(of if isinstance(of, str) else of.manifest.version)
 
     def judged(self) -> list[tuple[str, str, EvaluationReport]]:
         """Return name, colour and evaluation of each bundle that has one."""

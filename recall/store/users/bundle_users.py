@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 import numpy as np
 import orjson
+import polars as pl
 
+from recall.data.column_names import title_of
 from recall.errors import BundleError, PublishError
 from recall.features.values import as_requested, canonical
 from recall.store.users.record import UserRecord
@@ -34,6 +36,9 @@ class SqliteUsers:
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._closed = False
         self._size = int(self._ask("SELECT count(*) FROM users", ())[0][0])
+        titled = self._ask("SELECT 1 FROM sqlite_master WHERE name = 'titles'", ())
+        self.title = self._ask("SELECT name FROM title_column", ())[0][0] if titled else None
+        """The column that holds titles; None if there is none."""
 
     def __len__(self) -> int:
         """Return the number of known users."""
@@ -68,6 +73,23 @@ class SqliteUsers:
         """
         statement = "SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"
         return [row[0] for row in self._ask(statement, (after or "", count))]  # no id is empty
+
+    def titled(self, text: str, count: int) -> list[str]:
+        """Return ids of users whose title begins with a text, then by words in it.
+
+        Args:
+            text: as of `folded`.
+            count: maximum number.
+        """
+        if self.title is None:
+            return []
+        low = text[:_LONGEST]
+        statement = (
+            "SELECT user_id FROM titles JOIN users USING (number) "
+            "WHERE text >= ? AND text < ? AND whole = ? ORDER BY text LIMIT ?"
+        )
+        found = [self._ask(statement, (low, low + chr(0x10FFFF), whole, count)) for whole in (1, 0)]
+        return list(dict.fromkeys(row[0] for rows in found for row in rows))[:count]
 
     def records(self) -> Iterator[tuple[str, UserRecord]]:
         """Every user's id and record, in the order that they were written in."""
@@ -121,6 +143,14 @@ _CREATE = """
 """
 _INSERT = "INSERT INTO users (user_id, features, history, seen) VALUES (?, ?, ?, ?)"
 _INDEX = "CREATE UNIQUE INDEX users_by_id ON users (user_id)"
+_CREATE_TITLES = """
+    CREATE TABLE title_column (name TEXT NOT NULL);
+    CREATE TABLE titles (
+        text TEXT NOT NULL, number INTEGER NOT NULL, whole INTEGER NOT NULL, PRIMARY KEY (text, number)
+    ) WITHOUT ROWID;
+"""
+_INSERT_TITLE = "INSERT OR IGNORE INTO titles VALUES (?, (SELECT number FROM users WHERE user_id = ?), ?)"
+_WORDS, _LONGEST = 8, 64  # words of a title that a search finds, and characters from each on. Chosen, not tuned.
 
 
 def write_user_store(path: Path, dataset: "Dataset") -> None:
@@ -135,11 +165,11 @@ def write_user_store(path: Path, dataset: "Dataset") -> None:
     """
     try:
         with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(_CREATE)
-            rows = _rows(dataset)
-            while batch := list(islice(rows, _BATCH)):
-                connection.executemany(_INSERT, batch)
-            connection.execute(_INDEX)
+            _insert(connection, _rows(dataset))
+            key, users = dataset.schema.user_id, dataset.users
+            column = title_of(one.name for one in users if one.dtype == pl.String and one.name != key)
+            if column is not None:
+                _insert_titles(connection, column, users.select(key, column).iter_rows())
             connection.commit()
     except sqlite3.Error as error:
         raise PublishError("the users could not be written", where=str(path), why=str(error)) from None
@@ -158,18 +188,47 @@ def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
     """
     try:
         with closing(SqliteUsers(source)) as users, closing(sqlite3.connect(to)) as connection:
-            connection.executescript(_CREATE)
             gone = set(without)
             rows = (
-                (one, *map(_json, (user.features, user.history, user.seen))) for one, user in users.records() if one not in gone
+                (one, _json(user.features), _json(user.history), _json(user.seen))
+                for one, user in users.records()
+                if one not in gone
             )
-            while batch := list(islice(rows, _BATCH)):
-                connection.executemany(_INSERT, batch)
-            connection.execute(_INDEX)
+            _insert(connection, rows)
+            if users.title is not None:
+                titles = ((one, user.features.get(users.title)) for one, user in users.records() if one not in gone)
+                _insert_titles(connection, users.title, titles)
             connection.commit()
             return int(connection.execute("SELECT count(*) FROM users").fetchone()[0])
     except sqlite3.Error as error:
         raise PublishError("the users could not be written", where=str(to), why=str(error)) from None
+
+
+def _insert(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, bytes, bytes]]) -> None:
+    connection.executescript(_CREATE)
+    while batch := list(islice(rows, _BATCH)):
+        connection.executemany(_INSERT, batch)
+    connection.execute(_INDEX)
+
+
+def folded(text: str) -> str:
+    """Return a text without the differences that a search ignores."""
+    return " ".join(text.lower().split())
+
+
+def _insert_titles(connection: sqlite3.Connection, column: str, titles: Iterable[tuple[str, object]]) -> None:
+    """Write each title from each of its words on, in lower case."""
+    connection.executescript(_CREATE_TITLES)
+    connection.execute("INSERT INTO title_column VALUES (?)", (column,))
+    rows = (
+        (" ".join(words[at:])[:_LONGEST], user_id, int(at == 0))
+        for user_id, title in titles
+        if isinstance(title, str)
+        for words in (folded(title).split(),)
+        for at in range(min(len(words), _WORDS))
+    )
+    while batch := list(islice(rows, _BATCH)):
+        connection.executemany(_INSERT_TITLE, batch)
 
 
 def _rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:

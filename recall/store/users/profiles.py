@@ -16,7 +16,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
 from recall.store.group_commit import Receipt
-from recall.store.users.bundle_users import SqliteUsers
+from recall.store.users.bundle_users import SqliteUsers, folded
 from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
@@ -107,7 +107,7 @@ class UserProfiles:
         self._ids_are_text = encoder.user_ids_are_text
         self._recent: Cache[str, UserRecord] = Cache(RECENT)
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
-        read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns))
+        read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns, *encoder.types.users))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
         """Columns that a user may have values in."""
 
@@ -172,6 +172,35 @@ class UserProfiles:
             StoreError: The changes cannot be read.
         """
         return page(self._stored, self._live, after, count)
+
+    @property
+    def title(self) -> str | None:
+        """The column that holds titles of users, such as a name, if there is one."""
+        return self._stored.title
+
+    def find(self, text: str, count: int) -> list[tuple[str, str | None]]:
+        """Return id and title of users whose id or title begins with a text.
+
+        Case is ignored in titles, and a word in one may begin with the text, too. The user of that id comes first, then titles
+        that begin with the text, those with a word that does, and ids. A title that has changed since the bundle is found
+        again in the next one; the user is found by id until then.
+
+        Args:
+            text: not empty.
+            count: maximum number.
+
+        Raises:
+            StoreError: The changes cannot be read.
+        """
+        needle, first = folded(text), self._encoder.user_id(text)
+        ids = [first, *self._stored.titled(needle, count), *(one for one in self.ids(text, count) if one.startswith(text))]
+        found = []
+        for user_id, known in self.known(dict.fromkeys(ids)).items():
+            title = None if known.record is None or self.title is None else known.record.features.get(self.title)
+            title = title if isinstance(title, str) else None
+            if known.record is not None and (user_id == first or user_id.startswith(text) or needle in folded(title or "")):
+                found.append((user_id, title))
+        return found[:count]
 
     def sample(self, count: int, seed: int) -> list[str]:
         """Return ids of random users of the bundle.

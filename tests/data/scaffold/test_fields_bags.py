@@ -35,6 +35,12 @@ def test_bags_of_numbers_are_bags() -> None:
     assert drafted_bag(pl.Series(["1,2", "2,3,4", "4", "1,4"] * 5)) == ('kind = "bag", separator = ","', '4 values between ","')
 
 
+def test_text_of_several_lines_is_no_bag() -> None:
+    cells = pl.Series([f"First, the {one}.\nThen, the {other}." for one in "abcd" for other in "abcd"])
+    assert drafted_bag(cells) is None
+    assert drafted_bag(cells.str.replace_all("\n", " ")) is not None
+
+
 def test_a_column_that_is_not_a_bag_is_not_drafted_as_one() -> None:
     assert drafted_bag(pl.Series(["a", "b", "a"])) is None
 

@@ -69,7 +69,10 @@ def test_dates_without_a_time_of_day() -> None:
         (["N", "J", None], ("J", "N")),
         (["nein", " ja"], ("ja", "nein")),
         (["Yes", "No"], ("Yes", "No")),
-        (["yes", "no", "Yes"], None),
+        (["Ja", "nein", "JA", "Ja", "Nein", "nein"], ("Ja", "nein")),  # the commonest spellings
+        (["NO", "yes", "No", "NO"], ("yes", "NO")),
+        (["yes", "no", "maybe"], None),
+        (["yes", "YES"], None),
         (["True", "False"], None),
         (["red", "blue"], None),
     ],

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from recall.evaluation.html.sections import render
-from recall.evaluation.html.subject import Subject
+from recall.evaluation.html.charts import Bars
+from recall.evaluation.html.sections import render, sections
+from recall.evaluation.html.subject import Subject, Subjects
 from recall.serving.recommender import Recommender
 from tests.evaluation.html.conftest import Judged
 
@@ -74,7 +75,19 @@ def test_a_section_without_data_says_why(report: str, recommender: Recommender) 
     assert [re.sub("<.*?>", "", one) for one in re.findall("<h2>.*?</h2>", report)] == SECTIONS
     assert '<p class="missing">Scores are not probabilities: the model was not trained by log loss.' in report
     bare = render([Subject.of(recommender)])
-    assert bare.count("No evaluation is given") == 5
+    assert bare.count("No evaluation is given") == 4
+    assert "Training recorded none, and no ablation was asked for" in bare
+
+
+def test_what_training_found_of_each_field_is_shown_without_an_evaluation(recommender: Recommender) -> None:
+    subject = Subject.of(recommender, timed=False)
+    metrics = {"fields": [{"name": "age", "loss": -0.01, "helps": False}, {"name": "category", "loss": 0.02, "helps": True}]}
+    of = replace(subject, manifest=subject.manifest.model_copy(update={"metrics": metrics}))
+    shown = {one.title: one for one in sections(Subjects([of], {}))}
+    (bars, _) = shown["What each field is worth"].parts
+    assert isinstance(bars, Bars)
+    assert [(one.name, one.value, one.colour) for one in bars.bars] == [("category", -0.02, "s0"), ("age", 0.01, "muted")]
+    assert shown["Latency"].missing.startswith("Not measured here")
 
 
 def test_a_run_without_a_validation_part_names_no_race(recommender: Recommender) -> None:

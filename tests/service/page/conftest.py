@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Locator, Page, Request, sync_playwright
 
+from recall.config import parse_config
+from recall.data.dataset import load_dataset
+from recall.evaluation.evaluate import evaluate
+from recall.evaluation.report import keep_evaluation
+from recall.serving.recommender import Recommender
 from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
 
@@ -30,6 +35,8 @@ TITLES = {str(number): f"Film {number}" for number in range(60)} | {
     "11": "</bdi><script>alert(11)</script>",
 }
 """Titles of the items with these ids; others have none."""
+NAMES = {"3": "Ada Lovelace", "4": "Grace Hopper", "5": "<img src=x onerror=alert(5)>", "6": "Grace " + "long " * 99}
+"""Names of the users with these ids; others have none."""
 METRICS = {
     "curve": {"losses": [0.9, 0.5, 0.4], "figures": [0.1, 0.3, None], "best_sweep": 2},
     "race": {
@@ -146,11 +153,16 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def titled(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """A shop whose items have titles and images; two versions of it are published."""
+    """A shop whose items have titles and images; two versions of it are published, the second one is evaluated."""
     folder = tmp_path_factory.mktemp("visited")
-    shop = Shop.open(folder / "tables", folder / "bundles", titles=TITLES, images=IMAGES)
+    shop = Shop.open(folder / "tables", folder / "bundles", titles=TITLES, images=IMAGES, names=NAMES)
     shop.publish(seed=2)
-    shop.publish(seed=1, metrics=METRICS)
+    published = shop.publish(seed=1, metrics=METRICS)
+    values = shop.config.model_dump(mode="json")
+    held_out = {"data": {**values["data"], "split": {"by": "last", "test": 1}}, "evaluation": {"at": [1, 3], "intervals": 50}}
+    config = parse_config({**values, **held_out})
+    with Recommender.load(published, users=None) as recommender:
+        keep_evaluation(published, evaluate(recommender, load_dataset(config, folder / "tables"), config))
     return shop
 
 

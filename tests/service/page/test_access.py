@@ -29,6 +29,8 @@ def fill_all(visit: Visit) -> None:
     page.wait_for_selector("#versions table")
     page.click("#changes-form button")
     page.wait_for_selector("#changes table")
+    page.wait_for_selector("#report section")
+    visit.open_all("#report")
     page.click("nav a:has-text('Traffic')")
     page.wait_for_selector("#latency svg")
     page.click("#latency summary")

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser
 
 from recall.config import parse_config
 from service.scenarios import FILE
-from tests.service.page.conftest import IMAGES, PATIENT, TITLES, Visit, visiting
+from tests.service.page.conftest import IMAGES, NAMES, PATIENT, TITLES, Visit, visiting
 from tests.service.publishing import CONFIG, USERS, Shop
 from tests.service.serving import serving
 from tests.service.test_live import damage
@@ -133,6 +133,16 @@ def test_users_and_items_are_found_while_one_types(visit: Visit) -> None:
     page.fill("#user", "1")
     page.wait_for_selector(".picker:has(#user) [role=option]")
     assert visit.texts(".picker:has(#user) [role=option]") == sorted(one for one in USERS if one.startswith("1"))[:8]
+    page.fill("#user", "grace")
+    page.wait_for_selector(".picker:has(#user) [role=option]:has-text('Hopper')")
+    assert visit.texts(".picker:has(#user) [role=option] .title") == [NAMES["4"], NAMES["6"]]
+    with page.expect_response("**/v1/recommend"):
+        page.click(".picker:has(#user) [role=option]:has-text('Hopper')")
+    visit.settle()
+    assert visit.sent()["user_id"] == "4"
+    assert visit.texts("#known .title") == [NAMES["4"]]
+    page.fill("#user", "1")
+    page.wait_for_selector(".picker:has(#user) [role=option]:has-text('10')")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     marked = page.get_attribute("#user", "aria-activedescendant")
@@ -264,21 +274,45 @@ def test_the_model_card(visit: Visit) -> None:
     assert card["Created"].startswith(info["created"])
     assert info["certificate"]["met"] is True
     assert f"{100 * info['certificate']['target']:.2f} %" in visit.text("#certificate")
-    visit.page.wait_for_selector("#training figure")
+    visit.page.wait_for_selector("#training dl")
     told = dict(zip(visit.texts("#training dt"), visit.texts("#training dd"), strict=True))
     assert told["Winner's ndcg@10"] == "0.3 [0.2, 0.4]"
     assert told["More than popularity"] == "0.25 [0.2, 0.3]"
     assert told["Sweeps"] == "3"
-    charts = visit.page.eval_on_selector_all("#training svg", "all => all.map(one => one.getAttribute('aria-label'))")
-    assert charts == [
-        "Race: ndcg@10 on the validation part, by sweep. square (winner): 0.2 to 0.3; <b>softmax</b>: 0.1 to 0.1; "
-        "popularity: 0.05 to 0.05.",
-        "Loss by sweep of the final training. loss: 0.9 to 0.4.",
-        "Validation figure by sweep of the final training. figure: 0.1 to 0.3.",
+
+
+def test_the_charts_are_those_of_the_report(visit: Visit) -> None:
+    told = visit.server.ask("GET", "/v1/charts").json
+    drawn = {one["title"]: one["parts"] for one in told["sections"] if one["parts"]}
+    assert list(drawn) == [
+        "Quality",
+        "Learning curves",
+        "Popularity dial",
+        "Cold start",
+        "What each field is worth",
+        "Strength of field pairs",
+        "Item map",
     ]
-    fields = ["genre", "<b>age</b> (no help shown)"]
-    assert visit.texts("#training .bars bdi") == ["square", "<b>softmax</b>", "popularity", *fields]
-    assert visit.numbers("#training .bars") == [0.3, 0.1, 0.05, 0.02, -0.01]
+    visit.open("model")
+    visit.page.wait_for_selector("#report section")
+    assert visit.texts("#report h3") == list(drawn)
+    parts = [part for parts in drawn.values() for part in parts]
+    charts = visit.page.eval_on_selector_all("#report svg", "all => all.map(one => one.getAttribute('aria-label'))")
+    assert len(charts) == sum(one["kind"] in ("lines", "points") for one in parts)
+    assert "Learning curves of the 2 runs of the race. 0.1 to 0.1; square: 0.2 to 0.3; popularity: 0.05 to 0.05." in charts
+    assert "Loss by sweep of the final training. 0.9 to 0.4." in charts
+    assert "Validation figure by sweep. 0.1 to 0.3." in charts
+    bars = [bar for one in parts if one["kind"] == "bars" for bar in one["bars"]]
+    assert visit.texts("#report .bars bdi") == [bar["name"] for bar in bars]
+    assert visit.numbers("#report .bars") == [bar["value"] for bar in bars]
+    (worth,) = drawn["What each field is worth"][:1]
+    assert [(bar["name"], bar["value"], bar["colour"]) for bar in worth["bars"]] == [
+        ("genre", -0.02, "s0"),
+        ("<b>age</b>", 0.01, "muted"),
+    ]
+    groups = next(one["groups"] for one in drawn["Item map"] if one["kind"] == "points")
+    assert visit.texts("#report circle title") == [text for group in groups.values() for *_, text in group]
+    assert visit.texts("#report > details dt") == ["Index: recall against speed", "Calibration", "Latency"]
 
 
 def test_versions_are_compared_activated_and_rolled_back(visit: Visit, root: Path) -> None:

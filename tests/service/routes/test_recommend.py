@@ -212,5 +212,6 @@ def test_info_describes_the_bundle(server: Server, shop: Shop) -> None:
             "user_id": "user_id",
             "item_id": "item_id",
             "title": None,
+            "user_title": None,
         },
     }
