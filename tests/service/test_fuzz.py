@@ -13,7 +13,7 @@ from tests.service.publishing import Shop
 from tests.service.serving import Server, serving
 
 OPERATIONS = [
-    *(("/v1/recommend", "POST"), ("/v1/info", "GET"), ("/health/live", "GET"), ("/health/ready", "GET")),
+    *(("/v1/recommend", "POST"), ("/v1/info", "GET"), ("/v1/charts", "GET"), ("/health/live", "GET"), ("/health/ready", "GET")),
     *(("/v1/items:upsert", "POST"), ("/v1/items/{item_id}", "DELETE")),
     *(("/metrics", "GET"), ("/v1/models", "GET"), ("/v1/models/{version}", "GET")),
     *(("/v1/models/{version}:activate", "POST"), ("/v1/models:rollback", "POST")),
