@@ -186,6 +186,29 @@ class Nodes:
                     raise answer
         return answers
 
+    def make_hash(self, node: Node, key: bytes, fields: Callable[[bytes], dict[str, bytes]]) -> None:
+        """Replace a string by a hash in one transaction, if it is still a string.
+
+        Args:
+            node: that has the key.
+            key: of the string.
+            fields: returns those of the hash for the string.
+
+        Raises:
+            StoreError: As `call`.
+        """
+
+        def change(pipeline: Any) -> None:
+            raw = pipeline.get(key) if pipeline.type(key) == b"string" else None
+            pipeline.multi()
+            if raw is not None:
+                pipeline.delete(key)
+                pipeline.hset(key, mapping=fields(raw))
+
+        client = self._connected()
+        with self._reporting("" if node is None else node.name, "written", client):
+            (client if node is None else client.get_redis_connection(node)).transaction(change, key)
+
     def close(self) -> None:
         """Close all connections; a later call opens them again."""
         client, self._client = self._client, None

@@ -119,8 +119,12 @@ class Cluster:
             while keys := self._ask(source, "GETKEYSINSLOT", slot, 10):
                 migrate = ("MIGRATE", "127.0.0.1", port, "", 0, 5000, "KEYS", *keys)
                 self.nodes[source].client.execute_command(*migrate)
-            for place in (target, source):
+            others = [place for place in range(len(names)) if place not in (target, source) and self._has_slots(place)]
+            for place in (target, source, *others):
                 self._ask(place, "SETSLOT", slot, "NODE", names[target])
+            # Else a last message of the former owner may take the slot back, and its keys with it.
+            if not until(lambda: len({self._epochs(place) for place in range(len(names))}) == 1):
+                raise RuntimeError("the nodes do not agree")
 
     def kill(self) -> None:
         """End all nodes by SIGKILL."""
@@ -130,6 +134,14 @@ class Cluster:
     def _ask(self, place: int, *command: str | int) -> bytes:
         found: bytes = self.nodes[place].client.execute_command("CLUSTER", *command)
         return found
+
+    def _has_slots(self, place: int) -> bool:
+        return self.nodes[place].client.info("replication")["role"] == "master"
+
+    def _epochs(self, place: int) -> frozenset[tuple[bytes, ...]]:
+        """Return identity, epoch and slots of each primary, as a node knows them."""
+        lines = [line.split() for line in self._ask(place, "NODES").splitlines()]
+        return frozenset((line[0], line[6], *line[8:]) for line in lines if b"master" in line[2])
 
     def _info(self, place: int, name: str) -> str:
         found = self.nodes[place].client.execute_command("CLUSTER INFO")

@@ -55,25 +55,28 @@ _MOST_KEYS = 1000  # and so many of a user, the latest
 _DIGEST = 16  # bytes
 _TRIES = 50  # of a write whose users others change meanwhile
 
+_REPEATED, _CONFLICT, _STRING = 0, -1, -2
+# The key is never deleted on the way: while its slot moves, a script cannot create it again.
 _WRITE = f"""
 local user, key, appends = KEYS[1], ARGV[1], ARGV[4] == ''
-if redis.call('TYPE', user).ok == 'string' then
-  local record = redis.call('GET', user)
-  redis.call('DEL', user)
-  redis.call('HSET', user, 'user', record)
-  if string.sub(record, 1, 25) == '{{"format":1,"known":false' then redis.call('HSET', user, 'gone', 1) end
-end
+if redis.call('TYPE', user).ok == 'string' then return {{{_STRING}, 0, ''}} end
 local held = redis.call('HMGET', user, 'changes', 'folded', 'gone', key)
 local changes, count = tonumber(held[1] or 0), tonumber(ARGV[5])
 local known = held[3] and 0 or redis.call('EXISTS', user) == 1 and 1 or -1
-if held[4] then return {{0, known, held[4]}} end
+if held[4] then return {{{_REPEATED}, known, held[4]}} end
 if appends then
-  if changes - tonumber(held[2] or 0) + count > {_PENDING} then return {{-1, known, ''}} end
+  if changes - tonumber(held[2] or 0) + count > {_PENDING} then return {{{_CONFLICT}, known, ''}} end
   if held[3] then redis.call('HDEL', user, 'gone') end
 else
-  if changes ~= tonumber(ARGV[4]) then return {{-1, known, ''}} end
-  redis.call('DEL', user)
-  for at = 6, #ARGV, 2 do redis.call('HSET', user, ARGV[at], ARGV[at + 1]) end
+  if changes ~= tonumber(ARGV[4]) then return {{{_CONFLICT}, known, ''}} end
+  local kept = {{}}
+  for at = 6, #ARGV, 2 do
+    redis.call('HSET', user, ARGV[at], ARGV[at + 1])
+    kept[ARGV[at]] = true
+  end
+  for _, field in ipairs(redis.call('HKEYS', user)) do
+    if not kept[field] then redis.call('HDEL', user, field) end
+  end
 end
 local fields = {{'changes', changes + count}}
 local function put(field, value) fields[#fields + 1] = field; fields[#fields + 1] = value end
@@ -82,7 +85,6 @@ if key ~= '' then put(key, ARGV[2] .. changes + count .. ' ' .. ARGV[3]) end
 redis.call('HSET', user, unpack(fields))
 return {{1, known, changes + count}}
 """
-_REPEATED, _CONFLICT = 0, -1
 
 
 class _Stored(NamedTuple):
@@ -330,7 +332,9 @@ class RedisLiveUsers(LiveUsers):
         for user_id, (outcome, was, told) in zip(own, answers, strict=False):
             if outcome == _REPEATED and told[:_DIGEST] != digest:
                 raise other_changes()
-            if outcome != _CONFLICT:
+            if outcome == _STRING:
+                self._writer.make_hash(node, self._user(user_id), _fields)
+            elif outcome != _CONFLICT:
                 number = int(told[_DIGEST:].split()[0]) if outcome == _REPEATED else told
                 done[user_id] = int(number), outcome == _REPEATED, None if was < 0 else bool(was)
         left = [one for one, (_, again, was) in done.items() if (was is False if again else one in gone)]
@@ -365,6 +369,11 @@ def _remembered(keys: Mapping[bytes, bytes], now: float) -> Iterable[bytes]:
     for at, field in sorted(recent, reverse=True)[:_MOST_KEYS]:
         if at > now - _REMEMBERED:
             yield from (field, keys[field])
+
+
+def _fields(raw: bytes) -> dict[str, bytes]:
+    """Return the hash of a user whom an earlier version wrote."""
+    return {"user": raw} if LiveUser.from_json(raw).known else {"user": raw, "gone": b"1"}
 
 
 def _event(event: InteractionEvent, now: float) -> bytes:

@@ -435,7 +435,8 @@ def test_users_of_an_earlier_version_are_read_and_migrated(redis: RedisServer, t
     assert written.known == {"u": True, "v": True, "gone": False, "w": None}
     assert user_of(store) == replace(earlier["u"], taken=("i2",), times=user_of(store).times, data=("d",))
     assert store.get(["v"]) == {"v": GONE}
-    assert (store.ids(), store.sequence()) == (["gone", "u", "w"], 11)
+    assert store.ids() == ["gone", "u", "w"]
+    assert store.sequence() >= 11
     assert store.forget(["u", "gone"]) == 0
     assert store.ids() == ["w"]
     client.close()

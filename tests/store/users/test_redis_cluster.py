@@ -98,16 +98,19 @@ def settled(happened: Callable[[], bool]) -> None:
 def test_users_are_written_while_their_slots_move(cluster: Cluster, tmp_path: Path) -> None:
     prefix = f"{tmp_path.name}:"
     store, reader = opened(cluster, prefix), opened(cluster, prefix)
-    users = on_node(prefix, 0, 4)
-    slots = sorted({key_slot(f"{prefix}user:{one}".encode()) for one in users})
+    *users, earlier = on_node(prefix, 0, 5)
+    slots = sorted({key_slot(f"{prefix}user:{one}".encode()) for one in (*users, earlier)})
+    old = LiveUser().to_json()  # as an earlier version wrote it
+    cluster.nodes[0].client.set(f"{prefix}user:{earlier}", old)
     writer = Writer(store, users)
-    fresh = count()
 
-    def pause() -> None:  # with the slot half moved, known and new users are written and read
+    def pause() -> None:  # a slot is half moved: users are appended to, rewritten and read
         writer.wait_for(len(users))
-        reader.write([UserUpsert(users[next(fresh) % len(users)], {"age": 30}, None, None)])
+        reader.write([UserUpsert(one, {"age": 30}, None, None) for one in users], key=str(next(keys)))
+        reader.write(took(earlier, "again"), key="once")
         assert all(items_of(reader, one) for one in users)
 
+    keys = count()
     writer.wait_for(8)
     for source, target in ((0, 1), (1, 2), (2, 0)):
         cluster.move(slots, source, target, pause)
@@ -116,7 +119,8 @@ def test_users_are_written_while_their_slots_move(cluster: Cluster, tmp_path: Pa
     assert writer.failed == 0
     for one in users:
         assert items_of(reader, one)[::-1] == writer.acknowledged[one]
-    assert reader.ids() == sorted(users)
+    assert items_of(reader, earlier) == ["again"]
+    assert reader.ids() == sorted([*users, earlier])
     store.close()
     reader.close()
 
