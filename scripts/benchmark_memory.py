@@ -95,7 +95,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("interactions", nargs="*", type=int, default=[300_000, 1_000_000, 3_000_000])
     parser.add_argument("--docs", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a stage takes too much")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if len(set(given.interactions)) < 2:
+        parser.error("a slope needs two sizes, such as 300000 1000000")
+    return given
 
 
 if __name__ == "__main__":

@@ -175,9 +175,11 @@ def shared_pointer(root: Path, depot: Depot) -> Pointer:
         depot: of the root.
 
     Raises:
-        PublishError: The depot does not answer.
+        PublishError: The depot does not answer, or names no version.
     """
     found = depot.read()
+    if found.live and not VERSION.match(found.live):
+        raise PublishError(f"the depot names {found.live[:80]!r} as live, which is not a name of a version", where=str(root))
     live = live_name(root)
     if found.live or not live:
         return found

@@ -32,6 +32,8 @@ def demo(
 ) -> None:
     """Run every step once: check, train, verify, publish, evaluate, serve, query.
 
+    Tables of your own without a recall.toml get one, as recall init drafts it.
+
     Examples: recall demo; recall demo --data shop --config shop/recall.toml
     """
     from recall.config import load_config
@@ -42,7 +44,7 @@ def demo(
     if data is None:
         data = out / "data"
         shop = _generate(data)
-    loaded = load_config(config if config is not None else data / "recall.toml")
+    loaded = load_config(config if config is not None else _drafted(data))
     _check(loaded, data)
     finished = run(loaded, data, out / "bundles", restart=True, checked=True)
     parity = finished.exported.manifest.parity
@@ -52,6 +54,17 @@ def demo(
     output.note(f"\nDone in {time.perf_counter() - began:.0f} s; the results are in {out}. Next:")
     output.note(f"  recall query {out / 'bundles'} -n 5\n  recall bundle show {out / 'bundles'}")
     output.note(f"  recall serve {out / 'bundles'}\nand, while it runs, its page: http://127.0.0.1:8000/")
+
+
+def _drafted(data: Path) -> Path:
+    """Return the configuration in a folder of tables, drafted where there is none."""
+    from recall.data.scaffold import draft
+
+    path = data / "recall.toml"
+    if data.is_dir() and not path.exists():
+        path.write_text(draft(data), encoding="utf-8")
+        output.note(f"drafted {path}: review and correct it")
+    return path
 
 
 def _generate(folder: Path) -> "Synthetic":

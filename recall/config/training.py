@@ -110,7 +110,7 @@ class StoppingConfig(Section):
     every: int = Field(default=1, ge=1)
     """Sweeps or epochs between two evaluations on validation."""
     patience: int = Field(default=3, ge=1)
-    """Evaluations without a better figure before training stops; the best model is kept."""
+    """Evaluations without a better figure before training stops, not counting an opening; the best model is kept."""
     metric: Literal["ndcg", "recall"] = "ndcg"
     """The figure that must get better, less popularity's lead over it with the same requests asked as by unknown users, where
     that lead is beyond chance."""

@@ -217,14 +217,19 @@ _TABLES = {
     "interactions": named(
         "interactions interaction ratings rating events event clicks click clickstream views transactions transaction orders "
         "purchases sales plays listens history reviews behavior behaviour sessions logs log activity feedback data "
-        "bewertungen bestellungen"
+        "visits bookings loans rentals borrowings checkouts checkins scrobbles "
+        "bewertungen bestellungen ausleihen kaufe buchungen besuche commandes achats pedidos compras ordini acquisti"
     ),
     "items": named(
         "items item movies movie films film products product articles article books book catalog catalogue tracks songs "
-        "artists games businesses business videos news recipes anime courses jobs metadata meta artikel produkte"
+        "artists games businesses business videos news recipes anime courses jobs metadata meta "
+        "classes restaurants hotels venues podcasts apps "
+        "artikel produkte filme bucher livres produits productos libros peliculas prodotti libri"
     ),
     "users": named(
-        "users user people persons person customers customer members visitors clients readers accounts kunden nutzer"
+        "users user people persons person customers customer members visitors clients readers accounts "
+        "viewers patrons students patients subscribers "
+        "kunden nutzer benutzer mitglieder leser utilisateurs usuarios clientes utenti"
     ),
 }
 _INSTEAD = {  # of ids, where no name says user or item; the first that fits
@@ -284,7 +289,13 @@ def table_named(name: str) -> str | None:
     return next(found, None)
 
 
-_TITLES = ("title", "name", "label", "headline")  # words in names of columns that hold titles, the best first
+_TITLES = (
+    named("title titel titre titulo titolo tytul название заголовок 标题 標題 タイトル 제목"),
+    named("name naam nom nombre nome nazwa namn navn имя наименование 名称 名稱 名前 이름"),
+    named("label bezeichnung designation"),
+    named("headline"),
+)
+"""Words in names of columns that hold titles, the best first."""
 
 
 def title_of(texts: Iterable[str]) -> str | None:
@@ -294,5 +305,4 @@ def title_of(texts: Iterable[str]) -> str | None:
         texts: names of the columns of text, without that of the ids.
     """
     names = list(texts)
-    named = (name for word in _TITLES for name in names if word in name.lower().replace("-", "_").split("_"))
-    return next(named, None)
+    return next((name for known in _TITLES for name in names if known & set(words(name))), None)

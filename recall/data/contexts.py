@@ -227,7 +227,7 @@ def _encoded(
     before: Int64,
 ) -> Iterator[SparseRows]:
     """Yield the user features of some rows in batches, which bounds memory."""
-    users = encoder.encode_users(dataset.users)
+    users = encoder.users.encode(dataset.users)
     histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
     piece = max(1, _AT_ONCE // max(histories.longest, 16))
     for first in range(0, max(len(positions), 1), piece):
@@ -236,5 +236,5 @@ def _encoded(
         history = histories.encode(items_before(dataset, user, before[first : first + piece], histories.longest))
         parts = [users.take(user), history]
         if encoder.contexts.fields:
-            parts.append(encoder.encode_context(context_frame(encoder.contexts.columns, events, dataset.users)))
+            parts.append(encoder.contexts.encode(context_frame(encoder.contexts.columns, events, dataset.users)))
         yield SparseRows.hstack(parts)

@@ -134,7 +134,10 @@ class FeatureEncoder:
 
     @cached_property
     def contexts(self) -> FieldGroup:
-        """User fields that come with the request."""
+        """User fields that come with the request.
+
+        A column of the users table is among theirs when a cross combines it with a context column.
+        """
         return self._group(self.user_blocks, context=True)
 
     @cached_property
@@ -173,28 +176,6 @@ class FeatureEncoder:
         columns = self.columns[field].columns if field in self.columns else ()
         return self.schema.fields[field].side == "user" and any(column in self.context_columns for column in columns)
 
-    def encode_users(self, frame: pl.DataFrame) -> SparseRows:
-        """Return the user features that do not depend on the request.
-
-        Args:
-            frame: [n] with the columns `users.columns`.
-
-        Returns:
-            n rows in the user feature space.
-
-        Raises:
-            DataError: A column is missing or does not hold what its field reads.
-        """
-        return self.users.encode(frame)
-
-    def encode_context(self, frame: pl.DataFrame) -> SparseRows:
-        """Return the user features that come with the request.
-
-        As `encode_users`, with `contexts.columns`. A column of the users table is among them when a cross combines it with a
-        context column.
-        """
-        return self.contexts.encode(frame)
-
     def histories_over(self, item_ids: pl.Series) -> HistoryGroup:
         """Return the history fields, ready to encode many histories over one catalogue.
 
@@ -205,7 +186,17 @@ class FeatureEncoder:
         return HistoryGroup(tuple(fields), self.n_user_features)
 
     def encode_items(self, frame: pl.DataFrame) -> SparseRows:
-        """Items in the item feature space; as `encode_users`, with `items.columns`."""
+        """Encode items in the item feature space.
+
+        Args:
+            frame: [n] with the columns `items.columns`.
+
+        Returns:
+            n rows.
+
+        Raises:
+            DataError: A column is missing or does not hold what its field reads.
+        """
         return self.items.encode(frame)
 
     def encode_user(self, values: Mapping[str, object], history: Sequence[str] = ()) -> EncodedUser:

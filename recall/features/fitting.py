@@ -135,7 +135,7 @@ def source_of_field(schema: Schema, types: CanonicalTypes, name: str, encoders: 
 
 
 def context_frame(columns: Iterable[str], events: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
-    """Return what `encode_context` reads, for some interactions.
+    """Return the columns of the contexts of some interactions.
 
     Args:
         columns: those wanted, of `users` or else of `events`.

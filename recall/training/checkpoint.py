@@ -50,7 +50,7 @@ class Position:
         sweep: sweeps that were finished.
         best_sweep: the sweep that the best model was kept at, 0 when none was.
         best: the validation figure there, -inf when there was none.
-        since: evaluations on validation since then.
+        since: evaluations since the best one, not counting an opening; patience is compared with it.
         seconds: spent so far.
         losses: of each sweep.
         figures: on the validation part after each sweep, None where it was not evaluated.

@@ -1,7 +1,7 @@
 """Training loop: sweep, check, validate, keep the best model, stop early."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -104,6 +104,7 @@ def run_sweeps(
     blocks: Mapping[str, Callable[[int], str]],
     checkpointing: Checkpointing | None = None,
     beat: float | None = None,
+    opened: int = 0,
 ) -> Position:
     """Train until done or until validation stops improving; keep the best model.
 
@@ -117,6 +118,8 @@ def run_sweeps(
         blocks: for "user" and "item", the name of the field that a feature row belongs to.
         checkpointing: where to save the run after each sweep.
         beat: the validation figure of the initial model, if it is kept unless a sweep improves on it.
+        opened: sweeps of an opening. It may be kept, but patience does not count from it: what follows is often worse at first
+            and better in the end.
 
     Raises:
         NonFiniteError: A number is not finite; names sweep and field.
@@ -142,9 +145,9 @@ def run_sweeps(
                 better = figure > position.best
                 if better:
                     best = _tables(model)
-                    position = replace(position, best_sweep=sweep, best=figure, since=0)
-                else:
-                    position = replace(position, since=position.since + 1)
+                    position = replace(position, best_sweep=sweep, best=figure)
+                looks = [beat, *position.figures[opened:], *([figure] if sweep > opened else [])]
+                position = replace(position, since=_since_best(looks))
             now = time.monotonic()
             position = replace(
                 position,
@@ -161,6 +164,12 @@ def run_sweeps(
     if best is not None:
         _restore_tables(model, best)
     return position
+
+
+def _since_best(looks: Sequence[float | None]) -> int:
+    """Return how many looks followed the best; sweeps without a look are None."""
+    figures = [figure for figure in looks if figure is not None]
+    return len(figures) - 1 - figures.index(max(figures)) if figures else 0
 
 
 def _start(

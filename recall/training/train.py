@@ -134,6 +134,7 @@ def train(
             {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
             None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume, restart),
             fair_figure(beat, f"{stopping.metric}@{stopping.at}") if beat else None,
+            config.method.opened if start is None else 0,
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None

@@ -85,8 +85,8 @@ export async function findItems(text, signal) {
 }
 
 /** A user: title and id, each where there is one. */
-export const userLabel = (id, title) => make("span", { class: "names" },
-  typeof title === "string" ? make("bdi", { class: "title" }, title) : null, make("bdi", { class: typeof title === "string" ? "id small" : "id" }, id));
+export const userLabel = (id, title) => make("span", { class: "item" }, make("span", { class: "names" },
+  typeof title === "string" ? make("bdi", { class: "title" }, title) : null, make("bdi", { class: typeof title === "string" ? "id small" : "id" }, id)));
 
 /** Users whose id begins with a text, or their title or a word of it; none where users may not be listed. */
 export async function findUsers(text, signal) {

@@ -262,6 +262,17 @@ def test_a_damaged_manifest_in_the_store_stops_removal_and_no_publisher(
     assert depot.read().live == live_name(root) == second
 
 
+def test_a_pointer_to_no_version_changes_nothing(url: str, root: Path) -> None:
+    publish_again(root, "first")
+    served, depot = live_name(root), open_depot()
+    depot.store.put("live.json", b'{"live": "not-one", "past": [], "last": 9}')  # type: ignore[attr-defined]
+    with pytest.raises(BundleError, match="'not-one' is not a name of a version"):
+        follow(root, depot)
+    with pytest.raises(PublishError, match="names 'not-one' as live"):
+        publish_again(root, "second")
+    assert live_name(root) == served
+
+
 def test_a_store_that_does_not_answer_changes_nothing(
     url: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,21 @@ def test_the_demo_runs_every_step_on_given_tables(run, tmp_path: Path) -> None:
     assert "proved" in ended.err
 
 
+def test_the_demo_drafts_a_configuration_for_tables_without_one(run, tmp_path: Path) -> None:
+    folder, out = tmp_path / "shop", tmp_path / "out"
+    folder.mkdir()
+    generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder, ".csv")
+    (folder / "recall.toml").unlink()
+    out.write_text("a file, in which nothing can be published")
+    ended = run("demo", "--data", folder, "--out", out)
+    assert ended.code == 73, ended.err
+    assert f"drafted {folder / 'recall.toml'}" in ended.err
+    assert run("data", "check", folder / "recall.toml").code == 0
+
+
 def test_the_demo_names_errors_in_the_tables(run, tmp_path: Path) -> None:
     ended = run("demo", "--data", tmp_path, "--out", tmp_path / "out")
-    assert ended.code == 78
-    assert str(tmp_path / "recall.toml") in ended.err
+    assert ended.code == 65
+    assert "there is no interactions.parquet" in ended.err
+    missing = run("demo", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    assert (missing.code, str(tmp_path / "none" / "recall.toml") in missing.err) == (78, True)

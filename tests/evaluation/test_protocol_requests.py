@@ -59,7 +59,7 @@ def test_decimals_and_missing_values_are_equal_in_requests_and_tables(tmp_path, 
     held = held_of(dataset)
     asked = requests(dataset, held, encoder, 1)
     assert [dict(request.context) for request in asked] == [{"level": 0.1}, {"level": 0.7}, {}, {}]
-    bulk = encoder.encode_context(dataset.events[held.event])
+    bulk = encoder.contexts.encode(dataset.events[held.event])
     for row, request in enumerate(asked):
         encoded = encoder.encode_user(request.context)
         assert encoded.unknown == ()

@@ -133,19 +133,26 @@ def test_a_service_may_start_before_its_redis(shop: Shop, proxy: Proxy, tmp_path
 
 
 def test_a_cache_is_reported_once_it_answers(shop: Shop, tmp_path: Path) -> None:
-    """A service that starts before its Redis would otherwise never say that users may be dropped."""
+    """A service that starts before its Redis says that users may be dropped once it can; of items, at the start."""
     options = ("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru")
     with redis_server(tmp_path / "redis", *options) as cache:
         proxy = Proxy(cache.port)
         proxy.mode = "refuse"
-        with serving(shop.root, tmp_path / "log", "--users", proxy.url, "--poll", "0.1", *PATIENT) as server:
-            server.wait()
-            assert "set up as a cache" not in server.log.read_text()
-            proxy.mode = "pass"
+        stores = ("--users", proxy.url, "--items", cache.url)
+
+        def logged(text: str) -> None:
             deadline = time.monotonic() + 30
-            while "set up as a cache" not in server.log.read_text():
+            while text not in server.log.read_text():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+
+        with serving(shop.root, tmp_path / "log", *stores, "--poll", "0.1", *PATIENT) as server:
+            server.wait()
+            logged("WARNING items: Redis is set up as a cache")
+            assert "WARNING users: Redis" not in server.log.read_text()
+            proxy.mode = "pass"
+            logged("WARNING users: Redis is set up as a cache")
+            assert server.log.read_text().count("WARNING items: ") == 1
             assert server.log.read_text().count("WARNING users: the store of users does not answer") == 1
         proxy.close()
 

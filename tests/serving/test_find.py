@@ -49,6 +49,15 @@ def test_live_changes_are_found(films: Recommender) -> None:
     assert found(films, "bare") == ["bare"]
 
 
-@pytest.mark.parametrize(("names", "expected"), [(["x", "long-name", "Title"], "Title"), (["surname"], None), ([], None)])
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["x", "long-name", "Title"], "Title"),
+        (["surname"], None),
+        ([], None),
+        (["Film Name"], "Film Name"),
+        (["genre", "fullName", "Titre"], "Titre"),
+    ],
+)
 def test_titles_are_found_by_name(names: list[str], expected: str | None) -> None:
     assert title_of(names) == expected

@@ -65,9 +65,9 @@ def test_known_items_and_users_keep_their_vectors_before_training(ground: WarmSt
     catalogue = bundle.items()
     with torch.no_grad():
         items = model.item_vectors(SparseBatch.of(ground.encoder.encode_items(catalogue))).numpy()
-        users = model.user_vectors(SparseBatch.of(ground.encoder.encode_users(ground.dataset.users))).numpy()
+        users = model.user_vectors(SparseBatch.of(ground.encoder.users.encode(ground.dataset.users))).numpy()
     assert np.allclose(items, bundle.item_vectors, atol=1e-5)
-    before = bundle.tables.user_vectors(bundle.encoder.encode_users(ground.dataset.users))
+    before = bundle.tables.user_vectors(bundle.encoder.users.encode(ground.dataset.users))
     assert np.allclose(users, before, atol=1e-5)  # a new user starts from the unknown row
 
 

@@ -58,6 +58,27 @@ def test_training_stops_early_with_the_best_model():
     assert torch.all(learner.model.user_factors == 2)
 
 
+def test_patience_counts_from_the_best_sweep_after_an_opening():
+    """What follows an opening may be worse for some epochs, and then better."""
+    figures = iter([0.5, 0.3, 0.4, 0.45, 0.6, 0.55, 0.58])
+    learner, reports = Counting(), []
+    stopping = StoppingConfig(patience=2)
+    position = run_sweeps(
+        learner, 9, stopping, lambda model: {"ndcg@10": next(figures)}, reports.append, NAMES, None, None, opened=1
+    )
+    assert (position.sweep, position.best_sweep, position.best) == (7, 5, 0.6)
+    assert torch.all(learner.model.user_factors == 5)
+
+
+def test_an_opening_that_nothing_improves_on_is_kept():
+    figures = iter([0.5, 0.3, 0.4, 0.35, 0.38])
+    learner = Counting()
+    stopping = StoppingConfig(patience=2)
+    position = run_sweeps(learner, 9, stopping, lambda model: {"ndcg@10": next(figures)}, lambda report: None, NAMES, opened=1)
+    assert (position.sweep, position.best_sweep, position.best) == (5, 1, 0.5)
+    assert torch.all(learner.model.user_factors == 1)
+
+
 def test_a_loss_for_unknown_users_must_be_offset_by_other_users():
     looks = iter(
         [
