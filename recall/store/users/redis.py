@@ -235,12 +235,13 @@ class RedisLiveUsers(LiveUsers):
         breaker = self.breakers.get("")
         if breaker is not None and breaker.state != "closed":  # requests find out when it answers again
             raise StoreDownError(DOWN)
-        mark = None if self._mark is None else self._mark.read()  # before Redis, which others write meanwhile
+        # both before Redis, which is written meanwhile
+        mark, seen = None if self._mark is None else self._mark.read(), dict(self._counts)
         identity, counts = self._state()
         if sum(counts.values()) and not self._claimed:
             self._claim()
         sequence, same = sum(counts.values()), identity == self._identity
-        reached = {name: max(found, self._counts.get(name, 0)) for name, found in counts.items()} if same else counts
+        reached = {name: max(found, seen.get(name, 0)) for name, found in counts.items()} if same else counts
         if self._mark is not None:
             if mark is None:  # the first look from this root, or someone accepted a loss
                 reached = counts
@@ -253,8 +254,7 @@ class RedisLiveUsers(LiveUsers):
         if not self._identity or (same and reached == counts):
             self._identity, self._counts = identity, dict(counts)
             return ""
-        seen = sum(self._counts.values())
-        return f"{_set_back(seen, sequence)}; to go on without them, restart the service"
+        return f"{_set_back(sum(seen.values()), sequence)}; to go on without them, restart the service"
 
     @override
     def checkpoint(self) -> None:

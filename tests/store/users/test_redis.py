@@ -463,3 +463,24 @@ def test_users_of_two_catalogues_are_not_mixed(redis: RedisServer, tmp_path: Pat
     assert items_of(early) == ["i2", "i1"]
     for one in (early, other):
         one.close()
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_change_during_a_look_is_no_loss(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
+    mark = Mark(tmp_path / USERS_REDIS_MARK) if marked else None
+    store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:", mark=mark)
+    store.write(took("i1"))
+    assert store.error() == ""
+    state = store._state
+
+    def then_written() -> tuple[str, dict[bytes, int]]:
+        found = state()
+        store.write(took("i2"))
+        return found
+
+    monkeypatch.setattr(store, "_state", then_written)
+    for _ in range(2):
+        assert store.error() == ""
+    store.close()
