@@ -306,7 +306,7 @@ class _Track:
                 entrant = self._start(name, values)
                 entrant.run(entrant.config.method.sweeps, self._over)
                 self._leave(entrant)
-                if not entrant.fault and _beats(entrant, leader):
+                if not entrant.fault and entrant.best is not None and _beats(entrant, leader):
                     self._leader = entrant
                     break
             else:

@@ -16,7 +16,7 @@ from recall.training.race import race as race_module
 from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
 from recall.training.race.entrant import merged, sampled, with_validation
 from recall.training.race.race import race
-from recall.training.race.recipes import SQUARES, field_choices, neighbours, softmaxes
+from recall.training.race.recipes import SQUARES, Recipe, field_choices, neighbours, softmaxes
 from recall.training.train import train
 from tests.conftest import TINY
 
@@ -130,6 +130,21 @@ def test_a_busy_machine_gives_a_race_four_times_the_seconds_unless_they_are_conf
     configured, default = recipes(race_module.SECONDS), recipes(None)
     assert 0 < configured < default
     assert default == pytest.approx(4 * configured, rel=0.2)
+
+
+def test_the_time_may_end_in_the_opening_of_a_neighbour(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poor = Recipe("square", "does not lead in the end", {"objective": "square", "regularisation": 1e3, "sweeps": 2})
+    monkeypatch.setattr(race_module, "SQUARES", (poor,))
+    dataset, left = load_dataset(parse_config(LOG), cycles), []
+    for seconds in range(51, 60):
+        clock = SimpleNamespace(monotonic=count().__next__, process_time=lambda: 0.0)
+        monkeypatch.setattr(race_module, "time", clock)
+        left.clear()
+        raced = race(parse_config(LOG), dataset, float(seconds), left.append)
+        assert raced.name.startswith("softmax")
+        if left[-1].best is None:
+            break
+    assert len(left[-1].figures) == 1
 
 
 def test_a_large_log_is_raced_on_a_share_of_its_users(cycles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
