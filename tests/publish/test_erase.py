@@ -222,10 +222,15 @@ def test_what_is_neither_a_version_nor_a_log_is_named(named: Path, tmp_path: Pat
     shutil.copytree(resolve(root), root / "versions" / "copy of the first")
     (root / "journal.sqlite.damaged-1").write_text(SECRET)
     (root / "scenarios.toml").write_text("[home]\n")
+    first = resolve(root).name
+    (root / "evaluations").mkdir()
+    (root / "evaluations" / f"{first}.json").write_text("{}")
     (root / ".retrain.lock").touch()
     with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
         report = erase_users(root, [SECRET], store)
     assert report.remains[-1].endswith(": journal.sqlite.damaged-1, versions/copy of the first")
+    assert report.removed == (first,)
+    assert not list((root / "evaluations").iterdir())  # it goes with its version
 
 
 def test_a_link_between_two_versions_is_no_backup(named: Path, tmp_path: Path) -> None:
