@@ -127,7 +127,11 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
             keys += log.forget(ids)
     remains = _remains(shared, _others(root), live)
     if depot.shared:
-        remains += ("Roots of other machines have versions with the users until the same command is run there",)
+        remains += (
+            "Roots of other machines have versions with the users until the same command is run there",
+            "A bucket with versioning keeps noncurrent objects until its own rules remove them, and files that an interrupted "
+            "erasure left in the depot stay until a publisher removes old ones",
+        )
     return ErasureReport(version, removed, held, sent, keys, remains)
 
 

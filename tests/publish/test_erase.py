@@ -144,6 +144,7 @@ def test_the_depot_keeps_no_version_with_the_user(named: Path, tmp_path: Path, m
         shutil.rmtree(root / "versions" / elsewhere)  # only the depot and the other root have it
         report = erase_users(root, [SECRET], store)
         assert len(report.depot) == 3
+        assert "noncurrent" in report.remains[-1]
         assert depot.versions() == [report.version]
         content = b"".join(bytes(depot.store.get(one["path"]).bytes()) for part in depot.store.list() for one in part)
         assert SECRET.encode() not in content
