@@ -256,7 +256,10 @@ class Nodes:
         return RedisCluster(url=self._urls[0], startup_nodes=nodes, require_full_coverage=False, retry=_once(), **self._options)
 
     def _refresh(self, client: Any) -> None:
-        """Ask again which node has which slots, unless a thread does or did lately; without an answer the old one stays."""
+        """Ask again which node has which slots; the old answer stays if there is none.
+
+        Returns at once while another thread asks, and shortly after.
+        """
         if not self._lock.acquire(blocking=False):
             return
         try:
