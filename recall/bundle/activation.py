@@ -28,7 +28,7 @@ from recall.bundle.versions import (
     shared_pointer,
     staging,
     versions,
-    write_names,
+    write_lines,
 )
 from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError, did_you_mean
 
@@ -202,8 +202,8 @@ def follow(root: Path, depot: Depot) -> None:
             depot.fetch_scenarios(root / SCENARIOS)
             if live_name(root) != pointer.live:
                 with locked(root / LOCK, 10.0, PUBLISHING):
-                    write_names(root, HISTORY, [*pointer.past, pointer.live])
-                    write_names(root, CURRENT, [pointer.live])
+                    write_lines(root, HISTORY, [*pointer.past, pointer.live])
+                    write_lines(root, CURRENT, [pointer.live])
                     for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
                         remove(root / VERSIONS / name, root / STAGING)
     except OSError as error:

@@ -236,8 +236,8 @@ def point_at(root: Path, version: str, *, back: bool = False) -> None:
     """
     before, live = past(root), live_name(root)
     names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
-    write_names(root, HISTORY, names[-_REMEMBERED:])
-    write_names(root, CURRENT, [version])
+    write_lines(root, HISTORY, names[-_REMEMBERED:])
+    write_lines(root, CURRENT, [version])
 
 
 def past(root: Path) -> list[str]:
@@ -280,20 +280,21 @@ def catalog_of(root: Path) -> str:
         return ""
 
 
-def write_names(root: Path, name: str, lines: list[str]) -> None:
-    """Put a small file in place as a whole.
+def write_lines(root: Path, name: str, lines: list[str]) -> None:
+    """Put a small file in place as a whole; the caller holds the root's lock.
 
     Args:
         root: the folder of versions.
-        name: of the file.
-        lines: names of versions.
+        name: of the file; its folder exists.
+        lines: such as names of versions.
     """
-    written = root / STAGING / name
+    place = root / name
+    written = root / STAGING / place.name
     written.parent.mkdir(exist_ok=True)
     written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     fsync(written)
-    written.replace(root / name)
-    fsync(root)
+    written.replace(place)
+    fsync(place.parent)
 
 
 def clear_leftovers(root: Path) -> list[Path]:
@@ -326,7 +327,7 @@ def clear_leftovers(root: Path) -> list[Path]:
 
 
 def remove(folder: Path, aside: Path) -> bool:
-    """Remove a version unless a process holds it.
+    """Remove a version, and what is kept of its evaluation, unless a process holds it.
 
     Args:
         folder: the version.
@@ -345,6 +346,7 @@ def remove(folder: Path, aside: Path) -> bool:
     try:
         if not flock(descriptor, fcntl.LOCK_EX):
             return False
+        evaluation_file(folder).unlink(missing_ok=True)
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
         moved = aside / f"removed-{folder.name}"
         folder.rename(moved)
@@ -364,8 +366,7 @@ def _prune(root: Path, keep: int) -> None:
     for folder in folders:
         if folder.name not in kept:
             with suppress(OSError):
-                if remove(folder, root / STAGING):
-                    evaluation_file(folder).unlink(missing_ok=True)
+                remove(folder, root / STAGING)
 
 
 def evaluation_file(folder: Path) -> Path:
