@@ -158,7 +158,7 @@ def bring(root: Path, name: str, depot: Depot) -> int:
     """
     if not depot.shared or (root / VERSIONS / name).is_dir():
         return 0
-    if not VERSION.match(name):
+    if not VERSION.fullmatch(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(root))
     held: dict[tuple[str, str], Path] = {}
     for folder in versions(root):

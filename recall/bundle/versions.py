@@ -38,8 +38,8 @@ EVALUATIONS = "evaluations"
 SCENARIOS = "scenarios.toml"
 KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
-VERSION = re.compile(r"^\d{6,12}-[0-9a-f]{8}$")
-"""Pattern of the name of a published version."""
+VERSION = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
+"""Pattern of the whole name of a published version."""
 _REMEMBERED = 100  # names in HISTORY
 
 
@@ -178,7 +178,7 @@ def shared_pointer(root: Path, depot: Depot) -> Pointer:
         PublishError: The depot does not answer, or names no version.
     """
     found = depot.read()
-    if found.live and not VERSION.match(found.live):
+    if found.live and not VERSION.fullmatch(found.live):
         raise PublishError(f"the depot names {found.live[:80]!r} as live, which is not a name of a version", where=str(root))
     live = live_name(root)
     if found.live or not live:
@@ -205,7 +205,7 @@ def resolve(path: Path) -> Path:
             where=str(path),
             hint=f"Give a folder that holds {MANIFEST} or {CURRENT}",
         ) from None
-    if not VERSION.match(name):
+    if not VERSION.fullmatch(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(current))
     folder = path / VERSIONS / name
     if folder.is_symlink() or not folder.is_dir():
@@ -216,7 +216,7 @@ def resolve(path: Path) -> Path:
 def versions(root: Path) -> list[Path]:
     """Folders of all published versions, the oldest first."""
     folder = root / VERSIONS
-    names = [entry.name for entry in folder.iterdir() if VERSION.match(entry.name)] if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir() if VERSION.fullmatch(entry.name)] if folder.is_dir() else []
     return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
 
 
@@ -247,7 +247,7 @@ def past(root: Path) -> list[str]:
     """
     live = live_name(root)
     try:
-        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.match(name)]
+        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.fullmatch(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
     return names[: _end(names, live) - 1] if live in names else names
@@ -269,7 +269,7 @@ def live_name(root: Path) -> str:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return name if VERSION.match(name) else ""
+    return name if VERSION.fullmatch(name) else ""
 
 
 def catalog_of(root: Path) -> str:
