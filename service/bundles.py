@@ -37,6 +37,7 @@ class Snapshot:
         folder: the bundle's folder.
         search_seconds: median CPU time of a warm-up request.
         subject: what charts show of the bundle; None until they are asked for.
+        charting: held while charts are made, by one request at a time.
         retired: whether another bundle is served.
     """
 
@@ -45,6 +46,7 @@ class Snapshot:
         self.folder = folder
         self.search_seconds = search_seconds
         self.subject: Subject | None = None
+        self.charting = asyncio.Lock()
         self._holders = 0
         self.retired = False
 

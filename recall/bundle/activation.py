@@ -28,7 +28,7 @@ from recall.bundle.versions import (
     shared_pointer,
     staging,
     versions,
-    write_names,
+    write_lines,
 )
 from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError, did_you_mean
 
@@ -158,7 +158,7 @@ def bring(root: Path, name: str, depot: Depot) -> int:
     """
     if not depot.shared or (root / VERSIONS / name).is_dir():
         return 0
-    if not VERSION.match(name):
+    if not VERSION.fullmatch(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(root))
     held: dict[tuple[str, str], Path] = {}
     for folder in versions(root):
@@ -202,8 +202,8 @@ def follow(root: Path, depot: Depot) -> None:
             depot.fetch_scenarios(root / SCENARIOS)
             if live_name(root) != pointer.live:
                 with locked(root / LOCK, 10.0, PUBLISHING):
-                    write_names(root, HISTORY, [*pointer.past, pointer.live])
-                    write_names(root, CURRENT, [pointer.live])
+                    write_lines(root, HISTORY, [*pointer.past, pointer.live])
+                    write_lines(root, CURRENT, [pointer.live])
                     for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
                         remove(root / VERSIONS / name, root / STAGING)
     except OSError as error:

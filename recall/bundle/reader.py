@@ -205,7 +205,7 @@ def load_bundle(path: Path, *, verify: bool = True, index: bool = True) -> Bundl
     """
     folder = resolve(path)
     manifest = Manifest.read(folder)
-    if VERSION.match(folder.name) and folder.name != manifest.version:
+    if VERSION.fullmatch(folder.name) and folder.name != manifest.version:
         raise BundleError(
             f"the folder is called {folder.name}, its manifest says {manifest.version}",
             where=str(folder / MANIFEST),

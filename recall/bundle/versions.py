@@ -38,8 +38,8 @@ EVALUATIONS = "evaluations"
 SCENARIOS = "scenarios.toml"
 KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
-VERSION = re.compile(r"^\d{6,12}-[0-9a-f]{8}$")
-"""Pattern of the name of a published version."""
+VERSION = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
+"""Pattern of the whole name of a published version."""
 _REMEMBERED = 100  # names in HISTORY
 
 
@@ -178,7 +178,7 @@ def shared_pointer(root: Path, depot: Depot) -> Pointer:
         PublishError: The depot does not answer, or names no version.
     """
     found = depot.read()
-    if found.live and not VERSION.match(found.live):
+    if found.live and not VERSION.fullmatch(found.live):
         raise PublishError(f"the depot names {found.live[:80]!r} as live, which is not a name of a version", where=str(root))
     live = live_name(root)
     if found.live or not live:
@@ -205,7 +205,7 @@ def resolve(path: Path) -> Path:
             where=str(path),
             hint=f"Give a folder that holds {MANIFEST} or {CURRENT}",
         ) from None
-    if not VERSION.match(name):
+    if not VERSION.fullmatch(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(current))
     folder = path / VERSIONS / name
     if folder.is_symlink() or not folder.is_dir():
@@ -216,7 +216,7 @@ def resolve(path: Path) -> Path:
 def versions(root: Path) -> list[Path]:
     """Folders of all published versions, the oldest first."""
     folder = root / VERSIONS
-    names = [entry.name for entry in folder.iterdir() if VERSION.match(entry.name)] if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir() if VERSION.fullmatch(entry.name)] if folder.is_dir() else []
     return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
 
 
@@ -236,8 +236,8 @@ def point_at(root: Path, version: str, *, back: bool = False) -> None:
     """
     before, live = past(root), live_name(root)
     names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
-    write_names(root, HISTORY, names[-_REMEMBERED:])
-    write_names(root, CURRENT, [version])
+    write_lines(root, HISTORY, names[-_REMEMBERED:])
+    write_lines(root, CURRENT, [version])
 
 
 def past(root: Path) -> list[str]:
@@ -247,7 +247,7 @@ def past(root: Path) -> list[str]:
     """
     live = live_name(root)
     try:
-        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.match(name)]
+        names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.fullmatch(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
     return names[: _end(names, live) - 1] if live in names else names
@@ -269,7 +269,7 @@ def live_name(root: Path) -> str:
         name = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return name if VERSION.match(name) else ""
+    return name if VERSION.fullmatch(name) else ""
 
 
 def catalog_of(root: Path) -> str:
@@ -280,20 +280,21 @@ def catalog_of(root: Path) -> str:
         return ""
 
 
-def write_names(root: Path, name: str, lines: list[str]) -> None:
-    """Put a small file in place as a whole.
+def write_lines(root: Path, name: str, lines: list[str]) -> None:
+    """Put a small file in place as a whole; the caller holds the root's lock.
 
     Args:
         root: the folder of versions.
-        name: of the file.
-        lines: names of versions.
+        name: of the file; its folder exists.
+        lines: such as names of versions.
     """
-    written = root / STAGING / name
+    place = root / name
+    written = root / STAGING / place.name
     written.parent.mkdir(exist_ok=True)
     written.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     fsync(written)
-    written.replace(root / name)
-    fsync(root)
+    written.replace(place)
+    fsync(place.parent)
 
 
 def clear_leftovers(root: Path) -> list[Path]:
@@ -326,7 +327,7 @@ def clear_leftovers(root: Path) -> list[Path]:
 
 
 def remove(folder: Path, aside: Path) -> bool:
-    """Remove a version unless a process holds it.
+    """Remove a version, and what is kept of its evaluation, unless a process holds it.
 
     Args:
         folder: the version.
@@ -345,6 +346,7 @@ def remove(folder: Path, aside: Path) -> bool:
     try:
         if not flock(descriptor, fcntl.LOCK_EX):
             return False
+        evaluation_file(folder).unlink(missing_ok=True)
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
         moved = aside / f"removed-{folder.name}"
         folder.rename(moved)
@@ -364,8 +366,7 @@ def _prune(root: Path, keep: int) -> None:
     for folder in folders:
         if folder.name not in kept:
             with suppress(OSError):
-                if remove(folder, root / STAGING):
-                    evaluation_file(folder).unlink(missing_ok=True)
+                remove(folder, root / STAGING)
 
 
 def evaluation_file(folder: Path) -> Path:

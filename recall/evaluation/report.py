@@ -1,6 +1,5 @@
 """An evaluation as a table that people read, and as a file."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from recall.bundle.versions import VERSIONS, evaluation_file
+from recall.bundle.locks import locked
+from recall.bundle.versions import LOCK, PUBLISHING, VERSIONS, evaluation_file, make_folder, write_lines
 from recall.errors import BundleError, DataError
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.calibration import Discrimination
@@ -281,11 +281,12 @@ def keep_evaluation(folder: Path, report: EvaluationReport) -> None:
         report: of that version.
 
     Raises:
+        BundleError: The bundle is in no folder of versions.
+        PublishBusyError: Another process held the root's lock for a minute.
         OSError: The file system refused.
     """
     require_published(folder)
-    path = evaluation_file(folder)
-    path.parent.mkdir(exist_ok=True)
-    written = path.with_suffix(".new")
-    written.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    os.replace(written, path)  # a reader sees the former one or this one
+    path, root = evaluation_file(folder), folder.parent.parent
+    with locked(root / LOCK, 60.0, PUBLISHING):  # a backup copies the folder, and takes longer than a publisher
+        make_folder(path.parent)
+        write_lines(root, str(path.relative_to(root)), [report.model_dump_json(indent=2)])

@@ -4,7 +4,7 @@ The result is rows of two feature spaces. Bulk and single requests take differen
 there, and give the same rows and weights.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -210,7 +210,8 @@ class FeatureEncoder:
             RequestError: a column is not known, or its value is not what the field reads.
         """
         if not values.keys() <= self._request_columns:
-            _refuse_strange(values, (*self.users.columns, *self.contexts.columns))
+            strange = [name for name in values if name not in self._request_columns]
+            _refuse_strange(strange, (*self.users.columns, *self.contexts.columns))
         entries, unknown = self.users.encode_one(values)
         if self.contexts.fields:
             context_entries, context_unknown = self.contexts.encode_one(values)
@@ -335,8 +336,8 @@ class FeatureEncoder:
         return tuple((starts[name], encoder) for name, encoder in self.histories.items())
 
 
-def _refuse_strange(values: Mapping[str, object], columns: Sequence[str]) -> None:
-    for name in values:
+def _refuse_strange(names: Iterable[str], columns: Sequence[str]) -> None:
+    for name in names:
         if name not in columns:
             raise RequestError(f"no field reads {name!r}", where=pointer("features", name), hint=did_you_mean(name, columns))
 

@@ -19,6 +19,7 @@ from recall.bundle.locks import acquire, locked
 from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
 from recall.bundle.versions import (
     CURRENT,
+    EVALUATIONS,
     HISTORY,
     KEY_FILE,
     LOCK,
@@ -126,7 +127,11 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
             keys += log.forget(ids)
     remains = _remains(shared, _others(root), live)
     if depot.shared:
-        remains += ("Roots of other machines have versions with the users until the same command is run there",)
+        remains += (
+            "Roots of other machines have versions with the users until the same command is run there",
+            "A bucket with versioning keeps noncurrent objects until its own rules remove them, and files that an interrupted "
+            "erasure left in the depot stay until a publisher removes old ones",
+        )
     return ErasureReport(version, removed, held, sent, keys, remains)
 
 
@@ -258,7 +263,7 @@ def _shared(root: Path) -> list[Path]:
 def _others(root: Path) -> list[str]:
     """Return what is neither a version nor a log: copies, damaged logs, checkpoints."""
     logs = [f"{name}{ending}" for name in (JOURNAL, USERS_LIVE) for ending in ("", "-wal", "-shm")]
-    known = {CURRENT, HISTORY, VERSIONS, STAGING, SCENARIOS, KEY_FILE, MARK, USERS_MARK, USERS_REDIS_MARK, *logs}
+    known = {CURRENT, HISTORY, VERSIONS, STAGING, EVALUATIONS, SCENARIOS, KEY_FILE, MARK, USERS_MARK, USERS_REDIS_MARK, *logs}
     other = [one for one in root.iterdir() if one.name not in known]
     other += set((root / VERSIONS).iterdir()) - set(versions(root))
     return sorted(str(one.relative_to(root)) for one in other if one.is_dir() or one.stat().st_size)  # a lock is empty

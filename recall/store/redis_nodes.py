@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from threading import Lock
@@ -24,6 +24,7 @@ DOWN = "the store of users does not answer"
 RANGES = 256
 """Ranges of slots: with more, a page of ids asks for more sets; with fewer, nodes of a large cluster have unequal shares."""
 
+_REFRESH = 1.0  # seconds from one question where the slots are to the next
 _CONNECTIONS = 64  # to each node of reads, and as many of writes
 
 Command = tuple[bytes | str | int, ...]
@@ -125,6 +126,7 @@ class Nodes:
         except ValueError as error:
             raise ConfigError("invalid address of a Redis", where="users", why=str(error)) from None
         self._lock = Lock()
+        self._due = 0.0  # when to ask a cluster again
         self._client: Any = None  # a Redis, or a RedisCluster, most of which has no types
 
     def every(self) -> list[Node]:
@@ -189,6 +191,8 @@ class Nodes:
     def make_hash(self, node: Node, key: bytes, fields: Callable[[bytes], dict[str, bytes]]) -> None:
         """Replace a string by a hash in one transaction, if it is still a string.
 
+        Of a key that moves to another node, nothing is changed.
+
         Args:
             node: that has the key.
             key: of the string.
@@ -207,7 +211,10 @@ class Nodes:
 
         client = self._connected()
         with self._reporting("" if node is None else node.name, "written", client):
-            (client if node is None else client.get_redis_connection(node)).transaction(change, key)
+            try:
+                (client if node is None else client.get_redis_connection(node)).transaction(change, key)
+            except (exceptions.AskError, exceptions.TryAgainError):  # or `MovedError`, which is one
+                self._refresh(client)
 
     def close(self) -> None:
         """Close all connections; a later call opens them again."""
@@ -249,13 +256,19 @@ class Nodes:
         return RedisCluster(url=self._urls[0], startup_nodes=nodes, require_full_coverage=False, retry=_once(), **self._options)
 
     def _refresh(self, client: Any) -> None:
-        """Ask again which node has which slots; the old answer stays if there is none."""
-        with self._lock:
-            if self._client is client:
-                try:
+        """Ask again which node has which slots; the old answer stays if there is none.
+
+        Returns at once while another thread asks, and shortly after.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._client is client and time.monotonic() >= self._due:
+                with suppress(exceptions.RedisError, exceptions.RedisClusterException, OSError):
                     self._client = self._cluster(client.get_nodes())
-                except (exceptions.RedisError, exceptions.RedisClusterException, OSError):
-                    return
+                self._due = time.monotonic() + _REFRESH
+        finally:
+            self._lock.release()
 
     @contextmanager
     def _reporting(self, name: str, what: str, client: Any) -> Iterator[None]:

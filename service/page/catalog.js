@@ -13,6 +13,8 @@ const known = new Map(); // id -> values by column; null for an item that the ca
 export function learn(info) {
   schema = info.columns;
   for (const part of ["filter", "types", "values", "item_values"]) Object.setPrototypeOf(schema[part], null); // a column may be called "constructor"
+  for (const id of ["user", "left-user", "right-user"])
+    document.querySelector(`label[for="${id}"]`).textContent = schema.user_title ? "User id or name" : "User id";
   settle(info.bundle, info.changes);
 }
 

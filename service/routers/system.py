@@ -4,6 +4,7 @@ The protocol's `infer` is not offered, because requests are not tensors.
 """
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -214,20 +215,21 @@ def _known_values(encoder: FeatureEncoder, side: Side) -> dict[str, list[str]]:
     }
 
 
-@router.get("/v1/charts", tags=["service"])
-async def get_charts(request: Request) -> Charts:
+@router.get("/v1/charts", tags=["service"], response_model=Charts)
+async def get_charts(request: Request) -> Response:
     """Return the charts of a report: training, fields, items, index.
 
     Quality, cold start and calibration are among them once `recall evaluate --keep` has evaluated the version.
     """
-    with live_of(request).serving() as snapshot:
-        sections, fault = await run_in_threadpool(_charts, snapshot)
-        version = snapshot.recommender.bundle.manifest.version
-    drawn = {"sections": [asdict(one) for one in sections], "fault": fault}
-    return Charts.model_validate({"bundle": version, "request_id": request_id_of(request), **drawn})
+    live = live_of(request)
+    with live.serving() as snapshot:
+        async with snapshot.charting:
+            content = await run_in_threadpool(_charts, snapshot, live.settings.bundle, request_id_of(request))
+    return Response(content, media_type="application/json")
 
 
-def _charts(snapshot: Snapshot) -> tuple[list[Section], str]:
+def _charts(snapshot: Snapshot, root: Path, request_id: str) -> str:
+    """Return `Charts` as JSON, which takes too long for the event loop."""
     # imported when asked for: a service that shows no charts does without
     from recall.evaluation.html.sections import sections
     from recall.evaluation.html.subject import Subject, Subjects
@@ -239,8 +241,11 @@ def _charts(snapshot: Snapshot) -> tuple[list[Section], str]:
     try:
         evaluation = kept_evaluation(snapshot.folder)
     except (DataError, OSError) as error:
-        fault = without_paths(str(error), snapshot.folder)
-    return sections(Subjects([replace(snapshot.subject, evaluation=evaluation)], {})), fault
+        fault = without_paths(str(error), root)
+    subject = replace(snapshot.subject.within(snapshot.recommender.items.current()), evaluation=evaluation)
+    drawn = {"sections": [asdict(one) for one in sections(Subjects([subject], {}))], "fault": fault}
+    version = snapshot.recommender.bundle.manifest.version
+    return Charts.model_validate({"bundle": version, "request_id": request_id, **drawn}).model_dump_json()
 
 
 @router.get(

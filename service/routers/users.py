@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from recall import Recommender, StoreDownError, User
+from recall import Recommender, RequestError, StoreDownError, User
 from recall.store.group_commit import Receipt
 from recall.store.users import profiles
 from service.dependencies import (
@@ -158,7 +158,8 @@ class UsersQuery(Page):
         default="",
         max_length=LONGEST_ID,
         description="Beginning of ids, or of titles or words in them, in any case: the answer is one page, the best matches "
-        "first. Titles are values of the column that `/v1/info` names as `user_title`, as they were when the bundle was made.",
+        "first; not together with `prefix` or `page_token`. Titles are values of the column that `/v1/info` names as "
+        "`user_title`, as they were when the bundle was made.",
     )
 
     def ids(self, users: profiles.UserProfiles) -> list[str]:
@@ -205,6 +206,9 @@ async def list_users(request: Request, page: Annotated[UsersQuery, Query()]) -> 
     A user that is known throughout is on exactly one page.
     """
     count = page.count
+    if page.search and (page.prefix or page.page_token):
+        hint = "Leave out prefix and page_token, or search"
+        raise RequestError("a search has one page, and no prefix", where="/search", hint=hint)
 
     def read(recommender: Recommender) -> tuple[list[UserEntry], str]:
         if page.search:

@@ -49,6 +49,12 @@ def test_an_unpublished_bundle_leaves_no_files(tmp_path: Path) -> None:
     assert versions.versions(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["000001-0123abcd\n", "\u0660\u0660\u0660\u0660\u0660\u0661-0123abcd"])
+def test_a_name_is_a_version_as_a_whole(tmp_path: Path, name: str) -> None:
+    (tmp_path / versions.VERSIONS / name).mkdir(parents=True)
+    assert versions.versions(tmp_path) == []
+
+
 def test_a_killed_publisher_leaves_the_old_or_the_new_version(tmp_path: Path, template: Path) -> None:
     publish_random(tmp_path, Manifest.read(template))
     rng = random.Random(1)

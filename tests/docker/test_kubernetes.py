@@ -101,3 +101,25 @@ def test_services_and_budgets_select_the_pods() -> None:
         if found["kind"] in ("Service", "PodDisruptionBudget", "Deployment", "StatefulSet"):
             selector = found["spec"]["selector"]
             assert selector.get("matchLabels", selector) in labels.values(), one.id
+
+
+def test_redis_admits_the_pods_that_use_it_and_no_others() -> None:
+    spec = named("NetworkPolicy", "recall-redis")["spec"]
+    ((rule,), (redis,)) = spec["ingress"], [pod for name, pod in pods() if name == "StatefulSet recall-redis"]
+    assert spec["podSelector"]["matchLabels"] == redis["metadata"]["labels"]
+    ((admitted,),) = [one["podSelector"]["matchExpressions"] for one in rule["from"]]
+    assert {rule["ports"][0]["port"]} == {one["name"] for one in containers(redis)[0]["ports"]}
+    users = {
+        pod["metadata"]["labels"]["app"]
+        for _, pod in pods()
+        if any("configMapRef" in source for one in containers(pod) for source in one.get("envFrom", []))
+    }
+    assert (admitted["key"], admitted["operator"], set(admitted["values"])) == ("app", "In", users)
+
+
+def test_redis_refuses_changes_before_it_is_killed() -> None:
+    (container,) = named("StatefulSet", "recall-redis")["spec"]["template"]["spec"]["containers"]
+    arguments = dict(zip(container["args"][1::2], container["args"][2::2], strict=True))
+    assert arguments["--maxmemory-policy"] == "noeviction"
+    assert int(arguments["--maxmemory"].removesuffix("mb")) * 1.2 < 2048
+    assert container["resources"]["limits"]["memory"] == "2Gi"

@@ -144,6 +144,7 @@ def test_the_depot_keeps_no_version_with_the_user(named: Path, tmp_path: Path, m
         shutil.rmtree(root / "versions" / elsewhere)  # only the depot and the other root have it
         report = erase_users(root, [SECRET], store)
         assert len(report.depot) == 3
+        assert "noncurrent" in report.remains[-1]
         assert depot.versions() == [report.version]
         content = b"".join(bytes(depot.store.get(one["path"]).bytes()) for part in depot.store.list() for one in part)
         assert SECRET.encode() not in content
@@ -222,10 +223,15 @@ def test_what_is_neither_a_version_nor_a_log_is_named(named: Path, tmp_path: Pat
     shutil.copytree(resolve(root), root / "versions" / "copy of the first")
     (root / "journal.sqlite.damaged-1").write_text(SECRET)
     (root / "scenarios.toml").write_text("[home]\n")
+    first = resolve(root).name
+    (root / "evaluations").mkdir()
+    (root / "evaluations" / f"{first}.json").write_text("{}")
     (root / ".retrain.lock").touch()
     with closing(SqliteLiveUsers(root / USERS_LIVE)) as store:
         report = erase_users(root, [SECRET], store)
     assert report.remains[-1].endswith(": journal.sqlite.damaged-1, versions/copy of the first")
+    assert report.removed == (first,)
+    assert not list((root / "evaluations").iterdir())  # it goes with its version
 
 
 def test_a_link_between_two_versions_is_no_backup(named: Path, tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def current_written_in_place() -> None:
         fsync(root / name)
         fsync(root)
 
-    assert versions.write_names  # otherwise nothing is replaced
-    versions.write_names = write
+    assert versions.write_lines  # otherwise nothing is replaced
+    versions.write_lines = write
 
 
 def current_before_version() -> None:

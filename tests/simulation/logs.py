@@ -108,7 +108,7 @@ def check(root: Path, moment: Moment) -> None:
             raise Broken(f"the change after {end} was given another sequence")
         if [entry.item_id for entry in since(journal, end)] != ["later"]:
             raise Broken("a change after the crash is not there")
-        if users.write([UserDelete("later")]) <= before.sequence:
+        if users.write([UserDelete("later")]).sequence <= before.sequence:
             raise Broken("a sequence of users was given twice")
     finally:
         journal.close()
@@ -144,7 +144,7 @@ def _appended(journal: SqliteChangeLog, changes: list[Change], key: str | None) 
 
 
 def _written(users: SqliteLiveUsers, changes: list[UserChange]) -> dict[str, Any]:
-    sequence = users.write(changes)
+    sequence = users.write(changes).sequence
     named = list({change.user_id for change in changes})
     return {"sequence": sequence, "users": {one: user.to_json().decode() for one, user in sorted(users.get(named).items())}}
 

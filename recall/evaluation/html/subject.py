@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,8 @@ from recall.evaluation.html.charts import SERIES, Heading
 from recall.serving.batch import title_column
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
+from recall.store.items.snapshot import CatalogSnapshot
+from recall.store.users.bundle_users import SqliteUsers
 
 _ITEMS = 1_500  # points of a map: more are a blot
 PAIRS = 300
@@ -22,7 +25,7 @@ PAIRS = 300
 _TIMED = 300  # requests that latency is measured with
 _GROUPS = 4  # values of a column that have a colour of their own
 
-Points = Mapping[str, Sequence[tuple[float, float, str]]]
+Points = Mapping[str, Mapping[str, tuple[float, float, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Subject:
     Attributes:
         manifest: with the records of training, index and proof.
         evaluation: on held-out interactions; None where there is none.
-        map: two principal components and the title of items, by the value of a column; the most popular first.
+        map: two principal components and the title of items, by the value of a column and by id; the most popular first.
         explained: share of the variance of item vectors that they have.
         column: that column; empty for none.
         pairs: strength of each pair of fields: the standard deviation of what it adds to a score.
@@ -67,6 +70,18 @@ class Subject:
             _latencies(recommender) if timed else np.zeros(0),
         )
 
+    def within(self, catalogue: CatalogSnapshot) -> "Subject":
+        """Return it without the items of the map that a catalogue lacks.
+
+        Args:
+            catalogue: of the bundle, as it is now.
+        """
+        left = {}
+        for name, group in self.map.items():
+            rows = catalogue.rows([*group]).tolist()
+            left[name] = {id_: point for (id_, point), row in zip(group.items(), rows, strict=True) if row >= 0}
+        return replace(self, map={name: group for name, group in left.items() if group})
+
 
 def _item_map(recommender: Recommender) -> tuple[Points, float, str]:
     """Return two principal components of items, by the values of a column."""
@@ -85,9 +100,9 @@ def _item_map(recommender: Recommender) -> tuple[Points, float, str]:
     column = _grouping(items, {key, titled})
     labels = items[column].cast(pl.String).fill_null("") if column else pl.Series([""] * len(items))
     most = labels.filter(labels != "").value_counts(sort=True).to_series()[:_GROUPS].to_list()
-    groups: dict[str, list[tuple[float, float, str]]] = {name: [] for name in ("", *most)}
-    for label, place, name in zip(labels, places.tolist(), names, strict=True):
-        groups[label if label in most else ""].append((place[0], place[1], name))
+    groups: dict[str, dict[str, tuple[float, float, str]]] = {name: {} for name in ("", *most)}
+    for id_, label, place, name in zip(bundle.item_ids.ids(rows), labels, places.tolist(), names, strict=True):
+        groups[label if label in most else ""][id_] = (place[0], place[1], name)
     spread = float((values**2).sum())
     share = float((values[:2] ** 2).sum()) / spread if spread else 0.0
     return {name: group for name, group in groups.items() if group}, share, column
@@ -103,14 +118,14 @@ def _grouping(items: pl.DataFrame, other_than: set[str]) -> str:
 def _pair_strengths(recommender: Recommender) -> dict[str, float]:
     bundle, rng = recommender.bundle, np.random.default_rng(0)
     encoder = bundle.encoder
-    users: list[str | None] = [*recommender.users.sample(PAIRS, 0)] or [None]
+    with closing(SqliteUsers(bundle.users_file)) as stored:  # live changes may have values that this model cannot read
+        users = {user_id: stored.get(user_id) for user_id in stored.sample(PAIRS, 0)}
+    known = [*users.items()]
     rows = rng.integers(0, len(bundle.item_ids), PAIRS)
     items = encoder.encode_items(bundle.some_items(rows.astype(np.int64)))
     parts: dict[str, list[float]] = {}
-    stored = recommender.users.known(user_id for user_id in users if user_id is not None)  # whether or not changes can be read
     for number in range(PAIRS):
-        user_id = users[number % len(users)]
-        record = None if user_id is None else stored[user_id].record
+        user_id, record = known[number % len(known)] if known else (None, None)
         named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
         values = {**(record.features if record is not None else {}), **named}
         user = encoder.encode_user(values, record.history if record is not None else ()).rows

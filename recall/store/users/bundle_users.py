@@ -213,11 +213,11 @@ def _insert(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, byt
 
 def folded(text: str) -> str:
     """Return a text without the differences that a search ignores."""
-    return " ".join(text.lower().split())
+    return " ".join(text.casefold().split())
 
 
 def _insert_titles(connection: sqlite3.Connection, column: str, titles: Iterable[tuple[str, object]]) -> None:
-    """Write each title from each of its words on, in lower case."""
+    """Write each title from each of its words on, as `folded`."""
     connection.executescript(_CREATE_TITLES)
     connection.execute("INSERT INTO title_column VALUES (?)", (column,))
     rows = (

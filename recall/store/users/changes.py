@@ -199,12 +199,13 @@ class LiveUsers(Protocol):
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
         """Apply changes in order; they are stored when this returns.
 
-        Those of one user are applied all or none. In one file, or one server, that holds for the whole batch; in a cluster, a
-        batch of several users that fails may be applied to some of them, and is completed when it is sent again with its key.
+        Those of one user are applied all or none. In one file that holds for the whole batch; in Redis, a batch of several
+        users that fails may be applied to some of them, and is completed when it is sent again with its key.
 
         Args:
             changes: at least one.
-            key: idempotency key. A batch with a key that the store remembers is not applied again.
+            key: idempotency key. A batch with a key that the store remembers is not applied again. Redis remembers it with the
+                users of the batch, so a batch of none of them may use it.
 
         Raises:
             RequestError: The key belongs to other changes.

@@ -3,7 +3,7 @@
     recall:user:ID          hash of one user: `user`, a `LiveUser` as JSON; `changes`, how many the user had; the interactions
                             since, each in a field named by its number; `folded`, the last one that `user` contains; `gone`, if
                             the user was deleted; and a field for each idempotency key
-    recall:users:{TAG}      sorted set of the ids of users who are not deleted, one for each range of slots
+    recall:users:{TAG}      sorted set of the ids of users, also of deleted ones, one for each range of slots
     recall:sequence:{TAG}   at least how many changes the users of a range had
     recall:identity         random; a different one shows that Redis was emptied
     recall:catalog          name of the catalogue, so that the users of two are not mixed
@@ -53,6 +53,7 @@ _PENDING = 512  # interactions beside the rest of a user: reading applies them, 
 _REMEMBERED = 24 * 60 * 60  # seconds for which an idempotency key is remembered
 _MOST_KEYS = 1000  # and so many of a user, the latest
 _DIGEST = 16  # bytes
+_LISTED = 256  # ids whose users are read in one call
 _TRIES = 50  # of a write whose users others change meanwhile
 
 _REPEATED, _CONFLICT, _STRING = 0, -1, -2
@@ -133,7 +134,8 @@ class RedisLiveUsers(LiveUsers):
         self.breakers: dict[str, Breaker] = {}
         self._prefix = prefix.encode()
         self._mark = mark
-        self._catalog, self._claimed = catalog, False
+        self._catalog = catalog
+        self._name = self._owner = ""  # of the catalogue here, and of the one whose users these are, once known
         self._identity = ""
         self._counts: dict[bytes, int] = {}  # by name of the counter, as far as was seen
         self._write_seconds = write_seconds
@@ -144,6 +146,7 @@ class RedisLiveUsers(LiveUsers):
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
         found: dict[str, LiveUser | StoreError] = {}
         down: list[StoreDownError] = []
+        self._check_owner()
         groups = self._reader.by_node(user_ids, self._user)
         for node, ids in groups:
             try:
@@ -162,12 +165,14 @@ class RedisLiveUsers(LiveUsers):
         waiting, done = by_user(batch), dict[str, tuple[int, bool, bool | None]]()
         rewritten = {one.user_id for one in batch if not isinstance(one, InteractionEvent)}
         deadline = time.monotonic() + self._write_seconds
-        if not self._claimed:
-            self._claim()
+        field = b"" if key is None else _field(key)
+        self._check_owner(claim=True)
+        if field and len(waiting) > 1:  # before any of them is written
+            self._check_key(waiting, field, digest)
         for _ in range(_TRIES):
             for node, ids in self._writer.by_node(waiting, self._user):
                 own = {user_id: waiting[user_id] for user_id in ids}
-                done |= self._write(node, own, rewritten, b"" if key is None else _field(key), digest)
+                done |= self._write(node, own, rewritten, field, digest)
             rewritten |= waiting.keys() - done.keys()
             waiting = {user_id: own for user_id, own in waiting.items() if user_id not in done}
             if not waiting:
@@ -181,6 +186,7 @@ class RedisLiveUsers(LiveUsers):
 
     @override
     def forget(self, ids: Sequence[str]) -> int:
+        self._check_owner()
         keys = 0
         for node, some in self._writer.by_node(ids, self._user):
             fields = self._writer.call(node, "read", [("HKEYS", self._user(one)) for one in some], tolerant=True)
@@ -193,6 +199,7 @@ class RedisLiveUsers(LiveUsers):
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
+        self._check_owner()
         names = [self._prefix + b"users", *(self._prefix + b"users:{%b}" % tag for tag in tags())]
         most = count // RANGES * 2 + 16  # of one set: so many are hardly ever in a page
         least = b"-" if after is None else b"(" + after.encode()
@@ -203,9 +210,10 @@ class RedisLiveUsers(LiveUsers):
                 asked: list[Command] = [("ZRANGEBYLEX", name, least, b"+", b"LIMIT", 0, most) for name in some]
                 parts |= dict(zip(some, self._reader.call(node, "read", asked), strict=True))
             ends = [part[-1] for part in parts.values() if len(part) == most]
-            parts[names[0]] = self._unchanged(parts[names[0]])
             page = sorted({one for part in parts.values() for one in part if not ends or one <= min(ends)})
-            found += page
+            for start in range(0, len(page), _LISTED):
+                if len(found) < count:
+                    found += self._known(page[start : start + _LISTED])
             if not ends:
                 break
             least = b"(" + min(ends)
@@ -238,8 +246,9 @@ class RedisLiveUsers(LiveUsers):
         # both before Redis, which is written meanwhile
         mark, seen = None if self._mark is None else self._mark.read(), dict(self._counts)
         identity, counts = self._state()
-        if sum(counts.values()) and not self._claimed:
-            self._claim()
+        if identity != self._identity or self._owner != self._name:  # emptied, or refused until now
+            self._owner = ""
+        self._check_owner(claim=sum(counts.values()) > 0)
         sequence, same = sum(counts.values()), identity == self._identity
         reached = {name: max(found, seen.get(name, 0)) for name, found in counts.items()} if same else counts
         if self._mark is not None:
@@ -260,15 +269,34 @@ class RedisLiveUsers(LiveUsers):
     def checkpoint(self) -> None:
         """Do nothing: Redis keeps its own files."""
 
-    def _claim(self) -> None:
-        """Note whose users these are; raise StoreError if they are of another catalogue."""
-        if name := self._catalog():
-            key = self._prefix + b"catalog"
-            ((node, _),) = self._writer.by_node([key], bytes)
-            held = self._writer.call(node, "written", [("SET", key, name, "NX"), ("GET", key)])[1].decode()
-            if held != name:
-                raise other_catalog(StoreError, held, name, f"the key {key.decode()}")
-            self._claimed = True
+    def _check_owner(self, *, claim: bool = False) -> None:
+        """Refuse users of another catalogue; ask until it is known whose they are.
+
+        Args:
+            claim: note that they are of this one, if nothing is noted, and look again after a refusal.
+
+        Raises:
+            StoreError: They are of another catalogue.
+        """
+        self._name = self._name or self._catalog()
+        if not self._name or self._owner == self._name:
+            return
+        key, nodes = self._prefix + b"catalog", self._writer if claim else self._reader
+        if claim or not self._owner:
+            ((node, _),) = nodes.by_node([key], bytes)
+            noted: list[Command] = [("SET", key, self._name, "NX")] if claim else []
+            held = nodes.call(node, "written" if claim else "read", [*noted, ("GET", key)])[-1]
+            self._owner = bytes(held or b"").decode()
+        if self._owner not in ("", self._name):
+            raise other_catalog(StoreError, self._owner, self._name, f"the key {key.decode()}")
+
+    def _check_key(self, ids: Iterable[str], field: bytes, digest: bytes) -> None:
+        """Raise RequestError if one of some users had other changes with the same key."""
+        for node, some in self._writer.by_node(ids, self._user):
+            asked: list[Command] = [("HGET", self._user(one), field) for one in some]
+            for told in self._writer.call(node, "read", asked, tolerant=True):
+                if isinstance(told, bytes) and told[:_DIGEST] != digest:
+                    raise other_changes()
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
         """Return identity, which is created if missing, and counters of changes."""
@@ -337,18 +365,18 @@ class RedisLiveUsers(LiveUsers):
             elif outcome != _CONFLICT:
                 number = int(told[_DIGEST:].split()[0]) if outcome == _REPEATED else told
                 done[user_id] = int(number), outcome == _REPEATED, None if was < 0 else bool(was)
-        left = [one for one, (_, again, was) in done.items() if (was is False if again else one in gone)]
-        if left:
-            self._writer.call(node, "written", [("ZREM", at(b"users", one), one) for one in left])
         return done
 
-    def _unchanged(self, ids: list[bytes]) -> list[bytes]:
-        """Return those whom an earlier version wrote, and nothing changed since."""
-        found: list[bytes] = []
-        for node, some in self._reader.by_node(ids, lambda one: self._prefix + b"user:" + one):
-            kinds = self._reader.call(node, "read", [("TYPE", self._prefix + b"user:" + one) for one in some])
-            found += [one for one, kind in zip(some, kinds, strict=True) if kind == b"string"]
-        return found
+    def _known(self, ids: Sequence[bytes]) -> list[bytes]:
+        """Return those who are stored and not deleted, in the same order."""
+        found = set[bytes]()
+        # not within the budget of a read, which is that of a recommendation
+        for node, some in self._writer.by_node(ids, lambda one: self._prefix + b"user:" + one):
+            asked: list[Command] = [("HMGET", self._prefix + b"user:" + one, b"changes", b"gone") for one in some]
+            answers = self._writer.call(node, "read", asked, tolerant=True)  # an error is a string of an earlier version
+            own = zip(some, answers, strict=True)
+            found |= {one for one, told in own if isinstance(told, Exception) or (told[0] is not None and told[1] is None)}
+        return [one for one in ids if one in found]
 
     def _user(self, user_id: str) -> bytes:
         return self._prefix + b"user:" + user_id.encode()
@@ -373,7 +401,7 @@ def _remembered(keys: Mapping[bytes, bytes], now: float) -> Iterable[bytes]:
 
 def _fields(raw: bytes) -> dict[str, bytes]:
     """Return the hash of a user whom an earlier version wrote."""
-    return {"user": raw} if LiveUser.from_json(raw).known else {"user": raw, "gone": b"1"}
+    return {"user": raw, "changes": b"0"} | ({} if LiveUser.from_json(raw).known else {"gone": b"1"})
 
 
 def _event(event: InteractionEvent, now: float) -> bytes:

@@ -16,15 +16,16 @@ def test_the_map_has_the_principal_components_of_the_vectors(subject: Subject, r
     vectors = np.asarray(recommender.bundle.item_vectors, dtype=np.float64)[:, 1:]
     values = np.sort(np.linalg.eigvalsh(np.cov(vectors.T)))[::-1]
     assert subject.explained == pytest.approx(values[:2].sum() / values.sum())
-    places = np.array([one[:2] for group in subject.map.values() for one in group])
+    places = np.array([one[:2] for group in subject.map.values() for one in group.values()])
     assert np.var(places, axis=0, ddof=1) == pytest.approx(values[:2])
 
 
 def test_the_map_has_each_item_once_under_its_title(subject: Subject, recommender: Recommender) -> None:
     titles = recommender.bundle.items()["title"].to_list()
     ids = recommender.bundle.item_ids.values.to_list()
-    shown = sorted(one[2] for group in subject.map.values() for one in group)
+    shown = sorted(one[2] for group in subject.map.values() for one in group.values())
     assert shown == sorted(title if title is not None else id_ for title, id_ in zip(titles, ids, strict=True))
+    assert sorted(id_ for group in subject.map.values() for id_ in group) == sorted(ids)
     assert subject.column == "category"
     assert set(subject.map) == {"", *HOSTILE[:3]}
 

@@ -136,6 +136,7 @@ def test_users_and_items_are_found_while_one_types(visit: Visit) -> None:
     page.fill("#user", "grace")
     page.wait_for_selector(".picker:has(#user) [role=option]:has-text('Hopper')")
     assert visit.texts(".picker:has(#user) [role=option] .title") == [NAMES["4"], NAMES["6"]]
+    assert visit.texts("label[for=user]") == ["User id or name"]
     with page.expect_response("**/v1/recommend"):
         page.click(".picker:has(#user) [role=option]:has-text('Hopper')")
     visit.settle()

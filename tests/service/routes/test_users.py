@@ -421,6 +421,14 @@ def test_users_are_found_by_the_beginning_of_their_ids(server: Server) -> None:
     assert server.ask("GET", "/v1/users?prefix=nobody").json["users"] == []
 
 
+def test_a_search_takes_no_prefix_and_has_one_page(server: Server) -> None:
+    token = server.ask("GET", "/v1/users?page_size=1").json["next_page_token"]
+    for other in ("prefix=1", f"page_token={token}"):
+        answer = server.ask("GET", f"/v1/users?search=1&{other}")
+        assert (answer.status, answer.pointers) == (422, ["/search"])
+    assert server.ask("GET", "/v1/users?search=1&prefix=&page_token=").status == 200
+
+
 def test_an_unavailable_page_of_users_is_a_problem(changing: Server) -> None:
     for query in ("page_size=-1", "page_size=x", "page_token=x", "after=3", "page_size=1&page_size=2"):
         answer = changing.ask("GET", f"/v1/users?{query}")

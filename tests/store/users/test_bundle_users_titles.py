@@ -20,7 +20,7 @@ from recall.store.users.profiles import User
 from recall.training.incremental import _users
 from tests.conftest import TINY, random_model, write_tiny_tables
 
-NAMES = ["Ada  Lovelace", "Grace Hopper", "Bob Ada", "Åsa Öberg", "", None, "word " * 60 + "end", "u0", "%_'", "Ада", "x"]
+NAMES = ["Ada  Lovelace", "Grace Hopper", "Bob Ada", "Åsa Öberg", "", None, "word " * 60 + "end", "u0", "%_'", "Ада", "Straße"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def test_titles_are_found_by_their_beginning_and_by_words(live: Recommender) -> 
     assert users.find("ada", 1) == [("u0", "Ada  Lovelace")]
     assert users.find("öb", 9) == [("u3", "Åsa Öberg")]
     assert users.find("ад", 9) == [("u9", "Ада")]
+    assert users.find("STRASSE", 9) == users.find("straß", 9) == [("u10", "Straße")]
     assert users.find("%", 9) == [("u8", "%_'")]
     assert users.find("u0", 9) == [("u0", "Ada  Lovelace"), ("u7", "u0")]  # the user of that id first
     assert [one for one, _ in users.find("u1", 9)] == ["u1", "u10", "u11"]
@@ -63,6 +64,8 @@ def test_a_title_is_no_feature(live: Recommender, recommender: Recommender) -> N
     assert record.features["name"] == "Ada  Lovelace"
     listed = [one.recommend(Request("u0", n=9)).items for one in (live, recommender)]
     assert listed[0] == listed[1]  # the same random model, without the column
+    with pytest.raises(RequestError, match="no field reads 'nam'"):  # and not the stored attribute beside it
+        live.bundle.encoder.encode_user({**record.features, "nam": 1})
     with pytest.raises(RequestError, match="no field reads 'name'"):
         live.recommend(Request("u0", features={"name": "x"}))
 

@@ -154,6 +154,14 @@ def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
     assert store.write([UserDelete("u")], "three").known == {"u": False}
 
 
+def test_a_batch_whose_key_belongs_to_other_changes_changes_nobody(store: LiveUsers) -> None:
+    store.write([took("u", "i1")], "one")
+    with pytest.raises(RequestError, match="belongs to other changes"):
+        store.write([took("v", "i1"), took("u", "i1"), took("w", "i1")], "one")
+    assert store.get(["v", "w"]) == {}
+    assert store.sequence() == 1
+
+
 def test_a_retried_batch_is_recognised_with_any_served_bundle(store: LiveUsers) -> None:
     first, again = InteractionEvent("u", "i1", None, "old data"), InteractionEvent("u", "i1", None, "new data")
     assert store.write([first], "one").sequence == store.write([again], "one").sequence

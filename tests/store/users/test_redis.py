@@ -455,13 +455,60 @@ def test_users_of_two_catalogues_are_not_mixed(redis: RedisServer, tmp_path: Pat
     name = "shop"
     early.write(took("i2"))
     name = "books"
-    other = opened()
-    for call in (lambda: other.write(took("i3")), other.error):
-        with pytest.raises(StoreError, match="another catalogue") as raised:
-            call()
-        assert "they are of 'shop', and the live version here is of 'books'" in str(raised.value)
+    calls: list[Callable[[RedisLiveUsers], object]] = [
+        lambda store: store.write(took("i3")),
+        RedisLiveUsers.error,
+        lambda store: store.get(["u"]),
+        RedisLiveUsers.ids,
+        lambda store: store.forget(["u"]),
+    ]
+    others = [opened() for _ in calls]
+    for other, call in zip(others, calls, strict=True):
+        for refused in (call, *calls):  # each as the first call, and after it
+            with pytest.raises(StoreError, match="another catalogue") as raised:
+                refused(other)
+            assert "they are of 'shop', and the live version here is of 'books'" in str(raised.value)
     assert items_of(early) == ["i2", "i1"]
-    for one in (early, other):
+    client = Redis(port=redis.port)
+    client.delete(f"{tmp_path.name}:catalog")  # it was renamed
+    assert others[0].error() == ""
+    assert items_of(others[0]) == ["i2", "i1"]
+    client.delete(*client.keys(f"{tmp_path.name}:*"))
+    others[1].write(took("theirs"))
+    for call in (RedisLiveUsers.error, *calls):  # what was noted of a Redis that was emptied is forgotten
+        with pytest.raises(StoreError, match="they are of 'books'"):
+            call(early)
+    client.close()
+    for one in (early, *others):
+        one.close()
+
+
+def test_a_user_who_is_changed_while_deleted_is_listed(
+    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
+    store.write(took("i1"))
+    call = store._writer.call
+
+    def then_changed(*given, **options):
+        answers = call(*given, **options)
+        if any(command[0] == "EVAL" for command in given[2]):
+            assert other.ids() == []
+            other.write(took("i2"))
+        return answers
+
+    monkeypatch.setattr(store._writer, "call", then_changed)
+    store.write([UserDelete("u")])
+    monkeypatch.undo()
+    assert store.ids() == ["u"]
+    assert items_of(store) == ["i2"]
+    store.write([UserDelete("u")])
+    assert store.ids() == []
+    assert store.forget(["u"]) == 0
+    client = Redis(port=redis.port)
+    assert client.keys(f"{tmp_path.name}:users:*") == []
+    client.close()
+    for one in (store, other):
         one.close()
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
+from serving.redis_servers import until
 
 from recall.errors import StoreDownError, StoreError
+from recall.store import redis_nodes
 from recall.store.redis_nodes import Breaker
 from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.record import LiveUser
@@ -123,6 +125,46 @@ def test_users_are_written_while_their_slots_move(cluster: Cluster, tmp_path: Pa
     assert reader.ids() == sorted([*users, earlier])
     store.close()
     reader.close()
+
+
+def test_a_user_of_an_earlier_version_is_written_after_a_move(cluster: Cluster, tmp_path: Path) -> None:
+    prefix = f"{tmp_path.name}:"
+    store, (user_id, other) = opened(cluster, prefix), on_node(prefix, 0, 2)
+    store.write(took(other, "i1"))  # from here on the writer knows where the slots are
+    cluster.nodes[0].client.set(f"{prefix}user:{user_id}", LiveUser().to_json())
+    slot = key_slot(f"{prefix}user:{user_id}".encode())
+    cluster.move([slot], 0, 1)
+    store.write(took(user_id, "i1"))
+    assert items_of(store, user_id) == ["i1"]
+    cluster.move([slot], 1, 0)
+    store.close()
+
+
+def test_a_slot_without_a_node_is_not_asked_for_with_every_request(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = f"{tmp_path.name}:"
+    store, (user_id,) = opened(cluster, prefix), on_node(prefix, 0)
+    nodes, asked = store._reader, count()
+    assert store.get([user_id]) == {}
+    connect = nodes._cluster
+    monkeypatch.setattr(nodes, "_cluster", lambda known: (next(asked), connect(known))[1])
+    monkeypatch.setattr(redis_nodes, "_REFRESH", 3600.0)
+    slot = key_slot(f"{prefix}user:{user_id}".encode())
+    for node in cluster.nodes:
+        node.client.execute_command("CLUSTER", "DELSLOTS", slot)
+    for _ in range(20):
+        with pytest.raises(StoreDownError):
+            store.get([user_id])
+    assert next(asked) == 1
+    nodes._due = 0.0
+    with nodes._lock, pytest.raises(StoreDownError):  # another thread asks: this one does not wait
+        store.get([user_id])
+    cluster.nodes[0].client.execute_command("CLUSTER", "ADDSLOTS", slot)
+    assert until(lambda: len({cluster._epochs(place) for place in range(3)}) == 1)
+    monkeypatch.setattr(redis_nodes, "_REFRESH", 0.0)
+    settled(lambda: store.get([user_id]) == {})
+    store.close()
 
 
 @pytest.mark.slow
