@@ -118,7 +118,7 @@ def init(
 
     Example: recall init shop --interactions ratings.csv --items movies.csv --users people.tsv
     """
-    from recall.data.scaffold import draft
+    from recall.data.scaffold.draft import draft
     from recall.data.synthetic import SyntheticConfig, generate
 
     config = folder / "recall.toml"

@@ -58,7 +58,7 @@ def demo(
 
 def _drafted(data: Path) -> Path:
     """Return the configuration in a folder of tables, drafted where there is none."""
-    from recall.data.scaffold import draft
+    from recall.data.scaffold.draft import draft
 
     path = data / "recall.toml"
     if data.is_dir() and not path.exists():

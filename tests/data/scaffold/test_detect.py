@@ -5,8 +5,8 @@ import pytest
 
 from recall.config import FileFormat
 from recall.data.scaffold import detect as module
-from recall.data.scaffold import draft
 from recall.data.scaffold.detect import detect, headless
+from recall.data.scaffold.draft import draft
 from recall.errors import DataError
 
 

@@ -12,7 +12,7 @@ from recall.config import load_config, parse_config
 from recall.data.checks import check
 from recall.data.dataset import open_tables
 from recall.data.profile import profile
-from recall.data.scaffold import draft
+from recall.data.scaffold.draft import draft
 from recall.errors import RecallError
 
 COLUMNS = ("user_id", "item_id", "ts", "price", "tags", "day", "clock", "")

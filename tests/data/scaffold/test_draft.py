@@ -7,7 +7,8 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.data.scaffold import draft, guess
+from recall.data.scaffold.draft import draft
+from recall.data.scaffold.fields import guess
 from recall.errors import DataError
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
-from recall.data.scaffold import draft
+from recall.data.scaffold.draft import draft
 from recall.errors import RecallError
 
 NAMES = st.sampled_from(

@@ -11,7 +11,7 @@ import pytest
 from recall.config import RunConfig, parse_config
 from recall.data.column_types import forms
 from recall.data.dataset import Dataset, load_dataset, open_tables
-from recall.data.scaffold import draft
+from recall.data.scaffold.draft import draft
 from recall.data.tables import Table, Tables
 from recall.data.times import Times, unit_of_time
 from recall.errors import DataError

@@ -16,7 +16,7 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset
-from recall.data.scaffold import draft
+from recall.data.scaffold.draft import draft
 from recall.errors import DataError
 
 USERS, ITEMS, EVENTS = 30, 40, 400

@@ -8,7 +8,7 @@ import pytest
 
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
-from recall.data.scaffold import draft
+from recall.data.scaffold.draft import draft
 from tests.data.scaffold.shapes import SHAPES, write
 
 EACH = [pytest.param(name, suffix, id=f"{name}{suffix}") for name in SHAPES for suffix in (".csv", ".parquet")]

@@ -3,7 +3,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from recall.data.scaffold import draft
+from recall.data.scaffold.draft import draft
 from recall.data.scaffold.ids import own_id
 from recall.data.scaffold.survey import survey
 from recall.data.tables import Table
