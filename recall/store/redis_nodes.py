@@ -7,7 +7,7 @@ from functools import cache
 from itertools import count
 from threading import Lock
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from redis import Redis, RedisCluster, exceptions
 from redis.backoff import NoBackoff
@@ -17,8 +17,7 @@ from redis.retry import Retry
 
 from recall.errors import ConfigError, RecallError, StoreDownError, StoreError, StoreFullError
 
-SCHEMES = ("redis://", "rediss://", "unix://")
-"""Beginnings of the address of a Redis."""
+_SCHEMES = ("redis://", "rediss://", "unix://")
 DOWN = "the store of users does not answer"
 
 RANGES = 256
@@ -32,6 +31,21 @@ Node = Any
 """A `ClusterNode`, which has no types; None is a Redis without cluster mode."""
 Kind = TypeVar("Kind", bound=Hashable)
 AnyError = TypeVar("AnyError", bound=RecallError)
+
+
+def split_address(url: str, where: str) -> SplitResult:
+    """Split the address of a Redis.
+
+    Args:
+        url: `redis://HOST:PORT/DB` and the like.
+        where: what the Redis holds, for the error.
+
+    Raises:
+        ConfigError: It begins with none of the schemes.
+    """
+    if not url.startswith(_SCHEMES):
+        raise ConfigError("invalid address of a Redis", where=where, hint=f"Begin it with one of {', '.join(_SCHEMES)}")
+    return urlsplit(url)
 
 
 class Breaker:
@@ -106,9 +120,7 @@ class Nodes:
         Raises:
             ConfigError: The address is none.
         """
-        if not url.startswith(SCHEMES):
-            raise ConfigError("invalid address of a Redis", where="users", hint=f"Begin it with one of {', '.join(SCHEMES)}")
-        parts = urlsplit(url)
+        parts = split_address(url, "users")
         user, at, hosts = parts.netloc.rpartition("@")
         self._urls = [urlunsplit(parts._replace(netloc=user + at + host)) for host in hosts.split(",")]
         if parts.scheme == "unix":

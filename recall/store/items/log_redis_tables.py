@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from redis import Redis, exceptions
@@ -23,7 +22,7 @@ from recall.errors import (
 )
 from recall.store.items.log_base import REMOTE, LogTables
 from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
-from recall.store.redis_nodes import SCHEMES, other_catalog, weaknesses
+from recall.store.redis_nodes import other_catalog, split_address, weaknesses
 
 DOWN = "the log of changes does not answer"
 
@@ -85,9 +84,7 @@ class Server:
         Raises:
             ConfigError: The address is none.
         """
-        if not url.startswith(SCHEMES):
-            raise ConfigError("invalid address of a Redis", where="items", hint=f"Begin it with one of {', '.join(SCHEMES)}")
-        parts = urlsplit(url)
+        parts = split_address(url, "items")
         self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self.seconds = seconds
         try:
