@@ -5,7 +5,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -195,6 +195,7 @@ class DurableLog(GroupCommit[AnyBatch]):
         if self.path.exists():
             with self._outside() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._open_reader()
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -235,6 +236,11 @@ class DurableLog(GroupCommit[AnyBatch]):
 
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
         """Delete the rows of users within a transaction; a log of items has none."""
+
+    def _open_reader(self) -> None:
+        """Open the reader now, while there is room for the files beside the log, which a full disk would lack."""
+        with suppress(RecallError), self._reading, self._reader.reports("read"):
+            self._reader.reader()
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
@@ -290,6 +296,7 @@ class DurableLog(GroupCommit[AnyBatch]):
         except Exception:
             self._file.close()  # nothing is built upon what a disk that failed has left in memory
             raise
+        self._open_reader()
 
     def _take(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
         """Write one batch unless its key is known; an error of its own spoils no other."""

@@ -8,7 +8,6 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,8 +102,6 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
     def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
         batch = _Batch(changes=tuple(changes), key=key, digest=digest_of(tuple(changes)))
         last = self._commit(batch)
-        with suppress(StoreError), self._reading, self._reader.reports("read"):
-            self._reader.reader()  # opening needs room beside the file, which a disk that fills up later does not have
         if batch.repeated:
             now = self.get([*by_user(changes)])
             batch.known = {one: isinstance(user, LiveUser) and user.known for one, user in now.items()}

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -312,11 +313,18 @@ def test_a_change_during_another_write_gets_503(own_shop: Shop, tmp_path: Path) 
         assert user(server, "u")["history"] == ["2", "1"]
 
 
+def sequence_without_wal(path: Path) -> int:
+    with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        return int(connection.execute("SELECT sequence FROM state").fetchone()[0])
+
+
 def test_a_full_disk_is_reported_and_recovers_without_a_restart(own_shop: Shop, tmp_path: Path) -> None:
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
         assert took(server, ("u", "1")).status == 200
+        wait_for(lambda: sequence_without_wal(own_shop.root / USERS_LIVE) == 1)  # the checkpoint of an idle store has been made
+        assert user(server, "u")["history"] == ["1"]
         log = (own_shop.root / USERS_LIVE).with_name(USERS_LIVE + "-wal")
         _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (log.stat().st_size, hard))

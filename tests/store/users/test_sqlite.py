@@ -227,3 +227,30 @@ def test_other_and_newer_databases_are_refused(path: Path) -> None:
         SqliteLiveUsers(path).sequence()
     with pytest.raises(StoreError, match="cannot be written"):
         SqliteLiveUsers(path.parent / "nowhere" / USERS_LIVE).write(took("i"))
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from recall.errors import StoreError
+from recall.store.users.changes import InteractionEvent
+from recall.store.users.sqlite import SqliteLiveUsers
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+path = Path(sys.argv[1])
+store = SqliteLiveUsers(path)
+store.write([InteractionEvent("u", "1", None, "d")])
+store.checkpoint()
+room = path.with_name(path.name + "-wal").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+for _ in range(2):
+    try:
+        store.write([InteractionEvent("u", "2" * 100_000, None, "d")])
+    except StoreError:
+        print(*store.get(["u"])["u"].taken)
+"""
+
+
+def test_a_disk_that_fills_up_after_a_checkpoint_leaves_users_readable(path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ended.stdout.split() == ["1", "1"]
