@@ -3,9 +3,10 @@
 The modules of the commands are light; each imports what it needs when it runs, so that `recall --help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,7 +28,21 @@ def run(given: Sequence[str]) -> None:
     try:
         application()(args=meant, prog_name="recall")
     except Exception as error:
-        sys.exit(output.show_error(error, trace=len(meant) < len(given)))
+        code = output.show_error(error, trace=len(meant) < len(given))
+        if code in output.STOPPED:
+            _leave(code)
+        sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process without waiting for its threads.
+
+    A signal that arrives between the two steps of `threading.Condition.__enter__` leaves the lock of a future held. Its thread
+    never ends then, and a normal exit would wait for it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def application() -> typer.Typer:

@@ -141,7 +141,14 @@ class Proxy:
                     _reset(client)
                     continue
                 server = socket.create_connection(("127.0.0.1", self._target))
-                self._pairs.append((client, server))
+                with self._changed:  # a mode that was set meanwhile has broken the connections that it found
+                    broken = self._mode in ("refuse", "reset")
+                    if not broken:
+                        self._pairs.append((client, server))
+                if broken:
+                    _reset(client)
+                    server.close()
+                    continue
                 self._run(self._pump, client, server, False)
                 self._run(self._pump, server, client, True)
 
