@@ -4,11 +4,14 @@
     python scripts/benchmark_defaults.py toys frappe --data ../shared/data --kept ../defaults --docs docs/benchmarks.md
     python scripts/benchmark_defaults.py --ways drafted fwfm ffm --data ../shared/data --kept ../defaults --rehearse
 
-Three ways to a model of each data set, by the commands that a user would run, each in a process of its own:
+Ways to a model of each data set, by the commands that a user would run, each in a process of its own:
 
 - drafted: `recall init`, then `recall train`, whose race chooses the recipe;
 - example: `recall train` with the example's file;
 - tuned: `recall tune --minutes 12` from the drafted file, then `recall train`.
+
+A fourth way, unseen, is drafted with a race that leaves out what was tuned on this very data set: it tells what to expect of
+data that nobody tuned for. Most sets have nothing of their own; there it is the drafted way.
 
 `--ways drafted fwfm ffm` compares kinds of models in their place, all from the drafted file, with a race as long for each.
 
@@ -43,6 +46,7 @@ from trained import bracketed, data_folder
 from recall.config import load_config
 from recall.errors import RecallError
 from recall.evaluation.bootstrap import Estimate
+from recall.training.race.recipes import TUNED_ON
 
 # the example of each data set, and the metric of its protocol
 EXAMPLES = {
@@ -53,10 +57,11 @@ EXAMPLES = {
     "gowalla": ("gowalla", "ndcg@20"),
     "amazon-book-kg": ("amazon-book-kg", "ndcg@20"),
 }
-WAYS = ("drafted", "example", "tuned")
+WAYS = ("drafted", "example", "tuned", "unseen")
 KINDS = ("fwfm", "ffm")  # of models, each a way of its own beside the drafted FM
 _SHARES = {"drafted": 0.95, "tuned": 0.98}  # of the best way, that `--check` requires
 _EXAMPLES = Path(__file__).parents[1] / "examples"
+_RACE = Path(__file__).with_name("training") / "race_without.py"
 
 
 class Step(BaseModel):
@@ -84,7 +89,7 @@ class Outcome(BaseModel):
 
 
 class Run:
-    """The three ways to a model of one data set.
+    """The ways to a model of one data set.
 
     Args:
         name: of the data set.
@@ -119,6 +124,8 @@ class Run:
 
     def outcome(self, way: str) -> Outcome:
         """Return the result of a way, kept or new."""
+        if way == "unseen" and self.name not in TUNED_ON:
+            return self.outcome("drafted").model_copy(update={"way": way})
         kept = self.folder / f"{way}.json"
         if kept.exists():
             return Outcome.model_validate_json(kept.read_text(encoding="utf-8"))
@@ -126,6 +133,8 @@ class Run:
         shutil.rmtree(root, ignore_errors=True)
         config, steps = self._config(way)
         kind = ("--set", f'model.kind="{way}"') if way in KINDS else ()
+        if way == "unseen":
+            steps.append(self._timed([sys.executable, _RACE, config, self.tables, root, self.name])[0])
         step, trained = self._recall("train", config, "--data", self.tables, "--out", root, "--json", *kind)
         steps.append(step)
         evaluation = json.loads(self._recall("evaluate", config, root, "--data", self.tables, "--json")[1])
@@ -173,18 +182,24 @@ class Run:
 
     def _recall(self, *arguments: str | Path | float) -> tuple[Step, str]:
         """Run a command of `recall`, and return what it took and what it printed."""
+        return self._timed([Path(sys.executable).with_name("recall"), *arguments])
+
+    def _timed(self, arguments: list[str | Path | float]) -> tuple[Step, str]:
+        """Run a program, and return what it took and what it printed."""
         words = [str(one) for one in arguments]
-        print(f"{self.name}: recall {' '.join(words)}", file=sys.stderr, flush=True)
+        shown = " ".join([Path(words[0]).name, *words[1:]])
+        name = Path(words[1]).stem
+        print(f"{self.name}: {shown}", file=sys.stderr, flush=True)
         started = time.monotonic()
-        printed = self.folder / f"{words[0]}.out"
-        with (self.folder / f"{words[0]}.log").open("a", encoding="utf-8") as log, printed.open("w", encoding="utf-8") as out:
-            process = subprocess.Popen([Path(sys.executable).with_name("recall"), *words], stdout=out, stderr=log)
+        printed = self.folder / f"{name}.out"
+        with (self.folder / f"{name}.log").open("a", encoding="utf-8") as log, printed.open("w", encoding="utf-8") as out:
+            process = subprocess.Popen(words, stdout=out, stderr=log)
             _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise RecallError(f"recall {words[0]} ended with exit code {process.returncode}", where=str(log.name))
+            raise RecallError(f"{shown} ended with exit code {process.returncode}", where=str(log.name))
         step = Step(
-            command=f"recall {' '.join(words)}",
+            command=shown,
             seconds=time.monotonic() - started,
             cpu_seconds=used.ru_utime + used.ru_stime,
             peak_memory_mb=used.ru_maxrss // 1024,

@@ -119,7 +119,9 @@ class Raced:
         }
 
 
-def race(config: RunConfig, dataset: Dataset, seconds: float | None, report: Callable[[Entrant], None]) -> Raced:
+def race(
+    config: RunConfig, dataset: Dataset, seconds: float | None, report: Callable[[Entrant], None], *, without: str = ""
+) -> Raced:
     """Race known recipes for a configuration, and return the winner.
 
     With time enough for all recipes, equal data and seeds give an equal result.
@@ -129,13 +131,14 @@ def race(config: RunConfig, dataset: Dataset, seconds: float | None, report: Cal
         dataset: of the run, with a validation part.
         seconds: of the race; None for SECONDS, or the duration of the final training if that is longer.
         report: called when an entrant leaves the race.
+        without: public data set whose own recipes are left out, as if it had never been seen.
 
     Raises:
         TrainingError: No recipe could be trained.
     """
     trains = max(1, len(dataset.training))
     share = min(1.0, min(max(_LEAST, _SHARE * trains), _MOST) / trains)
-    track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report)
+    track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report, without)
     track.halve(track.squares(), _SHARES[0])
     track.chase(track.others(), _SHARES[1])
     track.climb()
@@ -146,9 +149,16 @@ class _Track:
     """Entrants of one race on one clock."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, share: float, seconds: float | None, report: Callable[[Entrant], None]
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        share: float,
+        seconds: float | None,
+        report: Callable[[Entrant], None],
+        without: str,
     ) -> None:
         self._config = config
+        self._without = without
         self._dataset = dataset
         self._share = share
         self._seconds = seconds
@@ -216,22 +226,27 @@ class _Track:
     def squares(self) -> Iterator[tuple[str, Values]]:
         """Yield each square loss, then the best of them without some fields."""
         for recipe in SQUARES:
+            if self._without and recipe.tuned_on == self._without:
+                continue
             yield recipe.name, self._values(recipe, {})
             if recipe is SPARSE and self._leader is not None and self._config.schema_.histories:
                 # tuned together: with other square losses a long history is worse than a short one
-                for name, values in islice(field_choices(self._config, self._dataset, self._leader.ground.encoder), 1):
+                for name, values in islice(self._field_choices(self._leader), 1):
                     yield f"{recipe.name}, {name}", self._values(recipe, values)
         yield from self._without_fields()
 
     def _without_fields(self) -> Iterator[tuple[str, Values]]:
         """Yield the leader without some fields."""
         if (leader := self._leader) is not None:
-            for name, values in field_choices(leader.config, self._dataset, leader.ground.encoder):
+            for name, values in self._field_choices(leader):
                 fields = dict(cast(Values, leader.values.get("fields", {})))
                 for field, change in cast(Values, values["fields"]).items():
                     before = fields.get(field)
                     fields[field] = {**before, **change} if isinstance(before, dict) and isinstance(change, dict) else change
                 yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
+
+    def _field_choices(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
+        return field_choices(leader.config, self._dataset, leader.ground.encoder, self._without)
 
     def others(self) -> Iterator[tuple[str, Values]]:
         """Yield the other objectives, which continue from the best square loss."""

@@ -28,12 +28,14 @@ class Recipe:
         reason: which data it suits.
         train: the section `train`.
         cosine: whether scores are cosines.
+        tuned_on: the public data set that its numbers come from; empty if they come from several, or from generated data.
     """
 
     name: str
     reason: str
     train: Mapping[str, JsonValue]
     cosine: bool = False
+    tuned_on: str = ""
 
 
 SQUARES = (
@@ -42,16 +44,19 @@ SQUARES = (
         "square, regularised",
         "few interactions of each item; the best of all on toys with its user ids",
         {"objective": "square", "regularisation": 0.01},
+        tuned_on="toys",
     ),
     Recipe(
         "square, sparse",
-        "sparse data with order, tuned on toys: the less an item was seen, the more it is regularised in proportion",
+        "sparse data with order: the less an item was seen, the more it is regularised in proportion",
         {"objective": "square", "start": "singular", "steps": 8, "popularity": 0.5, "regularisation": 0.005, "nu": 0.5},
+        tuned_on="toys",
     ),
     Recipe(
         "square, dense",
-        "dense data, tuned on ml-100k",
+        "dense data",
         {"objective": "square", "unobserved": 15.0, "popularity": 0.35, "regularisation": 0.003},
+        tuned_on="ml-100k",
     ),
     Recipe(
         "square, near popularity",
@@ -107,7 +112,9 @@ def softmaxes(square: Mapping[str, JsonValue], contexts: int, items: int) -> tup
     )
 
 
-def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> Iterator[tuple[str, Values]]:
+def field_choices(
+    config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, without: str = ""
+) -> Iterator[tuple[str, Values]]:
     """Yield fields to leave out or to change: a name, and the overrides.
 
     A history says who the user is, and the id beside it overfits; or order does not matter, and the history is noise. A field
@@ -118,6 +125,7 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
         config: of the run.
         dataset: its data.
         encoder: fitted on its training part.
+        without: public data set whose own choices are left out.
     """
     schema = config.schema_
     crossed = {part for field in schema.fields.values() for part in field.parts}
@@ -128,6 +136,8 @@ def field_choices(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) 
     ]
     for name, history in schema.histories.items():
         if not history.decay and config.data.time is not None:
+            if without == _LONG_TUNED_ON:
+                continue
             if ids:
                 yield f"with a long {name} and without {', '.join(ids)}", {"fields": {**dict.fromkeys(ids), name: dict(_LONG)}}
             yield f"with a long {name}", {"fields": {name: dict(_LONG)}}
@@ -172,6 +182,9 @@ _OTHERS: Values = {"kind": "history", "lags": [[1, 50]]}
 """Where interactions have no order. Chosen, not tuned."""
 _LONG: Values = {"lags": [[1, 50]], "decay": 1.0, "norm": "mean"}
 """A history of 50 items, of which the last weighs most: far better than three ranges on toys, where it was tuned."""
+_LONG_TUNED_ON = "toys"
+TUNED_ON = frozenset({_LONG_TUNED_ON, *(recipe.tuned_on for recipe in SQUARES if recipe.tuned_on)})
+"""Public data sets that have recipes or choices of their own."""
 _OTHER_NORM = {"mean": "sqrt", "sqrt": "mean"}  # the first was better on toys, the second on ml-1m
 _COSTLY = 500  # values from which a field of items is raced against its absence. Chosen, not tuned.
 

@@ -14,7 +14,7 @@ from recall.errors import ConfigError
 from recall.features.encoder import FeatureEncoder
 from recall.training.race import race as race_module
 from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
-from recall.training.race.entrant import merged, sampled, with_validation
+from recall.training.race.entrant import Entrant, merged, sampled, with_validation
 from recall.training.race.race import race
 from recall.training.race.recipes import SQUARES, Recipe, field_choices, neighbours, softmaxes
 from recall.training.train import train
@@ -108,6 +108,17 @@ def test_the_time_ends_a_race_but_one_recipe_always_runs(cycles: Path) -> None:
     assert raced.lead is None
     assert raced.over_default is None
     assert "sweeps" in raced.values["train"]
+
+
+def test_what_was_tuned_on_one_data_set_can_be_left_out(noise: Path) -> None:
+    left: list[Entrant] = []
+    race(parse_config(LOG), load_dataset(parse_config(LOG), noise), 600.0, left.append, without="toys")
+    names = [one.name for one in left]
+    assert {recipe.name for recipe in SQUARES if recipe.tuned_on != "toys"} <= set(names)
+    assert not [name for name in names if "a long previous" in name]
+    own = {recipe.name for recipe in SQUARES if recipe.tuned_on == "toys"}
+    assert own
+    assert not own & {name.partition(", with")[0] for name in names}
 
 
 def test_a_field_aware_machine_has_fewer_factors_the_more_fields_meet(noise: Path) -> None:
