@@ -8,6 +8,7 @@ import numpy as np
 from recall._arrays import Bool, Float32, Float64, Int32, Int64, Integers
 from recall.errors import DataError, TrainingError
 from recall.evaluation.metrics import per_request
+from recall.features.csr import ranges
 from recall.index.topk import top_k
 
 # One list of items for each request: the relevant ones, or the masked ones.
@@ -55,8 +56,7 @@ class ItemLists:
         """Return the lists at positions `rows`, integer [m], in that order, with repeats."""
         lengths = self.lengths[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
-        return ItemLists(indptr, self.items[source])
+        return ItemLists(indptr, self.items[ranges(self.indptr[:-1][rows], lengths)])
 
     def contains(self, rows: Integers) -> Bool:
         """Whether list r holds `rows[r, p]`.

@@ -30,6 +30,19 @@ def stable_order(keys: Integers, bound: int) -> Int64:
     return np.asarray(order[np.argsort((keys[order] >> 16).astype(np.uint16), kind="stable")])
 
 
+def ranges(first: Int64, lengths: Int64) -> Int64:
+    """Return the integers of consecutive ranges.
+
+    Args:
+        first: int64 [n], where each range begins.
+        lengths: int64 [n].
+
+    Returns:
+        int64 [sum of lengths].
+    """
+    return np.repeat(first - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+
+
 def _check_size(n_features: int) -> None:
     if n_features > _MOST:
         raise DataError(
@@ -74,7 +87,7 @@ class SparseRows:
         """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
         lengths = np.diff(self.indptr)[rows]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.indptr[:-1][rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        source = ranges(self.indptr[:-1][rows], lengths)
         return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
 
     def weighted_sum(self, table: Floats) -> Float32:

@@ -7,6 +7,7 @@ import torch
 from recall._arrays import Bool, Float64, Int64
 from recall.config import IndexConfig
 from recall.errors import TrainingError
+from recall.features.csr import ranges
 from recall.index.base import ItemIndex
 from recall.index.registry import build_index
 from recall.models.torch.base import Model, SparseBatch
@@ -22,7 +23,8 @@ class Negatives:
 
     def __init__(self, pairs: ObservedPairs, popularity: float) -> None:
         self._items = len(pairs.items)
-        self._keys = np.sort(pairs.owners * self._items + pairs.observed)
+        self._pairs = pairs
+        self._keys: Int64 | None = None  # of all pairs, rising; not every objective asks for them
         counts = pairs.item_counts().astype(np.float64)
         weights = np.maximum(counts, 1.0) ** popularity  # an item without interactions may still be drawn
         self._cumulative = np.cumsum(weights)
@@ -46,8 +48,32 @@ class Negatives:
             contexts: integer.
             items: integer.
         """
+        if self._keys is None:
+            self._keys = np.sort(self._pairs.owners * self._items + self._pairs.observed)
         keys = contexts.astype(np.int64) * self._items + items
         return np.asarray(self._keys[np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)] == keys)
+
+    def hits(self, contexts: Int64, items: Int64) -> Int64:
+        """Find the pairs of some contexts and some items that were observed.
+
+        It looks up what each context was observed with, rather than each context with each item.
+
+        Args:
+            contexts: int64 [B].
+            items: int64 [m]; an item may occur several times.
+
+        Returns:
+            int64 [h, 2], places of a context and of an item.
+        """
+        pairs = self._pairs
+        lengths = np.diff(pairs.indptr)[contexts]
+        owner = np.repeat(np.arange(len(contexts)), lengths)
+        observed = pairs.observed[ranges(pairs.indptr[contexts], lengths)]
+        order = np.argsort(items, kind="stable")
+        rising = items[order]
+        first = np.searchsorted(rising, observed)
+        times = np.searchsorted(rising, observed, side="right") - first
+        return np.stack([np.repeat(owner, times), order[ranges(first, times)]], axis=1)
 
     def any(self, n: int, rng: np.random.Generator) -> Int64:
         """Draw from q, observed or not: int64 [n].

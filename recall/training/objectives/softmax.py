@@ -19,6 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from recall._arrays import Float64, Int64
+from recall.features.csr import ranges
 from recall.training.negatives import Negatives
 from recall.training.objectives.base import Batch, Gradients, Objective
 from recall.training.pairs import ObservedPairs
@@ -66,7 +67,7 @@ class ContextWeights:
         pairs = self._pairs
         lengths = np.diff(pairs.indptr)[contexts]
         indptr = np.concatenate([[0], np.cumsum(lengths)])
-        source = np.repeat(pairs.indptr[contexts] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        source = ranges(pairs.indptr[contexts], lengths)
         weights = pairs.weights[source] * np.repeat(self._factors[contexts], lengths)
         return indptr, pairs.observed[source].astype(np.int64), torch.from_numpy(weights)
 
@@ -212,7 +213,7 @@ class SampledSoftmax(Objective[SharedBatch]):
         indptr, observed, weights = self._weights.batch(chosen)
         drawn = self._negatives.any(self._samples, rng)
         items, place = np.unique(np.concatenate([observed, drawn]), return_inverse=True)
-        hits = np.argwhere(self._negatives.observed(chosen[:, None], drawn[None, :]))
+        hits = self._negatives.hits(chosen, drawn)
         correction = torch.from_numpy((self._negatives.log_q[drawn] + log(self._samples)).astype(np.float32))
         own, shared = place[: len(observed)], place[len(observed) :]
         return SharedBatch(chosen, items, indptr, own, weights, shared, correction, hits)
@@ -288,7 +289,9 @@ class InBatchSoftmax(Objective[PairBatch]):
     def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:
         contexts, observed = self._owners[chosen], self._pairs.observed[chosen].astype(np.int64)
         items, place = np.unique(observed, return_inverse=True)
-        hits = self._negatives.observed(contexts[:, None], observed[None, :])
+        hits = np.zeros((len(contexts), len(contexts)), dtype=bool)
+        rows, columns = self._negatives.hits(contexts, observed).T
+        hits[rows, columns] = True
         np.fill_diagonal(hits, False)
         return PairBatch(
             contexts,

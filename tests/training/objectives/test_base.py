@@ -165,6 +165,17 @@ def allowed(pairs, popularity):
     return law / law.sum(1, keepdims=True)
 
 
+def test_hits_are_what_contexts_and_items_were_observed_with():
+    pairs = random_pairs(4, contexts=6, items=8, share=0.4)
+    negatives, rng = Negatives(pairs, 0.5), np.random.default_rng(3)
+    contexts, items = rng.permutation(len(pairs.contexts))[:5], rng.integers(0, len(pairs.items), 40)
+    expected = np.argwhere(negatives.observed(contexts[:, None], items[None, :]))
+    assert len(expected)
+    hits = negatives.hits(contexts, items)
+    assert hits[np.lexsort(hits.T[::-1])].tolist() == expected.tolist()
+    assert negatives.hits(contexts, items[:0]).shape == (0, 2)
+
+
 def test_the_sampled_softmax_is_unbiased():
     pairs, phi, psi, offset = world(5)
     objective = SampledSoftmax(pairs, TEMPERATURE, 1.0, 4, 0.5)
