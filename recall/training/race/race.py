@@ -20,7 +20,7 @@ from recall.errors import TrainingError
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import upper_end
 from recall.training.race.entrant import Entrant, Ground, merged, sampled
-from recall.training.race.recipes import SPARSE, SQUARES, Recipe, Values, field_choices, neighbours, softmaxes
+from recall.training.race.recipes import SPARSE, SQUARES, USUAL_K, Recipe, Scale, Values, field_choices, neighbours, softmaxes
 
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
@@ -32,7 +32,6 @@ _SMALL = 200_000  # interactions up to which a race takes SECONDS at most
 _SHARES = (0.5, 0.9)  # of the time, at which the heats of square losses and of other objectives end. Chosen, not tuned.
 _FIRST = 3  # sweeps before the first halving; fewer say little of a square loss that converges slowly
 _STANDARD_ERRORS = 1.96  # in half a 95 % interval
-_K = 64
 _MOST_COMPONENTS, _LEAST_FFM_K = 512, 4  # of an FFM's vector, k for each pair of fields. Chosen, not tuned.
 _SWEEPS = 12  # most sweeps of a square loss
 
@@ -160,6 +159,7 @@ class _Track:
         self._config = config
         self._without = without
         self._dataset = dataset
+        self._users = int(dataset.events["user"].gather(dataset.training).n_unique())
         self._share = share
         self._seconds = seconds
         self._requests = max(_FEWEST, min(_REQUESTS, _SCORES // max(1, len(dataset.items))))
@@ -221,7 +221,7 @@ class _Track:
 
     def _values(self, recipe: Recipe, fields: Values) -> Values:
         train = {"sweeps": _SWEEPS, **recipe.train} if recipe.train["objective"] == "square" else dict(recipe.train)
-        return {**fields, "model": self._model(_K, recipe.cosine), "train": train}
+        return {**fields, "model": self._model(recipe.k, recipe.cosine), "train": train}
 
     def squares(self) -> Iterator[tuple[str, Values]]:
         """Yield each square loss, then the best of them without some fields."""
@@ -249,16 +249,32 @@ class _Track:
         return field_choices(leader.config, self._dataset, leader.ground.encoder, self._without)
 
     def others(self) -> Iterator[tuple[str, Values]]:
-        """Yield the other objectives, which continue from the best square loss."""
-        leader = self._leader
-        if leader is None:
+        """Yield the other objectives, which continue from the best square loss.
+
+        The first one also continues from the best with other fields, if those are as good within a standard error; the rest
+        continue from the better of the two. After a softmax, a long history may overtake a short one.
+        """
+        if (leader := self._leader) is None:
             return
-        fields = {section: values for section, values in leader.values.items() if section not in ("model", "train")}
-        pairs = leader.ground.pairs
-        for recipe in softmaxes(cast(Values, leader.values["train"]), len(pairs.contexts), len(pairs.items)):
-            if recipe.cosine and self._config.model.kind == "lr":
-                continue
-            yield f"{recipe.name}, after {leader.name}", self._values(recipe, fields)
+        rivals = [
+            one for one in self._ran if one.best is not None and not one.fault and one.config.fields != leader.config.fields
+        ]
+        rival = max(rivals, key=lambda one: one.figure, default=None)
+        squares = [leader] if rival is None or _beats(leader, rival) else [leader, rival]
+        following, figures = [self._after(square) for square in squares], []
+        for proposals in following:
+            yield next(proposals)
+            figures.append(self._ran[-1].figure)
+        yield from following[figures.index(max(figures))]
+
+    def _after(self, square: Entrant) -> Iterator[tuple[str, Values]]:
+        """Yield the objectives that continue from a square loss, with its fields."""
+        fields = {section: values for section, values in square.values.items() if section not in ("model", "train")}
+        pairs = square.ground.pairs
+        scale = Scale(len(pairs.contexts), self._users, len(pairs.items), len(pairs.observed))
+        for recipe in softmaxes(cast(Values, square.values["train"]), scale):
+            if not (recipe.cosine and self._config.model.kind == "lr"):
+                yield f"{recipe.name}, after {square.name}", self._values(recipe, fields)
 
     # Heats.
 
@@ -330,7 +346,7 @@ class _Track:
     def _near(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
         """Yield the leader with one setting changed, or without some fields."""
         model, train = (cast(Values, leader.values[name]) for name in ("model", "train"))
-        k = cast(int, model.get("k", _K))
+        k = cast(int, model.get("k", USUAL_K))
         fixed = "k" in self._config.model.model_fields_set or self._config.model.kind == "lr"
         for name, change, other in neighbours(train, k, fixed):
             values: Values = {**leader.values, "train": {**train, **change}}

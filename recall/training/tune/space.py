@@ -17,7 +17,6 @@ OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 _LARGEST_SOFTMAX = 4_000_000_000  # (context, item) pairs of one pass; a larger catalogue is sampled
 _MANY = 500  # values from which rare ones may share a row. Chosen, not tuned.
-_USUAL_K = 64  # of recipes, where it is allowed
 _NOTHING = "all"
 _LAGS: dict[str, list[JsonValue]] = {
     "1, 2-3, 4-10": [[1, 1], [2, 3], [4, 10]],
@@ -181,7 +180,7 @@ class Space:
         sizes = [int(k) for k in self._sizes]
         chosen: dict[str, float | int | str] = {
             _named("objective", [*self.objectives]): objective,
-            _named("k", self._sizes): str(max((k for k in sizes if k <= _USUAL_K), default=sizes[0])),
+            _named("k", self._sizes): str(max((k for k in sizes if k <= recipe.k), default=sizes[0])),
         }
         if self.leave_out:
             chosen[_named("fields", [_NOTHING, *self.leave_out])] = less or _NOTHING

@@ -16,7 +16,7 @@ from recall.evaluation.cold_start import fair_figure
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport
 from recall.training.race.entrant import merged
-from recall.training.race.recipes import SQUARES, Recipe, Values, softmaxes
+from recall.training.race.recipes import SQUARES, Recipe, Scale, Values, softmaxes
 from recall.training.train import train
 from recall.training.tune.space import Objective, Space
 
@@ -106,8 +106,8 @@ class Bench:
         self._dataset = dataset
         self._data = data
         self.space = Space.of(config, dataset, limits.objectives, limits.most_k)
-        self.items = len(dataset.items)
-        self.contexts = self.space.pairs // max(self.items, 1)
+        items, training = len(dataset.items), len(dataset.training)
+        self.scale = Scale(self.space.pairs // max(items, 1), len(dataset.users), items, training)
 
     def figure(self, values: Values, deadline: float, poor: Callable[[str, list[float]], bool]) -> Judged:
         """Train a proposal and judge the model of its best sweep.
@@ -186,7 +186,7 @@ def next_recipe(study: optuna.Study, bench: Bench) -> tuple[str, dict[str, float
         if not any(name.endswith(f", {less}") for name in tried) and (fewer := found([recipe], less)) is not None:
             return fewer
     less = next((one for one in bench.space.leave_out if leader.endswith(f", {one}")), "")
-    others = [one for one in softmaxes(recipe.train, bench.contexts, bench.items) if not one.cosine or bench.config.model.k]
+    others = [one for one in softmaxes(recipe.train, bench.scale) if not one.cosine or bench.config.model.k]
     return found(others, less)
 
 

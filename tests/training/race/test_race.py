@@ -16,7 +16,7 @@ from recall.training.race import race as race_module
 from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
 from recall.training.race.entrant import Entrant, merged, sampled, with_validation
 from recall.training.race.race import race
-from recall.training.race.recipes import SQUARES, Recipe, field_choices, neighbours, softmaxes
+from recall.training.race.recipes import SQUARES, Recipe, Scale, field_choices, neighbours, softmaxes
 from recall.training.train import train
 from tests.conftest import TINY
 
@@ -294,15 +294,27 @@ def test_a_history_that_is_long_already_needs_no_other_fields(cycles: Path) -> N
 
 
 def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
-    recipes = [*SQUARES, *softmaxes(SQUARES[2].train, 10, 10), *softmaxes(SQUARES[0].train, 10_000_000, 1_000_000)]
+    large = Scale(contexts=10_000_000, users=1_000_000, items=1_000_000, pairs=20_000_000)
+    recipes = [*SQUARES, *softmaxes(SQUARES[2].train, Scale(10, 10, 10, 20)), *softmaxes(SQUARES[0].train, large)]
     for recipe in recipes:
         base = parse_config({**TINY, "model": {"cosine": recipe.cosine}, "train": dict(recipe.train)})
         assert base.train.objective == recipe.train["objective"]
         for _, change, k in neighbours(recipe.train, 64, False):
             parse_config({**TINY, "model": {"k": k, "cosine": recipe.cosine}, "train": {**recipe.train, **change}})
-    sampled_softmax = softmaxes(SQUARES[0].train, 10_000_000, 1_000_000)[0]
+    sampled_softmax = softmaxes(SQUARES[0].train, large)[0]
     assert sampled_softmax.train["candidates"] == "sampled"
     assert sampled_softmax.train["opening"]["sweeps"] == 5
+
+
+def test_the_softmax_of_data_with_one_context_for_each_user_has_more_factors_and_epochs() -> None:
+    usual = softmaxes(SQUARES[0].train, Scale(contexts=300_000, users=3_000, items=4_000, pairs=300_000))[0]
+    many = softmaxes(SQUARES[0].train, Scale(contexts=30_000, users=30_000, items=40_000, pairs=700_000))[0]
+    small = softmaxes(SQUARES[0].train, Scale(contexts=900, users=900, items=1_500, pairs=12_000))[0]
+    assert (usual.name, usual.k) == ("softmax, temperature 0.1", 64)
+    assert (many.name, many.k) == ("softmax, temperature 0.08", 128)
+    assert (small.name, small.k) == (many.name, 64)
+    assert many.train["epochs"] > usual.train["epochs"]
+    assert "candidates" not in many.train
 
 
 def test_settings_of_the_configuration_are_kept_for_the_winner() -> None:

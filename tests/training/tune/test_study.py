@@ -11,7 +11,7 @@ from recall.data.dataset import load_dataset
 from recall.data.split import VALID
 from recall.errors import TrainingError
 from recall.training.race.entrant import merged
-from recall.training.race.recipes import SQUARES, softmaxes
+from recall.training.race.recipes import SQUARES, Scale, softmaxes
 from recall.training.tune.space import OBJECTIVES, Space
 from recall.training.tune.study import tune
 from recall.training.tune.trials import CURVE, KIND, MARGIN, OBJECTIVE, Bench, SearchLimits, best_trial, better, is_poor
@@ -246,7 +246,9 @@ class Suggested:
         return self.values[name]
 
 
-@pytest.mark.parametrize("recipe", [*SQUARES, *softmaxes(SQUARES[1].train, 10, 10)], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe", [*SQUARES, *softmaxes(SQUARES[1].train, Scale(10, 10, 10, 20))], ids=lambda recipe: recipe.name
+)
 def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "auto"}})
     space = Space.of(config, load_dataset(config, tiny_folder), ("square", "softmax", "bpr"), 128)
