@@ -259,8 +259,9 @@ class _Source:
     def _outcomes(self) -> pl.DataFrame | None:
         """Return whether rows were taken, and factors, by the columns that say so."""
         data = self.data
-        named = (data.label, data.outcome and data.outcome.column, data.events and data.events.column)
-        keys = list(dict.fromkeys(name for name in named if name is not None))
+        named = [data.label] if data.label is not None else []
+        named += [rule.column for rule in (data.outcome, data.events) if rule is not None]
+        keys = list(dict.fromkeys(named))
         if not keys:
             return None
         rows = self.table.select(keys).with_row_index(_ROW).group_by(keys).agg(pl.col(_ROW).min()).sort(_ROW)
