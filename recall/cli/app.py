@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recall.cli import ABOUT, output
+from recall.cli import output
 from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve, show_bundle, show_versions, verify_bundle
 from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, prepare_data, show_config
 from recall.cli.demo import demo
@@ -18,6 +18,8 @@ from recall.cli.publish import backup, compact, delete_items, erase_users, impor
 from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
+
+_ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
 
 def run(given: Sequence[str]) -> None:
@@ -31,7 +33,7 @@ def run(given: Sequence[str]) -> None:
 
 def application() -> typer.Typer:
     """Return the typer application with all commands."""
-    app = _group(ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
+    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
     passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command("serve", context_settings=passing_on)(serve)
     app.command("tune")(tune)
