@@ -76,8 +76,8 @@ class ImplicitALS:
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
         self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
-        self._given = pairs
-        roles = pairs.item_roles
+        # not the pairs themselves: their contexts are in the shards, in a shorter form
+        self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.item_roles
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
@@ -104,7 +104,7 @@ class ImplicitALS:
             if isinstance(self._form, FwFMParameterization):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
-            self._given.fill_untrained(self.model)
+            self._untrained.fill(self.model)
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class ImplicitALS:
         if self._rows.users_one_hot is not None:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
-        form, contexts, ranks = self._form, self._rows.contexts, self._given.ranks
+        form, contexts, ranks = self._form, self._rows.contexts, self._ranks
         side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
         curvature, sees = items.curvature, torch.from_numpy(self._rows.user_sees.together)
         table, weight = form.user_table(), self._user_penalty
@@ -255,7 +255,7 @@ class ImplicitALS:
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
                 gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._workers)
-        ranks = self._given.ranks
+        ranks = self._ranks
         ranks.add_up(*out, *(() if gram is None else (gram,)))
         return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), ranks.total(observed)
 
