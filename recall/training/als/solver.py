@@ -129,15 +129,16 @@ class ImplicitALS:
         side.pull(target, table, *items.residual)
         ranks.add_up(target.numpy())
         diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
+        product = torch.empty_like(target)
 
         def operator(change: Tensor) -> Tensor:
-            total = ranks.once(weight * change)
+            total = ranks.once(torch.mul(weight, change, out=product))
             side.pull(total, change, *items.score)
             ranks.add_up(total.numpy())
             return total
 
-        step, _ = self._descend(operator, target, diagonal)
-        form.set_user_table(step.add_(table))
+        self._descend(operator, target, diagonal, table)
+        form.set_user_table(table)
         if isinstance(form, FwFMParameterization):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
@@ -196,7 +197,8 @@ class ImplicitALS:
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
         through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
         diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
-        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)))
+        step = torch.zeros_like(table)
+        decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), step)
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
@@ -283,8 +285,8 @@ class ImplicitALS:
         weights[:, 0] *= self._config.first_order
         return weights
 
-    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
-        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers)
+    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, solution: Tensor) -> float:
+        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers, solution)
 
     def _psi(self, rows: ItemRows | None = None) -> Tensor:
         """Vectors of some rows, or of the items as they are."""
@@ -341,4 +343,4 @@ def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
 
 def _positive(diagonal: Tensor) -> Tensor:
     """Make a diagonal divisible: a feature that sees nothing stays where it is."""
-    return torch.where(diagonal > 0, diagonal, 1.0)
+    return diagonal.masked_fill_(~(diagonal > 0), 1.0)
