@@ -121,7 +121,7 @@ class SparseRows:
         return found
 
     def column_sums(self, values: Integers) -> Float64:
-        """Return the sum over rows r of x_rj values[r] for each feature j: float64 [n_features].
+        """Return sum_r x_rj values[r] for each feature j: float64 [n_features].
 
         Args:
             values: integer [n].

@@ -259,7 +259,7 @@ class Untrained:
 
     @torch.no_grad()
     def copy_twins(self, model: Model) -> None:
-        """Let a missing item id mean what an unknown one means, where nothing trains it."""
+        """Let a missing item id mean what an unknown one does, if nothing trains it."""
         if self.roles is not None:
             missing, unknown = (torch.from_numpy(rows) for rows in self.roles.twins)
             for name, table in model.named_parameters():
