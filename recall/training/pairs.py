@@ -241,7 +241,7 @@ class ObservedPairs:
 
 @dataclass(frozen=True, slots=True)
 class Untrained:
-    """Rows of a model that no training row has, and which are set from those that train.
+    """Rows of a model that no training row has, set from those that train.
 
     Attributes:
         means: features of the user side; None where none is set.
