@@ -11,7 +11,7 @@ Ways to a model of each data set, by the commands that a user would run, each in
 - tuned: `recall tune --minutes 12` from the drafted file, then `recall train`.
 
 A fourth way, unseen, is drafted with a race that leaves out what was tuned on this very data set: it tells what to expect of
-data that nobody tuned for. Most sets have nothing of their own; there it is the drafted way.
+data without a recipe of their own. Most sets have nothing of their own; there it is the drafted way.
 
 `--ways drafted fwfm ffm` compares kinds of models in their place, all from the drafted file, with a race as long for each.
 

@@ -1,4 +1,4 @@
-"""Race without what was tuned on one data set, and leave the result where `recall train` takes it up.
+"""Race without what was tuned on one data set, for `recall train` to take up.
 
 python scripts/training/race_without.py CONFIG DATA ROOT NAME
 """
