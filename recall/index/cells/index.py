@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Int64, UInt8
 from recall._cache import Cache
-from recall._tensors import map_positions, map_tensors, write_tensors
+from recall._tensors import map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError
 from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
@@ -219,7 +219,7 @@ class CellIndex(TunableIndex):
         ints = {"codes": (blocks, groups, LANES), "rows": (LANES * blocks,), "starts": (cells + 1,)}
         ints["centres"] = (cell_blocks, groups, LANES)
         try:
-            arrays: dict[str, Any] = {**map_tensors(path, floats, ints), **map_positions(path, ints, floats)}
+            arrays = map_tensors(path, floats, ints)
         except BundleError as error:
             raise IndexFileError("the index cannot be read", where=str(path), why=str(error), hint=_OTHER_EXPORT) from None
         limits = ErrorBounds(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
