@@ -21,7 +21,7 @@ from recall.errors import (
     JournalReadOnlyError,
 )
 from recall.store.items.log_base import REMOTE, LogTables
-from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
+from recall.store.items.log_position import KEPT_HEADS, LogRow, State, next_head
 from recall.store.redis_nodes import other_catalog, split_address, weaknesses
 
 DOWN = "the log of changes does not answer"
