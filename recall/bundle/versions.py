@@ -24,7 +24,7 @@ from pathlib import Path
 
 from recall._fsync import fsync
 from recall.bundle.depot import VARIABLE as DEPOT
-from recall.bundle.depot import Depot, NoDepot, Pointer
+from recall.bundle.depot import Depot, Pointer
 from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError
@@ -155,7 +155,7 @@ def open_depot(setting: str | None = None) -> Depot:
     """
     setting = os.environ.get(DEPOT, "") if setting is None else setting
     if not setting:
-        return NoDepot()
+        return Depot()
     try:
         from recall.bundle.depot_s3 import open_s3
     except ModuleNotFoundError:
