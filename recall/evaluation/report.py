@@ -1,7 +1,8 @@
 """An evaluation as a table that people read, and as a file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
@@ -51,18 +52,17 @@ def render(report: EvaluationReport) -> RenderableType:
     parts: list[RenderableType] = [table, *map(Text, _notes(report))]
     for rival in report.rivals:
         parts += _rival(report, rival)
-    if report.dial is not None:
-        parts += _dial(report.dial)
-    if report.held_out_users is not None:
-        parts += _held_out_users(report.held_out_users)
-    if report.held_out_items is not None:
-        parts += _held_out_items(report.held_out_items)
-    if report.cold is not None:
-        parts += _cold(report.cold)
-    if report.discrimination is not None:
-        parts += _discrimination(report.discrimination)
-    if report.ablation is not None:
-        parts += _ablation(report.ablation)
+    further: tuple[tuple[Any, Callable[[Any], Iterable[RenderableType]]], ...] = (
+        (report.dial, _dial),
+        (report.held_out_users, _held_out_users),
+        (report.held_out_items, _held_out_items),
+        (report.cold, _cold),
+        (report.discrimination, _discrimination),
+        (report.ablation, _ablation),
+    )
+    for part, shown in further:
+        if part is not None:
+            parts += shown(part)
     return Group(*parts)
 
 
