@@ -152,7 +152,12 @@ class Server:
             fsync = str(self._client.config_get("appendfsync").get("appendfsync", ""))
         except exceptions.ResponseError:  # managed services refuse the command
             fsync = ""
-        return "; ".join(_weaknesses(persistence, memory, fsync, waits=waits))
+        said = list(weaknesses(persistence, memory))
+        if int(persistence.get("aof_enabled", 0)) and fsync != "always" and not waits:
+            known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
+            hint = "set appendfsync always, or use Redis 7.2 or Valkey"
+            said.insert(0, f"{known}, so changes of the last second may be lost: {hint}")
+        return "; ".join(said)
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -299,11 +304,3 @@ class RedisTables(LogTables):
         except (ValueError, LookupError):
             what = f"change {place.decode()} was damaged after it was written"
             raise JournalDamagedError(what, where=self._server.where, hint=_MEND) from None
-
-
-def _weaknesses(persistence: Mapping[str, Any], memory: Mapping[str, Any], fsync: str, *, waits: bool) -> Iterator[str]:
-    """Yield ways in which such a Redis may lose acknowledged changes, in sentences."""
-    if int(persistence.get("aof_enabled", 0)) and fsync != "always" and not waits:
-        known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
-        yield f"{known}, so changes of the last second may be lost: set appendfsync always, or use Redis 7.2 or Valkey"
-    yield from weaknesses(persistence, memory)
