@@ -40,7 +40,7 @@ def _check_size(n_features: int) -> None:
 
 
 def gathered(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
-    """Return the offsets of some lists in compressed sparse row form, and their entries.
+    """Return offsets and entries of some lists in compressed sparse row form.
 
     Args:
         indptr: int64 [n + 1], of all lists.

@@ -238,7 +238,10 @@ class DurableLog(GroupCommit[AnyBatch]):
         """Delete the rows of users within a transaction; a log of items has none."""
 
     def _open_reader(self) -> None:
-        """Open the reader now, while there is room for the files beside the log, which a full disk would lack."""
+        """Open the reader now, while there is room for the files beside the log.
+
+        A disk that is full later would have none.
+        """
         with suppress(RecallError), self._reading, self._reader.reports("read"):
             self._reader.reader()
 
