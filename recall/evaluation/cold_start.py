@@ -62,6 +62,11 @@ class ColdStart(Figures):
     """All is missing but the history; None when there is no history field, or no other."""
     seconds: float
 
+    def parts(self) -> dict[str, Masked]:
+        """Return what was masked, by a few words each."""
+        parts = {"new items": self.new_items, "new users": self.new_users, "history only": self.history_only}
+        return {part: masked for part, masked in parts.items() if masked is not None}
+
 
 def start_cold(
     trial: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int

@@ -52,6 +52,11 @@ class HeldOutUsers(Figures):
     """Asked with the history alone, which holds the `given` share of the user's interactions; None without history field."""
     seconds: float
 
+    def ways(self) -> dict[str, Against]:
+        """Return how the model was asked, by a few words each."""
+        ways = {"unknown": self.unknown, "by features": self.features, "by history": self.history}
+        return {way: asked for way, asked in ways.items() if asked is not None}
+
 
 class HeldOutItems(Figures):
     """Requests whose relevant items are held-out ones, among all items.

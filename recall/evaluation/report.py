@@ -131,8 +131,7 @@ def _dial(dial: Dial) -> Iterable[RenderableType]:
 
 
 def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
-    ways = {"unknown": held.unknown, "by features": held.features, "by history": held.history}
-    asked = {name: way for name, way in ways.items() if way is not None}
+    asked = held.ways()
     for title, head in (("held-out users: none of their interactions trained", True), ("difference to popularity", False)):
         table = _table(f"\n{title}", ["metric"], [*(["popularity"] if head else []), *asked])
         for name, popular in held.popularity.items():
@@ -175,8 +174,8 @@ def _asked(requests: int, users: int) -> str:
 
 
 def _cold(cold: ColdStart) -> Iterable[RenderableType]:
-    parts = {"new items": cold.new_items, "new users": cold.new_users, "history only": cold.history_only}
-    shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items() if part is not None}
+    parts = cold.parts()
+    shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items()}
     shown["popularity"] = cold.popularity
     table = _table("\nsimulated cold start: the same requests with ids masked", ["metric"], shown)
     for name in cold.whole:
@@ -186,11 +185,10 @@ def _cold(cold: ColdStart) -> Iterable[RenderableType]:
     yield Text("A simulation: the model was trained on these very items and users, and only their ids are masked.")
     yield Text("It compares what ids and other fields carry. New users and items get less than that: to measure it, train and")
     yield Text("""evaluate with --set 'data.split={by="users"}' or --set 'data.split={by="items"}'.""")
-    for name, part in parts.items():
-        if part is not None:
-            yield Text(f"{name}: masked are {', '.join(part.fields)}.")
-    for side, part in (("item", cold.new_items), ("user", cold.new_users)):
-        if part is None:
+    for name, masked in parts.items():
+        yield Text(f"{name}: masked are {', '.join(masked.fields)}.")
+    for side in ("item", "user"):
+        if f"new {side}s" not in parts:
             yield Text(f"No {side} field reads the id: a new {side} is scored as any other with the same features.")
 
 
