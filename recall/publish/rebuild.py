@@ -292,12 +292,8 @@ def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: 
         store: of the users; an empty one gives one anonymous user.
         seed: of the draw of at most `QUERIES` users.
     """
-    rows = []
-    for user_id in store.sample(QUERIES, seed):
-        record = store.get(user_id)
-        if record is not None:
-            named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
-            rows.append(encoder.encode_user({**record.features, **named}, record.history).rows)
+    found = ((user_id, store.get(user_id)) for user_id in store.sample(QUERIES, seed))
+    rows = [record.encoded(encoder, user_id) for user_id, record in found if record is not None]
     return SparseRows.vstack(rows or [encoder.encode_user({}).rows])
 
 
