@@ -232,10 +232,8 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     output.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
         output.note(f"values that the model does not know: {', '.join(answer.unknown)}")
-    for one in answer.degraded:
-        output.note(f"degraded, {one.part}: {one.reason}")
-    for warning in answer.warnings:
-        output.note(f"note: {warning}")
+    output.note(*(f"degraded, {one.part}: {one.reason}" for one in answer.degraded))
+    output.note(*(f"note: {warning}" for warning in answer.warnings))
 
 
 def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
@@ -327,8 +325,7 @@ def recommend(
             stopped = JobError("interrupted; finished shards are kept", where=str(job.parts), hint=hint)
             stopped.exit_code = 130
             raise stop.coded(stopped) from None
-    for message in written.warnings:
-        output.note(f"warning: {message}")
+    output.note(*(f"warning: {message}" for message in written.warnings))
     figures = {
         "written": str(out),
         "users": written.users,

@@ -157,8 +157,7 @@ def retrain(
 
 def _end(finished: "Run", as_json: bool) -> None:
     """Print a finished run; exit with 3 where it is worse than the live version."""
-    for line in finished.exported.standing.lines():
-        output.note(line)
+    output.note(*finished.exported.standing.lines())
     output.result(as_json, _result(finished), dict(_lines(finished)))
     if finished.gate is not None and finished.gate.worse:
         raise typer.Exit(REJECTED)

@@ -55,8 +55,7 @@ def decide(
     judged, validated = with_validation(config, dataset, tables)
     with stage("race"):
         raced = race(judged, validated, seconds, _left)
-    for line in report_lines(raced):
-        note(line)
+    note(*report_lines(raced))
     root.mkdir(parents=True, exist_ok=True)
     save_race(kept, raced.values, raced.record())
     return resolved(config, raced.values), raced.record(), kept
