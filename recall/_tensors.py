@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from recall._arrays import Bool, Float32
-from recall.errors import BundleError
+from recall.errors import BundleError, raising
 
 _PREFIX = 8  # bytes of the header's length, little-endian
 _TYPES: Mapping[str, str] = {"F32": "<f4", "I32": "<i4", "U32": "<u4", "U8": "u1"}
@@ -69,12 +69,10 @@ def map_any(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of each array by name."""
-    try:
-        with safe_open(path, framework="numpy") as opened:  # checks that offsets fit, without holes or overlaps
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
-    except (SafetensorError, OSError) as error:
-        raise BundleError("the arrays cannot be read", where=str(path), why=str(error)) from None
+    failure = raising(BundleError, "the arrays cannot be read", where=str(path), of=(SafetensorError, OSError))
+    with failure, safe_open(path, framework="numpy") as opened:  # checks that offsets fit, without holes or overlaps
+        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
 
 
 def _mapped(path: Path, layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, npt.NDArray[Any]]:

@@ -19,7 +19,7 @@ from recall.bundle import files
 from recall.bundle.files import SUFFIX, kept_shapes, unpacked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import VERSION, resolve
-from recall.errors import BundleError, DataError, PublishError
+from recall.errors import BundleError, DataError, PublishError, raising
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
@@ -251,12 +251,10 @@ def _map_lookup(folder: Path, manifest: Manifest) -> dict[str, TextTable]:
     path = folder / files.LOOKUP
     if files.LOOKUP not in manifest.files:
         return {}
-    try:
+    with raising(BundleError, "the table of ids cannot be read", where=str(path), of=(ValueError, LookupError, TypeError)):
         arrays = map_any(path)
         names = {name.rpartition(".")[0] for name in arrays}
         return {name: TextTable.mapped({one: arrays[f"{name}.{one}"] for one in ARRAYS}) for name in names}
-    except (ValueError, LookupError, TypeError) as error:
-        raise BundleError("the table of ids cannot be read", where=str(path), why=str(error)) from None
 
 
 def _check_lookup(folder: Path, table: TextTable, values: pl.Series, what: str) -> None:
@@ -331,10 +329,8 @@ def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    try:
+    with raising(BundleError, "the table cannot be read", where=str(path), of=(PolarsError, OSError)):
         yield
-    except (PolarsError, OSError) as error:
-        raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
 
 ITEM_ID, SEQUENCE = "item_id", "sequence"
@@ -360,10 +356,8 @@ def write_deletions(folder: Path, deletions: pl.DataFrame) -> None:
     if deletions.is_empty():
         return
     path = folder / files.DELETIONS
-    try:
+    with raising(PublishError, "the deletions could not be written", where=str(path), of=(OSError, PolarsError)):
         deletions.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()).write_parquet(path)
-    except (OSError, PolarsError) as error:
-        raise PublishError("the deletions could not be written", where=str(path), why=str(error)) from None
 
 
 def read_deletions(folder: Path) -> pl.DataFrame:

@@ -27,7 +27,7 @@ from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.depot import Depot, Pointer
 from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError
+from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError, raising
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -52,7 +52,7 @@ def staging(root: Path) -> Iterator[Path]:
     Raises:
         PublishError: The folder cannot be created.
     """
-    try:
+    with raising(PublishError, "no folder to write the bundle into", where=str(root)):
         make_folder(root)
         (root / STAGING).mkdir(exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
@@ -62,8 +62,6 @@ def staging(root: Path) -> Iterator[Path]:
             folder.mkdir()
             holder = os.open(folder, os.O_RDONLY)
             fcntl.flock(holder, fcntl.LOCK_EX)
-    except OSError as error:
-        raise PublishError("no folder to write the bundle into", where=str(root), why=str(error)) from None
     try:
         yield folder
     finally:
@@ -97,7 +95,7 @@ def publish(
         VersionMovedError: Another version went live meanwhile; what was live stays live.
         PublishError: The file system refused; what was live stays live.
     """
-    try:
+    with raising(PublishError, "the bundle could not be put in place", where=str(root), hint="What was live stays live"):
         readable = staged.stat().st_mode & 0o666
         for path in sorted(staged.iterdir()):
             path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as another user
@@ -136,10 +134,6 @@ def publish(
                 _prune(root, keep)
                 with suppress(PublishError):  # what is left is removed by the next publisher
                     depot.prune(keep)
-    except OSError as error:
-        raise PublishError(
-            "the bundle could not be put in place", where=str(root), why=str(error), hint="What was live stays live"
-        ) from None
     return place
 
 

@@ -63,7 +63,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport(Published):
-    """Changes of a rebuild; the `parent` of its manifest is the sequence of the source.
+    """Changes of a rebuild; its manifest has the source's sequence as `parent`.
 
     Attributes:
         added, removed, changed: ids of items that are new, gone, or have another vector than before, in order of rows.

@@ -19,6 +19,7 @@ from recall.errors import (
     JournalError,
     JournalFullError,
     JournalReadOnlyError,
+    raising,
 )
 from recall.store.items.log_base import REMOTE, LogTables
 from recall.store.items.log_position import KEPT_HEADS, LogRow, State, next_head
@@ -87,7 +88,7 @@ class Server:
         parts = split_address(url, "items")
         self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self.seconds = seconds
-        try:
+        with raising(ConfigError, "invalid address of a Redis", where="items", of=ValueError):
             self._client: Any = Redis.from_url(
                 url,
                 socket_timeout=seconds,
@@ -96,8 +97,6 @@ class Server:
                 protocol=2,
                 driver_info=None,
             )
-        except ValueError as error:
-            raise ConfigError("invalid address of a Redis", where="items", why=str(error)) from None
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Return the answer to a command. Raises RedisError, see `reports`."""
