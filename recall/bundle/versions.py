@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recall._fsync import fsync
+from recall._fsync import descriptor, fsync
 from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.depot import Depot, Pointer
 from recall.bundle.locks import flock, locked
@@ -309,12 +309,9 @@ def clear_leftovers(root: Path) -> list[Path]:
     for entry in sorted((root / STAGING).iterdir()) if (root / STAGING).is_dir() else ():
         if not entry.is_dir():
             continue
-        holder = os.open(entry, os.O_RDONLY)
-        try:
+        with descriptor(entry) as holder:
             if flock(holder, fcntl.LOCK_EX):
                 shutil.rmtree(entry, ignore_errors=True)
-        finally:
-            os.close(holder)
         if entry.exists():
             left.append(entry)
     return left
@@ -334,11 +331,11 @@ def remove(folder: Path, aside: Path) -> bool:
         OSError: The file system refused.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True
     try:
-        if not flock(descriptor, fcntl.LOCK_EX):
+        if not flock(holder, fcntl.LOCK_EX):
             return False
         evaluation_file(folder).unlink(missing_ok=True)
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
@@ -346,7 +343,7 @@ def remove(folder: Path, aside: Path) -> bool:
         folder.rename(moved)
         shutil.rmtree(moved, ignore_errors=True)
     finally:
-        os.close(descriptor)
+        os.close(holder)
     return True
 
 
