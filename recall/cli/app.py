@@ -35,7 +35,7 @@ def application() -> typer.Typer:
     app = _group(ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
     passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command("serve", context_settings=passing_on)(serve)
-    further = {
+    further: dict[str, Callable[..., None]] = {
         "tune": tune,
         "tune-index": tune_index,
         "recommend": recommend,
