@@ -40,7 +40,7 @@ from recall.features.boosts import Boosts, text_numbers
 from recall.features.canonical import UNTYPED, CanonicalTypes
 from recall.features.values import number_column
 
-_HASHED_AT_ONCE = 1 << 20
+_HASHED_AT_ONCE, _JOINED_AT_ONCE = 1 << 20, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,7 +361,8 @@ def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:
         _digest(digest, values.explode(empty_as_null=False, keep_nulls=False))
     elif values.dtype == pl.String:
         digest.update(values.str.len_bytes().fill_null(0).to_numpy().tobytes())
-        digest.update("".join(values.drop_nulls().to_list()).encode())
+        for part in values.to_frame().iter_slices(_JOINED_AT_ONCE):  # Python's texts take several times the memory
+            digest.update("".join(part.to_series().drop_nulls().to_list()).encode())
     else:
         values = values.cast(pl.UInt8) if values.dtype == pl.Boolean else values.to_physical()
         digest.update(values.fill_null(0).to_numpy().tobytes())

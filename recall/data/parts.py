@@ -190,10 +190,12 @@ def _known(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
         return
     keys = ["user", "item", *(dataset.context_columns if config.evaluation.mask == "context" else ())]
     for part, name in ((VALID, "validation"), (TEST, "test")):
-        judged = dataset.events.filter(dataset.events["split"] == part).select(keys)
+        judged = dataset.events.select(keys).filter(dataset.events["split"] == part)
         if judged.is_empty():
             continue
-        known = dataset.events.filter(dataset.events["split"] < part).select(keys).unique()
+        # those that are judged are far fewer, and so is the table that is built of them
+        known = dataset.events.select(keys).filter(dataset.events["split"] < part)
+        known = known.join(judged.unique(), on=keys, how="semi", nulls_equal=True)
         again = len(judged.join(known, on=keys, how="semi", nulls_equal=True))
         if not again:
             continue

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recall._arrays import Bool, Float32, Floats, Int32, Int64, Integers
+from recall._arrays import Bool, Float32, Float64, Floats, Int32, Int64, Integers
 from recall.errors import DataError
 from recall.features.vocabulary import UNKNOWN
 
 _MOST = 2**31 - 1  # features, whose numbers are int32
 _CHUNK = 1 << 12  # rows summed at once by weighted_sum: 1 MB of sums at k = 64, which stays in the cache
+_ENTRIES = 1 << 20  # counted at once: numpy widens their features to 64 bits
 
 
 def stable_order(keys: Integers, bound: int) -> Int64:
@@ -129,6 +130,26 @@ class SparseRows:
                 sums[:filled] += parts
             result[first:last][order] = sums
         return result
+
+    def counts(self) -> Int64:
+        """Count the entries of each feature: int64 [n_features]."""
+        found = np.zeros(self.n_features, dtype=np.int64)
+        for first in range(0, self.nnz, _ENTRIES):
+            found += np.bincount(self.indices[first : first + _ENTRIES], minlength=self.n_features)
+        return found
+
+    def column_sums(self, values: Integers) -> Float64:
+        """Return sum_r x_rj values[r] for each feature j: float64 [n_features].
+
+        Args:
+            values: integer [n].
+        """
+        found, step = np.zeros(self.n_features), max(1, _ENTRIES * len(self) // max(self.nnz, 1))
+        for first in range(0, len(self), step):
+            lengths = np.diff(self.indptr[first : first + step + 1])
+            part = slice(self.indptr[first], self.indptr[first] + lengths.sum())
+            np.add.at(found, self.indices[part], self.weights[part] * np.repeat(values[first : first + step], lengths))
+        return found
 
     def only(self, blocks: Iterable["FeatureBlock"]) -> "SparseRows":
         """Return the rows with the features of some blocks only."""

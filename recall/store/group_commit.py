@@ -238,10 +238,7 @@ class DurableLog(GroupCommit[AnyBatch]):
         """Delete the rows of users within a transaction; a log of items has none."""
 
     def _open_reader(self) -> None:
-        """Open the reader now, while there is room for the files beside the log.
-
-        A disk that is full later would have none.
-        """
+        """Open the reader now, while there is room for the files beside the log."""
         with suppress(RecallError), self._reading, self._reader.reports("read"):
             self._reader.reader()
 

@@ -187,7 +187,8 @@ def _start(
 
 
 def _keep(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
-    parts = {"model.": _tables(learner.model), "learner.": learner.state(), "best.": best or {}}
+    model = {name: table.detach() for name, table in learner.model.named_parameters()}
+    parts = {"model.": model, "learner.": learner.state(), "best.": best or {}}
     save_checkpoint(path, position, {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()})
 
 

@@ -62,9 +62,7 @@ class MeanRows:
             interactions: integer [contexts], how many each has, with what was shown and not taken.
             encoder: of the rows.
         """
-        entries = contexts.weights * np.repeat(interactions, np.diff(contexts.indptr))
-        seen = np.bincount(contexts.indices, entries, contexts.n_features).astype(np.float64)
-        met = np.bincount(contexts.indices, minlength=contexts.n_features) > 0
+        seen, met = contexts.column_sums(interactions), contexts.counts() > 0
         total = float(interactions.sum())
         means = []
         for block in encoder.user_blocks:
@@ -159,8 +157,8 @@ class ObservedPairs:
         Raises:
             DataError: A column does not hold what its field reads.
         """
-        contexts = build_contexts(dataset, encoder, positions)
-        features = _without_empty_histories(contexts.features, encoder)
+        contexts = build_contexts(dataset, _silent_about_empty_histories(encoder), positions)
+        features = contexts.features
         items = positives(dataset, contexts, positions)
         offered = dataset.offered
         rows = encoder.encode_items(dataset.items.filter(pl.Series(offered)))
@@ -193,13 +191,13 @@ class ObservedPairs:
         training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
         if negatives is None or len(training) == 0:
             return self
-        contexts = negative_contexts(dataset, encoder, training)
+        contexts = negative_contexts(dataset, _silent_about_empty_histories(encoder), training)
         shown = ShownPairs(
             contexts.context.astype(np.int64) + len(self.contexts),
             _places(dataset.offered)[negatives["item"].to_numpy()[training]],
             negatives["weight"].to_numpy()[training],
         )
-        features = SparseRows.vstack([self.contexts, _without_empty_histories(contexts.features, encoder)])
+        features = SparseRows.vstack([self.contexts, contexts.features])
         indptr = np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])])
         rows = np.diff(indptr) + np.bincount(shown.contexts, minlength=len(features))
         return replace(self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder))
@@ -230,28 +228,10 @@ class ObservedPairs:
         self.ranks.add_up(counts)
         return counts
 
-    def fill_untrained(self, model: Model) -> None:
-        """Set rows of a model that no training row has, from those that train.
-
-        Args:
-            model: trained on these pairs; changed in place.
-        """
-        if self.user_means is not None:
-            self.user_means.fill(model)
-        self.copy_twins(model)
-
-    @torch.no_grad()
-    def copy_twins(self, model: Model) -> None:
-        """Let a missing item id mean what an unknown one means, where nothing trains it.
-
-        Args:
-            model: changed in place.
-        """
-        if self.item_roles is not None:
-            missing, unknown = (torch.from_numpy(rows) for rows in self.item_roles.twins)
-            for name, table in model.named_parameters():
-                if side_of(name) == "item":
-                    table[missing] = table[unknown]
+    @property
+    def untrained(self) -> "Untrained":
+        """The rows of a model that no training row has."""
+        return Untrained(self.user_means, self.item_roles)
 
     @property
     def owners(self) -> npt.NDArray[np.int64]:
@@ -259,16 +239,44 @@ class ObservedPairs:
         return np.repeat(np.arange(len(self.contexts)), np.diff(self.indptr))
 
 
+@dataclass(frozen=True, slots=True)
+class Untrained:
+    """Rows of a model that no training row has, set from those that train.
+
+    Attributes:
+        means: features of the user side; None where none is set.
+        roles: of the item fields; None where none of the rows is masked.
+    """
+
+    means: MeanRows | None
+    roles: Roles | None
+
+    def fill(self, model: Model) -> None:
+        """Set the rows of a trained model."""
+        if self.means is not None:
+            self.means.fill(model)
+        self.copy_twins(model)
+
+    @torch.no_grad()
+    def copy_twins(self, model: Model) -> None:
+        """Let a missing item id mean what an unknown one does, if nothing trains it."""
+        if self.roles is not None:
+            missing, unknown = (torch.from_numpy(rows) for rows in self.roles.twins)
+            for name, table in model.named_parameters():
+                if side_of(name) == "item":
+                    table[missing] = table[unknown]
+
+
 def _places(offered: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
     """Return the place of each item among those on offer: int32 [items]."""
     return np.cumsum(offered, dtype=np.int32) - np.int32(1)
 
 
-def _without_empty_histories(contexts: SparseRows, encoder: FeatureEncoder) -> SparseRows:
-    """Take out the features of empty histories, which masked rows train.
+def _silent_about_empty_histories(encoder: FeatureEncoder) -> FeatureEncoder:
+    """Leave out the features of empty histories, which are means of others.
 
     In the data a history is empty at a user's first interaction. What is taken first is not what is popular, and the feature is
     to say of a user that nothing is known.
     """
-    blocks = encoder.history_blocks
-    return contexts.kept(~np.isin(contexts.indices, [block.offset + MISSING for block in blocks]))
+    histories = {name: replace(history, tells_empty=False) for name, history in encoder.histories.items()}
+    return replace(encoder, histories=histories)

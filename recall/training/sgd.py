@@ -182,7 +182,7 @@ class GradientLearner(Generic[BatchT]):
             chosen = order[step * batch : (step + 1) * batch]
             loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), rng)
         self._epoch += 1
-        self._pairs.fill_untrained(self.model)
+        self._pairs.untrained.fill(self.model)
         return self._pairs.ranks.total(loss) / self._objective.weight
 
     def state(self) -> dict[str, Tensor]:

@@ -241,7 +241,7 @@ class ProximalLearner:
 
 def _reached(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
     """Return which features some row has, or are among `others`: bool [n_features]."""
-    counts = np.bincount(rows.indices, minlength=rows.n_features)
+    counts = rows.counts()
     ranks.add_up(counts)
     met = counts > 0
     if others is not None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import JsonValue
 
@@ -32,7 +31,7 @@ from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranks import Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
 from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
-from recall.training.validation import FieldWorth, Validation, affordable_requests, field_worths
+from recall.training.validation import FieldWorth, Validation, affordable_requests, field_shares, field_worths
 
 AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 
@@ -116,13 +115,15 @@ def train(
     """
     pairs = observed_pairs(config, dataset, encoder)
     learner = begin(config, encoder, pairs, start)
-    model = learner.model
+    model, untrained = learner.model, pairs.untrained
+    requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
+    del pairs  # the learner may hold the contexts in a shorter form
     popularity = PopularityFit.of(dataset, encoder, config)
     validation = Validation.of(config, dataset, encoder, popularity)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     stopping, during = config.train.stopping, validation
     if validation is not None and "requests" not in stopping.model_fields_set:
-        during = validation.sampled(affordable_requests(config.method, pairs, model.dim), config.seed)
+        during = validation.sampled(requests, config.seed)
     beat = began if during is validation or during is None or not began else during(model)
     try:
         position = run_sweeps(
@@ -140,9 +141,10 @@ def train(
         raise _blamed(error, dataset) from None
     fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
-        fields = field_worths(model, validation, encoder, pairs, config.method, position.seconds, config.seed)
+        seconds = {name: share * position.seconds for name, share in shares.items()}
+        fields = field_worths(model, validation, encoder, seconds, config.seed)
     new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
-    pairs.copy_twins(model)
+    untrained.copy_twins(model)
     if popularity is not None:
         popularity = replace(popularity, levels=levels)
     if validation is not None:
@@ -221,7 +223,7 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
 @torch.no_grad()
 def _clear(model: Model, rows: Mapping[Side, SparseRows], ranks: Ranks) -> None:
     """Set features that no row has to zero, because training would never change them."""
-    counts = {side: np.bincount(part.indices, minlength=part.n_features) for side, part in rows.items()}
+    counts = {side: part.counts() for side, part in rows.items()}
     ranks.add_up(counts["user"])  # every rank has all items
     absent = {side: count == 0 for side, count in counts.items()}
     for name, table in model.named_parameters():

@@ -5,9 +5,8 @@ items. A field that is not worth anything there may be left out of the configura
 `recall tune` for more. Ids and histories may replace each other in part, so that each alone looks worthless.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from recall.evaluation.bootstrap import PerRequestMetrics
 from recall.evaluation.cold_start import UnknownUsers, upper_end
 from recall.evaluation.exact_topk import ItemLists, rank_values
 from recall.evaluation.protocol import TestRequests, held_out
-from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import Model, SparseBatch
 from recall.training.pairs import ObservedPairs
@@ -246,9 +245,7 @@ def field_worths(
     model: Model,
     validation: Validation,
     encoder: FeatureEncoder,
-    pairs: ObservedPairs,
-    method: Method,
-    seconds: float,
+    seconds: Mapping[str, float],
     seed: int,
 ) -> tuple[FieldWorth, ...]:
     """Evaluate a model without each of its fields.
@@ -257,9 +254,7 @@ def field_worths(
         model: trained.
         validation: at most 1,000 of its requests are used.
         encoder: of the model.
-        pairs: that it was trained on.
-        method: of the training.
-        seconds: of the training.
+        seconds: of the training that each field took, where that is known.
         seed: of the draw of requests.
     """
     some = validation.sampled(_REQUESTS, seed)
@@ -274,7 +269,6 @@ def field_worths(
 
     phi, psi = vectors(some.rows, "user"), vectors(items, "item")
     whole = some.judge_vectors(phi, psi).values[metric]
-    shares = _shares(encoder, pairs)
     worths = []
     for name, field in encoder.schema.fields.items():
         blocks = [block for block in (*encoder.user_blocks, *encoder.item_blocks) if block.field == name]
@@ -283,8 +277,7 @@ def field_worths(
         else:
             rest = some.judge_vectors(phi, vectors(items.without(blocks), "item"))
         gains = rest.values[metric] - whole
-        took = shares[name] * seconds if isinstance(method, SquareConfig) else None
-        worths.append(FieldWorth(name, -float(gains.mean()), upper_end(gains, some.asker) < 0, took))
+        worths.append(FieldWorth(name, -float(gains.mean()), upper_end(gains, some.asker) < 0, seconds.get(name)))
     return tuple(worths)
 
 
@@ -292,15 +285,20 @@ def _rows(batch: SparseBatch, fields: FeatureLayout) -> SparseRows:
     return SparseRows(batch.indptr.numpy(), batch.indices.numpy().astype(np.int32), batch.weights.numpy(), fields.n_features)
 
 
-def _shares(encoder: FeatureEncoder, pairs: ObservedPairs) -> dict[str, float]:
-    """Return each field's share of all values and pairs, by name."""
-    sides = (encoder.user_blocks, encoder.user_fields, pairs.contexts), (encoder.item_blocks, encoder.item_fields, pairs.items)
+def field_shares(method: Method, encoder: FeatureEncoder, pairs: ObservedPairs) -> dict[str, float]:
+    """Return each field's share of the time of a sweep, by name.
+
+    Args:
+        method: of the training; only a sweep of the square loss is in proportion to values and pairs, and others give nothing.
+        encoder: of the fields.
+        pairs: to train on.
+    """
+    if not isinstance(method, SquareConfig):
+        return {}
     counts = dict.fromkeys(encoder.schema.fields, 0)
-    for name, count in chain.from_iterable(zip(*_counts(*side), strict=True) for side in sides):
-        counts[name] += int(count)
+    for blocks, rows in ((encoder.user_blocks, pairs.contexts), (encoder.item_blocks, pairs.items)):
+        of_features = rows.counts()
+        for block in blocks:
+            counts[block.field] += int(of_features[block.offset : block.offset + block.size].sum())
     total = sum(counts.values()) + len(pairs.observed)
     return {name: count / total for name, count in counts.items()}
-
-
-def _counts(blocks: Sequence[FeatureBlock], fields: FeatureLayout, rows: SparseRows) -> tuple[list[str], Int64]:
-    return [block.field for block in blocks], np.bincount(fields.of(rows.indices), minlength=len(fields))

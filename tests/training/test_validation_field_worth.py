@@ -9,7 +9,7 @@ from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.models.torch.base import SparseBatch
 from recall.training.train import observed_pairs, train
-from recall.training.validation import Validation, field_worths
+from recall.training.validation import Validation, field_shares, field_worths
 from tests.conftest import TINY
 
 CONFIG = parse_config({**TINY, "model": {"k": 4}, "train": {"sweeps": 2}})
@@ -23,7 +23,8 @@ def trained(tiny_dataset, tiny_encoder):
 def worths(model, dataset, encoder, config=CONFIG):
     validation = Validation.of(config, dataset, encoder)
     pairs = observed_pairs(config, dataset, encoder)
-    return {one.name: one for one in field_worths(model, validation, encoder, pairs, config.method, 10.0, 0)}
+    seconds = {name: 10 * share for name, share in field_shares(config.method, encoder, pairs).items()}
+    return {one.name: one for one in field_worths(model, validation, encoder, seconds, 0)}
 
 
 def test_each_field_is_worth_what_is_lost_without_it(trained, tiny_dataset, tiny_encoder):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recall.training.als.parameterization import FwFMParameterization
 
-Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor], tuple[Tensor, float]]
+Descend = Callable[[Callable[[Tensor], Tensor], Tensor, Tensor, Tensor], float]
 
 
 def solve_across(
@@ -32,14 +32,15 @@ def solve_across(
         sees: what each user feature sees, [n_user_features, 2].
         curvature: of the loss by a vector for what `sees` counts, [2, dim].
         penalty: of the squared distance from 1.
-        descend: takes conjugate-gradient steps from an operator, a target and a diagonal.
+        descend: takes conjugate-gradient steps, given an operator, a target, a diagonal, and a table to change.
     """
     weights = form.across
     spread = torch.einsum("fk,fn,nbk->fb", form.user_table().square(), sees, curvature.view(2, form.item_groups, -1))
     diagonal = torch.zeros_like(weights).index_add_(0, form.user_fields(), spread) + penalty
     target = pull(weights, False) - penalty * (weights - 1)
-    step, _ = descend(lambda change: pull(change, True) + penalty * change, target, diagonal)
-    form.set_across(weights + step)
+    moved = weights.clone(memory_format=torch.contiguous_format)
+    descend(lambda change: pull(change, True) + penalty * change, target, diagonal, moved)
+    form.set_across(moved)
 
 
 def solve_among_items(

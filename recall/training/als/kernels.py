@@ -20,6 +20,7 @@ from recall.training.als.loops import (
     _gram,
     _mix,
     _redirect,
+    _row_dots,
     _scatter,
     _shade,
     _solve,
@@ -245,6 +246,17 @@ def dot(left: Float32, right: Float32) -> float:
         right: float32 [n, d].
     """
     return float(_dot(left, right))
+
+
+def row_dots(left: Float32, right: Float32, out: Float32) -> None:
+    """out[r] = <left[r], right[r]>.
+
+    Args:
+        left: float32 [n, d].
+        right: float32 [n, d].
+        out: float32 [n], overwritten.
+    """
+    _row_dots(left, right, out)
 
 
 def advance(

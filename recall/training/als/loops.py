@@ -337,6 +337,16 @@ def _dot(left, right):  # type: ignore[no-untyped-def]
     return total
 
 
+@_loop(f"void({_TABLE},{_TABLE},{_F32})")
+def _row_dots(left, right, out):  # type: ignore[no-untyped-def]
+    for r in range(len(left)):
+        a, b = left[r], right[r]
+        row = np.float32(0.0)
+        for j in range(left.shape[1]):
+            row += a[j] * b[j]
+        out[r] = row
+
+
 @_loop(f"float64({_TABLE},{_TABLE},{_TABLE},{_TABLE},{_TABLE},float32)")
 def _advance(solution, residual, direction, product, diagonal, length):  # type: ignore[no-untyped-def]
     n, d = solution.shape

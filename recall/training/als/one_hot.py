@@ -80,6 +80,24 @@ class OneHotSide:
 
 # The item side of the whole-catalogue square loss: item vectors, and how they move with the item table.
 
+Vectors = tuple[Tensor, Tensor]
+"""The first components of some vectors, [n], and the others, [n, dim]; both contiguous."""
+
+
+def all_pairs_pull(psi: Vectors, gram: Tensor, scale: Tensor, diagonal: bool) -> Vectors:
+    """Return scale o (psi gram), the pull of all pairs on item vectors.
+
+    Args:
+        psi: n vectors.
+        gram: of the contexts, [1 + dim, 1 + dim].
+        scale: [n].
+        diagonal: whether the part of `gram` without its first row and column is diagonal.
+    """
+    own, vectors = psi
+    border = gram[1:, 0]
+    inner = vectors * gram.diagonal()[1:] if diagonal else vectors @ gram[1:, 1:]
+    return scale * (own * gram[0, 0] + vectors @ border), inner.addr_(own, border).mul_(scale[:, None])
+
 
 class ItemSide:
     """psi = [own ; vectors] for all items, around one table.
@@ -97,24 +115,29 @@ class ItemSide:
         self._met = form.within(self.sums)
         self._self = form.alone(table[:, 1:])
 
-    def vectors(self) -> Tensor:
-        """psi, [I, 1 + dim]."""
-        pairs = (self.sums * self._met).sum((1, 2)) - self._squares(self._table[:, 1:])
-        return torch.cat([(self._first_order + 0.5 * pairs)[:, None], self._form.item_vectors(self.sums)], dim=1)
+    def vectors(self) -> Vectors:
+        """psi of all items."""
+        pairs = self._paired(self.sums) - self._squares(self._table[:, 1:])
+        return self._first_order + 0.5 * pairs, self._form.item_vectors(self.sums)
 
-    def push(self, change: Tensor) -> Tensor:
-        """Apply the Jacobian of psi: [n_item_features, 1 + width] -> [I, 1 + dim]."""
+    def push(self, change: Tensor) -> Vectors:
+        """Apply the Jacobian of psi to a change: [n_item_features, 1 + width]."""
         sums, own = self._summed(change)
-        own = own + (sums * self._met).sum((1, 2)) - self._squares(change[:, 1:])
-        return torch.cat([own[:, None], self._form.item_vectors(sums)], dim=1)
+        return own.add_(self._paired(sums)).sub_(self._squares(change[:, 1:])), self._form.item_vectors(sums)
 
-    def pull(self, rows: Tensor) -> Tensor:
-        """Apply the transposed Jacobian: [I, 1 + dim] -> [n_item_features, 1 + width]."""
-        own = rows[:, :1]
-        sums = own[:, :, None] * self._met + self._form.item_sums(rows[:, 1:])
-        groups = self._items.groups
-        table = self._transposed(torch.cat([own[:, None].expand(-1, groups, 1), sums], dim=2))
-        table[:, 1:] -= self._transposed(own[:, None].expand(-1, groups, 1), power=2) * self._self
+    def pull(self, own: Tensor, vectors: Tensor) -> Tensor:
+        """Apply the transposed Jacobian; return [n_item_features, 1 + width].
+
+        Args:
+            own: the first components, [I].
+            vectors: the others, [I, dim].
+        """
+        groups, own = self._items.groups, own[:, None, None]
+        rows = vectors.new_empty(len(vectors), groups, self._table.shape[1])
+        rows[:, :, :1] = own
+        torch.addcmul(self._form.item_sums(vectors), own, self._met, out=rows[:, :, 1:])
+        table = self._transposed(rows)
+        table[:, 1:].addcmul_(self._transposed(own.expand(-1, groups, 1), power=2), self._self, value=-1)
         return table
 
     def diagonal(self, curvature: Tensor, sees: Tensor, through: Tensor) -> Tensor:
@@ -148,6 +171,12 @@ class ItemSide:
         both = torch.from_numpy(self._items.times(table.contiguous().numpy()))
         both = both.view(self._items.n, self._items.groups, table.shape[1])
         return both[:, :, 1:].contiguous(), both[:, :, 0].sum(1)
+
+    def _paired(self, sums: Tensor) -> Tensor:
+        """Return <sums, within(S)> of every item: [I, groups, width] -> [I]."""
+        found = torch.empty(len(sums))
+        kernels.row_dots(sums.flatten(1).numpy(), self._met.flatten(1).numpy(), found.numpy())
+        return found
 
     def _squares(self, factors: Tensor) -> Tensor:
         """sum_j x_j^2 <factors_j, alone_j> for every item: [I]."""

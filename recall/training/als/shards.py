@@ -35,7 +35,7 @@ class Workers:
     """
 
     def __init__(self, threads: int) -> None:
-        self._ahead = 4 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
+        self._ahead = 2 * threads  # results that may wait: enough to keep every thread busy, few enough to bound memory
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="solver") if threads > 1 else None
 
     def map(self, function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:

@@ -32,7 +32,7 @@ from recall.models.torch.base import Model
 from recall.training.als import kernels
 from recall.training.als.field_weights import solve_across, solve_among_items
 from recall.training.als.kernels import Rows
-from recall.training.als.one_hot import ItemSide, OneHotSide
+from recall.training.als.one_hot import ItemSide, OneHotSide, Vectors, all_pairs_pull
 from recall.training.als.parameterization import FwFMParameterization, parameterization_of
 from recall.training.als.shards import ItemRange, Workers
 from recall.training.als.sweep_rows import ItemRows, SweepRows
@@ -76,8 +76,8 @@ class ImplicitALS:
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
         self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
-        self._given = pairs
-        roles = pairs.item_roles
+        # not the pairs themselves: their contexts are in the shards, in a shorter form
+        self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.item_roles
         # no item has a pair of features of its own, and no masked one
         self._linear = int(np.diff(pairs.items.indptr).max(initial=0)) <= 1 and (roles is None or len(roles.fields) == 1)
         self._turned: Float64 | None = None
@@ -104,7 +104,7 @@ class ImplicitALS:
             if isinstance(self._form, FwFMParameterization):
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
-            self._given.fill_untrained(self.model)
+            self._untrained.fill(self.model)
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
@@ -121,7 +121,7 @@ class ImplicitALS:
         if self._rows.users_one_hot is not None:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
-        form, contexts, ranks = self._form, self._rows.contexts, self._given.ranks
+        form, contexts, ranks = self._form, self._rows.contexts, self._ranks
         side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
         curvature, sees = items.curvature, torch.from_numpy(self._rows.user_sees.together)
         table, weight = form.user_table(), self._user_penalty
@@ -129,15 +129,16 @@ class ImplicitALS:
         side.pull(target, table, *items.residual)
         ranks.add_up(target.numpy())
         diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
+        product = torch.empty_like(target)
 
         def operator(change: Tensor) -> Tensor:
-            total = ranks.once(weight * change)
+            total = ranks.once(torch.mul(weight, change, out=product))
             side.pull(total, change, *items.score)
             ranks.add_up(total.numpy())
             return total
 
-        step, _ = self._descend(operator, target, diagonal)
-        form.set_user_table(step.add_(table))
+        self._descend(operator, target, diagonal, table)
+        form.set_user_table(table)
         if isinstance(form, FwFMParameterization):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
@@ -149,10 +150,9 @@ class ImplicitALS:
 
     def _turn_to_items(self) -> ItemsSeen:
         """Turn the factors to the axes of the items' Gram matrix; return what users see."""
-        vectors = self._psi()[:, 1:].contiguous()
-        found = bordered_gram(self._b, vectors.numpy(), self._workers)
-        gram, psi = self._turn(found)[0][1:, 1:].contiguous(), self._psi()
-        own, vectors = psi[:, 0].contiguous(), psi[:, 1:].contiguous()
+        found = bordered_gram(self._b, self._psi()[1].numpy(), self._workers)
+        gram = self._turn(found)[0][1:, 1:].contiguous()
+        own, vectors = self._psi()
         return ItemsSeen(
             own=own,
             vectors=vectors,
@@ -184,19 +184,24 @@ class ImplicitALS:
         phi, table = self._phi(items), self._item_table()
         weight = self._first_order(penalty(items.sees, rows.weights.total_a, self._config), table.shape[1])
         side = ItemSide(self._form, items.matrix, table)
-        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)[:, None]
-        before = observed + _unobserved(items, psi, gram) + float((weight * table.square()).double().sum())
-        target = side.pull(residual @ whole - alpha_b * (psi @ gram)).sub_(weight * table)
+        psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
+        own, vectors = self._all_pairs_pull(items, psi, gram)
+        before = observed + _unobserved(psi, (own, vectors)) + float((weight * table.square()).double().sum())
+        target = side.pull(residual[0] - own, residual[1] @ whole[1:, 1:] - vectors).sub_(weight * table)
+        del residual, psi, own, vectors  # which are as large as all items
 
         def operator(change: Tensor) -> Tensor:
             moved = side.push(change)
-            pulled, _ = self._item_pull(items, phi, SCORE, moved)
-            return side.pull(pulled.addcmul_(alpha_b, moved @ gram)).addcmul_(weight, change)
+            (own, vectors), _ = self._item_pull(items, phi, SCORE, moved)
+            of_all = self._all_pairs_pull(items, moved, gram)
+            del moved
+            return side.pull(own.add_(of_all[0]), vectors.add_(of_all[1])).addcmul_(weight, change)
 
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
-        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b[:, 0] * gram[0, 0]
+        through = torch.from_numpy(items.of_item) * mean[0] + alpha_b * gram[0, 0]
         diagonal = side.diagonal(torch.stack([mean, gram.diagonal()]), torch.from_numpy(items.sees.together), through)
-        step, decrease = self._descend(operator, target, _positive(diagonal.add_(weight)))
+        step = torch.zeros_like(table)
+        decrease = self._descend(operator, target, _positive(diagonal.add_(weight)), step)
         if self._linear:  # the loss is a parabola along the step
             self._set_item_table(table + step)
             after = before - decrease
@@ -211,7 +216,7 @@ class ImplicitALS:
         side = ItemSide(form, items.matrix, self._item_table())
         psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
         residual, _ = self._item_pull(items, phi, RESIDUAL, psi)
-        pulled = residual[:, 0] - alpha_b * (psi @ gram[:, 0])
+        pulled = residual[0] - self._all_pairs_pull(items, psi, gram)[0]
         before = self._weights_penalty * float((form.among_items - 1).square().triu().sum())
         curvature = torch.from_numpy(items.of_item) + alpha_b * gram[0, 0]
         fall = solve_among_items(form, side.sums, side.squares(), pulled, curvature, self._weights_penalty)
@@ -234,17 +239,17 @@ class ImplicitALS:
         return loss
 
     def _item_pull(
-        self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Tensor, gram: Float64 | None = None
-    ) -> tuple[Tensor, float]:
+        self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Vectors, gram: Float64 | None = None
+    ) -> tuple[Vectors, float]:
         """Return the pull of observed pairs on item vectors, and weighted squared errors.
 
         Where `gram` is given, zeros [1 + dim, 1 + dim] in float64, [1 ; phi]' diag(a) [1 ; phi] is added to it.
 
         Returns:
-            [I, 1 + dim], and the errors.
+            The pulls, and the errors.
         """
-        items = psi[:, 0].contiguous().numpy(), psi[:, 1:].contiguous().numpy()
-        out = np.zeros(len(psi), dtype=np.float32), np.zeros((len(psi), self._form.dim), dtype=np.float32)
+        items = psi[0].numpy(), psi[1].numpy()
+        out = np.zeros_like(items[0]), np.zeros_like(items[1])
         observed = 0.0
         for chunk in rows.chunks:
             users = np.zeros(chunk.last - chunk.first, dtype=np.float32), phi.of(chunk)
@@ -255,9 +260,12 @@ class ImplicitALS:
             observed += sum(self._workers.map(fitted, chunk.ranges))
             if gram is not None:
                 gram += bordered_gram(self._rows.contexts.a[chunk.first : chunk.last], users[1], self._workers)
-        ranks = self._given.ranks
+        ranks = self._ranks
         ranks.add_up(*out, *(() if gram is None else (gram,)))
-        return torch.cat([torch.from_numpy(out[0])[:, None], torch.from_numpy(out[1])], dim=1), ranks.total(observed)
+        return (torch.from_numpy(out[0]), torch.from_numpy(out[1])), ranks.total(observed)
+
+    def _all_pairs_pull(self, rows: ItemRows, psi: Vectors, gram: Tensor) -> Vectors:
+        return all_pairs_pull(psi, gram, torch.from_numpy(rows.alpha_b), self._form.diagonal)
 
     def _move_items(
         self, items: ItemRows, weight: Tensor, table: Tensor, step: Tensor, phi: Phi, gram: Tensor, before: float
@@ -267,7 +275,8 @@ class ImplicitALS:
             moved = table + step
             psi = ItemSide(self._form, items.matrix, moved).vectors()
             _, observed = self._item_pull(items, phi, RESIDUAL, psi)
-            after = observed + _unobserved(items, psi, gram) + float((weight * moved.square()).double().sum())
+            of_all = self._all_pairs_pull(items, psi, gram)
+            after = observed + _unobserved(psi, of_all) + float((weight * moved.square()).double().sum())
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
@@ -283,10 +292,10 @@ class ImplicitALS:
         weights[:, 0] *= self._config.first_order
         return weights
 
-    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor) -> tuple[Tensor, float]:
-        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers)
+    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, solution: Tensor) -> float:
+        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers, solution)
 
-    def _psi(self, rows: ItemRows | None = None) -> Tensor:
+    def _psi(self, rows: ItemRows | None = None) -> Vectors:
         """Vectors of some rows, or of the items as they are."""
         matrix = self._rows.items if rows is None else rows.matrix
         return ItemSide(self._form, matrix, self._item_table()).vectors()
@@ -334,11 +343,11 @@ def _one_thread(where: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _unobserved(items: ItemRows, psi: Tensor, gram: Tensor) -> float:
-    """Return the loss over all pairs, from item vectors and the contexts' Gram matrix."""
-    return float((torch.from_numpy(items.alpha_b)[:, None] * (psi @ gram) * psi).double().sum())
+def _unobserved(psi: Vectors, of_all: Vectors) -> float:
+    """Return the loss over all pairs, from item vectors and `all_pairs_pull` of them."""
+    return sum(float((left * right).double().sum()) for left, right in zip(psi, of_all, strict=True))
 
 
 def _positive(diagonal: Tensor) -> Tensor:
     """Make a diagonal divisible: a feature that sees nothing stays where it is."""
-    return torch.where(diagonal > 0, diagonal, 1.0)
+    return diagonal.masked_fill_(~(diagonal > 0), 1.0)

@@ -27,24 +27,25 @@ def conjugate_gradients(
     diagonal: Tensor,
     steps: int,
     workers: Workers,
-) -> tuple[Tensor, float]:
-    """Approximate A^-1 target for a symmetric positive definite A, from zero.
+    solution: Tensor,
+) -> float:
+    """Add about A^-1 target to a table, for a symmetric positive definite A.
 
     Hestenes and Stiefel 1952, preconditioned by a diagonal.
 
     Args:
-        operator: D -> A D, both shaped as target.
+        operator: D -> A D, both shaped as target; may return the same memory every time.
         target: [n, d]; is used up.
         diagonal: the preconditioner's diagonal, positive, [n, d].
         steps: products with A; each shrinks the error further.
         workers: share the sums over tables.
+        solution: [n, d], contiguous; changed in place.
 
     Returns:
-        The solution D [n, d], and by how much it is lower than nothing on <D, A D> - 2 <D, target>.
+        By how much the change D is lower than nothing on <D, A D> - 2 <D, target>.
     """
-    solution, residual = torch.zeros_like(target), target
-    direction, below = residual / diagonal, diagonal.contiguous().numpy()
-    x, left, along = solution.numpy(), residual.numpy(), direction.numpy()
+    direction, below = target / diagonal, diagonal.contiguous().numpy()
+    x, left, along = solution.numpy(), target.numpy(), direction.numpy()
     size = max(_ROWS, -(-len(target) // _RANGES))
     parts = [slice(first, first + size) for first in range(0, len(target), size)]
     energy = sum(workers.map(lambda part: kernels.dot(left[part], along[part]), parts))
@@ -72,7 +73,7 @@ def conjugate_gradients(
 
         workers.run(redirected, parts)
         energy = following
-    return solution, decrease
+    return decrease
 
 
 # Gram matrices of many rows.

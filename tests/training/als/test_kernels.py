@@ -156,6 +156,13 @@ def test_solve_reaches_the_minimum(corner):
     assert (table[untouched] == before[1][untouched]).all()
 
 
+def test_row_dots_match_numpy(d):
+    rng = np.random.default_rng(10)
+    left, right, out = normal(rng, 20, d), normal(rng, 20, d), np.empty(20, dtype=np.float32)
+    kernels.row_dots(left, right, out)
+    close(out, (left * right).sum(axis=1))
+
+
 def test_conjugate_gradient_steps_match_a_reference(d):
     rng = np.random.default_rng(9)
     solution, residual, direction, product = (normal(rng, 20, d) for _ in range(4))

@@ -47,6 +47,11 @@ def item_vectors(model, pairs):
     return vectors
 
 
+def together(psi):
+    """Both parts of item vectors side by side."""
+    return torch.cat([psi[0][:, None], psi[1]], dim=1)
+
+
 class _ItemVectors(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
@@ -61,12 +66,13 @@ def test_the_item_side_matches_the_model(kind):
     table = item_table(model, form)
     side = ItemSide(form, matrix(form.split_items(pairs.items), form.item_groups, len(pairs.items)), table)
     vectors = item_vectors(model, pairs)
-    torch.testing.assert_close(side.vectors(), vectors(table))
+    torch.testing.assert_close(together(side.vectors()), vectors(table))
     generator = torch.Generator().manual_seed(2)
-    change, rows = torch.randn(table.shape, generator=generator), torch.randn(side.vectors().shape, generator=generator)
+    change, rows = torch.randn(table.shape, generator=generator), torch.randn(vectors(table).shape, generator=generator)
     moves = jacobian(vectors, table)  # [I, 1 + dim, features, 1 + width]
-    torch.testing.assert_close(side.push(change), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(side.pull(rows), torch.einsum("idfw,id->fw", moves, rows), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together(side.push(change)), torch.einsum("idfw,fw->id", moves, change), rtol=1e-4, atol=1e-4)
+    pulled = side.pull(rows[:, 0].contiguous(), rows[:, 1:].contiguous())
+    torch.testing.assert_close(pulled, torch.einsum("idfw,id->fw", moves, rows), rtol=1e-4, atol=1e-4)
 
 
 def test_the_user_side_matches_the_model(kind):
