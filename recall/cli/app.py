@@ -11,14 +11,15 @@ import typer
 
 from recall.cli import output
 from recall.cli.bundle import activate, export_bundle, new_key, roll_back, serve, show_bundle, show_versions, verify_bundle
-from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, show_config
+from recall.cli.data import check_data, config_keys, config_schema, generate_data, init, prepare_data, show_config
 from recall.cli.demo import demo
 from recall.cli.evaluate import compare, evaluate, predict, report
-from recall.cli.overview import ABOUT
 from recall.cli.publish import backup, compact, delete_items, erase_users, import_model, publish_version, rebuild, upsert_items
 from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
+
+_ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
 
 def run(given: Sequence[str]) -> None:
@@ -32,7 +33,7 @@ def run(given: Sequence[str]) -> None:
 
 def application() -> typer.Typer:
     """Return the typer application with all commands."""
-    app = _group(ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
+    app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
     passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command("serve", context_settings=passing_on)(serve)
     app.command("tune")(tune)
@@ -57,7 +58,8 @@ def application() -> typer.Typer:
 
 
 def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
-    yield "data", "Check tables, or generate some.", {"check": check_data, "generate": generate_data}
+    tables: dict[str, Callable[..., None]] = {"check": check_data, "prepare": prepare_data, "generate": generate_data}
+    yield "data", "Check tables, prepare them for fast reading, or generate some.", tables
     shown: dict[str, Callable[..., None]] = {"show": show_bundle, "verify": verify_bundle, "export": export_bundle}
     yield "bundle", "Inspect or verify a published bundle, or export its vectors.", shown
     yield "items", "Change the catalogue of a live root.", {"upsert": upsert_items, "delete": delete_items}

@@ -337,6 +337,17 @@ class DataConfig(Section):
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @property
+    def columns_of_rows(self) -> tuple[str, ...]:
+        """Columns of the interactions besides ids and fields: times, outcomes and a split."""
+        split = self.split.column if isinstance(self.split, ColumnSplit) else None
+        return tuple(name for name in (self.time, *self.outcome_columns, split) if name is not None)
+
+    @property
+    def weighed_by(self) -> str | None:
+        """The column that gives interactions weights; None where each weighs 1."""
+        return self.weight or (self.events.column if self.events is not None else None)
+
+    @property
     def has_negatives(self) -> bool:
         """Whether some rows may count as shown and not taken."""
         outcome, events = self.outcome, self.events

@@ -19,6 +19,7 @@ from recall.data.dependence import Relations, codes_of, determined, leaks
 from recall.data.findings import Finding, Level, bag_findings, missing, positions, rounded, spelling, spread, variety
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
+from recall.data.prepared import PreparedTables
 from recall.data.roles import looks_like_outcome, numbers_of, of_calendar
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import TEST, TRAIN, VALID, column_parts
@@ -68,7 +69,9 @@ def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Fi
 
 
 def _looks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
-    """Return the checks of tables, each lazy, by what they look at."""
+    """Return the checks of source tables, each lazy, by what they look at."""
+    if isinstance(tables, PreparedTables):
+        return {}
     return {
         "formats": _formats(config.data, tables),
         "rows left out": (Finding("note", table, "", message, 1) for table, message in tables.notes.items()),

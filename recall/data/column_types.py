@@ -1,6 +1,6 @@
 """Find the canonical type of each column, from its values or from a bundle."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import polars as pl
@@ -20,8 +20,8 @@ from recall.features.canonical import (
 )
 from recall.features.values import canonical_series, number_column
 
-Frames = tuple[pl.DataFrame, pl.DataFrame | None, pl.DataFrame | None]
-"""Interactions, users and items, with the columns that a run reads, as read."""
+Frames = tuple[Callable[[str], pl.Series], pl.DataFrame | None, pl.DataFrame | None]
+"""Columns of interactions by name, users and items, with the columns that a run reads, as read."""
 
 
 class Assumption(NamedTuple):
@@ -61,8 +61,8 @@ def find_types(
         cuts = schema.separators(side)
         name = f"{side}s"
         columns = [] if table is None else [(name, column) for column in table if column.name != id_column]
-        columns += [("interactions", interactions[one]) for one in context] if side == "user" else []
-        ids = [("interactions", interactions[id_column]), *([] if table is None else [(name, table[id_column])])]
+        columns += [("interactions", interactions(one)) for one in context] if side == "user" else []
+        ids = [("interactions", interactions(id_column)), *([] if table is None else [(name, table[id_column])])]
         types = found[side] = {id_column: TEXT if id_column in text else id_type([column for _, column in ids])}
         for _, column in columns:
             is_number = f"{side} {column.name}" in numeric

@@ -16,8 +16,9 @@ from recall.data.column_types import Assumption, find_types, forms
 from recall.data.entities import Offer, available, extended, listed
 from recall.data.joined import described
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, without_left_out
+from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
 from recall.data.selection import COUNTED, decay, identified, select
-from recall.data.sources import find_attributes, find_columns
+from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
@@ -33,7 +34,7 @@ from recall.data.split import (
     sorted_parts,
     with_given,
 )
-from recall.data.tables import Tables, read_tables
+from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
@@ -145,12 +146,12 @@ def open_tables(data: DataConfig, root: Path) -> Tables:
 
     Args:
         data: names the tables and columns.
-        root: folder that relative paths start at.
+        root: folder that relative paths start at, or of prepared data.
 
     Raises:
-        RecallError: As `read_tables` and `settled`.
+        RecallError: As `open_prepared`, or `read_tables` and `settled`.
     """
-    return settled(data, read_tables(data, root))
+    return open_prepared(data, root) if is_prepared(root) else settled(data, read_tables(data, root))
 
 
 def settled(data: DataConfig, tables: Tables) -> Tables:
@@ -184,12 +185,11 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     schema, data = config.schema_, config.data
     columns = find_columns(schema, tables)
     of_users, of_items = schema.number_columns("user"), schema.number_columns("item")
-    named = [data.user_id, data.item_id, data.time, *data.outcome_columns, *columns.context]
-    named += [data.split.column] if isinstance(data.split, ColumnSplit) else []
-    raw = tables.interactions.collect(name for name in named if name is not None)
-    if raw.is_empty():
-        raise DataError("there are no interactions", where=str(tables.interactions.path), hint="Give at least one row")
-
+    prepared = tables if isinstance(tables, PreparedTables) else None
+    if prepared is not None:
+        prepared.require_sound()
+    raw = pl.DataFrame() if prepared is not None else _raw(data, columns, tables.interactions)
+    column: Callable[[str], pl.Series] = prepared.column if prepared is not None else raw.get_column
     where = tables.interactions.where
     attributes = find_attributes(data, columns, tables)
     of_items |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
@@ -200,37 +200,47 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     assumptions: tuple[Assumption, ...] = ()
     if types is None:
         numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
-        types, assumptions = find_types(schema, (raw, raw_users, raw_items), columns.context, numeric, data.text)
+        types, assumptions = find_types(schema, (column, raw_users, raw_items), columns.context, numeric, data.text)
+        types = types if prepared is None else prepared.overridden(types)
     user_forms, item_forms = forms(schema, types)
     listed_users = listed(tables.users, data.user_id, user_columns, of_users, user_forms, raw_users)
-    users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
     listed_items = listed(tables.items, data.item_id, item_columns, of_items, item_forms, raw_items)
-    items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
     del raw_users, raw_items
-    times = Times.of(raw[data.time], where(data.time)) if data.time is not None else None
-    outcomes = Outcomes.of(raw, data, where)
-    weights = _weights(raw, data, outcomes, where)
+    if prepared is not None:
+        users, user = prepared.extended("user", listed_users, user_forms)
+        items, item = prepared.extended("item", listed_items, item_forms)
+        times, taken, left_out = prepared.times(user), prepared.taken(), prepared.manifest.left_out
+        weights = RowWeights(prepared.weights(), where(WEIGHT) if data.weighed_by else "")
+    else:
+        users, user = extended(listed_users, user_forms.canonical(column(data.user_id), ""), where(data.user_id))
+        items, item = extended(listed_items, item_forms.canonical(column(data.item_id), ""), where(data.item_id))
+        times = Times.of(column(data.time), where(data.time)) if data.time is not None else None
+        outcomes = Outcomes.of(raw, data, where)
+        taken, left_out = outcomes.taken, ()
+        weights = RowWeights.of(raw, data.weight, where(data.weighed_by) if data.weighed_by else "", outcomes.weight)
     context = [
-        number_column(raw[name], where(name)) if name in of_users else user_forms.canonical(raw[name], where(name))
+        number_column(column(name), where(name)) if name in of_users else user_forms.canonical(column(name), where(name))
         for name in columns.context
     ]
-    selection = select(data, user, item, times, outcomes.taken, weights.values, where)
+    context = context if prepared is None else [prepared.as_typed(values) for values in context]
+    selection = None if prepared is not None else select(data, user, item, times, taken, weights.values, where)
     if selection is not None:  # after every row was read, so that errors name rows of the file
-        kept = selection.rows
+        kept, left_out = selection.rows, selection.notes
         raw, known = raw.filter(kept), int(kept[:known].sum())
-        users, user = extended(listed_users, user_forms.canonical(raw[data.user_id], ""), where(data.user_id))
-        items, item = extended(listed_items, item_forms.canonical(raw[data.item_id], ""), where(data.item_id))
+        column = raw.get_column
+        users, user = extended(listed_users, user_forms.canonical(column(data.user_id), ""), where(data.user_id))
+        items, item = extended(listed_items, item_forms.canonical(column(data.item_id), ""), where(data.item_id))
         times = None if times is None else replace(times, values=times.values.filter(kept))
-        outcomes = replace(outcomes, taken=None if outcomes.taken is None else outcomes.taken[kept])
+        taken = None if taken is None else taken[kept]
         weights = RowWeights(selection.weights[kept], weights.where and weights.where + COUNTED)
-        context = [column.filter(kept) for column in context]
+        context = [values.filter(kept) for values in context]
     Boosts.of(
         config.index.boosts, items.columns, items.get_column, len(items), schema, types.items
     )  # an invalid boost fails before training
     named_parts: Parts | None = None
     match data.split:
-        case ColumnSplit(column=column):
-            named_parts = column_parts(raw[column], data.split, where(column))
+        case ColumnSplit(column=named):
+            named_parts = column_parts(column(named), data.split, where(named))
         case UsersSplit():
             named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
         case ItemsSplit():
@@ -239,8 +249,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
             hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
             named_parts = random_parts(*hashes, data.split, config.seed)
     rows = _Rows(user, item, weights, times, named_parts, context)
-    del raw
-    order, rest, before = _split_taken(_order(user, times), outcomes.taken)
+    del raw, column
+    order, rest, before = _split_taken(_order(user, times) if prepared is None else np.arange(len(user)), taken)
     parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
     if not (parts == TRAIN).any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
@@ -273,7 +283,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         types=types,
         assumptions=assumptions,
         available=since,
-        left_out=() if selection is None else selection.notes,
+        left_out=left_out,
         ordered=config.data.time is not None,
     )
 
@@ -336,10 +346,12 @@ def _parts(
     return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
 
 
-def _weights(raw: pl.DataFrame, data: DataConfig, outcomes: Outcomes, where: Callable[[str], str]) -> RowWeights:
-    """Return the weights of the weight column times those of the events."""
-    column = data.weight or (data.events.column if data.events is not None else None)
-    return RowWeights.of(raw, data.weight, where(column) if column is not None else "", outcomes.weight)
+def _raw(data: DataConfig, columns: FieldColumns, interactions: Table) -> pl.DataFrame:
+    """Read the columns of the interactions that a run needs."""
+    raw = interactions.collect([data.user_id, data.item_id, *data.columns_of_rows, *columns.context])
+    if raw.is_empty():
+        raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
+    return raw
 
 
 def _order(user: Int32, times: Times | None) -> Int64:

@@ -10,10 +10,11 @@ import polars as pl
 
 from recall._arrays import Float64, Int64
 from recall.config import DataConfig, RunConfig
+from recall.data.prepared import PreparedTables
 from recall.data.sources import find_attributes, find_columns
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time, within_unit
-from recall.errors import RecallError
+from recall.errors import DataError, RecallError
 from recall.features.values import canonical_series
 
 _EXAMPLES = 3  # values of a column that are shown
@@ -85,9 +86,12 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
         say: called with the column that is read.
 
     Raises:
-        DataError: A table cannot be read, or lacks an id column.
+        DataError: A table cannot be read, or lacks an id column, or the tables are prepared data, which lacks most columns.
     """
     data = config.data
+    if isinstance(tables, PreparedTables):
+        hint = "Name the folder of the source files"
+        raise DataError("prepared data has no profile", where=str(tables.folder), hint=hint)
     ids = tables.interactions.collect([data.user_id, data.item_id])
     per_user, per_item = (_frequencies(ids[name]) for name in (data.user_id, data.item_id))
     first, last, periods = _time_line(tables.interactions, data.time)

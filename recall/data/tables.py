@@ -7,6 +7,7 @@ is required. A folder of files reads as one table, in order of the file names.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 from polars.datatypes import DataType
@@ -16,6 +17,8 @@ from recall.data.files import scan, unreadable_file
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
+MANIFEST: Final = "prepared.json"
+"""The file that makes a folder one of prepared data, see `recall.data.prepared`."""
 _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
 
 
@@ -53,6 +56,17 @@ class Table:
         Raises:
             DataError: A column is missing or of a type that no field can read, or the file is damaged.
         """
+        try:
+            return exact(self.select(columns).collect())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unreadable_file(self.path, error) from None
+
+    def select(self, columns: Iterable[str]) -> pl.LazyFrame:
+        """Return some columns, lazily, in types that a field can read.
+
+        Raises:
+            DataError: A column is missing or of a type that no field can read.
+        """
         wanted = list(dict.fromkeys(columns))
         for name in wanted:
             if name not in self.types:
@@ -63,11 +77,7 @@ class Table:
                     where=str(self.path),
                     hint="Store it as text, numbers, truth values, dates, times, or lists of these",
                 )
-        try:
-            read = self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise unreadable_file(self.path, error) from None
-        return read.with_columns(_exact(column) for column in read if _settles(column.dtype))
+        return self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted)
 
     def where(self, column: str) -> str:
         """Return the location of a column, for errors."""
@@ -148,8 +158,11 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
         root: folder that relative paths start at.
 
     Raises:
-        DataError: As `read_table`.
+        DataError: As `read_table`, or the folder holds prepared data, which can only be opened whole.
     """
+    if (root / MANIFEST).exists():
+        why = "rows are added to the source files, which are then prepared again"
+        raise DataError("this is prepared data", where=str(root), why=why, hint="Name the folder of the source files")
     return Tables(
         read_table(root / config.interactions, config.nulls, config.text, config.formats.get("interactions")),
         read_users(config, root / config.users) if config.users is not None else None,
@@ -220,6 +233,11 @@ def _plain(dtype: DataType) -> DataType:
 
 def _settles(dtype: DataType) -> bool:
     return dtype == pl.String or dtype.is_decimal()
+
+
+def exact(frame: pl.DataFrame) -> pl.DataFrame:
+    """Drop empty texts; turn decimals without a fraction into integers."""
+    return frame.with_columns(_exact(column) for column in frame if _settles(column.dtype))
 
 
 def _exact(values: pl.Series) -> pl.Series:

@@ -4,8 +4,7 @@ import polars as pl
 import pytest
 
 from recall.data.scaffold.draft import draft
-from recall.data.scaffold.ids import own_id
-from recall.data.scaffold.survey import survey
+from recall.data.scaffold.survey import own_id, survey
 from recall.data.tables import Table
 from recall.errors import DataError
 

@@ -1,0 +1,372 @@
+"""Prepared data: interactions by rows of users and items, sorted, in shards.
+
+docs/reference/prepared-data.md is the contract, for other programs that write such a folder.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import polars as pl
+from polars.datatypes import DataType
+from pydantic import JsonValue, ValidationError
+
+from recall._arrays import Bool, Float64, Int32
+from recall._fsync import fsync
+from recall.config import DataConfig
+from recall.config.schema import Record
+from recall.data.files import unreadable_file
+from recall.data.tables import MANIFEST, Table, Tables, read_table
+from recall.data.times import Times
+from recall.errors import DataError
+from recall.features.canonical import CanonicalTypes, ColumnForms
+
+FORMAT: Final = 1
+UNFINISHED: Final = "prepared.json.part"
+"""Present from the start of a preparation until its manifest is written."""
+SHARDS: Final = "interactions"
+USER, ITEM, TIME, WEIGHT, TAKEN = (f"recall_{name}" for name in ("user", "item", "time", "weight", "taken"))
+"""Columns of the shards besides those that are copied from the interactions."""
+_IDS: Final = {"user": "user_ids.parquet", "item": "item_ids.parquet"}
+_TABLES: Final = {"users": "users.parquet", "items": "items.parquet"}
+_AT_READING: Final = {
+    "split",
+    "carve",
+    "carve_last",
+    "half_life",
+    "available_from",
+    "attributes",
+    "user_attributes",
+    "contains_changes_through",
+}
+"""Settings of [data] that are applied when prepared data is read, so that they may differ."""
+_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
+
+Side = Literal["user", "item"]
+
+
+class PreparedFile(Record):
+    """A file of a prepared folder."""
+
+    rows: int
+    sha256: str
+
+
+class PreparedManifest(Record):
+    """Contents and provenance of a prepared folder."""
+
+    format: int
+    settings: dict[str, JsonValue]
+    """[data] of the configuration, with the defaults."""
+    sources: dict[str, str]
+    """SHA-256 of each source file."""
+    interactions: int
+    users: int
+    items: int
+    left_out: tuple[str, ...]
+    """What the settings that select interactions left out."""
+    types: dict[str, dict[str, str]]
+    """Types of columns by side, where rows that were left out had a say; the values decide the others."""
+    columns: dict[str, str]
+    """Columns of the shards and their types, as polars names them."""
+    files: dict[str, PreparedFile]
+    """By path in the folder; shards in the order of their names."""
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return sum(name.startswith(f"{SHARDS}/") for name in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedTables(Tables):
+    """Tables of a prepared folder.
+
+    `interactions` has rows of users and items in place of ids.
+
+    Attributes:
+        folder: of the manifest.
+        manifest: what it says.
+        sides: by id column.
+    """
+
+    folder: Path
+    manifest: PreparedManifest
+    sides: Mapping[str, Side]
+
+    def column(self, name: str) -> pl.Series:
+        """Read a copied column of all shards, or the ids of one side.
+
+        Raises:
+            DataError: As `Table.collect`.
+        """
+        return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.collect([name])[name]
+
+    def as_typed(self, numbers: pl.Series) -> pl.Series:
+        """Return a column of numbers in the type that rows left out decided."""
+        known = self.manifest.types.get("users", {})
+        whole = known.get(numbers.name) == "integer" and numbers.dtype == pl.Float64
+        return numbers.cast(pl.Int64) if whole else numbers
+
+    def overridden(self, types: CanonicalTypes) -> CanonicalTypes:
+        """Return types with those that rows left out decided."""
+        known = CanonicalTypes.from_state(self.manifest.types or None)
+        users = {name: known.users.get(name, type_) for name, type_ in types.users.items()}
+        return CanonicalTypes(users, {name: known.items.get(name, type_) for name, type_ in types.items.items()})
+
+    def require_sound(self) -> None:
+        """Check that every file is as the manifest says.
+
+        Raises:
+            DataError: A file is missing or damaged.
+        """
+        for name, file in self.manifest.files.items():
+            found = sha256(_existing(self.folder / name))
+            if found != file.sha256:
+                why = f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}"
+                raise DataError("the file is damaged", where=str(self.folder / name), why=why, hint=_AGAIN)
+
+    def ids(self, side: Side) -> pl.Series:
+        """Return the ids of users or items by row, String [n]."""
+        path = self.folder / _IDS[side]
+        return self._read(path, "id", pl.String())
+
+    def extended(self, side: Side, frame: pl.DataFrame, forms: ColumnForms) -> tuple[pl.DataFrame, Int32]:
+        """Return all users or items, and the row of each interaction.
+
+        Args:
+            side: which of the two.
+            frame: from `recall.data.entities.listed`; its first column is the id.
+            forms: canonical types by column.
+
+        Returns:
+            As `recall.data.entities.extended`.
+
+        Raises:
+            DataError: Ids have another form than the one asked for, or the folder contradicts itself.
+        """
+        where = str(self.folder / _IDS[side])
+        ids = self.ids(side).alias(frame.columns[0])
+        if not forms.canonical(ids, where).equals(ids):
+            what = f"ids of {side}s were prepared in another form than the model has"
+            raise DataError(what, where=where, hint="Read the source files, or prepare the data as the model was trained")
+        if not ids.head(len(frame)).equals(frame.to_series(0)):
+            what = f"the first ids are not those of {_TABLES[f'{side}s']}, in its order"
+            raise DataError(what, where=where, hint=_AGAIN)
+        rows = self.numbers(USER if side == "user" else ITEM, pl.Int32())
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(ids):
+            what = f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s"
+            raise DataError(what, where=self.interactions.where(USER if side == "user" else ITEM), hint=_AGAIN)
+        return pl.concat([frame, ids[len(frame) :].to_frame()], how="diagonal"), rows
+
+    def times(self, user: Int32) -> Times | None:
+        """Return the times of the interactions, None without them; check the order.
+
+        Args:
+            user: int32 [n], rows of users.
+
+        Raises:
+            DataError: The interactions are not sorted by user and time.
+        """
+        times = None
+        later = user[1:] > user[:-1]
+        if TIME in self.interactions.types:
+            dtype = self.interactions.types[TIME]
+            values = pl.Series(TIME, self.numbers(TIME, dtype))
+            moments = values.cast(pl.Datetime(dtype.time_unit)) if isinstance(dtype, pl.Datetime) else values
+            times = Times.of(moments, self.interactions.where(TIME))
+            numbers = times.values.to_numpy()
+            later |= (user[1:] == user[:-1]) & (numbers[1:] >= numbers[:-1])
+        else:
+            later |= user[1:] == user[:-1]
+        if not later.all():
+            row = int(np.flatnonzero(~later)[0]) + 2
+            what = "interactions are not sorted by user and time"
+            raise DataError(what, where=str(self.folder / SHARDS), hint=_AGAIN, row=row)
+        return times
+
+    def weights(self) -> Float64:
+        """Return the weight of each interaction, 1 without such a column; float64 [n]."""
+        if WEIGHT not in self.interactions.types:
+            return np.ones(self.manifest.interactions)
+        return self.numbers(WEIGHT, pl.Float64())
+
+    def taken(self) -> Bool | None:
+        """Return which rows were taken, bool [n]; None where all were."""
+        return self.numbers(TAKEN, pl.Boolean()) if TAKEN in self.interactions.types else None
+
+    def numbers(self, column: str, dtype: DataType) -> npt.NDArray[Any]:
+        """Read a column of all shards into one array, shard by shard.
+
+        Args:
+            column: without missing values.
+            dtype: of the column.
+
+        Raises:
+            DataError: A shard lacks the column or holds another type.
+        """
+        parts = (self._read(path, column, dtype).to_physical().to_numpy() for path in self._shards())
+        found: npt.NDArray[Any] | None = None
+        at = 0
+        for part in parts:
+            if found is None:
+                found = np.empty(self.manifest.interactions, dtype=part.dtype)
+            found[at : at + len(part)] = part
+            at += len(part)
+        assert found is not None, "a manifest has at least one shard"
+        return found
+
+    def _shards(self) -> Iterator[Path]:
+        return (self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/"))
+
+    def _read(self, path: Path, column: str, dtype: DataType) -> pl.Series:
+        try:
+            values = pl.read_parquet(_existing(path), columns=[column])[column]
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unreadable_file(path, error) from None
+        if values.dtype != dtype or values.null_count():
+            what = f"column {column!r} must be {dtype} without missing values, got {values.dtype}"
+            raise DataError(what, where=str(path), hint=_AGAIN)
+        return values
+
+
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder holds prepared data, complete or not."""
+    return (folder / MANIFEST).exists() or (folder / UNFINISHED).exists()
+
+
+def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
+    """Open prepared data, without reading the interactions.
+
+    Args:
+        data: of the run.
+        folder: with a manifest.
+
+    Raises:
+        DataError: The folder is incomplete, of a newer format, or was prepared with other settings.
+    """
+    manifest = read_manifest(folder)
+    now, then = settings(data), manifest.settings
+    changed = [name for name in {**then, **now} if name not in _AT_READING and now.get(name) != then.get(name)]
+    if changed:
+        shown = "; ".join(f"data.{one} was {_shown(then.get(one))} and is {_shown(now.get(one))}" for one in sorted(changed))
+        raise DataError("the configuration has changed since the data was prepared", where=str(folder), why=shown, hint=_AGAIN)
+    files = [_existing(folder / name) for name in manifest.files]
+    shards = [path for path in files if path.parent.name == SHARDS]
+    try:
+        frame = pl.scan_parquet(shards)
+        interactions = Table(folder / SHARDS, frame, frame.collect_schema(), text=data.text)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise unreadable_file(folder / SHARDS, error) from None
+    needed = {
+        USER: True,
+        ITEM: True,
+        TIME: data.time is not None,
+        TAKEN: data.has_negatives,
+        WEIGHT: data.weighed_by is not None,
+    }
+    for name in (name for name, is_needed in needed.items() if is_needed and name not in interactions.types):
+        raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_AGAIN)
+    users, items = (read_table(folder / file, text=data.text) if file in manifest.files else None for file in _TABLES.values())
+    sides: dict[str, Side] = {data.user_id: "user", data.item_id: "item"}
+    return PreparedTables(interactions, users, items, folder=folder, manifest=manifest, sides=sides)
+
+
+def read_manifest(folder: Path) -> PreparedManifest:
+    """Read the manifest of a prepared folder.
+
+    Args:
+        folder: that `is_prepared`.
+
+    Raises:
+        DataError: There is none yet, it is damaged, or it is of a newer format.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise DataError("the data was not prepared to the end", where=str(folder), why=f"{MANIFEST} is missing", hint=_AGAIN)
+    try:
+        plain = orjson.loads(path.read_bytes())
+        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
+            why = f"its format is {plain['format']}, and this version reads up to {FORMAT}"
+            raise DataError("the data was prepared by a newer version", where=str(path), why=why, hint="Update recall")
+        return PreparedManifest.model_validate(plain)
+    except (ValueError, ValidationError) as error:
+        why = str(error).splitlines()[0]
+        raise DataError("the manifest is damaged", where=str(path), why=why, hint=_AGAIN) from None
+
+
+def seal(
+    data: DataConfig,
+    folder: Path,
+    sources: Mapping[str, str],
+    left_out: tuple[str, ...] = (),
+    types: Mapping[str, dict[str, str]] | None = None,
+) -> PreparedManifest:
+    """Write the manifest of a folder whose other files are complete.
+
+    Args:
+        data: what they were made with.
+        folder: with the shards and the tables of ids.
+        sources: SHA-256 of each source file.
+        left_out: what the settings that select interactions left out.
+        types: of columns by side, where rows that were left out had a say.
+
+    Returns:
+        The manifest.
+    """
+    paths = [*sorted((folder / SHARDS).glob("*.parquet")), *(folder / name for name in (*_IDS.values(), *_TABLES.values()))]
+    files = {
+        str(path.relative_to(folder)): PreparedFile(
+            rows=pl.scan_parquet(path).select(pl.len()).collect().item(), sha256=sha256(path)
+        )
+        for path in paths
+        if path.exists()
+    }
+    schema = pl.read_parquet_schema(paths[0])
+    manifest = PreparedManifest(
+        format=FORMAT,
+        settings=settings(data),
+        sources=dict(sources),
+        interactions=sum(file.rows for name, file in files.items() if name.startswith(f"{SHARDS}/")),
+        users=files[_IDS["user"]].rows,
+        items=files[_IDS["item"]].rows,
+        left_out=left_out,
+        types=dict(types or {}),
+        columns={name: str(dtype) for name, dtype in schema.items()},
+        files=files,
+    )
+    for path in (*(folder / name for name in files), folder / SHARDS):
+        fsync(path)
+    part = folder / UNFINISHED
+    part.write_bytes(orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2))
+    fsync(part)
+    os.replace(part, folder / MANIFEST)
+    fsync(folder)
+    return manifest
+
+
+def settings(data: DataConfig) -> dict[str, JsonValue]:
+    """Return [data] of a configuration ready for JSON."""
+    return data.model_dump(mode="json")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise DataError("a file of the prepared data is missing", where=str(path), hint=_AGAIN)
+    return path
+
+
+def _shown(value: JsonValue) -> str:
+    return orjson.dumps(value).decode()

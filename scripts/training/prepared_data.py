@@ -1,0 +1,123 @@
+"""Prepare interactions within a bound of memory, and read them again.
+
+python scripts/scale_out.py data --check
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from recall.data.prepared import MANIFEST, read_manifest
+
+Check = Callable[[str, bool, str], None]
+_RECALL = Path(sys.executable).with_name("recall")
+_CONFIG = """name = "log"
+[data]
+interactions = "interactions"
+time = "time"
+weight = "stars"
+split = { by = "last" }
+[fields]
+user_id = { side = "user", kind = "categorical" }
+device = { side = "user", kind = "categorical" }
+previous = { kind = "history", lags = [[1, 1]] }
+item_id = { side = "item", kind = "categorical" }
+"""
+_PART = 1_000_000
+_READ = (
+    "import sys; from pathlib import Path; from recall.config import load_config; from recall.data.dataset import load_dataset;"
+    "print(load_dataset(load_config(Path(sys.argv[1])), Path(sys.argv[2])).fingerprint())"
+)
+
+
+def write_log(folder: Path, rows: int) -> Path:
+    """Write a log in no order, and its configuration.
+
+    Args:
+        folder: created.
+        rows: number of interactions, of 0.06 users and 0.005 items for each.
+
+    Returns:
+        The configuration.
+    """
+    (folder / "interactions").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number, first in enumerate(range(0, rows, _PART)):
+        n = min(_PART, rows - first)
+        user = (rng.random(n) ** 2 * 0.06 * rows).astype(np.int64)
+        item = (rng.random(n) ** 3 * 0.005 * rows).astype(np.int64)
+        pl.DataFrame({"user": user, "item": item, "time": rng.integers(1_700_000_000, 1_750_000_000, n)}).select(
+            user_id=pl.format("u{}", "user"),
+            item_id=pl.format("i{}", "item"),
+            time="time",
+            stars=pl.Series(rng.integers(1, 6, n, dtype=np.int8)),
+            device=pl.Series(rng.choice(["phone", "web", "tv"], n)),
+        ).write_parquet(folder / "interactions" / f"part-{number:03}.parquet")
+    (folder / "recall.toml").write_text(_CONFIG)
+    return folder / "recall.toml"
+
+
+def measured(command: Sequence[str | Path]) -> tuple[str, int]:
+    """Run a command; return what it printed, and its peak of resident bytes."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"exit code {process.returncode}: {command}")
+    return printed, usage.ru_maxrss * 1024
+
+
+def data(folder: Path, quick: bool, check: Check) -> None:
+    """Check memory, equality and interruption of prepared data."""
+    rows, limit = (3_000_000, 1.5e9) if quick else (30_000_000, 3e9)
+    config = write_log(folder / "log", rows)
+    began = time.perf_counter()
+    _, peak = measured([_RECALL, "data", "prepare", config, "--out", folder / "prepared"])
+    seconds = time.perf_counter() - began
+    manifest = read_manifest(folder / "prepared")
+    sizes = f"{manifest.shards} shards, {manifest.users:,} users, {manifest.items:,} items"
+    figures = f"peak {peak / 1e6:,.0f} MB, {sizes}, {seconds:.0f} s"
+    check(f"{rows:,} interactions are prepared within {limit / 1e9:g} GB", peak <= limit, figures)
+    digest, reading = measured([sys.executable, "-c", _READ, config, folder / "prepared"])
+    source, whole = measured([sys.executable, "-c", _READ, config, config.parent])
+    check("the same is read as from the source", digest == source, f"data hash {digest[:16]} and {source[:16]}")
+    figures = f"{reading / 1e6:,.0f} MB, {whole / 1e6:,.0f} MB from the source"
+    check("reading takes less memory than reading the source", reading < whole, figures)
+    interrupted(config, folder / "interrupted", digest, check)
+
+
+def interrupted(config: Path, out: Path, digest: str, check: Check) -> None:
+    """Check a preparation that is killed, and made again.
+
+    Args:
+        config: of the log.
+        out: where to prepare.
+        digest: what is read from the whole.
+        check: of the case.
+    """
+    command = [_RECALL, "data", "prepare", config, "--out", out]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (out / "spool").exists():
+        if process.poll() is not None:
+            raise RuntimeError("ended before it could be killed")
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    unfinished = not (out / MANIFEST).exists()
+    ended = subprocess.run([sys.executable, "-c", _READ, config, out], capture_output=True, text=True, check=False)
+    refused = "not prepared to the end" in ended.stderr
+    said = ended.stderr.strip().splitlines()[-1][:90]
+    check("a killed preparation is not taken for a complete one", unfinished and refused, said)
+    measured(command)
+    again, _ = measured([sys.executable, "-c", _READ, config, out])
+    check("made again, it is complete", again == digest, f"data hash {again[:16]}")
