@@ -1,7 +1,27 @@
-"""fsync by path."""
+"""Files and folders by their descriptors, and fsync by path."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def descriptor(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Open a file or a folder; yield its descriptor.
+
+    Args:
+        path: of a file or a folder.
+        flags: of `os.open`.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    opened = os.open(path, flags)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def fsync(path: Path) -> None:
@@ -10,8 +30,5 @@ def fsync(path: Path) -> None:
     Raises:
         OSError: It cannot be opened or flushed.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with descriptor(path) as opened:
+        os.fsync(opened)

@@ -24,10 +24,10 @@ def quiet() -> Iterator[None]:
         _QUIET.reset(before)
 
 
-def note(text: str = "") -> None:
-    """Write a line of progress."""
+def note(*lines: str) -> None:
+    """Write lines of progress."""
     if not _QUIET.get():
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.writelines(f"{line}\n" for line in lines)
         sys.stderr.flush()
 
 

@@ -3,9 +3,9 @@
 All processes on a machine share one copy in the page cache.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ import orjson
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from recall._arrays import Bool, Float32, Int32
-from recall.errors import BundleError
+from recall._arrays import Bool, Float32
+from recall.errors import BundleError, raising
 
 _PREFIX = 8  # bytes of the header's length, little-endian
-_TYPES: Mapping[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "U32": np.dtype("<u4"), "U8": np.dtype("u1")}
+_TYPES: Mapping[str, str] = {"F32": "<f4", "I32": "<i4", "U32": "<u4", "U8": "u1"}
 _ROWS = 1 << 16  # checked at a time, so that the mask stays small. Chosen, not tuned.
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -35,75 +35,60 @@ def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
-def map_tensors(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], beside: Mapping[str, tuple[int, ...]] | None = None
-) -> dict[str, Float32]:
-    """Map the float32 arrays of a file into memory, read-only.
+def map_tensors(path: Path, floats: Shapes, ints: Shapes = MappingProxyType({})) -> dict[str, npt.NDArray[Any]]:
+    """Map the arrays of a file into memory, read-only, if they are those expected.
 
     Args:
         path: a safetensors file.
-        shapes: name and shape of every float32 array that the file must hold.
-        beside: name and shape of every int32 array that it must hold; default none.
+        floats: name and shape of every float32 array that the file must hold.
+        ints: name and shape of every int32 array that it must hold.
 
     Raises:
         BundleError: The file is damaged, or holds other names, types or shapes.
     """
-    return _mapped(path, _offsets(path, {"F32": shapes, "I32": beside or {}}), shapes, "<f4")
-
-
-def map_positions(path: Path, shapes: Shapes, beside: Shapes) -> dict[str, Int32]:
-    """Map the int32 arrays of a file into memory, read-only.
-
-    Args:
-        path: a safetensors file.
-        shapes: name and shape of every int32 array that the file must hold.
-        beside: name and shape of every float32 array that it must hold.
-
-    Raises:
-        BundleError: The file is damaged, or holds other names, types or shapes.
-    """
-    return _mapped(path, _offsets(path, {"F32": beside, "I32": shapes}), shapes, "<i4")
+    layout = _layout(path)
+    expected = {name: ("F32", shape) for name, shape in floats.items()} | {name: ("I32", ints[name]) for name in ints}
+    found, shapes = ({name: shape for name, (_, shape) in one.items()} for one in (layout, expected))
+    if found != shapes:
+        raise BundleError("the arrays are not those of the manifest", where=str(path), why=f"found {found}, expected {shapes}")
+    if layout != expected:
+        types = {name: kind for name, (kind, _) in layout.items()}
+        raise BundleError("the arrays are not all of the types expected", where=str(path), why=f"found {types}")
+    return _mapped(path, layout)
 
 
 def map_any(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Map all arrays of a file into memory, read-only.
-
-    They are of int32, uint32 or uint8, and of one dimension each.
+    """Map all arrays of a file into memory, read-only, whatever their shapes.
 
     Raises:
-        BundleError: The file is damaged, or holds other types or shapes.
+        BundleError: The file is damaged.
+        KeyError: An array is of none of the types that `write_tensors` writes.
     """
-    try:
-        with safe_open(path, framework="numpy") as opened:
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            sizes = {name: (int(part.get_shape()[0]), _TYPES[part.get_dtype()]) for name, part in parts.items()}
-    except (SafetensorError, OSError, LookupError) as error:
-        raise BundleError("the arrays cannot be read", where=str(path), why=str(error)) from None
-    start, header = _header(path)
+    return _mapped(path, _layout(path))
+
+
+def _layout(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each array by name."""
+    failure = raising(BundleError, "the arrays cannot be read", where=str(path), of=(SafetensorError, OSError))
+    with failure, safe_open(path, framework="numpy") as opened:  # checks that offsets fit, without holes or overlaps
+        parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
+
+
+def _mapped(path: Path, layout: Mapping[str, tuple[str, tuple[int, ...]]]) -> dict[str, npt.NDArray[Any]]:
+    """Return views of one mapping of the file.
+
+    One mapping for all arrays, because each keeps a file descriptor open.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_PREFIX), "little")
+        header = orjson.loads(file.read(length))
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     found = {}
-    for name, (size, dtype) in sizes.items():
-        first = start + header[name]["data_offsets"][0]
-        found[name] = np.asarray(whole[first : first + size * dtype.itemsize]).view(dtype)
+    for name, (kind, shape) in layout.items():
+        first, end = (_PREFIX + length + offset for offset in header[name]["data_offsets"])
+        found[name] = np.asarray(whole[first:end]).view(_TYPES[kind]).reshape(shape)
     return found
-
-
-def _offsets(path: Path, expected: Mapping[str, Shapes]) -> dict[str, int]:
-    """Return where each array begins; check names, types and shapes."""
-    try:
-        with safe_open(path, framework="numpy") as opened:  # checks that offsets fit, without holes or overlaps
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            found = {name: tuple(part.get_shape()) for name, part in parts.items()}
-            types = {name: part.get_dtype() for name, part in parts.items()}
-    except (SafetensorError, OSError) as error:
-        raise BundleError("the arrays cannot be read", where=str(path), why=str(error)) from None
-    shapes = {name: shape for part in expected.values() for name, shape in part.items()}
-    if found != shapes:
-        raise BundleError("the arrays are not those of the manifest", where=str(path), why=f"found {found}, expected {shapes}")
-    if types != {name: kind for kind, part in expected.items() for name in part}:
-        raise BundleError("the arrays are not all of the types expected", where=str(path), why=f"found {types}")
-    start, header = _header(path)
-    return {name: start + header[name]["data_offsets"][0] for name in found}
 
 
 def check_finite(path: Path, arrays: Mapping[str, Float32]) -> None:
@@ -150,23 +135,3 @@ def servable(vectors: Float32) -> Bool:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(np.isfinite(np.einsum("nd,nd->n", vectors, vectors)))
-
-
-def _header(path: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(_PREFIX), "little")
-        return _PREFIX + length, orjson.loads(file.read(length))
-
-
-def _mapped(path: Path, offsets: Mapping[str, int], shapes: Shapes, kind: str) -> dict[str, npt.NDArray[Any]]:
-    """Return views of one mapping of the file.
-
-    One mapping for all arrays, because each keeps a file descriptor open.
-    """
-    dtype = np.dtype(kind)
-    whole = np.memmap(path, dtype=np.uint8, mode="r")
-    found = {}
-    for name, shape in shapes.items():
-        size = dtype.itemsize * math.prod(shape)
-        found[name] = np.asarray(whole[offsets[name] : offsets[name] + size]).view(dtype).reshape(shape)
-    return found

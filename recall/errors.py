@@ -28,7 +28,8 @@ An error has four parts: what went wrong, where, why, and a hint how to correct 
 command line and the HTTP service can each show them in their own form.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from errno import EACCES, EPERM, EROFS
 
@@ -67,6 +68,30 @@ class RecallError(Exception):
         if self.why:
             text += f" ({self.why})"
         return f"{text}. {self.hint}" if self.hint else text
+
+
+@contextmanager
+def raising(
+    kind: type[RecallError],
+    what: str,
+    *,
+    where: str,
+    hint: str = "",
+    of: type[Exception] | tuple[type[Exception], ...] = OSError,
+) -> Iterator[None]:
+    """Raise errors of the system or of another library as one of this library.
+
+    Args:
+        kind: of the error that is raised.
+        what: went wrong.
+        where: it did.
+        hint: how to correct it.
+        of: the errors that are replaced; their text is the reason.
+    """
+    try:
+        yield
+    except of as error:
+        raise kind(what, where=where, why=str(error), hint=hint) from None
 
 
 class ConfigError(RecallError):

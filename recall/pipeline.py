@@ -217,8 +217,7 @@ def warn(config: RunConfig, tables: Tables, dataset: Dataset) -> tuple[Finding, 
     """
     with stage("check the tables"):
         findings = tuple(finding for finding in check_loaded(config, tables, dataset) if finding.level != "note")
-    for finding in findings:
-        note(finding.line)
+    note(*(finding.line for finding in findings))
     return findings
 
 

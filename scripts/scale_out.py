@@ -5,6 +5,7 @@ python scripts/scale_out.py depot --check      versions that machines share thro
 python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
+python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
 one is missed. `--quick` takes less data. Needs redis-server, and moto for the bucket.
@@ -34,7 +35,7 @@ from serving.cluster_users import users
 from serving.processes import free_port, service
 from serving.redis_servers import Redis, until
 from serving.shop import build
-from training.prepared_data import data
+from training.prepared_data import data, spark
 
 from recall.bundle.activation import activate, bring, follow, previous
 from recall.bundle.depot import VARIABLE as DEPOT
@@ -459,7 +460,7 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
-CASES = {"depot": depot, "quick": quick, "changes": changes, "users": users, "data": data}
+CASES = {"depot": depot, "quick": quick, "changes": changes, "users": users, "data": data, "spark": spark}
 
 
 def main() -> int:

@@ -30,7 +30,7 @@ from recall.bundle.versions import (
     versions,
     write_lines,
 )
-from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError, did_you_mean
+from recall.errors import BundleError, PublishBusyError, PublishError, VersionMovedError, did_you_mean, raising
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Pattern of names that are accepted for a version."""
@@ -123,24 +123,20 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
     depot = open_depot() if depot is None else depot
     bring(root, name, depot)
     folder = find(root, name)
-    try:
-        with locked(root / LOCK, wait, PUBLISHING):
-            pointer = shared_pointer(root, depot)
-            live = pointer.live if depot.shared else live_name(root)
-            if expected is not None and live != expected:
-                raise VersionMovedError(
-                    f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), hint="Look again"
-                )
-            back = name in _lived(root)[:1]
-            if live != name:
-                depot.send(folder)
-                depot.point_at(name, pointer, back=back)
-            if live_name(root) != name:
-                point_at(root, name, back=back)
-    except OSError as error:
-        raise PublishError(
-            "the live version could not be changed", where=str(root), why=str(error), hint="What was live stays live"
-        ) from None
+    failure = raising(PublishError, "the live version could not be changed", where=str(root), hint="What was live stays live")
+    with failure, locked(root / LOCK, wait, PUBLISHING):
+        pointer = shared_pointer(root, depot)
+        live = pointer.live if depot.shared else live_name(root)
+        if expected is not None and live != expected:
+            raise VersionMovedError(
+                f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), hint="Look again"
+            )
+        back = name in _lived(root)[:1]
+        if live != name:
+            depot.send(folder)
+            depot.point_at(name, pointer, back=back)
+        if live_name(root) != name:
+            point_at(root, name, back=back)
     return live
 
 
@@ -164,18 +160,15 @@ def bring(root: Path, name: str, depot: Depot) -> int:
     for folder in versions(root):
         with suppress(BundleError):
             held |= {(file, entry.sha256): folder / file for file, entry in Manifest.read(folder).files.items()}
-    with staging(root) as made:
-        try:
-            moved = depot.fetch(name, made, held)
-            for path in made.iterdir():
-                fsync(path)
-            fsync(made)
-            with locked(root / LOCK, 10.0, PUBLISHING):
-                if not (root / VERSIONS / name).is_dir():  # else another process was faster
-                    made.rename(root / VERSIONS / name)
-                    fsync(root / VERSIONS)
-        except OSError as error:
-            raise PublishError("the version could not be fetched", where=str(root), why=str(error)) from None
+    with staging(root) as made, raising(PublishError, "the version could not be fetched", where=str(root)):
+        moved = depot.fetch(name, made, held)
+        for path in made.iterdir():
+            fsync(path)
+        fsync(made)
+        with locked(root / LOCK, 10.0, PUBLISHING):
+            if not (root / VERSIONS / name).is_dir():  # else another process was faster
+                made.rename(root / VERSIONS / name)
+                fsync(root / VERSIONS)
     return moved
 
 
@@ -195,7 +188,7 @@ def follow(root: Path, depot: Depot) -> None:
     pointer = depot.read()
     if not pointer.live:
         return
-    try:
+    with raising(PublishError, "the live version could not be changed", where=str(root)):
         make_folder(root)
         with suppress(PublishBusyError), locked(root / _FOLLOWING, 0.0, "another process of this machine follows the depot"):
             bring(root, pointer.live, depot)
@@ -206,8 +199,6 @@ def follow(root: Path, depot: Depot) -> None:
                     write_lines(root, CURRENT, [pointer.live])
                     for name in set(pointer.past) - {*pointer.past[-_KEPT:], pointer.live}:
                         remove(root / VERSIONS / name, root / STAGING)
-    except OSError as error:
-        raise PublishError("the live version could not be changed", where=str(root), why=str(error)) from None
 
 
 def candidates(root: Path) -> list[Path]:

@@ -15,9 +15,7 @@ cannot reach it serves what it has.
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-from typing_extensions import override
+from typing import NamedTuple
 
 VARIABLE = "RECALL_DEPOT"
 """Environment variable with the address of the depot."""
@@ -39,17 +37,18 @@ class Pointer(NamedTuple):
     state: str | None = None
 
 
-class Depot(Protocol):
-    """Store through which the versions of a root are shared.
+class Depot:
+    """Store through which machines share the versions of a root; this one is none.
 
     Attributes:
-        shared: whether there is such a place.
+        shared: whether there is such a place; without it, versions stay in the root.
     """
 
-    shared: bool
+    shared = False
 
     def read(self) -> Pointer:
         """Return what is live. Raises PublishError."""
+        return Pointer()
 
     def take_number(self, pointer: Pointer, least: int) -> Pointer:
         """Take a number for a new version; return the pointer with it as `last`.
@@ -62,6 +61,7 @@ class Depot(Protocol):
             VersionMovedError: Another version went live meanwhile.
             PublishError: The depot cannot be written.
         """
+        return pointer._replace(last=1 + max(least, pointer.last))
 
     def send(self, folder: Path) -> None:
         """Store a version. Raises PublishError."""
@@ -82,7 +82,7 @@ class Depot(Protocol):
             PublishError: The depot cannot be written.
         """
 
-    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
+    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:  # noqa: ARG002
         """Fetch the files of a version; return the bytes that were transferred.
 
         Args:
@@ -94,6 +94,7 @@ class Depot(Protocol):
             BundleError: There is no such version, or its files are not what the manifest says.
             PublishError: The depot cannot be read.
         """
+        return 0
 
     def fetch_scenarios(self, file: Path) -> None:
         """Bring the presets of requests, if the file has other ones. Raises PublishError."""
@@ -103,6 +104,7 @@ class Depot(Protocol):
 
     def versions(self) -> list[str]:
         """Return the names of all versions. Raises PublishError."""
+        return []
 
     def remove(self, name: str, files: Sequence[str]) -> None:
         """Remove a version at once, and some of its files; `prune` removes the others.
@@ -115,59 +117,10 @@ class Depot(Protocol):
             PublishError: The depot cannot be written.
         """
 
-    def lease(self, name: str) -> AbstractContextManager[None]:
+    def lease(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
         """Hold what one machine does at a time.
 
         Raises:
             PublishBusyError: Another machine holds it.
         """
-
-
-class NoDepot(Depot):
-    """The root is shared with no other machine."""
-
-    shared = False
-
-    @override
-    def read(self) -> Pointer:
-        return Pointer()
-
-    @override
-    def take_number(self, pointer: Pointer, least: int) -> Pointer:
-        return pointer._replace(last=1 + max(least, pointer.last))
-
-    @override
-    def send(self, folder: Path) -> None:
-        pass
-
-    @override
-    def send_scenarios(self, file: Path) -> None:
-        pass
-
-    @override
-    def point_at(self, name: str, expected: Pointer, *, back: bool = False) -> None:
-        pass
-
-    @override
-    def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:
-        return 0
-
-    @override
-    def fetch_scenarios(self, file: Path) -> None:
-        pass
-
-    @override
-    def prune(self, keep: int) -> None:
-        pass
-
-    @override
-    def versions(self) -> list[str]:
-        return []
-
-    @override
-    def remove(self, name: str, files: Sequence[str]) -> None:
-        pass
-
-    @override
-    def lease(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recall.errors import BundleError, PublishBusyError
+from recall.errors import BundleError, PublishBusyError, raising
 
 _WAIT = 10.0  # seconds: a publisher keeps the folder of its version locked until it is done
 _POLL = 0.02  # seconds between two tries
@@ -35,10 +35,8 @@ def acquire(folder: Path) -> VersionLock | None:
     Raises:
         BundleError: It is being removed, or does not exist.
     """
-    try:
+    with raising(BundleError, "the version cannot be opened", where=str(folder)):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise BundleError("the version cannot be opened", where=str(folder), why=str(error)) from None
     held = VersionLock(descriptor)
     try:
         if flock(descriptor, fcntl.LOCK_SH, _WAIT):

@@ -14,7 +14,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from recall.config.schema import Record, Schema
-from recall.errors import BundleError, PublishError
+from recall.errors import BundleError, PublishError, raising
 from recall.index.record import IndexRecord
 from recall.models.serving.base import Kind, Parity
 
@@ -274,12 +274,10 @@ class Manifest(Provenance):
         Raises:
             PublishError: The file system refused.
         """
-        try:
+        with raising(PublishError, "the manifest could not be written", where=str(folder / MANIFEST)):
             values = {**self._values(), "checksum": self.checksum}
             sorted_ = {**orjson.loads(_canonical(values)), "config": values["config"]}
             (folder / MANIFEST).write_bytes(orjson.dumps(sorted_, option=_READABLE))
-        except OSError as error:
-            raise PublishError("the manifest could not be written", where=str(folder / MANIFEST), why=str(error)) from None
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":

@@ -13,13 +13,13 @@ from polars.datatypes import DataType
 from polars.exceptions import PolarsError
 
 from recall._arrays import Float32, Int32, Int64
-from recall._tensors import check_finite, check_vectors, map_any, map_positions, map_tensors
+from recall._tensors import check_finite, check_vectors, map_any, map_tensors
 from recall._text_table import ARRAYS, TextTable
 from recall.bundle import files
 from recall.bundle.files import SUFFIX, kept_shapes, unpacked
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.bundle.versions import VERSION, resolve
-from recall.errors import BundleError, DataError, PublishError
+from recall.errors import BundleError, DataError, PublishError, raising
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.base import ServingModel
 from recall.models.serving.layout import Layout
@@ -131,7 +131,7 @@ class Bundle:
         """
         if self.manifest.format_version < 3:
             return None
-        return map_positions(self.folder / files.COUNTS, {"counts": (self.manifest.sizes.items,)}, {})["counts"]
+        return map_tensors(self.folder / files.COUNTS, {}, {"counts": (self.manifest.sizes.items,)})["counts"]
 
     def checks(self) -> tuple[Float32, Int32] | None:
         """Return the queries of the index check, and their answers.
@@ -145,9 +145,9 @@ class Bundle:
         record = self.manifest.index.checks
         if record is None:
             return None
-        path = self.folder / files.CHECKS
         queries, rows = {"queries": (record.queries, self.tables.dim)}, {"rows": (record.queries, record.n)}
-        return map_tensors(path, queries, rows)["queries"], map_positions(path, rows, queries)["rows"]
+        found = map_tensors(self.folder / files.CHECKS, queries, rows)
+        return found["queries"], found["rows"]
 
     def item_types(self) -> Mapping[str, DataType]:
         """Return the types of the columns of `items`, without reading rows.
@@ -235,8 +235,8 @@ def _map_tables(folder: Path, encoder: FeatureEncoder, manifest: Manifest) -> Se
     layout = Layout(model.kind, sizes.k, model.fold.rank if model.fold is not None else None, model.cosine, model.popularity)
     shapes = layout.shapes(users, items)
     stored, rows = kept_shapes(shapes, model.kept), {name + SUFFIX: (count,) for name, count in model.kept.items()}
-    positions = map_positions(folder / files.TABLES, rows, stored)
-    arrays = unpacked(map_tensors(folder / files.TABLES, stored, rows), positions, shapes)
+    found = map_tensors(folder / files.TABLES, stored, rows)
+    arrays = unpacked({name: found[name] for name in stored}, {name: found[name] for name in rows}, shapes)
     tables = layout.tables(arrays, users, items)
     if tables.dim != sizes.dim:
         raise BundleError(
@@ -251,12 +251,10 @@ def _map_lookup(folder: Path, manifest: Manifest) -> dict[str, TextTable]:
     path = folder / files.LOOKUP
     if files.LOOKUP not in manifest.files:
         return {}
-    arrays = map_any(path)
-    try:
+    with raising(BundleError, "the table of ids cannot be read", where=str(path), of=(ValueError, LookupError, TypeError)):
+        arrays = map_any(path)
         names = {name.rpartition(".")[0] for name in arrays}
         return {name: TextTable.mapped({one: arrays[f"{name}.{one}"] for one in ARRAYS}) for name in names}
-    except (ValueError, LookupError) as error:
-        raise BundleError("the table of ids cannot be read", where=str(path), why=str(error)) from None
 
 
 def _check_lookup(folder: Path, table: TextTable, values: pl.Series, what: str) -> None:
@@ -331,10 +329,8 @@ def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    try:
+    with raising(BundleError, "the table cannot be read", where=str(path), of=(PolarsError, OSError)):
         yield
-    except (PolarsError, OSError) as error:
-        raise BundleError("the table cannot be read", where=str(path), why=str(error)) from None
 
 
 ITEM_ID, SEQUENCE = "item_id", "sequence"
@@ -360,10 +356,8 @@ def write_deletions(folder: Path, deletions: pl.DataFrame) -> None:
     if deletions.is_empty():
         return
     path = folder / files.DELETIONS
-    try:
+    with raising(PublishError, "the deletions could not be written", where=str(path), of=(OSError, PolarsError)):
         deletions.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items()).write_parquet(path)
-    except (OSError, PolarsError) as error:
-        raise PublishError("the deletions could not be written", where=str(path), why=str(error)) from None
 
 
 def read_deletions(folder: Path) -> pl.DataFrame:

@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recall._fsync import fsync
+from recall._fsync import descriptor, fsync
 from recall.bundle.depot import VARIABLE as DEPOT
-from recall.bundle.depot import Depot, NoDepot, Pointer
+from recall.bundle.depot import Depot, Pointer
 from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError
+from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError, raising
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -52,7 +52,7 @@ def staging(root: Path) -> Iterator[Path]:
     Raises:
         PublishError: The folder cannot be created.
     """
-    try:
+    with raising(PublishError, "no folder to write the bundle into", where=str(root)):
         make_folder(root)
         (root / STAGING).mkdir(exist_ok=True)
         (root / VERSIONS).mkdir(exist_ok=True)
@@ -62,8 +62,6 @@ def staging(root: Path) -> Iterator[Path]:
             folder.mkdir()
             holder = os.open(folder, os.O_RDONLY)
             fcntl.flock(holder, fcntl.LOCK_EX)
-    except OSError as error:
-        raise PublishError("no folder to write the bundle into", where=str(root), why=str(error)) from None
     try:
         yield folder
     finally:
@@ -97,7 +95,7 @@ def publish(
         VersionMovedError: Another version went live meanwhile; what was live stays live.
         PublishError: The file system refused; what was live stays live.
     """
-    try:
+    with raising(PublishError, "the bundle could not be put in place", where=str(root), hint="What was live stays live"):
         readable = staged.stat().st_mode & 0o666
         for path in sorted(staged.iterdir()):
             path.chmod(readable)  # safetensors keeps its files to their owner, but a server may run as another user
@@ -136,10 +134,6 @@ def publish(
                 _prune(root, keep)
                 with suppress(PublishError):  # what is left is removed by the next publisher
                     depot.prune(keep)
-    except OSError as error:
-        raise PublishError(
-            "the bundle could not be put in place", where=str(root), why=str(error), hint="What was live stays live"
-        ) from None
     return place
 
 
@@ -155,7 +149,7 @@ def open_depot(setting: str | None = None) -> Depot:
     """
     setting = os.environ.get(DEPOT, "") if setting is None else setting
     if not setting:
-        return NoDepot()
+        return Depot()
     try:
         from recall.bundle.depot_s3 import open_s3
     except ModuleNotFoundError:
@@ -315,12 +309,9 @@ def clear_leftovers(root: Path) -> list[Path]:
     for entry in sorted((root / STAGING).iterdir()) if (root / STAGING).is_dir() else ():
         if not entry.is_dir():
             continue
-        holder = os.open(entry, os.O_RDONLY)
-        try:
+        with descriptor(entry) as holder:
             if flock(holder, fcntl.LOCK_EX):
                 shutil.rmtree(entry, ignore_errors=True)
-        finally:
-            os.close(holder)
         if entry.exists():
             left.append(entry)
     return left
@@ -340,11 +331,11 @@ def remove(folder: Path, aside: Path) -> bool:
         OSError: The file system refused.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True
     try:
-        if not flock(descriptor, fcntl.LOCK_EX):
+        if not flock(holder, fcntl.LOCK_EX):
             return False
         evaluation_file(folder).unlink(missing_ok=True)
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
@@ -352,7 +343,7 @@ def remove(folder: Path, aside: Path) -> bool:
         folder.rename(moved)
         shutil.rmtree(moved, ignore_errors=True)
     finally:
-        os.close(descriptor)
+        os.close(holder)
     return True
 
 

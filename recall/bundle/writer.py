@@ -23,7 +23,7 @@ from recall.bundle import files
 from recall.bundle.files import kept_rows, packed
 from recall.bundle.manifest import ColumnTypes, FoldRecord, Manifest, ModelRecord, Provenance, Sizes
 from recall.bundle.versions import publish, staging
-from recall.errors import ExportError, PublishError
+from recall.errors import ExportError, PublishError, raising
 from recall.features.canonical import UNTYPED
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
@@ -120,7 +120,9 @@ class BundleWriter:
         self._encoder, self._tables, self._vectors = encoder, tables, item_vectors
         values, vocabularies = encoder.state()
         folder = self.folder
-        try:
+        with raising(
+            PublishError, "the bundle could not be written", where=str(folder), of=(OSError, PolarsError, SafetensorError)
+        ):
             (folder / files.ENCODER).write_bytes(orjson.dumps(values, option=orjson.OPT_INDENT_2))
             vocabularies.write_parquet(folder / files.VOCABULARIES)
             items.write_parquet(folder / files.ITEMS)
@@ -130,8 +132,6 @@ class BundleWriter:
             lookup = _lookup(encoder, items[encoder.schema.item_id])
             if lookup:
                 write_tensors(folder / files.LOOKUP, lookup)
-        except (OSError, PolarsError, SafetensorError) as error:
-            raise PublishError("the bundle could not be written", where=str(folder), why=str(error)) from None
 
     def link(self, file: Path) -> None:
         """Share a file that does not change with another version of the root.

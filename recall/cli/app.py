@@ -51,21 +51,24 @@ def application() -> typer.Typer:
     app = _group(_ABOUT, {"demo": demo, "init": init, "train": train, "evaluate": evaluate, "query": query})
     passing_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
     app.command("serve", context_settings=passing_on)(serve)
-    app.command("tune")(tune)
-    app.command("tune-index")(tune_index)
-    app.command("recommend")(recommend)
-    app.command("predict")(predict)
-    app.command("report")(report)
-    app.command("compare")(compare)
-    app.command("retrain")(retrain)
-    app.command("rebuild")(rebuild)
-    app.command("import")(import_model)
-    app.command("compact")(compact)
-    app.command("publish")(publish_version)
-    app.command("backup")(backup)
-    app.command("versions")(show_versions)
-    app.command("activate")(activate)
-    app.command("rollback")(roll_back)
+    further: dict[str, Callable[..., None]] = {
+        "tune": tune,
+        "tune-index": tune_index,
+        "recommend": recommend,
+        "predict": predict,
+        "report": report,
+        "compare": compare,
+        "retrain": retrain,
+        "rebuild": rebuild,
+        "import": import_model,
+        "compact": compact,
+        "publish": publish_version,
+        "backup": backup,
+        "versions": show_versions,
+        "activate": activate,
+        "rollback": roll_back,
+    }
+    _add(app, further)
     app.callback(context_settings={"help_option_names": ["-h", "--help"]})(_options)
     for name, text, commands in _groups():
         app.add_typer(_group(text, commands), name=name)
@@ -89,9 +92,13 @@ def _groups() -> Iterator[tuple[str, str, Mapping[str, Callable[..., None]]]]:
 
 def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
     app = typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+    _add(app, commands)
+    return app
+
+
+def _add(app: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
     for name, command in commands.items():
         app.command(name)(command)
-    return app
 
 
 def _show_version(asked: bool) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -143,8 +142,8 @@ def _ask(dataset: "Dataset", root: Path) -> None:
     user = dataset.users[dataset.schema.user_id][event["user"][0]]
     context = {name: event[name][0] for name in dataset.context_columns if event[name][0] is not None}
     body = orjson.dumps({"user_id": user, "context": context, "n": 5} if context else {"user_id": user, "n": 5}, default=str)
-    with served(root) as server:
-        answer, seconds = server.post("/v1/recommend", body)
+    with served(root) as url:
+        answer, seconds = post(f"{url}/v1/recommend", body)
     typer.echo(f"\nPOST /v1/recommend {body.decode()}")
     typer.echo(orjson.dumps(orjson.loads(answer), option=orjson.OPT_INDENT_2))
     output.note(f"answered in {1000 * seconds:.1f} ms")
@@ -153,34 +152,24 @@ def _ask(dataset: "Dataset", root: Path) -> None:
 _PATIENCE = 60.0  # seconds to start on a busy machine; it takes about two. Chosen, not tuned.
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A running service.
+def post(url: str, body: bytes) -> tuple[bytes, float]:
+    """Send JSON; return the body of the answer and the seconds until it arrived.
 
-    Attributes:
-        url: address without a path.
+    Args:
+        url: over HTTP.
+        body: JSON.
     """
+    import urllib.request
 
-    url: str
-
-    def post(self, path: str, body: bytes) -> tuple[bytes, float]:
-        """Send JSON; return the body of the answer and the seconds until it arrived.
-
-        Args:
-            path: such as `/v1/recommend`.
-            body: JSON.
-        """
-        import urllib.request
-
-        began = time.perf_counter()
-        request = urllib.request.Request(self.url + path, body, {"content-type": "application/json"})  # noqa: S310 - http
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            return answer.read(), time.perf_counter() - began
+    began = time.perf_counter()
+    request = urllib.request.Request(url, body, {"content-type": "application/json"})  # noqa: S310 - http
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return answer.read(), time.perf_counter() - began
 
 
 @contextmanager
-def served(bundle: Path) -> Iterator[Served]:
-    """Serve a bundle on a free local port until the block ends.
+def served(bundle: Path) -> Iterator[str]:
+    """Serve a bundle on a free local port until the block ends; yield the address.
 
     Raises:
         UnavailableError: The dependencies of the service are missing, or it did not start.
@@ -196,7 +185,7 @@ def served(bundle: Path) -> Iterator[Served]:
     try:
         with output.stage(f"serve on {url}"):
             _wait(process, url)
-        yield Served(url)
+        yield url
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -4,7 +4,7 @@ import os
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -54,12 +54,12 @@ def evaluate(
 
     if report is not None:
         import_module("matplotlib")  # reported before the evaluation, which may take long
-    with _held_out(config, [bundle, *(against or ())], data, part, settings or ()) as held:
-        recommender, *others = held.recommenders
+    with _held_out(config, [bundle, *(against or ())], data, part, settings or ()) as (opened, dataset, run, split):
+        recommender, *others = opened
         if keep:
             require_published(recommender.bundle.folder)
         with output.stage("evaluate"):
-            evaluated = evaluate_bundle(recommender, held.dataset, held.config, held.part, ablated=ablate, against=others)
+            evaluated = evaluate_bundle(recommender, dataset, run, split, ablated=ablate, against=others)
         if report is not None:
             _write_page(report, [(recommender, evaluated)])
         if keep:
@@ -121,11 +121,11 @@ def compare(
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
 
     import_module("matplotlib")  # reported before the evaluation, which may take long
-    with _held_out(config, [bundle, other], data, part) as held:
-        one, two = held.recommenders
+    with _held_out(config, [bundle, other], data, part) as (opened, dataset, run, split):
+        one, two = opened
         with output.stage("evaluate both"):
-            first = evaluate_bundle(one, held.dataset, held.config, held.part, against=(two,))
-            second = evaluate_bundle(two, held.dataset, held.config, held.part)
+            first = evaluate_bundle(one, dataset, run, split, against=(two,))
+            second = evaluate_bundle(two, dataset, run, split)
         _write_page(out, [(one, first), (two, second)])
     differences = first.rivals[0].comparison
     if as_json:
@@ -135,20 +135,15 @@ def compare(
         output.show({"written": out})
 
 
-class _HeldOut(NamedTuple):
-    """Bundles, and the held-out interactions to evaluate them on."""
-
-    recommenders: "list[Recommender]"
-    dataset: "Dataset"
-    config: "RunConfig"
-    part: int
-
-
 @contextmanager
 def _held_out(
     config: Path, bundles: "Sequence[Path]", data: Path | None, part: str, settings: "Sequence[str]" = ()
-) -> "Iterator[_HeldOut]":
-    """Open bundles and tables; raise DataError where a bundle was trained on them."""
+) -> "Iterator[tuple[list[Recommender], Dataset, RunConfig, int]]":
+    """Open bundles and the tables whose held-out part they are evaluated on.
+
+    Raises:
+        DataError: A bundle was trained on that part.
+    """
     from recall.config import load_config
     from recall.data.dataset import load_dataset
     from recall.data.split import TEST, VALID
@@ -166,7 +161,7 @@ def _held_out(
             refuse_trained_on(
                 dataset, loaded, split, one.bundle, one.users.get, lambda changed: load_dataset(changed, folder, types)
             )
-        yield _HeldOut(recommenders, dataset, loaded, split)
+        yield recommenders, dataset, loaded, split
 
 
 def _write_page(path: Path, bundles: "Sequence[tuple[Recommender, EvaluationReport | None]]") -> None:

@@ -41,8 +41,7 @@ def import_model(
 
     with output.stage("read, encode, verify, index, publish"):
         report = run_import(kind, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
-    for line in report.standing.lines():
-        output.note(line)
+    output.note(*report.standing.lines())
     output.result(as_json, _result(report), _lines(report))
 
 
@@ -116,10 +115,8 @@ def rebuild(
         output.note(f"not activated; recall activate {root} {report.folder.name} does so")
     if report.unopened:
         output.note(f"the index of the source could not be opened, and a new one was built: {report.unopened}")
-    for line in report.standing.lines():
-        output.note(line)
-    for warning in report.warnings:
-        output.note(f"warning: {warning}")
+    output.note(*report.standing.lines())
+    output.note(*(f"warning: {warning}" for warning in report.warnings))
     output.result(
         as_json,
         {
@@ -183,8 +180,7 @@ def publish_version(
         adopted = adopt(version, root, as_of, other_data=other_data)
     if adopted.unmatched:
         output.note(f"warning: {adopted.unmatched}")
-    for line in adopted.standing.lines():
-        output.note(line)
+    output.note(*adopted.standing.lines())
     output.result(
         as_json,
         {
@@ -287,8 +283,7 @@ def compact(root: Root, as_json: output.Json = False) -> None:
 
 
 def _show(receipt: "Receipt", counts: dict[str, int], as_json: bool) -> None:
-    for warning in receipt.warnings:
-        output.note(f"warning: {warning}")
+    output.note(*(f"warning: {warning}" for warning in receipt.warnings))
     plain = {"sequence": receipt.sequence, **counts, **({"warnings": receipt.warnings} if receipt.warnings else {})}
     output.result(as_json, plain, {name: f"{count:,}" for name, count in counts.items()} | {"sequence": str(receipt.sequence)})
 
@@ -335,8 +330,7 @@ def erase_users(
         "keys": f"{report.keys:,} idempotency keys removed",
     }
     output.result(as_json, report, lines)
-    for line in report.remains:
-        output.note(line)
+    output.note(*report.remains)
     if report.held:
         raise PublishBusyError(
             f"{', '.join(report.held)} cannot be removed: a process has the version open",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recall.cli import output
-from recall.errors import DataError, RequestError, did_you_mean
+from recall.errors import DataError, RequestError, did_you_mean, raising
 
 if TYPE_CHECKING:
     import polars as pl
@@ -165,10 +165,8 @@ def read_scenario(root: Path, name: str) -> "Request":
     from recall.bundle.versions import SCENARIOS
 
     path = root / SCENARIOS
-    try:
+    with raising(DataError, "the scenarios cannot be read", where=str(path), of=(OSError, ValueError)):
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError("the scenarios cannot be read", where=str(path), why=str(error)) from None
     if name not in tables:
         raise DataError(f"there is no scenario {name!r}", where=str(path), hint=did_you_mean(name, tables))
     return _request({key: value for key, value in tables[name].items() if key != "description"})
@@ -204,10 +202,8 @@ def parsed(raw: bytes, where: str) -> dict[str, Any]:
     """
     import orjson
 
-    try:
+    with raising(RequestError, "this is not JSON", where=where, of=orjson.JSONDecodeError):
         values = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise RequestError("this is not JSON", where=where, why=str(error)) from None
     if not isinstance(values, dict):
         raise RequestError("the request must be a JSON object", where=where)
     return values
@@ -232,10 +228,8 @@ def _show(recommender: "Recommender", answer: "Recommendations") -> None:
     output.note(f"{answer.user} user, {search}, bundle {answer.bundle}")
     if answer.unknown:
         output.note(f"values that the model does not know: {', '.join(answer.unknown)}")
-    for one in answer.degraded:
-        output.note(f"degraded, {one.part}: {one.reason}")
-    for warning in answer.warnings:
-        output.note(f"note: {warning}")
+    output.note(*(f"degraded, {one.part}: {one.reason}" for one in answer.degraded))
+    output.note(*(f"note: {warning}" for warning in answer.warnings))
 
 
 def _show_explanation(explanation: "Explanation", as_json: bool) -> None:
@@ -327,8 +321,7 @@ def recommend(
             stopped = JobError("interrupted; finished shards are kept", where=str(job.parts), hint=hint)
             stopped.exit_code = 130
             raise stop.coded(stopped) from None
-    for message in written.warnings:
-        output.note(f"warning: {message}")
+    output.note(*(f"warning: {message}" for message in written.warnings))
     figures = {
         "written": str(out),
         "users": written.users,

@@ -157,8 +157,7 @@ def retrain(
 
 def _end(finished: "Run", as_json: bool) -> None:
     """Print a finished run; exit with 3 where it is worse than the live version."""
-    for line in finished.exported.standing.lines():
-        output.note(line)
+    output.note(*finished.exported.standing.lines())
     output.result(as_json, _result(finished), dict(_lines(finished)))
     if finished.gate is not None and finished.gate.worse:
         raise typer.Exit(REJECTED)
@@ -225,6 +224,8 @@ def _lines(finished: "Run") -> Iterator[tuple[str, object]]:
 
 def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
     """Yield the figures of an incremental run: bundle before, after, and full retrain."""
+    from recall.evaluation.bootstrap import Estimate
+
     growth = manifest.metrics.get("growth")
     if not isinstance(growth, dict):
         return
@@ -239,18 +240,17 @@ def _growth_lines(manifest: "Manifest") -> Iterator[tuple[str, object]]:
             shown = [f"{key} {value:.4f}" for key, value in figures.items() if key.startswith(("ndcg", "recall"))]
             yield label, ", ".join(shown) + (f", {seconds:.1f} s" if isinstance(seconds, float) else "")
     if gap := _part(growth, "gap"):
-        yield "gap", ", ".join(f"{key} {_signed(gap[key])}" for key in gap if key.startswith(("ndcg", "recall")))
+        yield (
+            "gap",
+            ", ".join(
+                f"{key} {Estimate.model_validate(gap[key]).interval('+')}" for key in gap if key.startswith(("ndcg", "recall"))
+            ),
+        )
 
 
 def _part(growth: "dict[str, JsonValue]", name: str) -> dict[str, Any]:
     part = growth.get(name)
     return part if isinstance(part, dict) else {}
-
-
-def _signed(estimate: "dict[str, float | None]") -> str:
-    """Format a difference, with its interval where it has one."""
-    value, low, high = (estimate[part] for part in ("value", "low", "high"))
-    return f"{value:+.4f}" if low is None else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _race_seconds(config: "RunConfig", option: str | None) -> float | None:

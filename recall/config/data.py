@@ -1,12 +1,18 @@
 """Configuration of the data: tables, columns, and their parts."""
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, FiniteFloat, PositiveFloat, field_validator, model_validator
 
 from recall.config.schema import Section
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 class ColumnSplit(Section):
@@ -24,9 +30,7 @@ class ColumnSplit(Section):
 
     @model_validator(mode="after")
     def _parts_are_apart(self) -> "ColumnSplit":
-        named = (*self.train, *self.valid, *self.test)
-        twice = sorted({name for name in named if named.count(name) > 1})
-        if twice:
+        if twice := _repeated((*self.train, *self.valid, *self.test)):
             raise ValueError(f"a value means one part of the split, but {twice} are named more than once")
         return self
 
@@ -138,9 +142,7 @@ class EventsConfig(Section):
 
     @model_validator(mode="after")
     def _names_are_apart(self) -> "EventsConfig":
-        named = (*self.weights, *self.left_out, *self.not_taken)
-        twice = sorted({name for name in named if named.count(name) > 1})
-        if twice:
+        if twice := _repeated((*self.weights, *self.left_out, *self.not_taken)):
             raise ValueError(f"an event has one meaning, but {twice} are named more than once")
         return self
 
@@ -201,8 +203,7 @@ class FileFormat(Section):
             raise ValueError(f"quote must be one ASCII character other than the separator, got {self.quote!r}")
         if self.separator is not None and {"\n", "\r"} & set(self.separator):
             raise ValueError("separator must not hold the end of a line")
-        repeated = sorted(name for name, count in Counter(self.header or ()).items() if count > 1)
-        if self.header == () or repeated:
+        if self.header == () or _repeated(self.header or ()):
             raise ValueError(f"header must name each column once, got {list(self.header or ())}")
         if without := sorted(set(self.clocks) - set(self.times)):
             raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
@@ -211,7 +212,7 @@ class FileFormat(Section):
                 raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
         if alike := sorted(name for name, (yes, no) in self.booleans.items() if yes.lower() == no.lower()):
             raise ValueError(f"booleans needs two texts for true and false, but those of {alike} are alike")
-        if twice := sorted(name for name, count in Counter(self.converted).items() if count > 1):
+        if twice := _repeated(self.converted):
             raise ValueError(f"a column has one meaning, but {twice} are named more than once")
         return self
 
@@ -317,8 +318,7 @@ class DataConfig(Section):
             for name, column in parts.items():
                 if column in columns:
                     raise ValueError(f"data.{key} names {column!r}, which is data.{name} and describes neither users nor items")
-        both = sorted(set(self.user_columns) & set(self.item_columns))
-        if both:
+        if both := sorted(set(self.user_columns) & set(self.item_columns)):
             raise ValueError(f"data.user_columns and data.item_columns both name {both}")
         for name, form in self.formats.items():
             if kept := sorted(set(self.text) & set(form.converted)):

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from recall.config import RunConfig
-from recall.config.schema import FIELD_KINDS, FieldConfig
+from recall.config.loading import models_of
 
 _TAGS = ("by", "kind", "objective")
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -125,7 +125,7 @@ def _sections(model: type[BaseModel], path: str, variant: str, default: bool) ->
     keys = []
     inner: list[tuple[str, list[type[BaseModel]], Any]] = []
     for name, field in model.model_fields.items():
-        models = _models(field.annotation)
+        models = models_of(field.annotation)
         if models:
             below = f"{path}.{name}" if path else name
             inner.append((f"{below}.NAME" if get_origin(field.annotation) is dict else below, models, field.default))
@@ -137,17 +137,6 @@ def _sections(model: type[BaseModel], path: str, variant: str, default: bool) ->
         for member in models:
             tag = _variant(member) if len(models) > 1 else ""
             yield from _sections(member, below, tag, default=len(models) == 1 or type(chosen) is member)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Return the models that a type may be: none, one, or those of a tagged union."""
-    if annotation is FieldConfig:
-        return list(FIELD_KINDS.values())
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Union, UnionType, Annotated):
-        return [model for part in get_args(annotation) for model in _models(part)]
-    return _models(get_args(annotation)[1]) if get_origin(annotation) is dict else []
 
 
 def _variant(model: type[BaseModel]) -> str:

@@ -3,8 +3,8 @@
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -81,64 +81,55 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 def _faults(error: ValidationError, values: dict[str, Any]) -> Iterable[str]:
     for fault in error.errors(include_url=False):
-        location = list(fault["loc"])
+        models, shown = _walk(fault["loc"], values)
         if fault["type"] == "extra_forbidden":
-            model, shown = _walk(RunConfig, location[:-1], values)
-            known = model.model_fields if model is not None else ()
-            yield f"{'.'.join([*shown, str(location[-1])])}: this key is not known. {did_you_mean(str(location[-1]), known)}"
+            known = models[0].model_fields if len(models) == 1 else ()
+            yield f"{'.'.join(shown)}: this key is not known. {did_you_mean(shown[-1], known)}"
         else:
-            _, shown = _walk(RunConfig, location, values)
             message = fault["msg"].removeprefix("Value error, ")
             given = fault.get("input")
             tail = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
             yield f"{'.'.join(shown) or 'config'}: {message}{tail}"
 
 
-def _walk(
-    model: type[BaseModel] | None, location: Sequence[int | str], values: Any
-) -> tuple[type[BaseModel] | None, list[str]]:
-    """Follow a pydantic error location; return the model, and the path without tags."""
+def _walk(location: Sequence[int | str], values: Any) -> tuple[list[type[BaseModel]], list[str]]:
+    """Follow a pydantic error location.
+
+    Returns:
+        What the object with its last step may be, and the path without tags.
+    """
     shown: list[str] = []
-    here: Any = model
-    for part in location:
-        members = _members(here)
-        tagged = [member for member in members if str(part) in _tags(member)]
-        if tagged and not (isinstance(values, dict) and part in values and len(members) == 1):
+    here: Any = RunConfig
+    models: list[type[BaseModel]] = []
+    for part in map(str, location):
+        models = models_of(here) if get_origin(here) is not dict else []
+        tagged = [one for one in models if part in _tags(one)]
+        if tagged and not (len(models) == 1 and isinstance(values, dict) and part in values):
             here = tagged[0]  # the tag of a discriminated union is not a key of the file
             continue
-        shown.append(str(part))
+        shown.append(part)
         values = values.get(part) if isinstance(values, dict) else None
-        here = _child(members[0], str(part)) if len(members) == 1 else None
-        if _members(here) == [FieldConfig]:
+        if get_origin(here) is dict:
+            here = get_args(here)[1]
+        else:
+            field = models[0].model_fields.get(part) if len(models) == 1 else None
+            here = None if field is None else field.annotation
+        if get_origin(here) is not dict and models_of(here) == [*FIELD_KINDS.values()]:
             here = FIELD_KINDS.get(str(values.get("kind"))) if isinstance(values, dict) else None
-    members = _members(here)
-    return (
-        members[0] if len(members) == 1 and isinstance(members[0], type) and issubclass(members[0], BaseModel) else None
-    ), shown
+    return models, shown
 
 
-def _members(annotation: Any) -> list[Any]:
-    if get_origin(annotation) is Annotated:
-        return _members(get_args(annotation)[0])
-    if isinstance(annotation, type) or get_origin(annotation) in (dict, tuple, list, Literal) or annotation is None:
+def models_of(annotation: Any) -> list[type[BaseModel]]:
+    """Return the models that a type may be: none, one, or those of a union or table."""
+    if annotation is FieldConfig:
+        return list(FIELD_KINDS.values())
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [leaf for member in get_args(annotation) if member is not NoneType for leaf in _members(member)]
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return [model for part in get_args(annotation) for model in models_of(part)]
+    return models_of(get_args(annotation)[1]) if get_origin(annotation) is dict else []
 
 
-def _tags(member: Any) -> tuple[str, ...]:
-    if not (isinstance(member, type) and issubclass(member, BaseModel)):
-        return ()
-    return tuple(
-        str(value)
-        for name in ("kind", "by", "objective")
-        if name in member.model_fields
-        for value in get_args(member.model_fields[name].annotation)
-    )
-
-
-def _child(member: Any, name: str) -> Any:
-    if isinstance(member, type) and issubclass(member, BaseModel) and name in member.model_fields:
-        return member.model_fields[name].annotation
-    if get_origin(member) is dict:
-        return get_args(member)[1]
-    return None
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    fields = [model.model_fields[name] for name in ("kind", "by", "objective") if name in model.model_fields]
+    return tuple(str(value) for field in fields for value in get_args(field.annotation))

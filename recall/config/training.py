@@ -1,5 +1,7 @@
 """Configuration of losses and of their optimization."""
 
+import operator
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -121,10 +123,6 @@ class StoppingConfig(Section):
 but at least 1,000, if they would take more than a tenth of a sweep; the figures at the end are of all."""
 
 
-def _is_random(value: str) -> bool:
-    return value == "random"
-
-
 class OpeningConfig(Section):
     """Warm-up: square loss over all pairs by ALS, before another objective."""
 
@@ -149,7 +147,7 @@ class OpeningConfig(Section):
     further values unknown or missing. It trains the rows that new items are made of."""
     scale: float = Field(default=0.1, gt=0)
     """Standard deviation of a starting vector's length."""
-    start: Literal["random", "singular"] = Field(default="random", exclude_if=_is_random)
+    start: Literal["random", "singular"] = Field(default="random", exclude_if=partial(operator.eq, "random"))
     """Where ids and histories begin: at random, or as the leading singular vectors of the normalised interactions. Other
     features begin at random."""
 
@@ -232,14 +230,6 @@ class GradientConfig(Section):
         return self.scale if self.opening is None else self.opening.scale
 
 
-def _is_none(value: int | None) -> bool:
-    return value is None
-
-
-def _is_one(value: float) -> bool:
-    return value == 1.0
-
-
 class SoftmaxConfig(GradientConfig):
     """Softmax: an observed item against the whole catalogue, or a part of it."""
 
@@ -258,10 +248,10 @@ class SoftmaxConfig(GradientConfig):
     """Samples are drawn with this power of the item's observed count."""
     correct: bool = True
     """With candidates "in-batch": take the logarithm of an item's share of all pairs from its scores."""
-    top: int | None = Field(default=None, ge=1, exclude_if=_is_none)
+    top: int | None = Field(default=None, ge=1, exclude_if=operator.not_)
     """SL@K with this K, for lists of that length: observed items weigh more, the further they score above the item in place K.
     All weigh alike when left out."""
-    top_temperature: float = Field(default=1.0, gt=0, exclude_if=_is_one)
+    top_temperature: float = Field(default=1.0, gt=0, exclude_if=partial(operator.eq, 1.0))
     """With `top`: that difference is divided by it."""
 
     @model_validator(mode="after")

@@ -86,7 +86,7 @@ def item_features(bundle: Bundle) -> SparseRows | None:
     if len(ids) == len(encoder.item_blocks):
         return None
     rows = encoder.encode_items(bundle.items()).without(ids)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    owner = rows.owners
     length = np.sqrt(np.bincount(owner, weights=rows.weights.astype(np.float64) ** 2, minlength=len(rows)))
     weights = rows.weights / np.maximum(length, np.finfo(np.float32).tiny)[owner]
     return SparseRows(rows.indptr, rows.indices, weights.astype(np.float32), rows.n_features)
@@ -129,7 +129,7 @@ def _profiles(features: SparseRows, lists: ItemLists) -> Float32:
     owner = np.repeat(lists.owners, np.diff(taken.indptr))
     summed = SparseRows.from_coo(owner, taken.indices, taken.weights, len(lists), features.n_features)
     dense = np.zeros((features.n_features, len(lists)), dtype=np.float32)
-    dense[summed.indices, np.repeat(np.arange(len(lists)), np.diff(summed.indptr))] = summed.weights
+    dense[summed.indices, summed.owners] = summed.weights
     return dense
 
 

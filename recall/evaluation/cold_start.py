@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from recall._arrays import Float32, Float64, Integers
 from recall.bundle.reader import Bundle
@@ -22,7 +21,7 @@ from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
-from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.exact_topk import ItemLists, Replaced, pair_scores
 from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import TestRequests
@@ -31,10 +30,8 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 
 
-class Masked(BaseModel):
+class Masked(Figures):
     """The model when some of its fields are masked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fields: tuple[str, ...]
     """Fields that are masked."""
@@ -43,10 +40,8 @@ class Masked(BaseModel):
     """Masked against whole, over the same requests; the ratio is the share that is kept."""
 
 
-class ColdStart(BaseModel):
+class ColdStart(Figures):
     """Metrics of exact lists on the same requests: recall, hit_rate, ndcg as `name@k`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     simulated: Literal[True] = True
     """Ids are masked in a model that was trained on these very items and users. The figures of new ones need a training of
@@ -66,6 +61,11 @@ class ColdStart(BaseModel):
     history_only: Masked | None
     """All is missing but the history; None when there is no history field, or no other."""
     seconds: float
+
+    def parts(self) -> dict[str, Masked]:
+        """Return what was masked, by a few words each."""
+        parts = {"new items": self.new_items, "new users": self.new_users, "history only": self.history_only}
+        return {part: masked for part, masked in parts.items() if masked is not None}
 
 
 def start_cold(

@@ -136,32 +136,10 @@ _COMPARED = 2_000  # requests whose lists are compared with an exact search
 _PARTS: tuple[Literal["train", "valid", "test"], ...] = ("train", "valid", "test")
 
 
-class Rival(Figures):
-    """Another bundle, asked the same."""
+class Judged(Figures):
+    """The lists of one bundle."""
 
     bundle: str
-    unreachable: int
-    strangers: int
-    context_columns: tuple[str, ...] = ()
-    """As for the report's own bundle."""
-    exact: bool
-    model: ListFigures
-    comparison: dict[str, Comparison]
-    """The report's bundle against this one, over the same users and requests."""
-
-
-class EvaluationReport(Figures):
-    """All results of one evaluation."""
-
-    bundle: str
-    part: Literal["train", "valid", "test"]
-    mask: Literal["none", "context", "user"]
-    request: Literal["row", "context"]
-    """How it was asked: with a history field each row is a request, whatever the configuration says."""
-    requests: int
-    users: int
-    items: int
-    relevant: int
     unreachable: int
     """Relevant items that are masked or not in the bundle's catalogue: each is a miss."""
     strangers: int
@@ -171,9 +149,29 @@ class EvaluationReport(Figures):
     requests bring them, known before an item is chosen."""
     exact: bool
     """Whether the index always finds the best items."""
+    model: ListFigures
+
+
+class Rival(Judged):
+    """Another bundle, asked the same."""
+
+    comparison: dict[str, Comparison]
+    """The report's bundle against this one, over the same users and requests."""
+
+
+class EvaluationReport(Judged):
+    """All results of one evaluation."""
+
+    part: Literal["train", "valid", "test"]
+    mask: Literal["none", "context", "user"]
+    request: Literal["row", "context"]
+    """How it was asked: with a history field each row is a request, whatever the configuration says."""
+    requests: int
+    users: int
+    items: int
+    relevant: int
     found: Estimate
     """Share of the exact top lists that the index returned, on at most 2,000 of the requests."""
-    model: ListFigures
     popularity: ListFigures
     """The most frequent training items under the same masks, for everyone the same."""
     comparison: dict[str, Comparison]

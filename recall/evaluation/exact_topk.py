@@ -8,7 +8,7 @@ import numpy as np
 from recall._arrays import Bool, Float32, Float64, Int32, Int64, Integers
 from recall.errors import DataError, TrainingError
 from recall.evaluation.metrics import per_request
-from recall.features.csr import ranges
+from recall.features.csr import gathered
 from recall.index.topk import top_k
 
 # One list of items for each request: the relevant ones, or the masked ones.
@@ -54,9 +54,8 @@ class ItemLists:
 
     def take(self, rows: Integers) -> "ItemLists":
         """Return the lists at positions `rows`, integer [m], in that order, with repeats."""
-        lengths = self.lengths[rows]
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        return ItemLists(indptr, self.items[ranges(self.indptr[:-1][rows], lengths)])
+        indptr, source = gathered(self.indptr, rows)
+        return ItemLists(indptr, self.items[source])
 
     def contains(self, rows: Integers) -> Bool:
         """Whether list r holds `rows[r, p]`.

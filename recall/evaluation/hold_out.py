@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from recall.bundle.reader import Bundle
 from recall.config import EvaluationConfig
@@ -16,7 +15,7 @@ from recall.config.schema import Side
 from recall.data.dataset import Dataset
 from recall.errors import DataError
 from recall.evaluation.baselines import content_lists, item_features
-from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
+from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import unknown_user
 from recall.evaluation.exact_topk import ItemLists, top_rows
 from recall.evaluation.metrics import recall
@@ -25,10 +24,8 @@ from recall.features.csr import FeatureBlock
 from recall.features.vocabulary import UNKNOWN
 
 
-class Against(BaseModel):
+class Against(Figures):
     """One way to answer the requests, beside another."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metrics: dict[str, Estimate]
     """recall, hit_rate and ndcg, each as `name@k`."""
@@ -36,13 +33,11 @@ class Against(BaseModel):
     """The model against the baseline, over the same requests."""
 
 
-class HeldOutUsers(BaseModel):
+class HeldOutUsers(Figures):
     """Requests of held-out users, with more or less of their features and history.
 
     All metrics are of exact lists, for the same requests and under the same masks.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests: int
     users: int
@@ -57,14 +52,17 @@ class HeldOutUsers(BaseModel):
     """Asked with the history alone, which holds the `given` share of the user's interactions; None without history field."""
     seconds: float
 
+    def ways(self) -> dict[str, Against]:
+        """Return how the model was asked, by a few words each."""
+        ways = {"unknown": self.unknown, "by features": self.features, "by history": self.history}
+        return {way: asked for way, asked in ways.items() if asked is not None}
 
-class HeldOutItems(BaseModel):
+
+class HeldOutItems(Figures):
     """Requests whose relevant items are held-out ones, among all items.
 
     All metrics are of exact lists, for the same requests and under the same masks.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests: int
     users: int

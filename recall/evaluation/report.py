@@ -1,7 +1,8 @@
 """An evaluation as a table that people read, and as a file."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
@@ -51,18 +52,17 @@ def render(report: EvaluationReport) -> RenderableType:
     parts: list[RenderableType] = [table, *map(Text, _notes(report))]
     for rival in report.rivals:
         parts += _rival(report, rival)
-    if report.dial is not None:
-        parts += _dial(report.dial)
-    if report.held_out_users is not None:
-        parts += _held_out_users(report.held_out_users)
-    if report.held_out_items is not None:
-        parts += _held_out_items(report.held_out_items)
-    if report.cold is not None:
-        parts += _cold(report.cold)
-    if report.discrimination is not None:
-        parts += _discrimination(report.discrimination)
-    if report.ablation is not None:
-        parts += _ablation(report.ablation)
+    further: tuple[tuple[Any, Callable[[Any], Iterable[RenderableType]]], ...] = (
+        (report.dial, _dial),
+        (report.held_out_users, _held_out_users),
+        (report.held_out_items, _held_out_items),
+        (report.cold, _cold),
+        (report.discrimination, _discrimination),
+        (report.ablation, _ablation),
+    )
+    for part, shown in further:
+        if part is not None:
+            parts += shown(part)
     return Group(*parts)
 
 
@@ -131,8 +131,7 @@ def _dial(dial: Dial) -> Iterable[RenderableType]:
 
 
 def _held_out_users(held: HeldOutUsers) -> Iterable[RenderableType]:
-    ways = {"unknown": held.unknown, "by features": held.features, "by history": held.history}
-    asked = {name: way for name, way in ways.items() if way is not None}
+    asked = held.ways()
     for title, head in (("held-out users: none of their interactions trained", True), ("difference to popularity", False)):
         table = _table(f"\n{title}", ["metric"], [*(["popularity"] if head else []), *asked])
         for name, popular in held.popularity.items():
@@ -175,8 +174,8 @@ def _asked(requests: int, users: int) -> str:
 
 
 def _cold(cold: ColdStart) -> Iterable[RenderableType]:
-    parts = {"new items": cold.new_items, "new users": cold.new_users, "history only": cold.history_only}
-    shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items() if part is not None}
+    parts = cold.parts()
+    shown = {"model": cold.whole} | {name: part.metrics for name, part in parts.items()}
     shown["popularity"] = cold.popularity
     table = _table("\nsimulated cold start: the same requests with ids masked", ["metric"], shown)
     for name in cold.whole:
@@ -186,11 +185,10 @@ def _cold(cold: ColdStart) -> Iterable[RenderableType]:
     yield Text("A simulation: the model was trained on these very items and users, and only their ids are masked.")
     yield Text("It compares what ids and other fields carry. New users and items get less than that: to measure it, train and")
     yield Text("""evaluate with --set 'data.split={by="users"}' or --set 'data.split={by="items"}'.""")
-    for name, part in parts.items():
-        if part is not None:
-            yield Text(f"{name}: masked are {', '.join(part.fields)}.")
-    for side, part in (("item", cold.new_items), ("user", cold.new_users)):
-        if part is None:
+    for name, masked in parts.items():
+        yield Text(f"{name}: masked are {', '.join(masked.fields)}.")
+    for side in ("item", "user"):
+        if f"new {side}s" not in parts:
             yield Text(f"No {side} field reads the id: a new {side} is scored as any other with the same features.")
 
 

@@ -53,6 +53,21 @@ def _check_size(n_features: int) -> None:
         )
 
 
+def gathered(indptr: Int64, rows: Integers) -> tuple[Int64, Int64]:
+    """Return offsets and entries of some lists in compressed sparse row form.
+
+    Args:
+        indptr: int64 [n + 1], of all lists.
+        rows: integer [m], positions of lists, in any order and with repeats.
+
+    Returns:
+        int64 [m + 1], the offsets of these lists, and int64 [entries], the places of their entries among all.
+    """
+    lengths = np.diff(indptr)[rows]
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return ends, ranges(indptr[:-1][rows], lengths)
+
+
 @dataclass(frozen=True, slots=True)
 class SparseRows:
     """n rows of weighted features in compressed sparse row form.
@@ -84,11 +99,14 @@ class SparseRows:
         """Number of (row, feature) entries."""
         return len(self.indices)
 
+    @property
+    def owners(self) -> Int64:
+        """int64 [nnz], the row of each entry."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
     def take(self, rows: Integers) -> "SparseRows":
         """Return the rows at positions `rows`, integer [m], in that order, with repeats."""
-        lengths = np.diff(self.indptr)[rows]
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = ranges(self.indptr[:-1][rows], lengths)
+        indptr, source = gathered(self.indptr, rows)
         return SparseRows(indptr, self.indices[source], self.weights[source], self.n_features)
 
     def weighted_sum(self, table: Floats) -> Float32:

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from recall.bundle.manifest import Manifest
 from recall.bundle.reader import Bundle, load_bundle
 from recall.bundle.versions import live_name, resolve
 from recall.bundle.writer import BundleWriter
 from recall.errors import BundleError
 from recall.publish import golden
-from recall.publish.rebuild import kept, with_through
+from recall.publish.rebuild import Published, kept, with_through
 from recall.serving.recommender import Recommender
-from recall.store.items.binding import Standing, stand
+from recall.store.items.binding import stand
 from recall.store.users.bundle_users import SqliteUsers
 
 # Whether two bundles come from one data set, so that one may take the other's place in a service.
@@ -114,21 +113,15 @@ def _pairs(bundle: Bundle, served: Bundle) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
-    """Outcome of a version.
+class Adopted(Published):
+    """The copy of a version.
 
     Attributes:
-        folder: of the published version.
-        manifest: its manifest.
         source: name of the version where it came from.
-        standing: which live changes of the root are applied on top of it.
         unmatched: why it could not be compared with the version that was served; empty when it was, or nothing was served.
     """
 
-    folder: Path
-    manifest: Manifest
     source: str
-    standing: Standing
     unmatched: str = ""
 
 
@@ -165,7 +158,7 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
                 writer.copy(folder / name)
             bundle.manifest.adopted(base.compacted_through, base.log, config, names).write(writer.folder)
             published, manifest = writer.publish(lambda copy: _open(copy, root), keep=kept(bundle.manifest))
-    return Adopted(published, manifest, folder.name, standing, unmatched)
+    return Adopted(published, manifest, standing, folder.name, unmatched)
 
 
 def _open(copy: Path, root: Path) -> None:

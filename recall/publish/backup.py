@@ -23,7 +23,7 @@ from recall.bundle.versions import (
     make_folder,
     versions,
 )
-from recall.errors import BundleError, PublishError
+from recall.errors import BundleError, PublishError, raising
 from recall.serving.recommender import Recommender
 from recall.store.high_water_mark import Lost, Mark
 from recall.store.items.log import JOURNAL, SqliteChangeLog
@@ -78,7 +78,7 @@ def backup(root: Path, to: Path) -> BackupReport:
             "the copy would be in the folder that it is a copy of", where=str(to), hint="Name a folder elsewhere"
         )
     made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
-    try:
+    with raising(PublishError, "the copy could not be made", where=str(to), of=(OSError, sqlite3.Error)):
         make_folder(to.parent)
         made.mkdir()
         try:
@@ -105,8 +105,6 @@ def backup(root: Path, to: Path) -> BackupReport:
             fsync(to.parent)
         finally:
             shutil.rmtree(made, ignore_errors=True)
-    except (OSError, sqlite3.Error) as error:
-        raise PublishError("the copy could not be made", where=str(to), why=str(error)) from None
     return BackupReport(to, live_name(to), len(versions(to)), linked, changes, users)
 
 

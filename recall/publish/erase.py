@@ -36,7 +36,7 @@ from recall.bundle.versions import (
 )
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
-from recall.errors import BundleError, PublishError, VersionMovedError
+from recall.errors import BundleError, PublishError, VersionMovedError, raising
 from recall.features.cross import CrossEncoder
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST
@@ -116,10 +116,8 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
             lock.close()
     sent = _remove_from_depot(root, depot, ids)
     shared = [one.name for one in _shared(root) if _holds(one, ids)]
-    try:
+    with raising(PublishError, "a version could not be removed", where=str(root), hint="Run it again"):
         removed, held = _remove(root, ids, wait)
-    except OSError as error:
-        raise PublishError("a version could not be removed", where=str(root), why=str(error), hint="Run it again") from None
     keys = 0
     if not held:
         keys = live.forget(ids)

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from recall._arrays import Float64, Int32, Int64
 from recall.bundle import files
-from recall.bundle.manifest import FoldRecord, Manifest, Provenance
+from recall.bundle.manifest import FoldRecord, Provenance
 from recall.bundle.writer import BundleWriter, check_tables
 from recall.config import FwFMConfig, ModelConfig, RunConfig
 from recall.data.contexts import build_contexts, previous_items
@@ -30,7 +30,8 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
-from recall.store.items.binding import Standing, stand
+from recall.publish.rebuild import Published
+from recall.store.items.binding import stand
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
@@ -38,20 +39,14 @@ _DEFINED = 32  # items of each user of a proof that a model with fields scores b
 
 
 @dataclass(frozen=True, slots=True)
-class ExportReport:
+class ExportReport(Published):
     """Result of an export.
 
     Attributes:
-        folder: the published bundle.
-        manifest: with the proofs.
         seconds: spent in each stage, in order.
-        standing: which live changes of the root stay on top of it.
     """
 
-    folder: Path
-    manifest: Manifest
     seconds: Mapping[str, float]
-    standing: Standing = Standing()  # noqa: RUF009 - immutable
 
 
 def export(
@@ -120,7 +115,7 @@ def export(
             )
             writer.write_manifest(origin, len(dataset.users), parity, index, fold)
             published, manifest = writer.publish(golden.record, expected, config.export.keep, activate)
-    return ExportReport(published, manifest, seconds, standing)
+    return ExportReport(published, manifest, standing, seconds)
 
 
 def tables_of(

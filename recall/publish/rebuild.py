@@ -47,30 +47,39 @@ STORED = "stored users, as they ask without a context"
 
 
 @dataclass(frozen=True, slots=True)
-class RebuildReport:
-    """Changes of a rebuild.
+class Published:
+    """A version that was published.
 
     Attributes:
-        folder: the published bundle.
-        manifest: with the proofs; its `parent` is the sequence of the source.
-        added, removed, changed: ids of items that are new, gone, or have another vector than before, in order of rows.
-        kept: number of items whose vector is the same as before.
-        users: stored users whose lists were compared.
-        overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
-        standing: which live changes stay on top of the items.
-        unopened: why the source's index could not be opened; a new one was built from the vectors. Empty when it could.
-        warnings: what is new to the model among added and changed items, in sentences.
+        folder: of the version.
+        manifest: with the proofs.
+        standing: which live changes of the root stay on top of it.
     """
 
     folder: Path
     manifest: Manifest
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport(Published):
+    """Changes of a rebuild; its manifest has the source's sequence as `parent`.
+
+    Attributes:
+        added, removed, changed: ids of items that are new, gone, or have another vector than before, in order of rows.
+        kept: number of items whose vector is the same as before.
+        users: stored users whose lists were compared.
+        overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
+        unopened: why the source's index could not be opened; a new one was built from the vectors. Empty when it could.
+        warnings: what is new to the model among added and changed items, in sentences.
+    """
+
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
     kept: int
     users: int
     overlap: float
-    standing: Standing = Standing()  # noqa: RUF009 - immutable
     unopened: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -283,12 +292,8 @@ def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: 
         store: of the users; an empty one gives one anonymous user.
         seed: of the draw of at most `QUERIES` users.
     """
-    rows = []
-    for user_id in store.sample(QUERIES, seed):
-        record = store.get(user_id)
-        if record is not None:
-            named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
-            rows.append(encoder.encode_user({**record.features, **named}, record.history).rows)
+    found = ((user_id, store.get(user_id)) for user_id in store.sample(QUERIES, seed))
+    rows = [record.encoded(encoder, user_id) for user_id, record in found if record is not None]
     return SparseRows.vstack(rows or [encoder.encode_user({}).rows])
 
 
@@ -333,12 +338,12 @@ def _report(
     warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
     return RebuildReport(
         *published,
+        standing,
         added=tuple(ids.gather(np.flatnonzero(before < 0))),
         removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
         changed=tuple(ids.gather(known[~same])),
         kept=int(same.sum()),
         users=compared[0],
         overlap=compared[1],
-        standing=standing,
         warnings=warnings,
     )

@@ -1,7 +1,7 @@
 """Check a request, and turn it into a query vector and the set of excluded rows."""
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ MOST_EXPLAINED = 100
 
 MOST_ROWS = 10
 """The most further lists of an answer."""
+
+Value = TypeVar("Value")
+Given = TypeVarTuple("Given")
 
 _NOBODY = Lookup(None)
 _SHOWN = 5  # ids named in one warning
@@ -104,6 +107,29 @@ def _check_popularity(value: object) -> None:
         )
 
 
+def outcome(act: Callable[[*Given], Value], *given: *Given) -> Value | RequestError:
+    """Return what a call returns, or the RequestError that it raises.
+
+    Args:
+        act: is called.
+        given: arguments.
+    """
+    try:
+        return act(*given)
+    except RequestError as error:
+        return error
+
+
+def all_of(outcomes: Iterable[Value | RequestError]) -> list[Value]:
+    """Return the values; raise the first error if there is one."""
+    values = []
+    for one in outcomes:
+        if isinstance(one, RequestError):
+            raise one
+        values.append(one)
+    return values
+
+
 class QueryBuilder:
     """Prepares the requests to one bundle; threads share it."""
 
@@ -151,12 +177,7 @@ class QueryBuilder:
         Raises:
             RequestError: A part of a request cannot be answered.
         """
-        prepared = []
-        for one in self.build_each(requests, catalogue):
-            if isinstance(one, RequestError):
-                raise one
-            prepared.append(one)
-        return prepared
+        return all_of(self.build_each(requests, catalogue))
 
     def build_each(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query | RequestError]:
         """Build queries; a request that cannot be answered has its error instead.
@@ -165,27 +186,15 @@ class QueryBuilder:
             requests: any number.
             catalogue: as it is now.
         """
-        faults: dict[int, RequestError] = {}
-        for place, request in enumerate(requests):
-            try:
-                check_request(request)
-            except RequestError as error:
-                faults[place] = error
-        asked = [request for place, request in enumerate(requests) if place not in faults]
-        named = [request.user_id for request in asked if request.user_id is not None]
+        faults = [outcome(check_request, request) for request in requests]
+        named = [one.user_id for one, fault in zip(requests, faults, strict=True) if fault is None and one.user_id is not None]
         known = self._users.known(named) if named else {}
         return [
-            faults[place]
-            if place in faults
-            else self._built_or_error(request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
-            for place, request in enumerate(requests)
+            outcome(self._built, request, catalogue, _NOBODY if request.user_id is None else known[request.user_id])
+            if fault is None
+            else fault
+            for request, fault in zip(requests, faults, strict=True)
         ]
-
-    def _built_or_error(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query | RequestError:
-        try:
-            return self._built(request, catalogue, known)
-        except RequestError as error:
-            return error
 
     def _built(self, request: Request, catalogue: CatalogSnapshot, known: Lookup) -> Query:
         record, error = known

@@ -3,7 +3,7 @@
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from recall.index.flat import ExactIndex
 from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Absences, Explainer
 from recall.serving.filters.columns import MANY, FilterResolver
-from recall.serving.query import Query, QueryBuilder, check_request, needs_reranking
+from recall.serving.query import Query, QueryBuilder, all_of, check_request, needs_reranking, outcome
 from recall.serving.request import Request
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
@@ -156,11 +156,7 @@ class Recommender:
         Raises:
             RequestError: for the first request that cannot be answered; none is.
         """
-        answers = self.recommend_each(requests)
-        for answer in answers:
-            if isinstance(answer, RequestError):
-                raise answer
-        return cast(list[Recommendations], answers)
+        return all_of(self.recommend_each(requests))
 
     def recommend_each(
         self, requests: Sequence[Request], catalogue: CatalogSnapshot | None = None
@@ -171,8 +167,39 @@ class Recommender:
             requests: any number.
             catalogue: from `items`, to answer several calls from one moment; the items as they are now when left out.
         """
-        at = catalogue if catalogue is not None else self.items.current()
-        return self._each(requests, at, datetime.datetime.now(datetime.UTC))
+        now = datetime.datetime.now(datetime.UTC)
+        catalogue = catalogue if catalogue is not None else self.items.current()
+        answers: dict[int, Recommendations | RequestError] = {}
+        by_n: dict[int, list[tuple[int, Query, SegmentMasks | None, Int64]]] = {}
+        checked = [outcome(self._check, request, catalogue, now) for request in requests]
+        fit = [position for position, fault in enumerate(checked) if fault is None]
+        answers |= {position: fault for position, fault in enumerate(checked) if fault is not None}
+        queries = self._query_builder.build_each([requests[position] for position in fit], catalogue)
+        for position, one in zip(fit, queries, strict=True):
+            request = requests[position]
+            try:
+                if isinstance(one, RequestError):
+                    raise one
+                scope, excluded = self._bounds(request, catalogue, one, now)
+                if needs_reranking(request):
+                    found = rerank(request, one.vector, excluded, scope, catalogue, self._columns)
+                    answers[position] = self._answer(request, one, catalogue, found, (scope, excluded))
+                else:
+                    by_n.setdefault(request.n, []).append((position, one, scope, excluded))
+            except RequestError as error:
+                answers[position] = error
+        for n, members in sorted(by_n.items()):
+            positions, ready, scopes, exclusions = zip(*members, strict=True)
+            try:
+                hits = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
+            except RequestError as error:  # a vector is not finite: whose?
+                for at in positions:
+                    answers[at] = error if len(members) == 1 else self.recommend_each([requests[at]], catalogue)[0]
+                continue
+            for place, (position, one, scope, excluded) in enumerate(members):
+                found = RankedList(*hits.ranked(place))
+                answers[position] = self._answer(requests[position], one, catalogue, found, (scope, excluded))
+        return [answers[position] for position in range(len(requests))]
 
     def explain(self, request: Request, item_id: str, *, values: bool = False) -> Explanation:
         """Explain the score of an item for a request, whether or not it would be listed.
@@ -294,44 +321,6 @@ class Recommender:
         """
         catalogue = self.items.current()
         return np.stack([one.vector for one in self._query_builder.build_all(requests, catalogue)])
-
-    def _each(
-        self, requests: Sequence[Request], catalogue: CatalogSnapshot, now: datetime.datetime
-    ) -> list[Recommendations | RequestError]:
-        answers: dict[int, Recommendations | RequestError] = {}
-        by_n: dict[int, list[tuple[int, Query, SegmentMasks | None, Int64]]] = {}
-        for position, request in enumerate(requests):
-            try:
-                self._check(request, catalogue, now)
-            except RequestError as error:
-                answers[position] = error
-        fit = [position for position in range(len(requests)) if position not in answers]
-        query = self._query_builder.build_each([requests[position] for position in fit], catalogue)
-        for position, one in zip(fit, query, strict=True):
-            request = requests[position]
-            try:
-                if isinstance(one, RequestError):
-                    raise one
-                scope, excluded = self._bounds(request, catalogue, one, now)
-                if needs_reranking(request):
-                    found = rerank(request, one.vector, excluded, scope, catalogue, self._columns)
-                    answers[position] = self._answer(request, one, catalogue, found, (scope, excluded))
-                else:
-                    by_n.setdefault(request.n, []).append((position, one, scope, excluded))
-            except RequestError as error:
-                answers[position] = error
-        for n, members in sorted(by_n.items()):
-            positions, ready, scopes, exclusions = zip(*members, strict=True)
-            try:
-                hits = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
-            except RequestError as error:  # a vector is not finite: whose?
-                alone = [error] if len(members) == 1 else (self._each([requests[at]], catalogue, now)[0] for at in positions)
-                answers |= zip(positions, alone, strict=True)
-                continue
-            for place, (position, one, scope, excluded) in enumerate(members):
-                found = RankedList(*hits.ranked(place))
-                answers[position] = self._answer(requests[position], one, catalogue, found, (scope, excluded))
-        return [answers[position] for position in range(len(requests))]
 
     def _bounds(
         self, request: Request, catalogue: CatalogSnapshot, query: Query, now: datetime.datetime

@@ -234,8 +234,23 @@ class Similar(Basis):
     fields: tuple[Mapping[str, object], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserBasis(Basis):
+    """Basis of an answer about a user.
+
+    Attributes:
+        user_offset: the part of the model's score that is the same for every item.
+        user, unknown, warnings: as in `Recommendations`.
+    """
+
+    user_offset: float
+    user: Literal["known", "unknown", "anonymous"]
+    unknown: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
-class Scores(Basis):
+class Scores(UserBasis):
     """Scores of given items for one request.
 
     Attributes:
@@ -243,34 +258,24 @@ class Scores(Basis):
         missing: ids that the catalogue lacks.
         probabilities: of each item, as `Prediction` has them; None unless the model was trained by log loss and the request
             turns neither dial nor boosts.
-        user_offset: the part of the model's score that is the same for every item.
-        user, unknown, warnings, fields: as in `Recommendations`.
+        fields: as in `Recommendations`.
     """
 
     items: tuple[ScoredItem, ...]
     missing: tuple[str, ...]
     probabilities: tuple[float, ...] | None
-    user_offset: float
-    user: Literal["known", "unknown", "anonymous"]
-    unknown: tuple[str, ...]
-    warnings: tuple[str, ...]
     fields: tuple[Mapping[str, object], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class UserVector(Basis):
+class UserVector(UserBasis):
     """Query vector of a request.
 
     Attributes:
         vector: [dim]; its inner product with an item's vector is the item's score.
-        user_offset, user, unknown, warnings: as in `Recommendations`.
     """
 
     vector: tuple[float, ...]
-    user_offset: float
-    user: Literal["known", "unknown", "anonymous"]
-    unknown: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 class CatalogueItem(NamedTuple):

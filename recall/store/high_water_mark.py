@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
-from recall._fsync import fsync
+from recall._fsync import descriptor, fsync
 
 _SIZE = 512  # bytes: a whole sector, so that a reader never sees half of it
 _MOST_LOSSES = 6  # that fit into it; the earliest stays, for the first loss is what an operator looks for
@@ -86,17 +86,12 @@ class Mark:
     def read(self) -> Marked | None:
         """Return the mark, or None without a file; an unreadable one is `damaged`."""
         try:
-            holder = os.open(self.path, os.O_RDONLY)
+            with descriptor(self.path) as holder:
+                return _parsed(os.pread(holder, _SIZE, 0))
         except FileNotFoundError:
             return None
         except OSError as error:
-            return _unreadable(error)
-        try:
-            return _parsed(os.pread(holder, _SIZE, 0))
-        except OSError as error:
-            return _unreadable(error)
-        finally:
-            os.close(holder)
+            return Marked("", 0, damaged=error.strerror or type(error).__name__)
 
     def stamp(self) -> tuple[int, int] | None:
         """Return a token that changes when the mark is replaced, not when it rises.
@@ -165,12 +160,9 @@ class Mark:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        holder = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        try:
+        with descriptor(self.path, os.O_RDWR | os.O_CLOEXEC) as holder:
             fcntl.flock(holder, fcntl.LOCK_EX)
             yield holder
-        finally:
-            os.close(holder)
 
 
 def _advanced(before: Marked | None, identity: str, sequence: int, covered: Sequence[Lost], lost: Lost | None) -> Marked:
@@ -206,7 +198,3 @@ def _parsed(raw: bytes) -> Marked:
         return Marked(str(read["log"]), int(read["sequence"]), losses, str(read.get("damaged", "")))
     except (ValueError, LookupError, TypeError, AttributeError):
         return Marked("", 0, damaged="it is not what was written there")
-
-
-def _unreadable(error: OSError) -> Marked:
-    return Marked("", 0, damaged=error.strerror or type(error).__name__)

@@ -15,7 +15,7 @@ from redis.cluster import ClusterNode
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.retry import Retry
 
-from recall.errors import ConfigError, RecallError, StoreDownError, StoreError, StoreFullError
+from recall.errors import ConfigError, RecallError, StoreDownError, StoreError, StoreFullError, raising
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
 DOWN = "the store of users does not answer"
@@ -133,10 +133,8 @@ class Nodes:
             "protocol": 2,  # and no name of the library: each would be one more answer to wait for when connecting
             "driver_info": None,
         }
-        try:
+        with raising(ConfigError, "invalid address of a Redis", where="users", of=ValueError):
             self._addresses = [Redis.from_url(one, retry=_once(), **self._options) for one in self._urls]
-        except ValueError as error:
-            raise ConfigError("invalid address of a Redis", where="users", why=str(error)) from None
         self._lock = Lock()
         self._due = 0.0  # when to ask a cluster again
         self._client: Any = None  # a Redis, or a RedisCluster, most of which has no types

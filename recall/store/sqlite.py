@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from recall._fsync import descriptor
 from recall.errors import RecallError, forbids_writing
 
 _SHUT = (
@@ -240,13 +241,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
     """Keep other processes from putting files in place; fsync the folder at the end."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with descriptor(folder) as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
         yield
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.fsync(opened)
 
 
 def _create(path: Path, kind: FileKind) -> None:

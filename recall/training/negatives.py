@@ -7,7 +7,7 @@ import torch
 from recall._arrays import Bool, Float64, Int64
 from recall.config import IndexConfig
 from recall.errors import TrainingError
-from recall.features.csr import ranges
+from recall.features.csr import gathered, ranges
 from recall.index.base import ItemIndex
 from recall.index.registry import build_index
 from recall.models.torch.base import Model, SparseBatch
@@ -66,9 +66,8 @@ class Negatives:
             int64 [h, 2], places of a context and of an item.
         """
         pairs = self._pairs
-        lengths = np.diff(pairs.indptr)[contexts]
-        owner = np.repeat(np.arange(len(contexts)), lengths)
-        observed = pairs.observed[ranges(pairs.indptr[contexts], lengths)]
+        ends, source = gathered(pairs.indptr, contexts)
+        owner, observed = np.repeat(np.arange(len(contexts)), np.diff(ends)), pairs.observed[source]
         order = np.argsort(items, kind="stable")
         rising = items[order]
         first = np.searchsorted(rising, observed)

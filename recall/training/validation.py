@@ -83,7 +83,10 @@ class Validation:
         return Validation(
             rows,
             SparseBatch.of(rows, fields=encoder.user_fields),
-            SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields),
+            # the same rows, which are not held twice
+            SparseBatch.of(encoder.encode_items(dataset.items), fields=encoder.item_fields)
+            if popularity is None
+            else popularity.items,
             held.user,
             held.relevant,
             held.masked,

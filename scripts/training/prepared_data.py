@@ -79,7 +79,7 @@ def measured(command: Sequence[str | Path]) -> tuple[str, int]:
 
 def data(folder: Path, quick: bool, check: Check) -> None:
     """Check memory, equality and interruption of prepared data."""
-    rows, limit = (3_000_000, 1.5e9) if quick else (30_000_000, 3e9)
+    rows, limit = (3_000_000, 1e9) if quick else (30_000_000, 3e9)
     config = write_log(folder / "log", rows)
     began = time.perf_counter()
     _, peak = measured([_RECALL, "data", "prepare", config, "--out", folder / "prepared"])
@@ -94,6 +94,20 @@ def data(folder: Path, quick: bool, check: Check) -> None:
     figures = f"{reading / 1e6:,.0f} MB, {whole / 1e6:,.0f} MB from the source"
     check("reading takes less memory than reading the source", reading < whole, figures)
     interrupted(config, folder / "interrupted", digest, check)
+
+
+def spark(folder: Path, quick: bool, check: Check) -> None:
+    """Check that Spark writes the same as `recall data prepare`."""
+    rows = 30_000 if quick else 300_000
+    config, out = write_log(folder / "log", rows), folder / "spark"
+    job = Path(__file__).parents[2] / "examples" / "spark_prepare.py"
+    measured([sys.executable, job, config, config.parent, out, str(rows // 3)])
+    measured([_RECALL, "data", "prepare", config, "--out", folder / "prepared"])
+    written, prepared = (measured([sys.executable, "-c", _READ, config, one])[0] for one in (out, folder / "prepared"))
+    ours, theirs = read_manifest(folder / "prepared"), read_manifest(out)
+    check(f"Spark writes the same {rows:,} interactions", written == prepared, f"data hash {written[:16]} and {prepared[:16]}")
+    same = ours.model_dump(exclude={"files", "columns"}) == theirs.model_dump(exclude={"files", "columns"})
+    check("its manifest says the same", same, f"{theirs.shards} shards, {theirs.users:,} users, {theirs.items:,} items")
 
 
 def interrupted(config: Path, out: Path, digest: str, check: Check) -> None:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from recall.bundle.activation import activate, bring, follow, listed, previous
-from recall.bundle.depot import VARIABLE, NoDepot
+from recall.bundle.depot import VARIABLE
 from recall.bundle.files import USERS
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.reader import load_bundle
@@ -289,7 +289,7 @@ def test_a_store_that_does_not_answer_changes_nothing(
 
 
 def test_the_setting_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(open_depot(""), NoDepot)
+    assert not open_depot("").shared
     pytest.importorskip("obstore")
     with pytest.raises(ConfigError, match="invalid address of a depot"):
         open_depot("http://bucket")

@@ -90,7 +90,7 @@ def test_tables_that_do_not_belong_to_the_bundle_are_refused(with_tables: Path, 
         ({name: values for name, values in arrays.items() if name != "items.texts"}, "the table of ids cannot be read"),
         ({**arrays, **{name.replace("item_id", "user_id"): values for name, values in arrays.items() if "item_id" in name}},
          "does not hold the values of field 'user_id'"),
-        ({**arrays, "items.starts": arrays["items.starts"].astype(np.float32)}, "the arrays cannot be read"),
+        ({**arrays, "items.starts": arrays["items.starts"].astype(np.float32)}, "the table of ids cannot be read"),
     ):  # fmt: skip
         save_file(changed, path)
         Manifest.read(folder).model_copy(update={"files": files.describe(folder)}).write(folder)

@@ -10,28 +10,28 @@ import pytest
 
 from recall.bundle.versions import resolve
 from recall.cli.bundle import service_command
-from recall.cli.demo import served
+from recall.cli.demo import post, served
 from service.config import Settings
 from tests.cli.conftest import Ended
 
 
 def test_the_service_starts_answers_and_stops(published: Path) -> None:
-    with served(published) as server:
-        answer, seconds = server.post("/v1/recommend", orjson.dumps({"user_id": "u1", "n": 3}))
+    with served(published) as url:
+        answer, seconds = post(f"{url}/v1/recommend", orjson.dumps({"user_id": "u1", "n": 3}))
     answered = orjson.loads(answer)
     assert len(answered["items"]) == 3
     assert answered["bundle"] == resolve(published).name
     assert 0 < seconds < 30
     with pytest.raises(OSError, match="refused"):
-        server.post("/v1/recommend", b"{}")
+        post(f"{url}/v1/recommend", b"{}")
 
 
 def test_a_folder_named_service_is_not_imported(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
-    with served(published.resolve()) as server:
-        assert server.post("/v1/recommend", b'{"n": 1}')[0]
+    with served(published.resolve()) as url:
+        assert post(f"{url}/v1/recommend", b'{"n": 1}')[0]
 
 
 def test_serve_runs_the_installed_service() -> None:

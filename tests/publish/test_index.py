@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 import pytest
 
-from recall._tensors import map_positions, map_tensors
+from recall._tensors import map_tensors
 from recall.bundle import files
 from recall.config import IndexConfig
 from recall.index.base import Candidate
@@ -41,10 +41,9 @@ def test_the_written_index_matches_its_record(tmp_path: Path) -> None:
     assert record.provenance.source == "made up"
     assert record.checks is not None
     shape = (record.checks.queries, 15)
-    queries = map_tensors(tmp_path / files.CHECKS, {"queries": (record.checks.queries, 9)}, {"rows": shape})["queries"]
-    rows = map_positions(tmp_path / files.CHECKS, {"rows": shape}, {"queries": (record.checks.queries, 9)})["rows"]
-    best = np.argsort(-(queries @ model_vectors().T), axis=1)[:, :15]
-    assert [set(one) for one in rows] == [set(one) for one in best]
+    written = map_tensors(tmp_path / files.CHECKS, {"queries": (record.checks.queries, 9)}, {"rows": shape})
+    best = np.argsort(-(written["queries"] @ model_vectors().T), axis=1)[:, :15]
+    assert [set(one) for one in written["rows"]] == [set(one) for one in best]
 
 
 @pytest.mark.parametrize(

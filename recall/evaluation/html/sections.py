@@ -58,7 +58,7 @@ def _curves(page: Subjects) -> Iterator[Part]:
                 yield Table(
                     ["recipe", str(race["metric"]), "best sweep", "s"],
                     [
-                        [run["recipe"], _figure(Estimate(**_estimate(run))), str(run["sweeps"]), str(run["seconds"])]
+                        [run["recipe"], Estimate(**_estimate(run)).interval(), str(run["sweeps"]), str(run["seconds"])]
                         for run in runs
                     ],
                 )
@@ -120,7 +120,7 @@ def _quality(page: Subjects) -> Iterator[Part]:
     )
     head = ["metric", *(name for name, *_ in judged), "popularity"]
     rows = [
-        [metric, *(_figure(one.model.metrics[metric]) for *_, one in judged), _figure(first.popularity.metrics[metric])]
+        [metric, *(one.model.metrics[metric].interval() for *_, one in judged), first.popularity.metrics[metric].interval()]
         for metric in first.model.metrics
     ]
     rows += [
@@ -132,9 +132,13 @@ def _quality(page: Subjects) -> Iterator[Part]:
 
 def _by_k(label: str, family: str, metrics: Mapping[str, Estimate], colour: str, *, dashed: bool = False) -> Line:
     found = {int(name.partition("@")[2]): one for name, one in metrics.items() if name.startswith(f"{family}@")}
-    ends = [_ends(one) for one in found.values()]
+    return _banded(label, list(found), [*found.values()], colour, dashed=dashed)
+
+
+def _banded(label: str, x: Sequence[float], found: Sequence[Estimate], colour: str, *, dashed: bool = False) -> Line:
+    ends = [_ends(one) for one in found]
     band = ([end[0] for end in ends if end], [end[1] for end in ends if end]) if all(ends) else None
-    return Line(label, list(found), [one.value for one in found.values()], band, colour, dashed)
+    return Line(label, x, [one.value for one in found], band, colour, dashed)
 
 
 def _dial(page: Subjects) -> Iterator[Part]:
@@ -145,10 +149,8 @@ def _dial(page: Subjects) -> Iterator[Part]:
     recalls, coverages = [], []
     for name, colour, dial in dials:
         x = [point.popularity for point in dial.points]
-        ends = [_ends(point.recall) for point in dial.points]
-        band = ([end[0] for end in ends if end], [end[1] for end in ends if end]) if all(ends) else None
         label = name if page.several else ""
-        recalls.append(Line(label, x, [point.recall.value for point in dial.points], band, colour))
+        recalls.append(_banded(label, x, [point.recall for point in dial.points], colour))
         coverages.append(Line(label, x, [point.coverage for point in dial.points], None, colour if page.several else SERIES[2]))
     yield Lines(f"recall@{k} over the popularity dial", "popularity of a request", f"recall@{k}", recalls)
     yield Lines(f"Coverage@{k} over the popularity dial", "popularity of a request", f"coverage@{k}", coverages)
@@ -161,16 +163,14 @@ def _cold(page: Subjects) -> Iterator[Part]:
         users, items = one.held_out_users, one.held_out_items
         groups: dict[str, Mapping[str, Estimate]] = {}
         if users is not None:
-            ways = {"unknown": users.unknown, "by features": users.features, "by history": users.history}
-            groups = {f"new users, {way}": asked.metrics for way, asked in ways.items() if asked is not None}
+            groups = {f"new users, {way}": asked.metrics for way, asked in users.ways().items()}
             groups["popularity"] = users.popularity
         if items is not None:
             groups = {"new items, model": items.model, "popularity": items.popularity.metrics}
             groups |= {"content": items.content.metrics} if items.content is not None else {}
         if one.cold is not None:
-            ways_ = {"new items": one.cold.new_items, "new users": one.cold.new_users, "history only": one.cold.history_only}
             groups = {"all ids known": one.cold.whole}
-            groups |= {f"{way}, simulated": asked.metrics for way, asked in ways_.items() if asked is not None}
+            groups |= {f"{part}, simulated": masked.metrics for part, masked in one.cold.parts().items()}
             groups["popularity"] = one.cold.popularity
         if not groups:
             continue
@@ -276,7 +276,7 @@ def _calibration(page: Subjects) -> Iterator[Part]:
     found = [(name, colour, one.discrimination) for name, colour, one in page.judged() if one.discrimination is not None]
     curves = [(name, colour, one.calibration) for name, colour, one in found if one.calibration is not None]
     if not curves:
-        aucs = "; ".join(f"AUC {_figure(one.auc)}" for _, _, one in found)
+        aucs = "; ".join(f"AUC {one.auc.interval()}" for _, _, one in found)
         why = "Scores are not probabilities: the model was not trained by log loss."
         raise MissingDataError(f"{why} {aucs}" if aucs else why)
     drawn = [
@@ -287,7 +287,7 @@ def _calibration(page: Subjects) -> Iterator[Part]:
     drawn.insert(0, Line("perfect", (0, most), (0, most), colour=MUTED, dashed=True, thin=True))
     yield Lines("Observed rate against predicted probability", "predicted", "observed", drawn)
     for name, _, curve in curves:
-        yield Caption(f"{name}: log loss {_figure(curve.log_loss)}, calibration error {_figure(curve.error)}.")
+        yield Caption(f"{name}: log loss {curve.log_loss.interval()}, calibration error {curve.error.interval()}.")
 
 
 def _latency(page: Subjects) -> Iterator[Part]:
@@ -305,11 +305,6 @@ def _latency(page: Subjects) -> Iterator[Part]:
             f"{page.name(one)}: median {p50:.2f} ms, p99 {p99:.2f} ms. {len(one.milliseconds)} requests for 10 items, one "
             "after the other, in the process that wrote this report, without HTTP."
         )
-
-
-def _figure(one: Estimate) -> str:
-    ends = _ends(one)
-    return f"{one.value:.4f}" if ends is None else f"{one.value:.4f} [{ends[0]:.4f}, {ends[1]:.4f}]"
 
 
 def _ends(one: Estimate) -> tuple[float, float] | None:

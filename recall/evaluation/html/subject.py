@@ -119,21 +119,18 @@ def _pair_strengths(recommender: Recommender) -> dict[str, float]:
     bundle, rng = recommender.bundle, np.random.default_rng(0)
     encoder = bundle.encoder
     with closing(SqliteUsers(bundle.users_file)) as stored:  # live changes may have values that this model cannot read
-        users = {user_id: stored.get(user_id) for user_id in stored.sample(PAIRS, 0)}
-    known = [*users.items()]
+        found = ((user_id, stored.get(user_id)) for user_id in stored.sample(PAIRS, 0))
+        users = [record.encoded(encoder, user_id) for user_id, record in found if record is not None]
     rows = rng.integers(0, len(bundle.item_ids), PAIRS)
     items = encoder.encode_items(bundle.some_items(rows.astype(np.int64)))
     parts: dict[str, list[float]] = {}
     for number in range(PAIRS):
-        user_id, record = known[number % len(known)] if known else (None, None)
-        named = {encoder.schema.user_id: user_id} if encoder.schema.user_id in encoder.users.columns else {}
-        values = {**(record.features if record is not None else {}), **named}
-        user = encoder.encode_user(values, record.history if record is not None else ()).rows
-        found = bundle.tables.explain(user, items.take(np.array([number])))
-        for name, row in zip(encoder.user_fields.names, found.across.tolist(), strict=True):
+        user = users[number % len(users)] if users else encoder.encode_user({}).rows
+        gains = bundle.tables.explain(user, items.take(np.array([number])))
+        for name, row in zip(encoder.user_fields.names, gains.across.tolist(), strict=True):
             for item, value in zip(encoder.item_fields.names, row, strict=True):
                 parts.setdefault(f"{name} × {item}", []).append(value)
-        own = found.first + found.second.sum(axis=0)
+        own = gains.first + gains.second.sum(axis=0)
         for item, value in zip(encoder.item_fields.names, own.tolist(), strict=True):
             parts.setdefault(f"{item} alone", []).append(value)
     strengths = {name: float(np.std(values)) for name, values in parts.items()}

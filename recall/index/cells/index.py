@@ -20,9 +20,9 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Int64, UInt8
 from recall._cache import Cache
-from recall._tensors import map_positions, map_tensors, write_tensors
+from recall._tensors import map_tensors, write_tensors
 from recall.config import IndexConfig
-from recall.errors import BundleError, IndexFileError
+from recall.errors import BundleError, IndexFileError, raising
 from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, ErrorBounds, FilteredCodes, pack
@@ -193,10 +193,9 @@ class CellIndex(TunableIndex):
 
     @override
     def write(self, path: Path) -> bool:
-        try:
+        # safetensors raises its own errors and the file system's
+        with raising(IndexFileError, "the index could not be written", where=str(path), of=Exception):
             write_tensors(path, {name: getattr(self.codes, name) for name in (*_FLOATS, *_INTS)})
-        except Exception as error:  # safetensors raises its own and the file system's
-            raise IndexFileError("the index could not be written", where=str(path), why=str(error)) from None
         return True
 
     @classmethod
@@ -218,10 +217,8 @@ class CellIndex(TunableIndex):
         floats |= dict.fromkeys(("centre_scales", "spreads", "radii"), (LANES * cell_blocks,))
         ints = {"codes": (blocks, groups, LANES), "rows": (LANES * blocks,), "starts": (cells + 1,)}
         ints["centres"] = (cell_blocks, groups, LANES)
-        try:
-            arrays: dict[str, Any] = {**map_tensors(path, floats, ints), **map_positions(path, ints, floats)}
-        except BundleError as error:
-            raise IndexFileError("the index cannot be read", where=str(path), why=str(error), hint=_OTHER_EXPORT) from None
+        with raising(IndexFileError, "the index cannot be read", where=str(path), hint=_OTHER_EXPORT, of=BundleError):
+            arrays = map_tensors(path, floats, ints)
         limits = ErrorBounds(float(params["rho"]), float(params["reach"]), float(params["rounding"]))
         codes = Codes(**arrays, limits=limits, magnitude=float(params["magnitude"]))
         effort, n, shorter = float(params["effort"]), int(params.get("n", 1)), float(params.get("shorter", 0.0))

@@ -84,7 +84,7 @@ def entry_sums(rows: SparseRows, fields: FeatureLayout, values: Float64) -> Floa
         float64 [n, fields, ...].
     """
     sums = np.zeros((len(rows), len(fields), *values.shape[1:]))
-    np.add.at(sums, (np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), fields.of(rows.indices)), values)
+    np.add.at(sums, (rows.owners, fields.of(rows.indices)), values)
     return sums
 
 
@@ -100,8 +100,7 @@ def row_sums(rows: SparseRows, values: Float64) -> Float64:
     """
     if len(rows) == 1:
         return np.asarray(values.sum(keepdims=True), dtype=np.float64)
-    row = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
-    return np.bincount(row, weights=values, minlength=len(rows)).astype(np.float64, copy=False)
+    return np.bincount(rows.owners, weights=values, minlength=len(rows)).astype(np.float64, copy=False)
 
 
 def norms(factors: Floats) -> Float64:
@@ -139,7 +138,7 @@ def squares_of(rows: SparseRows, norms_of_entries: Float64) -> Float64:
 
 def _by_field(rows: SparseRows, fields: FeatureLayout) -> SparseRows:
     """n rows as n |fields| rows: row r's entries of field f are row r |fields| + f."""
-    place = np.repeat(np.arange(len(rows)) * len(fields), np.diff(rows.indptr)) + fields.of(rows.indices)
+    place = rows.owners * len(fields) + fields.of(rows.indices)
     lengths = np.bincount(place, minlength=len(rows) * len(fields))
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     if (np.diff(place) >= 0).all():  # as encoders write items

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from recall._arrays import Float64
 from recall.bundle import files
-from recall.bundle.manifest import Manifest, Provenance
+from recall.bundle.manifest import Provenance
 from recall.bundle.writer import BundleWriter
 from recall.config import ExportConfig, IndexConfig
 from recall.data.column_types import forms
@@ -39,7 +39,8 @@ from recall.publish.importers.mapping import (
 )
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
-from recall.store.items.binding import Standing, stand
+from recall.publish.rebuild import Published
+from recall.store.items.binding import stand
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.
@@ -100,20 +101,14 @@ class Catalogue:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportReport:
+class ImportReport(Published):
     """Result of an import.
 
     Attributes:
-        folder: the published bundle.
-        manifest: with the proof.
         unknown: by item field, how many rows of the catalogue hold a value that the mapping does not name.
-        standing: which live changes of the root stay on top of it.
     """
 
-    folder: Path
-    manifest: Manifest
     unknown: Mapping[str, int]
-    standing: Standing = Standing()  # noqa: RUF009 - immutable
 
 
 def import_model(
@@ -165,7 +160,7 @@ def import_model(
         )
         writer.write_manifest(origin, len(dataset.users), parity, index)
         published, manifest = writer.publish(golden.record, keep=config.keep)
-    return ImportReport(published, manifest, _unknown(encoder, rows), standing)
+    return ImportReport(published, manifest, standing, _unknown(encoder, rows))
 
 
 def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:

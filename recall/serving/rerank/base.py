@@ -18,6 +18,7 @@ from pydantic import ConfigDict, ValidationError
 
 from recall._arrays import Bool, Float32, Float64, Int32, Int64
 from recall.errors import RequestError, did_you_mean, pointer
+from recall.features.csr import gathered
 from recall.features.values import Distinct
 
 # What every item holds in one column, as numbers: the values themselves play no part in a rule, only which are equal.
@@ -85,10 +86,8 @@ class Groups:
     def several(self, rows: Int64) -> tuple[Int32, Int64]:
         """Return the codes of rows, int32 [values], and their offsets, int64 [m + 1]."""
         assert self.indptr is not None
-        starts = self.indptr[rows]
-        lengths = self.indptr[rows + 1] - starts
-        ends = np.concatenate([[0], np.cumsum(lengths)])
-        return self.codes[np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])], ends
+        ends, places = gathered(self.indptr, rows)
+        return self.codes[places], ends
 
 
 def _coded(values: pl.Series, known: pl.Series | None) -> tuple[Int32, pl.Series]:

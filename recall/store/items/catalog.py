@@ -19,8 +19,7 @@ from recall.store.group_commit import Receipt
 from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log_base import ChangeLog
-from recall.store.items.log_position import Base, Change, MovedError, Past, Reading, read_token, rows_of, values_of
-from recall.store.items.log_tables import LogRow
+from recall.store.items.log_position import Base, Change, LogRow, MovedError, Past, Reading, read_token, rows_of, values_of
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
 

@@ -9,7 +9,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from typing_extensions import override
@@ -25,10 +25,9 @@ from recall.errors import (
 )
 from recall.store.group_commit import DurableLog
 from recall.store.high_water_mark import Mark
-from recall.store.items import log_tables
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import MARK
-from recall.store.items.log_tables import DamagedError, LogRow, State
+from recall.store.items.log_tables import ALL, MEND, SqliteTables, upgrade
 from recall.store.sqlite import FileKind, folder_lock, snapshot
 
 JOURNAL = "journal.sqlite"
@@ -38,61 +37,7 @@ SQLITE = "sqlite"
 VARIABLE = "RECALL_ITEMS"
 """Environment variable that says where the changes of items are kept."""
 
-_MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
 _WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
-
-
-@dataclass(frozen=True, slots=True)
-class SqliteTables(LogTables):
-    """The tables of a file, within a transaction or a snapshot.
-
-    Attributes:
-        connection: to the file.
-        old: whether the file is of format 1, which is read only.
-        where: what errors name.
-    """
-
-    connection: sqlite3.Connection
-    old: bool
-    where: str
-
-    @override
-    def state(self) -> State:
-        return log_tables.state_of_format_1(self.connection) if self.old else log_tables.read_state(self.connection)
-
-    @override
-    def has_passed(self, sequence: int, head: bytes) -> bool:
-        return log_tables.has_passed(self.connection, sequence, head)
-
-    @override
-    def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
-        try:
-            if self.old:
-                return log_tables.rows_of_format_1(self.connection, sequence)
-            return log_tables.rows_after(self.connection, sequence, whole=whole)
-        except DamagedError as error:
-            raise JournalDamagedError(str(error), where=self.where, hint=_MEND) from None
-
-    @override
-    def time_of(self, item_id: str) -> int:
-        found = self.connection.execute("SELECT at FROM entries WHERE item_id = ?", (item_id,)).fetchall()
-        return int(found[0][0]) if found else -1
-
-    @override
-    def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        return log_tables.add(self.connection, state, rows, digest)
-
-    @override
-    def restore(self, state: State, rows: Sequence[LogRow]) -> State:
-        count, digest = log_tables.restore(self.connection, rows)
-        state = state._replace(number=count, digest=digest)
-        log_tables.write_state(self.connection, state)
-        log_tables.keep_head(self.connection, state.last, state.head)
-        return state
-
-    @override
-    def drop(self, upto: int) -> int:
-        return log_tables.drop(self.connection, upto)
 
 
 class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
@@ -187,26 +132,19 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
         return SqliteTables(connection, self._reader.version == 1, self.where)
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
-    try:
-        log_tables.upgrade(connection)
-    except DamagedError as error:
-        raise JournalDamagedError(str(error), where=JOURNAL, hint=_MEND) from None
-
-
 KIND = FileKind(
     noun="journal",
     holds="live changes",
     application=0x464D524A,  # "FMRJ"
     version=VERSION,
-    create=log_tables.ALL,
-    hint=_MEND,
+    create=ALL,
+    hint=MEND,
     error=JournalError,
     damaged=JournalDamagedError,
     busy=JournalBusyError,
     full=JournalFullError,
     shut=JournalReadOnlyError,
-    upgrade=_upgrade,
+    upgrade=partial(upgrade, where=JOURNAL),
     wal_bytes=_WAL_BYTES,
 )
 """Tables, identification and errors of the file."""

@@ -23,8 +23,7 @@ import orjson
 from recall.errors import JournalError
 from recall.store.group_commit import GroupCommit, PendingWrite
 from recall.store.high_water_mark import Lost
-from recall.store.items.log_position import Base, Change, MovedError, Reading, to_json
-from recall.store.items.log_tables import LogRow, State, lacking, taken_over
+from recall.store.items.log_position import Base, Change, LogRow, MovedError, Reading, State, lacking, taken_over, to_json
 
 REMOTE = "r"
 """First letter of the identity of a log that is in no file of its root."""

@@ -6,14 +6,16 @@ A reader notices when the file is no longer the log that it has read, and then l
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 import orjson
 
 from recall.errors import RecallError, TokenError
 from recall.store.high_water_mark import Marked, damage
-from recall.store.items.log_tables import LogRow, State
 
+KEPT_HEADS = 1024
+"""Commits whose head is kept: far more than a reader that looks a hundred times a second is ever behind."""
 MARK = "journal.mark"
 """Name of the file beside the log that says how far it reached."""
 
@@ -21,6 +23,46 @@ _MEND = (
     "Put the whole journal back from a backup, its -wal file included, or make those changes again; "
     f"to go on without them, remove {MARK}"
 )
+
+
+class State(NamedTuple):
+    """Metadata of a log.
+
+    Attributes:
+        identity: random, given when the file was created.
+        last: sequence of the last change.
+        pruned: changes up to this sequence are not in the file, or not all of them.
+        head: hash over all changes so far.
+        at: microseconds since 1970 of the last change; later changes have later times even if the clock is set back.
+        number, digest: how many entries there are, and the sum of their checksums.
+        unnamed: whether versions that name no log, as those of formats 1 to 3, count in this one.
+        base: identity of an earlier log that this one has taken over; its own, if it was begun again after a loss.
+        base_from, base_through: its changes after the first and up to the second are here. Those before are in versions only.
+    """
+
+    identity: str
+    last: int
+    pruned: int
+    head: bytes
+    at: int
+    number: int
+    digest: int
+    unnamed: int
+    base: str | None
+    base_from: int
+    base_through: int
+
+
+class LogRow(NamedTuple):
+    """One stored change.
+
+    `features` is JSON, or None for a deletion, and `at` microseconds since 1970.
+    """
+
+    sequence: int
+    item_id: str
+    features: bytes | None
+    at: int
 
 
 class MovedError(RecallError):
@@ -221,3 +263,57 @@ def read_token(token: str) -> tuple[str, int]:
     if not (identity.isalnum() and identity.isascii() and sequence.isascii() and sequence.isdigit() and len(token) <= 100):
         raise TokenError("invalid token of a change", where="/token", hint="Send it as it was received")
     return identity, int(sequence)
+
+
+def taken_over(state: State, identity: str, held: int, through: int) -> State:
+    """Return the state of a log that gets back changes of its own or an earlier log.
+
+    Args:
+        state: before.
+        identity: of the log that they are from.
+        held: all of its changes after this sequence,
+        through: and up to this one are there afterwards.
+    """
+    again = state.base == identity
+    if again and held <= state.base_through and state.base_from <= through:  # else there is a gap between the two
+        held, through = min(held, state.base_from), max(through, state.base_through)
+    elif state.identity == identity:
+        if held <= state.last:
+            return state
+        held = through = max(held, state.base_from)  # an older copy of the file, which ends before what versions hold
+    elif state.base is not None:
+        if state.base_from and not held:
+            return state  # what is known to be missing counts for more than a log of which nothing is
+        held = max(held, state.base_from)
+        through = max(held, through)
+    pruned = min(state.pruned, held) if again and state.pruned <= state.base_from else state.pruned
+    return state._replace(base=identity, base_from=held, base_through=through, pruned=pruned)
+
+
+def lacking(state: State, log: str | None, compacted_through: int) -> int:
+    """Return up to which sequence changes are missing from both log and version.
+
+    This happens to a log that was begun again after a loss.
+
+    Args:
+        state: of the log.
+        log: identity of the one whose changes the version contains, None if not recorded.
+        compacted_through: the version contains them up to this sequence.
+
+    Returns:
+        Sequence in the earlier log; 0 when nothing is missing.
+    """
+    if state.base is None or (log == state.base and compacted_through >= state.base_from):
+        return 0
+    # numbers after those of the earlier log were given when the two were one, so a version of that time held all
+    return 0 if log == state.identity and compacted_through >= state.base_through else state.base_from
+
+
+def next_head(head: bytes, digest: bytes) -> bytes:
+    """Return the hash over all changes after a batch.
+
+    Args:
+        head: before.
+        digest: of the batch.
+    """
+    return blake2b(head + digest, digest_size=16).digest()

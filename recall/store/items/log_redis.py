@@ -29,9 +29,8 @@ from recall.errors import JournalBusyError, JournalDamagedError, JournalDownErro
 from recall.store.group_commit import names, other_changes
 from recall.store.high_water_mark import Mark
 from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
-from recall.store.items.log_position import Base, Reading
+from recall.store.items.log_position import Base, Reading, State
 from recall.store.items.log_redis_tables import CHANGES, DOWN, KEY, LOG, NAMES, ChangedError, RedisTables, Server
-from recall.store.items.log_tables import State
 
 SECONDS = 1.0
 """Default budget of one call."""

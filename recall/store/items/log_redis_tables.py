@@ -19,9 +19,10 @@ from recall.errors import (
     JournalError,
     JournalFullError,
     JournalReadOnlyError,
+    raising,
 )
 from recall.store.items.log_base import REMOTE, LogTables
-from recall.store.items.log_tables import KEPT_HEADS, LogRow, State, next_head
+from recall.store.items.log_position import KEPT_HEADS, LogRow, State, next_head
 from recall.store.redis_nodes import other_catalog, split_address, weaknesses
 
 DOWN = "the log of changes does not answer"
@@ -87,7 +88,7 @@ class Server:
         parts = split_address(url, "items")
         self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         self.seconds = seconds
-        try:
+        with raising(ConfigError, "invalid address of a Redis", where="items", of=ValueError):
             self._client: Any = Redis.from_url(
                 url,
                 socket_timeout=seconds,
@@ -96,8 +97,6 @@ class Server:
                 protocol=2,
                 driver_info=None,
             )
-        except ValueError as error:
-            raise ConfigError("invalid address of a Redis", where="items", why=str(error)) from None
 
     def ask(self, *command: bytes | str | int) -> Any:
         """Return the answer to a command. Raises RedisError, see `reports`."""
@@ -152,7 +151,12 @@ class Server:
             fsync = str(self._client.config_get("appendfsync").get("appendfsync", ""))
         except exceptions.ResponseError:  # managed services refuse the command
             fsync = ""
-        return "; ".join(_weaknesses(persistence, memory, fsync, waits=waits))
+        said = list(weaknesses(persistence, memory))
+        if int(persistence.get("aof_enabled", 0)) and fsync != "always" and not waits:
+            known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
+            hint = "set appendfsync always, or use Redis 7.2 or Valkey"
+            said.insert(0, f"{known}, so changes of the last second may be lost: {hint}")
+        return "; ".join(said)
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -299,11 +303,3 @@ class RedisTables(LogTables):
         except (ValueError, LookupError):
             what = f"change {place.decode()} was damaged after it was written"
             raise JournalDamagedError(what, where=self._server.where, hint=_MEND) from None
-
-
-def _weaknesses(persistence: Mapping[str, Any], memory: Mapping[str, Any], fsync: str, *, waits: bool) -> Iterator[str]:
-    """Yield ways in which such a Redis may lose acknowledged changes, in sentences."""
-    if int(persistence.get("aof_enabled", 0)) and fsync != "always" and not waits:
-        known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
-        yield f"{known}, so changes of the last second may be lost: set appendfsync always, or use Redis 7.2 or Valkey"
-    yield from weaknesses(persistence, memory)

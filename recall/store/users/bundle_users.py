@@ -3,7 +3,7 @@
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import orjson
 import polars as pl
 
 from recall.data.column_names import title_of
-from recall.errors import BundleError, PublishError
+from recall.errors import BundleError, PublishError, raising
 from recall.features.values import as_requested, canonical
 from recall.store.users.record import UserRecord
 
@@ -163,16 +163,12 @@ def write_user_store(path: Path, dataset: "Dataset") -> None:
     Raises:
         PublishError: the file system refused.
     """
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            _insert(connection, _rows(dataset))
-            key, users = dataset.schema.user_id, dataset.users
-            column = title_of(one.name for one in users if one.dtype == pl.String and one.name != key)
-            if column is not None:
-                _insert_titles(connection, column, users.select(key, column).iter_rows())
-            connection.commit()
-    except sqlite3.Error as error:
-        raise PublishError("the users could not be written", where=str(path), why=str(error)) from None
+    with _writing(path) as connection:
+        _insert(connection, _rows(dataset))
+        key, users = dataset.schema.user_id, dataset.users
+        column = title_of(one.name for one in users if one.dtype == pl.String and one.name != key)
+        if column is not None:
+            _insert_titles(connection, column, users.select(key, column).iter_rows())
 
 
 def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
@@ -186,22 +182,27 @@ def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
     Raises:
         PublishError: the file system refused.
     """
-    try:
-        with closing(SqliteUsers(source)) as users, closing(sqlite3.connect(to)) as connection:
-            gone = set(without)
-            rows = (
-                (one, _json(user.features), _json(user.history), _json(user.seen))
-                for one, user in users.records()
-                if one not in gone
-            )
-            _insert(connection, rows)
-            if users.title is not None:
-                titles = ((one, user.features.get(users.title)) for one, user in users.records() if one not in gone)
-                _insert_titles(connection, users.title, titles)
-            connection.commit()
-            return int(connection.execute("SELECT count(*) FROM users").fetchone()[0])
-    except sqlite3.Error as error:
-        raise PublishError("the users could not be written", where=str(to), why=str(error)) from None
+    with _writing(to) as connection, closing(SqliteUsers(source)) as users:
+        gone = set(without)
+        rows = (
+            (one, _json(user.features), _json(user.history), _json(user.seen))
+            for one, user in users.records()
+            if one not in gone
+        )
+        _insert(connection, rows)
+        if users.title is not None:
+            titles = ((one, user.features.get(users.title)) for one, user in users.records() if one not in gone)
+            _insert_titles(connection, users.title, titles)
+        return int(connection.execute("SELECT count(*) FROM users").fetchone()[0])
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a new file, and commit what the block writes. Raises PublishError."""
+    failure = raising(PublishError, "the users could not be written", where=str(path), of=sqlite3.Error)
+    with failure, closing(sqlite3.connect(path)) as connection:
+        yield connection
+        connection.commit()
 
 
 def _insert(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, bytes, bytes]]) -> None:

@@ -21,37 +21,6 @@ from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, 
 from recall.store.users.record import LiveUser, UserRecord
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
-# The users that are known, page by page in order of the UTF-8 of their ids.
-#
-# As with items, a user that is known from the first page to the last is on exactly one of them.
-
-
-def page(stored: SqliteUsers, live: LiveUsers | None, after: str | None, count: int) -> list[str]:
-    """Return ids of users, of a bundle and new ones, without deleted ones.
-
-    Args:
-        stored: the bundle's.
-        live: what has changed since, if anything may.
-        after: those after this id; None from the first.
-        count: maximum number, at least 1.
-
-    Raises:
-        StoreError: The changes cannot be read, so that deleted users are unknown.
-    """
-    if live is None:
-        return stored.ids(after, count)
-    changed = live.ids(after, count)
-    found: list[str] = []
-    while len(found) < count and (batch := stored.ids(after, count)):
-        after = batch[-1]
-        states = live.get(batch)  # a user in there is in `changed`, or was deleted
-        for state in states.values():
-            if isinstance(state, StoreError):
-                raise state
-        found += [user_id for user_id in batch if user_id not in states]
-    return list(islice(merge(found, changed), count))
-
-
 RECENT = 4096
 """Size of the cache of recently used users."""
 _TAG = 16  # characters of a hash of data that are kept with an interaction
@@ -164,14 +133,27 @@ class UserProfiles:
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of users in order of their UTF-8.
 
+        A user that is known from the first page to the last is on exactly one of them.
+
         Args:
             after: only ids after this one; None for all.
             count: maximum number.
 
         Raises:
-            StoreError: The changes cannot be read.
+            StoreError: The changes cannot be read, so that deleted users are unknown.
         """
-        return page(self._stored, self._live, after, count)
+        if self._live is None:
+            return self._stored.ids(after, count)
+        changed = self._live.ids(after, count)
+        found: list[str] = []
+        while len(found) < count and (batch := self._stored.ids(after, count)):
+            after = batch[-1]
+            states = self._live.get(batch)  # a user in there is in `changed`, or was deleted
+            for state in states.values():
+                if isinstance(state, StoreError):
+                    raise state
+            found += [user_id for user_id in batch if user_id not in states]
+        return list(islice(merge(found, changed), count))
 
     @property
     def title(self) -> str | None:

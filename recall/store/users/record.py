@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 
 from recall.errors import StoreError
+from recall.features.csr import SparseRows
+from recall.features.encoder import FeatureEncoder
 from recall.features.values import canonical
 
 
@@ -24,6 +26,17 @@ class UserRecord:
     features: Mapping[str, object]
     history: tuple[str, ...]
     seen: tuple[str, ...]
+
+    def encoded(self, encoder: FeatureEncoder, user_id: str) -> SparseRows:
+        """Encode the user as a request without context: one row.
+
+        Args:
+            encoder: of the model.
+            user_id: of the user.
+        """
+        column = encoder.schema.user_id
+        named = {column: user_id} if column in encoder.users.columns else {}
+        return encoder.encode_user({**self.features, **named}, self.history).rows
 
 
 # One user's changes since a bundle was published, and what they make of the bundle's own record.

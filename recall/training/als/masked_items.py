@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recall._arrays import Float32, Int64
+from recall._arrays import Float32, Int64, Integers
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries
 from recall.training.masking import NEWCOMER, Masking, Roles, merged, uniform
@@ -54,12 +54,12 @@ class MaskedRows:
         Returns:
             As many rows as `pairs`, with indices in [0, m).
         """
-        place = np.full(n, -1, dtype=np.int64)
+        place = np.full(n, -1, dtype=np.int32)
         place[self.sources] = self.code
         start, stop = pairs.indptr[0], pairs.indptr[-1]
         found = place[pairs.indices[start:stop]]
         there = found >= 0
-        owner = np.repeat(np.arange(pairs.n), np.diff(pairs.indptr))[there]
+        owner = np.repeat(np.arange(pairs.n, dtype=np.int32), np.diff(pairs.indptr))[there]
         return _gathered(owner, found[there], pairs.weights[start:stop][there] * self.weight, pairs.n, len(self.rows))
 
 
@@ -130,6 +130,6 @@ class MaskedItems:
         return MaskedRows(rows, sources, code[np.concatenate(codes)], weight)
 
 
-def _gathered(rows: Int64, columns: npt.NDArray[np.integer[Any]], weights: Float32, n: int, width: int) -> Entries:
+def _gathered(rows: Integers, columns: npt.NDArray[np.integer[Any]], weights: Float32, n: int, width: int) -> Entries:
     together = SparseRows.from_coo(rows, columns, weights, n, width)
     return Entries(together.indptr, together.indices, together.weights)

@@ -186,7 +186,7 @@ class ImplicitALS:
         side = ItemSide(self._form, items.matrix, table)
         psi, alpha_b = side.vectors(), torch.from_numpy(items.alpha_b)
         own, vectors = self._all_pairs_pull(items, psi, gram)
-        before = observed + _unobserved(psi, (own, vectors)) + float((weight * table.square()).double().sum())
+        before = observed + _unobserved(psi, (own, vectors)) + _penalized(weight, table)
         target = side.pull(residual[0] - own, residual[1] @ whole[1:, 1:] - vectors).sub_(weight * table)
         del residual, psi, own, vectors  # which are as large as all items
 
@@ -276,7 +276,7 @@ class ImplicitALS:
             psi = ItemSide(self._form, items.matrix, moved).vectors()
             _, observed = self._item_pull(items, phi, RESIDUAL, psi)
             of_all = self._all_pairs_pull(items, psi, gram)
-            after = observed + _unobserved(psi, of_all) + float((weight * moved.square()).double().sum())
+            after = observed + _unobserved(psi, of_all) + _penalized(weight, moved)
             if not after > before:  # a loss that is not a number goes through, for the caller to report
                 self._set_item_table(moved)
                 return after
@@ -345,7 +345,13 @@ def _one_thread(where: bool) -> Iterator[None]:
 
 def _unobserved(psi: Vectors, of_all: Vectors) -> float:
     """Return the loss over all pairs, from item vectors and `all_pairs_pull` of them."""
-    return sum(float((left * right).double().sum()) for left, right in zip(psi, of_all, strict=True))
+    own = float((psi[0] * of_all[0]).double().sum())
+    return own + kernels.dot(psi[1].numpy(), of_all[1].numpy())
+
+
+def _penalized(weight: Tensor, table: Tensor) -> float:
+    """Return the weighted sum of squares of a table."""
+    return kernels.dot((weight * table).numpy(), table.numpy())
 
 
 def _positive(diagonal: Tensor) -> Tensor:

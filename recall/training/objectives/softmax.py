@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from recall._arrays import Float64, Int64
-from recall.features.csr import ranges
+from recall.features.csr import gathered
 from recall.training.negatives import Negatives
 from recall.training.objectives.base import Batch, Gradients, Objective
 from recall.training.pairs import ObservedPairs
@@ -65,10 +65,8 @@ class ContextWeights:
             int64 [B + 1], int64 [nnz], float [nnz].
         """
         pairs = self._pairs
-        lengths = np.diff(pairs.indptr)[contexts]
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        source = ranges(pairs.indptr[contexts], lengths)
-        weights = pairs.weights[source] * np.repeat(self._factors[contexts], lengths)
+        indptr, source = gathered(pairs.indptr, contexts)
+        weights = pairs.weights[source] * np.repeat(self._factors[contexts], np.diff(indptr))
         return indptr, pairs.observed[source].astype(np.int64), torch.from_numpy(weights)
 
 

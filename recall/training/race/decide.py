@@ -17,6 +17,7 @@ from recall.config import AutoConfig, ColumnSplit, DataConfig, HashSplit, LastSp
 from recall.data.dataset import Dataset
 from recall.data.tables import Tables
 from recall.errors import ConfigError, TrainingError
+from recall.evaluation.bootstrap import Estimate
 from recall.training.checkpoint import checkpoint_path
 from recall.training.race.entrant import Entrant, merged, with_validation
 from recall.training.race.race import Raced, race
@@ -54,8 +55,7 @@ def decide(
     judged, validated = with_validation(config, dataset, tables)
     with stage("race"):
         raced = race(judged, validated, seconds, _left)
-    for line in report_lines(raced):
-        note(line)
+    note(*report_lines(raced))
     root.mkdir(parents=True, exist_ok=True)
     save_race(kept, raced.values, raced.record())
     return resolved(config, raced.values), raced.record(), kept
@@ -98,10 +98,10 @@ def report_lines(raced: Raced) -> Iterator[str]:
     of = "all users" if raced.share == 1 else f"{raced.share:.0%} of the users"
     yield f"{raced.metric} on {raced.requests:,} validation requests, of {of}, with 95 % intervals:"
     for one in raced.placed:
-        yield f"  {_interval(one.estimate.model_dump())}  {one.name}"
-    yield f"  {_interval(raced.popularity.model_dump())}  popularity, which nothing is trained for"
+        yield f"  {one.estimate.interval()}  {one.name}"
+    yield f"  {raced.popularity.interval()}  popularity, which nothing is trained for"
     if not raced.beats_popularity:
-        difference = _signed(raced.over_popularity.difference.model_dump())
+        difference = raced.over_popularity.difference.interval("+")
         yield (
             f"WARNING: NO RECIPE BEATS POPULARITY beyond chance: the best differs from it by {difference}. "
             "The data may be too few, or its columns say little; a list of the most popular items may serve as well"
@@ -118,20 +118,8 @@ def winner_line(record: JsonValue) -> str:
         ("over_popularity", "over popularity"),
     ):
         if isinstance(difference := record[key], dict):
-            parts.append(f"{_signed(difference)} {over}")
+            parts.append(f"{Estimate.model_validate(difference).interval('+')} {over}")
     return ", ".join(parts)
-
-
-def _interval(estimate: JsonValue) -> str:
-    assert isinstance(estimate, dict)
-    value, low, high = (estimate[part] for part in ("value", "low", "high"))
-    return f"{value:.4f}" if low is None else f"{value:.4f} [{low:.4f}, {high:.4f}]"
-
-
-def _signed(estimate: JsonValue) -> str:
-    assert isinstance(estimate, dict)
-    value, low, high = (estimate[part] for part in ("value", "low", "high"))
-    return f"{value:+.4f}" if low is None else f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def resolved(config: RunConfig, values: Values) -> RunConfig:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, cast, get_args
 
+from optuna import Trial
 from pydantic import JsonValue
 
 from recall.config import RunConfig
@@ -25,41 +26,6 @@ _LAGS: dict[str, list[JsonValue]] = {
     "1, 2, 3-5, 6-10, 11-20": [[1, 1], [2, 2], [3, 5], [6, 10], [11, 20]],
 }
 _NORMS = ("mean", "sqrt")  # of a history
-
-
-class Trial(Protocol):
-    """Source of proposed values, such as a trial of optuna."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Suggest a number.
-
-        Args:
-            name: of the setting.
-            low: lower bound.
-            high: upper bound.
-            log: on a logarithmic scale.
-        """
-        ...
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """Suggest an integer.
-
-        Args:
-            name: of the setting.
-            low: lower bound, included.
-            high: upper bound, included.
-            log: on a logarithmic scale.
-        """
-        ...
-
-    def suggest_categorical(self, name: str, choices: list[str]) -> str:
-        """Suggest one of some names.
-
-        Args:
-            name: of the setting.
-            choices: the names.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

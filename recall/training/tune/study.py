@@ -34,7 +34,6 @@ from recall.data.split import VALID
 from recall.errors import ConfigError, DataError, RecallError, TrainingError
 from recall.training.race.entrant import merged, with_validation
 from recall.training.race.recipes import Values
-from recall.training.tune.space import Trial
 from recall.training.tune.trials import (
     CURVE,
     KIND,
@@ -171,7 +170,7 @@ def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[T
     if first:  # written before it is tried: one that fails is not tried again
         trial.set_user_attr(CONFIGURED, given)
         trial.set_user_attr(_GIVEN, _sections(bench.config))
-    values: Values = {} if first else bench.space.settings(cast(Trial, trial))
+    values: Values = {} if first else bench.space.settings(trial)
     named = str(trial.user_attrs.get(RECIPE, ""))
     try:
         judged = bench.figure(

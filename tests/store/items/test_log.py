@@ -12,10 +12,10 @@ import pytest
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store import group_commit
-from recall.store.items import log
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_base import ItemBatch
 from recall.store.items.log_position import Base, Change
+from recall.store.items.log_tables import SqliteTables
 from tests.store.items.entries import last, since
 from tests.straced import acknowledged, every_error
 
@@ -195,12 +195,12 @@ def test_a_failed_read_transaction_is_reported_and_retried(path: Path, monkeypat
     journal = SqliteChangeLog(path)
     journal.append(changes("a"))
 
-    def failing(connection: sqlite3.Connection) -> None:
-        connection.execute("ROLLBACK")  # as SQLite does after an error of the disk
+    def failing(tables: SqliteTables) -> None:
+        tables.connection.execute("ROLLBACK")  # as SQLite does after an error of the disk
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(log.log_tables, "read_state", failing)
+        patched.setattr(SqliteTables, "state", failing)
         with pytest.raises(JournalError, match="disk I/O error"):
             journal.read(None, Base())
     assert [row.item_id for row in journal.read(None, Base()).rows] == ["a"]

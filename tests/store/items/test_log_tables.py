@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.errors import JournalError
-from recall.store.items import log_tables
+from recall.errors import JournalDamagedError, JournalError
 from recall.store.items.log import JOURNAL, KIND, SqliteChangeLog
 from recall.store.items.log_position import Base, Change
+from recall.store.items.log_tables import ALL, SqliteTables
 from tests.store.items.entries import Entry, last, since
 
 FORMAT_1 = """
@@ -36,50 +36,50 @@ def format_1(path: Path, changes: list[tuple[int, str, bytes | None]], pruned: i
     connection.close()
 
 
-def memory() -> sqlite3.Connection:
+def memory() -> SqliteTables:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in log_tables.ALL:
+    for statement in ALL:
         connection.execute(statement)
-    return connection
+    return SqliteTables(connection, old=False, where="log")
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abcdef"), st.none() | st.binary(max_size=3)), min_size=1, max_size=9)))
 def test_the_log_keeps_the_last_changes_and_correct_checksums(batches: list[list[tuple[str, bytes | None]]]) -> None:
-    connection = memory()
+    tables = memory()
     expected: dict[str, tuple[int, bytes | None]] = {}
     heads = []
     for at, batch in enumerate(batches):
-        state = log_tables.read_state(connection)
+        state = tables.state()
         for place, (item_id, features) in enumerate(batch, start=state.last + 1):
             expected[item_id] = (place, features)
-        log_tables.add(connection, state, [(*one, at) for one in batch], b"digest")
-        heads.append(log_tables.read_state(connection))
-    held = {row.item_id: (row.sequence, row.features) for row in log_tables.rows_after(connection, 0, whole=True)}
+        tables.add(state, [(*one, at) for one in batch], b"digest")
+        heads.append(tables.state())
+    held = {row.item_id: (row.sequence, row.features) for row in tables.rows_after(0, whole=True)}
     assert held == expected
     for state in heads:
-        later = {row.item_id for row in log_tables.rows_after(connection, state.last)}
+        later = {row.item_id for row in tables.rows_after(state.last, whole=False)}
         assert later == {one for one, (sequence, _) in expected.items() if sequence > state.last}
-        assert log_tables.has_passed(connection, state.last, state.head)
-        assert not log_tables.has_passed(connection, state.last, b"other")
-    state = log_tables.read_state(connection)
+        assert tables.has_passed(state.last, state.head)
+        assert not tables.has_passed(state.last, b"other")
+    state = tables.state()
     assert state.number == len(expected)
-    assert log_tables.drop(connection, state.last) == len(expected)
-    assert connection.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
+    assert tables.drop(state.last) == len(expected)
+    assert tables.connection.execute("SELECT count(*) FROM blocks").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("lost", [1, 300, 256, 999])
 def test_a_missing_entry_is_detected_by_later_reads(lost: int) -> None:
-    connection = memory()
-    log_tables.add(connection, log_tables.read_state(connection), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
-    connection.execute("DELETE FROM entries WHERE sequence = ?", (lost,))
-    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
-        log_tables.rows_after(connection, 0)
-    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
-        log_tables.rows_after(connection, lost)  # of the same block, which the reader has seen
-    connection.execute("DELETE FROM blocks WHERE block = ?", (lost >> 8,))
-    connection.execute("DELETE FROM entries WHERE sequence >> 8 = ?", (lost >> 8,))
-    with pytest.raises(log_tables.DamagedError, match="are missing from the journal"):
-        log_tables.rows_after(connection, 0, whole=True)  # with its whole block: a new reader verifies all checksums
+    tables = memory()
+    tables.add(tables.state(), [(f"item {at}", b"{}", at) for at in range(1000)], b"digest")
+    tables.connection.execute("DELETE FROM entries WHERE sequence = ?", (lost,))
+    with pytest.raises(JournalDamagedError, match="are missing from the journal"):
+        tables.rows_after(0, whole=False)
+    with pytest.raises(JournalDamagedError, match="are missing from the journal"):
+        tables.rows_after(lost, whole=False)  # of the same block, which the reader has seen
+    tables.connection.execute("DELETE FROM blocks WHERE block = ?", (lost >> 8,))
+    tables.connection.execute("DELETE FROM entries WHERE sequence >> 8 = ?", (lost >> 8,))
+    with pytest.raises(JournalDamagedError, match="are missing from the journal"):
+        tables.rows_after(0, whole=True)  # with its whole block: a new reader verifies all checksums
 
 
 def test_frequent_changes_of_few_items_keep_the_log_short(tmp_path: Path) -> None:
