@@ -174,8 +174,8 @@ class _Track:
     def _budget(self) -> float:
         """Return the seconds of the race.
 
-        As configured; or SECONDS; or, on large data, as long as the leader's final training, or as half of that of an
-        entrant under way, which may become the leader.
+        As configured; or SECONDS; or, on large data, as long as the final training of the leader, or of an entrant under way,
+        which may become the leader.
         """
         if self._seconds is not None:
             return self._seconds
@@ -183,7 +183,7 @@ class _Track:
             return SECONDS
         ran = [one for one in (self._leader, *self._ran[-1:]) if one is not None and one.figures]
         finals = [one.seconds / len(one.figures) / self._share * one.config.method.sweeps for one in ran]
-        return max(SECONDS, *(final if one is self._leader else final / 2 for one, final in zip(ran, finals, strict=True)))
+        return max(SECONDS, *finals)
 
     def _elapsed(self) -> float:
         """Return the seconds so far.

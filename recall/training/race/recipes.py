@@ -92,8 +92,8 @@ with 8,192.
 """
 _ONE = 1.5  # contexts of a user, up to which they count as one. Chosen, not tuned.
 _SAMPLES, _SAMPLES_OF_USERS = 2048, 8192
-_LARGE_K = 128
-_LARGE = 100_000  # pairs that train, from which more factors help: .107 with 64, .117 with 128 on gowalla
+_LARGE = 100_000  # pairs that train, from which there is time for ten epochs before others. Chosen, not tuned.
+_LARGE_K, _PAIRS_OF_LARGE_K = 128, 250_000  # factors, and pairs from which they help: .107 with 64, .117 with 128 on gowalla
 _OPENING = ("steps", "unobserved", "popularity", "activity", "regularisation", "nu", "first_order", "drop", "scale", "start")
 
 
@@ -127,7 +127,7 @@ def softmaxes(square: Mapping[str, JsonValue], scale: Scale) -> tuple[Recipe, ..
     most, samples = (_LARGEST_OF_USERS, _SAMPLES_OF_USERS) if one_each else (_LARGEST_SOFTMAX, _SAMPLES)
     sampled: Values = {"candidates": "sampled", "samples": samples} if contexts * scale.items > most else {}
     gradients: Values = {"epochs": 6, "learning_rate": 0.005, "dropout": 0.1, "opening": opening}
-    k = _LARGE_K if one_each and scale.pairs >= _LARGE else USUAL_K
+    k = _LARGE_K if one_each and scale.pairs >= _PAIRS_OF_LARGE_K else USUAL_K
 
     def softmax(temperature: float, reason: str, **changes: JsonValue) -> Recipe:
         train = {"objective": "softmax", "batch": batch, "temperature": temperature, **gradients, **sampled, **changes}
@@ -136,7 +136,7 @@ def softmaxes(square: Mapping[str, JsonValue], scale: Scale) -> tuple[Recipe, ..
     usual = softmax(0.1, "the best on frappe and ml-1m, with small differences between temperatures")
     many = softmax(0.08, "one context of each user, with many items: gowalla, amazon-book-kg", learning_rate=0.01, epochs=10)
     return (
-        *((many, usual) if one_each else (usual, many)),
+        *((many, usual) if one_each and scale.pairs >= _LARGE else (usual, many)),
         softmax(0.14, "few interactions", dropout=0.3, learning_rate=0.003),
         Recipe(
             "bpr",
