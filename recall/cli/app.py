@@ -6,6 +6,7 @@ The modules of the commands are light; each imports what it needs when it runs, 
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, NoReturn
 
 import typer
@@ -19,6 +20,7 @@ from recall.cli.publish import backup, compact, delete_items, erase_users, impor
 from recall.cli.query import query, recommend
 from recall.cli.train import retrain, train
 from recall.cli.tune import tune, tune_index
+from recall.errors import TrainingInterruptedError
 
 _ABOUT = "Recommendations by factorization machine: from tables to a running service."
 
@@ -30,7 +32,7 @@ def run(given: Sequence[str]) -> None:
         application()(args=meant, prog_name="recall")
     except Exception as error:
         code = output.show_error(error, trace=len(meant) < len(given))
-        if code in output.STOPPED:
+        if isinstance(error, TrainingInterruptedError):
             _leave(code)
         sys.exit(code)
 
@@ -41,8 +43,9 @@ def _leave(code: int) -> NoReturn:
     A signal that arrives between the two steps of `threading.Condition.__enter__` leaves the lock of a future held. Its thread
     never ends then, and a normal exit would wait for it.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # the reader of a pipe may be gone
+            stream.flush()
     os._exit(code)
 
 

@@ -75,8 +75,7 @@ UNAVAILABLE = 69
 CANNOT_WRITE = 73
 """Exit code when the file system refuses a write."""
 
-STOPPED = (130, TERMINATED)
-"""Exit codes after SIGINT and SIGTERM."""
+_STOPPED = (130, TERMINATED)
 
 _EXTRAS = {
     "matplotlib": "report",
@@ -128,7 +127,7 @@ def show_error(error: Exception, trace: bool = False) -> int:
     if trace:
         typer.echo("".join(traceback.format_exception(error)).rstrip(), err=True)
     known = _known(error)
-    label = typer.style("error", fg="red", bold=True) if known.exit_code not in STOPPED else typer.style("stopped", bold=True)
+    label = typer.style("error", fg="red", bold=True) if known.exit_code not in _STOPPED else typer.style("stopped", bold=True)
     typer.echo(f"{label}: {known.what}", err=True)
     for name, text in (("where", known.where), ("why", known.why), ("hint", known.hint)):
         if text:

@@ -186,6 +186,12 @@ class DurableLog(GroupCommit[AnyBatch]):
         self._file = DurableFile(path, kind, wait)
         self._reading, self._reader = Lock(), DurableFile(path, kind, read_wait)
 
+    @override
+    def _commit(self, batch: AnyBatch) -> int:
+        last = super()._commit(batch)
+        self._open_reader()
+        return last
+
     def checkpoint(self) -> None:
         """Move what was written from the `-wal` file into the main file.
 
@@ -232,6 +238,7 @@ class DurableLog(GroupCommit[AnyBatch]):
             if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 said = f"another process reads the {self._file.kind.noun}"
                 raise self._file.kind.busy(said, where=self.where, hint="Try again in a moment")
+        self._open_reader()
         return len(named)
 
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
@@ -251,6 +258,7 @@ class DurableLog(GroupCommit[AnyBatch]):
         """
         with self._lock, self._transaction() as connection:
             yield connection
+        self._open_reader()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -296,7 +304,6 @@ class DurableLog(GroupCommit[AnyBatch]):
         except Exception:
             self._file.close()  # nothing is built upon what a disk that failed has left in memory
             raise
-        self._open_reader()
 
     def _take(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
         """Write one batch unless its key is known; an error of its own spoils no other."""

@@ -257,7 +257,8 @@ class FFMParameterization(_ByField):
 
     @override
     def item_vectors(self, sums: Tensor) -> Tensor:
-        return self._by_field(sums)[:, :, : self.user_groups].transpose(1, 2).flatten(1)
+        # a copy even of one item field, whose vectors are a view: kernels read rows that follow each other
+        return self._by_field(sums)[:, :, : self.user_groups].transpose(1, 2).flatten(1).contiguous()
 
     @override
     def item_sums(self, vectors: Tensor) -> Tensor:

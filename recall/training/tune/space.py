@@ -168,6 +168,7 @@ class Space:
             chosen |= {"cosine": "yes" if recipe.cosine else "no", "softmax.activity": 1.0}
             chosen |= {"temperature": float(cast(float, train["temperature"])), "batch": str(train["batch"])}
             chosen["candidates"] = str(train.get("candidates", "all"))
+            chosen["samples"] = str(train.get("samples", 2048))
         else:
             chosen |= {"negatives": 4, "negatives.popularity": 0.5, "pairs": "4096"}
         return chosen
@@ -235,7 +236,7 @@ def _softmax(trial: Trial, model: Values, pairs: int) -> Values:
     }
     candidates = trial.suggest_categorical("candidates", ["all", "sampled"])
     if candidates == "sampled" or pairs > _LARGEST_SOFTMAX:
-        chosen |= {"candidates": "sampled", "samples": 2048}
+        chosen |= {"candidates": "sampled", "samples": int(trial.suggest_categorical("samples", ["2048", "8192"]))}
     return chosen
 
 

@@ -106,8 +106,9 @@ class Bench:
         self._dataset = dataset
         self._data = data
         self.space = Space.of(config, dataset, limits.objectives, limits.most_k)
-        items, training = len(dataset.items), len(dataset.training)
-        self.scale = Scale(self.space.pairs // max(items, 1), len(dataset.users), items, training)
+        rows = dataset.events.select("user", *dataset.context_columns)[dataset.training]
+        contexts = len(rows) if dataset.schema.history is not None else rows.n_unique()
+        self.scale = Scale(contexts, rows["user"].n_unique(), len(dataset.items), len(rows))
 
     def figure(self, values: Values, deadline: float, poor: Callable[[str, list[float]], bool]) -> Judged:
         """Train a proposal and judge the model of its best sweep.

@@ -10,6 +10,7 @@ from recall.config import SquareConfig
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.vocabulary import FIRST, UNKNOWN
 from recall.models.torch.base import SparseBatch
+from recall.models.torch.ffm import FieldAwareFM
 from recall.models.torch.fwfm import FieldWeightedFM
 from recall.training.als import shards
 from recall.training.als.solver import ImplicitALS
@@ -94,6 +95,16 @@ def test_every_kind_of_model_converges_to_a_zero_gradient(kind):
             (before,) = torch.autograd.grad(start, start_tables[name], retain_graph=True)
             (after,) = torch.autograd.grad(end, end_tables[name], retain_graph=True)
             assert after.norm() < 0.02 * before.norm(), name
+
+
+def test_a_field_aware_model_of_one_item_field_learns():
+    pairs = replace(random_pairs(8), user_fields=USERS)
+    model = FieldAwareFM(pairs.contexts.n_features, pairs.items.n_features, 3, len(USERS), 1)
+    model.initialise(0.3, torch.Generator().manual_seed(0))
+    solver = ImplicitALS(model, pairs, CONFIGS[0])
+    start = float(loss_by_definition(model, pairs, CONFIGS[0])[0].detach())
+    assert solver.sweep() < start
+    assert solver.sweep() == pytest.approx(float(loss_by_definition(model, pairs, CONFIGS[0])[0].detach()), rel=1e-4)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
