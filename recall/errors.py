@@ -6,6 +6,7 @@
     |-- RequestError     a request is invalid
     |   `-- TokenError     a token does not name a change of the log that is served
     |-- TrainingError    training cannot start, or reached a number that is not finite
+    |-- TrainingInterruptedError  a signal stopped training; a checkpoint has the last complete sweep, if enabled
     |-- ExportError      the exported vectors do not reproduce the model
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
     |-- BundleError      a bundle is missing, damaged, or of a newer format
@@ -144,6 +145,12 @@ class TokenError(RequestError):
 
 class TrainingError(RecallError):
     """Training cannot start, or reached a number that is not finite."""
+
+
+class TrainingInterruptedError(RecallError):
+    """A signal stopped training; a checkpoint has the last complete sweep, if enabled."""
+
+    exit_code = 130
 
 
 class ExportError(RecallError):

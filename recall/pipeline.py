@@ -17,7 +17,7 @@ from recall.data.findings import Finding
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
-from recall.errors import BundleError
+from recall.errors import BundleError, TrainingInterruptedError
 from recall.evaluation.data_match import match_data
 from recall.evaluation.gate import Activation, GateReport, activates_at_once, require_comparable, settle
 from recall.features.encoder import FeatureEncoder
@@ -25,7 +25,7 @@ from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
-from recall.training.loop import SweepReport, TrainingInterruptedError
+from recall.training.loop import SweepReport
 from recall.training.race.decide import decide, of_bundle
 from recall.training.train import TrainResult, run_fingerprint, train
 

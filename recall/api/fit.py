@@ -17,6 +17,7 @@ from recall.config.loading import parse_config
 from recall.data.frames import NAMES, frame_of, library_of, run_tables
 from recall.data.scaffold.draft import draft_tables
 from recall.data.scaffold.survey import survey
+from recall.errors import TrainingInterruptedError
 
 
 def fit(
@@ -51,7 +52,6 @@ def fit(
         TrainingError: Training failed.
     """
     from recall.pipeline import run
-    from recall.training.loop import TrainingInterruptedError
 
     sources = dict(zip(NAMES, (interactions, users, items), strict=True))
     drafted = ""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from recall.config import StoppingConfig
-from recall.errors import RecallError, TrainingError
+from recall.errors import TrainingError, TrainingInterruptedError
 from recall.evaluation.cold_start import fair_figure
 from recall.models.torch.base import Model, side_of
 from recall.training.checkpoint import Position, kept_sweep, load_checkpoint, refuse_overwriting, save_checkpoint
@@ -47,12 +47,6 @@ Validate = Callable[[Model], Mapping[str, float]]
 
 class NonFiniteError(TrainingError):
     """A parameter, the loss or a score is not finite."""
-
-
-class TrainingInterruptedError(RecallError):
-    """Training was interrupted; a checkpoint has the last complete sweep, if enabled."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)

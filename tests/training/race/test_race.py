@@ -75,6 +75,8 @@ def test_the_race_finds_that_order_decides(cycles: Path) -> None:
     assert {recipe.name for recipe in SQUARES} <= set(names)
     assert any(name.startswith("softmax") for name in names)
     assert any(name.startswith("bpr") for name in names)
+    after = [name.partition(", after ")[2] for name in names if name.startswith("softmax, temperature 0.1, after")]
+    assert len({name.partition(", with")[2] for name in after}) == 2  # also after other fields, which are as good here
     assert any("without user_id" in name for name in names)
     assert any("without previous" in name for name in names)
 
