@@ -410,8 +410,9 @@ def _write_shards(folder: Path, source: _Source, kept: _Kept | None, counts: Int
     for number in range(len(firsts)):
         parts = [pl.scan_ipc(path) for path in sorted((spool / str(number)).iterdir())]
         keys = [USER, TIME, _ROW] if source.data.time is not None else [USER, _ROW]
-        shard = pl.concat(parts, how="vertical_relaxed").sort(keys).drop(_ROW).collect()
-        shard = shard.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else shard
+        rows = pl.concat(parts, how="vertical_relaxed")
+        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else rows
+        shard = rows.sort(keys).drop(_ROW).collect()
         shard.write_parquet(folder / SHARDS / f"part-{number:05}.parquet", statistics=False)
         shutil.rmtree(spool / str(number))
     shutil.rmtree(spool)
