@@ -20,10 +20,12 @@ from pyspark.sql import functions as f
 from recall.config import DataConfig, load_config
 from recall.data.dataset import open_tables
 from recall.data.files import files_of
-from recall.data.prepared import ITEM, SHARDS, TIME, UNFINISHED, USER, WEIGHT, seal, sha256
+from recall.data.prepared import ITEM, SHARDS, TIME, USER, WEIGHT, seal, sha256
 from recall.data.sources import find_attributes, find_columns
+from recall.data.tables import UNFINISHED
 
 _REFUSED = ("label", "outcome", "events", "since", "until", "user_columns", "item_columns", "text", "formats")
+_PLAIN = (("repeats", "keep"), ("min_user", 1), ("min_item", 1), ("missing_ids", "error"))
 
 
 def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_000) -> None:
@@ -37,8 +39,8 @@ def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_
     """
     config = load_config(config_path)
     data = config.data
-    others = [name for name in _REFUSED if getattr(data, name)]
-    others += [name for name, plain in (("repeats", "keep"), ("min_user", 1), ("min_item", 1)) if getattr(data, name) != plain]
+    others = [name for name in _REFUSED if getattr(data, name) not in (None, (), {})]
+    others += [name for name, plain in _PLAIN if getattr(data, name) != plain]
     if others:
         sys.exit(f"this job does not know data.{', data.'.join(others)}: use recall data prepare")
     tables = open_tables(data, root)
@@ -55,7 +57,8 @@ def main(config_path: Path, root: Path, out: Path, rows_in_a_shard: int = 2_000_
         listed[side] = pl.DataFrame(schema={key: pl.String()})
         if table is not None:
             attributes = find_attributes(data, columns, tables, "user" if side == "user" else "item")
-            own = table.collect([key, *fields, *attributes])
+            dates = [data.available_from] if side == "item" and data.available_from is not None else []
+            own = table.collect([key, *fields, *attributes, *dates])
             own.write_parquet(out / f"{side}s.parquet")
             listed[side] = own.select(pl.col(key).cast(pl.String))
     users = numbered(spark, rows, data.user_id, USER, listed["user"])
@@ -110,7 +113,8 @@ def copied(rows: DataFrame, data: DataConfig, context: tuple[str, ...]) -> DataF
     """Return the columns of the contract, and the place in the source."""
     chosen = [f.col(USER), f.col(ITEM), f.col("row")]
     chosen += [f.col(data.time).alias(TIME)] if data.time is not None else []
-    chosen += [f.col(data.weight).cast("double").alias(WEIGHT)] if data.weight is not None else []
+    if data.weight is not None:  # a float of 32 bits is the number that it is written as, as recall reads it
+        chosen.append(f.col(data.weight).cast("string").cast("double").alias(WEIGHT))
     split = getattr(data.split, "column", None)
     return rows.select(*chosen, *dict.fromkeys([*context, *([] if split is None else [split])]))
 

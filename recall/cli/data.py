@@ -76,17 +76,18 @@ def prepare_data(
     out: Annotated[Path, typer.Option(metavar="PREPARED", help="Folder to write to; new, or of an interrupted preparation.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     shards: Annotated[
-        int | None, typer.Option(min=1, help="At most so many files; default: one for every two million interactions.")
+        int | None,
+        typer.Option(min=1, max=99_999, help="At most so many files; default: one for every two million interactions."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
     ] = None,
     as_json: output.Json = False,
 ) -> None:
-    """Write the tables as sorted shards, which every command reads as --data.
+    """Write the tables as sorted shards, for train, tune, evaluate, compare.
 
-    Tables larger than memory are read piece by piece. What is trained from the result is the same to the bit; train, tune and
-    evaluate then read it in less time and memory.
+    They and rebuild and data check take the result as --data, and give the same to the bit in less time and memory. Tables
+    larger than memory are read piece by piece. New rows (train --resume, retrain) and data check --report need the source.
 
     Example: recall data prepare shop/recall.toml --out prepared; recall train shop/recall.toml --data prepared
     """

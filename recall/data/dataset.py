@@ -188,6 +188,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     prepared = tables if isinstance(tables, PreparedTables) else None
     if prepared is not None:
         prepared.require_sound()
+        prepared.require_read_alike(schema, columns.context)
     raw = pl.DataFrame() if prepared is not None else _raw(data, columns, tables.interactions)
     column: Callable[[str], pl.Series] = prepared.column if prepared is not None else raw.get_column
     where = tables.interactions.where
@@ -240,7 +241,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     named_parts: Parts | None = None
     match data.split:
         case ColumnSplit(column=named):
-            named_parts = column_parts(column(named), data.split, where(named))
+            each = column(named) if prepared is None else tables.interactions.collect([named])[named]  # ids too, by row
+            named_parts = column_parts(each, data.split, where(named))
         case UsersSplit():
             named_parts = hashed_parts(users[data.user_id], data.split, config.seed)[user]
         case ItemsSplit():

@@ -4,9 +4,11 @@ Memory holds the ids, the rows that are read at one time, and one shard. Only th
 others there are (`recall.data.selection.select`) read the numbers of all rows.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall._arrays import Bool, Float64, Int32, Int64
-from recall.config import DataConfig, RunConfig
+from recall._fsync import descriptor
+from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.column_types import Frames, find_types
 from recall.data.entities import extended, ids_of, refuse_absent
 from recall.data.files import files_of, unreadable_file
@@ -25,22 +28,22 @@ from recall.data.prepared import (
     SHARDS,
     TAKEN,
     TIME,
-    UNFINISHED,
     USER,
     WEIGHT,
     PreparedManifest,
     PreparedTables,
+    ReadAs,
     Side,
     seal,
     sha256,
 )
 from recall.data.selection import absent, select
 from recall.data.sources import FieldColumns, find_attributes, find_columns
-from recall.data.tables import MANIFEST, Table, Tables, exact
+from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, exact
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
-from recall.features.canonical import TEXT, ColumnForms, id_type
-from recall.features.values import canonical_series
+from recall.features.canonical import TEXT, ColumnForms, id_type, inferred
+from recall.features.values import canonical_series, number_column
 
 _AT_ONCE = 1 << 19  # rows that are read at one time
 _IN_A_SHARD = 1 << 21  # rows, by default
@@ -63,20 +66,35 @@ def prepare(config: RunConfig, tables: Tables, root: Path, folder: Path, shards:
         The manifest that was written.
 
     Raises:
-        DataError: A table, column or value does not match the configuration, there are too many ids, or the folder holds
-            other files.
+        DataError: A table, column or value does not match the configuration, there are too many ids, the source files change
+            meanwhile, or the folder holds other files or is being written by another process.
         ConfigError: A field can be read in two ways, or a column has a name that the format needs.
     """
     if isinstance(tables, PreparedTables):
         raise DataError("the data is prepared already", where=str(root), hint="Name the folder of the source files")
     data = config.data
     columns = find_columns(config.schema_, tables)
-    split = {*data.columns_of_rows} - {data.time, *data.outcome_columns}
+    split = [data.split.column] if isinstance(data.split, ColumnSplit) else []
     copied = tuple(dict.fromkeys((*columns.context, *split)))
     for name in (data.user_id, data.item_id, *data.columns_of_rows, *copied):
         if name in _OWN:
             raise ConfigError(f"a column cannot be called {name!r} in prepared data", where="data", hint="Rename it")
-    _clear(folder)
+    with _claimed(folder):
+        return _prepare(config, tables, columns, copied, root, folder, shards)
+
+
+def _prepare(
+    config: RunConfig,
+    tables: Tables,
+    columns: FieldColumns,
+    copied: tuple[str, ...],
+    root: Path,
+    folder: Path,
+    shards: int | None,
+) -> PreparedManifest:
+    """Write all files of a folder that is empty; as `prepare`."""
+    data = config.data
+    before = _states(data, root)
     if tables.users is not None:
         named = [data.user_id, *columns.users, *find_attributes(data, columns, tables, "user")]
         tables.users.collect(named).write_parquet(folder / "users.parquet")
@@ -89,27 +107,54 @@ def prepare(config: RunConfig, tables: Tables, root: Path, folder: Path, shards:
     source = _Source(data, tables.interactions, users, items, copied)
     left_out: tuple[str, ...] = ()
     types: dict[str, dict[str, str]] = {}
+    read_as: dict[str, ReadAs] = {}
     kept: _Kept | None = None
-    if any((data.since, data.until, data.repeats == "merge", data.min_user > 1, data.min_item > 1)):
+    bounded = data.since is not None or data.until is not None
+    if bounded or data.repeats == "merge" or data.min_user > 1 or data.min_item > 1:
         kept, left_out = source.selected()
         users, items = kept.users, kept.items
-        types = _types(config, columns, tables)
+        types, read_as = _types(config, columns, tables)
     for name, ids in (("user", users), ("item", items)):
         pl.DataFrame({"id": ids.texts}).write_parquet(folder / f"{name}_ids.parquet")
     _write_shards(folder, source, kept, users.counts, shards)
-    return seal(data, folder, _sources(data, root), left_out, types)
+    sources = {name: sha256(root / name) for name in before}
+    after = _states(data, root)
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if changed:
+        raise _changed(str(root / changed[0]))
+    return seal(data, folder, sources, left_out, types, read_as)
 
 
-def _clear(folder: Path) -> None:
-    """Remove the rest of an interrupted preparation; mark the folder unfinished."""
-    if (folder / MANIFEST).exists():
-        raise DataError("the folder holds prepared data", where=str(folder), hint="Remove it, or name another folder")
-    if (folder / UNFINISHED).exists():
-        shutil.rmtree(folder)
-    elif folder.exists() and any(folder.iterdir()):
-        raise DataError("the folder holds other files", where=str(folder), hint="Name a new folder")
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Lock a folder, mark it unfinished, and remove what was left unfinished."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / UNFINISHED).touch()
+    part = folder / UNFINISHED
+    with descriptor(folder) as opened:  # the kernel frees the lock when the process dies
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            why = f"process {part.read_text()}" if part.exists() else ""
+            hint = "Wait for it, or name another folder"
+            raise DataError("another process prepares data here", where=str(folder), why=why, hint=hint) from None
+        except OSError:
+            pass  # the file system has no locks
+        if (folder / MANIFEST).exists():
+            raise DataError("the folder holds prepared data", where=str(folder), hint="Remove it, or name another folder")
+        if not part.exists() and any(folder.iterdir()):
+            raise DataError("the folder holds other files", where=str(folder), hint="Name a new folder")
+        part.write_text(str(os.getpid()))
+        for path in list(folder.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != part:
+                path.unlink()
+        yield
+
+
+def _changed(where: str) -> DataError:
+    why, hint = "it is read several times", "Prepare the data again, when nothing writes the source files"
+    return DataError("the source changed while the data was prepared", where=where, why=why, hint=hint)
 
 
 def require_rows(count: int, what: str, where: str) -> None:
@@ -160,6 +205,15 @@ class _Ids:
         if written.to_frame().select(absent([key])).to_series().any():
             refuse_absent(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
         own = None if table is None else table.collect([key])[key]
+        for column, table_ in ((used, interactions), (own, table)):
+            if (
+                column is not None
+                and table_ is not None
+                and column.dtype.is_float()
+                and inferred(canonical_series(column)) == "float64"
+            ):
+                hint = "Store them as text, or as whole numbers"
+                raise DataError("ids are fractional numbers, which cannot be prepared", where=table_.where(key), hint=hint)
         type_ = TEXT if key in data.text else id_type([used, *([] if own is None else [own])])
         forms = ColumnForms({key: type_})
         listed = pl.Series(key, [], dtype=pl.String) if own is None or table is None else ids_of(own, table.where(key), forms)
@@ -248,13 +302,27 @@ class _Source:
                     raw = batch if data.weight is None else exact(batch.select(data.weight))
                     columns.append(pl.Series(WEIGHT, RowWeights.of(raw, data.weight, where(data.weighed_by), factors).values))
             except DataError as error:
-                raise error if error.row is None else error.at(error.where, int(batch[_ROW][error.row - 1]) + 1) from None
+                raise self._of_all_rows(error) from None
             if len(units) > 1 and data.time is not None:
                 hint = "Write all times in one way"
-                raise DataError("some rows have dates and others numbers", where=where(data.time), hint=hint)
+                mixed = DataError("some rows have dates and others numbers", where=where(data.time), hint=hint)
+                raise self._of_all_rows(mixed)
             columns += [batch[TAKEN]] if data.has_negatives else []
             frame = pl.DataFrame([*columns, *(batch[name] for name in self.copied)])
             yield frame.with_columns(pl.col(TIME).cast(pl.Datetime("us"))) if units - {1} else frame
+
+    def _of_all_rows(self, error: DataError) -> DataError:
+        """Return the error that reading all rows at once gives, which counts all."""
+        data, where = self.data, self.table.where
+        raw = self.table.collect(data.columns_of_rows)
+        try:
+            if data.time is not None:
+                Times.of(raw[data.time], where(data.time))
+            factors = Outcomes.of(raw, data, where).weight
+            RowWeights.of(raw, data.weight, where(data.weighed_by) if data.weighed_by else "", factors)
+        except DataError as found:
+            return found
+        return error
 
     def _outcomes(self) -> pl.DataFrame | None:
         """Return whether rows were taken, and factors, by the columns that say so."""
@@ -269,7 +337,7 @@ class _Source:
         try:
             outcomes = Outcomes.of(exact(found.select(keys)), data, self.table.where)
         except DataError as error:
-            raise error if error.row is None else error.at(error.where, int(found[_ROW][error.row - 1]) + 1) from None
+            raise self._of_all_rows(error) from None
         frame = found.drop(_ROW)
         if outcomes.taken is not None:
             frame = frame.with_columns(pl.Series(TAKEN, outcomes.taken))
@@ -329,39 +397,51 @@ def _write_shards(folder: Path, source: _Source, kept: _Kept | None, counts: Int
     for number in range(len(firsts)):
         (spool / str(number)).mkdir(parents=True)
     times: set[DataType | None] = set()
+    written = 0
     for batch_number, batch in enumerate(source.kept_batches(kept)):
         times.add(batch.schema.get(TIME))
+        written += len(batch)
         of_shard = np.searchsorted(firsts, batch[USER].to_numpy(), side="right") - 1
         for number in np.unique(of_shard):
             batch.filter(of_shard == number).write_ipc(spool / str(number) / f"{batch_number:06}.arrow", compression="lz4")
+    if written != total:
+        raise _changed(str(source.table.path))
     (folder / SHARDS).mkdir()
     for number in range(len(firsts)):
         parts = [pl.scan_ipc(path) for path in sorted((spool / str(number)).iterdir())]
         keys = [USER, TIME, _ROW] if source.data.time is not None else [USER, _ROW]
-        shard = pl.concat(parts, how="vertical_relaxed").sort(keys).drop(_ROW).collect()
-        shard = shard.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else shard
+        rows = pl.concat(parts, how="vertical_relaxed")
+        rows = rows.with_columns(pl.col(TIME).cast(pl.Float64)) if any(one == pl.Float64 for one in times) else rows
+        shard = rows.sort(keys).drop(_ROW).collect()
         shard.write_parquet(folder / SHARDS / f"part-{number:05}.parquet", statistics=False)
         shutil.rmtree(spool / str(number))
     shutil.rmtree(spool)
 
 
-def _types(config: RunConfig, columns: FieldColumns, tables: Tables) -> dict[str, dict[str, str]]:
-    """Return the types of ids and context columns over all rows, by side."""
+def _types(config: RunConfig, columns: FieldColumns, tables: Tables) -> tuple[dict[str, dict[str, str]], dict[str, ReadAs]]:
+    """Return the types over all rows by side, and how context columns are read."""
     schema, data = config.schema_, config.data
     numeric = {f"user {name}" for name in schema.number_columns("user")}
     users = None if tables.users is None else tables.users.collect([data.user_id])
     items = None if tables.items is None else tables.items.collect([data.item_id])
     frames: Frames = (lambda name: tables.interactions.collect([name])[name], users, items)
     found, _ = find_types(schema, frames, columns.context, numeric)
-    return {
+    types = {
         side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in found.state().items()
     }
+    cuts, read_as = schema.separators("user"), {}
+    for name in columns.context:
+        is_number = f"user {name}" in numeric
+        number = str(number_column(frames[0](name), tables.interactions.where(name)).dtype) if is_number else None
+        read_as[name] = ReadAs.model_validate({"number": number, "separator": cuts.get(name)})
+    return types, read_as
 
 
-def _sources(data: DataConfig, root: Path) -> dict[str, str]:
-    """Return the SHA-256 of each source file."""
+def _states(data: DataConfig, root: Path) -> dict[str, tuple[int, int]]:
+    """Return the size and time of change of each source file."""
     named = [root / one for one in (data.interactions, data.users, data.items) if one is not None]
-    return {os.path.relpath(path, root): sha256(path) for one in named for path in files_of(one)}
+    found = {os.path.relpath(path, root): path.stat() for one in named for path in files_of(one)}
+    return {name: (state.st_size, state.st_mtime_ns) for name, state in found.items()}
 
 
 def _collected(frame: pl.LazyFrame, table: Table) -> pl.DataFrame:

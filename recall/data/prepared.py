@@ -15,21 +15,21 @@ import numpy.typing as npt
 import orjson
 import polars as pl
 from polars.datatypes import DataType
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from recall._arrays import Bool, Float64, Int32
 from recall._fsync import fsync
-from recall.config import DataConfig
-from recall.config.schema import Record
+from recall.config import ColumnSplit, DataConfig
+from recall.config.schema import Record, Schema
+from recall.data.entities import refuse_absent
 from recall.data.files import unreadable_file
-from recall.data.tables import MANIFEST, Table, Tables, read_table
+from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
+from recall.features.values import examples
 
 FORMAT: Final = 1
-UNFINISHED: Final = "prepared.json.part"
-"""Present from the start of a preparation until its manifest is written."""
 SHARDS: Final = "interactions"
 USER, ITEM, TIME, WEIGHT, TAKEN = (f"recall_{name}" for name in ("user", "item", "time", "weight", "taken"))
 """Columns of the shards besides those that are copied from the interactions."""
@@ -46,6 +46,7 @@ _AT_READING: Final = {
     "contains_changes_through",
 }
 """Settings of [data] that are applied when prepared data is read, so that they may differ."""
+_NUMBERS: Final = {"Float64": pl.Float64, "Int64": pl.Int64, "UInt64": pl.UInt64}
 _AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
 
 Side = Literal["user", "item"]
@@ -56,6 +57,15 @@ class PreparedFile(Record):
 
     rows: int
     sha256: str
+
+
+class ReadAs(Record):
+    """Reading of a column of the interactions by fields, which decides its type."""
+
+    number: Literal["Float64", "Int64", "UInt64"] | None = None
+    """Type of the numbers over all rows; None where no field reads numbers."""
+    separator: str | None = None
+    """Cuts text into the values of a bag."""
 
 
 class PreparedManifest(Record):
@@ -73,6 +83,8 @@ class PreparedManifest(Record):
     """What the settings that select interactions left out."""
     types: dict[str, dict[str, str]]
     """Types of columns by side, where rows that were left out had a say; the values decide the others."""
+    read_as: dict[str, ReadAs] = Field(default={})
+    """How the copied columns were read, where `types` depend on it."""
     columns: dict[str, str]
     """Columns of the shards and their types, as polars names them."""
     files: dict[str, PreparedFile]
@@ -110,9 +122,28 @@ class PreparedTables(Tables):
 
     def as_typed(self, numbers: pl.Series) -> pl.Series:
         """Return a column of numbers in the type that rows left out decided."""
-        known = self.manifest.types.get("users", {})
-        whole = known.get(numbers.name) == "integer" and numbers.dtype == pl.Float64
-        return numbers.cast(pl.Int64) if whole else numbers
+        known = self.manifest.read_as.get(numbers.name)
+        return numbers if known is None or known.number is None else numbers.cast(_NUMBERS[known.number])
+
+    def require_read_alike(self, schema: Schema, context: tuple[str, ...]) -> None:
+        """Check that fields read columns as they did when the data was prepared.
+
+        Args:
+            schema: the fields.
+            context: columns of the interactions that user fields read.
+
+        Raises:
+            DataError: A field has another kind or separator than then, or reads a column that none read.
+        """
+        if not self.manifest.types:
+            return
+        numbers, cuts = schema.number_columns("user"), schema.separators("user")
+        for name in context:
+            then = self.manifest.read_as.get(name)
+            if then is None or (then.number is not None, then.separator) != (name in numbers, cuts.get(name)):
+                what = f"fields read the column {name!r} in another way than when the data was prepared"
+                why = "its type depends on rows that were left out"
+                raise DataError(what, where=str(self.folder), why=why, hint=_AGAIN)
 
     def overridden(self, types: CanonicalTypes) -> CanonicalTypes:
         """Return types with those that rows left out decided."""
@@ -153,6 +184,10 @@ class PreparedTables(Tables):
         """
         where = str(self.folder / _IDS[side])
         ids = self.ids(side).alias(frame.columns[0])
+        refuse_absent(ids, where, _AGAIN)
+        if ids.n_unique() < len(ids):
+            what = f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}"
+            raise DataError(what, where=where, hint=_AGAIN)
         if not forms.canonical(ids, where).equals(ids):
             what = f"ids of {side}s were prepared in another form than the model has"
             raise DataError(what, where=where, hint="Read the source files, or prepare the data as the model was trained")
@@ -233,6 +268,9 @@ class PreparedTables(Tables):
         if values.dtype != dtype or values.null_count():
             what = f"column {column!r} must be {dtype} without missing values, got {values.dtype}"
             raise DataError(what, where=str(path), hint=_AGAIN)
+        if column == WEIGHT and not (fit := values.is_finite() & (values > 0)).all():
+            what = f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}"
+            raise DataError(what, where=f"{path}, column {column!r}", hint=_AGAIN, row=row + 1)
         return values
 
 
@@ -262,14 +300,19 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
     try:
         frame = pl.scan_parquet(shards)
         interactions = Table(folder / SHARDS, frame, frame.collect_schema(), text=data.text)
+        rows = sum(pl.scan_parquet(path).select(pl.len()).collect().item() for path in shards)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(folder / SHARDS, error) from None
+    if rows != manifest.interactions:
+        what = f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions"
+        raise DataError(what, where=str(folder / SHARDS), hint=_AGAIN)
     needed = {
         USER: True,
         ITEM: True,
         TIME: data.time is not None,
         TAKEN: data.has_negatives,
         WEIGHT: data.weighed_by is not None,
+        **({data.split.column: True} if isinstance(data.split, ColumnSplit) else {}),
     }
     for name in (name for name, is_needed in needed.items() if is_needed and name not in interactions.types):
         raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_AGAIN)
@@ -307,6 +350,7 @@ def seal(
     sources: Mapping[str, str],
     left_out: tuple[str, ...] = (),
     types: Mapping[str, dict[str, str]] | None = None,
+    read_as: Mapping[str, ReadAs] | None = None,
 ) -> PreparedManifest:
     """Write the manifest of a folder whose other files are complete.
 
@@ -316,6 +360,7 @@ def seal(
         sources: SHA-256 of each source file.
         left_out: what the settings that select interactions left out.
         types: of columns by side, where rows that were left out had a say.
+        read_as: how the columns of interactions among them were read.
 
     Returns:
         The manifest.
@@ -338,6 +383,7 @@ def seal(
         items=files[_IDS["item"]].rows,
         left_out=left_out,
         types=dict(types or {}),
+        read_as=dict(read_as or {}),
         columns={name: str(dtype) for name, dtype in schema.items()},
         files=files,
     )
@@ -348,6 +394,7 @@ def seal(
     fsync(part)
     os.replace(part, folder / MANIFEST)
     fsync(folder)
+    fsync(folder.parent)
     return manifest
 
 

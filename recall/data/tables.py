@@ -19,6 +19,8 @@ from recall.features.values import canonical_series
 
 MANIFEST: Final = "prepared.json"
 """The file that makes a folder one of prepared data, see `recall.data.prepared`."""
+UNFINISHED: Final = "prepared.json.part"
+"""Present from the start of a preparation until its manifest is written."""
 _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
 
 
@@ -160,6 +162,9 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
     Raises:
         DataError: As `read_table`, or the folder holds prepared data, which can only be opened whole.
     """
+    if (root / UNFINISHED).exists():
+        hint = "Name the folder of the source files"
+        raise DataError("the data was not prepared to the end", where=str(root), why=f"there is {UNFINISHED}", hint=hint)
     if (root / MANIFEST).exists():
         why = "rows are added to the source files, which are then prepared again"
         raise DataError("this is prepared data", where=str(root), why=why, hint="Name the folder of the source files")

@@ -19,7 +19,7 @@ from recall._arrays import Int32, Int64
 from recall.errors import DataError
 
 _WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
-_NEIGHBORS = 2.0**53  # beyond this a float no longer tells neighboring integers apart
+_NEIGHBORS = 2.0**53  # from here on a float no longer tells neighboring integers apart
 _DIGITS = 15  # decimal digits that a float always keeps
 _INTEGER = r"^-?(?:0|[1-9][0-9]*)$"
 
@@ -164,7 +164,7 @@ def number_column(values: pl.Series, where: str) -> pl.Series:
         DataError: As `to_float`.
     """
     parsed = to_float(values, where)
-    if not (parsed.abs() > _NEIGHBORS).any():
+    if not (parsed.abs() >= _NEIGHBORS).any():
         return parsed
     if values.dtype == pl.String:
         values = values.str.strip_chars()

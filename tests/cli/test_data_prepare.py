@@ -41,6 +41,9 @@ def test_a_model_is_the_same_to_the_bit(run, shop: Path, tmp_path: Path) -> None
     reports = [run("evaluate", config, tmp_path / "one", "--data", data, "--json") for data in (shop, prepared)]
     assert [one.code for one in reports] == [0, 0], reports[1].err
     assert len({re.sub(r'("seconds"|"created"): \S+', "", one.out) for one in reports}) == 1
+    many = run("data", "prepare", config, "--out", tmp_path / "many", "--shards", 100_000)
+    assert many.code == 2
+    assert "'--shards': Input should be less than or equal to 99999" in many.err
     again = run("data", "prepare", config, "--out", prepared)
     assert again.code == 65
     assert "the folder holds prepared data" in again.err

@@ -1,5 +1,7 @@
 """What is prepared is read as the source files are, to the bit."""
 
+import fcntl
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recall._fsync import descriptor
 from recall.config import RunConfig, parse_config
 from recall.data import prepare as module
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.prepare import prepare, require_rows
 from recall.data.prepared import SHARDS, USER, read_manifest
+from recall.data.tables import UNFINISHED, read_tables
 from recall.errors import ConfigError, DataError
 
 FIELDS: dict[str, Any] = {
@@ -23,6 +27,9 @@ FIELDS: dict[str, Any] = {
     "hour": {"side": "user", "kind": "numeric"},
     "genres": {"side": "user", "kind": "bag", "separator": "|"},
 }
+_SIDES = {"train": ["true"], "valid": ["False"], "test": ["1"]}
+_TIMES = {"train": [*map(str, range(50))], "valid": [*map(str, range(50, 55))], "test": [*map(str, range(55, 60))]}
+_USERS = {"train": [*map(str, range(25))], "valid": ["25", "26"], "test": ["27", "28", "29"]}
 CASES: dict[str, dict[str, Any]] = {
     "no time": {},
     "numbers": {"time": "time"},
@@ -34,10 +41,15 @@ CASES: dict[str, dict[str, Any]] = {
     "events that are left out": {"events": {"column": "event", "weights": {"buy": 3}, "left_out": ["view", "hide"]}},
     "an outcome": {"time": "time", "outcome": {"column": "stars", "at_least": 3, "below": "not taken"}},
     "since": {"time": "time", "since": 20},
+    "since zero": {"time": "shifted", "since": 0},
+    "until zero": {"time": "shifted", "until": 0},
     "merged": {"time": "time", "repeats": "merge"},
     "merged weights": {"time": "time", "repeats": "merge", "weight": "stars", "label": "clicked"},
     "a core": {"time": "date", "min_user": 4, "min_item": 3},
     "a split by column": {"split": {"by": "column", "column": "part"}},
+    "a split by the label": {"time": "time", "label": "clicked", "split": {"by": "column", "column": "clicked", **_SIDES}},
+    "a split by the time": {"time": "time", "split": {"by": "column", "column": "time", **_TIMES}},
+    "a split by the users": {"split": {"by": "column", "column": "user_id", **_USERS}},
     "a random split": {"split": {"by": "random"}},
     "held-out users": {"time": "time", "split": {"by": "users", "test": 0.3}},
     "a time split, carved": {"time": "clock", "split": {"by": "time", "test": 0.8}, "carve": 0.2},
@@ -59,6 +71,7 @@ def write(folder: Path, suffix: str = ".csv") -> None:
             "item_id": [f"i{one}" for one in item.tolist()],
             "maybe_user": [f"{one}" if one % 7 else None for one in user.tolist()],
             "time": time,
+            "shifted": time - 30,
             "clock": [f"{one}.5" if place > n - 20 else f"{one}" for place, one in enumerate(time.tolist())],
             "date": [f"2024-01-{1 + one % 28:02}T0{one % 10}:00:00" for one in time.tolist()],
             "stars": rng.integers(1, 6, n),
@@ -102,6 +115,7 @@ def assert_same(source: Dataset, read: Dataset) -> None:
     assert read.types == source.types
     assert (read.left_out, read.observation, read.hold_out) == (source.left_out, source.observation, source.hold_out)
     assert (read.context_columns, read.ordered) == (source.context_columns, source.ordered)
+    assert (source.weight_range is None) == (read.weight_range is None)
     if source.weight_range is not None and read.weight_range is not None:
         assert read.weight_range.mean == pytest.approx(source.weight_range.mean)  # a sum in another order
 
@@ -162,12 +176,12 @@ def test_the_manifest_says_what_it_was_made_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("user_id", "", "1 of 400 rows have no id, first in row 301"),
+        ("user_id", "", "2 of 400 rows have no id, rows 301, 391, first in row 301"),
         ("time", "", "rows have no time, first in row 301"),
         ("time", "soon", "neither numbers nor ISO 8601 times: 'soon', first in row 301"),
         ("time", "2024-01-01", "first in row"),
         ("stars", "-1", "not positive: '-1', first in row 301"),
-        ("clicked", "often", "1 value is not a number: 'often', first in row 301"),
+        ("clicked", "often", "not a number.*: 'often', first in row 301"),
     ],
 )
 def test_errors_name_the_row_of_the_source(
@@ -176,10 +190,13 @@ def test_errors_name_the_row_of_the_source(
     monkeypatch.setattr(module, "_AT_ONCE", 64)
     write(tmp_path)
     frame = pl.read_csv(tmp_path / "interactions.csv", infer_schema=False)
-    frame.with_columns(frame[column].scatter(300, value)).write_csv(tmp_path / "interactions.csv")
+    frame.with_columns(frame[column].scatter([300, 390], value)).write_csv(tmp_path / "interactions.csv")
     config = config_of({"time": "time", "weight": "stars", "label": "clicked"})
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=words) as source:
+        load_dataset(config, tmp_path)
+    with pytest.raises(DataError, match=words) as raised:
         prepared(config, tmp_path, tmp_path / "prepared")
+    assert str(raised.value) == str(source.value)
 
 
 def test_an_interrupted_preparation_is_made_again(tmp_path: Path) -> None:
@@ -189,6 +206,8 @@ def test_an_interrupted_preparation_is_made_again(tmp_path: Path) -> None:
     (out / "prepared.json").rename(out / "prepared.json.part")
     with pytest.raises(DataError, match="not prepared to the end"):
         load_dataset(config, out)
+    with pytest.raises(DataError, match="not prepared to the end"):
+        read_tables(config.data, out)
     assert_same(load_dataset(config, tmp_path), prepared(config, tmp_path, out))
     with pytest.raises(DataError, match="the folder holds prepared data"):
         prepared(config, tmp_path, out)
@@ -215,3 +234,77 @@ def test_more_ids_than_32_bits_number_are_refused() -> None:
     require_rows(2**31 - 1, "users", "log, column 'user_id'")
     with pytest.raises(DataError, match="2,147,483,648 users are more"):
         require_rows(2**31, "users", "log, column 'user_id'")
+
+
+def test_a_column_that_is_read_in_another_way_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    config = config_of({"time": "time", "since": 20})
+    prepared(config, tmp_path, tmp_path / "prepared")
+    values = config.model_dump(mode="json", exclude_unset=True, by_alias=True)
+    for name, field in (
+        ("device", {"side": "user", "kind": "numeric"}),
+        ("hour", {"side": "user", "kind": "categorical"}),
+        ("genres", {"side": "user", "kind": "bag", "separator": "&"}),
+    ):
+        changed = parse_config({**values, "fields": {**values["fields"], name: field}})
+        with pytest.raises(DataError, match=f"read the column '{name}' in another way"):
+            load_dataset(changed, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("left_out", ["0.5", str(2**64 - 1)])
+def test_numbers_have_the_type_that_rows_left_out_decided(left_out: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    frame = pl.read_csv(tmp_path / "interactions.csv", infer_schema=False)
+    early = frame["time"].cast(pl.Int64) < 20
+    hours = pl.when(pl.lit(early)).then(pl.lit(left_out)).otherwise(pl.lit(str(2**53 + 1)))
+    frame.with_columns(hour=hours).write_csv(tmp_path / "interactions.csv")
+    config = config_of({"time": "time", "since": 20})
+    assert_same(load_dataset(config, tmp_path), prepared(config, tmp_path, tmp_path / "prepared"))
+
+
+def test_another_split_column_needs_another_preparation(tmp_path: Path) -> None:
+    write(tmp_path)
+    config = config_of({"time": "time"})
+    prepared(config, tmp_path, tmp_path / "prepared")
+    with pytest.raises(DataError, match=r"there is no column 'part'.*Prepare the data again"):
+        load_dataset(config_of({"time": "time", "split": {"by": "column", "column": "part"}}), tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("time", ["touched", "kept"])
+def test_a_source_that_changes_meanwhile_is_refused(time: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    config, source = config_of({"time": "time"}), tmp_path / "interactions.csv"
+    written = module._write_shards
+
+    def changed_first(*args: Any) -> None:
+        before = source.stat()
+        source.write_text(source.read_text().replace(",i3,", ",i8888,") if time == "kept" else source.read_text())
+        os.utime(source, ns=(0, before.st_mtime_ns if time == "kept" else before.st_mtime_ns + 1))
+        written(*args)
+
+    monkeypatch.setattr(module, "_write_shards", changed_first)
+    with pytest.raises(DataError, match="the source changed while the data was prepared"):
+        prepared(config, tmp_path, tmp_path / "prepared")
+    assert not (tmp_path / "prepared" / "prepared.json").exists()
+
+
+def test_a_folder_that_another_process_prepares_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    config, out = config_of({"time": "time"}), tmp_path / "prepared"
+    out.mkdir()
+    (out / UNFINISHED).write_text("4321")
+    (out / "user_ids.parquet").touch()
+    with descriptor(out) as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match=r"another process prepares data here.*process 4321"):
+            prepared(config, tmp_path, out)
+        assert (out / "user_ids.parquet").exists()
+    assert_same(load_dataset(config, tmp_path), prepared(config, tmp_path, out))
+
+
+def test_fractional_ids_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, ".parquet")
+    path = tmp_path / "interactions.parquet"
+    pl.read_parquet(path).with_columns(user_id=pl.col("time") / 2).write_parquet(path)
+    with pytest.raises(DataError, match=r"interactions\.parquet, column 'user_id'.*ids are fractional numbers"):
+        prepared(config_of({"time": "time"}, ".parquet"), tmp_path, tmp_path / "prepared")

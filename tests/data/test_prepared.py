@@ -93,6 +93,14 @@ FIRST = f"{SHARDS}/part-00000.parquet"
         (FIRST, lambda frame: frame.with_columns(recall_time=pl.lit(None, pl.Int64)), "must be Int64 without missing values"),
         (FIRST, lambda frame: frame.drop("recall_weight"), "there is no column 'recall_weight'"),
         (FIRST, lambda frame: frame.drop("device"), "device"),
+        (
+            FIRST,
+            lambda frame: frame.with_columns(recall_weight=pl.lit(0.0)),
+            "part-00000.parquet.*and finite, got 0.0",
+        ),
+        (FIRST, lambda frame: frame.with_columns(recall_weight=pl.lit(float("nan"))), "positive and finite, got nan"),
+        ("item_ids.parquet", lambda frame: pl.concat([frame, frame.head(1)]), "item_ids.parquet: ids are in more than one row"),
+        ("item_ids.parquet", lambda frame: pl.concat([frame, pl.DataFrame({"id": [" "]})]), "item_ids.parquet.*have no id"),
         ("user_ids.parquet", lambda frame: frame.reverse(), "the first ids are not those of users.parquet"),
     ],
 )
@@ -101,6 +109,13 @@ def test_what_another_program_wrote_wrongly_is_refused(
 ) -> None:
     rewritten(folder, tiny_config, name, change)
     with pytest.raises(DataError, match=words):
+        load_dataset(tiny_config, folder)
+
+
+def test_a_manifest_that_counts_other_rows_is_refused(folder: Path, tiny_config: RunConfig) -> None:
+    manifest = orjson.loads((folder / "prepared.json").read_bytes())
+    (folder / "prepared.json").write_bytes(orjson.dumps({**manifest, "interactions": manifest["interactions"] + 1}))
+    with pytest.raises(DataError, match="the shards hold 160 rows, and the manifest says 161"):
         load_dataset(tiny_config, folder)
 
 
