@@ -168,7 +168,8 @@ class Space:
             chosen |= {"cosine": "yes" if recipe.cosine else "no", "softmax.activity": 1.0}
             chosen |= {"temperature": float(cast(float, train["temperature"])), "batch": str(train["batch"])}
             chosen["candidates"] = str(train.get("candidates", "all"))
-            chosen["samples"] = str(train.get("samples", 2048))
+            if "samples" in train:
+                chosen["samples"] = str(train["samples"])
         else:
             chosen |= {"negatives": 4, "negatives.popularity": 0.5, "pairs": "4096"}
         return chosen

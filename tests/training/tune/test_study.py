@@ -246,9 +246,11 @@ class Suggested:
         return self.values[name]
 
 
-@pytest.mark.parametrize(
-    "recipe", [*SQUARES, *softmaxes(SQUARES[1].train, Scale(10, 10, 10, 20))], ids=lambda recipe: recipe.name
-)
+LARGE = Scale(contexts=3_000_000, users=3_000_000, items=1_000_000, pairs=30_000_000)
+RECIPES = [*SQUARES, *softmaxes(SQUARES[1].train, Scale(10, 10, 10, 20)), *softmaxes(SQUARES[1].train, LARGE)[:1]]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.name}, k {recipe.k}")
 def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "auto"}})
     space = Space.of(config, load_dataset(config, tiny_folder), ("square", "softmax", "bpr"), 128)
@@ -257,7 +259,7 @@ def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Pat
     assert set(trial.values) == trial.asked
     found = merged(config, values)
     assert "user_id" not in found.fields
-    assert found.model.k == 64
+    assert found.model.k == recipe.k
     assert found.model.cosine == recipe.cosine
     plain = found.train.model_dump(mode="json")
     for key, value in recipe.train.items():
