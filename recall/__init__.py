@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StoreReadOnlyError,
         TokenError,
         TrainingError,
+        TrainingInterruptedError,
         VersionMovedError,
     )
     from recall.evaluation.evaluate import EvaluationReport
@@ -110,6 +111,7 @@ __all__ = [
     "StoreReadOnlyError",
     "TokenError",
     "TrainingError",
+    "TrainingInterruptedError",
     "User",
     "UserVector",
     "ValueContribution",

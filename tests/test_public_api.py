@@ -38,7 +38,7 @@ PUBLIC = [
         "StoreReadOnlyError",
         "TokenError",
     ),
-    *("TrainingError",),
+    *("TrainingError", "TrainingInterruptedError"),
     *("User", "UserVector"),
     *("ValueContribution",),
     *("VersionMovedError",),
