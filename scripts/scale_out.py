@@ -5,6 +5,7 @@ python scripts/scale_out.py depot --check      versions that machines share thro
 python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
+python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
@@ -460,7 +461,22 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
-CASES = {"depot": depot, "quick": quick, "changes": changes, "users": users, "data": data, "spark": spark}
+def engine_pgvector(folder: Path, quick: bool, check: Check) -> None:
+    """Check an index in Postgres."""
+    from serving.index_engines import pgvector  # needs psycopg
+
+    pgvector(folder, quick, check)
+
+
+CASES = {
+    "depot": depot,
+    "quick": quick,
+    "changes": changes,
+    "users": users,
+    "data": data,
+    "spark": spark,
+    "engine-pgvector": engine_pgvector,
+}
 
 
 def main() -> int:
