@@ -165,7 +165,7 @@ class IndexFileError(RecallError):
 
 
 class IndexDownError(IndexFileError):
-    """The server that holds the index does not answer, or not with all items; retry later."""
+    """The server of the index does not answer, or lacks items; retry later."""
 
     exit_code = 69
 

@@ -183,7 +183,7 @@ class ObjectDepot(Depot):
                 self._write(path, orjson.dumps({"holder": holder, "until": 0}), held[0])
 
     def _drop_index(self, path: str) -> None:
-        """Remove what a server has of a version's index. Raises IndexFileError or ConfigError."""
+        """Remove a version's index from its server; raise IndexFileError or ConfigError."""
         found = self._get(path)
         if found is not None:
             with TemporaryDirectory() as folder:

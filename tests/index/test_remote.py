@@ -19,7 +19,8 @@ from recall.errors import ConfigError, ExportError, IndexDownError, IndexFileErr
 from recall.index.flat import ExactIndex
 from recall.index.query import CodedColumn, CodeRanges, Predicate, expression
 from recall.index.registry import SERVERS, open_index
-from recall.index.remote import FALLBACK, SECONDS, RemoteIndex
+from recall.index.remote import RemoteIndex
+from recall.index.servers import FALLBACK, SECONDS
 from recall.publish.derived import reindex
 from recall.serving.filters.column import Column
 from recall.serving.filters.columns import forms_of
@@ -44,6 +45,8 @@ class Engine(NamedTuple):
     server: Any
     lose: Callable[[RemoteIndex, int], None]
     """Removes all rows from one on."""
+    opened: list[RemoteIndex]
+    """To close."""
 
 
 @pytest.fixture(params=["pgvector"])
@@ -53,7 +56,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     def lose(index: RemoteIndex, first: int) -> None:
         server.execute(f"DELETE FROM {index.params['collection']} WHERE row >= {first}")
 
-    yield Engine(request.param, server, lose)
+    engine = Engine(request.param, server, lose, [])
+    yield engine
+    for index in engine.opened:
+        index.close()
     server.execute("".join(f"DROP TABLE {name}, {name}_bags;" for name in server.tables()) or "SELECT 1")
 
 
@@ -71,12 +77,14 @@ def built(engine: Engine, kind: str = "exact", columns: list[CodedColumn] | None
     chosen = SERVERS[engine.name].with_columns(columns or [])
     index = chosen.build(f"{engine.name}_{kind}", VECTORS, users_like_a_model(50, DIM, 2), config, 0, 1)
     assert isinstance(index, RemoteIndex)
+    engine.opened.append(index)
     return index
 
 
 def reopened(engine: Engine, index: RemoteIndex) -> RemoteIndex:
     opened = open_index(None, engine.name, index.kind, index.params, VECTORS)
     assert isinstance(opened, RemoteIndex)
+    engine.opened.append(opened)
     return opened
 
 
@@ -201,7 +209,7 @@ def test_a_server_that_was_started_again_is_found_without_a_failure(engine: Engi
     [
         (SECONDS, "soon", "'soon' is not a number of seconds"),
         (SECONDS, "-1", "'-1' is not a number of seconds"),
-        (FALLBACK, "faiss", "'faiss' is no fallback"),
+        (FALLBACK, "faiss", "'faiss' cannot be a fallback"),
         ("url", "", "no address of a server for engine"),
     ],
 )

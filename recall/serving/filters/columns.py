@@ -98,7 +98,7 @@ class FilterColumns:
         return compile_filter(predicate, self.form, self.column, now)
 
     def matching(self, plan: Plan) -> RowBitmap:
-        """Return the rows of a plan over these columns, the same object while it is cached."""
+        """Return the rows of a plan, the same object while it is cached."""
         found = self._cache.get(plan)
         return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
