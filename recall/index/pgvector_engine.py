@@ -7,6 +7,7 @@ RECALL_PGVECTOR_URL has the address. A manifest has the name of the table alone.
 """
 
 import secrets
+import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -163,8 +164,6 @@ class PgvectorIndex(RemoteIndex):
 
 def _alive(connection: Any) -> bool:
     """Return whether the server has not closed a connection, without asking it."""
-    import select
-
     readable, _, _ = select.select([connection.fileno()], [], [], 0)  # between two statements a server is silent
     return not readable
 
@@ -289,7 +288,7 @@ class PgvectorEngine(Engine):
 
     @override
     def candidates(self, size: int) -> Sequence[Candidate]:
-        return [PgvectorTable(_LINKS, self.columns), PgvectorTable(2 * _LINKS, self.columns)]
+        return [PgvectorTable(_LINKS, self.columns)]
 
     @override
     def like(self, kind: str, params: Params) -> Sequence[Candidate]:

@@ -109,7 +109,7 @@ def test_every_clause_finds_what_it_finds_in_this_process(engine: Engine) -> Non
         np.testing.assert_array_equal(one.scores, other.scores)
 
     check()
-    assert len(pushed) > 20
+    assert len(pushed) > 5
 
 
 def test_a_column_that_the_server_has_otherwise_is_refused_before_publishing(
@@ -250,17 +250,15 @@ def test_versions_have_collections_of_their_own(engine: Engine, published: Path,
         reindex(root, root, exact)
     left = {str(load_bundle(one, verify=False).manifest.index.params["collection"]) for one in versions(root)}
     assert engine.server.tables() == left
-    assert reindex(root, None, exact).version is None
+    assert reindex(root, None, exact).folder is None
     assert engine.server.tables() == left
 
 
-def test_a_version_stays_while_its_collection_cannot_be_removed(
-    engine: Engine, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_version_stays_while_its_collection_cannot_be_removed(engine: Engine, root: Path) -> None:
     exact = {"kind": f"{engine.name}_exact"}
     reindex(root, root, exact)
     first = versions(root)[-1]
-    for _ in range(3):
+    for _ in range(2):
         reindex(root, root, {"kind": "exact"})
     assert first in versions(root)
     engine.server.kill()
