@@ -60,6 +60,7 @@ class Live(Exchange):
         threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
         self._fewest = threads
         self.queue = SearchQueue(threads * _REMOTE_FACTOR, settings.waiting, settings.standing, settings.age)
+        self.queue.threads = threads
         self.queue.on_wait = self.meters.stages["queue"].observe
         self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
         self._search = self.meters.stages["search"]

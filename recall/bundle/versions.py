@@ -353,7 +353,7 @@ def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
     return True
 
 
-def _prune(root: Path, keep: int, *, shared: bool) -> None:
+def _prune(root: Path, keep: int, *, shared: bool = False) -> None:
     """Remove old versions; the caller holds the root's lock.
 
     One that cannot be removed is left to the next publisher.

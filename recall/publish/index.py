@@ -124,7 +124,7 @@ def _tuned(
 
     def tuned(tried: Sequence[Candidate]) -> Tuning:
         there = build_index(vectors, users.fitting, config, users.seed, columns=coded) if config.kind in SERVERS else None
-        return tune(vectors, users, config, users.seed, threads, tried, tell, there)
+        return tune(vectors, users, config, users.seed, threads, tried, tell=tell, exact=there)
 
     known = before is not None and (config.kind == before.engine or (config.kind == "auto" and before.engine not in SERVERS))
     alike = like(before.kind, before.params, coded) if before is not None and known else []
