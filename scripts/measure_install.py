@@ -2,7 +2,8 @@
 
     python scripts/measure_install.py [extra ...]
 
-The extras are `serve`, as of `pip install 'fm-recall[serve]'`, unless others are given. What is installed here is measured. Sizes are those of the blocks on disk, compiled modules included, as of du.
+The extras are `serve`, as of `pip install 'fm-recall[serve]'`, unless others are given. What is installed here is
+measured: blocks on disk as of du, compiled modules included.
 """
 
 import sys
