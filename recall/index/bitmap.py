@@ -70,7 +70,7 @@ class RowBitmap:
         return np.asarray(self.bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1, dtype=bool)
 
     def with_rows(self, rows: Int64) -> "RowBitmap":
-        """Return a bitmap with more rows, at the cost of a copy of its bits; the same object if it has all of them.
+        """Return a bitmap with more rows, the same object if it has all of them.
 
         Args:
             rows: int64 [m], distinct, each in [0, size).

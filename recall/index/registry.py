@@ -98,7 +98,7 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
 
 
 def index_beside(index: ItemIndex, vectors: Float32) -> ItemIndex:
-    """Return an exact index over further vectors, which is built in a fraction of a second.
+    """Build an exact index over further vectors, in a fraction of a second.
 
     All codes are in one cell: a scan of them takes a quarter of the time of a scan of the vectors, whose length it may need.
 

@@ -1,4 +1,4 @@
-"""Searches while items change: latency, segments, and the answers compared with those of one published version."""
+"""Searches while items change: latency, segments, and answers compared."""
 
 import sys
 import time
@@ -27,7 +27,7 @@ _HEAD = {"content-type": "application/json"}
 
 
 def change(port: int, table: Path, seconds: float, seed: int) -> None:
-    """Send batches of changes on schedule; print how many were acknowledged, and the longest delay in seconds.
+    """Send batches on schedule; print acknowledged changes and longest delay.
 
     Of ten batches, seven give items a new price, two add items, and one deletes some.
 
@@ -93,7 +93,7 @@ def segments(folder: Path, quick: bool, check: Check) -> None:
 
 
 def _compare(root: Path, users: Sequence[str], check: Check) -> None:
-    """Compare the answers of segments with those of one version that holds the changes."""
+    """Compare answers with those of one version that holds the changes."""
     asked = [Request(user, n=50) for user in users]
     asked += [Request(user, n=20, filter={"price": {"lt": 12.0}}, popularity=0.5) for user in users]
     began = time.perf_counter()
@@ -119,7 +119,7 @@ def _latencies(port: int, asked: Sequence[bytes], seconds: float, seed: int) -> 
 
 
 def _metrics(port: int) -> dict[str, float]:
-    """Return the metrics without labels that distinguish them, the largest of each name."""
+    """Return the largest value of each metric."""
     time.sleep(1)  # until the gauges are set
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]

@@ -179,7 +179,7 @@ class CellIndex(TunableIndex):
         return [self._search_one(one, wanted, effort) for one in queries]
 
     def moments(self) -> Float32:
-        """Return queries with the second moments that the index was fitted to, but for a factor: float32 [dim, dim]."""
+        """Return float32 [dim, dim] with the fitted queries' moments, but for a factor."""
         back = self.codes.basis[:, : self.dim].astype(np.float64)
         return np.linalg.cholesky(np.linalg.inv(back @ back.T)).T.astype(np.float32)
 

@@ -262,7 +262,7 @@ class Catalog:
         return self._change([Change(one, None) for one in named], key)
 
     def merge(self) -> None:
-        """Merge sealed segments until there are few; a thread does so whenever some are due."""
+        """Merge sealed segments until there are few, as a thread does when some are due."""
         try:
             while True:
                 with self._changing:
@@ -273,7 +273,7 @@ class Catalog:
                 merged = merge(run, self._index)
                 with self._changing:
                     after = self._tiers.with_merged(run, merged)
-                    if after is not None:  # else the log was replaced meanwhile, and all was made anew
+                    if after is not None:  # else the log was replaced meanwhile, and all was read again
                         self._show(after, self._catalogue.error)
         except BaseException:
             self._merging = None

@@ -129,7 +129,7 @@ class Segment:
         return rows
 
     def without(self, ids: Sequence[str]) -> "Segment":
-        """Return the segment with tombstones for the rows of ids; the same object if that changes nothing."""
+        """Return the segment with tombstones for ids; itself if it has none of them."""
         rows = self.content.item_ids.rows(ids)
         tombstones = self.tombstones.with_rows(rows[rows >= 0])
         return self if tombstones is self.tombstones else replace(self, tombstones=tombstones)

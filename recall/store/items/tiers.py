@@ -1,7 +1,7 @@
 """Segments of a changing catalogue: published, sealed, and the delta.
 
 As in a log-structured merge tree: changes go to the delta. A delta that has grown is sealed, and a new one begins. Adjacent
-sealed segments are merged without their dead rows, so that a search looks at few of them; a large one has an index. The order
+sealed segments are merged without their dead rows, so that a search has few of them; a large one has an index. The order
 of live rows stays that of their last change, which is the order that a version published now would have.
 """
 
@@ -125,7 +125,7 @@ class Tiers:
         return last.first + last.size
 
     def changed(self, sequence: int, ids: Sequence[str], given: EncodedItems | None, refused: Mapping[str, str]) -> "Tiers":
-        """Return the segments after more changes; at most one thread may call it at a time.
+        """Return the segments after more changes; one thread at a time may call it.
 
         Args:
             sequence: of the last of them.
@@ -141,7 +141,7 @@ class Tiers:
         return Tiers(self.published.without(ids), sealed, delta)
 
     def due(self) -> tuple[Segment, ...]:
-        """Return adjacent sealed segments that are to become one; none if there are few enough."""
+        """Return adjacent sealed segments to merge; none if there are few enough."""
         first, later = len(self.sealed), 0
         for at in reversed(range(len(self.sealed))):
             if self.sealed[at].count <= _RATIO * later:
@@ -152,7 +152,7 @@ class Tiers:
         return next(((one,) for one in self.sealed if _wasteful(one)), ())
 
     def with_merged(self, run: Sequence[Segment], merged: Segment | None) -> "Tiers | None":
-        """Return the segments with adjacent ones merged; None if those are no longer among them.
+        """Replace adjacent segments by one; None if they are no longer among these.
 
         Args:
             run: as `due` returned them, maybe of earlier tiers.
@@ -170,14 +170,14 @@ class Tiers:
             died = [now.tombstones.holds(old.live.rows) for old, now in zip(run, self.sealed[at:rest], strict=True)]
             sealed.append(replace(merged, first=first, tombstones=RowBitmap.of_mask(np.concatenate(died))))
             first += merged.size
-        for one in self.sealed[rest:]:  # what was derived from the rows of the segments before is made anew
+        for one in self.sealed[rest:]:  # what was derived from the rows of the segments before is derived again
             sealed.append(replace(one, first=first, _derived={"longest": one.longest}))
             first += one.size
         return Tiers(self.published, tuple(sealed), self.delta)
 
 
 def merge(run: Sequence[Segment], index: ItemIndex) -> Segment | None:
-    """Return the live rows of adjacent segments as one segment; None if there are none.
+    """Return adjacent segments as one, without dead rows; None if no row is left.
 
     Args:
         run: at least one.
