@@ -169,13 +169,13 @@ def _refuse_sections(path: Path, alone: Sequence[str]) -> None:
     """Raise DataError where a line of its own holds the id of the rows below it."""
     section = next((line.strip() for line in alone if re.match(_SECTION, line)), "")
     if section:
-        what = f"the line {section!r} is no row: it seems to hold an id of the rows below it"
+        what = f"each line must be a row, and {section!r} seems to hold an id of the rows below it"
         awk = """awk '/:\\r?$/ { sub(":.*", ""); id = $0; next } { print id "," $0 }'"""
         raise DataError(what, where=str(path), hint=f"Write the id into each row: {awk} FILE > NEW")
 
 
 def _common_encoding(files: Mapping[Path, bytes]) -> tuple[str, str]:
-    """Return the encoding of the files of a table, and why; files of ASCII only fit any."""
+    """Return the encoding of the files of a table, and why; ASCII fits any."""
     found = {path: encoding_of(raw, path) for path, raw in files.items() if not raw.isascii()}
     (first, (encoding, why)), *others = found.items() or [(Path(), ("utf-8", ""))]
     for path, (other, _) in others:

@@ -141,4 +141,4 @@ def netflix_sections(at: Path, w: World) -> Folder:
     for i in range(w.items):
         out += [f"{i + 1}:", *(f"{e.user},{1 + e.at % 5},{when(e.at, '%Y-%m-%d')}" for e in w.events if e.item == i)]
     (at / "combined_data_1.txt").write_text("\n".join(out) + "\n")
-    return Folder({"interactions": "combined_data_1.txt"}, Expected(refused="'1:' is no row.*awk"))
+    return Folder({"interactions": "combined_data_1.txt"}, Expected(refused="'1:' seems to hold an id.*awk"))
