@@ -37,6 +37,15 @@ def test_texts_are_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[first + 1] == " " * 14 + "serve, query."
 
 
+@pytest.mark.parametrize("group", ["data", "bundle", "items", "users", "key", "config"])
+def test_the_commands_of_a_group_are_listed_with_their_whole_text(run, group: str) -> None:
+    listed = " ".join(run(group, "--help").out.partition("Commands:")[2].split())
+    assert listed.endswith(".")
+    assert "..." not in listed
+    for name, command in get_command(application()).commands[group].commands.items():
+        assert f"{name} {' '.join(command.help.partition(chr(10) * 2)[0].split())}" in listed
+
+
 def test_without_a_command_the_same_text_is_a_usage_error(run) -> None:
     asked, bare = run("--help"), run()
     assert (asked.code, bare.code) == (0, 2)
