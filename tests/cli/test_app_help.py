@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -61,3 +63,18 @@ def test_nothing_but_the_text_is_imported() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.stderr.split() == ["recall", "recall.cli"]
+
+
+def _groups() -> list[tuple[str, Any]]:
+    commands = get_command(application()).commands
+    return [("", commands), *((name, one.commands) for name, one in commands.items() if hasattr(one, "commands"))]
+
+
+def test_options_come_in_the_same_order_everywhere() -> None:
+    before: dict[tuple[str, str], str] = {}
+    for group, commands in _groups():
+        for name, command in commands.items():
+            options = [one.opts[-1] for one in command.params if one.opts[-1].startswith("--")]
+            assert "--json" not in options[:-1]
+            before |= {pair: f"{group} {name}" for pair in combinations(options, 2)}
+    assert [(pair, before[pair], before[pair[::-1]]) for pair in before if pair[::-1] in before] == []
