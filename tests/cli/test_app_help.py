@@ -76,5 +76,5 @@ def test_options_come_in_the_same_order_everywhere() -> None:
         for name, command in commands.items():
             options = [one.opts[-1] for one in command.params if one.opts[-1].startswith("--")]
             assert "--json" not in options[:-1]
-            before |= {pair: f"{group} {name}" for pair in combinations(options, 2)}
+            before |= dict.fromkeys(combinations(options, 2), f"{group} {name}")
     assert [(pair, before[pair], before[pair[::-1]]) for pair in before if pair[::-1] in before] == []
