@@ -252,7 +252,7 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
 def _unlikely(text: str, encoding: str) -> bool:
     """Return whether a decoded text has letters as hardly any text does.
 
-    Russian in koi8_r is katakana of half width in shift_jis, Turkish mixes scripts in cp1251, Polish in cp1252 has superscripts.
+    Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
     """
     if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
         return True
