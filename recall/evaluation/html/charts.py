@@ -175,7 +175,7 @@ class Points:
     def of(title: str, groups: Mapping[str, Sequence[tuple[float, float, str]]]) -> "Points":
         """Return a chart that labels the first points of each group.
 
-        A label that would be over another one is left out.
+        A label that would be over a different one is left out.
 
         Args:
             title: what the chart shows.
