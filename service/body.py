@@ -55,7 +55,9 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 class _Message:
-    """The first message of a body, which has mostly arrived together with the headers: then nothing need time it.
+    """The first message of a body.
+
+    It has mostly arrived together with the headers, and then nothing need limit the time.
 
     Attributes:
         arrived: the message; None if it has to be awaited.
