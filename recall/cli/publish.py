@@ -312,7 +312,9 @@ def erase_users(
     from recall.store.users.sqlite import open_live_users
 
     if not root.is_dir():
-        hint = f"The folder comes first: recall users erase {ids[-1]} {root}" if Path(ids[-1]).is_dir() else ""
+        hint = "Give the folder that bundles are published to"
+        if Path(ids[-1]).is_dir():
+            hint = f"The folder comes first: recall users erase {ids[-1]} {root}"
         raise BundleError("there is no such folder", where=str(root), hint=hint)
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Erase {', '.join(ids)}, and remove all versions that contain them?", abort=True, err=True)

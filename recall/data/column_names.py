@@ -196,7 +196,7 @@ def _meaning(name: str) -> float | str | None:
 _SIDES = {
     "user": named(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
-        "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber "
+        "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
         "username patient patientid student studentid player playerid passenger "
         "kunde kunden kundennummer kundennr kundenid mitglied benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "

@@ -27,6 +27,9 @@ _LAST = ((ALIGNED,), (" ",))  # where no other separator fits: texts contain bla
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
 _TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
+_TYPE = r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)\b"
+_UNLIKELY = "[\uff61-\uff9f]{3}|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
+_NOT_WEST = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # Polish read as cp1252
 _ENCODINGS: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
@@ -135,6 +138,8 @@ def detect(path: Path) -> Written:
         assume("skip", skip + 1, "with the header of the file")
     if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
         assume("totals", (last,), "the last row begins so")
+    elif not why and all(re.match(_TYPE, cell) for cell in rows[min(1, len(rows) - 1)]):
+        assume("totals", (rows[1][0],), "the line below the header has the types of the columns")
     elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not found:  # another name is read only with a format
@@ -227,8 +232,7 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     ways = [b"\n".join(parts)[:_UNUSUAL] for parts in (cells, lines)]
     found = []
     for matches in (from_bytes(way, cp_isolation=list(_ENCODINGS)) for way in ways):
-        # Russian in koi8_r is katakana of half width in shift_jis, which few files contain
-        likely = (one for one in matches if len(re.findall("[\uff61-\uff9f]", str(one))) < len(str(one)) / 2)
+        likely = (one for one in matches if not _unlikely(str(one), one.encoding))
         found += [(matches, best)] if (best := next(likely, None)) is not None else []
     if not found:
         raise DataError("the encoding is unknown", where=str(path), hint=_CONVERT)
@@ -236,10 +240,23 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     unusual = ways[1]
     # of encodings that fit equally well the most frequent one
     usual = [one for one in matches if _ENCODINGS[0] in one.could_be_from_charset]
+    west = unusual.decode(_ENCODINGS[0], "replace")
     tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
-    encoding = _ENCODINGS[0] if tie else chosen.encoding
+    encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WEST, west) else chosen.encoding
+    if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", west) and not re.search("[áæíóúÁÆÍÓÚ]", west):
+        encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
     word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
     return encoding, f"the bytes are not UTF-8, and read so they are text such as {word}"
+
+
+def _unlikely(text: str, encoding: str) -> bool:
+    """Return whether a decoded text has letters as hardly any text does.
+
+    Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
+    """
+    if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
+        return True
+    return len(re.findall(_UNLIKELY, text)) >= len(re.findall(r"[^\W_]+", text)) / 2
 
 
 def _decoded(raw: bytes, encoding: str) -> str:
@@ -300,7 +317,9 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 def _above(rows: Sequence[Sequence[str]], width: int) -> int:
     """Return how many lines are above the header: comments, and titles of one cell."""
-    first = next((number for number, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width), 0)
+    # spreadsheets write the titles above a table with empty cells up to its width
+    least = 2 if width > 2 else 1
+    first = next((n for n, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width and sum(map(bool, row)) >= least), 0)
     fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) <= 1 for row in rows[:first])
     return first if fits and width > 1 else 0
 
