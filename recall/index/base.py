@@ -7,6 +7,7 @@ the same answer to the last bit whether it comes alone or in a batch; equal scor
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from recall._arrays import Float32, Int64
 from recall.config import IndexConfig
 from recall.errors import ExportError
 from recall.index.bitmap import Mask, RowBitmap
-from recall.index.query import CodedColumn, Predicate, SearchQuery, check_asked
+from recall.index.query import CodedColumn, Predicate, SearchQuery, check_asked, rising_rows
 
 Params = Mapping[str, int | float | str]
 """Parameters to open an index besides its file: numbers, or the address of a remote engine."""
@@ -177,7 +178,7 @@ class ItemIndex(ABC):
         sound = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
         if not sound or (within is not None and within.size != self.size):
             check_asked(query[None], n, (self.size, self.dim), [excluded], [within])  # raises, unless the square overflows
-        asked = SearchQuery(np.ascontiguousarray(query, dtype=np.float32), _rising(excluded), within, predicate)
+        asked = SearchQuery(np.ascontiguousarray(query, dtype=np.float32), rising_rows(excluded), within, predicate)
         return self.find([asked], n, exact=exact)[0]
 
     def write(self, path: Path) -> bool:  # noqa: ARG002

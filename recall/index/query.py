@@ -177,13 +177,13 @@ def check_asked(
     for selection in within or ():
         if selection is not None and selection.size != size:
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
-    excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) for rows in exclude]
+    excluded = [_NONE] * len(queries) if exclude is None else [rising_rows(rows) for rows in exclude]
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
     nothing = [None] * len(queries)
     return list(map(SearchQuery, vectors, excluded, within or nothing, predicates or nothing))
 
 
-def _rising(rows: Int64) -> Int64:
+def rising_rows(rows: Int64) -> Int64:
     """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
     if (rows[1:] > rows[:-1]).all():
         return rows
