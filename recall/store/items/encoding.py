@@ -129,6 +129,8 @@ class ItemReader:
         encoder, key = self._bundle.encoder, self._bundle.encoder.schema.item_id
         rows = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
         indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        indices, weights = (np.array(part) for part in zip(*chain.from_iterable(rows), strict=True))
+        entries = list(chain.from_iterable(rows))
+        indices = np.array([index for index, _ in entries], dtype=np.int32)
+        weights = np.array([weight for _, weight in entries], dtype=np.float32)
         order = np.lexsort((indices, np.repeat(np.arange(len(rows)), np.diff(indptr))))  # stable
-        return SparseRows(indptr, indices[order].astype(np.int32), weights[order].astype(np.float32), encoder.n_item_features)
+        return SparseRows(indptr, indices[order], weights[order], encoder.n_item_features)
