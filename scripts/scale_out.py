@@ -507,7 +507,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "replica": lambda root: replica(Path(root)),
     "write": lambda root, name, count, twice: write(Path(root), name, int(count), twice == "1"),
     "look_up": lambda file: look_up(Path(file)),
-    "change_items": lambda port, table, seconds, seed: change_items(int(port), Path(table), float(seconds), int(seed)),
+    "change_items": lambda root, table, seconds, seed: change_items(Path(root), Path(table), float(seconds), int(seed)),
     "change": lambda root, name: change(Path(root), name),
 }
 """What this script runs in processes of its own."""
