@@ -65,6 +65,12 @@ def train(
         typer.Option(metavar="DURATION", help='With train.objective = "auto": how long recipes are raced, such as 45s or 2m.'),
     ] = None,
     activate: Activate = "always",
+    count: Annotated[
+        int, typer.Option("--ranks", min=1, help="Processes that train together on this machine; across machines use torchrun.")
+    ] = 1,
+    waiting: Annotated[
+        float, typer.Option("--rank-timeout", min=1, help="With several ranks: seconds that one waits for another.")
+    ] = 120.0,
     as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
@@ -94,10 +100,15 @@ def train(
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart, activation=activate)
     else:
-        from recall.pipeline import run
+        from recall.pipeline import assist, run
+        from recall.training.process_ranks import connected
 
         folder, seconds = data if data is not None else config.parent, _race_seconds(loaded, race)
-        finished = run(loaded, folder, out, go_on, restart=restart, race=seconds, activation=activate)
+        with connected(waiting) as ranks:
+            if ranks.rank:
+                assist(loaded, folder, ranks)
+                return
+            finished = run(loaded, folder, out, go_on, restart=restart, race=seconds, activation=activate, ranks=ranks)
     _end(finished, as_json)
 
 

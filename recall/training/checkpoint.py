@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -182,7 +183,12 @@ def kept_sweep(path: Path, fingerprint: str) -> int:
 
 
 def _position(metadata: Mapping[str, str]) -> Position:
-    position = Position(**json.loads(metadata["position"]))
+    return position_of(json.loads(metadata["position"]))
+
+
+def position_of(record: Mapping[str, Any]) -> Position:
+    """Return a position from its attributes as JSON gives them."""
+    position = Position(**record)
     return replace(position, losses=tuple(position.losses), figures=tuple(position.figures))
 
 

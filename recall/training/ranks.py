@@ -4,6 +4,7 @@ Each rank holds some of the contexts with their pairs, and a whole copy of the i
 contexts is summed over ranks here; all else is done by every rank alike, so that the copies stay equal to the bit.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recall._arrays import Int64
+from recall.errors import TrainingError
+
+
+class RankLostError(TrainingError):
+    """Another rank ended or does not answer."""
+
+    def after(self, sweep: int) -> "RankLostError":
+        """Return the error with the last whole sweep."""
+        hint = "Add --continue to the same command, on any number of ranks" if sweep else "Start it again"
+        return type(self)(self.what, where=f"after sweep {sweep}", hint=hint)
+
+
+class RankEndedError(RankLostError):
+    """Another rank reported the error that ends all of them."""
+
 
 class Ranks:
     """One rank, which holds all contexts: every sum is complete as it is.
 
-    To train on several, derive from this class, set `rank` and `count`, and override `add_up` with an all-reduce; see
-    docs/development/distribute-training.md.
+    `recall.training.process_ranks` derives processes from it; see docs/development/distribute-training.md.
 
     Attributes:
         rank: number of this one.
@@ -25,6 +41,10 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
+
+    def lines(self, sweeps: int) -> tuple[str, ...]:
+        """Return what to report about the ranks after some sweeps."""
+        return ()
 
     def add_up(self, *sums: npt.NDArray[Any]) -> None:
         """Replace arrays, in place, by their sums over all ranks.
@@ -46,16 +66,34 @@ class Ranks:
         """Return a term that does not depend on contexts, and zeros on all ranks but one."""
         return table if self.rank == 0 else torch.zeros_like(table)
 
+    def of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of rank 0, which on other ranks have the same names, shapes and types."""
+        found = {}
+        for name, tensor in sorted(tensors.items()):
+            whole = self.once(tensor).to(torch.float64 if tensor.is_floating_point() else torch.int64, copy=True).reshape(-1)
+            self.add_up(whole.numpy())
+            found[name] = whole.to(tensor.dtype).view(tensor.shape)
+        return found
+
     def share(self, count: int) -> tuple[int, int]:
         """Return the first context, or pair, of this rank, and the total over all ranks.
 
         Args:
             count: how many this rank has.
         """
-        counts = np.zeros(self.count, dtype=np.int64)
-        counts[self.rank] = count
-        self.add_up(counts)
+        counts = self.gathered(count)[:, 0]
         return int(counts[: self.rank].sum()), int(counts.sum())
+
+    def gathered(self, *numbers: int) -> Int64:
+        """Return some numbers of each rank: int64 [count, n]."""
+        found = np.zeros((self.count, len(numbers)), dtype=np.int64)
+        found[self.rank] = numbers
+        self.add_up(found)
+        return found
+
+    def told(self, text: str) -> str:
+        """Return the text of rank 0, which other ranks may wait for while it validates, writes or publishes."""
+        return text
 
     def summed_rows(self, rows: Tensor | None, gradient: Tensor, size: int) -> tuple[Tensor | None, Tensor]:
         """Sum a gradient whose rows differ from rank to rank.
@@ -79,3 +117,7 @@ class Ranks:
         self.add_up(whole.numpy(), used)
         found = torch.from_numpy(np.flatnonzero(used))
         return found, whole[found]
+
+
+ALONE = Ranks()
+"""The only rank of training in one process."""
