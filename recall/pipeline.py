@@ -177,8 +177,12 @@ def run(
             note(f"warning: {replaced}")
         note(sizes(dataset, encoder, config.model))
         with bar("train") as move:
-            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, None, restart, worths=True, ranks=ranks)
-        note(trained.note, *ranks.lines(trained.sweeps))
+            trained = train(
+                config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart, worths=True, ranks=ranks
+            )
+        note(trained.note)
+        if ranks.count > 1:
+            note(f"{ranks.count} ranks summed {ranks.bytes / 1e6:,.1f} MB")
         metrics: dict[str, JsonValue] = {} if raced is None else {"race": raced}
         metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
         exported, gate = _publish(trained, encoder, dataset, config, root, activation, metrics)

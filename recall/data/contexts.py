@@ -199,16 +199,16 @@ def _contexts(
 
 
 def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:
-    """Return the columns of events in which interactions of one context agree, where there is no history."""
+    """Return the columns that interactions of a context share, without a history."""
     read = {*encoder.users.columns, *encoder.contexts.columns}
     keys = [name for name in dataset.context_columns if name in read]
     return keys + (["user"] if read - set(keys) else [])
 
 
 def part_of(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, part: int, parts: int) -> Int64:
-    """Return one of several parts of interactions, of about the same size, no context or user in two of them.
+    """Return one of several parts of interactions, of about the same size.
 
-    Where no field reads the user, only contexts are not in two.
+    No context and no user is in two of them. Where no field reads the user, only contexts are not in two.
 
     Args:
         dataset: the interactions.
@@ -228,7 +228,8 @@ def part_of(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, part: i
     )
     counts = np.bincount(owner)
     middle = np.cumsum(counts) - counts / 2  # of the interactions of each owner
-    return positions[(middle * parts / len(positions)).astype(np.int64)[owner] == part]
+    of_owner = (middle * parts / len(positions)).astype(np.int64)
+    return positions[np.flatnonzero(of_owner[owner] == part)]
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positives:

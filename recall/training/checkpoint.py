@@ -165,21 +165,21 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
         staged.unlink(missing_ok=True)
 
 
-def kept_sweep(path: Path, fingerprint: str) -> int:
+def kept_sweep(path: Path, fingerprint: str | None = None) -> int:
     """Return the last sweep that the checkpoint of a run contains, 0 without one.
 
     The file itself is asked, since a signal may arrive after its rename and before `save_checkpoint` returns.
 
     Args:
         path: of the checkpoint.
-        fingerprint: of the run.
+        fingerprint: of the run; None for any.
     """
     try:
         with safe_open(path, framework="pt") as file:
             position = _position(file.metadata())
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return 0
-    return position.sweep if position.fingerprint == fingerprint else 0
+    return position.sweep if fingerprint in (None, position.fingerprint) else 0
 
 
 def _position(metadata: Mapping[str, str]) -> Position:

@@ -192,10 +192,8 @@ def _start(
     return position, _part(tensors, "best.") or None
 
 
-def _started_alike(
-    learner: Learner, position: Position, beat: float | None, ranks: Ranks
-) -> tuple[Position, float | None]:
-    """Give all ranks the start of rank 0: position, figure to beat, and after a checkpoint tables and state."""
+def _started_alike(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
+    """Give all ranks position, figure to beat, tables and state of rank 0."""
     found, beat = json.loads(ranks.told(json.dumps([asdict(position), beat])))
     position = position_of(found)
     if position.sweep:
@@ -246,9 +244,7 @@ def _require_sound(model: Model, loss: float, sweep: int, blocks: Mapping[str, C
         raise error
 
 
-def _non_finite(
-    model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]
-) -> NonFiniteError | None:
+def _non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> NonFiniteError | None:
     """Return the error of a number that is not finite; None where all are."""
     for name, table in model.named_parameters():
         finite = torch.isfinite(table.detach())

@@ -206,7 +206,9 @@ class ObservedPairs:
         if negatives is None or len(training) == 0:
             return self
         if self.ranks.count > 1:
-            users = np.maximum.accumulate(self.ranks.gathered(first_user)[1:, 0])  # where the parts of other ranks begin
+            own = part_of(dataset, encoder, dataset.training, self.ranks.rank, self.ranks.count)
+            first = self.ranks.gathered(dataset.events["user"][int(own[0])])
+            users = np.maximum.accumulate(first[1:, 0])  # where the parts of other ranks begin
             part = np.searchsorted(users, negatives["user"].to_numpy()[training], side="right")
             training = training[part == self.ranks.rank]
         contexts = negative_contexts(dataset, _silent_about_empty_histories(encoder), training)
@@ -218,7 +220,9 @@ class ObservedPairs:
         features = SparseRows.vstack([self.contexts, contexts.features])
         indptr = np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])])
         rows = np.diff(indptr) + np.bincount(shown.contexts, minlength=len(features))
-        return replace(self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder, self.ranks))
+        return replace(
+            self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder, self.ranks)
+        )
 
     def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
         """Return the pairs of contexts [first, last), for one of several ranks.

@@ -1,14 +1,18 @@
-"""Ranks as processes, which torchrun or `recall train --ranks` starts, and what becomes of the others when one fails.
+"""Ranks as processes, which torchrun or `recall train --ranks` starts.
 
-A rank that fails says why, and the store that torch.distributed connects the ranks with keeps that it did: the others then end
-without a word. Of a rank that was killed, or hangs, nothing is kept, so that the others name it.
+All ranks end when one fails. A rank that reports an error records so in the store through which torch.distributed connects the
+ranks, and the others end silently. A rank that was killed, or hangs, records nothing, and the others name it.
 """
 
+import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -20,6 +24,7 @@ from torch.distributed.rendezvous import rendezvous
 from typing_extensions import override
 
 from recall.errors import TrainingError, TrainingInterruptedError
+from recall.training.checkpoint import kept_sweep
 from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 WAITING = 120.0
@@ -29,37 +34,29 @@ _OTHERS = 3.0  # seconds in which the others say that they lost a rank, too
 
 
 class ProcessRanks(Ranks):
-    """One of several processes that are connected by gloo.
+    """One of several processes that are connected by gloo."""
 
-    Attributes:
-        bytes: summed so far.
-    """
-
-    def __init__(self, store: distributed.Store, rank: int, count: int, waiting: float) -> None:
+    def __init__(self, store: Any, rank: int, count: int, waiting: float) -> None:
         """Connect to the others.
 
         Args:
-            store: that the processes share.
+            store: a `torch.distributed.Store` that the processes share.
             rank: number of this one.
             count: how many there are.
             waiting: seconds in which each sum must be complete.
         """
-        self._store, self.rank, self.count, self.bytes = store, rank, count, 0
+        self._store, self.rank, self.count = store, rank, count
         self._waiting = waiting
         limit = timedelta(seconds=waiting)
         distributed.init_process_group("gloo", timeout=limit, world_size=count, rank=rank, store=store)
         self._patient = distributed.new_group(timeout=_ALONE)
 
     @override
-    def lines(self, sweeps: int) -> tuple[str, ...]:
-        return (f"{self.count} ranks, {self.bytes / 1e6 / max(sweeps, 1):,.1f} MB summed a sweep",)
-
-    @override
     def add_up(self, *sums: npt.NDArray[Any]) -> None:
         for array in sums:
             if array.size:
                 whole = np.ascontiguousarray(array)
-                self._call(lambda whole=whole: distributed.all_reduce(torch.from_numpy(whole)))
+                self._call(partial(distributed.all_reduce, torch.from_numpy(whole)))
                 if whole is not array:
                     array[...] = whole.reshape(array.shape)
                 self.bytes += whole.nbytes
@@ -76,7 +73,7 @@ class ProcessRanks(Ranks):
         return bytes(sent.tolist()).decode()
 
     def say(self, error: BaseException) -> bool:
-        """Return whether this rank is the one to report an error, and keep for the others that it is reported.
+        """Return whether this rank is to report an error; record it for the others.
 
         Args:
             error: that ends this rank.
@@ -119,7 +116,9 @@ class ProcessRanks(Ranks):
         named = f"rank{'s' * (len(gone) > 1)} {', '.join(map(str, gone))}"
         if stopped:
             return RankLostError(f"{named} was stopped by a signal")
-        return RankLostError(f"{named} did not answer within {self._waiting:g} s" if late else f"{named} ended without a word")
+        return RankLostError(
+            f"{named} did not answer within {self._waiting:g} s" if late else f"{named} ended without an error"
+        )
 
 
 @contextmanager
@@ -151,3 +150,47 @@ def connected(waiting: float = WAITING) -> Iterator[Ranks]:
         if ranks.say(error):
             raise
         raise SystemExit(getattr(error, "exit_code", 1)) from None
+
+
+def launch(count: int, arguments: Sequence[str], root: Path) -> None:
+    """Start ranks on this machine, and wait for them.
+
+    Args:
+        count: of ranks.
+        arguments: of each `python -m recall`.
+        root: folder to publish to, where the checkpoint is.
+
+    Raises:
+        RankLostError: A rank was killed.
+        SystemExit: The ranks reported an error, or a signal stopped them.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    config = LaunchConfig(
+        1,
+        1,
+        count,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    began = time.time()
+    logging.disable()  # what the launcher logs does not say how to go on
+    try:
+        elastic_launch(config, sys.executable)("-m", "recall", *arguments)
+    except SignalException as stop:
+        raise SystemExit(128 + stop.sigval) from None
+    except ChildFailedError as failed:
+        killed = {rank: one.signal_name() for rank, one in failed.failures.items() if one.exitcode < 0}
+        if not killed:
+            raise SystemExit(max(one.exitcode for one in failed.failures.values())) from None
+        kept = [kept_sweep(path) for path in root.glob("checkpoint-*.safetensors") if path.stat().st_mtime >= began]
+        named = " and ".join(f"rank {rank} by {signal}" for rank, signal in killed.items())
+        raise RankLostError(f"killed: {named}").after(max(kept, default=0)) from None
+    finally:
+        logging.disable(logging.NOTSET)

@@ -37,14 +37,12 @@ class Ranks:
     Attributes:
         rank: number of this one.
         count: how many there are.
+        bytes: of all sums so far.
     """
 
     rank: int = 0
     count: int = 1
-
-    def lines(self, sweeps: int) -> tuple[str, ...]:
-        """Return what to report about the ranks after some sweeps."""
-        return ()
+    bytes: int = 0
 
     def add_up(self, *sums: npt.NDArray[Any]) -> None:
         """Replace arrays, in place, by their sums over all ranks.
@@ -67,7 +65,7 @@ class Ranks:
         return table if self.rank == 0 else torch.zeros_like(table)
 
     def of_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of rank 0, which on other ranks have the same names, shapes and types."""
+        """Return the tensors of rank 0; names, shapes and types are alike on all."""
         found = {}
         for name, tensor in sorted(tensors.items()):
             whole = self.once(tensor).to(torch.float64 if tensor.is_floating_point() else torch.int64, copy=True).reshape(-1)
@@ -92,7 +90,7 @@ class Ranks:
         return found
 
     def told(self, text: str) -> str:
-        """Return the text of rank 0, which other ranks may wait for while it validates, writes or publishes."""
+        """Return the text of rank 0, however long it takes to come."""
         return text
 
     def summed_rows(self, rows: Tensor | None, gradient: Tensor, size: int) -> tuple[Tensor | None, Tensor]:

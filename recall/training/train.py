@@ -125,7 +125,9 @@ def train(
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
     if ranks.rank:
-        position = run_sweeps(learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks)
+        position = run_sweeps(
+            learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
+        )
         return TrainResult(model, position.sweep, position.best_sweep, {}, position.seconds)
     popularity = PopularityFit.of(dataset, encoder, config)
     validation = Validation.of(config, dataset, encoder, popularity)
@@ -194,9 +196,7 @@ def _require_alike(fingerprint: str, dataset: Dataset, ranks: Ranks) -> None:
             )
 
 
-def observed_pairs(
-    config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks = ALONE
-) -> ObservedPairs:
+def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks = ALONE) -> ObservedPairs:
     """Return the pairs of the training part that a run learns from.
 
     Args:
