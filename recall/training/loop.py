@@ -11,11 +11,12 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
+from recall._progress import note
 from recall.config import StoppingConfig
 from recall.errors import TrainingError, TrainingInterruptedError
 from recall.evaluation.cold_start import fair_figure
 from recall.models.torch.base import Model, side_of
-from recall.training.checkpoint import Position, kept_sweep, load_checkpoint, position_of, refuse_overwriting, save_checkpoint
+from recall.training.checkpoint import CheckpointWriteError, Position, kept_sweep, load_checkpoint, position_of, refuse_overwriting, save_checkpoint
 from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 
@@ -205,7 +206,11 @@ def _started_alike(learner: Learner, position: Position, beat: float | None, ran
 def _keep(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
     model = {name: table.detach() for name, table in learner.model.named_parameters()}
     parts = {"model.": model, "learner.": learner.state(), "best.": best or {}}
-    save_checkpoint(path, position, {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()})
+    tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+    try:
+        save_checkpoint(path, position, tensors)
+    except CheckpointWriteError as error:
+        note(f"warning: {error}. Training goes on; the checkpoint before it is kept")
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -4,7 +4,8 @@ Each rank holds some of the contexts with their pairs, and a whole copy of the i
 contexts is summed over ranks here; all else is done by every rank alike, so that the copies stay equal to the bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall._arrays import Int64
+from recall._arrays import Bool, Int64
 from recall.errors import TrainingError
 
 
@@ -110,12 +111,93 @@ class Ranks:
             gradient = gradient.clone()
             self.add_up(gradient.numpy())
             return None, gradient
-        whole, used = gradient.new_zeros(size, *gradient.shape[1:]), np.zeros(size, dtype=np.int64)
-        whole[rows], used[rows.numpy()] = gradient, 1
-        self.add_up(whole.numpy(), used)
-        found = torch.from_numpy(np.flatnonzero(used))
-        return found, whole[found]
+        used = np.zeros(size, dtype=np.int32)
+        used[rows.numpy()] = 1
+        self.add_up(used)
+        found = np.flatnonzero(used)
+        whole = gradient.new_zeros(len(found), *gradient.shape[1:])
+        whole[torch.from_numpy(np.searchsorted(found, rows.numpy()))] = gradient
+        self.add_up(whole.numpy())
+        return torch.from_numpy(found), whole
+
+    def joined(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the values of all ranks, in their order: [total]."""
+        first, size = self.share(len(values))
+        whole = np.zeros(size, dtype=values.dtype)
+        whole[first : first + len(values)] = values
+        self.add_up(whole)
+        return whole
 
 
 ALONE = Ranks()
 """The only rank of training in one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowShares:
+    """Rows of a table by the ranks whose contexts have them.
+
+    A row of one rank alone, such as that of a user id, is solved for there, and given to the others once.
+
+    Attributes:
+        ranks: of the process.
+        shared: int64, rows of several ranks.
+        alone: int64, rows of one rank.
+        own: bool, which of `alone` are of this rank.
+    """
+
+    ranks: Ranks
+    shared: Int64
+    alone: Int64
+    own: Bool
+
+    @staticmethod
+    def of(there: Bool, ranks: Ranks) -> "RowShares":
+        """Return the shares of rows.
+
+        Args:
+            there: bool [n], rows that the contexts of this rank have.
+            ranks: of the process.
+        """
+        holders = there.astype(np.int64)
+        ranks.add_up(holders)
+        alone = np.flatnonzero(holders == 1)
+        return RowShares(ranks, np.flatnonzero(holders > 1), alone, there[alone])
+
+    def once(self, table: Tensor) -> Tensor:
+        """Return each row of a term on one rank, and zeros on the others."""
+        if self.ranks.count == 1:
+            return table
+        kept = np.concatenate([self.alone[self.own], self.shared if self.ranks.rank == 0 else self.shared[:0]])
+        rows, found = torch.from_numpy(kept), torch.zeros_like(table)
+        found[rows] = table[rows]
+        return found
+
+    def add_up(self, table: Tensor) -> None:
+        """Sum the rows of several ranks, in place."""
+        if self.ranks.count > 1 and len(self.shared):
+            rows = torch.from_numpy(self.shared)
+            sums = table[rows]
+            self.ranks.add_up(sums.numpy())
+            table[rows] = sums
+
+    def whole(self, local: float, common: Callable[[Int64], float]) -> float:
+        """Return a sum over the rows of all ranks.
+
+        Args:
+            local: sum over the rows of this rank.
+            common: sum over given rows.
+        """
+        if self.ranks.count == 1:
+            return local
+        shared = common(self.shared) if len(self.shared) else 0.0
+        return self.ranks.total(local - shared) + shared
+
+    def complete(self, table: Tensor) -> None:
+        """Set the rows that other ranks have alone, in place."""
+        if self.ranks.count > 1:
+            rows = torch.from_numpy(self.alone)
+            found = table[rows]
+            found[torch.from_numpy(~self.own)] = 0
+            self.ranks.add_up(found.numpy())
+            table[rows] = found

@@ -314,6 +314,9 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
         model: used by hard negatives.
         pairs: of the training part.
         seed: of negatives.
+
+    Raises:
+        TrainingError: The objective is not available on several ranks.
     """
     if isinstance(config, SoftmaxConfig):
         match config.candidates:
@@ -327,6 +330,10 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
                 return InBatchSoftmax(pairs, config.temperature, config.correct)
     if pairs.shown is not None:
         return LabelledLogLoss(pairs, pairs.shown)
+    if config.hard and pairs.ranks.count > 1:
+        raise TrainingError(
+            "hard negatives are mined by one process", where="train.hard", hint="Set train.hard = 0, or train without ranks"
+        )
     drawn = Negatives(pairs, config.popularity)
     source = MinedNegatives(model, pairs, drawn, config.hard, config.pool, seed) if config.hard else drawn
     losses = {"bpr": bpr, "logistic": logistic, "warp": warp(config.margin)}
