@@ -5,6 +5,8 @@ python scripts/scale_out.py depot --check      versions that machines share thro
 python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
+python scripts/scale_out.py ranks --check      training on several processes: equal to one, bytes, memory, checkpoints
+python scripts/scale_out.py ranks-faults --check  the failures of a rank
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
@@ -36,6 +38,8 @@ from serving.processes import free_port, service
 from serving.redis_servers import Redis, until
 from serving.shop import build
 from training.prepared_data import data, spark
+from training.rank_faults import ranks_faults
+from training.ranks import ranks, train_rank
 
 from recall.bundle.activation import activate, bring, follow, previous
 from recall.bundle.depot import VARIABLE as DEPOT
@@ -461,6 +465,7 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
 
 
 CASES = {"depot": depot, "quick": quick, "changes": changes, "users": users, "data": data, "spark": spark}
+CASES |= {"ranks": ranks, "ranks-faults": ranks_faults}
 
 
 def main() -> int:
@@ -488,6 +493,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "write": lambda root, name, count, twice: write(Path(root), name, int(count), twice == "1"),
     "look_up": lambda file: look_up(Path(file)),
     "change": lambda root, name: change(Path(root), name),
+    "train_rank": lambda config, out, names, resume: train_rank(Path(config), Path(out), orjson.loads(names), resume),
 }
 """What this script runs in processes of its own."""
 

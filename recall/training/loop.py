@@ -16,7 +16,15 @@ from recall.config import StoppingConfig
 from recall.errors import TrainingError, TrainingInterruptedError
 from recall.evaluation.cold_start import fair_figure
 from recall.models.torch.base import Model, side_of
-from recall.training.checkpoint import CheckpointWriteError, Position, kept_sweep, load_checkpoint, position_of, refuse_overwriting, save_checkpoint
+from recall.training.checkpoint import (
+    CheckpointWriteError,
+    Position,
+    kept_sweep,
+    load_checkpoint,
+    position_of,
+    refuse_overwriting,
+    save_checkpoint,
+)
 from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 
