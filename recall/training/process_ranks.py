@@ -6,6 +6,7 @@ ranks, and the others end silently. A rank that was killed, or hangs, records no
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 WAITING = 120.0
 """Seconds that a rank waits for another in a sum; gloo's own limit is half an hour."""
 _ALONE = timedelta(hours=24)  # that rank 0 may take for validation, a checkpoint, or publishing
+_REPORT = 1.0  # seconds for the report of another rank, which a launcher ends as soon as one rank has ended
 _OTHERS = 3.0  # seconds in which the others say that they lost a rank, too
 
 
@@ -149,6 +151,7 @@ def connected(waiting: float = WAITING) -> Iterator[Ranks]:
     except BaseException as error:
         if ranks.say(error):
             raise
+        time.sleep(_REPORT)
         raise SystemExit(getattr(error, "exit_code", 1)) from None
 
 
@@ -186,11 +189,12 @@ def launch(count: int, arguments: Sequence[str], root: Path) -> None:
     except SignalException as stop:
         raise SystemExit(128 + stop.sigval) from None
     except ChildFailedError as failed:
-        killed = {rank: one.signal_name() for rank, one in failed.failures.items() if one.exitcode < 0}
+        codes = {rank: one.exitcode for rank, one in failed.failures.items() if one.exitcode != -signal.SIGTERM}  # its own
+        killed = {rank: signal.Signals(-code).name for rank, code in codes.items() if code < 0}
         if not killed:
-            raise SystemExit(max(one.exitcode for one in failed.failures.values())) from None
+            raise SystemExit(max(codes.values(), default=1)) from None
         kept = [kept_sweep(path) for path in root.glob("checkpoint-*.safetensors") if path.stat().st_mtime >= began]
-        named = " and ".join(f"rank {rank} by {signal}" for rank, signal in killed.items())
+        named = " and ".join(f"rank {rank} by {name}" for rank, name in killed.items())
         raise RankLostError(f"killed: {named}").after(max(kept, default=0)) from None
     finally:
         logging.disable(logging.NOTSET)
