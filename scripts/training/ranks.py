@@ -22,8 +22,8 @@ _WITHIN, _PLACES = 1e-4, 0.999
 _PLAIN = {"dropout": 0.0, "drop": 0.0, "epochs": 2, "learning_rate": 0.05}
 _SQUARE = {"objective": "square", "sweeps": 3, "steps": 3}
 _SOFTMAX = {"objective": "softmax", **_PLAIN}
-# Adam takes steps of the learning rate from gradients that are rounding alone: those of parameters that no score depends on, such as
-# the weight of a field of one value with itself.
+# Adam takes steps of the learning rate from gradients that are rounding alone: those of parameters that no score depends on,
+# such as the weight of a field of one value with itself.
 _BY_SGD = {**_SOFTMAX, "optimiser": "sgd", "learning_rate": 1.0}
 _IDS = ("user_id", "item_id")
 TRAINED: dict[str, dict[str, Any]] = {
