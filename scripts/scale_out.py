@@ -4,6 +4,7 @@ python scripts/scale_out.py quick --check      tables of ids that processes shar
 python scripts/scale_out.py depot --check      versions that machines share through a bucket
 python scripts/scale_out.py changes --check    replicas of one catalogue that share a change log in Redis, and its failures
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
+python scripts/scale_out.py segments --check   searches while 2,000 items a second change
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
 python scripts/scale_out.py ranks --check      training on several processes: equal to one, bytes, memory, checkpoints
 python scripts/scale_out.py ranks-faults --check  the failures of a rank
@@ -34,6 +35,8 @@ import orjson
 import polars as pl
 from redis import Redis as Client
 from serving.cluster_users import users
+from serving.live_segments import change as change_items
+from serving.live_segments import segments
 from serving.processes import free_port, service
 from serving.redis_servers import Redis, until
 from serving.shop import build
@@ -464,8 +467,17 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
-CASES = {"depot": depot, "quick": quick, "changes": changes, "users": users, "data": data, "spark": spark}
-CASES |= {"ranks": ranks, "ranks-faults": ranks_faults}
+CASES = {
+    "depot": depot,
+    "quick": quick,
+    "changes": changes,
+    "segments": segments,
+    "users": users,
+    "data": data,
+    "spark": spark,
+    "ranks": ranks,
+    "ranks-faults": ranks_faults,
+}
 
 
 def main() -> int:
@@ -492,6 +504,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "replica": lambda root: replica(Path(root)),
     "write": lambda root, name, count, twice: write(Path(root), name, int(count), twice == "1"),
     "look_up": lambda file: look_up(Path(file)),
+    "change_items": lambda port, table, seconds, seed: change_items(int(port), Path(table), float(seconds), int(seed)),
     "change": lambda root, name: change(Path(root), name),
     "train_rank": lambda config, out, names, resume: train_rank(Path(config), Path(out), orjson.loads(names), resume),
 }

@@ -62,6 +62,7 @@ _GAUGES = {
     "samples": ("recall_ann_samples", "Requests behind recall_ann_recall_ratio."),
     "overlay_items": ("recall_overlay_items", "Items in memory, added or replaced since the bundle."),
     "overlay_hidden": ("recall_overlay_hidden_items", "Items of the bundle replaced or deleted since."),
+    "overlay_segments": ("recall_overlay_segments", "Segments in memory that hold items added or replaced since the bundle."),
     "overlay_sequence": ("recall_overlay_sequence", "Last live change of items that answers have seen."),
     "overlay_refused": ("recall_overlay_refused_items", "Items whose last change does not fit the bundle."),
     "lag": ("recall_overlay_lag_seconds", "Time since all live changes of items were last known to be served."),
@@ -275,6 +276,7 @@ class Metrics:
             log_bytes=items.log_bytes,
             overlay_items=items.added,
             overlay_hidden=items.replaced,
+            overlay_segments=len(catalogue.segments) - 1,
             overlay_sequence=catalogue.sequence,
             overlay_refused=len(items.refused),
         )

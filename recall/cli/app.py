@@ -101,7 +101,8 @@ def _group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Type
 
 def _add(app: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
     for name, command in commands.items():
-        app.command(name)(command)
+        whole = " ".join((command.__doc__ or "").partition("\n\n")[0].split())  # which lists of commands would cut
+        app.command(name, short_help=whole)(command)
 
 
 def _show_version(asked: bool) -> None:

@@ -73,14 +73,15 @@ def _write_profile(path: Path, config: "RunConfig", folder: Path, findings: "Seq
 
 def prepare_data(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
-    out: Annotated[Path, typer.Option(metavar="PREPARED", help="Folder to write to; new, or of an interrupted preparation.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="PREPARED", help="Folder to write to; new, or of an interrupted preparation.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
+    ] = None,
     shards: Annotated[
         int | None,
         typer.Option(min=1, max=99_999, help="At most so many files; default: one for every two million interactions."),
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as data.min_user=5.")
     ] = None,
     as_json: output.Json = False,
 ) -> None:
@@ -108,9 +109,9 @@ def prepare_data(
 
 def generate_data(
     folder: Annotated[Path, typer.Argument(help="Folder to write to; created when missing.")],
+    interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 60_000,
     users: Annotated[int, typer.Option(help="Number of users.")] = 2_000,
     items: Annotated[int, typer.Option(help="Number of items.")] = 1_500,
-    interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 60_000,
     considered: Annotated[
         int | None,
         typer.Option(

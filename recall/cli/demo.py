@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def demo(
-    data: Annotated[Path | None, typer.Option(help="Folder of your own tables; default: a synthetic shop.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file; default: recall.toml in that folder.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of your own tables; default: a synthetic shop.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for all output.")] = Path("runs/demo"),
 ) -> None:
     """Run every step once: check, train, verify, publish, evaluate, serve, query.

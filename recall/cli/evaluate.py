@@ -29,6 +29,7 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     part: Annotated[Literal["valid", "test"], typer.Option(help="The held-out part to evaluate on.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Also write the report to this file as JSON.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as evaluation.mask=none.")
     ] = None,
@@ -36,7 +37,6 @@ def evaluate(
     against: Annotated[
         list[Path] | None, typer.Option(metavar="BUNDLE", help="Another bundle to compare with, on the same requests.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the report to this file as JSON.")] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Also keep the report beside the versions, for the page and recall report.")
     ] = False,

@@ -24,9 +24,9 @@ def import_model(
     ],
     file: Annotated[Path, typer.Argument(help="The model: text of libFM, libffm or xLearn; .npz of LightFM and arrays.")],
     mapping: Annotated[Path | None, typer.Option(help="Table with one row a feature: feature, side, field, value.")] = None,
-    items: Annotated[Path | None, typer.Option(help="All items: .parquet or .csv.")] = None,
-    users: Annotated[Path | None, typer.Option(help="Known users: .parquet or .csv.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to publish a new version to.")] = Path("bundles"),
+    users: Annotated[Path | None, typer.Option(help="Known users: .parquet or .csv.")] = None,
+    items: Annotated[Path | None, typer.Option(help="All items: .parquet or .csv.")] = None,
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "imported",
     user_id: Annotated[str, typer.Option(help="Column with a user's id.")] = "user_id",
     item_id: Annotated[str, typer.Option(help="Column with an item's id.")] = "item_id",
@@ -76,6 +76,10 @@ def _lines(report: "ImportReport") -> dict[str, object]:
 def rebuild(
     bundle: Annotated[Path, typer.Argument(help="A folder of published bundles, or one bundle.")],
     items: Annotated[Path, typer.Argument(help="All items as they are now: .parquet or .csv.")],
+    config: Annotated[
+        Path | None, typer.Option(help="With --activate if-not-worse: the TOML file whose held-out interactions are asked.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to publish to; default: BUNDLE.")] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Column that no field reads; suppresses the warning.")
@@ -87,10 +91,6 @@ def rebuild(
         bool, typer.Option("--other-data", help="Publish although no item of BUNDLE is in the table.")
     ] = False,
     activate: Activate = "always",
-    config: Annotated[
-        Path | None, typer.Option(help="With --activate if-not-worse: the TOML file whose held-out interactions are asked.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the tables; default: that of the configuration.")] = None,
     as_json: output.Json = False,
 ) -> None:
     """Publish a trained model with a new catalogue, without training.
@@ -312,7 +312,9 @@ def erase_users(
     from recall.store.users.sqlite import open_live_users
 
     if not root.is_dir():
-        hint = f"The folder comes first: recall users erase {ids[-1]} {root}" if Path(ids[-1]).is_dir() else ""
+        hint = "Give the folder that bundles are published to"
+        if Path(ids[-1]).is_dir():
+            hint = f"The folder comes first: recall users erase {ids[-1]} {root}"
         raise BundleError("there is no such folder", where=str(root), hint=hint)
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Erase {', '.join(ids)}, and remove all versions that contain them?", abort=True, err=True)

@@ -264,16 +264,16 @@ def recommend(
         str, typer.Option(help="All known users, or a file with a column of user ids and perhaps context and features.")
     ] = "all",
     n: Annotated[int, typer.Option("-n", help="Number of items of each user.")] = 10,
+    seen: Annotated[bool, typer.Option("--seen", help="Include items that a user has seen.")] = False,
+    popularity: Annotated[
+        float, typer.Option(help="Weight of the user-independent part of a score, 0 to 10; 1 ranks as the model does.")
+    ] = 1.0,
     filter_: Annotated[
         str | None, typer.Option("--filter", metavar="JSON", help="Filter on item columns, as in a request.")
     ] = None,
     boosts: Annotated[
         list[str] | None, typer.Option("--boost", metavar="NAME=WEIGHT", help="Weight of one of index.boosts.")
     ] = None,
-    popularity: Annotated[
-        float, typer.Option(help="Weight of the user-independent part of a score, 0 to 10; 1 ranks as the model does.")
-    ] = 1.0,
-    seen: Annotated[bool, typer.Option("--seen", help="Include items that a user has seen.")] = False,
     request: Annotated[
         Path | None,
         typer.Option(help="JSON file with a request, such as its rules and channels, instead of the options above from -n on."),

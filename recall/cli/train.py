@@ -122,11 +122,12 @@ def train(
 def retrain(
     config: Annotated[Path, typer.Argument(help="A TOML file.")],
     root: Annotated[Path, typer.Argument(help="The folder of published bundles, whose live version is continued.")],
-    new: Annotated[Path, typer.Option(metavar="DATA", help="Folder of the new tables.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder of the old tables, to which the new ones are then added; default: none.")
     ] = None,
     settings: Settings = None,
+    *,
+    new: Annotated[Path, typer.Option(metavar="DATA", help="Folder of the new tables.")],
     old_weight: Annotated[
         float, typer.Option("--remember", min=0.0, help="Without --data: weight of an old observation relative to a new one.")
     ] = 1.0,

@@ -196,12 +196,13 @@ def _meaning(name: str) -> float | str | None:
 _SIDES = {
     "user": named(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
-        "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber "
+        "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
         "username patient patientid student studentid player playerid passenger "
         "kunde kunden kundennummer kundennr kundenid mitglied benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "
         "klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
-        "пользователь клиент покупатель 用户 客户 会员 會員 顧客 会員 利用者 ユーザー ユーザ 사용자 고객 회원"
+        "пользователь пользователя клиент клиента покупатель покупателя "
+        "用户 客户 会员 會員 顧客 会員 利用者 ユーザー ユーザ 사용자 고객 회원"
     ),
     "item": named(
         "item items itemid iid movie movieid film filmid product productid sku asin isbn article articleid book bookid "
@@ -210,7 +211,7 @@ _SIDES = {
         "goods material materialno post postid document docid episode podcast "
         "artikel artikelnummer artikelnr artikelid produkt produktnr produktid produktnummer buch produit producto articulo "
         "livre libro prodotto articolo produto artigo artikelcode towar vara tuote urun "
-        "товар продукт фильм книга 商品 物品 产品 產品 品目 製品 作品 アイテム 상품 제품 아이템"
+        "товар товара продукт продукта фильм фильма книга книги 商品 物品 产品 產品 品目 製品 作品 アイテム 상품 제품 아이템"
     ),
 }
 _TABLES = {
@@ -236,7 +237,10 @@ _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
         named("email mail mailaddress login cookie cookieid card cardno karte kundenkarte household householdid msisdn"),
         named("device deviceid guest guestid session sessionid visit visitid"),
-        named("basket basketid cart cartid order orderid receipt invoice bestellung bestellnr beleg belegnr bon"),
+        named(
+            "basket basketid cart cartid order orderid receipt invoice bestellung bestellnr beleg belegnr bon "
+            "заказ заказа чек чека 订单 注文 주문"
+        ),
     ),
     "item": (named("ean gtin upc barcode page pageid url uri link path doc code title name"),),
 }
@@ -258,7 +262,8 @@ def instead_column(columns: Iterable[str], side: str) -> str | None:
 
 def names_visit(name: str) -> bool:
     """Return whether a name denotes the number of a session, order or receipt."""
-    return any(_only([name], known) for known in _INSTEAD["user"][1:]) and _IDS.search(name.strip().lower()) is not None
+    known = any(_only([name], names) for names in _INSTEAD["user"][1:])
+    return known and bool(_IDS.search(name.strip().lower()) or _IDS.fullmatch(words(name)[0]))  # idVisit begins so
 
 
 def id_column(columns: Iterable[str], side: str) -> str | None:

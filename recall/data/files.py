@@ -42,7 +42,12 @@ _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
 _GROUPS = (
     " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
 )
-_MONEY = r"(?:[$€£¥₹₽₩₺฿%円元]|zł|kr\.?|Kč|[A-Z]{3}|Fr\.|R\$)"
+_CODES = (  # not any three capitals, which begin article numbers, too: SKU001
+    "AED ARS AUD BAM BGN BRL BYN CAD CHF CLP CNY COP CZK DKK DZD EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES KRW "
+    "KZT LKR MAD MXN MYR NGN NOK NPR NZD PEN PHP PKR PLN QAR RMB RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH USD UYU UZS VND "
+    "XAF XOF ZAR"
+)
+_MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
 NUMBERS: Final = {
     mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
     rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
@@ -117,6 +122,8 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
     """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     hint = "Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats"
+    if kind_of(path) == "json":
+        hint = "Write one JSON object a line, or one array of them, with names and texts in double quotes"
     return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)
 
 

@@ -69,6 +69,19 @@ class RowBitmap:
         """Whether each row, in [0, size), is in: bool of the same shape."""
         return np.asarray(self.bits[rows >> 3] >> (rows & 7).astype(np.uint8) & 1, dtype=bool)
 
+    def with_rows(self, rows: Int64) -> "RowBitmap":
+        """Return a bitmap with more rows, the same object if it has all of them.
+
+        Args:
+            rows: int64 [m], distinct, each in [0, size).
+        """
+        fresh = rows[~self.holds(rows)]
+        if not len(fresh):
+            return self
+        bits: UInt8 = self.bits.copy()
+        np.bitwise_or.at(bits, fresh >> 3, np.left_shift(1, fresh & 7).astype(np.uint8))
+        return RowBitmap(bits, self.size, self.count + len(fresh))
+
     def __and__(self, other: "RowBitmap") -> "RowBitmap":
         return self._of_bits(self.bits & self._fitting(other).bits)
 
@@ -79,7 +92,10 @@ class RowBitmap:
         return self._of_bits(self.bits & ~self._fitting(other).bits)
 
     def __invert__(self) -> "RowBitmap":
-        return RowBitmap.everything(self.size) - self
+        bits = ~self.bits
+        if self.size % 8:
+            bits[-1] &= (1 << self.size % 8) - 1
+        return RowBitmap(bits, self.size, self.size - self.count)
 
     def _of_bits(self, bits: UInt8) -> "RowBitmap":
         whole = len(bits) // 8 * 8  # counted eight bytes at a time

@@ -16,7 +16,7 @@ from recall._arrays import Float32, Int32
 from recall.config import INDEX_KINDS, IndexConfig
 from recall.errors import IndexFileError, did_you_mean
 from recall.index.base import Candidate, Engine, ItemIndex, Params
-from recall.index.cells.index import CellsEngine
+from recall.index.cells.index import CellIndex, CellsEngine
 from recall.index.faiss_engine import FaissEngine
 from recall.index.faiss_io import brute_force, prepare_faiss
 
@@ -95,6 +95,19 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
         hint = did_you_mean(kind, found.kinds)
         raise IndexFileError(f"engine {engine!r} has no index of kind {kind!r}", where=str(path), hint=hint)
     return found.open(path, kind, params, vectors, threads)
+
+
+def index_beside(index: ItemIndex, vectors: Float32) -> ItemIndex:
+    """Build an exact index over further vectors, in a fraction of a second.
+
+    All codes are in one cell: a scan of them takes a quarter of the time of a scan of the vectors, whose length it may need.
+
+    Args:
+        index: that answers the same queries.
+        vectors: float32 [m, dim], finite.
+    """
+    moments = index.moments() if isinstance(index, CellIndex) else np.eye(index.dim, dtype=np.float32)
+    return CellIndex.build(vectors, moments, seed=0, cells=1)
 
 
 def candidates(size: int, kind: str = "auto") -> list[Candidate]:

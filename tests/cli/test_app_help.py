@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -37,6 +39,15 @@ def test_texts_are_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[first + 1] == " " * 14 + "serve, query."
 
 
+@pytest.mark.parametrize("group", ["data", "bundle", "items", "users", "key", "config"])
+def test_the_commands_of_a_group_are_listed_with_their_whole_text(run, group: str) -> None:
+    listed = " ".join(run(group, "--help").out.partition("Commands:")[2].split())
+    assert listed.endswith(".")
+    assert "..." not in listed
+    for name, command in get_command(application()).commands[group].commands.items():
+        assert f"{name} {' '.join(command.help.partition(chr(10) * 2)[0].split())}" in listed
+
+
 def test_without_a_command_the_same_text_is_a_usage_error(run) -> None:
     asked, bare = run("--help"), run()
     assert (asked.code, bare.code) == (0, 2)
@@ -52,3 +63,18 @@ def test_nothing_but_the_text_is_imported() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", checked], capture_output=True, text=True, cwd=ROOT, check=False)
     assert ended.stderr.split() == ["recall", "recall.cli"]
+
+
+def _groups() -> list[tuple[str, Any]]:
+    commands = get_command(application()).commands
+    return [("", commands), *((name, one.commands) for name, one in commands.items() if hasattr(one, "commands"))]
+
+
+def test_options_come_in_the_same_order_everywhere() -> None:
+    before: dict[tuple[str, str], str] = {}
+    for group, commands in _groups():
+        for name, command in commands.items():
+            options = [one.opts[-1] for one in command.params if one.opts[-1].startswith("--")]
+            assert "--json" not in options[:-1]
+            before |= dict.fromkeys(combinations(options, 2), f"{group} {name}")
+    assert [(pair, before[pair], before[pair[::-1]]) for pair in before if pair[::-1] in before] == []

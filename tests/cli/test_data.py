@@ -6,10 +6,10 @@ import pytest
 import recall
 from recall.config import load_config
 from recall.data.dataset import load_dataset
-from tests.data.scaffold.folders import logs, shops
+from tests.data.scaffold.folders import downloads, logs, shops, systems, warehouses
 from tests.data.scaffold.folders.world import FOLDERS, World
 
-assert {logs, shops}  # imported, they fill FOLDERS
+assert {downloads, logs, shops, systems, warehouses}  # imported, they fill FOLDERS
 SMALL = ("--users", 60, "--items", 50, "--interactions", 900)
 
 
@@ -64,7 +64,15 @@ def test_check_exits_with_65_if_training_is_impossible(run, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["german_orders", "nested_events", "receipts", "shopify_orders"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("german_orders", "nested_events", "receipts", "shopify_orders", "goodreads_dump", "lastfm_listens", "yelp_arrays"),
+        *("retail_rocket", "mongo_export", "excel_sep_line", "glued_exports", "chinese_orders", "russian_accounting"),
+        *("postgres_copy", "matomo_visits", "woocommerce_orders", "google_sheet", "portuguese_sales", "turkish_orders"),
+        *("polish_orders", "warehouse_parquet", "duckdb_copy", "clickhouse_types"),
+    ],
+)
 def test_a_messy_folder_goes_from_init_to_an_answer(run, tmp_path: Path, name: str) -> None:
     made = FOLDERS[name](tmp_path, World.make(0))
     home = tmp_path / "out" if made.files else tmp_path

@@ -13,6 +13,7 @@ from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
+from recall.store.items import tiers
 from tests.conftest import random_model
 
 ITEMS, USERS, EVENTS = 250, 20, 1500
@@ -64,18 +65,23 @@ def shaped_root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return folder / "bundles"
 
 
-@pytest.fixture(scope="session", params=["as published", "changed"])
+@pytest.fixture(scope="session", params=["as published", "changed", "sealed"])
 def shop(request: pytest.FixtureRequest, shaped_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recommender]:
-    """The published catalogue, and one with added, replaced and deleted items."""
+    """The published catalogue, and one with added, replaced and deleted items, in one segment and in several."""
 
     root = shaped_root
-    if request.param == "changed":
+    if request.param != "as published":
         root = Path(shutil.copytree(shaped_root, tmp_path_factory.mktemp("changed") / "bundles"))
-    recommender = Recommender.load(root)
-    if request.param == "changed":
-        change(recommender)
-    yield recommender
-    recommender.close()
+    with Recommender.load(root) as recommender:
+        if request.param == "changed":
+            change(recommender)
+        elif request.param == "sealed":
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(tiers, "SEALED_FROM", 5)
+                patched.setattr(tiers, "_RATIO", 0)
+                change(recommender)
+            assert len(recommender.items.current().segments) == 6
+        yield recommender
 
 
 def change(recommender: Recommender) -> None:
@@ -91,6 +97,7 @@ def change(recommender: Recommender) -> None:
         }
         for number in range(20)
     }
-    recommender.items.upsert(new)
+    for first in range(0, len(new), 5):
+        recommender.items.upsert(dict(list(new.items())[first : first + 5]))
     recommender.items.upsert({f"i{number}": {"category": "c1", "price": 3.0} for number in (0, 5, 77)})
     recommender.items.delete(["i1", "i2", "i30", "i31", "i200", "new7"])

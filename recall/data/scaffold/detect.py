@@ -19,6 +19,7 @@ SAMPLE = 64 << 20
 """Bytes of a file that are read."""
 _LINES = 500  # lines that are read
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
+_PART, _PARTS = 1 << 20, 100  # bytes of other files of the table, and how many of these, whose encoding is compared
 _UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
 _CHAOS = 0.1  # disorder of a decoded text up to which it is credible; the measure of charset-normalizer
 _SEPARATORS = ("\t", ";", ",", "|", "::")  # in this order where two give as many columns
@@ -26,6 +27,9 @@ _LAST = ((ALIGNED,), (" ",))  # where no other separator fits: texts contain bla
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
 _TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
+_TYPE = r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)\b"
+_UNLIKELY = "[\uff61-\uff9f]{3}|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
+_NOT_WEST = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # Polish read as cp1252
 _ENCODINGS: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
@@ -70,14 +74,14 @@ def detect(path: Path) -> Written:
     """
     if not path.exists():
         raise DataError("no such file", where=str(path), hint="Correct the path")
-    first = files_of(path)[0]
+    first, *others = files_of(path)
     _refuse_foreign(first)
     if kind_of(first) in ("parquet", "json"):
         return Written()
     raw = content(first, SAMPLE)
     if raw[:4] == b"PAR1":
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
-    encoding, why = encoding_of(raw, first)
+    encoding, why = _common_encoding({first: raw, **{one: content(one, _PART).rpartition(b"\n")[0] for one in others[:_PARTS]}})
     try:
         text = _decoded(raw, encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -95,6 +99,7 @@ def detect(path: Path) -> Written:
         found[setting], reasons[setting] = value, reason
 
     above, separator, quote, rows = _table(lines)
+    _refuse_sections(first, [*lines[:above], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
     if quote and _quotes_inside(lines, separator):
         quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
     skip = lines_of(text, _LINES + 1).index(lines[above])  # empty lines count
@@ -116,7 +121,7 @@ def detect(path: Path) -> Written:
         rows, width = [row[:bare] for row in rows], bare
     elif width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
         assume("ragged", True, f"the row of {longer[0]!r} ends in empty cells beyond the header")
-    why = headless(rows)
+    why = headless([rows[0], *(row for row in rows[1:] if row != rows[0])])
     if why:
         assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
     elif "" in rows[0]:
@@ -133,6 +138,10 @@ def detect(path: Path) -> Written:
         assume("skip", skip + 1, "with the header of the file")
     if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
         assume("totals", (last,), "the last row begins so")
+    elif not why and all(re.match(_TYPE, cell) for cell in rows[min(1, len(rows) - 1)]):
+        assume("totals", (rows[1][0],), "the line below the header has the types of the columns")
+    elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
+        assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not found:  # another name is read only with a format
         assume("separator", separator, "the usual one")
     return Written(FileFormat(**found), reasons)
@@ -146,6 +155,7 @@ _FOREIGN = {
     **dict.fromkeys((".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz"), "an archive of another kind"),
     **dict.fromkeys((".xml", ".html", ".pdf", ".docx"), "a document"),
 }
+_SECTION = r"^\s*\w*\d\w*:\s*$"
 _HINTS = {
     "a spreadsheet (Excel)": 'Save the sheet as "CSV UTF-8", or with pandas.read_excel("a.xlsx").to_csv("a.csv", index=False)',
     "an archive of another kind": "Unpack it and name the file; .gz, .zst and .zip with one file are read as they are",
@@ -158,6 +168,27 @@ def _refuse_foreign(path: Path) -> None:
     if kind is not None:
         hint = _HINTS.get(kind, "Save it as CSV in UTF-8 or as Parquet with the program that wrote it")
         raise DataError(f"{kind} is not read", where=str(path), hint=hint)
+
+
+def _refuse_sections(path: Path, alone: Sequence[str]) -> None:
+    """Raise DataError where a line of its own holds the id of the rows below it."""
+    section = next((line.strip() for line in alone if re.match(_SECTION, line)), "")
+    if section:
+        what = f"each line must be a row, and {section!r} seems to hold an id of the rows below it"
+        awk = """awk '/:\\r?$/ { sub(":.*", ""); id = $0; next } { print id "," $0 }'"""
+        raise DataError(what, where=str(path), hint=f"Write the id into each row: {awk} FILE > NEW")
+
+
+def _common_encoding(files: Mapping[Path, bytes]) -> tuple[str, str]:
+    """Return the encoding of the files of a table, and why; ASCII fits any."""
+    found = {path: encoding_of(raw, path) for path, raw in files.items() if not raw.isascii()}
+    (first, (encoding, why)), *others = found.items() or [(Path(), ("utf-8", ""))]
+    for path, (other, _) in others:
+        if encoding != other and "utf-8" in (encoding, other):  # other guesses may differ where few letters tell
+            reason = f"{other} here, and {encoding} in {first.name}"
+            hint = f"Convert all to UTF-8: iconv -f {other if encoding == 'utf-8' else encoding} -t utf-8 FILE > NEW"
+            raise DataError("the files of the table have different encodings", where=str(path), why=reason, hint=hint)
+    return encoding, why
 
 
 def _numbered(names: Sequence[str]) -> tuple[str, ...]:
@@ -201,8 +232,7 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     ways = [b"\n".join(parts)[:_UNUSUAL] for parts in (cells, lines)]
     found = []
     for matches in (from_bytes(way, cp_isolation=list(_ENCODINGS)) for way in ways):
-        # Russian in koi8_r is katakana of half width in shift_jis, which few files contain
-        likely = (one for one in matches if len(re.findall("[\uff61-\uff9f]", str(one))) < len(str(one)) / 2)
+        likely = (one for one in matches if not _unlikely(str(one), one.encoding))
         found += [(matches, best)] if (best := next(likely, None)) is not None else []
     if not found:
         raise DataError("the encoding is unknown", where=str(path), hint=_CONVERT)
@@ -210,10 +240,23 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     unusual = ways[1]
     # of encodings that fit equally well the most frequent one
     usual = [one for one in matches if _ENCODINGS[0] in one.could_be_from_charset]
+    west = unusual.decode(_ENCODINGS[0], "replace")
     tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
-    encoding = _ENCODINGS[0] if tie else chosen.encoding
+    encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WEST, west) else chosen.encoding
+    if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", west) and not re.search("[áæíóúÁÆÍÓÚ]", west):
+        encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
     word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
     return encoding, f"the bytes are not UTF-8, and read so they are text such as {word}"
+
+
+def _unlikely(text: str, encoding: str) -> bool:
+    """Return whether a decoded text has letters as hardly any text does.
+
+    Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
+    """
+    if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
+        return True
+    return len(re.findall(_UNLIKELY, text)) >= len(re.findall(r"[^\W_]+", text)) / 2
 
 
 def _decoded(raw: bytes, encoding: str) -> str:
@@ -274,7 +317,9 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 def _above(rows: Sequence[Sequence[str]], width: int) -> int:
     """Return how many lines are above the header: comments, and titles of one cell."""
-    first = next((number for number, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width), 0)
+    # spreadsheets write the titles above a table with empty cells up to its width
+    least = 2 if width > 2 else 1
+    first = next((n for n, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width and sum(map(bool, row)) >= least), 0)
     fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) <= 1 for row in rows[:first])
     return first if fits and width > 1 else 0
 

@@ -114,6 +114,8 @@ def guess(values: pl.Series) -> Guess:
         return Guess("", f"one value only, {known[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and known.dtype.inner.is_nested():
         return Guess("", "lists of lists, which no field reads")
+    if isinstance(known.dtype, pl.List) and len(known) == len(values) > 1 and known.n_unique() == 1:
+        return Guess("", f"one value only, {known[0].to_list()}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
         return Guess(*bag)
     if known.dtype.is_temporal():
@@ -128,7 +130,8 @@ def guess(values: pl.Series) -> Guess:
     if len(known) == len(values) > _COUNTED and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
         return Guess("", "counts the rows: nothing to learn from")
     different = known.n_unique()
-    if different <= max(_FEW, min(_MANY, len(known) / _EACH)) and bool((known == known.round()).all()):
+    repeated = different <= max(_FEW / 2, len(known) / 2)
+    if repeated and different <= max(_FEW, min(_MANY, len(known) / _EACH)) and bool((known == known.round()).all()):
         return Guess('kind = "categorical"', f"whole numbers, {different:,} different")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return Guess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")

@@ -18,6 +18,8 @@ from recall.data.scaffold.meaning import (
     yes_and_no,
 )
 from recall.data.tables import Table
+from recall.data.times import Times
+from recall.errors import DataError
 
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
@@ -44,7 +46,7 @@ def with_shape(written: Written, frame: pl.DataFrame, *, text: bool) -> Written:
 def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> dict[str, Written]:
     """Name columns of files without a header.
 
-    The first two of the interactions are user and item.
+    The first two of the interactions that hold no times are user and item.
 
     Args:
         tables: by name.
@@ -59,7 +61,10 @@ def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> d
         if names[0] != "column_1":
             continue
         if name == "interactions" and len(names) > 1:
-            names[:2] = ["user_id", "item_id"]
+            times = _times(tables[name])
+            places = [place for place, column in enumerate(names) if column not in times]
+            for place, key in zip(places, ("user_id", "item_id"), strict=False):
+                names[place] = key
             why += "; assumed: the user comes first, then the item"
         elif name == "items":
             titles = unlearnable(tables[name], ())
@@ -67,6 +72,19 @@ def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> d
                 names[names.index(titles[0])] = "title"
         named[name] = one.with_({"header": tuple(names)}, {"header": why})
     return named
+
+
+def _times(table: Table) -> set[str]:
+    """Return the columns of text that hold dates or times rather than numbers."""
+    head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
+    return {column.name for column in head if _holds_times(column.drop_nulls())}
+
+
+def _holds_times(known: pl.Series) -> bool:
+    try:
+        return time_pattern(known) != "" or (len(known) > 0 and Times.of(known, "").unit > 1)
+    except DataError:
+        return False
 
 
 def with_rows(written: Written, frame: pl.DataFrame) -> Written:

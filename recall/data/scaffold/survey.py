@@ -24,6 +24,7 @@ from recall.features.values import canonical_series
 
 _SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain. Chosen, not tuned.
 _ONCE = 0.9  # share of the rows of a table that must have different ids. Chosen, not tuned.
+_OF_MANY = 0.2  # share of the rows of a table of properties that may have different ones, at most. Chosen, not tuned.
 _WIDE = 20  # columns of numbers from which on a table may have one for each item. Chosen, not tuned.
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
@@ -296,8 +297,27 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
         known = values[ids[0]].drop_nulls()
         again = known.filter(known.is_duplicated())
         if name != "interactions" and len(again):
+            _refuse_properties(tables[name], ids[0])
             found["repeated_ids"] = (
                 "last",
                 f"{again.n_unique():,} ids of the {name} are in several rows, such as {again[0]!r}",
             )
     return found
+
+
+def _refuse_properties(table: Table, id_: str) -> None:
+    """Raise DataError for a table with a row for each property of an item or user."""
+    texts = [name for name, dtype in table.types.items() if name != id_ and dtype == pl.String]
+    if len(table.columns) > 4 or len(texts) < 2:  # id, property, value, and perhaps a time
+        return
+    frame = table.collect([id_, *texts])
+    for name in texts:
+        different = frame[name].n_unique()
+        if 1 < different <= len(frame) * _OF_MANY and frame.select(id_, name).n_unique() >= _ONCE * len(frame):
+            value = next(other for other in texts if other != name)
+            raise DataError(
+                f"the table has a row for each value of {name!r}, such as {frame[name][0]!r}",
+                where=str(table.path),
+                hint=f"Write one row for each {id_}, such as with polars: "
+                f'frame.pivot("{name}", index="{id_}", values="{value}", aggregate_function="last")',
+            )

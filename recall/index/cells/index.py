@@ -178,6 +178,11 @@ class CellIndex(TunableIndex):
             return self._search_together(queries, wanted)
         return [self._search_one(one, wanted, effort) for one in queries]
 
+    def moments(self) -> Float32:
+        """Return float32 [dim, dim] with the fitted queries' moments, but for a factor."""
+        back = self.codes.basis[:, : self.dim].astype(np.float64)
+        return np.linalg.cholesky(np.linalg.inv(back @ back.T)).T.astype(np.float32)
+
     def looked_at(self, query: Float32, n: int) -> tuple[int, int]:
         """Count the work of one search.
 

@@ -8,29 +8,26 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from threading import Lock
+from threading import Lock, Thread
+
+import numpy as np
 
 from recall._ids import check_id, check_text
 from recall.bundle.reader import Bundle
 from recall.errors import JournalBusyError, JournalDamagedError, JournalError, RequestError, TokenError
 from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
+from recall.index.bitmap import RowBitmap
 from recall.store.group_commit import Receipt
-from recall.store.items.delta import Delta
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import Base, Change, LogRow, MovedError, Past, Reading, read_token, rows_of, values_of
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
+from recall.store.items.tiers import Tiers, merge
 
 PAUSE = 0.01
 """Seconds between two polls of the log."""
-MOST_GIVEN = 20_000
-"""Items of the delta above which a compaction is due, and"""
-LARGEST_SHARE = 0.05
-"""the share of the catalogue, but"""
-LEAST_GIVEN = 1_000
-"""no fewer: each search scans all of them."""
 _TRIES = 5  # of a change whose log is replaced between reading and writing
 
 
@@ -52,11 +49,14 @@ class Catalog:
         self._journal = journal
         self._base = Base(bundle.manifest.log, bundle.manifest.folded)
         self._reader = ItemReader(bundle)
-        self._empty = self._delta = Delta.empty(self._base.compacted_through, index.size, index.dim)
-        self._sealed = Segment(0, bundle, self._empty.tombstones, index)
-        self._catalogue = CatalogSnapshot(bundle, (self._sealed,), self._delta.sequence)
+        nothing = RowBitmap.of_rows(np.empty(0, dtype=np.int64), index.size)
+        self._empty = self._tiers = Tiers.of(Segment(0, bundle, nothing, index), self._base.compacted_through)
+        self._catalogue = CatalogSnapshot(bundle, self._empty.segments, self._base.compacted_through)
+        self._index = index
         self._pause = pause
         self._changing = Lock()
+        self._merging: Thread | None = None
+        self._closed = False
         self._version = (-1, -1)
         self._stamp: tuple[int, int] | None = None
         self._due = 0.0
@@ -68,24 +68,22 @@ class Catalog:
     @property
     def refused(self) -> dict[str, str]:
         """Reason why the latest change of an item does not fit this bundle, by id."""
-        return dict(self._delta.refused)
+        return dict(self._tiers.delta.refused)
 
     @property
     def overgrown(self) -> bool:
         """Whether so much has changed that a compaction is due."""
-        delta = self._delta
-        most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * delta.tombstones.size)))
-        return max(len(delta.item_ids), delta.tombstones.count) > most
+        return self._tiers.overgrown
 
     @property
     def added(self) -> int:
         """Items that were added or replaced since the bundle."""
-        return self._delta.count
+        return self._tiers.count
 
     @property
     def replaced(self) -> int:
         """Items of the bundle that were replaced or deleted since."""
-        return self._delta.tombstones.count
+        return self._tiers.published.tombstones.count
 
     def current(self) -> CatalogSnapshot:
         """Return the snapshot now, or the last one with an error if the log is unreadable."""
@@ -263,8 +261,30 @@ class Catalog:
         named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
         return self._change([Change(one, None) for one in named], key)
 
+    def merge(self) -> None:
+        """Merge sealed segments until there are few, as a thread does when some are due."""
+        try:
+            while True:
+                with self._changing:
+                    run = () if self._closed else self._tiers.due()
+                    if not run:
+                        self._merging = None
+                        return
+                merged = merge(run, self._index)
+                with self._changing:
+                    after = self._tiers.with_merged(run, merged)
+                    if after is not None:  # else the log was replaced meanwhile, and all was read again
+                        self._show(after, self._catalogue.error)
+        except BaseException:
+            self._merging = None
+            raise
+
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal, once a merge has ended its step."""
+        self._closed = True
+        merging = self._merging
+        if merging is not None:
+            merging.join()
         if self._journal is not None:
             self._journal.close()
 
@@ -305,7 +325,7 @@ class Catalog:
         with self._changing:
             missed = self._past.ensure(rows)
             if missed:
-                self._show(self._after(self._delta, missed, max(sequence, self._delta.sequence)), self._catalogue.error)
+                self._show(self._after(self._tiers, missed, max(sequence, self._catalogue.sequence)), self._catalogue.error)
 
     def _catch_up(self, journal: ChangeLog) -> None:
         """Take in what is new; the caller holds the lock."""
@@ -319,13 +339,13 @@ class Catalog:
             self._past.take(Reading(None, [], 0, False, None))  # none of it is in a file that can be read
             raise
         rows = self._past.take(reading)
-        delta = self._delta
+        tiers = self._tiers
         if rows is None:
-            delta, rows = self._empty, sorted(self._past.known.values())
-        sequence = max(self._delta.sequence, 0 if reading.state is None else reading.state.last)
-        if rows or sequence > delta.sequence:
-            delta = self._after(delta, rows, sequence)
-        self._show(delta, self._past.error(reading.mark, self._base))
+            tiers, rows = self._empty, sorted(self._past.known.values())
+        sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
+        if rows or sequence > tiers.delta.sequence:
+            tiers = self._after(tiers, rows, sequence)
+        self._show(tiers, self._past.error(reading.mark, self._base))
 
     def _looked_at(self, journal: ChangeLog) -> tuple[tuple[int, int], tuple[int, int] | None]:
         try:
@@ -333,22 +353,21 @@ class Catalog:
         except JournalDamagedError:  # reading will raise it again
             return (-2, -2), None
 
-    def _show(self, delta: Delta, error: str) -> None:
-        """Make a delta part of the snapshot; the caller holds the lock."""
-        if delta is self._delta:
+    def _show(self, tiers: Tiers, error: str) -> None:
+        """Make segments the snapshot; the caller holds the lock."""
+        if tiers is self._tiers:
             self._catalogue = replace(self._catalogue, error=error)
             return
-        segments = [replace(self._sealed, tombstones=delta.tombstones)]
-        if len(delta.item_ids):
-            segments.append(delta.segment(self._sealed.size))
-        self._delta = delta
-        self._catalogue = CatalogSnapshot(self._catalogue.bundle, tuple(segments), delta.sequence, error)
+        self._tiers = tiers
+        self._catalogue = CatalogSnapshot(self._catalogue.bundle, tiers.segments, tiers.delta.sequence, error)
+        if self._merging is None and not self._closed and tiers.due():
+            self._merging = Thread(target=self.merge, name="merging segments")
+            self._merging.start()
 
-    def _after(self, delta: Delta, rows: Sequence[LogRow], sequence: int) -> Delta:
+    def _after(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:
         last = {row.item_id: values_of(row) for row in rows}
         given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
-        published = self._catalogue.bundle.item_ids.rows(list(last))
-        return delta.changed(sequence, list(last), published, given, refused)
+        return tiers.changed(sequence, list(last), given, refused)
 
 
 def _unread(error: JournalError) -> str:

@@ -1,4 +1,4 @@
-"""In-memory delta: upserted items, and tombstones of published rows.
+"""In-memory delta: the latest upserted items.
 
 A delta never changes. Each batch of changes makes a new one, which shares with the one before all that stayed the same.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float32, Int64, UInt8
+from recall._arrays import Float32, Int64
 from recall.index.bitmap import Mask, RowBitmap
 from recall.store.items.segment import Segment
 
@@ -113,7 +113,6 @@ class Delta:
         item_vectors: float32 [m, dim], of the slots.
         live: bool [m], the slots that are not dead.
         longest: no vector's Euclidean length exceeds it.
-        tombstones: published rows that were replaced or deleted.
         refused: by id, why a change could not be made to fit this catalogue. Such an item is left out.
     """
 
@@ -122,23 +121,21 @@ class Delta:
     item_vectors: Float32
     live: Mask
     longest: float
-    tombstones: RowBitmap
     refused: Mapping[str, str]
     _parts: tuple[pl.DataFrame, ...]  # of the values; each is more than twice as long as the next
     _room: GrowableArray
 
     @classmethod
-    def empty(cls, sequence: int, published: int, dim: int) -> "Delta":
-        """Return no changes.
+    def empty(cls, sequence: int, dim: int, refused: Mapping[str, str] | None = None) -> "Delta":
+        """Return a delta without items.
 
         Args:
-            sequence: the last change that the published rows hold.
-            published: number of published rows.
+            sequence: the last change that older segments hold.
             dim: length of a vector.
+            refused: changes that could not be made to fit so far, as the attribute.
         """
-        nothing = RowBitmap(np.zeros(-(-published // 8), dtype=np.uint8), published, 0)
         vectors, live = np.empty((0, dim), dtype=np.float32), np.empty(0, dtype=bool)
-        return cls(sequence, SlotIds((), {}), vectors, live, 0.0, nothing, {}, (), GrowableArray(dim))
+        return cls(sequence, SlotIds((), {}), vectors, live, 0.0, refused or {}, (), GrowableArray(dim))
 
     @property
     def count(self) -> int:
@@ -169,7 +166,6 @@ class Delta:
         self,
         sequence: int,
         ids: Sequence[str],
-        rows: Int64,
         given: EncodedItems | None,
         refused: Mapping[str, str],
     ) -> "Delta":
@@ -178,7 +174,6 @@ class Delta:
         Args:
             sequence: of the last of them.
             ids: all that changed, each once.
-            rows: int64 [len(ids)], their published rows, -1 for ids that were not published.
             given: those that are not deleted, if any.
             refused: changes that do not fit, by id; they are among `ids`.
         """
@@ -199,8 +194,7 @@ class Delta:
             parts = _joined((*parts, frame))
         again = set(ids)
         wrong = {one: why for one, why in self.refused.items() if one not in again} | dict(refused)
-        tombstones = _with_rows(self.tombstones, rows[rows >= 0])
-        after = Delta(sequence, SlotIds(names, slots), vectors, live, longest, tombstones, wrong, parts, room)
+        after = Delta(sequence, SlotIds(names, slots), vectors, live, longest, wrong, parts, room)
         return after._packed() if len(names) > 2 * len(slots) + _FIRST else after
 
     def _packed(self) -> "Delta":
@@ -223,13 +217,3 @@ def _joined(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
     while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
         parts = (*parts[:-2], pl.concat(parts[-2:], rechunk=True))
     return parts
-
-
-def _with_rows(bitmap: RowBitmap, rows: Int64) -> RowBitmap:
-    """Return a bitmap with more rows, at the cost of a copy of its bits."""
-    fresh = rows[~bitmap.holds(rows)]
-    if not len(fresh):
-        return bitmap
-    bits: UInt8 = bitmap.bits.copy()
-    np.bitwise_or.at(bits, fresh >> 3, np.left_shift(1, fresh & 7).astype(np.uint8))
-    return RowBitmap(bits, bitmap.size, bitmap.count + len(fresh))

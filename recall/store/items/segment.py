@@ -1,7 +1,7 @@
 """Segment: rows of a catalogue that were written together, and how to read them."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -89,6 +89,11 @@ class Segment:
         """Rows, dead ones included."""
         return self.tombstones.size
 
+    @property
+    def count(self) -> int:
+        """Live rows."""
+        return self.size - self.tombstones.count
+
     @cached_property
     def live(self) -> RowBitmap:
         """Rows without a tombstone."""
@@ -122,6 +127,12 @@ class Segment:
         if self.tombstones.count:
             rows[(rows >= 0) & self.tombstones.holds(rows)] = -1
         return rows
+
+    def without(self, ids: Sequence[str]) -> "Segment":
+        """Return the segment with tombstones for ids; itself if it has none of them."""
+        rows = self.content.item_ids.rows(ids)
+        tombstones = self.tombstones.with_rows(rows[rows >= 0])
+        return self if tombstones is self.tombstones else replace(self, tombstones=tombstones)
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
         """Return the first ids of live rows in order.

@@ -39,6 +39,10 @@ from recall.errors import DataError
         ("a.csv", "a;b\nx;2;\ny;3;\n", FileFormat(separator=";", ragged=True)),
         ("a.csv", "a,b\nx,2\ny,3\nTotal,5\n", FileFormat(totals=("Total",))),
         ("a.csv", "a;b\nx;2\nSumme;5\n", FileFormat(separator=";", totals=("Summe",))),
+        ("a.csv", "a,b\nx,2\ny,3\na,b\nz,4\n", FileFormat(totals=("a",))),
+        ("a.csv", "Sales of May,,\n,,\na,b,c\nx,2,3\ny,2,3\n", FileFormat(skip=2)),
+        ("a.csv", "a,b\nUInt64,Nullable(String)\n1,x\n2,y\n", FileFormat(totals=("UInt64",))),
+        ("a.csv", "x,m\ny,n\nx,m\nx,n\n", FileFormat(header=("column_1", "column_2"))),
     ],
 )
 def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, form: FileFormat) -> None:

@@ -23,6 +23,8 @@ from recall.errors import DataError
         ([1, 2, 1, 3], 'kind = "categorical"'),
         ([number % 233 for number in range(9000)], 'kind = "categorical"'),  # codes, each in many rows
         ([number % 233 for number in range(2000)], 'kind = "numeric"'),
+        ([80 + 9 * number for number in range(30)], 'kind = "numeric"'),  # pages, hardly two the same
+        ([["a", "b"], ["a", "b"]], ""),
         (["1", "2", "1"], 'kind = "categorical"'),
         (["01234", "12345", "01234"], 'kind = "categorical"'),
         ([0.5, 1.5, -2.0], 'kind = "numeric"'),

@@ -1,4 +1,4 @@
-"""Thirty folders as companies have them: drafted without a hand edit, and their values compared."""
+"""Fifty-four folders as companies have them: drafted without a hand edit, and their values compared."""
 
 import math
 import tomllib
@@ -16,10 +16,10 @@ from recall.data.tables import Table, Tables
 from recall.data.times import Times, unit_of_time
 from recall.errors import DataError
 from recall.features.values import canonical_series
-from tests.data.scaffold.folders import exports, logs, shops
+from tests.data.scaffold.folders import downloads, exports, logs, shops, systems, warehouses
 from tests.data.scaffold.folders.world import FOLDERS, Expected, World
 
-assert {exports, logs, shops}  # imported, they fill FOLDERS
+assert {downloads, exports, logs, shops, systems, warehouses}  # imported, they fill FOLDERS
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6}
 
 
@@ -53,8 +53,9 @@ def same_interactions(told: Expected, config: RunConfig, dataset: Dataset, table
     assert data.time is not None
     times = Times.of(table.collect([data.time])[data.time], "")
     values = times.values.cast(pl.Float64)
-    unit = times.unit if times.unit > 1 else UNITS[unit_of_time(values.to_numpy())]
-    read = set(zip(user, item, (values / unit).round(5), strict=True))
+    unit = unit_of_time(values.to_numpy()) if times.unit == 1 else "microseconds"
+    seconds = values / UNITS[unit] if unit else (values - 25_569) * 86_400  # days of a spreadsheet; that one is 1970
+    read = set(zip(user, item, seconds.round(2 if not unit else 5), strict=True))
     missing = [one for one in told.samples if (*one[:2], round(one[2], 5)) not in read and one[2] > 0]
     assert not missing or told.samples[1] == missing[0]  # the middle row of a folder may hold a placeholder
     assert told.taken in (None, len(dataset.events))

@@ -35,6 +35,9 @@ def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, o
         (["3,50 zł"], ","),
         (["1.5", "2"], ""),
         (["A 1", "B 2"], ""),
+        (["SKU001", "SKU002"], ""),  # no currency
+        (["￥1,234.50", "￥99.00"], "."),
+        (["1848,58 руб.", "5,00 руб."], ","),
     ],
 )
 def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items import catalog
+from recall.store.items import tiers
 from tests.service.publishing import ODD_IDS, Shop
 from tests.service.serving import Answer, Server, serving
 from tests.service.test_live import served_within
@@ -213,7 +213,7 @@ def test_a_catalogue_with_many_changes_is_published_again(own_shop: Shop, tmp_pa
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
-        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(catalog.LEAST_GIVEN + 1)]
+        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(tiers.LEAST_GIVEN + 1)]
         for first in range(0, len(many), 1000):
             assert upsert(server, many[first : first + 1000]).status == 200
         before = served(server)

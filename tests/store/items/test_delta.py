@@ -16,14 +16,13 @@ SIZE, DIM = 21, 3
 
 
 def changed(delta: Delta, changes: Mapping[str, float | None]) -> Delta:
-    """Build a segment; ids of digits are rows of the catalogue, a number is the item's value."""
-    rows = np.array([int(one) if one.isdigit() else -1 for one in changes], dtype=np.int64)
+    """Build a segment; a number is the item's value."""
     upserts = {one: value for one, value in changes.items() if value is not None}
     new = None
     if upserts:
         vectors = np.array([[value, 1.0, -value] for value in upserts.values()], dtype=np.float32)
         new = EncodedItems(tuple(upserts), pl.DataFrame({"id": list(upserts), "value": list(upserts.values())}), vectors)
-    return delta.changed(delta.sequence + len(changes), list(changes), rows, new, {})
+    return delta.changed(delta.sequence + len(changes), list(changes), new, {})
 
 
 def seen(delta: Delta) -> tuple[object, ...]:
@@ -35,7 +34,7 @@ def seen(delta: Delta) -> tuple[object, ...]:
     assert delta.count == len(places)
     np.testing.assert_array_equal(delta.item_vectors[places, 0], np.array(values, dtype=np.float32))
     assert (np.linalg.norm(delta.item_vectors[places], axis=1) <= delta.longest * (1 + 1e-6)).all()
-    return dict(zip(sorted(delta.item_ids.slots), values, strict=True)), delta.tombstones.rows.tolist(), delta.sequence
+    return dict(zip(sorted(delta.item_ids.slots), values, strict=True)), delta.sequence
 
 
 IDS = st.sampled_from([*(str(row) for row in range(SIZE)), "a", "b", "c", "d"])
@@ -44,24 +43,24 @@ BATCHES = st.lists(st.dictionaries(IDS, st.none() | st.integers(-50, 50).map(flo
 
 @given(BATCHES, st.lists(st.integers(0, 11), max_size=4))
 def test_each_snapshot_is_the_previous_one_plus_its_changes(batches: list[dict[str, float | None]], forks: list[int]) -> None:
-    deltas = [Delta.empty(5, SIZE, DIM)]
-    expected: list[tuple[dict[str, float], set[int], int]] = [({}, set(), 5)]
+    deltas = [Delta.empty(5, DIM)]
+    expected: list[tuple[dict[str, float], int]] = [({}, 5)]
     steps = [(at, batch) for at, batch in enumerate(batches)]
     steps += [
         (fork, {"x": 1.0, "a": 2.0, "0": None}) for fork in forks if fork <= len(batches)
     ]  # a second descendant of the same segment
     for parent, batch in steps:
-        items, hidden, sequence = expected[parent]
+        items, sequence = expected[parent]
         after = {one: value for one, value in items.items() if one not in batch}
         after |= {one: value for one, value in batch.items() if value is not None}
-        expected.append((after, hidden | {int(one) for one in batch if one.isdigit()}, sequence + len(batch)))
+        expected.append((after, sequence + len(batch)))
         deltas.append(changed(deltas[parent], batch))
-    for delta, (items, hidden, sequence) in zip(deltas, expected, strict=True):
-        assert seen(delta) == (items, sorted(hidden), sequence)
+    for delta, found in zip(deltas, expected, strict=True):
+        assert seen(delta) == found
 
 
 def test_slots_of_deleted_items_are_reused() -> None:
-    delta = Delta.empty(0, SIZE, DIM)
+    delta = Delta.empty(0, DIM)
     for number in range(1000):
         delta = changed(delta, {"a": float(number), f"b {number % 10}": 1.0})
     assert delta.count == 11
@@ -71,7 +70,7 @@ def test_slots_of_deleted_items_are_reused() -> None:
 
 
 def test_a_remaining_mask_is_computed_once() -> None:
-    content = changed(Delta.empty(0, SIZE, DIM), {f"item {row}": 1.0 for row in range(SIZE)})
+    content = changed(Delta.empty(0, DIM), {f"item {row}": 1.0 for row in range(SIZE)})
     segment = Segment(0, content, RowBitmap.of_rows(np.array([3, 4]), SIZE))
     few, other = RowBitmap.of_rows(np.array([3, 4, 5]), SIZE), RowBitmap.of_rows(np.array([7, 8]), SIZE)
     left, dead = segment.without_dead(few)

@@ -18,7 +18,7 @@ from recall.config import IndexConfig
 from recall.index import topk
 from recall.index.registry import build_index
 from recall.publish.derived import compact
-from recall.store.items import segment
+from recall.store.items import segment, tiers
 from recall.store.items.catalog import Catalog
 from recall.store.items.encoding import ItemReader
 from recall.store.items.log import JOURNAL, SqliteChangeLog
@@ -162,11 +162,13 @@ class Changes(RuleBasedStateMachine):
         assert sorted(catalogue.items()["item_id"]) == sorted(self.items)
 
 
-@pytest.fixture(params=[(256, 256), (1, 1)], ids=["usual", "many"])
+@pytest.fixture(params=[(256, 256, 4096), (1, 1, 3)], ids=["usual", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Exercise the code paths for many changes on a small catalogue."""
     monkeypatch.setattr(segment, "_FEW", request.param[0])
     monkeypatch.setattr(topk, "_FEW", request.param[1])
+    monkeypatch.setattr(tiers, "SEALED_FROM", request.param[2])
+    monkeypatch.setattr(tiers, "INDEXED_FROM", 2 * request.param[2])
     return
 
 
