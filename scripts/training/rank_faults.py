@@ -123,8 +123,18 @@ def killed(folder: Path) -> tuple[bool, str]:
     code, seconds = process.wait(60), time.monotonic() - began
     said = out.with_suffix(".log").read_text().splitlines()[-4:]
     last = " ".join(said)
-    met = code == 1 and seconds < 30 and "rank 1 by SIGKILL" in last and "after sweep" in last and "--continue" in last
-    return met, f"exit code {code} after {seconds:.1f} s: {last[-160:]}"
+    kept = re.search(r"after sweep (\d+)", said[-2])
+    met = code == 1 and seconds < 30 and "rank 1 by SIGKILL" in last and kept is not None and "--continue" in last
+    figures = f"exit code {code} after {seconds:.1f} s: {last[-160:]}"
+    if kept is None:
+        return False, figures
+    again = started(config, out, *LONG, "--continue", ranks=3)
+    following = int(kept[1]) + 1
+    after_sweep(again, out.with_suffix(".log"), following)
+    again.send_signal(signal.SIGTERM)
+    again.wait(60)
+    first = re.search(r"sweep +(\d+)/", out.with_suffix(".log").read_text())
+    return met and first is not None and int(first[1]) == following, f"{figures}; continued on 3 ranks with sweep {following}"
 
 
 def hung(folder: Path) -> tuple[bool, str]:
