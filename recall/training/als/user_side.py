@@ -64,9 +64,10 @@ def conjugate_gradients(
         def curved(part: slice, product: Float32 = product) -> float:
             return kernels.dot(along[part], product[part])
 
-        curvature = whole(
-            sum(workers.map(curved, parts)), lambda rows, product=product: kernels.dot(along[rows], product[rows])
-        )
+        def common(rows: Int64, product: Float32 = product) -> float:
+            return kernels.dot(along[rows], product[rows])
+
+        curvature = whole(sum(workers.map(curved, parts)), common)
         if curvature == 0:  # solved already, as for a table without data; what is not a number continues, to be reported
             break
         length = energy / curvature
