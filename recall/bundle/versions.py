@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -368,9 +369,11 @@ def evaluation_file(folder: Path) -> Path:
 def require_writable(root: Path) -> None:
     """Raise PublishError where a root cannot be written."""
     parent = next(one for one in (root.absolute(), *root.absolute().parents) if one.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        why = f"{parent} is a file" if not parent.is_dir() else f"{parent} is read-only, or belongs to another user"
-        raise PublishError("the folder cannot be written", where=str(root), why=why, hint="Name another folder")
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".writable-", dir=parent))  # os.access does not know all file systems
+    except OSError as error:
+        why = f"{parent}: {error.strerror}" if parent.is_dir() else f"{parent} is a file"
+        raise PublishError("the folder cannot be written", where=str(root), why=why, hint="Name another folder") from None
 
 
 def make_folder(path: Path) -> None:

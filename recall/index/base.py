@@ -165,6 +165,35 @@ class ItemIndex(ABC):
         asked = check_asked(queries, n, (self.size, self.dim), exclude, within, predicates)
         return gather(self.find(asked, n, exact=exact) if asked else [], n)
 
+    def search_one(
+        self,
+        query: Float32,
+        n: int,
+        excluded: Int64,
+        within: RowBitmap | None = None,
+        predicate: Predicate | None = None,
+        *,
+        exact: bool = False,
+    ) -> Ranked:
+        """Return the list of one query, as `search` does, without arrays for many.
+
+        Args:
+            query: float32 [dim], finite.
+            n: rows wanted, at least 1.
+            excluded: int64 [m], rows that must not be returned, repeats allowed.
+            within: the rows that may be returned; None for all.
+            predicate: the filter behind the bitmap, if there is one.
+            exact: search exhaustively, whatever the kind of index.
+
+        Raises:
+            RequestError: As for `search`.
+        """
+        sound = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
+        if not sound or (within is not None and within.size != self.size):
+            check_asked(query[None], n, (self.size, self.dim), [excluded], [within])  # raises, unless the square overflows
+        asked = SearchQuery(np.ascontiguousarray(query, dtype=np.float32), _rising(excluded), within, predicate)
+        return self.find([asked], n, exact=exact)[0]
+
     def write(self, path: Path) -> bool:  # noqa: ARG002
         """Write the index to one file, if its engine keeps one on this machine.
 
@@ -365,7 +394,7 @@ def check_asked(
     for selection in within or ():
         if selection is not None and selection.size != size:
             raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
-    excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) if len(rows) > 1 else rows for rows in exclude]
+    excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) for rows in exclude]
     vectors = np.ascontiguousarray(queries, dtype=np.float32)
     nothing = [None] * len(queries)
     return list(map(SearchQuery, vectors, excluded, within or nothing, predicates or nothing))
@@ -373,6 +402,8 @@ def check_asked(
 
 def _rising(rows: Int64) -> Int64:
     """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
+    if (rows[1:] > rows[:-1]).all():
+        return rows
     rising = rows.copy()
     rising.sort()
     new = rising[1:] != rising[:-1]

@@ -221,7 +221,7 @@ class QueryBuilder:
             vector,
             float(offsets[0]),
             encoded,
-            _there(excluded),
+            np.unique(_there(excluded)),  # a kept query is sorted once, and not in each search
             None if allowed is None else _there(allowed),
             "anonymous" if request.user_id is None else "unknown" if record is None else "known",
             warnings,

@@ -144,8 +144,7 @@ class Recommender:
         if needs_reranking(request):
             found = rerank(request, query.vector, excluded, within, catalogue, self._columns)
         else:
-            hits = catalogue.search(query.vector[None], request.n, (excluded,), (within,), exact=exact or surely)
-            found = RankedList(*hits.ranked(0))
+            found = RankedList(*catalogue.search_one(query.vector, request.n, excluded, within, exact=exact or surely))
         return self._answer(request, query, catalogue, found, (within, excluded))
 
     def recommend_batch(self, requests: Sequence[Request]) -> list[Recommendations]:

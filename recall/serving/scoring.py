@@ -63,7 +63,7 @@ class Ranking:
         if self.boosts is not None:
             best = self.catalogue.top_k(self.vector, n, self.boosts, excluded, masks)
         else:
-            best = self.catalogue.search(self.vector[None], n, [excluded], [masks], exact=True).ranked(0)
+            best = self.catalogue.search_one(self.vector, n, excluded, masks, exact=True)
         return best.rows, best.scores
 
     def scores(self, rows: Int64) -> Floats:

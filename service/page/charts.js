@@ -76,7 +76,7 @@ export function barList(title, rows, written = String) {
   })));
 }
 
-/** Groups of points, `[x, y, text]`, by name; of the first ones the text is beside them, of all where the pointer rests. */
+/** Groups of points, `[x, y, text]`, by name, with the text of `labels` beside them, and of all where the pointer rests. */
 function scatter({ title, groups, labels }) {
   const [wide, tall, edge] = [WIDE, 320, 12];
   const names = Object.keys(groups), all = Object.values(groups).flat();
@@ -86,13 +86,12 @@ function scatter({ title, groups, labels }) {
   const up = (value) => tall - edge - ((value - low) / (high - low || 1)) * (tall - 2 * edge);
   let next = 0;
   const colours = names.map((name) => (name ? `s${next++}` : "muted"));
-  const each = Math.max(1, Math.floor(labels / Math.max(1, names.length)));
   const svg = draw("svg", { class: "chart points", viewBox: `0 0 ${wide} ${tall}`, role: "img", "aria-label": `${title}. ${names.map((name) => `${name || "other"}: ${groups[name].length}`).join("; ")}.` },
     names.map((name, number) => groups[name].map(([x, y, text]) => draw("circle", { class: colours[number], cx: across(x).toFixed(1), cy: up(y).toFixed(1), r: 3 }, draw("title", {}, text)))),
-    names.map((name) => groups[name].slice(0, each).map(([x, y, text]) => {
+    labels.map(([x, y, text]) => {
       const late = across(x) > wide / 2;
       return draw("text", { x: across(x) + (late ? -5 : 5), y: up(y) - 3, "text-anchor": late ? "end" : "start" }, text.length > 24 ? `${text.slice(0, 23)}…` : text);
-    })));
+    }));
   return make("figure", {}, make("figcaption", {}, title), svg, legend(names.map((name, number) => [name || "other", colours[number]])));
 }
 

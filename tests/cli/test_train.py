@@ -67,6 +67,8 @@ def test_a_root_that_cannot_be_written_ends_the_run_before_tables_are_read(run, 
         f"why:   {tmp_path / 'file'} is a file",
         "hint:  Name another folder",
     ]
+    ended = run("train", shop / "recall.toml", "--data", tmp_path / "no tables", "--out", "/proc/bundles")
+    assert (ended.code, ended.err.splitlines()[2]) == (73, "why:   /proc: No such file or directory")
 
 
 def test_training_prints_warnings_of_the_check_first(run, tmp_path: Path) -> None:

@@ -243,6 +243,19 @@ def test_a_batch_equals_its_queries_one_by_one(index: ItemIndex) -> None:
         np.testing.assert_array_equal(alone.scores[0], batch.scores[position])
 
 
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_one_query_is_answered_as_in_a_batch(index: ItemIndex, share: float | None) -> None:
+    within = None if share is None else RowBitmap.of_mask(np.random.default_rng(7).random(SIZE) < share)
+    excluded = np.array([9, 3, 3, 40])
+    for query in model_queries()[:4]:
+        for exact in (False, True):
+            hits = index.search(query[None], 12, [excluded], [within], exact=exact)
+            alone = index.search_one(query, 12, excluded, within, exact=exact)
+            np.testing.assert_array_equal(alone.rows, hits.rows[0])
+            np.testing.assert_array_equal(alone.scores, hits.scores[0])
+            assert alone.exact == hits.exact[0]
+
+
 def test_equal_scores_are_ordered_by_row(build: Build) -> None:
     vectors = np.tile(vectors_like_a_model(2, 9, 7), (100, 1))  # two vectors, a hundred times each
     index = build(vectors)
@@ -317,6 +330,15 @@ def test_invalid_queries_are_refused(index: ItemIndex) -> None:
         index.search(model_queries(), 10, [np.empty(0, dtype=np.int64)])
     with pytest.raises(RequestError, match="among 7 rows in an index of 3000"):
         index.search(model_queries()[:1], 10, None, [RowBitmap.everything(7)])
+    query, nothing = model_queries()[0], np.empty(0, dtype=np.int64)
+    with pytest.raises(RequestError, match="0 results"):
+        index.search_one(query, 0, nothing)
+    with pytest.raises(RequestError, match=r"\(1, 16\) do not fit items of 17"):
+        index.search_one(query[:-1], 10, nothing)
+    with pytest.raises(RequestError, match="among 7 rows in an index of 3000"):
+        index.search_one(query, 10, nothing, RowBitmap.everything(7))
+    with pytest.raises(RequestError, match="user vector 0 holds NaN or an infinity"):
+        index.search_one(np.full_like(query, np.nan), 10, nothing)
 
 
 def test_an_empty_batch_gives_no_results(index: ItemIndex) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from importlib.resources import files
+from itertools import zip_longest
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -23,6 +24,7 @@ _PAINT = {name: f"#a000{number:02d}" for number, name in enumerate((*SERIES, INK
 _SIZE = (4.6, 2.9)  # inches; at 10 points the text can be read on a screen of 360 px
 _SVG = "{http://www.w3.org/2000/svg}"
 _LONG = 28  # characters of a label
+_LABELS, _APART = 8, 0.06  # labels of a map, and the share of its height that is between two. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +163,31 @@ class Points:
     Attributes:
         title: what the chart shows, for screen readers.
         groups: x, y and text of each point, by the name of the group; the empty name is that of the rest.
-        labels: so many points of all groups, the first of each, have their text beside them.
+        labels: points that have their text beside them.
     """
 
     title: str
     groups: Mapping[str, Sequence[tuple[float, float, str]]]
-    labels: int = 8
+    labels: Sequence[tuple[float, float, str]]
     kind: Literal["points"] = "points"
+
+    @staticmethod
+    def of(title: str, groups: Mapping[str, Sequence[tuple[float, float, str]]]) -> "Points":
+        """Return a chart that labels the first points of each group.
+
+        A label that would be over a different one is left out.
+
+        Args:
+            title: what the chart shows.
+            groups: x, y and text of each point, by the name of the group.
+        """
+        heights = [one[1] for group in groups.values() for one in group]
+        apart = _APART * (max(heights) - min(heights)) if heights else 0.0
+        labels: list[tuple[float, float, str]] = []
+        for one in (one for turn in zip_longest(*groups.values()) for one in turn if one is not None):
+            if len(labels) < _LABELS and all(abs(one[1] - other[1]) > apart for other in labels):
+                labels.append(one)
+        return Points(title, groups, labels)
 
     def html(self) -> str:
         """Return the chart as SVG; the browser shows a text where the pointer rests."""
@@ -180,12 +200,10 @@ class Points:
             xs, ys = [one[0] for one in group], [one[1] for one in group]
             alpha = 0.8 if name else 0.45
             axes.scatter(xs, ys, s=14, color=colour, alpha=alpha, linewidth=0, label=clean(name) or "other", gid=f"p{number}")
-        each = max(1, self.labels // max(1, len(self.groups)))
-        for group in self.groups.values():
-            for left, top, text in group[:each]:
-                axes.annotate(
-                    clean(text), (left, top), xytext=(4, 3), textcoords="offset points", color=_PAINT[INK], fontsize=8
-                )
+        middle = sum(axes.get_xlim()) / 2
+        for left, top, text in self.labels:
+            place: dict[str, Any] = {"xytext": (4, 3)} if left <= middle else {"xytext": (-4, 3), "ha": "right"}
+            axes.annotate(clean(text), (left, top), textcoords="offset points", color=_PAINT[INK], fontsize=8, **place)
         axes.set_xticks([])
         axes.set_yticks([])
         if len(self.groups) > 1:

@@ -263,7 +263,7 @@ def _index(page: Subjects) -> Iterator[Part]:
 def _map(page: Subjects) -> Iterator[Part]:
     for one in page.subjects:
         yield from page.heading(one)
-        yield Points("Map of the items", {name: [*group.values()] for name, group in one.map.items()})
+        yield Points.of("Map of the items", {name: [*group.values()] for name, group in one.map.items()})
         count = sum(map(len, one.map.values()))
         by = f", coloured by {one.column}" if one.column else ""
         yield Caption(

@@ -167,7 +167,7 @@ class _Pool:
         if self._boosts is not None:
             best = self._catalogue.top_k(self._vector, width, self._boosts, self._excluded, scope)
         else:
-            best = self._catalogue.search(self._vector[None], width, [self._excluded], [scope]).ranked(0)
+            best = self._catalogue.search_one(self._vector, width, self._excluded, scope)
             self.exact &= best.exact
         return Candidates(best.rows, best.scores, complete=len(best.rows) < width)
 

@@ -228,6 +228,24 @@ class CatalogSnapshot:
             return found[0]
         return gather([self._merged([hits.ranked(at) for hits in found], n) for at in range(len(queries))], n)
 
+    def search_one(
+        self, query: Float32, n: int, excluded: Int64, within: SegmentMasks | None = None, *, exact: bool = False
+    ) -> Ranked:
+        """Return the n best items of one query, as `search` does.
+
+        Args:
+            query: float32 [dim].
+            n: at least 1.
+            excluded: int64 [m], rows that must not be returned.
+            within: the rows that may be returned; None for all items.
+            exact: search exhaustively.
+        """
+        first = self.segments[0]
+        if len(self.segments) > 1 or first.tombstones.count or first.index is None:
+            return self.search(query[None], n, [excluded], [within], exact=exact).ranked(0)
+        mask, predicate = (None, None) if within is None else (within.masks[0], within.predicate)
+        return first.index.search_one(query, n, excluded, mask, predicate, exact=exact)
+
     def top_k(self, query: Float32, n: int, added: Float32, excluded: Int64, masks: SegmentMasks | None = None) -> Ranked:
         """Return the n items with the largest product and offset, found by a scan.
 

@@ -200,15 +200,11 @@ class Coarse:
     def __getattr__(self, name: str):
         return getattr(self._inner, name)
 
-    def search(self, queries, n, exclude=None, within=None, predicates=None, *, exact=False):
-        from dataclasses import replace
-
-        import numpy as np
-
+    def search_one(self, query, n, excluded, within=None, predicate=None, *, exact=False):
         if exact:
-            return self._inner.search(queries, n, exclude, within, predicates, exact=True)
-        hits = self._inner.search(queries, 2 * n, exclude, within, predicates)
-        return replace(hits, rows=hits.rows[:, ::2], scores=hits.scores[:, ::2], exact=np.zeros(len(queries), dtype=bool))
+            return self._inner.search_one(query, n, excluded, within, predicate, exact=True)
+        best = self._inner.search_one(query, 2 * n, excluded, within, predicate)
+        return best._replace(rows=best.rows[::2], scores=best.scores[::2], exact=False)
 
 
 def test_sampled_requests_are_answered_again_exactly(shop: Shop) -> None:
