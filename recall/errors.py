@@ -9,6 +9,7 @@
     |-- TrainingInterruptedError  a signal stopped training; a checkpoint has the last complete sweep, if enabled
     |-- ExportError      the exported vectors do not reproduce the model
     |-- IndexFileError   an index file is unreadable or does not fit its bundle
+    |   `-- IndexDownError  the server that holds the index does not answer, or answers without some of the items
     |-- BundleError      a bundle is missing, damaged, or of a newer format
     |-- PublishError     a bundle could not be published
     |   |-- PublishBusyError  another process is publishing to the same folder
@@ -161,6 +162,12 @@ class IndexFileError(RecallError):
     """An index file is unreadable or does not fit the vectors beside it."""
 
     exit_code = 65
+
+
+class IndexDownError(IndexFileError):
+    """The server of the index does not answer, or lacks items; retry later."""
+
+    exit_code = 69
 
 
 class BundleError(RecallError):

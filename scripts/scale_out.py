@@ -6,6 +6,7 @@ python scripts/scale_out.py changes --check    replicas of one catalogue that sh
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py segments --check   searches while 2,000 items a second change
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
+python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
@@ -463,6 +464,13 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
+def engine_pgvector(folder: Path, quick: bool, check: Check) -> None:
+    """Check an index in Postgres."""
+    from serving.index_engines import pgvector  # needs psycopg
+
+    pgvector(folder, quick, check)
+
+
 CASES = {
     "depot": depot,
     "quick": quick,
@@ -471,6 +479,7 @@ CASES = {
     "users": users,
     "data": data,
     "spark": spark,
+    "engine-pgvector": engine_pgvector,
 }
 
 
@@ -498,7 +507,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "replica": lambda root: replica(Path(root)),
     "write": lambda root, name, count, twice: write(Path(root), name, int(count), twice == "1"),
     "look_up": lambda file: look_up(Path(file)),
-    "change_items": lambda port, table, seconds, seed: change_items(int(port), Path(table), float(seconds), int(seed)),
+    "change_items": lambda root, table, seconds, seed: change_items(Path(root), Path(table), float(seconds), int(seed)),
     "change": lambda root, name: change(Path(root), name),
 }
 """What this script runs in processes of its own."""

@@ -75,7 +75,7 @@ class Snapshot:
     @property
     def inline(self) -> bool:
         """Whether searches are short enough for the event loop."""
-        return self.search_seconds <= INLINE_SECONDS
+        return self.search_seconds <= INLINE_SECONDS and not self.recommender.index.remote
 
     def __enter__(self) -> Self:
         """Keep the bundle open until the `with` block ends."""

@@ -125,6 +125,7 @@ class SearchQueue:
 
     Attributes:
         inline: whether most searches are short enough for the event loop.
+        threads: long searches that may run at the same time.
         on_wait: called with the seconds that a search has waited, when its turn comes.
         on_shed: called with the reason why a search is not started: "full" or "old" queue, "late" for its deadline, "gone"
             client.
@@ -134,7 +135,7 @@ class SearchQueue:
         """Create empty queues.
 
         Args:
-            threads: long searches that may run at the same time.
+            threads: long searches that may ever run at the same time.
             waiting: callers that may wait in each queue for a moment.
             standing: callers that may wait there for longer.
             age: seconds that a caller may wait.
@@ -143,7 +144,7 @@ class SearchQueue:
         self.on_wait: Callable[[float], None] = _ignore
         self.on_shed: Callable[[str], None] = _ignore
         self._age = age
-        self._threads, self._running = threads, 0
+        self.threads, self._running = threads, 0
         self._short, self._long = _Queue(waiting, standing), _Queue(waiting, standing)
         self._spent = 0.0
         self._mean = SLICE / 10
@@ -201,7 +202,7 @@ class SearchQueue:
         Raises:
             ProblemError: As `on_loop`.
         """
-        if self._running < self._threads:
+        if self._running < self.threads:
             self._check(caller)
             self._running += 1
         else:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from recall.errors import (
+    IndexFileError,
     JournalBusyError,
     JournalDownError,
     JournalError,
@@ -98,6 +99,7 @@ class Kind(Enum):
     DRAINING = ("draining", 503, "The service is shutting down")
     BUSY = ("busy", 503, "Too many requests are waiting")
     STORE_DOWN = ("store-down", 503, "What keeps the changes does not answer")
+    INDEX_DOWN = ("index-down", 503, "The server of the index does not answer")
     BEHIND = ("not-seen-yet", 503, "A change that the answer is to have seen is not served yet")
     LATE = ("deadline-passed", 504, "The time for an answer has passed")
     FULL = ("storage-full", 507, "There is no room to store the change")
@@ -179,8 +181,9 @@ _STORAGE: dict[type[Exception], tuple[Kind, str]] = {
     StoreFullError: (Kind.FULL, _NO_ROOM),
     JournalError: (Kind.NOT_STORED, _AGAIN),
     StoreError: (Kind.NOT_STORED, _AGAIN),
+    IndexFileError: (Kind.INDEX_DOWN, "Come back in a moment."),
 }
-"""Problems of errors of the stores of items and users; of two that fit, the first."""
+"""Problems of errors of the stores of items and users, and of an index on a server; of two that fit, the first."""
 
 
 def problem_of(error: Exception) -> ProblemError | None:
@@ -191,14 +194,16 @@ def problem_of(error: Exception) -> ProblemError | None:
         return as_problem(error)
     for error_type, (kind, detail) in _STORAGE.items():
         if isinstance(error, error_type):
-            log.error("%s: %s", "users" if isinstance(error, StoreError) else "a change was not stored", error)
+            parts = {StoreError: "users", IndexFileError: "index"}
+            part = next((name for kind_, name in parts.items() if isinstance(error, kind_)), "a change was not stored")
+            log.error("%s: %s", part, error)
             return ProblemError(kind, detail)
     return None
 
 
 def handle_problems(app: FastAPI) -> None:
     """Answer every error of an application with a problem document."""
-    for kind in (ProblemError, RequestError, JournalError, StoreError):
+    for kind in (ProblemError, RequestError, JournalError, StoreError, IndexFileError):
         app.add_exception_handler(kind, _problem)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)

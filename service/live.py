@@ -58,9 +58,9 @@ class Live(Exchange):
             users.on_commit(self.meters.commits["users"].observe)
         self._remote_users = users is not None and users.remote
         threads = max(1, len(os.sched_getaffinity(0)) // settings.workers)
-        if self._remote_users:
-            threads *= _REMOTE_FACTOR
-        self.queue = SearchQueue(threads, settings.waiting, settings.standing, settings.age)
+        self._fewest = threads
+        self.queue = SearchQueue(threads * _REMOTE_FACTOR, settings.waiting, settings.standing, settings.age)
+        self.queue.threads = threads
         self.queue.on_wait = self.meters.stages["queue"].observe
         self.queue.on_shed = lambda reason: self.meters.shed[reason].inc()
         self._search = self.meters.stages["search"]
@@ -302,6 +302,8 @@ class Live(Exchange):
     @override
     def _exchanged(self, snapshot: Snapshot) -> None:
         self.queue.inline = snapshot.inline and not self._remote_users
+        waits = self._remote_users or snapshot.recommender.index.remote
+        self.queue.threads = self._fewest * (_REMOTE_FACTOR if waits else 1)
         snapshot.recommender.items.on_commit(self.meters.commits["items"].observe)
         self.meters.serve_bundle(snapshot.recommender, snapshot.search_seconds)
 

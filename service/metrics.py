@@ -25,7 +25,7 @@ OTHER = "other"
 """Label for values that have no label of their own."""
 STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
 """Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
-PARTS = ("items", "users", "bundle", "scenarios", OTHER)
+PARTS = ("items", "users", "index", "bundle", "scenarios", OTHER)
 """Parts of the service that may be degraded."""
 SWAPS = ("served", "refused", "fell_back")
 SHED = ("full", "old", "late", "gone")

@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ from service.metrics import FOLDER
 _PAUSE = 0.02  # seconds
 _LONGEST = 60.0
 """Seconds after which a worker that cannot load the live bundle listens anyway: the others may be gone."""
+_SWITCH = 0.0005
+"""Seconds that a thread may keep the interpreter from the event loop, 0.005 by default: changes are encoded beside searches."""
 _YOUNG = 20_000
 """Objects between two collections of the youngest generation; those of a request are freed by reference counts."""
 
@@ -49,11 +52,15 @@ async def wait_for_bundle(live: Live) -> None:
 
 
 async def settle(live: Live) -> None:
-    """Exempt long-lived objects from garbage collection; a full one takes 0.1 s."""
+    """Exempt long-lived objects from garbage collection, and let the event loop run.
+
+    A full collection takes 0.1 s.
+    """
     await live.settled()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG)
+    sys.setswitchinterval(_SWITCH)
 
 
 @contextmanager

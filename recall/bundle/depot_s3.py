@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from recall._fsync import fsync
 from recall.bundle.depot import Depot, Pointer
 from recall.bundle.files import check_listed
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, ConfigError, PublishBusyError, PublishError, VersionMovedError
+from recall.errors import BundleError, ConfigError, IndexFileError, PublishBusyError, PublishError, VersionMovedError
 
 _LIVE = "live.json"
 _YOUNG = timedelta(days=1)  # what is younger is not removed: it may belong to a version that is being sent or fetched
@@ -127,7 +128,11 @@ class ObjectDepot(Depot):
             for path, changed in self._calling(lambda: self._listed("files/")).items()
             if path.removeprefix("files/") not in wanted and changed < old
         ]
-        for path in (*gone, *unused):  # manifests first: what is listed is whole
+        for path in gone:  # manifests first: what is listed is whole
+            with suppress(IndexFileError, ConfigError):  # with the next ones
+                self._drop_index(path)
+                self._delete(path)
+        for path in unused:
             self._delete(path)
 
     @override
@@ -138,6 +143,8 @@ class ObjectDepot(Depot):
     def remove(self, name: str, files: Sequence[str]) -> None:
         path = f"versions/{name}.json"
         own = self._digests(path)
+        with suppress(IndexFileError, ConfigError):  # users are removed from here even so
+            self._drop_index(path)
         self._delete(path)
         left = {digest for one in self.versions() for digest in self._digests(f"versions/{one}.json").values()}
         for digest in {own[file] for file in files if file in own} - left:
@@ -174,6 +181,14 @@ class ObjectDepot(Depot):
             thread.join()
             with suppress(PublishError, VersionMovedError):  # of another machine by now, if this one slept for long
                 self._write(path, orjson.dumps({"holder": holder, "until": 0}), held[0])
+
+    def _drop_index(self, path: str) -> None:
+        """Remove a version's index from its server; raise IndexFileError or ConfigError."""
+        found = self._get(path)
+        if found is not None:
+            with TemporaryDirectory() as folder:
+                (Path(folder) / MANIFEST).write_bytes(found[0])
+                Manifest.read(Path(folder)).drop_index()
 
     def _digests(self, path: str) -> dict[str, str]:
         """Return the digests of the files of a version; none if it was removed."""

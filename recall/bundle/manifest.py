@@ -300,6 +300,18 @@ class Manifest(Provenance):
         except ValidationError as error:
             raise BundleError("the manifest is not valid", where=str(path), why="; ".join(_faults(error))) from None
 
+    def drop_index(self) -> None:
+        """Remove what a server has of the index.
+
+        Raises:
+            IndexFileError: It could not be removed.
+            ConfigError: The address of the server is missing.
+        """
+        if self.index.file is None:
+            from recall.index.registry import drop  # imports Faiss
+
+            drop(self.index.engine, self.index.kind, self.index.params)
+
     def _values(self) -> dict[str, Any]:
         unknown: dict[str, Any] = _NOT_IN.get(self.format_version, {})
         if self.golden is None:  # bundles are out there whose checksum does not know of it

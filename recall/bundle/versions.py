@@ -28,7 +28,7 @@ from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.depot import Depot, Pointer
 from recall.bundle.locks import flock, locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.errors import BundleError, ConfigError, PublishError, VersionMovedError, raising
+from recall.errors import BundleError, ConfigError, IndexFileError, PublishError, VersionMovedError, raising
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY"
@@ -132,7 +132,7 @@ def publish(
                 depot.point_at(place.name, pointer)
                 point_at(root, place.name)
             if keep is not None:
-                _prune(root, keep)
+                _prune(root, keep, shared=depot.shared)
                 with suppress(PublishError):  # what is left is removed by the next publisher
                     depot.prune(keep)
     return place
@@ -318,18 +318,21 @@ def clear_leftovers(root: Path) -> list[Path]:
     return left
 
 
-def remove(folder: Path, aside: Path) -> bool:
-    """Remove a version, and what is kept of its evaluation, unless a process holds it.
+def remove(folder: Path, aside: Path, *, shared: bool = False) -> bool:
+    """Remove a version with its evaluation and its index, unless a process holds it.
 
     Args:
         folder: the version.
         aside: a folder of the same file system that it is moved to first, so that it disappears atomically.
+        shared: a depot has the version, too, so that other machines may search its index.
 
     Returns:
         Whether it is gone; another process may have removed it before.
 
     Raises:
         OSError: The file system refused.
+        IndexFileError: Its index could not be removed; the version stays.
+        ConfigError: The address of the server of its index is missing; the version stays.
     """
     try:
         holder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -338,6 +341,9 @@ def remove(folder: Path, aside: Path) -> bool:
     try:
         if not flock(holder, fcntl.LOCK_EX):
             return False
+        if not shared:
+            with suppress(BundleError):  # nothing is known of one whose manifest cannot be read
+                Manifest.read(folder).drop_index()
         evaluation_file(folder).unlink(missing_ok=True)
         aside.mkdir(exist_ok=True)  # a copy of a root may lack it
         moved = aside / f"removed-{folder.name}"
@@ -348,7 +354,7 @@ def remove(folder: Path, aside: Path) -> bool:
     return True
 
 
-def _prune(root: Path, keep: int) -> None:
+def _prune(root: Path, keep: int, *, shared: bool = False) -> None:
     """Remove old versions; the caller holds the root's lock.
 
     One that cannot be removed is left to the next publisher.
@@ -357,8 +363,8 @@ def _prune(root: Path, keep: int) -> None:
     kept = {folder.name for folder in folders[-keep:]} | {*[*past(root), live_name(root)][-keep:]}
     for folder in folders:
         if folder.name not in kept:
-            with suppress(OSError):
-                remove(folder, root / STAGING)
+            with suppress(OSError, IndexFileError, ConfigError):
+                remove(folder, root / STAGING, shared=shared)
 
 
 def evaluation_file(folder: Path) -> Path:

@@ -9,7 +9,16 @@ from recall.config.schema import AnyField, Schema, Section
 from recall.config.training import AutoConfig, FMConfig, Method, ModelConfig, SquareConfig, Train
 from recall.errors import ConfigError, did_you_mean
 
-INDEX_KINDS = {"auto": True, "faiss": True, "cells": False, "exact": False, "ivf": False}
+INDEX_KINDS = {
+    "auto": True,
+    "faiss": True,
+    "cells": False,
+    "exact": False,
+    "ivf": False,
+    "pgvector": True,
+    "pgvector_exact": False,
+    "pgvector_hnsw": False,
+}
 """Whether each kind of index is chosen by tuning among others; `recall.index.registry.register` adds those of an engine."""
 
 _NO_LONGER_BUILT = ("ivf_int8", "pq")
@@ -21,7 +30,9 @@ class IndexConfig(Section):
     kind: str = "auto"
     """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with codes of 16 bits. 'cells': this
     project's own 8-bit codes in cells, no Faiss file. 'auto': 'exact' for few items, and for more the fastest of all that are
-    shown to reach the target. 'faiss': the same among the Faiss kinds. An engine that a program registers adds its own."""
+    shown to reach the target. 'faiss': the same among the Faiss kinds. 'pgvector': an index
+    in Postgres, the faster of 'pgvector_exact' and 'pgvector_hnsw' that reaches the target. An engine that a program registers
+    adds its own."""
     exact_up_to: int = Field(default=20_000, ge=0)
     """With kind 'auto' or 'faiss': write a Faiss IndexFlatIP up to this many items, and try no other kind."""
     target: float = Field(default=0.99, gt=0, le=1)

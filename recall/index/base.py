@@ -15,14 +15,12 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.config import IndexConfig
-from recall.errors import ExportError, RequestError
+from recall.errors import ExportError
 from recall.index.bitmap import Mask, RowBitmap
+from recall.index.query import CodedColumn, Predicate, SearchQuery, check_asked, rising_rows
 
 Params = Mapping[str, int | float | str]
 """Parameters to open an index besides its file: numbers, or the address of a remote engine."""
-Predicate = Mapping[str, object]
-"""A filter as in a request; docs/how-to/recommendations.md describes the form."""
-_NONE: Int64 = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +77,6 @@ def gather(ranked: list[Ranked], n: int) -> Hits:
     return Hits(rows, scores, np.array([one.exact for one in ranked], dtype=bool))
 
 
-@dataclass(frozen=True, slots=True)
-class SearchQuery:
-    """One query, checked.
-
-    Attributes:
-        vector: float32 [dim].
-        excluded: int64 [m], rows that must not be returned, rising and without repeats.
-        within: the rows that may be returned; None for all.
-        predicate: the filter that `within` was made from, as the request has it, for engines that filter by columns of their
-            own; None if there was none. Every row of `within` matches it, but not every match is in `within`: that decides.
-    """
-
-    vector: Float32
-    excluded: Int64
-    within: RowBitmap | None
-    predicate: Predicate | None = None
-
-
 class ItemIndex(ABC):
     """Maximum inner-product search over item vectors. Thread-safe.
 
@@ -104,11 +84,18 @@ class ItemIndex(ABC):
         kind: name of the kind, as the manifest records it.
         size: number of items.
         dim: length of a vector.
+        remote: whether a search waits for another machine and must stay off an event loop.
     """
 
     kind: str
     size: int
     dim: int
+    remote: bool = False
+
+    @property
+    def error(self) -> str:
+        """Return why a local copy answers in place of the engine; empty if all is well."""
+        return ""
 
     @property
     @abstractmethod
@@ -191,7 +178,7 @@ class ItemIndex(ABC):
         sound = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
         if not sound or (within is not None and within.size != self.size):
             check_asked(query[None], n, (self.size, self.dim), [excluded], [within])  # raises, unless the square overflows
-        asked = SearchQuery(np.ascontiguousarray(query, dtype=np.float32), _rising(excluded), within, predicate)
+        asked = SearchQuery(np.ascontiguousarray(query, dtype=np.float32), rising_rows(excluded), within, predicate)
         return self.find([asked], n, exact=exact)[0]
 
     def write(self, path: Path) -> bool:  # noqa: ARG002
@@ -295,6 +282,22 @@ class Engine(Protocol):
     kinds: Sequence[str]
     file: str | None
 
+    def with_columns(self, columns: Sequence[CodedColumn]) -> "Engine":  # noqa: ARG002
+        """Return the engine with columns that it stores beside vectors, for filters."""
+        return self
+
+    def drop(self, kind: str, params: Params) -> None:  # noqa: ARG002
+        """Remove what is kept of an index outside of its bundle, if it is still there.
+
+        Args:
+            kind: one of `kinds`.
+            params: as the index gave them.
+
+        Raises:
+            IndexFileError: it could not be removed.
+        """
+        return
+
     def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
         """Build an index without comparing it with others.
 
@@ -356,55 +359,3 @@ def check_vectors(vectors: Float32) -> None:
             where="item vectors",
             hint="Look at the training metrics: a model that diverged cannot be searched",
         )
-
-
-def check_asked(
-    queries: Float32,
-    n: int,
-    shape: tuple[int, int],
-    exclude: Sequence[Int64] | None,
-    within: Sequence[RowBitmap | None] | None,
-    predicates: Sequence[Predicate | None] | None = None,
-) -> list[SearchQuery]:
-    """Check the arguments of a search and return its queries one by one.
-
-    Args:
-        queries: float32 [q, dim].
-        n: rows wanted.
-        shape: of the vectors, (size, dim).
-        exclude: as for `ItemIndex.search`.
-        within: as for `ItemIndex.search`.
-        predicates: as for `ItemIndex.search`.
-
-    Raises:
-        RequestError: the search cannot be answered.
-    """
-    size, dim = shape
-    if n < 1:
-        raise RequestError(f"{n} results were asked for", where="/n", hint="Ask for at least 1")
-    if queries.ndim != 2 or queries.shape[1] != dim:
-        raise RequestError(f"user vectors of shape {queries.shape} do not fit items of {dim} numbers", where="user vector")
-    # the squares of one query add up to a finite number unless it is very large or not finite: one call, not two
-    if not (len(queries) == 1 and isfinite(queries[0].dot(queries[0]))) and not np.isfinite(queries).all():
-        row = int(np.flatnonzero(~np.isfinite(queries).all(axis=1))[0])
-        raise RequestError(f"user vector {row} holds NaN or an infinity", where="user vector")
-    for name, given in (("exclude", exclude), ("within", within), ("predicates", predicates)):
-        if given is not None and len(given) != len(queries):
-            raise RequestError(f"{len(given)} entries of {name} for {len(queries)} user vectors", where=f"/{name}")
-    for selection in within or ():
-        if selection is not None and selection.size != size:
-            raise RequestError(f"a selection among {selection.size} rows in an index of {size}", where="/within")
-    excluded = [_NONE] * len(queries) if exclude is None else [_rising(rows) for rows in exclude]
-    vectors = np.ascontiguousarray(queries, dtype=np.float32)
-    nothing = [None] * len(queries)
-    return list(map(SearchQuery, vectors, excluded, within or nothing, predicates or nothing))
-
-
-def _rising(rows: Int64) -> Int64:
-    """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
-    if (rows[1:] > rows[:-1]).all():
-        return rows
-    rising = rows.copy()
-    rising.sort()
-    new = rising[1:] != rising[:-1]
-    return rising if np.count_nonzero(new) == len(new) else np.concatenate([rising[:1], rising[1:][new]])

@@ -9,9 +9,10 @@ import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Int64
-from recall.index.base import ItemIndex, Params, Ranked, SearchQuery, check_vectors
+from recall.index.base import ItemIndex, Params, Ranked, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.faiss_io import faiss_threads, selector, write_faiss
+from recall.index.query import SearchQuery
 from recall.index.topk import longest_of, pad, rank, rounding
 
 _SPARE = 16  # candidates beyond those needed: room for a tie or two at the end of the list

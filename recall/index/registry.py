@@ -5,7 +5,7 @@ of its own may call `register` instead. docs/development/add-an-index-engine.md 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,9 +19,13 @@ from recall.index.base import Candidate, Engine, ItemIndex, Params
 from recall.index.cells.index import CellIndex, CellsEngine
 from recall.index.faiss_engine import FaissEngine
 from recall.index.faiss_io import brute_force, prepare_faiss
+from recall.index.pgvector_engine import PgvectorEngine
+from recall.index.query import CodedColumn
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), FaissEngine())}
 """By name; those whose candidates are the most promising come first."""
+SERVERS: dict[str, Engine] = {engine.name: engine for engine in (PgvectorEngine(),)}
+"""Engines on servers, by name: used only by a configuration that names one. The first kind of each is exact."""
 
 
 def register(engine: Engine) -> None:
@@ -35,13 +39,44 @@ def register(engine: Engine) -> None:
 
 def engine_of(kind: str) -> Engine:
     """Return the engine of a kind of index. Raises KeyError if there is none."""
-    for engine in ENGINES.values():
+    for engine in _all():
         if kind in engine.kinds:
             return engine
     raise KeyError(kind)
 
 
-def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int | None = None) -> ItemIndex:
+def _all() -> Iterator[Engine]:
+    return chain(ENGINES.values(), SERVERS.values())
+
+
+def _named(name: str) -> Engine | None:
+    return next((one for one in _all() if one.name == name), None)
+
+
+def drop(engine: str, kind: str, params: Params) -> None:
+    """Remove what an engine keeps of an index outside of its bundle.
+
+    Args:
+        engine: name of the engine; nothing is kept by one that is not known.
+        kind: the index's `kind`.
+        params: the index's `params`.
+
+    Raises:
+        IndexFileError: it could not be removed.
+    """
+    found = _named(engine)
+    if found is not None:
+        found.drop(kind, params)
+
+
+def build_index(
+    vectors: Float32,
+    queries: Float32,
+    config: IndexConfig,
+    seed: int,
+    threads: int | None = None,
+    columns: Sequence[CodedColumn] = (),
+) -> ItemIndex:
     """Build the index that a configuration asks for, without comparing it with others.
 
     Args:
@@ -50,15 +85,19 @@ def build_index(vectors: Float32, queries: Float32, config: IndexConfig, seed: i
         config: kind, threshold and target; one that chooses is exact up to the threshold and an inverted file above.
         seed: the same vectors, queries and seed give the same index.
         threads: threads to build with; all cores if None. A search uses one.
+        columns: for an engine that filters by columns of its own.
 
     Raises:
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
     kind = config.kind
-    if config.chooses:
+    if kind in SERVERS:
+        kind = SERVERS[kind].kinds[0]
+    elif config.chooses:
         kind = "exact" if len(vectors) <= config.exact_up_to else "ivf"
-    return engine_of(kind).build(kind, vectors, queries, config, seed, threads or os.cpu_count() or 1)
+    engine = engine_of(kind).with_columns(columns)
+    return engine.build(kind, vectors, queries, config, seed, threads or os.cpu_count() or 1)
 
 
 def open_index(path: Path | None, engine: str, kind: str, params: Params, vectors: Float32, threads: int = 1) -> ItemIndex:
@@ -77,12 +116,12 @@ def open_index(path: Path | None, engine: str, kind: str, params: Params, vector
             vectors.
     """
     prepare_faiss()
-    found = ENGINES.get(engine)
+    found = _named(engine)
     if found is None:
         raise IndexFileError(
             f"no index engine {engine!r} is known",
             where=str(path) if path is not None else "manifest, index.engine",
-            why=f"this version opens {' and '.join(ENGINES)}",
+            why=f"this version opens {', '.join(one.name for one in _all())}",
             hint="Upgrade fm-recall, or make an index of another kind: recall tune-index BUNDLE",
         )
     if path is None and found.file is not None:
@@ -110,25 +149,27 @@ def index_beside(index: ItemIndex, vectors: Float32) -> ItemIndex:
     return CellIndex.build(vectors, moments, seed=0, cells=1)
 
 
-def candidates(size: int, kind: str = "auto") -> list[Candidate]:
+def candidates(size: int, kind: str = "auto", columns: Sequence[CodedColumn] = ()) -> list[Candidate]:
     """Return the candidates for a number of items, the most promising first.
 
     Args:
         size: number of items.
         kind: 'auto', or the name of the one engine that is tried.
+        columns: for engines that filter by columns of their own.
     """
-    tried = ENGINES.values() if kind == "auto" else [ENGINES[kind]]
-    return list(dict.fromkeys(chain.from_iterable(one.candidates(size) for one in tried)))
+    tried = ENGINES.values() if kind == "auto" else [one for one in _all() if one.name == kind]
+    return list(dict.fromkeys(chain.from_iterable(one.with_columns(columns).candidates(size) for one in tried)))
 
 
-def like(kind: str, params: Params) -> Sequence[Candidate]:
+def like(kind: str, params: Params, columns: Sequence[CodedColumn] = ()) -> Sequence[Candidate]:
     """Return what builds a similar index over other vectors; nothing if it is exact.
 
     Args:
         kind: of the index; nothing is like one that no engine knows.
         params: of the index.
+        columns: for an engine that filters by columns of its own.
     """
-    return next((one.like(kind, params) for one in ENGINES.values() if kind in one.kinds), [])
+    return next((one.with_columns(columns).like(kind, params) for one in _all() if kind in one.kinds), [])
 
 
 # A few queries are repeated whenever an index is opened: one that was damaged or swapped answers them differently.

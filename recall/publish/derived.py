@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
@@ -22,9 +23,11 @@ from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
 from recall.errors import BundleError, ConfigError, JournalError, PublishError
 from recall.index.record import IndexRecord, IndexTrial
+from recall.index.registry import drop
 from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, RebuildReport, carried_counts, kept, open_for_another_index, publish_items, user_rows
+from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
 from recall.store.items.binding import Standing, contained, deletions
 from recall.store.items.log import JOURNAL, open_log
@@ -159,13 +162,15 @@ def reindex(
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
                 index = write_index(Path(temporary), bundle.item_vectors, asked, config, tell=tell, always=True)
+            drop(index.engine, index.kind, index.params)
             return ReindexReport(manifest.index, index, None, manifest.version, unopened)
         with BundleWriter.open(root) as writer:
             items = bundle.items()
             writer.write_contents(bundle.encoder, bundle.tables, bundle.item_vectors, items, carried_counts(bundle, items))
             writer.link(bundle.users_file)
             write_deletions(writer.folder, read_deletions(bundle.folder))
-            index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True)
+            columns = partial(coded_columns, items, bundle.encoder)
+            index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True, columns=columns)
             settings = {**manifest.config, "index": config.model_dump(mode="json")}
             origin = manifest.provenance(config=settings)
             writer.write_manifest(origin, manifest.sizes.users, manifest.parity, index, manifest.model.fold)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from recall.bundle.versions import (
 )
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
-from recall.errors import BundleError, PublishError, VersionMovedError, raising
+from recall.errors import BundleError, ConfigError, IndexFileError, PublishError, VersionMovedError, raising
 from recall.features.cross import CrossEncoder
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST
@@ -44,6 +45,7 @@ from recall.models.serving.layout import Layout
 from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
 from recall.publish.rebuild import STORED, carried_counts, user_rows
+from recall.serving.filters.columns import coded_columns
 from recall.store.items.log import JOURNAL, open_log
 from recall.store.items.log_position import MARK
 from recall.store.users.bundle_users import SqliteUsers, copy_user_store
@@ -149,7 +151,8 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
         with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
             asked = QuerySample(tables.user_vectors(user_rows(encoder, users, manifest.seed)), STORED, manifest.seed)
         config = IndexConfig.recorded(manifest.config.get("index", {}))
-        index = write_index(writer.folder, bundle.item_vectors, asked, config, manifest.index)
+        columns = partial(coded_columns, items, encoder)
+        index = write_index(writer.folder, bundle.item_vectors, asked, config, manifest.index, columns=columns)
         writer.write_manifest(manifest.provenance(), count, manifest.parity, index, manifest.model.fold)
         return writer.publish(golden.record, manifest.sequence)[1].version
 
@@ -217,7 +220,7 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
     removed: list[str] = []
     while True:
         with locked(root / LOCK, 10.0, PUBLISHING):
-            gone = [one for one in held if remove(one, root / STAGING)]
+            gone = [one for one in held if _gone(one, root / STAGING)]
             staged = clear_leftovers(root)
         removed += [one.name for one in gone]
         held = [one for one in held if one not in gone]
@@ -225,6 +228,14 @@ def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...
             break
         time.sleep(_POLL)
     return tuple(removed), (*(one.name for one in held), *(f"{STAGING}/{one.name}" for one in staged))
+
+
+def _gone(folder: Path, aside: Path) -> bool:
+    """Remove a version; if its index cannot be removed, that stays: it has no users."""
+    try:
+        return remove(folder, aside)
+    except (IndexFileError, ConfigError):
+        return remove(folder, aside, shared=True)
 
 
 def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:

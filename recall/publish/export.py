@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from recall.models.torch.fwfm import FieldWeightedFM
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
+from recall.serving.filters.columns import coded_columns
 from recall.store.items.binding import stand
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
@@ -99,7 +101,9 @@ def export(
         with _timed(seconds, "index"):
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
-            index = write_index(writer.folder, item_vectors, QuerySample(queries, _SOURCE, config.seed), config.index)
+            asked = QuerySample(queries, _SOURCE, config.seed)
+            columns = partial(coded_columns, dataset.items, encoder)
+            index = write_index(writer.folder, item_vectors, asked, config.index, columns=columns)
         with _timed(seconds, "proof"):
             parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):

@@ -1,8 +1,8 @@
 """The index of a bundle, with what it was shown to find."""
 
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from recall._tensors import write_tensors
 from recall.bundle import files
 from recall.config import IndexConfig
 from recall.errors import ExportError
-from recall.index.base import ItemIndex
+from recall.index.base import Candidate, ItemIndex
+from recall.index.query import CodedColumn
 from recall.index.record import Certificate, ChecksRecord, IndexRecord, IndexTrial, ProvenanceRecord
-from recall.index.registry import Checks, build_index, candidates, engine_of, like, open_index
+from recall.index.registry import SERVERS, Checks, build_index, candidates, drop, engine_of, like, open_index
 from recall.index.tuning.recall import QuerySplit, lower_bound, recalls_found
 from recall.index.tuning.tuner import Tuning, exact_certificate, tune
 
@@ -49,6 +50,7 @@ def write_index(
     tell: Callable[[IndexTrial], None] = lambda _: None,
     *,
     always: bool = False,
+    columns: Callable[[], Sequence[CodedColumn]] = tuple,
 ) -> IndexRecord:
     """Choose, write and reopen the index over item vectors, with its load checks.
 
@@ -61,6 +63,7 @@ def write_index(
             if they miss the target.
         tell: called with each candidate when it was tried.
         always: try candidates however few the items are.
+        columns: returns the columns of the items, for an engine that filters by columns of its own.
 
     Raises:
         ExportError: An index that is to be exact is not.
@@ -68,19 +71,23 @@ def write_index(
     """
     users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
-    tuned = None if small or not config.chooses else _tuned(vectors, users, config, before, tell)
-    chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed)
+    coded = columns() if config.kind in SERVERS or any(config.kind in one.kinds for one in SERVERS.values()) else ()
+    tuned = None if small or not config.chooses else _tuned(vectors, users, config, before, tell, coded)
+    chosen = tuned.index if tuned is not None else build_index(vectors, users.fitting, config, users.seed, columns=coded)
     engine = engine_of(chosen.kind)
-    with closing(chosen):
-        path = folder / engine.file if engine.file is not None and chosen.write(folder / engine.file) else None
-    with closing(open_index(path, engine.name, chosen.kind, chosen.params, vectors)) as opened:
-        if tuned is not None and len(tuned.shares):
-            shown, shares = tuned.certificate, tuned.shares
-        else:
-            shown, shares = _measured(opened, vectors, users, config)
-        checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
-        expected = checks.found(opened)
-    write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
+    with ExitStack() as undo:
+        undo.callback(drop, engine.name, chosen.kind, chosen.params)
+        with closing(chosen):
+            path = folder / engine.file if engine.file is not None and chosen.write(folder / engine.file) else None
+        with closing(open_index(path, engine.name, chosen.kind, chosen.params, vectors)) as opened:
+            if tuned is not None and len(tuned.shares):
+                shown, shares = tuned.certificate, tuned.shares
+            else:
+                shown, shares = _measured(opened, vectors, users, config)
+            checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
+            expected = checks.found(opened)
+        write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
+        undo.pop_all()
     return IndexRecord(
         engine=engine.name,
         file=path.name if path is not None else None,
@@ -110,15 +117,23 @@ def _tuned(
     config: IndexConfig,
     before: IndexRecord | None,
     tell: Callable[[IndexTrial], None],
+    coded: Sequence[CodedColumn],
 ) -> Tuning:
     """Return the fastest index that reaches the target; settings of `before` first."""
     threads = os.cpu_count() or 1
-    alike = like(before.kind, before.params) if before is not None and config.kind in ("auto", before.engine) else []
+
+    def tuned(tried: Sequence[Candidate]) -> Tuning:
+        there = build_index(vectors, users.fitting, config, users.seed, columns=coded) if config.kind in SERVERS else None
+        return tune(vectors, users, config, users.seed, threads, tried, tell=tell, exact=there)
+
+    known = before is not None and (config.kind == before.engine or (config.kind == "auto" and before.engine not in SERVERS))
+    alike = like(before.kind, before.params, coded) if before is not None and known else []
     if alike:
-        tuned = tune(vectors, users, config, users.seed, threads, alike, tell=tell)
-        if not tuned.index.exact:
-            return tuned
-    return tune(vectors, users, config, users.seed, threads, candidates(len(vectors), config.kind), tell=tell)
+        found = tuned(alike)
+        if not found.index.exact:
+            return found
+        found.index.discard()
+    return tuned(candidates(len(vectors), config.kind, coded))
 
 
 def _measured(opened: ItemIndex, vectors: Float32, users: QuerySplit, config: IndexConfig) -> tuple[Certificate, Float64]:

@@ -7,6 +7,7 @@ it learnt, and served beside the others. Everything but the items and the index 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ from recall.features.values import as_requested
 from recall.models.serving.base import Parity
 from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
+from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.binding import THROUGH, Standing, stand
@@ -228,7 +230,8 @@ def _assemble(
     users = user_rows(bundle.encoder, old.users, before.seed)
     config = IndexConfig.recorded(before.config.get("index", {}))
     asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
-    index = write_index(writer.folder, vectors, asked, config, before.index)
+    columns = partial(coded_columns, items, bundle.encoder)
+    index = write_index(writer.folder, vectors, asked, config, before.index, columns=columns)
     base = standing.base
     origin = before.provenance(
         config=before.config if deletions is not None else with_through(before.config, base.compacted_through),

@@ -139,7 +139,7 @@ class QueryBuilder:
         self._users = users
         self._columns = dict.fromkeys((*bundle.encoder.users.columns, *bundle.encoder.contexts.columns))
         self._user_column = bundle.encoder.schema.user_id
-        self._recent: Cache[str, tuple[UserRecord, tuple[Segment, ...], Query]] = Cache(RECENT)
+        self._recent: tuple[tuple[Segment, ...], Cache[str, tuple[UserRecord, Query]]] = (), Cache(RECENT)
 
     def build(self, request: Request, catalogue: CatalogSnapshot) -> Query:
         """Build the query of one request.
@@ -156,15 +156,19 @@ class QueryBuilder:
         if user_id is None:
             return self._built(request, catalogue, _NOBODY)
         known = self._users.one(user_id)
-        kept = self._recent.get(user_id)
+        segments, recent = self._recent
+        if segments is not catalogue.segments:  # rows may mean other items, and old segments are not to be kept in memory
+            recent = Cache(RECENT)
+            self._recent = catalogue.segments, recent
+        kept = recent.get(user_id)
         usual = _asks_nothing_else(request)
-        # a record is the very same only while nothing of its user has changed, and the segments while no item has
-        if usual and kept is not None and kept[0] is known.record and kept[1] is catalogue.segments and not known.error:
-            return kept[2]
+        # a record is the very same only while nothing of its user has changed
+        if usual and kept is not None and kept[0] is known.record and not known.error:
+            return kept[1]
         prepared = self._built(request, catalogue, known)
         if usual and known.record is not None and not known.error:
             prepared.vector.flags.writeable = False
-            self._recent.put(user_id, (known.record, catalogue.segments, prepared))
+            recent.put(user_id, (known.record, prepared))
         return prepared
 
     def build_all(self, requests: Sequence[Request], catalogue: CatalogSnapshot) -> list[Query]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from threading import Lock
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from redis import Redis, RedisCluster, exceptions
@@ -15,6 +15,7 @@ from redis.cluster import ClusterNode
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.retry import Retry
 
+from recall._breaker import Breaker
 from recall.errors import ConfigError, RecallError, StoreDownError, StoreError, StoreFullError, raising
 
 _SCHEMES = ("redis://", "rediss://", "unix://")
@@ -46,59 +47,6 @@ def split_address(url: str, where: str) -> SplitResult:
     if not url.startswith(_SCHEMES):
         raise ConfigError("invalid address of a Redis", where=where, hint=f"Begin it with one of {', '.join(_SCHEMES)}")
     return urlsplit(url)
-
-
-class Breaker:
-    """Circuit breaker: closed, open after failures, half-open to try one call.
-
-    With it, requests do not wait for a Redis that does not answer. Thread-safe.
-
-    Attributes:
-        clock: a monotonic clock, by which calls are late.
-    """
-
-    def __init__(self, failures: int = 3, pause: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Create a closed breaker.
-
-        Args:
-            failures: so many in a row open it.
-            pause: seconds from there to the next call that is let through, and from one such call to another.
-            clock: returns seconds.
-        """
-        self._failures, self._pause, self.clock = failures, pause, clock
-        self._lock = Lock()
-        self._failed = 0
-        self._due = 0.0
-        self._broken = self._trying = False
-
-    @property
-    def state(self) -> Literal["closed", "open", "half-open"]:
-        """State of the breaker."""
-        return "closed" if not self._broken else "half-open" if self._trying else "open"
-
-    def admits(self) -> bool:
-        """Whether to make a call now; `succeeded` or `failed` is to report its outcome."""
-        if not self._broken:
-            return True
-        with self._lock:
-            now = self.clock()
-            if self._broken and now < self._due:
-                return False
-            self._trying, self._due = self._broken, now + self._pause
-            return True
-
-    def succeeded(self) -> None:
-        """Record a call that was answered."""
-        if self._failed:
-            with self._lock:
-                self._failed, self._broken, self._trying = 0, False, False
-
-    def failed(self) -> None:
-        """Record a call that was not answered in time."""
-        with self._lock:
-            self._failed += 1
-            if self._failed >= self._failures:
-                self._broken, self._trying, self._due = True, False, self.clock() + self._pause
 
 
 class Nodes:

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 from redis.crc import key_slot
 
+from recall._breaker import Breaker
 from recall.errors import RecallError
-from recall.store.redis_nodes import Breaker
 from recall.store.users.changes import InteractionEvent, UserPut
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser
 from recall.store.users.redis import RedisLiveUsers

@@ -4,12 +4,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from http.client import HTTPConnection
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import numpy as np
-import orjson
 import polars as pl
 
 from recall.bundle.versions import versions
@@ -17,48 +15,46 @@ from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from serving.open import open_load
-from serving.processes import pinned, service
+from serving.processes import service
 from serving.shop import build, requests_of, users_of
 
 Check = Callable[[str, bool, str], None]
 BATCH, BATCHES = 100, 20  # changes in a batch, batches a second
 SEARCHES = 50.0  # a second, so few that they hardly wait for each other
-_HEAD = {"content-type": "application/json"}
 
 
-def change(port: int, table: Path, seconds: float, seed: int) -> None:
-    """Send batches on schedule; print acknowledged changes and longest delay.
+def change(root: Path, table: Path, seconds: float, seed: int) -> None:
+    """Write batches on schedule; print acknowledged changes and longest delay.
 
     Of ten batches, seven give items a new price, two add items, and one deletes some.
 
     Args:
-        port: of the service.
+        root: that a service follows.
         table: the items of the shop.
         seconds: to do so.
         seed: of the changes.
     """
     drawn = np.random.default_rng(seed)
     items = pl.read_parquet(table, columns=["item_id", "category", "brand", "tags", "price"])
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    began, late, acknowledged = time.monotonic(), 0.0, 0
-    for number in range(int(seconds * BATCHES)):
-        chosen = items[drawn.choice(len(items), BATCH, replace=False)].to_dicts()
-        named = [str(one.pop("item_id")) for one in chosen]
-        if number % 10 in (3, 7):
-            named = [f"later-{number}-{one}" for one in named]
-        body: dict[str, object] = {"item_ids": named}
-        if number % 10 != 9:
+    with Recommender.load(root, verify=False, pause=None, users=None) as live:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        began, late, acknowledged = time.monotonic(), 0.0, 0
+        for number in range(int(seconds * BATCHES)):
+            chosen = items[drawn.choice(len(items), BATCH, replace=False)].to_dicts()
+            named = [str(one.pop("item_id")) for one in chosen]
+            if number % 10 in (3, 7):
+                named = [f"later-{number}-{one}" for one in named]
             prices = drawn.gamma(2, 10, BATCH).round(2).tolist()
-            features = [{**one, "price": price} for one, price in zip(chosen, prices, strict=True)]
-            body = {"items": [{"item_id": one, "features": its} for one, its in zip(named, features, strict=True)]}
-        due = began + number / BATCHES
-        time.sleep(max(0.0, due - time.monotonic()))
-        connection.request("POST", f"/v1/items:{'delete' if 'item_ids' in body else 'upsert'}", orjson.dumps(body), _HEAD)
-        answer = connection.getresponse()
-        answer.read()
-        acknowledged += BATCH * (answer.status == 200)
-        late = max(late, time.monotonic() - due)
-    print(acknowledged, late, flush=True)
+            due = began + number / BATCHES
+            time.sleep(max(0.0, due - time.monotonic()))
+            if number % 10 == 9:
+                live.items.delete(named)
+            else:
+                live.items.upsert({one: {**its, "price": price} for one, its, price in zip(named, chosen, prices, strict=True)})
+            acknowledged += BATCH
+            late = max(late, time.monotonic() - due)
+        print(acknowledged, late, flush=True)
 
 
 def segments(folder: Path, quick: bool, check: Check) -> None:
@@ -67,13 +63,17 @@ def segments(folder: Path, quick: bool, check: Check) -> None:
     root = build(folder, items, 32, 0)
     users = users_of(root, 2_000, 0)
     asked = requests_of(users, 20)
-    with service(root, "--poll", "0.2", core=0) as served, pinned(1):
+    with service(root, "--poll", "0.2") as served:
         open_load(served.port, asked, SEARCHES, before / 3, 1)  # the first requests load what the others share
         quiet = _latencies(served.port, asked, before, 2)
-        command = [sys.executable, sys.argv[0], "change_items", *map(str, (served.port, folder / "items.parquet", during, 3))]
-        with Popen(command, stdout=PIPE, text=True) as writer:
-            time.sleep(0.5)
-            busy = _latencies(served.port, asked, during - 0.5, 4)
+        command = [sys.executable, sys.argv[0], "change_items", *map(str, (root, folder / "items.parquet", during, 3))]
+        with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+            busy = _latencies(served.port, asked, during, 4)
             said, _ = writer.communicate()
         acknowledged, late = said.split()
         metrics = _metrics(served.port)

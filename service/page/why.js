@@ -34,7 +34,7 @@ export function bars(contributions, total, called) {
   ];
 }
 
-const brief = (value) => (value < 100 ? value.toFixed(2) : value.toPrecision(3));
+const brief = (value) => (value < 100 ? value.toFixed(2) : Math.round(value).toLocaleString());
 const isTaken = (one) => one !== null && one.state === "learnt" && HISTORY.test(one.field);
 const value = (one) => make("bdi", {}, `${one.field} ${one.state === "learnt" ? `= ${one.value}` : `(${one.state})`}`);
 const said = (one) => (isTaken(one) ? [make("bdi", {}, one.field), " = ", itemLabel(one.value)] : value(one));

@@ -21,7 +21,8 @@ from typing_extensions import override
 from recall._arrays import Float32, Int64
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
-from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
+from recall.index.base import Candidate, Engine, Params, Ranked, TunableIndex, check_vectors
+from recall.index.query import SearchQuery
 from recall.index.topk import longest_of, rank, rounding
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +96,7 @@ class RemoteIndex(TunableIndex):
             "n": n,
             "excluded": query.excluded.tolist(),
             "within": None if query.within is None else base64.b64encode(query.within.bits.tobytes()).decode(),
-            "predicate": query.predicate,
+            "predicate": None if query.predicate is None else query.predicate.request,
             "slack": 2 * float(rounding(query.vector, self._longest)),
         }
 

@@ -20,7 +20,10 @@ from tests.index.remote_engine import RemoteEngine, running_server
 
 FILED = ("cells", "exact", "ivf")
 """Kinds with an index file."""
-KINDS = (*FILED, "toy_remote")
+POSTGRES = ("pgvector_exact", "pgvector_hnsw")
+KINDS = (*FILED, "toy_remote", *POSTGRES)
+"""Those on a server have no file, are built with ids drawn at random, and differ in nothing else."""
+APPROXIMATE = ("ivf", "pgvector_hnsw")
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 
@@ -51,12 +54,19 @@ def model_queries() -> np.ndarray:
     return users_like_a_model(40, DIM, 1)
 
 
+def started(request: pytest.FixtureRequest) -> None:
+    """Start the server of a kind, once."""
+    if request.param in POSTGRES:
+        request.getfixturevalue("postgres")
+
+
 @pytest.fixture(params=KINDS)
 def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     built: list[ItemIndex] = []
 
     def make(vectors: np.ndarray) -> ItemIndex:
         calibration = users_like_a_model(100, vectors.shape[1], 2)
+        started(request)
         engine, config = engine_of(request.param), IndexConfig(target=0.95, n=20)
         built.append(engine.build(request.param, vectors, calibration, config, 3, 2))
         return built[-1]
@@ -68,6 +78,7 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def index(request: pytest.FixtureRequest) -> Iterator[ItemIndex]:
+    started(request)
     users, config = users_like_a_model(100, DIM, 2), IndexConfig(target=0.95, n=20)
     built = engine_of(request.param).build(request.param, model_vectors(), users, config, 3, 2)
     yield built
@@ -94,7 +105,7 @@ def brute_force(vectors: np.ndarray, query: np.ndarray, n: int, excluded: np.nda
 def test_an_index_describes_itself(index: ItemIndex) -> None:
     assert index.kind in KINDS
     assert (index.size, index.dim) == (SIZE, DIM)
-    assert index.exact == (index.kind != "ivf")
+    assert index.exact == (index.kind not in APPROXIMATE)
 
 
 @pytest.mark.parametrize("n", [1, 20, 500])

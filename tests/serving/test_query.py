@@ -1,7 +1,9 @@
 """Cached query vectors equal newly computed ones after any change."""
 
+import gc
 import itertools
 import shutil
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,3 +65,13 @@ def test_cached_vectors_are_read_only(kept: Recommender) -> None:
         kept._query_builder.build(request, kept.items.current()).vector[0] = 7.0
     assert kept.recommend(Request("u1", n=5, popularity=0.0)) != expected
     assert kept.recommend(request) == expected
+
+
+def test_cached_queries_keep_no_old_segment(kept: Recommender) -> None:
+    kept.items.upsert({"fresh": {"price": 1.0}})
+    kept.recommend(Request("u1", n=5))
+    old = weakref.ref(kept.items.current().segments[1])
+    kept.items.upsert({"other": {"price": 2.0}})
+    kept.recommend(Request("u2", n=5))
+    gc.collect()
+    assert old() is None

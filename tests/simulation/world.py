@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 
@@ -26,6 +27,7 @@ from recall.cli.bundle import activate as activate_version
 from recall.errors import RecallError
 from recall.publish.derived import compact
 from recall.publish.rebuild import rebuild
+from recall.store.items import tiers
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import Change
 from recall.store.users.profiles import Interaction
@@ -96,16 +98,18 @@ class World:
 
     def run(self, steps: int) -> None:
         """Run a number of events. Raises Fault."""
-        for process in self.processes:
-            process.start()
-        try:
-            for number in range(steps):
-                self.draw = random.Random(f"{self.seed} {number}")  # random numbers of a step do not affect other steps
-                self.step()
-            self.finish()
-        finally:
+        # a few changes are enough for segments that are sealed, merged and indexed
+        with patch.multiple(tiers, SEALED_FROM=3, INDEXED_FROM=6):
             for process in self.processes:
-                process.stop()
+                process.start()
+            try:
+                for number in range(steps):
+                    self.draw = random.Random(f"{self.seed} {number}")  # random numbers of a step do not affect other steps
+                    self.step()
+                self.finish()
+            finally:
+                for process in self.processes:
+                    process.stop()
 
     @property
     def digest(self) -> str:

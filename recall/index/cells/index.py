@@ -23,10 +23,11 @@ from recall._cache import Cache
 from recall._tensors import map_tensors, write_tensors
 from recall.config import IndexConfig
 from recall.errors import BundleError, IndexFileError, raising
-from recall.index.base import Candidate, Engine, Params, Ranked, SearchQuery, TunableIndex, check_vectors
+from recall.index.base import Candidate, Engine, Params, Ranked, TunableIndex, check_vectors
 from recall.index.bitmap import RowBitmap
 from recall.index.cells.quantize import LANES, Codes, ErrorBounds, FilteredCodes, pack
 from recall.index.coarse import cells_for
+from recall.index.query import SearchQuery
 from recall.index.topk import rank
 
 # Codes of a filter's rows alone, for filters that come again.

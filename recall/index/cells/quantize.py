@@ -125,7 +125,10 @@ def pack(vectors: Float32, queries: Float32, cells: int, seed: int, threads: int
     worst, reach = 0.0, 0.0
     for begin, turned in _turned(vectors, there, magnitude):
         chunk = slice(begin, begin + len(turned))
-        np.add.at(sums, member[chunk], turned)
+        if cells == 1:
+            sums += turned.sum(axis=0)  # `add.at` holds the interpreter's lock while requests are answered
+        else:
+            np.add.at(sums, member[chunk], turned)
         rounded, scale, rho, far = _rounded(turned)
         codes.reshape(len(codes), -1)[place[chunk], :dim] = rounded
         scales[place[chunk]] = scale

@@ -57,6 +57,7 @@ def tune(
     threads: int,
     tried: Sequence[Candidate],
     tell: Callable[[IndexTrial], None] = lambda _: None,
+    exact: ItemIndex | None = None,
 ) -> Tuning:
     """Find the fastest index that reaches a target.
 
@@ -69,13 +70,14 @@ def tune(
         threads: to build with.
         tried: the candidates, of which exact search is always one more.
         tell: called with each candidate when its effort is set.
+        exact: for exact search; one in this process if None.
 
     Raises:
         ExportError: the vectors are not finite.
     """
     prepare_faiss()
     began = time.perf_counter()
-    exact = _exact_index(vectors, users, config, seed, threads)
+    exact = _exact_index(vectors, users, config, seed, threads) if exact is None else exact
     built = time.perf_counter() - began
     n = min(config.n, len(vectors))
     first, lengths = len(users.test_rounds[0]), judged_lengths(n)
@@ -96,6 +98,8 @@ def tune(
     tuning = _verified(bench, vectors, users, exact)
     for name in set(bench.running) - {EXACT, tuning.name}:
         bench.drop(name)
+    if tuning.index is not exact:
+        exact.discard()
     return tuning
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,8 @@ from recall.errors import DataError
 from recall.features.canonical import LIST, TEXT
 from recall.features.values import as_requested, canonical_series, moment, number_column
 from recall.index.bitmap import RowBitmap
+from recall.index.query import Kind, Ranges
 
-Kind = Literal["text", "number", "truth", "time", "clock"]
-"""Types that values are compared as; a date is the time at which it begins, a clock a time of day."""
 Operand = str | int | float | Fraction
 """A value as its kind is compared: a time in microseconds since 1970 UTC, a clock in nanoseconds since midnight."""
 
@@ -244,7 +243,6 @@ def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: st
     return values.replace_strict(texts, pl.Series(keys, dtype=pl.Int64), default=None, return_dtype=pl.Int64), scale
 
 
-Ranges = tuple[tuple[int, int], ...]
 """Codes from the first number on and before the second, in order and apart."""
 
 _RARE = 16  # a selection of fewer rows than one in so many is written row by row, any other by looking at all

@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 
@@ -13,11 +14,14 @@ from recall._arrays import Int64
 from recall._cache import Cache
 from recall.bundle.reader import Bundle
 from recall.config.schema import Schema
-from recall.errors import RequestError, did_you_mean, pointer
+from recall.errors import DataError, RequestError, did_you_mean, pointer
 from recall.features.canonical import LIST, TEXT, of_dtype
+from recall.features.encoder import FeatureEncoder
 from recall.index.bitmap import RowBitmap
-from recall.serving.filters.column import Column, Form, Kind
-from recall.serving.filters.compile import CodeRanges, Plan, compile_filter, evaluate
+from recall.index.query import CodedColumn, CodeRanges, Kind, Plan
+from recall.index.query import Predicate as PushedPredicate
+from recall.serving.filters.column import Column, Form
+from recall.serving.filters.compile import compile_filter, evaluate
 from recall.serving.filters.parse import Predicate, parse
 from recall.serving.request import Request
 from recall.store.items.segment import Segment
@@ -79,7 +83,22 @@ class FilterColumns:
         Raises:
             RequestError: it names a column that is not there, or compares one with what it cannot hold.
         """
-        plan = compile_filter(predicate, self.form, self.column, now or datetime.datetime.now(datetime.UTC))
+        return self.matching(self.plan(predicate, now or datetime.datetime.now(datetime.UTC)))
+
+    def plan(self, predicate: Predicate, now: datetime.datetime) -> Plan:
+        """Return a predicate over the codes of these columns.
+
+        Args:
+            predicate: from `parse`.
+            now: the present, with a zone.
+
+        Raises:
+            RequestError: as `select`.
+        """
+        return compile_filter(predicate, self.form, self.column, now)
+
+    def matching(self, plan: Plan) -> RowBitmap:
+        """Return the rows of a plan, the same object while it is cached."""
         found = self._cache.get(plan)
         return found if found is not None else self._cache.setdefault(plan, evaluate(plan, self.size, self._rows))
 
@@ -157,6 +176,25 @@ def forms_of(
     return {name: Form.of(dtype, cuts.get(name, ""), recorded.get(name, TEXT)) for name, dtype in types.items()}
 
 
+def coded_columns(items: pl.DataFrame, encoder: FeatureEncoder) -> list[CodedColumn]:
+    """Return the columns that filters may name, as an engine of indexes stores them.
+
+    One that holds values of other kinds than its type says is left out: it is filtered by in this process.
+
+    Args:
+        items: as they are published.
+        encoder: of their fields.
+    """
+    found = []
+    for name, form in forms_of(items.schema, encoder.schema, encoder.types.items).items():
+        if form is not None:
+            with suppress(DataError):
+                column = Column.of(items[name], form, form.kind)
+                codes = column.entry_codes.astype(np.int32)
+                found.append(CodedColumn(name, form.kind, codes, column.entry_rows))
+    return found
+
+
 def _bytes(plan: Plan, selection: RowBitmap) -> int:
     listed = vars(selection).get("rows")
     ranges = len(plan.ranges) if isinstance(plan, CodeRanges) else 0
@@ -207,7 +245,10 @@ class FilterResolver:
         masks = None
         if request.filter is not None:
             predicate = parse(request.filter)
-            masks = SegmentMasks(tuple(one.select(predicate, now) for one in self._by_segment(catalogue)), request.filter)
+            published, *later = self._by_segment(catalogue)
+            plan = published.plan(predicate, now)
+            selected = (published.matching(plan), *(one.select(predicate, now) for one in later))
+            masks = SegmentMasks(selected, PushedPredicate(request.filter, plan))
             if masks.everything:
                 masks = None
         if allowed is not None:

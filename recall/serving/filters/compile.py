@@ -8,7 +8,6 @@ import datetime
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
 from typing import assert_never
@@ -17,12 +16,11 @@ from recall.errors import DataError, RequestError
 from recall.features.canonical import BLANKS, NUMBERS, canonical_text, is_number
 from recall.features.values import canonical
 from recall.index.bitmap import RowBitmap
+from recall.index.query import CodeRanges, Complement, Intersection, Kind, Plan, Union
 from recall.serving.filters.column import (
     Column,
     Form,
-    Kind,
     Operand,
-    Ranges,
     merged,
     microseconds,
     microseconds_of,
@@ -43,39 +41,6 @@ from recall.serving.filters.parse import (
     Range,
     Scalar,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CodeRanges:
-    """Rows for which a column, with its values as a kind, has a code in these ranges."""
-
-    column: str
-    kind: Kind
-    ranges: Ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Complement:
-    """All other rows."""
-
-    of: "Plan"
-
-
-@dataclass(frozen=True, slots=True)
-class Intersection:
-    """Rows of all parts; all rows if there is none."""
-
-    of: "frozenset[Plan]"
-
-
-@dataclass(frozen=True, slots=True)
-class Union:
-    """Rows of any part; none if there is none."""
-
-    of: "frozenset[Plan]"
-
-
-Plan = CodeRanges | Complement | Intersection | Union
 
 
 def evaluate(plan: Plan, size: int, rows: Callable[[CodeRanges], RowBitmap]) -> RowBitmap:

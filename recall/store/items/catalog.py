@@ -21,7 +21,7 @@ from recall.index.bitmap import RowBitmap
 from recall.store.group_commit import Receipt
 from recall.store.items.encoding import ItemReader, Values
 from recall.store.items.log_base import ChangeLog
-from recall.store.items.log_position import Base, Change, LogRow, MovedError, Past, Reading, read_token, rows_of, values_of
+from recall.store.items.log_position import Base, Change, LogRow, MovedError, Past, Reading, read_token, rows_of
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.items.tiers import Tiers, merge
@@ -365,8 +365,8 @@ class Catalog:
             self._merging.start()
 
     def _after(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:
-        last = {row.item_id: values_of(row) for row in rows}
-        given, refused = self._reader.fitting({one: values for one, values in last.items() if values is not None})
+        last = {row.item_id: row for row in rows}
+        given, refused = self._reader.fitting(last.values())
         return tiers.changed(sequence, list(last), given, refused)
 
 

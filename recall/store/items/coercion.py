@@ -71,18 +71,20 @@ class CatalogColumns:
         """
         values = {}
         for name, value in features.items():
-            place = where + pointer(name)
             read = self._read.get(name)
             if read is None:
                 raise RequestError(
-                    f"item {item_id!r}: items have no column {name!r}", where=place, hint=did_you_mean(name, self._read)
+                    f"item {item_id!r}: items have no column {name!r}",
+                    where=where + pointer(name),
+                    hint=did_you_mean(name, self._read),
                 )
             if value is None or value == "":
                 continue
             try:
                 held = read(value)
             except (ValueError, TypeError, OverflowError) as error:
-                raise RequestError(f"item {item_id!r}: the value of column {name!r} is {error}", where=place) from None
+                what = f"item {item_id!r}: the value of column {name!r} is {error}"
+                raise RequestError(what, where=where + pointer(name)) from None
             if held != "":  # an empty bag in a column of text is what a CSV file calls missing
                 values[name] = held
         return values

@@ -10,8 +10,9 @@ import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall.index.base import Hits, ItemIndex, Predicate, Ranked, gather
+from recall.index.base import Hits, ItemIndex, Ranked, gather
 from recall.index.bitmap import RowBitmap
+from recall.index.query import Predicate
 from recall.index.topk import longest_of, scan
 
 _NONE: Int64 = np.empty(0, dtype=np.int64)

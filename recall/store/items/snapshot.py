@@ -13,8 +13,9 @@ from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
-from recall.index.base import Hits, Predicate, Ranked, gather
+from recall.index.base import Hits, Ranked, gather
 from recall.index.bitmap import Mask, RowBitmap
+from recall.index.query import Predicate
 from recall.index.topk import merge
 from recall.store.items.segment import Segment
 
@@ -80,7 +81,9 @@ class CatalogSnapshot:
     @property
     def degraded(self) -> tuple[Degraded, ...]:
         """Degradations that answers from it report."""
-        return (Degraded("items", self.error),) if self.error else ()
+        index = self.segments[0].index
+        parts = (("items", self.error), ("index", "" if index is None else index.error))
+        return tuple(Degraded(part, reason) for part, reason in parts if reason)
 
     @property
     def size(self) -> int:

@@ -26,10 +26,11 @@ import orjson
 from redis import exceptions
 from typing_extensions import override
 
+from recall._breaker import Breaker
 from recall.errors import StoreBusyError, StoreDownError, StoreError
 from recall.store.group_commit import other_changes
 from recall.store.high_water_mark import Mark, Marked, damage
-from recall.store.redis_nodes import DOWN, RANGES, Breaker, Command, Node, Nodes, other_catalog, range_of, tags, weaknesses
+from recall.store.redis_nodes import DOWN, RANGES, Command, Node, Nodes, other_catalog, range_of, tags, weaknesses
 from recall.store.users.changes import (
     READ_SECONDS,
     InteractionEvent,

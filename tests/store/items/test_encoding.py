@@ -17,6 +17,7 @@ from recall.errors import RequestError
 from recall.store.items import encoding
 from recall.store.items.coercion import CatalogColumns
 from recall.store.items.encoding import ItemReader
+from recall.store.items.log_position import LogRow, to_json
 
 TYPES: dict[str, pl.DataType] = {
     "item_id": pl.String(),
@@ -190,3 +191,18 @@ def test_times_to_the_nanosecond_keep_all_digits() -> None:
     for wrong in ("noon", "9999-01-01", 5):
         with pytest.raises(RequestError, match="no time from 1678 to 2262"):
             columns.read("a", {"at": wrong}, "")
+
+
+def test_the_batch_that_was_read_is_not_encoded_again(published: Path) -> None:
+    reader = ItemReader(load_bundle(published))
+    items = reader.read({"a": {"price": 3, "category": "c1"}, "b": {}})
+    given_ = reader.given(items)
+    rows = [LogRow(7, "gone", None, 0), *(LogRow(8, one, to_json(values), 0) for one, values in items.items())]
+    assert reader.fitting(rows) == (given_, {})
+    assert reader.fitting(rows)[0] is given_
+    for other in (rows[:-1], [rows[2], rows[1]], [*rows[:2], LogRow(9, "b", b'{"price":4.0}', 0)]):
+        again, refused = reader.fitting(other)
+        assert again is not None
+        assert refused == {}
+        assert again is not given_
+        assert list(again.ids) == [row.item_id for row in other if row.features is not None]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from recall._breaker import Breaker
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import Mark
-from recall.store.redis_nodes import Breaker
 from recall.store.users import redis as redis_module
 from recall.store.users.changes import GONE, InteractionEvent, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser

@@ -10,9 +10,9 @@ import pytest
 from redis.crc import key_slot
 from serving.redis_servers import until
 
+from recall._breaker import Breaker
 from recall.errors import StoreDownError, StoreError
 from recall.store import redis_nodes
-from recall.store.redis_nodes import Breaker
 from recall.store.users.changes import InteractionEvent, UserUpsert
 from recall.store.users.record import LiveUser
 from recall.store.users.redis import RedisLiveUsers

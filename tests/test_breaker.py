@@ -1,7 +1,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from recall.store.redis_nodes import Breaker
+from recall._breaker import Breaker
 
 
 class Clock:

@@ -1,0 +1,295 @@
+"""Indexes in Postgres with pgvector: an immutable table for each index.
+
+    fm_recall_<random>         row integer, v vector, and c0, c1, ... the codes of columns with one value an item
+    fm_recall_<random>_bags    place of a column, code, row: the entries of columns with several values an item
+
+RECALL_PGVECTOR_URL has the address. A manifest has the name of the table alone.
+"""
+
+import secrets
+import select
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from recall._arrays import Float32, Int64
+from recall.config import IndexConfig
+from recall.errors import ConfigError, IndexDownError
+from recall.index.base import Candidate, Engine, ItemIndex, Params, check_vectors
+from recall.index.query import CodedColumn, CodeRanges
+from recall.index.remote import RemoteIndex, calibrated
+from recall.index.servers import Server, StoredColumns
+
+VARIABLE = "RECALL_PGVECTOR_URL"
+EXACT, HNSW = "pgvector_exact", "pgvector_hnsw"
+
+_LINKS = 16  # of a vector in the graph, the default of pgvector
+_BUILDING = 3600.0  # seconds that one statement may take while an index is built
+_ROWS = 10_000  # rows sent at once
+_COPY = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # header of Postgres' binary format, and its trailer
+_COPY_END = b"\xff\xff"
+
+
+@cache
+def _client() -> Any:
+    """Return the package psycopg, with connections that give up in time."""
+    try:
+        import psycopg
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "an index in Postgres needs the package psycopg", where="index", hint="pip install 'fm-recall[pgvector]'"
+        ) from None
+    return psycopg
+
+
+def _connect(url: str, seconds: float, **options: str) -> Any:
+    """Connect; a statement that is not answered within so many seconds fails."""
+    base: Any = _client().Connection
+
+    class Bounded(base):  # type: ignore[misc]
+        effort = 0  # that is set
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
+            return super().wait(gen, interval, timeout=seconds)
+
+    settings = " ".join(
+        f"-c {name}={value}" for name, value in {"statement_timeout": f"{seconds * 1000:.0f}", **options}.items()
+    )
+    return Bounded.connect(url, autocommit=True, connect_timeout=2, options=settings)
+
+
+class PgvectorIndex(RemoteIndex):
+    """A table with vectors: all are compared, or those that a graph leads to."""
+
+    efforts = (20, 40, 80, 160, 320, 640, 1000)  # pgvector's most; longer lists come from its iterative scan
+
+    def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
+        """Make no connection yet.
+
+        Args:
+            server: its settings.
+            kind: `EXACT` or `HNSW`.
+            params: as recorded.
+            vectors: float32 [size, dim], those in the table.
+        """
+        super().__init__(server, "Postgres table", kind, params, vectors)
+        self.failures = (_client().Error, OSError)
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+
+    @override
+    def ask(self, vector: Float32, where: str | None, count: int) -> tuple[Int64, float]:
+        condition = "" if where is None else f"WHERE {where} "
+        effort = 0 if self.exact else self.effort(count)
+        text = f"[{','.join(map(repr, vector.tolist()))}]"
+        with self._connection() as connection:
+            if connection.effort != effort:
+                connection.execute("SELECT set_config('hnsw.ef_search', %s, false)", (str(effort),))
+                connection.effort = effort
+            found = connection.execute(
+                f"SELECT row, -(v <#> %s::vector) FROM {self.collection} {condition}ORDER BY v <#> %s::vector LIMIT {count}",
+                (text, text),
+                prepare=where is None,
+            ).fetchall()
+        rows = np.fromiter((row for row, _ in found), dtype=np.int64, count=len(found))
+        return rows, float(found[-1][1]) if found else -np.inf
+
+    @override
+    def sample(self, rows: list[int]) -> tuple[int, Float32]:
+        with self._connection() as connection:
+            (count,) = connection.execute(f"SELECT count(*) FROM {self.collection}").fetchone() or (0,)
+            found = connection.execute(
+                f"SELECT v::text FROM {self.collection} WHERE row = ANY(%s) ORDER BY row", (rows,)
+            ).fetchall()
+        return count, np.array([text.strip("[]").split(",") for (text,) in found], dtype=np.float32)
+
+    @override
+    def count(self, where: str) -> int:
+        with self._connection() as connection:
+            (count,) = connection.execute(f"SELECT count(*) FROM {self.collection} WHERE {where}").fetchone() or (0,)
+        return int(count)
+
+    @override
+    def express(self, condition: CodeRanges) -> str | None:
+        column = self._columns.find(condition)
+        if column is None:
+            return None
+        place, bag = column
+        name = "code" if bag else f"c{place}"
+        single = [str(low) for low, high in condition.ranges if high - low == 1]
+        parts = [f"{name} BETWEEN {low} AND {high - 1}" for low, high in condition.ranges if high - low > 1]
+        parts += [f"{name} IN ({','.join(single)})"] if single else []
+        joined = f"({' OR '.join(parts) or 'false'})"
+        return f"row IN (SELECT row FROM {self.collection}_bags WHERE place = {place} AND {joined})" if bag else joined
+
+    @override
+    def close(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    @override
+    def discard(self) -> None:
+        self.close()
+        _drop(self._server, self.collection)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """Yield a connection for this thread alone; if it fails, all are closed."""
+        try:
+            connection = self._idle.get_nowait()
+        except Empty:
+            connection = None
+        if connection is not None and not _alive(connection):  # the server was started again
+            connection.close()
+            self.close()
+            connection = None
+        if connection is None:
+            options = {} if self.exact else {"hnsw.iterative_scan": "strict_order", "enable_seqscan": "off"}
+            connection = _connect(self._server.url, self._server.seconds, **options)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            self.close()
+            raise
+        self._idle.put(connection)
+
+
+def _alive(connection: Any) -> bool:
+    """Return whether the server has not closed a connection, without asking it."""
+    readable, _, _ = select.select([connection.fileno()], [], [], 0)  # between two statements a server is silent
+    return not readable
+
+
+def _drop(server: Server, table: str) -> None:
+    psycopg = _client()
+    try:
+        with _connect(server.url, _BUILDING) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {table}, {table}_bags")
+    except (psycopg.Error, OSError) as error:
+        why = str(error).strip().replace(server.url, "the server")
+        raise IndexDownError("a table could not be removed", where=f"Postgres table {table}", why=why) from None
+
+
+@dataclass(frozen=True, slots=True)
+class PgvectorTable(Candidate):
+    """The candidate: a table, with a graph of so many links a vector unless that is 0."""
+
+    links: int
+    columns: tuple[CodedColumn, ...] = field(default=(), compare=False)
+
+    @property
+    @override
+    def name(self) -> str:
+        return f"{HNSW} {self.links}" if self.links else EXACT
+
+    @override
+    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> PgvectorIndex:
+        check_vectors(vectors)
+        server = Server.read(VARIABLE, "pgvector")
+        table = f"fm_recall_{secrets.token_hex(8)}"
+        params = {"collection": table, "links": self.links, "effort": 0, **StoredColumns.of(self.columns).params}
+        index = PgvectorIndex(server, HNSW if self.links else EXACT, params, vectors)
+        psycopg = _client()
+        try:
+            with _connect(server.url, _BUILDING, synchronous_commit="on") as connection, connection.transaction():
+                self._fill(connection, index, table, vectors, threads)
+        except (psycopg.Error, OSError) as error:
+            why = str(error).strip().replace(server.url, "the server")
+            raise IndexDownError("the index could not be built", where=index.place, why=why) from None
+        try:
+            index.check()
+            index.prove(self.columns)
+        except BaseException:
+            index.discard()
+            raise
+        return index
+
+    def _fill(self, connection: Any, index: PgvectorIndex, table: str, vectors: Float32, threads: int) -> None:
+        """Create the tables in the transaction of a connection."""
+        execute, dim = connection.execute, index.stored(vectors[:1]).shape[1]
+        single = [(place, one) for place, one in enumerate(self.columns) if one.rows is None]
+        bags = [(place, one) for place, one in enumerate(self.columns) if one.rows is not None]
+        execute("CREATE EXTENSION IF NOT EXISTS vector")
+        codes = "".join(f", c{place} integer NOT NULL" for place, _ in single)
+        execute(f"CREATE TABLE {table} (row integer PRIMARY KEY, v vector({dim}) NOT NULL{codes})")
+        execute(f"CREATE TABLE {table}_bags (place integer, code integer, row integer, PRIMARY KEY (place, code, row))")
+        form = [("fields", ">i2"), *_number("row"), ("v_bytes", ">i4"), ("dim", ">i2"), ("unused", ">i2")]
+        form += [("v", ">f4", (dim,)), *(part for place, _ in single for part in _number(f"c{place}"))]
+        sent = np.zeros(min(_ROWS, len(vectors)), dtype=form)
+        sent["fields"], sent["dim"], sent["v_bytes"] = 2 + len(single), dim, 4 + 4 * dim
+        for name in ("row", *(f"c{place}" for place, _ in single)):
+            sent[f"{name}_bytes"] = 4
+        with connection.cursor().copy(f"COPY {table} FROM STDIN (FORMAT binary)") as copy:
+            copy.write(_COPY)
+            for first in range(0, len(vectors), _ROWS):
+                part = sent[: len(vectors) - first]
+                part["row"], part["v"] = np.arange(first, first + len(part)), index.stored(vectors[first : first + len(part)])
+                for place, one in single:
+                    part[f"c{place}"] = one.codes[first : first + len(part)]
+                copy.write(part.tobytes())
+            copy.write(_COPY_END)
+        form = [("fields", ">i2"), *_number("place"), *_number("code"), *_number("row")]
+        with connection.cursor().copy(f"COPY {table}_bags FROM STDIN (FORMAT binary)") as copy:
+            copy.write(_COPY)
+            for place, one in bags:
+                pairs = np.unique(np.stack([one.codes, one.rows]), axis=1) if one.rows is not None else one.codes
+                entries = np.zeros(pairs.shape[1], dtype=form)
+                entries["fields"], entries["place"], (entries["code"], entries["row"]) = 3, place, pairs
+                for name in ("place", "code", "row"):
+                    entries[f"{name}_bytes"] = 4
+                copy.write(entries.tobytes())
+            copy.write(_COPY_END)
+        if self.links:
+            execute(f"SET LOCAL max_parallel_maintenance_workers = {max(threads - 1, 0)}")
+            execute(f"CREATE INDEX ON {table} USING hnsw (v vector_ip_ops) WITH (m = {self.links}, ef_construction = 200)")
+        execute(f"ANALYZE {table}")
+        execute(f"ANALYZE {table}_bags")
+
+
+def _number(name: str) -> list[tuple[Any, ...]]:
+    """Return the parts of an integer in a row of Postgres' binary format."""
+    return [(f"{name}_bytes", ">i4"), (name, ">i4")]
+
+
+@dataclass(frozen=True, slots=True)
+class PgvectorEngine(Engine):
+    """Indexes in a Postgres with the extension pgvector."""
+
+    columns: tuple[CodedColumn, ...] = field(default=(), compare=False)
+
+    name = "pgvector"
+    kinds = (EXACT, HNSW)
+    file = None
+
+    @override
+    def with_columns(self, columns: Sequence[CodedColumn]) -> "PgvectorEngine":
+        return PgvectorEngine(tuple(columns))
+
+    @override
+    def drop(self, kind: str, params: Params) -> None:
+        _drop(Server.read(VARIABLE, self.name), str(params["collection"]))
+
+    @override
+    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
+        built = PgvectorTable(_LINKS if kind == HNSW else 0, self.columns).build(vectors, queries, seed, threads)
+        return calibrated(built, vectors, queries, config)
+
+    @override
+    def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> PgvectorIndex:
+        return PgvectorIndex(Server.read(VARIABLE, self.name), kind, params, vectors).opened()
+
+    @override
+    def candidates(self, size: int) -> Sequence[Candidate]:
+        return [PgvectorTable(_LINKS, self.columns)]
+
+    @override
+    def like(self, kind: str, params: Params) -> Sequence[Candidate]:
+        return [] if kind == EXACT else [PgvectorTable(int(params["links"]), self.columns)]
