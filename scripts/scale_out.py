@@ -6,6 +6,7 @@ python scripts/scale_out.py changes --check    replicas of one catalogue that sh
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py segments --check   searches while 2,000 items a second change
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
+python scripts/scale_out.py engine-milvus --check      an index in Milvus beside the embedded one, and failures of Milvus
 python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
@@ -464,6 +465,13 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
+def engine_milvus(folder: Path, quick: bool, check: Check) -> None:
+    """Check an index in Milvus."""
+    from serving.index_engines import milvus  # needs pymilvus
+
+    milvus(folder, quick, check)
+
+
 def engine_pgvector(folder: Path, quick: bool, check: Check) -> None:
     """Check an index in Postgres."""
     from serving.index_engines import pgvector  # needs psycopg
@@ -479,6 +487,7 @@ CASES = {
     "users": users,
     "data": data,
     "spark": spark,
+    "engine-milvus": engine_milvus,
     "engine-pgvector": engine_pgvector,
 }
 
