@@ -23,7 +23,7 @@ from typing_extensions import override
 from recall._arrays import Float32, Int32, Int64
 from recall.config import IndexConfig
 from recall.errors import ConfigError, IndexDownError
-from recall.index.base import Candidate, Engine, Params, check_vectors
+from recall.index.base import Candidate, Engine, ItemIndex, Params, check_vectors
 from recall.index.query import MOST_RANGES, CodedColumn, CodeRanges
 from recall.index.remote import RemoteIndex, calibrated
 from recall.index.servers import Server, StoredColumns
@@ -257,7 +257,7 @@ class MilvusEngine(Engine):
         _drop(Server.read(VARIABLE, self.name), str(params["collection"]))
 
     @override
-    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> RemoteIndex:
+    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
         built = MilvusCollection(_LINKS if kind == HNSW else 0, self.columns).build(vectors, queries, seed, threads)
         return calibrated(built, vectors, queries, config)
 

@@ -93,7 +93,7 @@ def milvus(folder: Path, quick: bool, check: Check) -> None:
 
 
 def _engine(name: str, start: Callable[[], IndexServer], folder: Path, quick: bool, check: Check) -> None:
-    root = build(folder, 4_000 if quick else 50_000, 16 if quick else 64, 0)
+    root = build(folder, 4_000 if quick else 30_000, 16 if quick else 32, 0)
     with Recommender.load(root) as embedded:
         users = embedded.users.sample(40 if quick else 200, 0)
         asked = [Request(user, n=100) for user in users]
