@@ -88,7 +88,7 @@ class Live(Exchange):
         """Answer one request, when it is its turn.
 
         Args:
-            request: what is asked.
+            request: any request.
             caller: sender of the request, and its deadline.
             large: whether the request is too large for the event loop.
 

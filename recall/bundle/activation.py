@@ -94,7 +94,7 @@ def previous(root: Path) -> Path:
     """Return the version that was live before the current one.
 
     Raises:
-        BundleError: There is none left.
+        BundleError: No other version is left.
     """
     for name in _lived(root):
         return root / VERSIONS / name

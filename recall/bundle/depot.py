@@ -38,7 +38,9 @@ class Pointer(NamedTuple):
 
 
 class Depot:
-    """Store through which machines share the versions of a root; this one is none.
+    """Store through which machines share the versions of a root.
+
+    This one, the default, shares nothing.
 
     Attributes:
         shared: whether there is such a place; without it, versions stay in the root.

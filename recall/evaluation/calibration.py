@@ -168,7 +168,7 @@ class Bin(Figures):
 class Calibration(Figures):
     """Calibration of the logistic function of the score as a probability.
 
-    A model that also learned from hard negatives, or from other labels than these, answers another question than is asked
+    A model that also learned from hard negatives, or from other labels than these, estimates another probability
     here, and its error says so.
     """
 

@@ -236,7 +236,7 @@ def read_evaluation(path: Path, version: str) -> EvaluationReport:
         version: of the bundle.
 
     Raises:
-        DataError: It is none, or of another version.
+        DataError: The file is malformed, or describes another version.
     """
     hint = "Write it with: recall evaluate CONFIG BUNDLE --out FILE"
     try:
@@ -265,7 +265,7 @@ def require_published(folder: Path) -> None:
     """Raise BundleError for a bundle that is not in a folder of versions."""
     if folder.parent.name != VERSIONS:
         raise BundleError(
-            "an evaluation is kept beside published versions, and this bundle is none",
+            "an evaluation is kept beside a published version, and this bundle was not published",
             where=str(folder),
             hint="Give the folder that it was published to, or write the evaluation to a file with --out",
         )

@@ -173,7 +173,7 @@ def like(kind: str, params: Params, columns: Sequence[CodedColumn] = ()) -> Sequ
     return next((one.with_columns(columns).like(kind, params) for one in _all() if kind in one.kinds), [])
 
 
-# A few questions that an index is asked whenever it is opened: one that was damaged or swapped does not know the answers.
+# A few queries are repeated whenever an index is opened: one that was damaged or swapped answers them differently.
 
 CHECKS = 8
 """Questions: some milliseconds of searching, and enough rows to tell a worse index from rounding."""
@@ -207,7 +207,7 @@ class Checks:
     def found(self, index: ItemIndex) -> float:
         """Return the share of the expected rows that an index finds.
 
-        An exact index is asked one query only, for it reads all vectors.
+        An exact index repeats a single query, because it reads all vectors.
         """
         count = 1 if index.exact else len(self.queries)
         rows = self.rows[:count]

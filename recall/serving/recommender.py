@@ -75,23 +75,22 @@ class Recommender:
         """Open a bundle and everything in it.
 
         Args:
-            path: the folder of a bundle, or the root that holds published versions. Live changes to a root's items are
-                followed: `items.upsert` and `items.delete` make them, and those of other processes are seen.
+            path: the folder of a bundle, or the root of published versions. Live changes of a root's items are applied: those
+                of `items.upsert` and `items.delete`, and those of other processes.
             verify: check every file's SHA-256 and every number; see `load_bundle`.
-            threads: threads that one search may use. One is right for a server that answers many requests at once.
-            root: the root whose live changes are followed, when `path` is the folder of one of its versions.
-            pause: requests look for changes of other processes when so many seconds have passed since the last look; None
-                leaves looking to `items.refresh`.
-            users: what has changed of users since the bundle: "own" for what the root's file holds, None for nothing, or a
-                store, which stays the caller's to close.
-            log: where the changes of a root's items are kept, as `open_log` takes it.
-            own_index: open the bundle's index. Without it, the vectors are searched exactly and the index file is not looked
-                at: for building a new one.
+            threads: threads of one search; 1 suits a server, which answers many requests at once.
+            root: root whose live changes are applied, if `path` is the folder of one of its versions.
+            pause: seconds between two polls for changes of other processes; None leaves polling to `items.refresh`.
+            users: changes of users since the bundle: "own" for the file in the root, None for none, or a store, which the
+                caller closes.
+            log: location of the change log of items, as for `open_log`.
+            own_index: open the bundle's index. If False, the index file is not read and searches are exact, as needed to build
+                a new index.
 
         Raises:
-            BundleError: the bundle is missing, damaged or of a newer format.
-            IndexFileError: the index does not fit the vectors, or fails the checks that were stored with it.
-            JournalError: the live changes cannot be read.
+            BundleError: The bundle is missing, damaged or of a newer format.
+            IndexFileError: The index does not fit the vectors, or fails its stored checks.
+            JournalError: The live changes cannot be read.
         """
         folder = resolve(Path(path))
         held = acquire(folder) if folder.parent.name == VERSIONS else None
@@ -131,13 +130,12 @@ class Recommender:
         """Answer one request.
 
         Args:
-            request: what is asked.
-            exact: search exhaustively, whatever the kind of index, to measure how much an index finds.
+            request: any request.
+            exact: search exhaustively, whatever the kind of index, to measure an index's recall.
             surely: deprecated alias of `exact`.
 
         Raises:
-            RequestError: n is out of range, a column is not known, a value is not what its field reads, or the filter is
-                none or does not fit the catalogue.
+            RequestError: n is out of range, a column is unknown, a field cannot read a value, or the filter is malformed.
         """
         catalogue, now = self.items.current(), datetime.datetime.now(datetime.UTC)
         self._check(request, catalogue, now)
@@ -164,7 +162,7 @@ class Recommender:
 
         Args:
             requests: any number.
-            catalogue: from `items`, to answer several calls from one moment; the items as they are now when left out.
+            catalogue: snapshot from `items`, for several calls that need the same one; default: the current snapshot.
         """
         now = datetime.datetime.now(datetime.UTC)
         catalogue = catalogue if catalogue is not None else self.items.current()
@@ -203,15 +201,15 @@ class Recommender:
     def explain(self, request: Request, item_id: str, *, values: bool = False) -> Explanation:
         """Explain the score of an item for a request, whether or not it would be listed.
 
-        The score is the model's, with the request's boosts; filters, rules and channels play no part in it.
+        The score is the model's, with the request's boosts; filters, rules and channels do not affect it.
 
         Args:
             request: as for `recommend`.
             item_id: the item.
-            values: tell what single values bring too, and not only what fields do.
+            values: also return the contributions of single values, besides those of fields.
 
         Raises:
-            RequestError: as `recommend`, or the catalogue lacks the item.
+            RequestError: As for `recommend`, or the item is unknown.
         """
         catalogue = self.items.current()
         self._columns.check_boosts(catalogue, request.boosts)
@@ -226,7 +224,7 @@ class Recommender:
             item_id: the item.
 
         Raises:
-            RequestError: as `recommend`, or the catalogue lacks the item.
+            RequestError: As for `recommend`, or the item is unknown.
         """
         catalogue = self.items.current()
         self._check(request, catalogue, datetime.datetime.now(datetime.UTC))
@@ -237,10 +235,10 @@ class Recommender:
 
         Args:
             item_id: the item.
-            request: how many are wanted, and which may be returned: its `n`, `exclude`, `filter`, `allow` and `fields`.
+            request: its `n`, `exclude`, `filter`, `allow` and `fields` apply.
 
         Raises:
-            RequestError: the catalogue lacks the item, or the filter is none or does not fit the catalogue.
+            RequestError: The item is unknown, or the filter is malformed.
         """
         catalogue, request = self.items.current(), request if request is not None else Request()
         self._columns.check_fields(request.fields)
@@ -248,14 +246,14 @@ class Recommender:
         return with_fields(found, request, catalogue, self._columns)
 
     def score(self, request: Request, item_ids: Sequence[str]) -> Scores:
-        """Score given items with the request's popularity and boosts, leaving none out.
+        """Score given items with the request's popularity and boosts, without filtering.
 
         Args:
             request: as for `recommend`.
-            item_ids: the items; those that the catalogue lacks are named in the answer.
+            item_ids: the items; the answer names unknown ones.
 
         Raises:
-            RequestError: as `recommend`.
+            RequestError: As for `recommend`.
         """
         catalogue = self.items.current()
         self._columns.check_boosts(catalogue, request.boosts)
@@ -282,7 +280,7 @@ class Recommender:
         """Return the first items of the catalogue in order of their ids.
 
         Args:
-            count: items wanted.
+            count: maximum number.
             after: only ids after this one; None for all.
 
         Raises:
@@ -293,13 +291,13 @@ class Recommender:
         return Page.of(catalogue, found[:count], found[count - 1] if len(found) > count else None)
 
     def predict(self, pairs: Sequence[tuple[Request, str]]) -> list[Prediction]:
-        """Score given pairs, for ranking them or for their probabilities.
+        """Score pairs of request and item, with probabilities where the model has them.
 
         Args:
-            pairs: a request and an item's id each; a request of many pairs is encoded once.
+            pairs: request and item id; a request that occurs in several pairs is encoded once.
 
         Raises:
-            RequestError: an item is not in the catalogue, or a request cannot be answered or turns the popularity dial.
+            RequestError: An item is unknown, a request cannot be answered, or its `popularity` is not 1.
         """
         return self._scorer.predict(pairs, self.items.current())
 
@@ -324,13 +322,13 @@ class Recommender:
     def _bounds(
         self, request: Request, catalogue: CatalogSnapshot, query: Query, now: datetime.datetime
     ) -> tuple[SegmentMasks | None, Int64]:
-        """Return what to search within, None for everything, and the rows to pass over."""
+        """Return the masks to search within, None for everything, and the excluded rows."""
         if request.filter is None and query.allowed is None and len(query.excluded) <= MANY:
             return None, query.excluded
         return self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
 
     def _check(self, request: Request, catalogue: CatalogSnapshot, now: datetime.datetime) -> None:
-        """Check all that needs no user, so that a bad request costs no read."""
+        """Check everything that needs no user, before anything is read."""
         if request.fields:
             self._columns.check_fields(request.fields)
         if needs_reranking(request) or request.filter is not None:

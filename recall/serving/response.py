@@ -309,7 +309,7 @@ class Page(Basis):
         Args:
             catalogue: as it is now.
             ids: of the items, which are in the catalogue.
-            after: with which the next page is asked for; None if there is none.
+            after: cursor of the next page; None on the last page.
         """
         manifest = catalogue.bundle.manifest
         key = manifest.schema_.item_id

@@ -68,7 +68,7 @@ class Job:
     Attributes:
         bundle: a root or a version.
         asked: a row for each list, as of `Lists.recommend`; None for all known users.
-        template: what is asked for each.
+        template: request that is sent for each user.
         out: the file, `.parquet` or `.csv`.
         processes: that share the work.
         users_in_shard: users whose lists one part holds.

@@ -66,7 +66,7 @@ class Nodes:
             breaker: returns a new one.
 
         Raises:
-            ConfigError: The address is none.
+            ConfigError: The address is malformed.
         """
         parts = split_address(url, "users")
         user, at, hosts = parts.netloc.rpartition("@")

@@ -167,7 +167,7 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
 def kept_sweep(path: Path, fingerprint: str) -> int:
     """Return the last sweep that the checkpoint of a run contains, 0 without one.
 
-    The file itself is asked, since a signal may arrive after its rename and before `save_checkpoint` returns.
+    The file itself is read, since a signal may arrive after its rename and before `save_checkpoint` returns.
 
     Args:
         path: of the checkpoint.

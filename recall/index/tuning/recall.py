@@ -218,7 +218,7 @@ def _capital(shares: Float64, bets: Float64, mean: float) -> float:
 # Users' vectors, parted so that what sets an index up does not judge it.
 
 _FITTING = 1024  # at most, for the directions in which users differ
-_TUNING = 512  # at most: each is asked of every candidate, some ten times
+_TUNING = 512  # at most: every candidate answers each, some ten times
 _PART = 8  # and at most one in so many of all, so that most are left to verify with
 
 

@@ -240,7 +240,7 @@ class FilterResolver:
             now: the present, with a zone.
 
         Raises:
-            RequestError: the filter is none, or does not fit the catalogue.
+            RequestError: The filter is malformed, or names an unknown column.
         """
         masks = None
         if request.filter is not None:

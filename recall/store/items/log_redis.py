@@ -65,7 +65,7 @@ class RedisChangeLog(ChangeLog):
             catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
-            ConfigError: The address is none.
+            ConfigError: The address is malformed.
         """
         self._server, self._url = Server(url, seconds), url
         super().__init__(mark, self._server.where, JournalError)

@@ -83,7 +83,7 @@ class Server:
             seconds: budget of one call.
 
         Raises:
-            ConfigError: The address is none.
+            ConfigError: The address is malformed.
         """
         parts = split_address(url, "items")
         self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -130,7 +130,7 @@ class RedisLiveUsers(LiveUsers):
             catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
-            ConfigError: The address is none.
+            ConfigError: The address is malformed.
         """
         self.breakers: dict[str, Breaker] = {}
         self._prefix = prefix.encode()

@@ -182,7 +182,10 @@ class _Track:
         if len(self._dataset.events) <= _SMALL:
             return SECONDS
         ran = [one for one in (self._leader, *self._ran[-1:]) if one is not None and one.figures]
-        finals = [one.seconds / len(one.figures) / self._share * one.config.method.sweeps for one in ran]
+        finals = [
+            one.seconds / len(one.figures) / self._share * (one.best_sweep if one.finished else one.config.method.sweeps)
+            for one in ran
+        ]
         return max(SECONDS, *finals)
 
     def _elapsed(self) -> float:
