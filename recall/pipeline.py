@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from recall._progress import bar, note, stage, terminable
+from recall._progress import bar, note, quiet, stage, terminable
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name, require_writable
 from recall.config import AutoConfig, ModelConfig, RunConfig
@@ -17,7 +17,7 @@ from recall.data.findings import Finding
 from recall.data.parts import parts_line
 from recall.data.split import REMEMBERED
 from recall.data.tables import Tables
-from recall.errors import BundleError, TrainingInterruptedError
+from recall.errors import BundleError, ConfigError, TrainingInterruptedError
 from recall.evaluation.data_match import match_data
 from recall.evaluation.gate import Activation, GateReport, activates_at_once, require_comparable, settle
 from recall.features.encoder import FeatureEncoder
@@ -27,6 +27,7 @@ from recall.training.checkpoint import checkpoint_path, held, other_checkpoints,
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
 from recall.training.race.decide import decide, of_bundle
+from recall.training.ranks import ALONE, Ranks
 from recall.training.train import TrainResult, run_fingerprint, train
 
 
@@ -134,6 +135,7 @@ def run(
     checked: bool = False,
     race: float | None = None,
     activation: Activation = "always",
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Train on the tables in `data` and publish to `root`, with progress on stderr.
 
@@ -146,12 +148,14 @@ def run(
         checked: the tables were checked and the findings printed already.
         race: seconds to choose the objective "auto" in; None for `config.train.race`.
         activation: whether the new version goes live.
+        ranks: of which this is rank 0; the others call `assist`.
 
     Raises:
         RecallError: The run failed; what was live in `root` stays live.
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     require_writable(root)
+    _refuse_race(config, ranks)
     with keeping() as kept:
         with stage("load the tables"):
             tables = data if isinstance(data, Tables) else open_tables(config.data, data)
@@ -173,12 +177,45 @@ def run(
             note(f"warning: {replaced}")
         note(sizes(dataset, encoder, config.model))
         with bar("train") as move:
-            trained = train(config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart, worths=True)
+            trained = train(
+                config, dataset, encoder, reporter(move), checkpoint, resume, restart=restart, worths=True, ranks=ranks
+            )
         note(trained.note)
+        if ranks.count > 1:
+            note(f"{ranks.count} ranks summed {ranks.bytes / 1e6:,.1f} MB")
         metrics: dict[str, JsonValue] = {} if raced is None else {"race": raced}
         metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
         exported, gate = _publish(trained, encoder, dataset, config, root, activation, metrics)
+        ranks.told("published")
     return Run(dataset, trained, exported, config, findings, raced, gate)
+
+
+def assist(config: RunConfig, data: Path, ranks: Ranks) -> None:
+    """Train as one of the ranks besides rank 0, until that has published.
+
+    Args:
+        config: of the run.
+        data: folder of the tables.
+        ranks: of which this is not rank 0.
+
+    Raises:
+        RecallError: The run failed.
+        TrainingInterruptedError: SIGINT or SIGTERM stopped it.
+    """
+    _refuse_race(config, ranks)
+    with keeping(), quiet():
+        dataset = dataset_of(config, open_tables(config.data, data))
+        train(config, dataset, FeatureEncoder.fit(dataset), lambda _: None, ranks=ranks)
+        ranks.told("published")
+
+
+def _refuse_race(config: RunConfig, ranks: Ranks) -> None:
+    if ranks.count > 1 and isinstance(config.train, AutoConfig):
+        raise ConfigError(
+            'train.objective = "auto" races recipes in one process',
+            where="train.objective",
+            hint='Train once without ranks, and set train.objective and the rest of the recipe that it prints, or "square"',
+        )
 
 
 def _publish(

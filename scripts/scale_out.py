@@ -6,7 +6,12 @@ python scripts/scale_out.py changes --check    replicas of one catalogue that sh
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py segments --check   searches while 2,000 items a second change
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
+<<<<<<< HEAD
 python scripts/scale_out.py engine-milvus --check      an index in Milvus beside the embedded one, and failures of Milvus
+=======
+python scripts/scale_out.py ranks --check      training on several processes: equal to one, bytes, memory, checkpoints
+python scripts/scale_out.py ranks-faults --check  the failures of a rank
+>>>>>>> main
 python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
@@ -41,6 +46,8 @@ from serving.processes import free_port, service
 from serving.redis_servers import Redis, until
 from serving.shop import build
 from training.prepared_data import data, spark
+from training.rank_faults import ranks_faults
+from training.ranks import ranks, train_rank
 
 from recall.bundle.activation import activate, bring, follow, previous
 from recall.bundle.depot import VARIABLE as DEPOT
@@ -487,7 +494,12 @@ CASES = {
     "users": users,
     "data": data,
     "spark": spark,
+<<<<<<< HEAD
     "engine-milvus": engine_milvus,
+=======
+    "ranks": ranks,
+    "ranks-faults": ranks_faults,
+>>>>>>> main
     "engine-pgvector": engine_pgvector,
 }
 
@@ -518,6 +530,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "look_up": lambda file: look_up(Path(file)),
     "change_items": lambda root, table, seconds, seed: change_items(Path(root), Path(table), float(seconds), int(seed)),
     "change": lambda root, name: change(Path(root), name),
+    "train_rank": lambda config, out, names, resume: train_rank(Path(config), Path(out), orjson.loads(names), resume),
 }
 """What this script runs in processes of its own."""
 

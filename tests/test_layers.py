@@ -37,6 +37,7 @@ LAYERS = (
     {"pipeline"},  # from tables to a published version
     {"api"},  # fit and load: frames in, frames out
     {"cli"},
+    {"__main__"},  # `python -m recall`
 )
 """Packages and modules of recall/ from the bottom up. Each imports only lower layers."""
 
@@ -54,7 +55,7 @@ SERVICE = (
 UNNEEDED = ("torch", "joblib", "cloudpickle", "matplotlib", "optuna", "zstandard")
 """Packages that serving does without."""
 
-TORCH = ("recall.models.torch", "recall.training", "recall.publish.export", "recall.pipeline", "recall.cli")
+TORCH = ("recall.models.torch", "recall.training", "recall.publish.export", "recall.pipeline", "recall.cli", "recall.__main__")
 """The only packages that may import torch, directly or indirectly."""
 
 SERVING = (

@@ -1,6 +1,8 @@
 """`recall train`."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,6 +67,12 @@ def train(
         typer.Option(metavar="DURATION", help='With train.objective = "auto": how long recipes are raced, such as 45s or 2m.'),
     ] = None,
     activate: Activate = "always",
+    count: Annotated[
+        int, typer.Option("--ranks", min=1, help="Processes that train together on this machine; across machines use torchrun.")
+    ] = 1,
+    waiting: Annotated[
+        float, typer.Option("--rank-timeout", min=1, help="With several ranks: seconds that one waits for another.")
+    ] = 120.0,
     as_json: output.Json = False,
 ) -> None:
     """Train a model, verify its export, and publish it.
@@ -85,6 +93,8 @@ def train(
         )
     if race is not None and resume is not None:
         raise typer.BadParameter("--race and --resume exclude each other: a bundle continues with what its race chose")
+    if resume is not None and count > 1:
+        raise typer.BadParameter("--ranks and --resume exclude each other: a bundle is continued by one process")
     from recall.config import load_config
 
     through = [] if as_of is None else [f"data.contains_changes_through={as_of}"]
@@ -94,10 +104,18 @@ def train(
 
         finished = grow(loaded, resume, new, data, out, go_on, compare_full, old_weight, restart=restart, activation=activate)
     else:
-        from recall.pipeline import run
+        from recall.pipeline import assist, run
+        from recall.training.process_ranks import connected, launch
 
+        if count > 1 and "RANK" not in os.environ:
+            launch(count, sys.argv[1:], out)
+            return
         folder, seconds = data if data is not None else config.parent, _race_seconds(loaded, race)
-        finished = run(loaded, folder, out, go_on, restart=restart, race=seconds, activation=activate)
+        with connected(waiting) as ranks:
+            if ranks.rank:
+                assist(loaded, folder, ranks)
+                return
+            finished = run(loaded, folder, out, go_on, restart=restart, race=seconds, activation=activate, ranks=ranks)
     _end(finished, as_json)
 
 

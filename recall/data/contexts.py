@@ -191,14 +191,45 @@ def _contexts(
     if encoder.histories:
         first, context = np.arange(len(positions)), np.arange(len(positions), dtype=np.int32)
     else:
-        read = {*encoder.users.columns, *encoder.contexts.columns}
-        keys = [name for name in dataset.context_columns if name in read]
-        keys += ["user"] if read - set(keys) else []
-        distinct = Distinct.of(rows.select(keys)[positions])
+        distinct = Distinct.of(rows.select(_keys(dataset, encoder))[positions])
         first, context = distinct.first, distinct.codes
     event = positions[first]
     features = SparseRows.vstack(_encoded(dataset, encoder, rows, event, before[first]))
     return Contexts(features, context, event)
+
+
+def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:
+    """Return the columns that interactions of a context share, without a history."""
+    read = {*encoder.users.columns, *encoder.contexts.columns}
+    keys = [name for name in dataset.context_columns if name in read]
+    return keys + (["user"] if read - set(keys) else [])
+
+
+def part_of(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, part: int, parts: int) -> Int64:
+    """Return one of several parts of interactions, of about the same size.
+
+    No context and no user is in two of them. Where no field reads the user, only contexts are not in two.
+
+    Args:
+        dataset: the interactions.
+        encoder: fitted on its training part.
+        positions: int64 [m], rising, in `dataset.events`.
+        part: number of the part, from 0.
+        parts: how many there are.
+
+    Returns:
+        int64 [n], rising.
+    """
+    keys = ["user"] if encoder.histories else _keys(dataset, encoder)
+    owner = (
+        dataset.events["user"].to_numpy()[positions]
+        if "user" in keys
+        else Distinct.of(dataset.events.select(keys)[positions]).codes
+    )
+    counts = np.bincount(owner)
+    middle = np.cumsum(counts) - counts / 2  # of the interactions of each owner
+    of_owner = (middle * parts / len(positions)).astype(np.int64)
+    return positions[np.flatnonzero(of_owner[owner] == part)]
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positives:

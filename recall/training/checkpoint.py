@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -164,25 +165,30 @@ def save_checkpoint(path: Path, position: Position, tensors: Mapping[str, Tensor
         staged.unlink(missing_ok=True)
 
 
-def kept_sweep(path: Path, fingerprint: str) -> int:
+def kept_sweep(path: Path, fingerprint: str | None = None) -> int:
     """Return the last sweep that the checkpoint of a run contains, 0 without one.
 
     The file itself is read, since a signal may arrive after its rename and before `save_checkpoint` returns.
 
     Args:
         path: of the checkpoint.
-        fingerprint: of the run.
+        fingerprint: of the run; None for any.
     """
     try:
         with safe_open(path, framework="pt") as file:
             position = _position(file.metadata())
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return 0
-    return position.sweep if position.fingerprint == fingerprint else 0
+    return position.sweep if fingerprint in (None, position.fingerprint) else 0
 
 
 def _position(metadata: Mapping[str, str]) -> Position:
-    position = Position(**json.loads(metadata["position"]))
+    return position_of(json.loads(metadata["position"]))
+
+
+def position_of(record: Mapping[str, Any]) -> Position:
+    """Return a position from its attributes as JSON gives them."""
+    position = Position(**record)
     return replace(position, losses=tuple(position.losses), figures=tuple(position.figures))
 
 

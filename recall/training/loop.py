@@ -1,19 +1,31 @@
 """Training loop: sweep, check, validate, keep the best model, stop early."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
+from zlib import crc32
 
 import torch
 from torch import Tensor
 
+from recall._progress import note
 from recall.config import StoppingConfig
 from recall.errors import TrainingError, TrainingInterruptedError
 from recall.evaluation.cold_start import fair_figure
 from recall.models.torch.base import Model, side_of
-from recall.training.checkpoint import Position, kept_sweep, load_checkpoint, refuse_overwriting, save_checkpoint
+from recall.training.checkpoint import (
+    CheckpointWriteError,
+    Position,
+    kept_sweep,
+    load_checkpoint,
+    position_of,
+    refuse_overwriting,
+    save_checkpoint,
+)
+from recall.training.ranks import ALONE, RankEndedError, RankLostError, Ranks
 
 
 class Learner(Protocol):
@@ -99,6 +111,7 @@ def run_sweeps(
     checkpointing: Checkpointing | None = None,
     beat: float | None = None,
     opened: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Position:
     """Train until done or until validation stops improving; keep the best model.
 
@@ -114,31 +127,37 @@ def run_sweeps(
         beat: the validation figure of the initial model, if it is kept unless a sweep improves on it.
         opened: sweeps of an opening. It may be kept, but patience does not count from it: what follows is often worse at first
             and better in the end.
+        ranks: that sweep together. Only rank 0 evaluates, keeps the best model, and has a checkpoint.
 
     Raises:
         NonFiniteError: A number is not finite; names sweep and field.
+        RankLostError: Another rank ended; names it, and the last whole sweep.
         CheckpointExistsError: A checkpoint would be overwritten.
         TrainingInterruptedError: The keyboard interrupted training; says how to continue.
     """
     model = learner.model
     position, best = _start(learner, checkpointing, beat)
+    if ranks.count > 1:
+        position, beat = _started_alike(learner, position, beat, ranks)
     began = time.monotonic() - position.seconds
     metric = f"{stopping.metric}@{stopping.at}"
     try:
         for sweep in range(position.sweep + 1, sweeps + 1):
-            if validate is not None and position.since >= stopping.patience:
+            if position.since >= stopping.patience:
                 break
             swept = time.monotonic()
             loss = learner.sweep()
-            _refuse_non_finite(model, loss, sweep, blocks)
+            _require_sound(model, loss, sweep, blocks, ranks)
             metrics: Mapping[str, float] = {}
             better, figure = False, None
             if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
                 metrics = _looked_at(validate, model, sweep, blocks)
                 figure = fair_figure(metrics, metric)
+            figure = json.loads(ranks.told(json.dumps(figure))) if ranks.count > 1 else figure
+            if figure is not None:
                 better = figure > position.best
                 if better:
-                    best = _tables(model)
+                    best = _tables(model) if ranks.rank == 0 else None
                     position = replace(position, best_sweep=sweep, best=figure)
                 looks = [beat, *position.figures[opened:], *([figure] if sweep > opened else [])]
                 position = replace(position, since=_since_best(looks))
@@ -155,6 +174,8 @@ def run_sweeps(
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
         raise _interrupted(checkpointing) from None
+    except RankLostError as error:
+        raise error.after(position.sweep) from None
     if best is not None:
         _restore_tables(model, best)
     return position
@@ -180,10 +201,24 @@ def _start(
     return position, _part(tensors, "best.") or None
 
 
+def _started_alike(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
+    """Give all ranks position, figure to beat, tables and state of rank 0."""
+    found, beat = json.loads(ranks.told(json.dumps([asdict(position), beat])))
+    position = position_of(found)
+    if position.sweep:
+        _restore_tables(learner.model, ranks.of_first(_tables(learner.model)))
+        learner.restore(ranks.of_first(learner.state()))
+    return position, beat
+
+
 def _keep(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
     model = {name: table.detach() for name, table in learner.model.named_parameters()}
     parts = {"model.": model, "learner.": learner.state(), "best.": best or {}}
-    save_checkpoint(path, position, {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()})
+    tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
+    try:
+        save_checkpoint(path, position, tensors)
+    except CheckpointWriteError as error:
+        note(f"warning: {error}. Training goes on; the checkpoint before it is kept")
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -200,22 +235,46 @@ def _restore_tables(model: Model, tables: Mapping[str, Tensor]) -> None:
         table.copy_(tables[name])
 
 
-def _refuse_non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> None:
+def _require_sound(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]], ranks: Ranks) -> None:
+    """Check that numbers are finite, and that all ranks have the same ones."""
+    error = _non_finite(model, loss, sweep, blocks)
+    if ranks.count > 1:
+        digest = 0
+        for _, table in sorted(_tables(model).items()):
+            digest = crc32(table.contiguous().numpy().tobytes(), digest)
+        found = ranks.gathered(error is not None, digest)
+        if error is None and found[:, 0].any():
+            raise RankEndedError("a number is not finite on another rank")
+        others = [str(rank) for rank in range(ranks.count) if found[rank, 1] != found[0, 1]]
+        if others and error is None:
+            raise TrainingError(
+                f"the tables of rank {', '.join(others)} differ from those of rank 0",
+                where=f"sweep {sweep}",
+                why="ranks compute alike only with the same versions, on the same kind of processor",
+                hint="Use equal machines, and add --continue to continue from the sweep before",
+            )
+    if error is not None:
+        raise error
+
+
+def _non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> NonFiniteError | None:
+    """Return the error of a number that is not finite; None where all are."""
     for name, table in model.named_parameters():
         finite = torch.isfinite(table.detach())
         if bool(finite.all()):
             continue
         side = side_of(name)
         place = name if side is None else f"field {blocks[side](int(torch.nonzero(~finite)[0, 0]))!r} of the {side} side"
-        raise NonFiniteError(
+        return NonFiniteError(
             f"a number is not finite in {place}",
             where=f"sweep {sweep}",
             hint="Lower the learning rate, raise the regularisation, or look for extreme values with 'recall data check'",
         )
     if loss != loss or loss in (float("inf"), float("-inf")):
-        raise NonFiniteError(
+        return NonFiniteError(
             "the loss is not finite", where=f"sweep {sweep}", hint="Look for extreme values with 'recall data check'"
         )
+    return None
 
 
 def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> Mapping[str, float]:

@@ -11,6 +11,7 @@ from recall.features.csr import gathered, ranges
 from recall.index.base import ItemIndex
 from recall.index.registry import build_index
 from recall.models.torch.base import Model, SparseBatch
+from recall.training.objectives.base import BatchPart
 from recall.training.pairs import ObservedPairs
 
 
@@ -84,7 +85,7 @@ class Negatives:
         drawn: Int64 = np.searchsorted(self._cumulative, rng.random(n) * self._cumulative[-1], side="right")
         return drawn.clip(max=self._items - 1)
 
-    def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
+    def draw(self, contexts: Int64, n: int, rng: np.random.Generator, part: BatchPart | None = None) -> Int64:
         """Draw items not observed with each context: int64 [len(contexts), n].
 
         Observed items are drawn again, so each draw follows q restricted to unobserved ones.
@@ -93,7 +94,10 @@ class Negatives:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
+            part: what the contexts are of the batch, on one of several ranks.
         """
+        if part is not None:
+            return self._draw_part(contexts, n, rng, part)
         owner = np.repeat(contexts, n)
         drawn = self.any(len(owner), rng)
         left = np.flatnonzero(self.observed(owner, drawn))
@@ -101,6 +105,16 @@ class Negatives:
             drawn[left] = self.any(len(left), rng)
             left = left[self.observed(owner[left], drawn[left])]
         return drawn.reshape(len(contexts), n)
+
+    def _draw_part(self, contexts: Int64, n: int, rng: np.random.Generator, part: BatchPart) -> Int64:
+        """Return the rows of a rank of what `draw` gives for the whole batch."""
+        drawn = self.any(part.size * n, rng).reshape(part.size, n)
+        while True:
+            rejected = self.observed(contexts[:, None], part.rows(drawn))
+            left = np.nonzero(part.whole(rejected.astype(np.uint8)))
+            if not len(left[0]):
+                return np.asarray(part.rows(drawn))
+            drawn[left] = self.any(len(left[0]), rng)
 
 
 # Hard negatives: what the model itself puts on top, looked up in an index over its item vectors.
@@ -130,13 +144,14 @@ class MinedNegatives:
         sample = np.random.default_rng([self._seed, epoch]).integers(0, len(self._pairs.contexts), 1024)
         self._index = build_index(items, self._queries(sample), IndexConfig(n=self._pool), self._seed)
 
-    def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
+    def draw(self, contexts: Int64, n: int, rng: np.random.Generator, part: BatchPart | None = None) -> Int64:  # noqa: ARG002
         """Draw items not observed with each context, int64 [len(contexts), n].
 
         Args:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
+            part: None; one process mines.
         """
         mined = rng.binomial(n, self._share)
         ordinary = self._others.draw(contexts, n - mined, rng)

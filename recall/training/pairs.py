@@ -14,15 +14,16 @@ import polars as pl
 import torch
 
 from recall._arrays import Float32, Float64, Int64
-from recall.data.contexts import build_contexts, negative_contexts, positives
+from recall.data.contexts import build_contexts, negative_contexts, part_of, positives
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
+from recall.errors import TrainingError
 from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.base import Model, side_of
 from recall.training.masking import Roles
-from recall.training.ranks import Ranks
+from recall.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,20 @@ class MeanRows:
         return np.array([mean.feature for mean in self.means], dtype=np.int64)
 
     @staticmethod
-    def of(contexts: SparseRows, interactions: npt.NDArray[np.integer], encoder: FeatureEncoder) -> "MeanRows":
+    def of(
+        contexts: SparseRows, interactions: npt.NDArray[np.integer], encoder: FeatureEncoder, ranks: Ranks = ALONE
+    ) -> "MeanRows":
         """Return the features that no context has.
 
         Args:
             contexts: rows of all training contexts, without the features of empty histories.
             interactions: integer [contexts], how many each has, with what was shown and not taken.
             encoder: of the rows.
+            ranks: that have the other contexts.
         """
-        seen, met = contexts.column_sums(interactions), contexts.counts() > 0
-        total = float(interactions.sum())
+        seen, counts = contexts.column_sums(interactions), contexts.counts()
+        ranks.add_up(seen, counts)
+        met, total = counts > 0, ranks.total(float(interactions.sum()))
         means = []
         for block in encoder.user_blocks:
             history = encoder.histories.get(block.field)
@@ -141,10 +146,12 @@ class ObservedPairs:
     user_means: MeanRows | None = None
     shown: ShownPairs | None = None
     observation: float = 1.0
-    ranks: Ranks = Ranks()  # noqa: RUF009 - it has no state
+    ranks: Ranks = ALONE
 
     @staticmethod
-    def of(dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64]) -> "ObservedPairs":
+    def of(
+        dataset: Dataset, encoder: FeatureEncoder, positions: npt.NDArray[np.int64], ranks: Ranks = ALONE
+    ) -> "ObservedPairs":
         """Return the pairs among some interactions, over the items that were on offer.
 
         An item that was not on offer is left out of every objective, because it could not be taken.
@@ -153,10 +160,16 @@ class ObservedPairs:
             dataset: the interactions and the catalogue.
             encoder: gives the features.
             positions: int64 [m], in `dataset.events`; training or remembered interactions.
+            ranks: that share them; this one gets the contexts of its part.
 
         Raises:
             DataError: A column does not hold what its field reads.
+            TrainingError: There are fewer users, or contexts, than ranks.
         """
+        if ranks.count > 1:
+            positions = part_of(dataset, encoder, positions, ranks.rank, ranks.count)
+            if ranks.any(len(positions) == 0):
+                raise TrainingError(f"there are too few users for {ranks.count} ranks", hint="Train on fewer ranks")
         contexts = build_contexts(dataset, _silent_about_empty_histories(encoder), positions)
         features = contexts.features
         items = positives(dataset, contexts, positions)
@@ -171,7 +184,8 @@ class ObservedPairs:
             encoder.user_fields,
             encoder.item_fields,
             Roles.of(encoder.item_fields, rows, encoder),
-            MeanRows.of(features, np.diff(items.indptr), encoder),
+            MeanRows.of(features, np.diff(items.indptr), encoder, ranks),
+            ranks=ranks,
             observation=dataset.observation,
         )
 
@@ -191,6 +205,12 @@ class ObservedPairs:
         training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
         if negatives is None or len(training) == 0:
             return self
+        if self.ranks.count > 1:
+            own = part_of(dataset, encoder, dataset.training, self.ranks.rank, self.ranks.count)
+            first = self.ranks.gathered(dataset.events["user"][int(own[0])])
+            users = np.maximum.accumulate(first[1:, 0])  # where the parts of other ranks begin
+            part = np.searchsorted(users, negatives["user"].to_numpy()[training], side="right")
+            training = training[part == self.ranks.rank]
         contexts = negative_contexts(dataset, _silent_about_empty_histories(encoder), training)
         shown = ShownPairs(
             contexts.context.astype(np.int64) + len(self.contexts),
@@ -200,7 +220,9 @@ class ObservedPairs:
         features = SparseRows.vstack([self.contexts, contexts.features])
         indptr = np.concatenate([self.indptr, np.full(len(contexts), self.indptr[-1])])
         rows = np.diff(indptr) + np.bincount(shown.contexts, minlength=len(features))
-        return replace(self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder))
+        return replace(
+            self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder, self.ranks)
+        )
 
     def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
         """Return the pairs of contexts [first, last), for one of several ranks.

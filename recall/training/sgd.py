@@ -20,7 +20,7 @@ from recall.config import PairwiseConfig, SoftmaxConfig
 from recall.features.csr import SparseRows
 from recall.models.torch.base import Model, SparseBatch, side_of
 from recall.training.masking import PARTIAL, Masking
-from recall.training.objectives.base import BatchT, Objective
+from recall.training.objectives.base import BatchPart, BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
 from recall.training.pairs import ObservedPairs
 
@@ -158,7 +158,11 @@ class GradientLearner(Generic[BatchT]):
         self._rule = rule
         self._dropping = dropping
         self._seed = seed
-        self._first, self._size = pairs.ranks.share(objective.size)
+        self._size, self._segments, before = 0, list[tuple[int, int, int]](), 0
+        for own in objective.segments:
+            first, size = pairs.ranks.share(own)
+            self._segments.append((self._size + first, own, before))
+            self._size, before = self._size + size, before + own
         self._epoch = 0
         self._catalogue = SparseBatch.of(pairs.items, fields=pairs.item_fields)
         self._optimisers: dict[str, RowOptimiser] = {
@@ -177,10 +181,12 @@ class GradientLearner(Generic[BatchT]):
         order = rng.permutation(size)
         steps = ceil(size / batch)
         self._objective.begin(self._epoch)
-        loss = 0.0
+        loss, ranks = 0.0, self._pairs.ranks
+        # ranks draw alike, and drop values of their own rows
+        drops = rng if ranks.count == 1 else np.random.default_rng([self._seed, self._epoch, ranks.rank])
         for step in range(steps):
             chosen = order[step * batch : (step + 1) * batch]
-            loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), rng)
+            loss += self._step(chosen, self._rule.rate(self._epoch + step / steps), (rng, drops))
         self._epoch += 1
         self._pairs.untrained.fill(self.model)
         return self._pairs.ranks.total(loss) / self._objective.weight
@@ -199,20 +205,34 @@ class GradientLearner(Generic[BatchT]):
             optimiser.restore({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
         self._epoch = int(state["epoch"])
 
-    def _step(self, chosen: Int64, rate: float, rng: np.random.Generator) -> float:
+    def _own(self, chosen: Int64) -> tuple[Int64, Int64]:
+        """Return which of a batch are on this rank: positions there, and places in it."""
+        own = np.full(len(chosen), -1)
+        for first, size, before in self._segments:
+            at = chosen - first
+            here = (at >= 0) & (at < size)
+            own[here] = at[here] + before
+        places = np.flatnonzero(own >= 0)
+        return own[places], places
+
+    def _step(self, chosen: Int64, rate: float, rngs: tuple[np.random.Generator, np.random.Generator]) -> float:
         """Take one step on contexts or pairs at positions `chosen`.
+
+        Args:
+            chosen: int64 [batch].
+            rate: learning rate.
+            rngs: of draws, and of dropped values.
 
         Returns:
             The summed loss of those on this rank.
         """
-        objective, pairs = self._objective, self._pairs
+        objective, pairs, (rng, drops) = self._objective, self._pairs, rngs
         scale = self._size / (objective.weight * len(chosen))  # so that a rate suits any batch and any unit of weight
-        own = chosen - self._first
-        own = own[(own >= 0) & (own < objective.size)]
-        batch = objective.draw(own, rng)
+        own, places = self._own(chosen)
+        batch = objective.draw(own, rng, BatchPart(places, len(chosen), pairs.ranks) if pairs.ranks.count > 1 else None)
         drop_users, drop_items = self._dropping
-        users, user_rows = SparseBatch.local(drop_users(pairs.contexts.take(batch.contexts), rng), fields=pairs.user_fields)
-        items, item_rows = self._items(batch.items, drop_items, rng)
+        users, user_rows = SparseBatch.local(drop_users(pairs.contexts.take(batch.contexts), drops), fields=pairs.user_fields)
+        items, item_rows = self._items(batch.items, drop_items, drops)
         rows = {"user": user_rows, "item": item_rows, None: None}
         used = {name: _rows_of(table.data, rows[side_of(name)]) for name, table in self.model.named_parameters()}
         given = {f"model.{name}": table for name, table in used.items()}

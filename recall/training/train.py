@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
+from recall.errors import TrainingError
 from recall.evaluation.cold_start import fair_figure
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
@@ -28,7 +29,7 @@ from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, 
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax, SoftmaxAtK
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
-from recall.training.ranks import Ranks
+from recall.training.ranks import ALONE, Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
 from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
 from recall.training.validation import FieldWorth, Validation, affordable_requests, field_shares, field_worths
@@ -92,6 +93,7 @@ def train(
     start: WarmStart | None = None,
     restart: bool = False,
     worths: bool = False,
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train the configured model on the training part of the data.
 
@@ -107,17 +109,26 @@ def train(
         restart: overwrite that file, which is an error otherwise.
         worths: also say what each field is worth, where there is a validation part.
         start: initial parameters; default random. Its model is kept when no sweep improves on it on the validation part.
+        ranks: that train together. The result of all but rank 0 is the model after the last sweep.
 
     Raises:
+        RankLostError: Another rank ended.
         TrainingError: A number is not finite, or the checkpoint does not fit.
         CheckpointExistsError: There is a checkpoint, and neither `resume` nor `restart` is set.
         TrainingInterruptedError: The keyboard interrupted training.
     """
-    pairs = observed_pairs(config, dataset, encoder)
+    fingerprint = run_fingerprint(config, dataset, start)
+    _require_alike(fingerprint, dataset, ranks)
+    pairs = observed_pairs(config, dataset, encoder, ranks)
     learner = begin(config, encoder, pairs, start)
     model, untrained = learner.model, pairs.untrained
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
+    if ranks.rank:
+        position = run_sweeps(
+            learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
+        )
+        return TrainResult(model, position.sweep, position.best_sweep, {}, position.seconds)
     popularity = PopularityFit.of(dataset, encoder, config)
     validation = Validation.of(config, dataset, encoder, popularity)
     began = dict(validation(model)) if validation is not None and start is not None else {}
@@ -132,10 +143,11 @@ def train(
             stopping,
             during,
             report,
-            {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)},
-            None if checkpoint is None else Checkpointing(checkpoint, run_fingerprint(config, dataset, start), resume, restart),
+            _names_of(encoder),
+            None if checkpoint is None else Checkpointing(checkpoint, fingerprint, resume, restart),
             fair_figure(beat, f"{stopping.metric}@{stopping.at}") if beat else None,
             config.method.opened if start is None else 0,
+            ranks,
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
@@ -170,15 +182,30 @@ def train(
     return replace(result, popularity=factor, unknown_users=line)
 
 
-def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder) -> ObservedPairs:
+def _require_alike(fingerprint: str, dataset: Dataset, ranks: Ranks) -> None:
+    """Check that all ranks have the same data and configuration."""
+    if ranks.count == 1:
+        return
+    ranks.told("ready")  # however long each takes to read the data
+    found = ranks.gathered(*(int(text[:15], 16) for text in (dataset.fingerprint(), fingerprint)))
+    for column, what in enumerate(("data", "configuration")):
+        if others := [str(rank) for rank in range(ranks.count) if found[rank, column] != found[0, column]]:
+            raise TrainingError(
+                f"rank {', '.join(others)} has another {what} than rank 0",
+                hint="Give all ranks the same tables and the same settings",
+            )
+
+
+def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks = ALONE) -> ObservedPairs:
     """Return the pairs of the training part that a run learns from.
 
     Args:
         config: of the run.
         dataset: its data.
         encoder: fitted on the training part.
+        ranks: that share them.
     """
-    pairs = ObservedPairs.of(dataset, encoder, dataset.training)
+    pairs = ObservedPairs.of(dataset, encoder, dataset.training, ranks)
     if config.train.objective == "logistic":  # the only one that has a use for what was not taken
         return pairs.with_shown(dataset, encoder)
     return pairs
@@ -245,6 +272,10 @@ def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None
     return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
+def _names_of(encoder: FeatureEncoder) -> dict[str, Callable[[int], str]]:
+    return {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)}
+
+
 def _names(blocks: tuple[FeatureBlock, ...]) -> Callable[[int], str]:
     offsets = [block.offset for block in blocks]
     return lambda row: blocks[bisect_right(offsets, row) - 1].name
@@ -283,6 +314,9 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
         model: used by hard negatives.
         pairs: of the training part.
         seed: of negatives.
+
+    Raises:
+        TrainingError: The objective is not available on several ranks.
     """
     if isinstance(config, SoftmaxConfig):
         match config.candidates:
@@ -296,6 +330,10 @@ def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: O
                 return InBatchSoftmax(pairs, config.temperature, config.correct)
     if pairs.shown is not None:
         return LabelledLogLoss(pairs, pairs.shown)
+    if config.hard and pairs.ranks.count > 1:
+        raise TrainingError(
+            "hard negatives are mined by one process", where="train.hard", hint="Set train.hard = 0, or train without ranks"
+        )
     drawn = Negatives(pairs, config.popularity)
     source = MinedNegatives(model, pairs, drawn, config.hard, config.pool, seed) if config.hard else drawn
     losses = {"bpr": bpr, "logistic": logistic, "warp": warp(config.margin)}

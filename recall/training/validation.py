@@ -181,16 +181,17 @@ def affordable_requests(method: Method, pairs: ObservedPairs, dim: int) -> int:
         pairs: that train.
         dim: numbers in a vector.
     """
-    items, contexts = len(pairs.items), len(pairs.contexts)
+    items, rows = len(pairs.items), pairs.contexts
+    observed, contexts, values = pairs.ranks.gathered(len(pairs.observed), len(rows), rows.nnz).sum(axis=0).tolist()
     score = _SCORE + _TERM * dim
     if isinstance(method, SquareConfig):
-        values = len(pairs.observed) + sum(rows.nnz for rows in (pairs.contexts, pairs.items) if rows.nnz > len(rows))
-        sweep = 2 * method.steps * dim * values * _STEP
+        terms = observed + sum(nnz for nnz, n in ((values, contexts), (pairs.items.nnz, items)) if nnz > n)
+        sweep = 2 * method.steps * dim * terms * _STEP
     elif isinstance(method, SoftmaxConfig):  # scores, and the two products of a gradient
         candidates = {"all": items, "sampled": method.samples, "in-batch": method.batch}[method.candidates]
         sweep = 3 * contexts * candidates * score
     else:
-        sweep = len(pairs.observed) * _PAIR
+        sweep = observed * _PAIR
     return max(_FEWEST, int(_SHARE * sweep / (score * max(items, 1))))
 
 
@@ -299,9 +300,10 @@ def field_shares(method: Method, encoder: FeatureEncoder, pairs: ObservedPairs) 
     if not isinstance(method, SquareConfig):
         return {}
     counts = dict.fromkeys(encoder.schema.fields, 0)
-    for blocks, rows in ((encoder.user_blocks, pairs.contexts), (encoder.item_blocks, pairs.items)):
-        of_features = rows.counts()
+    of_users = pairs.contexts.counts()
+    pairs.ranks.add_up(of_users)
+    for blocks, of_features in ((encoder.user_blocks, of_users), (encoder.item_blocks, pairs.items.counts())):
         for block in blocks:
             counts[block.field] += int(of_features[block.offset : block.offset + block.size].sum())
-    total = sum(counts.values()) + len(pairs.observed)
+    total = sum(counts.values()) + pairs.ranks.total(len(pairs.observed))
     return {name: count / total for name, count in counts.items()}

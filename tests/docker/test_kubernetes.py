@@ -14,7 +14,7 @@ from service.config import Settings
 FOLDER = Path(__file__).parents[2] / "docker" / "kubernetes"
 OBJECTS = [
     pytest.param(found, id=f"{found['kind']} {found['metadata']['name']}")
-    for file in sorted(FOLDER.glob("*.yaml"))
+    for file in sorted(FOLDER.rglob("*.yaml"))
     for found in yaml.safe_load_all(file.read_text(encoding="utf-8"))
 ]
 FROM_THE_SECRET = {"RECALL_READ_KEY", "RECALL_ADMIN_KEY", "RECALL_TOKEN_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
@@ -87,7 +87,7 @@ def test_every_job_runs_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
     commands = get_command(application()).commands  # type: ignore[attr-defined]
     run = [one for name, pod in pods() if "Job" in name for one in containers(pod)]
-    assert [one["args"][0] for one in run] == ["train", "versions", "retrain", "compact"]
+    assert [one["args"][0] for one in run] == ["train", "versions", "retrain", "compact", "train"]
     for one in run:
         name, *arguments = one["args"]
         context = commands[name].make_context(name, list(arguments))

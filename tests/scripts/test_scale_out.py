@@ -9,7 +9,11 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+<<<<<<< HEAD
 @pytest.mark.parametrize("case", ["quick", "depot", "changes", "segments", "users", "data", "engine-milvus", "engine-pgvector"])
+=======
+@pytest.mark.parametrize("case", ["quick", "depot", "changes", "segments", "users", "data", "engine-pgvector", "ranks"])
+>>>>>>> main
 def test_every_requirement_is_satisfied_with_less_data(case: str) -> None:
     if case == "depot":
         pytest.importorskip("moto")

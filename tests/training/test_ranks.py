@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from recall.config import SoftmaxConfig, SquareConfig
+from recall.config import PairwiseConfig, SoftmaxConfig, SquareConfig
+from recall.errors import TrainingError
+from recall.features.csr import FeatureLayout
 from recall.training.masking import Roles
 from recall.training.negatives import Negatives
 from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 from recall.training.train import new_learner
 from tests.training.kinds import KINDS, fresh, with_fields
-from tests.training.worlds import random_pairs
+from tests.training.worlds import one_hot, random_pairs
 
 SWEEPS = 3
 
@@ -96,6 +98,23 @@ def world(seed: int = 0) -> ObservedPairs:
     return with_fields(random_pairs(seed))
 
 
+def ids_only(seed: int, drop: bool) -> ObservedPairs:
+    """Pairs of a context for each user, with ids alone."""
+    pairs = random_pairs(seed)
+    users, items = one_hot(len(pairs.contexts)), one_hot(len(pairs.items))
+    fields = FeatureLayout.of_sizes([("item", len(items))])
+    pairs = replace(pairs, contexts=users, items=items, user_fields=None, item_fields=None)
+    return replace(pairs, item_roles=Roles(fields, np.ones(1, bool), np.ones(1, bool))) if drop else pairs
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.1])
+@pytest.mark.parametrize("cuts", [(17,), (5, 30)])
+def test_ids_alone_are_equal_on_several_ranks(cuts: tuple[int, ...], drop: float) -> None:
+    """Each feature is then solved for by itself, users by their rank and items by the rank that gets their pairs."""
+    config = SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, drop=drop)
+    check(ids_only(9, drop > 0), config, "fm", cuts)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_square_loss_is_equal_on_several_ranks(kind: str) -> None:
     check(world(), SquareConfig(unobserved=5.0, regularisation=0.02, popularity=0.5, activity=0.5, nu=0.7, drop=0.0), kind)
@@ -131,6 +150,35 @@ def test_batches_are_divided_between_ranks() -> None:
     """Batches are drawn over the pairs of all ranks; each rank processes its own pairs."""
     config = SoftmaxConfig(objective="softmax", epochs=SWEEPS, batch=20, dropout=0.0, drop=0.0, learning_rate=0.05)
     check(world(5), config, "ffm", cuts=(20,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("candidates", ["all", "sampled", "in-batch"])
+def test_softmax_training_is_equal_for_all_candidates(candidates: str, kind: str) -> None:
+    config = SoftmaxConfig(
+        objective="softmax",
+        candidates=candidates,
+        epochs=SWEEPS,
+        batch=16,
+        samples=6,
+        dropout=0.0,
+        drop=0.0,
+        learning_rate=0.05,
+    )
+    check(world(10), config, kind, cuts=(9, 25))
+
+
+@pytest.mark.parametrize("objective", ["bpr", "warp", "logistic"])
+def test_pairwise_training_is_equal_on_several_ranks(objective: str) -> None:
+    """Ranks draw the negatives of the whole batch alike."""
+    config = PairwiseConfig(objective=objective, epochs=SWEEPS, batch=24, dropout=0.0, drop=0.0, learning_rate=0.05)
+    check(world(11), config, "fm", cuts=(9, 25))
+
+
+def test_hard_negatives_are_refused_on_several_ranks() -> None:
+    config = PairwiseConfig(objective="bpr", epochs=1, hard=0.5)
+    with pytest.raises(TrainingError, match=r"hard negatives.*train.hard = 0"):
+        on_ranks(world(12), lambda part: trained(part, config, "fm"), (20,))
 
 
 def test_popularity_covers_the_contexts_of_all_ranks() -> None:

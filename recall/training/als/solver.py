@@ -39,6 +39,7 @@ from recall.training.als.sweep_rows import ItemRows, SweepRows
 from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide, bordered_gram, conjugate_gradients
 from recall.training.als.weighing import penalty
 from recall.training.pairs import ObservedPairs
+from recall.training.ranks import RowShares
 
 _HALVINGS = 6
 
@@ -121,23 +122,24 @@ class ImplicitALS:
         if self._rows.users_one_hot is not None:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
-        form, contexts, ranks = self._form, self._rows.contexts, self._ranks
+        form, contexts, ranks, shares = self._form, self._rows.contexts, self._ranks, self._rows.user_shares
         side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
         curvature, sees = items.curvature, torch.from_numpy(self._rows.user_sees.together)
         table, weight = form.user_table(), self._user_penalty
-        target = ranks.once(-weight * table)
+        target = shares.once(-weight * table)
         side.pull(target, table, *items.residual)
-        ranks.add_up(target.numpy())
+        shares.add_up(target)
         diagonal = _positive(form.user_diagonal(sees, curvature).add_(weight))
         product = torch.empty_like(target)
 
         def operator(change: Tensor) -> Tensor:
-            total = ranks.once(torch.mul(weight, change, out=product))
+            total = shares.once(torch.mul(weight, change, out=product))
             side.pull(total, change, *items.score)
-            ranks.add_up(total.numpy())
+            shares.add_up(total)
             return total
 
-        self._descend(operator, target, diagonal, table)
+        self._descend(operator, target, diagonal, table, shares)
+        shares.complete(table)
         form.set_user_table(table)
         if isinstance(form, FwFMParameterization):
 
@@ -169,6 +171,7 @@ class ImplicitALS:
         rows = Rows(apart.features, np.zeros_like(weight), table.numpy(), weight, weight, share, *axes, None)
         others = items.own.numpy(), items.vectors.numpy()
         apart.solve(rows, others, self._steps, self._workers)
+        self._rows.user_shares.complete(table)
         self._form.set_user_table(table)
 
     def _item_step(self) -> float:
@@ -225,7 +228,9 @@ class ImplicitALS:
     def _items_one_by_one(self, users: OneHotSide, items: OneHotSide) -> float:
         """Solve one-hot items; return the loss without the user's penalty."""
         a, phi = users.summed(self._rows.contexts.a), self._form.user_table()[torch.from_numpy(users.features)]
-        gram = self._turn(bordered_gram(a, phi.numpy(), self._workers))[0].numpy()
+        found = bordered_gram(a, phi.numpy(), self._workers)
+        self._ranks.add_up(found)
+        gram = self._turn(found)[0].numpy()
         table, phi = self._form.item_table(), self._form.user_table()
         border, spectrum = gram[0, 1:].copy(), gram.diagonal()[1:].copy()
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
@@ -235,8 +240,10 @@ class ImplicitALS:
         rows = Rows(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
         loss = items.solve(rows, others, self._steps, self._workers)
+        for part in (self.model.item_weights.detach(), table):
+            self._rows.item_shares.complete(part)
         self._form.set_item_table(table)
-        return loss
+        return self._ranks.total(loss)
 
     def _item_pull(
         self, rows: ItemRows, phi: Phi, signs: tuple[float, float], psi: Vectors, gram: Float64 | None = None
@@ -292,8 +299,15 @@ class ImplicitALS:
         weights[:, 0] *= self._config.first_order
         return weights
 
-    def _descend(self, operator: Callable[[Tensor], Tensor], target: Tensor, diagonal: Tensor, solution: Tensor) -> float:
-        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers, solution)
+    def _descend(
+        self,
+        operator: Callable[[Tensor], Tensor],
+        target: Tensor,
+        diagonal: Tensor,
+        solution: Tensor,
+        shares: RowShares | None = None,
+    ) -> float:
+        return conjugate_gradients(operator, target, diagonal, self._steps, self._workers, solution, shares)
 
     def _psi(self, rows: ItemRows | None = None) -> Vectors:
         """Vectors of some rows, or of the items as they are."""

@@ -4,11 +4,11 @@ Masked items train only the item side: a step of the user side sees the items as
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recall._arrays import Float32
+from recall._arrays import Float32, Int64
 from recall.config import OpeningConfig
 from recall.features.csr import SparseRows
 from recall.training.als.kernels import Entries
@@ -18,6 +18,7 @@ from recall.training.als.parameterization import FMParameterization, Parameteriz
 from recall.training.als.shards import Chunk, FeatureMatrix, Workers, by_item, squared_sums, transposed
 from recall.training.als.weighing import Seen, Weights
 from recall.training.pairs import ObservedPairs
+from recall.training.ranks import Ranks, RowShares
 
 _FEW_PAIRS = 0.25  # of all pairs: masked items with no more of them are there in every sweep
 
@@ -78,6 +79,7 @@ class SweepRows:
             first.
         apart_b: float32 [n], weight of all pairs of each row behind `items_one_hot`.
         contexts: all of them.
+        user_shares, item_shares: rows of the tables by ranks; the second only with `items_one_hot`.
         user_sees, item_sees: what each feature sees in every sweep.
     """
 
@@ -95,8 +97,10 @@ class SweepRows:
         plain = squared_sums(rows, np.stack([weights.of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
         self.user_sees = Seen(plain, np.zeros_like(plain))
+        self.user_shares = RowShares.of(rows.counts() > 0, ranks)
         # a feature is solved for by itself only where all of its contexts are
-        alone = ranks.count == 1 and isinstance(form, FMParameterization)
+        alone = isinstance(form, FMParameterization) and (ranks.count == 1 or not len(self.user_shares.shared))
+        alone = alone and not ranks.any(not OneHotSide.fits(rows))
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
         work = np.diff(rows.indptr) + np.diff(observed.indptr)
         matrix = FeatureMatrix(form.split_users(rows), form.user_groups, work, workers, abridged=True)
@@ -134,7 +138,15 @@ class SweepRows:
             # user features are the partners of item features: phi is a row of the table
             turned = transposed(pairs, n).followed([transposed(one.columns(pairs, n), len(one.rows)) for one in masked])
             turned = turned._replace(indices=self.users_one_hot.feature_of[turned.indices])
-            self.items_one_hot = OneHotSide.of(_below(items, [one.rows for one in masked]), turned, n_user_features)
+            rows = _below(items, [one.rows for one in masked])
+            part, turned = _of_rank(rows, turned, self._ranks)
+            side = OneHotSide.of(rows, turned, n_user_features)
+            assert side is not None
+            of_feature, rank = part[side.features], self._ranks.rank
+            none, all_of_them = np.empty(0, np.int64), side.features.astype(np.int64)
+            self.item_shares = RowShares(self._ranks, none, all_of_them, of_feature == rank)
+            first, last = np.searchsorted(of_feature, [rank, rank + 1]).tolist()
+            self.items_one_hot = replace(side, features=side.features[first:last], pairs=side.pairs.rows(first, last))
         else:
             chunks = self._chunks(pairs, n)
         self._plain_items = ItemRows(self.items, chunks, of_item, alpha_b, sees)
@@ -166,6 +178,30 @@ class SweepRows:
         """Return the feature matrix of some items."""
         split = self._form.split_items(rows)
         return FeatureMatrix(split, self._form.item_groups, np.diff(rows.indptr), self._workers)
+
+
+def _of_rank(rows: SparseRows, pairs: Entries, ranks: Ranks) -> tuple[Int64, Entries]:
+    """Divide the features of one-hot rows, and their pairs, between ranks.
+
+    Returns:
+        The rank of each feature, int64 [n_features], and the pairs of the rows of this one, with the contexts of all ranks.
+    """
+    if ranks.count == 1:
+        return np.zeros(rows.n_features, dtype=np.int64), pairs
+    lengths = np.diff(pairs.indptr)
+    counts = np.bincount(rows.indices, lengths + 1.0 / ranks.count, rows.n_features)  # one more, where there are none
+    ranks.add_up(counts)
+    part = np.minimum((np.cumsum(counts) - counts / 2) * ranks.count / counts.sum(), ranks.count - 1).astype(np.int64)
+    row = np.repeat(np.arange(len(rows)), lengths)
+    found = pairs
+    for rank in range(ranks.count):
+        kept = part[rows.indices[row]] == rank
+        owners, indices, weights = (ranks.joined(values[kept]) for values in (row, pairs.indices, pairs.weights))
+        if rank == ranks.rank:
+            order = np.argsort(owners, kind="stable")
+            indptr = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(rows)))])
+            found = Entries(indptr, indices[order], weights[order])
+    return part, found
 
 
 def _below(rows: SparseRows, others: Sequence[SparseRows]) -> SparseRows:

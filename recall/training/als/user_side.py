@@ -9,11 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Float64, UInt8
+from recall._arrays import Float32, Float64, Int64, UInt8
 from recall.training.als import kernels
 from recall.training.als.kernels import Entries
 from recall.training.als.parameterization import Parameterization, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard, Workers
+from recall.training.ranks import RowShares
 
 # Conjugate gradients on a table of unknowns, without ever forming the matrix.
 
@@ -28,6 +29,7 @@ def conjugate_gradients(
     steps: int,
     workers: Workers,
     solution: Tensor,
+    shares: RowShares | None = None,
 ) -> float:
     """Add about A^-1 target to a table, for a symmetric positive definite A.
 
@@ -40,6 +42,7 @@ def conjugate_gradients(
         steps: products with A; each shrinks the error further.
         workers: share the sums over tables.
         solution: [n, d], contiguous; changed in place.
+        shares: of the rows, where each rank solves for its own; default: every rank solves for all of them alike.
 
     Returns:
         By how much the change D is lower than nothing on <D, A D> - 2 <D, target>.
@@ -48,7 +51,12 @@ def conjugate_gradients(
     x, left, along = solution.numpy(), target.numpy(), direction.numpy()
     size = max(_ROWS, -(-len(target) // _RANGES))
     parts = [slice(first, first + size) for first in range(0, len(target), size)]
+
+    def whole(local: float, common: Callable[[Int64], float]) -> float:
+        return local if shares is None else shares.whole(local, common)
+
     energy = sum(workers.map(lambda part: kernels.dot(left[part], along[part]), parts))
+    energy = whole(energy, lambda rows: kernels.dot(left[rows], along[rows]))
     decrease = 0.0
     for _ in range(steps):
         product = operator(direction).contiguous().numpy()
@@ -56,7 +64,10 @@ def conjugate_gradients(
         def curved(part: slice, product: Float32 = product) -> float:
             return kernels.dot(along[part], product[part])
 
-        curvature = sum(workers.map(curved, parts))
+        def common(rows: Int64, product: Float32 = product) -> float:
+            return kernels.dot(along[rows], product[rows])
+
+        curvature = whole(sum(workers.map(curved, parts)), common)
         if curvature == 0:  # solved already, as for a table without data; what is not a number continues, to be reported
             break
         length = energy / curvature
@@ -65,7 +76,7 @@ def conjugate_gradients(
             return kernels.advance(x[part], left[part], along[part], product[part], below[part], length)
 
         decrease += length * energy
-        following = sum(workers.map(advanced, parts))
+        following = whole(sum(workers.map(advanced, parts)), lambda rows: kernels.dot(left[rows], left[rows] / below[rows]))
         ratio = following / energy if energy else 0.0
 
         def redirected(part: slice, ratio: float = ratio) -> None:

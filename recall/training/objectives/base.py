@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from recall._arrays import Int64
+from recall.training.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,34 @@ class Batch:
 
     contexts: Int64
     items: Int64 | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Part of a batch that one of several ranks has.
+
+    All ranks draw the random numbers of the whole batch alike, and use those at their own places.
+
+    Attributes:
+        places: int64 [m], where the contexts or pairs of this rank are in the batch.
+        size: of the batch.
+        ranks: of the process.
+    """
+
+    places: Int64
+    size: int
+    ranks: Ranks
+
+    def rows(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the rows of this rank from those of the batch: [size, ...] -> [m, ...]."""
+        return values[self.places]
+
+    def whole(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the rows of the batch from those of all ranks: [m, ...] -> [size, ...]."""
+        found = np.zeros((self.size, *values.shape[1:]), dtype=values.dtype)
+        found[self.places] = values
+        self.ranks.add_up(found)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +86,22 @@ class Objective(ABC, Generic[BatchT]):
     weight: float
     with_offset: bool = False
 
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Sizes of kinds of pairs; over all ranks, those of the first kind come first."""
+        return (self.size,)
+
     def begin(self, epoch: int) -> None:
         """Get ready for a pass over the data."""
 
     @abstractmethod
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> BatchT:
+    def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> BatchT:
         """Return the batch of contexts or pairs, with random draws.
 
         Args:
             chosen: int64 [m], positions of contexts or pairs.
             rng: random generator.
+            part: what they are of the batch, on one of several ranks; default: the batch.
         """
 
     @abstractmethod

@@ -19,7 +19,7 @@ from torch.nn import functional
 from typing_extensions import override
 
 from recall._arrays import Int64
-from recall.training.objectives.base import Batch, Gradients, Objective
+from recall.training.objectives.base import Batch, BatchPart, Gradients, Objective
 from recall.training.pairs import ObservedPairs, ShownPairs
 
 
@@ -30,13 +30,14 @@ class NegativeSource(Protocol):
         """Get ready for a pass over the data."""
         ...
 
-    def draw(self, contexts: Int64, n: int, rng: np.random.Generator) -> Int64:
+    def draw(self, contexts: Int64, n: int, rng: np.random.Generator, part: BatchPart | None = None) -> Int64:
         """Draw negatives, int64 [len(contexts), n].
 
         Args:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
+            part: what the contexts are of the batch, on one of several ranks.
         """
         ...
 
@@ -80,9 +81,9 @@ class Pairwise(Objective[RivalBatch]):
         self._source.begin(epoch)
 
     @override
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> RivalBatch:
+    def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> RivalBatch:
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
-        negatives = self._source.draw(self._owners[chosen], self._negatives, rng)
+        negatives = self._source.draw(self._owners[chosen], self._negatives, rng, part)
         items, place = np.unique(
             np.concatenate([self._pairs.observed[chosen][:, None], negatives], axis=1), return_inverse=True
         )
@@ -186,8 +187,14 @@ class LabelledLogLoss(Objective[LabelledBatch]):
         self.size = len(self._items)
         self.weight = pairs.ranks.total(self._weights.sum(dtype=np.float64))
 
+    @property
     @override
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> LabelledBatch:
+    def segments(self) -> tuple[int, ...]:
+        taken = int(self._taken.sum())
+        return taken, self.size - taken
+
+    @override
+    def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> LabelledBatch:
         contexts, owner = np.unique(self._owners[chosen], return_inverse=True)
         items, place = np.unique(self._items[chosen], return_inverse=True)
         return LabelledBatch(

@@ -21,7 +21,7 @@ from typing_extensions import override
 from recall._arrays import Float64, Int64
 from recall.features.csr import gathered
 from recall.training.negatives import Negatives
-from recall.training.objectives.base import Batch, Gradients, Objective
+from recall.training.objectives.base import Batch, BatchPart, Gradients, Objective
 from recall.training.pairs import ObservedPairs
 
 _ROWS = 128  # contexts in one piece
@@ -81,13 +81,14 @@ class FullSoftmax(Objective[ContextBatch]):
         self.size, self.weight = len(pairs.contexts), self._weights.total
 
     @override
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> ContextBatch:
+    def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> ContextBatch:
         return ContextBatch(chosen, None, *self._weights.batch(chosen))
 
     @override
     def gradients(self, batch: ContextBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         queries = phi / self._temperature
-        shift_needed = float(queries.norm(dim=1).max() * psi.norm(dim=1).max()) > _SAFE
+        longest = float(queries.norm(dim=1).max()) if len(queries) else 0.0  # a rank may have no context of a batch
+        shift_needed = longest * float(psi.norm(dim=1).max()) > _SAFE
         by_phi, by_psi = torch.empty_like(phi), torch.zeros_like(psi)
         scratch = [phi.new_empty(_ROWS, len(part)) for part in _pieces(psi)]
         loss = 0.0
@@ -207,7 +208,7 @@ class SampledSoftmax(Objective[SharedBatch]):
         self.size, self.weight = len(pairs.contexts), self._weights.total
 
     @override
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> SharedBatch:
+    def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> SharedBatch:
         indptr, observed, weights = self._weights.batch(chosen)
         drawn = self._negatives.any(self._samples, rng)
         items, place = np.unique(np.concatenate([observed, drawn]), return_inverse=True)
@@ -257,13 +258,15 @@ class PairBatch(Batch):
     """Observed pairs.
 
     Attributes:
-        place: int64 [B], the item of each pair as a place in `items`.
+        place: int64 [C], the item of each pair of the batch as a place in `items`; C = B on a single rank.
+        diagonal: int64 [B], the column of the pair of each row.
         weights: [B].
-        hits: bool [B, B]; column c is left out of row r.
-        correction: [B], what is taken from the scores of each column, but for the pair's own.
+        hits: bool [B, C]; column c is left out of row r.
+        correction: [C], what is taken from the scores of each column, but for the pair's own.
     """
 
     place: Int64
+    diagonal: Tensor
     weights: Tensor
     hits: Tensor
     correction: Tensor
@@ -284,17 +287,20 @@ class InBatchSoftmax(Objective[PairBatch]):
         self.weight = pairs.ranks.total(pairs.weights.sum())
 
     @override
-    def draw(self, chosen: Int64, rng: np.random.Generator) -> PairBatch:
+    def draw(self, chosen: Int64, rng: np.random.Generator, part: BatchPart | None = None) -> PairBatch:
         contexts, observed = self._owners[chosen], self._pairs.observed[chosen].astype(np.int64)
+        diagonal = np.arange(len(contexts)) if part is None else part.places
+        observed = observed if part is None else part.whole(observed)
         items, place = np.unique(observed, return_inverse=True)
-        hits = np.zeros((len(contexts), len(contexts)), dtype=bool)
+        hits = np.zeros((len(contexts), len(observed)), dtype=bool)
         rows, columns = self._negatives.hits(contexts, observed).T
         hits[rows, columns] = True
-        np.fill_diagonal(hits, False)
+        hits[np.arange(len(contexts)), diagonal] = False
         return PairBatch(
             contexts,
             items,
             place,
+            torch.from_numpy(diagonal),
             torch.from_numpy(self._pairs.weights[chosen]),
             torch.from_numpy(hits),
             torch.from_numpy(self._correction(observed)),
@@ -309,12 +315,13 @@ class InBatchSoftmax(Objective[PairBatch]):
     def gradients(self, batch: PairBatch, phi: Tensor, psi: Tensor, offset: Tensor) -> Gradients:
         queries, place = phi / self._temperature, torch.from_numpy(batch.place)
         items = psi[place]
-        logits = (queries @ items.t()).sub_(batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, B]
-        logits.diagonal().add_(batch.correction)
+        logits = (queries @ items.t()).sub_(batch.correction).masked_fill_(batch.hits, -torch.inf)  # [B, C]
+        own = torch.arange(len(logits)), batch.diagonal
+        logits[own] += batch.correction[batch.diagonal]
         shares = logits.log_softmax(1)
-        loss = -float((batch.weights * shares.diagonal()).sum())
+        loss = -float((batch.weights * shares[own]).sum())
         by_logits = shares.exp_()
-        by_logits.diagonal().sub_(1)
+        by_logits[own] -= 1
         by_logits.mul_(batch.weights[:, None])
         by_psi = torch.zeros_like(psi).index_add_(0, place, by_logits.t() @ queries)
         return Gradients(loss, (by_logits @ items).div_(self._temperature), by_psi)
