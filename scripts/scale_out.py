@@ -6,12 +6,9 @@ python scripts/scale_out.py changes --check    replicas of one catalogue that sh
 python scripts/scale_out.py users --check      users in a Redis Cluster whose nodes are killed and whose slots move
 python scripts/scale_out.py segments --check   searches while 2,000 items a second change
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
-<<<<<<< HEAD
-python scripts/scale_out.py engine-milvus --check      an index in Milvus beside the embedded one, and failures of Milvus
-=======
 python scripts/scale_out.py ranks --check      training on several processes: equal to one, bytes, memory, checkpoints
 python scripts/scale_out.py ranks-faults --check  the failures of a rank
->>>>>>> main
+python scripts/scale_out.py engine-milvus --check      an index in Milvus beside the embedded one, and failures of Milvus
 python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
@@ -494,12 +491,9 @@ CASES = {
     "users": users,
     "data": data,
     "spark": spark,
-<<<<<<< HEAD
-    "engine-milvus": engine_milvus,
-=======
     "ranks": ranks,
     "ranks-faults": ranks_faults,
->>>>>>> main
+    "engine-milvus": engine_milvus,
     "engine-pgvector": engine_pgvector,
 }
 

@@ -8,12 +8,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+CASES = ["quick", "depot", "changes", "segments", "users", "data", "engine-milvus", "engine-pgvector", "ranks"]
+
+
 @pytest.mark.slow
-<<<<<<< HEAD
-@pytest.mark.parametrize("case", ["quick", "depot", "changes", "segments", "users", "data", "engine-milvus", "engine-pgvector"])
-=======
-@pytest.mark.parametrize("case", ["quick", "depot", "changes", "segments", "users", "data", "engine-pgvector", "ranks"])
->>>>>>> main
+@pytest.mark.parametrize("case", CASES)
 def test_every_requirement_is_satisfied_with_less_data(case: str) -> None:
     if case == "depot":
         pytest.importorskip("moto")
