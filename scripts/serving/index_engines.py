@@ -98,7 +98,7 @@ def _engine(name: str, start: Callable[[], IndexServer], folder: Path, quick: bo
         users = embedded.users.sample(40 if quick else 200, 0)
         asked = [Request(user, n=100) for user in users]
         filtered = [Request(user, n=20, filter=one) for user in users for one in filters_of(embedded)]
-        expected = [[one.items for one in map(embedded.recommend, requests)] for requests in (asked, filtered)]
+        expected = [[embedded.recommend(one, exact=True).items for one in requests] for requests in (asked, filtered)]
         record = embedded.bundle.manifest.index
         took = _times(embedded, asked)
         _figures(f"embedded, {record.kind}", took, f"{_file(root):.0f} MB of index file")
@@ -129,7 +129,7 @@ def _exactly(
     with Recommender.load(root) as recommender:
         for what, requests, answers in zip(("lists of 100", "lists with filters"), asked, expected, strict=True):
             same = sum(one.items == other for one, other in zip(map(recommender.recommend, requests), answers, strict=True))
-            check(f"{what} equal the embedded ones to the last bit", same == len(answers), f"{same} of {len(answers)}")
+            check(f"{what} equal the exact ones to the last bit", same == len(answers), f"{same} of {len(answers)}")
         took = _times(recommender, asked[0])
         check("recall through the engine is 1", index.recall == 1.0, f"{index.recall:.4f}, {index.queries} users")
         _figures(index.kind, took, f"{server.memory() - before:.0f} MB more in the server")
