@@ -11,11 +11,12 @@ import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from typing_extensions import override
@@ -26,7 +27,7 @@ from recall.errors import ConfigError, IndexDownError
 from recall.index.base import Candidate, Engine, ItemIndex, Params, check_vectors
 from recall.index.query import MOST_RANGES, CodedColumn, CodeRanges
 from recall.index.remote import RemoteIndex, calibrated
-from recall.index.servers import Server, StoredColumns
+from recall.index.servers import Server, StoredColumns, collection_of
 
 VARIABLE = "RECALL_MILVUS_URL"
 FLAT, HNSW = "milvus_flat", "milvus_hnsw"
@@ -39,6 +40,7 @@ _MOST_BAG = 4_096  # values of an array, at most, by Milvus' own limit
 _MOST_COLUMNS = 62  # beside row and vector; the others are filtered by in this process
 _LINKS = 16
 _EVENTUALLY = "Eventually"
+_CONNECT_FAILED = 2  # code of pymilvus
 
 
 @cache
@@ -57,6 +59,30 @@ def _failures() -> tuple[type[Exception], ...]:
     from grpc import RpcError  # which some calls let through
 
     return (_client().MilvusException, RpcError, OSError, ValueError)
+
+
+def _host(url: str) -> str:
+    found = urlsplit(url)
+    if not found.hostname or found.port == 0 or "@" in f"{found.path}{found.query}{found.fragment}":
+        raise ValueError  # a part of the password was taken for another
+    return found.hostname
+
+
+def _read() -> Server:
+    return Server.read(VARIABLE, "milvus", _host)
+
+
+def _lost(error: BaseException, *, late: bool = True) -> bool:
+    """Return whether an error is of the connection, or of waiting for an answer if `late`."""
+    from grpc import StatusCode
+
+    code = getattr(error, "code", None)
+    code = code() if callable(code) else code
+    return (
+        isinstance(error, OSError)
+        or code in (_CONNECT_FAILED, StatusCode.UNAVAILABLE)
+        or (late and code == StatusCode.DEADLINE_EXCEEDED)
+    )
 
 
 def _connect(server: Server, seconds: float) -> Any:
@@ -91,13 +117,18 @@ class MilvusIndex(RemoteIndex):
         return np.array(hits.ids, dtype=np.int64), float(hits.distances[-1]) if len(hits) else -np.inf
 
     @override
-    def sample(self, rows: list[int]) -> tuple[int, Float32]:
+    def sample(self, rows: list[int]) -> Float32:
         found = {one["row"]: one["v"] for one in self._call("query", filter=f"row in {rows}", output_fields=["row", "v"])}
-        return self._count(""), np.array([found[row] for row in rows if row in found], dtype=np.float32)
+        return np.array([found[row] for row in rows if row in found], dtype=np.float32)
 
     @override
-    def count(self, where: str) -> int:
-        return self._count(where)
+    def lost(self, error: BaseException) -> bool:
+        return _lost(error)
+
+    @override
+    def count(self, where: str | None) -> int:
+        (found,) = self._call("query", _BUILDING, filter=where or "", output_fields=["count(*)"])
+        return int(found["count(*)"])
 
     @override
     def express(self, condition: CodeRanges) -> str | None:
@@ -115,8 +146,14 @@ class MilvusIndex(RemoteIndex):
 
     @override
     def close(self) -> None:
+        self._close(self._connected)
+
+    def _close(self, client: Any) -> None:
+        """Close a client, unless another has taken its place."""
         with self._lock:
-            client, self._connected = self._connected, None
+            if self._connected is not client:
+                return
+            self._connected = None
         if client is not None:
             with suppress(*self.failures):
                 client.close()
@@ -126,21 +163,19 @@ class MilvusIndex(RemoteIndex):
         self.close()
         _drop(self._server, self.collection)
 
-    def _count(self, where: str) -> int:
-        (found,) = self._call("query", filter=where, output_fields=["count(*)"])
-        return int(found["count(*)"])
-
-    def _call(self, what: str, **arguments: Any) -> Any:
-        with self._lock:
-            if self._connected is None:
-                self._connected = _connect(self._server, self._server.seconds)
-            client = self._connected
+    def _call(self, what: str, seconds: float | None = None, **arguments: Any) -> Any:
+        client, budget = self._connected, self._server.seconds
+        if client is None:
+            made = _connect(self._server, budget)  # threads wait for it side by side, each within its budget
+            with self._lock:
+                client = self._connected = self._connected or made
+            if client is not made:
+                made.close()
         try:
-            return getattr(client, what)(
-                self.collection, timeout=self._server.seconds, consistency_level=_EVENTUALLY, **arguments
-            )
-        except BaseException:
-            self.close()  # a channel to a server that was started again would be tried ever more rarely
+            return getattr(client, what)(self.collection, timeout=seconds or budget, consistency_level=_EVENTUALLY, **arguments)
+        except Exception as error:
+            if _lost(error, late=False):
+                self._close(client)  # a channel to a server that was started again would be tried ever more rarely
             raise
 
 
@@ -152,7 +187,7 @@ def _drop(server: Server, collection: str) -> None:
         finally:
             client.close()
     except _failures() as error:
-        why = str(error).strip().replace(server.url, "the server")
+        why = server.reason(error, lost=_lost(error))
         raise IndexDownError("a collection could not be removed", where=f"Milvus collection {collection}", why=why) from None
 
 
@@ -171,7 +206,7 @@ class MilvusCollection(Candidate):
     @override
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> MilvusIndex:
         check_vectors(vectors)
-        server = Server.read(VARIABLE, "milvus")
+        server = replace(_read(), local=False)  # what answers in its place would be measured
         stored = [one for one in self.columns if one.rows is None or _longest(one.rows) <= _MOST_BAG][:_MOST_COLUMNS]
         params = {
             "collection": f"fm_recall_{secrets.token_hex(8)}",
@@ -192,7 +227,7 @@ class MilvusCollection(Candidate):
             with suppress(IndexDownError):
                 index.discard()
             if isinstance(error, index.failures):
-                why = str(error).strip().replace(server.url, "the server")
+                why = server.reason(error, lost=_lost(error))
                 raise IndexDownError("the index could not be built", where=index.place, why=why) from None
             raise
         return index
@@ -254,7 +289,7 @@ class MilvusEngine(Engine):
 
     @override
     def drop(self, kind: str, params: Params) -> None:
-        _drop(Server.read(VARIABLE, self.name), str(params["collection"]))
+        _drop(_read(), collection_of(params))
 
     @override
     def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
@@ -263,7 +298,7 @@ class MilvusEngine(Engine):
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> MilvusIndex:
-        return MilvusIndex(Server.read(VARIABLE, self.name), kind, params, vectors).opened()
+        return MilvusIndex(_read(), kind, params, vectors).opened()
 
     @override
     def candidates(self, size: int) -> Sequence[Candidate]:

@@ -6,11 +6,12 @@
 RECALL_PGVECTOR_URL has the address. A manifest has the name of the table alone.
 """
 
+import re
 import secrets
 import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,7 +26,7 @@ from recall.errors import ConfigError, IndexDownError
 from recall.index.base import Candidate, Engine, ItemIndex, Params, check_vectors
 from recall.index.query import CodedColumn, CodeRanges
 from recall.index.remote import RemoteIndex, calibrated
-from recall.index.servers import Server, StoredColumns
+from recall.index.servers import Server, StoredColumns, collection_of
 
 VARIABLE = "RECALL_PGVECTOR_URL"
 EXACT, HNSW = "pgvector_exact", "pgvector_hnsw"
@@ -49,6 +50,27 @@ def _client() -> Any:
     return psycopg
 
 
+def _host(url: str) -> str:
+    try:
+        found = _client().conninfo.conninfo_to_dict(url)
+    except _client().Error:
+        raise ValueError from None
+    host = str(found.get("host", "localhost"))
+    if "@" in f"{host}{found.get('dbname', '')}" or not re.fullmatch(r"[\d,]*", str(found.get("port", ""))):
+        raise ValueError  # a part of the password was taken for another
+    return host
+
+
+def _read() -> Server:
+    return Server.read(VARIABLE, "pgvector", _host)
+
+
+def _lost(error: BaseException) -> bool:
+    """Return whether an error is of the connection; statements that the server answered have a state."""
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, (OSError, _client().Error)) and (state is None or state[:2] == "08" or state[:3] == "57P")
+
+
 def _connect(url: str, seconds: float, **options: str) -> Any:
     """Connect; a statement that is not answered within so many seconds fails."""
     base: Any = _client().Connection
@@ -59,8 +81,9 @@ def _connect(url: str, seconds: float, **options: str) -> Any:
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
             return super().wait(gen, interval, timeout=seconds)
 
+    # a server that is alive gives up first, and so waiting is in vain only for one that is not
     settings = " ".join(
-        f"-c {name}={value}" for name, value in {"statement_timeout": f"{seconds * 1000:.0f}", **options}.items()
+        f"-c {name}={value}" for name, value in {"statement_timeout": f"{seconds * 900:.0f}", **options}.items()
     )
     return Bounded.connect(url, autocommit=True, connect_timeout=2, options=settings)
 
@@ -101,19 +124,22 @@ class PgvectorIndex(RemoteIndex):
         return rows, float(found[-1][1]) if found else -np.inf
 
     @override
-    def sample(self, rows: list[int]) -> tuple[int, Float32]:
+    def sample(self, rows: list[int]) -> Float32:
         with self._connection() as connection:
-            (count,) = connection.execute(f"SELECT count(*) FROM {self.collection}").fetchone() or (0,)
             found = connection.execute(
                 f"SELECT v::text FROM {self.collection} WHERE row = ANY(%s) ORDER BY row", (rows,)
             ).fetchall()
-        return count, np.array([text.strip("[]").split(",") for (text,) in found], dtype=np.float32)
+        return np.array([text.strip("[]").split(",") for (text,) in found], dtype=np.float32)
 
     @override
-    def count(self, where: str) -> int:
-        with self._connection() as connection:
-            (count,) = connection.execute(f"SELECT count(*) FROM {self.collection} WHERE {where}").fetchone() or (0,)
-        return int(count)
+    def lost(self, error: BaseException) -> bool:
+        return _lost(error)
+
+    @override
+    def count(self, where: str | None) -> int:
+        with _connect(self._server.url, _BUILDING) as connection:
+            found = connection.execute(f"SELECT count(*) FROM {self.collection} WHERE {where or 'true'}").fetchone()
+        return int(found[0])
 
     @override
     def express(self, condition: CodeRanges) -> str | None:
@@ -164,8 +190,9 @@ class PgvectorIndex(RemoteIndex):
 
 def _alive(connection: Any) -> bool:
     """Return whether the server has not closed a connection, without asking it."""
-    readable, _, _ = select.select([connection.fileno()], [], [], 0)  # between two statements a server is silent
-    return not readable
+    waiting = select.poll()  # select.select refuses descriptors from 1024 on
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)  # between two statements a server is silent
 
 
 def _drop(server: Server, table: str) -> None:
@@ -174,7 +201,7 @@ def _drop(server: Server, table: str) -> None:
         with _connect(server.url, _BUILDING) as connection:
             connection.execute(f"DROP TABLE IF EXISTS {table}, {table}_bags")
     except (psycopg.Error, OSError) as error:
-        why = str(error).strip().replace(server.url, "the server")
+        why = server.reason(error, lost=_lost(error))
         raise IndexDownError("a table could not be removed", where=f"Postgres table {table}", why=why) from None
 
 
@@ -193,22 +220,21 @@ class PgvectorTable(Candidate):
     @override
     def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> PgvectorIndex:
         check_vectors(vectors)
-        server = Server.read(VARIABLE, "pgvector")
+        server = replace(_read(), local=False)  # what answers in its place would be measured
         table = f"fm_recall_{secrets.token_hex(8)}"
         params = {"collection": table, "links": self.links, "effort": 0, **StoredColumns.of(self.columns).params}
         index = PgvectorIndex(server, HNSW if self.links else EXACT, params, vectors)
-        psycopg = _client()
         try:
             with _connect(server.url, _BUILDING, synchronous_commit="on") as connection, connection.transaction():
                 self._fill(connection, index, table, vectors, threads)
-        except (psycopg.Error, OSError) as error:
-            why = str(error).strip().replace(server.url, "the server")
-            raise IndexDownError("the index could not be built", where=index.place, why=why) from None
-        try:
             index.check()
             index.prove(self.columns)
-        except BaseException:
-            index.discard()
+        except BaseException as error:
+            with suppress(IndexDownError):
+                index.discard()
+            if isinstance(error, index.failures):
+                why = server.reason(error, lost=_lost(error))
+                raise IndexDownError("the index could not be built", where=index.place, why=why) from None
             raise
         return index
 
@@ -275,7 +301,7 @@ class PgvectorEngine(Engine):
 
     @override
     def drop(self, kind: str, params: Params) -> None:
-        _drop(Server.read(VARIABLE, self.name), str(params["collection"]))
+        _drop(_read(), collection_of(params))
 
     @override
     def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
@@ -284,7 +310,7 @@ class PgvectorEngine(Engine):
 
     @override
     def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> PgvectorIndex:
-        return PgvectorIndex(Server.read(VARIABLE, self.name), kind, params, vectors).opened()
+        return PgvectorIndex(_read(), kind, params, vectors).opened()
 
     @override
     def candidates(self, size: int) -> Sequence[Candidate]:

@@ -23,7 +23,7 @@ from recall.errors import ExportError, IndexDownError, IndexFileError, RequestEr
 from recall.index.base import Params, Ranked, TunableIndex
 from recall.index.bitmap import RowBitmap
 from recall.index.query import CodedColumn, CodeRanges, SearchQuery, expression
-from recall.index.servers import Server, StoredColumns
+from recall.index.servers import Server, StoredColumns, collection_of
 from recall.index.topk import longest_of, rank, rounding, scan
 from recall.index.tuning.recall import recalls_found
 
@@ -61,7 +61,7 @@ class RemoteIndex(TunableIndex):
             params: as recorded.
             vectors: float32 [size, dim], the vectors of the collection.
         """
-        self.kind, self.settings, self.collection = kind, params, str(params["collection"])
+        self.kind, self.settings, self.collection = kind, params, collection_of(params)
         self.size, self.dim = vectors.shape
         self.place = f"{where} {self.collection}"
         self.failures: tuple[type[Exception], ...] = (OSError,)
@@ -109,8 +109,12 @@ class RemoteIndex(TunableIndex):
         """
 
     @abstractmethod
-    def sample(self, rows: list[int]) -> tuple[int, Float32]:
-        """Return the number of rows, and some vectors as stored: float32 [found, ...]."""
+    def sample(self, rows: list[int]) -> Float32:
+        """Return some vectors as stored: float32 [found, ...]."""
+
+    @abstractmethod
+    def lost(self, error: BaseException) -> bool:
+        """Return whether an error means that there is no connection, or no answer in time."""
 
     @abstractmethod
     def express(self, condition: CodeRanges) -> str | None:
@@ -182,11 +186,11 @@ class RemoteIndex(TunableIndex):
             IndexDownError: The server does not answer.
             IndexFileError: The collection is a different one, or incomplete.
         """
-        self.guarded(lambda: None)
+        self.guarded(lambda: self._compare(counted=True))
 
     @abstractmethod
-    def count(self, where: str) -> int:
-        """Return the number of rows for which a filter holds."""
+    def count(self, where: str | None) -> int:
+        """Return the number of rows, or of those for which a filter holds, in the time that building has."""
 
     def prove(self, columns: Sequence[CodedColumn]) -> None:
         """Compare the columns of the collection with what was sent, by counting rows.
@@ -223,27 +227,27 @@ class RemoteIndex(TunableIndex):
         if not self._breaker.admits():
             raise IndexDownError(_DOWN, where=self.place, why="it did not answer lately, and is left alone for a moment")
         try:
-            if not self._checked:
-                self._compare()
-                self._checked = True
             found = call()
-        except BaseException as error:
-            self._breaker.failed()
-            self._checked = False
+        except Exception as error:
+            lost, self._checked = self.lost(error), False
+            (self._breaker.failed if lost else self._breaker.succeeded)()
             if isinstance(error, self.failures):
-                reason = str(error).strip().replace(self._server.url, "the server") or type(error).__name__
-                raise IndexDownError(_DOWN, where=self.place, why=reason, hint="Look at the server") from None
+                why = self._server.reason(error, lost=lost)
+                raise IndexDownError(_DOWN, where=self.place, why=why, hint="Look at the server") from None
             raise
         self._breaker.succeeded()
+        self._checked = True
         self._error = ""
         return found
 
-    def _compare(self) -> None:
+    def _compare(self, *, counted: bool = False) -> None:
         rows = sorted({0, self.size // 2, self.size - 1})
-        count, vectors = self.sample(rows)
-        if count != self.size:
-            why = f"the index holds {count} vectors, the bundle {self.size}"
-            raise IndexFileError(why, where=self.place, hint=_AGAIN)
+        vectors = self.sample(rows)  # before a count, which waits long for a server that does not answer
+        if counted and (count := self.count(None)) != self.size:
+            raise IndexFileError(f"the index holds {count} vectors, the bundle {self.size}", where=self.place, hint=_AGAIN)
+        if len(vectors) != len(rows):
+            what = f"the index holds {len(vectors)} of {len(rows)} rows that were looked up"
+            raise IndexFileError(what, where=self.place, hint=_AGAIN)
         expected = self.stored(self._vectors[rows])
         if vectors.shape != expected.shape or not np.allclose(vectors, expected, rtol=1e-5, atol=1e-6 if not self.exact else 0):
             raise IndexFileError("the index holds other vectors than the bundle", where=self.place, hint=_AGAIN)
@@ -280,7 +284,13 @@ class RemoteIndex(TunableIndex):
 
     def _asked(self, vector: Float32, where: str | None, width: int, least: int) -> tuple[Int64, float]:
         """Return the answer of the server; raise IndexDownError if rows are missing."""
-        rows, worst = self.guarded(lambda: self.ask(self.asked(vector), where, width))
+
+        def call() -> tuple[Int64, float]:
+            if not self._checked:
+                self._compare()
+            return self.ask(self.asked(vector), where, width)
+
+        rows, worst = self.guarded(call)
         whole = len(rows) >= (min(width, least) if self.exact else 1)
         if not whole or not 0 <= rows.min() <= rows.max() < self.size:
             self._checked = False  # and so the next call says what is missing

@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from recall.errors import ConfigError
+from recall.errors import ConfigError, IndexFileError
 from recall.index.base import Params
 from recall.index.query import CodedColumn, CodeRanges
 
@@ -23,30 +24,37 @@ class Server:
 
     Attributes:
         url: its address, which may hold a password, and so is in no file of a bundle and in no message.
+        host: of the address, for messages.
         seconds: budget of one search.
         local: whether this process answers, by an exact scan, while the server does not.
     """
 
     url: str
+    host: str
     seconds: float
     local: bool
 
     @staticmethod
-    def read(variable: str, engine: str) -> "Server":
+    def read(variable: str, engine: str, host_of: Callable[[str], str]) -> "Server":
         """Read the settings from the environment.
 
         Args:
             variable: with the address.
             engine: for messages.
+            host_of: returns the host of an address, and raises ValueError if it is none.
 
         Raises:
-            ConfigError: the address is missing, or a setting is none.
+            ConfigError: the address is missing or wrong, or a setting is none.
         """
         url, seconds, fallback = os.environ.get(variable, ""), os.environ.get(SECONDS, "1"), os.environ.get(FALLBACK, "")
         if not url:
             raise ConfigError(
                 f"no address of a server for engine {engine!r}", where=variable, hint="Set it to the server's URL"
             )
+        try:
+            host = host_of(url)
+        except ValueError:  # whose text may hold a part of a password
+            raise ConfigError("this is not the address of a server", where=variable, hint=_ADDRESS) from None
         try:
             budget = float(seconds)
         except ValueError:
@@ -55,7 +63,25 @@ class Server:
             raise ConfigError(f"{seconds!r} is not a number of seconds", where=SECONDS, hint="Write it such as 1.5")
         if fallback not in ("", "local"):
             raise ConfigError(f"{fallback!r} cannot be a fallback", where=FALLBACK, hint="Write local, or leave it out")
-        return Server(url, budget, fallback == "local")
+        return Server(url, host, budget, fallback == "local")
+
+    def reason(self, error: BaseException, *, lost: bool) -> str:
+        """Say why a call failed, without the text of errors of the connection: it may hold parts of the address."""
+        return f"{type(error).__name__}, host {self.host}" if lost else str(error).strip() or type(error).__name__
+
+
+def collection_of(params: Params) -> str:
+    """Return the name of a collection, as they are drawn.
+
+    Raises:
+        IndexFileError: It is another name, and must not become a part of a statement.
+    """
+    name = str(params.get("collection"))
+    if not re.fullmatch(r"fm_recall_[0-9a-f]{16}", name):
+        raise IndexFileError(
+            f"{name!r} is not the name of a collection of an index", where="index", hint="Restore the manifest"
+        )
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +113,6 @@ class StoredColumns:
             if (name, kind) == (condition.column, condition.kind):
                 return place, bag
         return None
+
+
+_ADDRESS = "Write URL://USER:PASSWORD@HOST:PORT, with each @, / and % of the password encoded: %40, %2F, %25"

@@ -10,7 +10,7 @@ from recall._arrays import Float32, Float64
 from recall._tensors import write_tensors
 from recall.bundle import files
 from recall.config import IndexConfig
-from recall.errors import ExportError
+from recall.errors import ExportError, IndexDownError
 from recall.index.base import Candidate, ItemIndex
 from recall.index.query import CodedColumn
 from recall.index.record import Certificate, ChecksRecord, IndexRecord, IndexTrial, ProvenanceRecord
@@ -67,7 +67,7 @@ def write_index(
 
     Raises:
         ExportError: An index that is to be exact is not.
-        IndexFileError: The file cannot be written or read.
+        IndexFileError: The file cannot be written or read, or the server that holds the index did not answer.
     """
     users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
@@ -84,8 +84,12 @@ def write_index(
                 shown, shares = tuned.certificate, tuned.shares
             else:
                 shown, shares = _measured(opened, vectors, users, config)
+            error = opened.error  # of a scan in place of the server
             checks = Checks.of(vectors, users.verification if len(users.verification) else users.fitting, config.n)
             expected = checks.found(opened)
+            error = error or opened.error
+        if error:
+            raise IndexDownError(error, where="index", hint="Nothing was published. Try again when the server answers")
         write_tensors(folder / files.CHECKS, {"queries": checks.queries, "rows": checks.rows})
         undo.pop_all()
     return IndexRecord(

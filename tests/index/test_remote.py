@@ -1,7 +1,10 @@
 """Engines on a server: filters, faults of the server, limits, life cycle of collections."""
 
 import datetime
+import fcntl
+import resource
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +20,13 @@ from recall.bundle.versions import versions
 from recall.config import IndexConfig
 from recall.errors import ConfigError, ExportError, IndexDownError, IndexFileError
 from recall.index.flat import ExactIndex
+from recall.index.pgvector_engine import _alive
 from recall.index.query import CodedColumn, CodeRanges, Predicate, expression
 from recall.index.registry import SERVERS, open_index
 from recall.index.remote import RemoteIndex
 from recall.index.servers import FALLBACK, SECONDS
 from recall.publish.derived import reindex
+from recall.publish.index import QuerySample, write_index
 from recall.serving.filters.column import Column
 from recall.serving.filters.columns import forms_of
 from recall.serving.filters.parse import parse
@@ -113,7 +118,7 @@ def test_a_column_that_the_server_has_otherwise_is_refused_before_publishing(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type(built(engine))
-    monkeypatch.setattr(kind, "count", lambda *_: 7)
+    monkeypatch.setattr(kind, "count", lambda _, where: SIZE if where is None else 7)
     before = engine.server.tables()
     with pytest.raises(ExportError, match="7 rows on the server where it must have"):
         built(engine, columns=coded(FRAME.select("category")))
@@ -138,8 +143,65 @@ def test_rows_that_are_missing_on_the_server_are_an_error(engine: Engine, first:
     if not first:
         with pytest.raises(IndexDownError, match="the index lacks items"):
             index.search(USERS, 5)
-        with pytest.raises(IndexFileError, match="the index holds 0 vectors"):
+        with pytest.raises(IndexFileError, match="the index holds 0 of 3 rows"):
             index.search(USERS, 5)
+
+
+def test_a_scan_in_place_of_the_server_is_not_measured_as_the_server(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(FALLBACK, "local")
+    index = built(engine)
+    engine.lose(index, 0)
+    with pytest.raises(IndexDownError, match="the index lacks items"):
+        index.search(USERS, 5)
+    index.discard()
+    kind, opened = type(index), type(index).opened
+
+    def lost(self: RemoteIndex) -> RemoteIndex:
+        found = opened(self)
+        engine.lose(found, 0)
+        return found
+
+    monkeypatch.setattr(kind, "opened", lost)
+    asked = QuerySample(users_like_a_model(50, DIM, 2), "users", 0)
+    with pytest.raises(IndexDownError, match="the index is searched in this process"):
+        write_index(tmp_path, VECTORS, asked, IndexConfig(kind=index.kind, n=20), always=True)
+    assert engine.server.tables() == set()
+
+
+def test_a_connection_is_found_closed_whatever_its_descriptor() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    one, other = socket.socketpair()
+    with one, other, socket.socket(fileno=fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 1024)) as high:
+        assert _alive(high)
+        other.close()
+        assert not _alive(high)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["items; DROP TABLE users", "fm_recall_0123456789abcdeF", "fm_recall_0123456789abcdef\n"])
+def test_a_name_that_is_none_of_a_collection_reaches_no_server(engine: Engine, name: str) -> None:
+    index = built(engine)
+    params = {**index.params, "collection": name}
+    with pytest.raises(IndexFileError, match="is not the name of a collection"):
+        open_index(None, engine.name, index.kind, params, VECTORS)
+    with pytest.raises(IndexFileError, match="is not the name of a collection"):
+        SERVERS[engine.name].drop(index.kind, params)
+
+
+@pytest.mark.parametrize("password", ["se%cret", "p@ss%zz", "p@cret", "12/cret", "cret/x", "cret?x", "cret#x", "[cret"])
+@pytest.mark.parametrize("name", ["pgvector", "milvus"])
+def test_no_part_of_a_password_is_in_a_message(monkeypatch: pytest.MonkeyPatch, name: str, password: str) -> None:
+    monkeypatch.setenv(
+        f"RECALL_{name.upper()}_URL", f"{'http' if name == 'milvus' else 'postgresql'}://u:{password}@127.0.0.1:1/x"
+    )
+    monkeypatch.setenv(SECONDS, "0.2")
+    with pytest.raises((ConfigError, IndexDownError)) as caught:
+        SERVERS[name].drop("", {"collection": f"fm_recall_{16 * '0'}"})
+    assert "ss" not in str(caught.value).replace("address", "").replace("password", "")
+    assert "cret" not in str(caught.value)
 
 
 def test_a_collection_that_was_removed_is_an_error(engine: Engine) -> None:
