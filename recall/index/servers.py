@@ -66,7 +66,12 @@ class Server:
         return Server(url, host, budget, fallback == "local")
 
     def reason(self, error: BaseException, *, lost: bool) -> str:
-        """Say why a call failed, without the text of errors of the connection: it may hold parts of the address."""
+        """Say why a call failed.
+
+        Args:
+            error: of the client's library.
+            lost: whether it is of the connection; its text may then hold parts of the address, and is left out.
+        """
         return f"{type(error).__name__}, host {self.host}" if lost else str(error).strip() or type(error).__name__
 
 

@@ -67,7 +67,8 @@ def write_index(
 
     Raises:
         ExportError: An index that is to be exact is not.
-        IndexFileError: The file cannot be written or read, or the server that holds the index did not answer.
+        IndexDownError: The server that holds the index did not answer all searches.
+        IndexFileError: The file cannot be written or read.
     """
     users = QuerySplit.make(asked.vectors, asked.seed)
     small = len(vectors) <= config.exact_up_to and not always
