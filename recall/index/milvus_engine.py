@@ -73,7 +73,7 @@ def _read() -> Server:
 
 
 def _lost(error: BaseException, *, late: bool = True) -> bool:
-    """Return whether an error is of the connection, or of waiting for an answer if `late`."""
+    """Return whether an error is of the connection or, if `late`, of waiting."""
     from grpc import StatusCode
 
     code = getattr(error, "code", None)

@@ -66,7 +66,7 @@ def _read() -> Server:
 
 
 def _lost(error: BaseException) -> bool:
-    """Return whether an error is of the connection; statements that the server answered have a state."""
+    """Return whether an error is of the connection: others have a state."""
     state = getattr(error, "sqlstate", None)
     return isinstance(error, (OSError, _client().Error)) and (state is None or state[:2] == "08" or state[:3] == "57P")
 
@@ -81,7 +81,7 @@ def _connect(url: str, seconds: float, **options: str) -> Any:
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:  # noqa: ARG002
             return super().wait(gen, interval, timeout=seconds)
 
-    # a server that is alive gives up first, and so waiting is in vain only for one that is not
+    # a server that is alive gives up first, so the time of waiting ends only for one that is not
     settings = " ".join(
         f"-c {name}={value}" for name, value in {"statement_timeout": f"{seconds * 900:.0f}", **options}.items()
     )

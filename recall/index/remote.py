@@ -190,7 +190,10 @@ class RemoteIndex(TunableIndex):
 
     @abstractmethod
     def count(self, where: str | None) -> int:
-        """Return the number of rows, or of those for which a filter holds, in the time that building has."""
+        """Count the rows, or those for which a filter holds.
+
+        It has the time that building has.
+        """
 
     def prove(self, columns: Sequence[CodedColumn]) -> None:
         """Compare the columns of the collection with what was sent, by counting rows.
