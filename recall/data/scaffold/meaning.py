@@ -27,7 +27,9 @@ _ALWAYS: Final = (
     *("#NV", "#N/D", "#BEZUG!", "#WERT!", "#VALEUR!"),  # of spreadsheets in other languages
 )
 """Spellings of missing values that are hardly anything else."""
-_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf")
+_UNDATED: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
+"""Those where all other values are numbers or times."""
+_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_UNDATED)
 """Spellings of missing values where all other values are numbers."""
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
@@ -56,6 +58,8 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
             yield one, f"among the numbers of {values.name}"
         elif one in _ALWAYS and len(others) > 0:
             yield one, f"in {values.name}"
+        elif one not in _ALWAYS and time_pattern(others):
+            yield one, f"among the times of {values.name}"
 
 
 def number_mark(values: pl.Series) -> Literal["", ".", ","]:
