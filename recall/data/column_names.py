@@ -251,7 +251,7 @@ _DESCRIBES = named(
     "note notes comment comments remark remarks message agent type group segment category status rating price cost count "
     "notiz bemerkung kommentar gruppe note remarque commentaire nota observacion observacao"
 )
-"""Words of columns that describe a user or an item and are no ids, such as the notes of a customer."""
+"""Words of columns that describe a user or an item, such as the notes of a customer."""
 _IDS = re.compile(r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$")
 
 
@@ -294,7 +294,10 @@ def _only(columns: Iterable[str], known: frozenset[str]) -> str | None:
 
 
 def _spellings(name: str) -> set[str]:
-    """Return the words of a name, all of them as one, and compounds with a word for numbers without it: KARTENNR."""
+    """Return the words of a name, and all of them as one.
+
+    Compounds such as KARTENNR are there also without their word for numbers.
+    """
     parts = {*words(name), "".join(words(name))}
     return parts | {re.sub("(nr|nummer|number|num|no)$", "", part) for part in parts}
 

@@ -232,7 +232,10 @@ def _recombines(texts: pl.Series, mark: str) -> bool:
 
 
 def _places(texts: pl.Series, mark: str) -> bool:
-    """Return whether parts have a meaning by their place: two in each text, and no value in both, such as Smith, John."""
+    """Return whether places of parts have a meaning, such as in "Smith, John".
+
+    Each text has two parts, and no value is in both places.
+    """
     parts = texts.str.split(mark)
     if mark == " " or (parts.list.len() != 2).any():
         return False

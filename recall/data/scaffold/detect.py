@@ -312,7 +312,7 @@ def _quotes_inside(lines: Sequence[str], separator: str) -> bool:
 
 
 def _quotes_unpaired(text: str, separator: str, width: int) -> bool:
-    """Return whether a quoted part only begins a cell ("Weird Al" Yankovic), and lines are whole without quotes."""
+    """Return whether quotes begin cells as in "Al" Yan, and cut no line."""
     mark = re.escape(separator)
     if separator == ALIGNED or not re.search(rf'(?m)(?:^|{mark})"(?:[^"\r\n]|"")*"(?!"|{mark}|\r?$)', text):
         return False

@@ -1,4 +1,4 @@
-"""Folders of twelve trades, written before the detection was looked at."""
+"""Folders of twelve trades, in the forms that their programs export."""
 
 import csv
 import gzip
@@ -315,7 +315,7 @@ def pharmacy_sales(at: Path, w: World) -> Folder:
     user, item = "{:08d}".format, (lambda i: f"{4000 + i * 37:08}")
     log: list[list[object]] = [["KARTENNR", "PZN", "DATUM", "UHRZEIT", "MENGE", "ERLOES"]]
     for n, e in enumerate(w.events):
-        log.append([user(e.user), item(e.item), when(e.at, "%d.%m.%Y"), when(e.at, "%H:%M"), 1 + n % 3, comma(price(e.item))])
+        log.append([user(e.user), item(e.item), when(e.at, "%Y%m%d"), when(e.at, "%H%M"), 1 + n % 3, comma(price(e.item))])
     drugs: list[list[object]] = [["PZN", "BEZEICHNUNG", "DARREICHUNG", "AVP"]]
     drugs += [[item(i), f"SALBE {title(i)} FÜR HÄNDE", ["TABL", "SALB"][i % 2], comma(price(i))] for i in range(w.items)]
     for name, rows in (("abverkauf", log), ("artikel", drugs)):
