@@ -51,7 +51,7 @@ $(USER): pyproject.toml constraints.txt
 	@touch $(USER)
 
 $(TOOLS): $(USER)
-	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,report,redis,s3,pgvector,otel,dev,docs]'
+	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[train,serve,report,redis,s3,milvus,pgvector,otel,dev,docs]'
 	@# its command line wants an older typer, which the tests do not use
 	@$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --no-deps openapi-python-client
 	@touch $(TOOLS)

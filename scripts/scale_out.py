@@ -8,6 +8,7 @@ python scripts/scale_out.py segments --check   searches while 2,000 items a seco
 python scripts/scale_out.py data --check       interactions prepared within 3 GB, and what is read from them
 python scripts/scale_out.py ranks --check      training on several processes: equal to one, bytes, memory, checkpoints
 python scripts/scale_out.py ranks-faults --check  the failures of a rank
+python scripts/scale_out.py engine-milvus --check      an index in Milvus beside the embedded one, and failures of Milvus
 python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
@@ -468,6 +469,13 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         check("a changed file is refused", "changed after it was stored" in refused, refused[:90])
 
 
+def engine_milvus(folder: Path, quick: bool, check: Check) -> None:
+    """Check an index in Milvus."""
+    from serving.index_engines import milvus  # needs pymilvus
+
+    milvus(folder, quick, check)
+
+
 def engine_pgvector(folder: Path, quick: bool, check: Check) -> None:
     """Check an index in Postgres."""
     from serving.index_engines import pgvector  # needs psycopg
@@ -485,6 +493,7 @@ CASES = {
     "spark": spark,
     "ranks": ranks,
     "ranks-faults": ranks_faults,
+    "engine-milvus": engine_milvus,
     "engine-pgvector": engine_pgvector,
 }
 

@@ -37,7 +37,7 @@ class Follower:
         self._meters = meters
         self._patience = patience
         self._pool = ThreadPoolExecutor(1, "following")
-        self._error = ""
+        self._errors: dict[str, str] = {}
         self._repair_at: float | None = None
         self._missing = False
         self._changed_at = time.monotonic()
@@ -79,18 +79,19 @@ class Follower:
                 if items.has_changes():
                     with suppress(JournalDamagedError):  # the catalogue says so, and served changes are written back
                         await self._run(items.refresh)
-                reason = " ".join(one.reason for one in items.current().degraded)
+                reasons = {one.part: one.reason for one in items.current().degraded}
                 self._meters.in_step()
                 await self._repair(items)
                 await self._settle(items)
             except Exception as error:  # answers continue, and say so
-                reason = str(error)
-            if reason != self._error:
-                if reason:
-                    log.error("live changes: %s", reason)
-                else:
-                    log.info("live changes are in order again")
-                self._error = reason
+                reasons = {"items": str(error)}
+            for part, name in (("items", "live changes"), ("index", "answers of the index")):
+                reason = reasons.get(part, "")
+                if reason and reason != self._errors.get(part):
+                    log.error("%s: %s", name, reason)
+                elif not reason and self._errors.get(part):
+                    log.info("%s are in order again", name)
+            self._errors = reasons
 
     async def finish(self, snapshot: Snapshot) -> None:
         """Write back lost changes before this process, which holds them, ends."""

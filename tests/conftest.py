@@ -23,6 +23,7 @@ from recall.serving.recommender import Recommender
 from tests.hypotheses import load_profile
 
 if TYPE_CHECKING:
+    from serving.milvus_server import Milvus
     from serving.postgres_server import Postgres
 
 load_profile()
@@ -234,6 +235,22 @@ def postgres() -> Iterator["Postgres"]:
     with pytest.MonkeyPatch.context() as patch:
         server = Postgres()
         patch.setenv("RECALL_PGVECTOR_URL", server.url)
+        patch.setenv("RECALL_INDEX_SECONDS", "20")
+        yield server
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def milvus() -> Iterator["Milvus"]:
+    """A Milvus, which engine 'milvus' uses."""
+    if find_spec("milvus") is None:
+        pytest.skip("no milvus")
+    pytest.importorskip("pymilvus")
+    from serving.milvus_server import Milvus
+
+    with pytest.MonkeyPatch.context() as patch:
+        server = Milvus()
+        patch.setenv("RECALL_MILVUS_URL", server.url)
         patch.setenv("RECALL_INDEX_SECONDS", "20")
         yield server
         server.close()

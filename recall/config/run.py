@@ -15,6 +15,9 @@ INDEX_KINDS = {
     "cells": False,
     "exact": False,
     "ivf": False,
+    "milvus": True,
+    "milvus_flat": False,
+    "milvus_hnsw": False,
     "pgvector": True,
     "pgvector_exact": False,
     "pgvector_hnsw": False,
@@ -30,9 +33,9 @@ class IndexConfig(Section):
     kind: str = "auto"
     """'exact': a Faiss inner-product index (IndexFlatIP). 'ivf': a Faiss inverted file with codes of 16 bits. 'cells': this
     project's own 8-bit codes in cells, no Faiss file. 'auto': 'exact' for few items, and for more the fastest of all that are
-    shown to reach the target. 'faiss': the same among the Faiss kinds. 'pgvector': an index
-    in Postgres, the faster of 'pgvector_exact' and 'pgvector_hnsw' that reaches the target. An engine that a program registers
-    adds its own."""
+    shown to reach the target. 'faiss': the same among the Faiss kinds. 'milvus': an index in
+    Milvus, the faster of 'milvus_flat' and 'milvus_hnsw' that reaches the target. 'pgvector': the same in Postgres, of
+    'pgvector_exact' and 'pgvector_hnsw'. An engine that a program registers adds its own."""
     exact_up_to: int = Field(default=20_000, ge=0)
     """With kind 'auto' or 'faiss': write a Faiss IndexFlatIP up to this many items, and try no other kind."""
     target: float = Field(default=0.99, gt=0, le=1)

@@ -178,7 +178,12 @@ class ItemIndex(ABC):
         sound = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
         if not sound or (within is not None and within.size != self.size):
             check_asked(query[None], n, (self.size, self.dim), [excluded], [within])  # raises, unless the square overflows
-        asked = SearchQuery(np.ascontiguousarray(query, dtype=np.float32), rising_rows(excluded), within, predicate)
+        asked = SearchQuery(
+            np.ascontiguousarray(query, dtype=np.float32),
+            excluded if (excluded[1:] > excluded[:-1]).all() else rising_rows(excluded),  # sorted already, as nearly always
+            within,
+            predicate,
+        )
         return self.find([asked], n, exact=exact)[0]
 
     def write(self, path: Path) -> bool:  # noqa: ARG002

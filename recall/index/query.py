@@ -185,8 +185,6 @@ def check_asked(
 
 def rising_rows(rows: Int64) -> Int64:
     """Sort rows and drop repeats; without repeats in a third of the time of np.unique."""
-    if (rows[1:] > rows[:-1]).all():
-        return rows
     rising = rows.copy()
     rising.sort()
     new = rising[1:] != rising[:-1]

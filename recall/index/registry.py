@@ -19,12 +19,13 @@ from recall.index.base import Candidate, Engine, ItemIndex, Params
 from recall.index.cells.index import CellIndex, CellsEngine
 from recall.index.faiss_engine import FaissEngine
 from recall.index.faiss_io import brute_force, prepare_faiss
+from recall.index.milvus_engine import MilvusEngine
 from recall.index.pgvector_engine import PgvectorEngine
 from recall.index.query import CodedColumn
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), FaissEngine())}
 """By name; those whose candidates are the most promising come first."""
-SERVERS: dict[str, Engine] = {engine.name: engine for engine in (PgvectorEngine(),)}
+SERVERS: dict[str, Engine] = {engine.name: engine for engine in (MilvusEngine(), PgvectorEngine())}
 """Engines on servers, by name: used only by a configuration that names one. The first kind of each is exact."""
 
 

@@ -80,6 +80,10 @@ class Postgres:
         found = self.execute("SELECT tablename FROM pg_tables WHERE tablename LIKE 'fm\\_recall\\_%'")
         return {str(name) for (name,) in found if not str(name).endswith("_bags")}
 
+    def lose(self, table: str, first: int) -> None:
+        """Delete the rows of a table from one on."""
+        self.execute(f"DELETE FROM {table} WHERE row >= {first}")
+
     def memory(self) -> float:
         """Return the MB that its processes hold, shared memory counted once."""
         return sum(map(_pss, self._processes()))

@@ -54,7 +54,8 @@ def shop(folder: Path, users: int = 200, items: int = 100, interactions: int = 5
     from recall.data.synthetic import SyntheticConfig, generate
 
     folder.mkdir(parents=True, exist_ok=True)
-    generate(SyntheticConfig(users=users, items=items, interactions=interactions)).write(folder)
+    considered = 2_000 if interactions < 100_000 else 16  # utilities of each choice, which take the time
+    generate(SyntheticConfig(users, items, interactions, considered)).write(folder)
     source = Path(__file__).parents[2] / "recall" / "data" / "shop.toml"
     (folder / "recall.toml").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     return folder / "recall.toml"

@@ -24,7 +24,7 @@ _SQUARE = {"objective": "square", "sweeps": 3, "steps": 3}
 _SOFTMAX = {"objective": "softmax", **_PLAIN}
 # Adam takes steps of the learning rate from gradients that are rounding alone: those of parameters that no score depends on,
 # such as the weight of a field of one value with itself.
-_BY_SGD = {**_SOFTMAX, "optimiser": "sgd", "learning_rate": 1.0}
+_BY_SGD = {**_SOFTMAX, "optimiser": "sgd"}
 _IDS = ("user_id", "item_id")
 TRAINED: dict[str, dict[str, Any]] = {
     "square": {"train": _SQUARE},

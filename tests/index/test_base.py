@@ -21,9 +21,12 @@ from tests.index.remote_engine import RemoteEngine, running_server
 FILED = ("cells", "exact", "ivf")
 """Kinds with an index file."""
 POSTGRES = ("pgvector_exact", "pgvector_hnsw")
-KINDS = (*FILED, "toy_remote", *POSTGRES)
+MILVUS = ("milvus_flat", "milvus_hnsw")
+KINDS = (*FILED, "toy_remote", *POSTGRES, *MILVUS)
 """Those on a server have no file, are built with ids drawn at random, and differ in nothing else."""
-APPROXIMATE = ("ivf", "pgvector_hnsw")
+APPROXIMATE = ("ivf", "pgvector_hnsw", "milvus_hnsw")
+SLOW = tuple(pytest.param(kind, marks=pytest.mark.slow) for kind in MILVUS)
+"""A collection takes seven seconds to build: with a graph, what several catalogues are built for is left to Postgres."""
 SIZE, DIM = 3000, 17
 Build = Callable[[np.ndarray], ItemIndex]
 
@@ -56,11 +59,11 @@ def model_queries() -> np.ndarray:
 
 def started(request: pytest.FixtureRequest) -> None:
     """Start the server of a kind, once."""
-    if request.param in POSTGRES:
-        request.getfixturevalue("postgres")
+    if request.param in (*POSTGRES, *MILVUS):
+        request.getfixturevalue("postgres" if request.param in POSTGRES else "milvus")
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=(*FILED, "toy_remote", *POSTGRES, SLOW[0]))
 def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     built: list[ItemIndex] = []
 
@@ -76,7 +79,7 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
         one.discard()
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=(*FILED, "toy_remote", *POSTGRES, *SLOW))
 def index(request: pytest.FixtureRequest) -> Iterator[ItemIndex]:
     started(request)
     users, config = users_like_a_model(100, DIM, 2), IndexConfig(target=0.95, n=20)

@@ -40,7 +40,7 @@ def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_engine_is_named(tmp_path: Path) -> None:
-    with pytest.raises(IndexFileError, match=r"no index engine 'qdrant' is known.*this version opens cells, faiss, "):
+    with pytest.raises(IndexFileError, match=r"no index engine 'qdrant' is known.*opens cells, faiss, milvus, pgvector"):
         open_index(None, "qdrant", "hnsw", {}, model_vectors())
     with pytest.raises(IndexFileError, match="'faiss' has no index of kind 'cells'"):
         open_index(tmp_path / "index.faiss", "faiss", "cells", {}, model_vectors())
