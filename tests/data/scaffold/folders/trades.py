@@ -218,6 +218,18 @@ def recipe_reviews(at: Path, w: World) -> Folder:
 
 
 @folder
+def game_purchases(at: Path, w: World) -> Folder:
+    """No header and no times; names of games as ids, with commas; what was done, and hours of play."""
+    user, item = "1516{:05d}".format, "Elder Lands {}, Part 2".format
+    rows: list[list[object]] = []
+    for n, e in enumerate(w.events):
+        rows.append([user(e.user), item(e.item), ["purchase", "play"][n % 2], 1.0 if n % 2 == 0 else n * 7 % 300 / 10, 0])
+    (at / "steam.csv").write_text(written(rows, end="\n"))
+    told = expected(w.events, user, item, weights=("play", "purchase"))
+    return Folder({"interactions": "steam.csv"}, told)
+
+
+@folder
 def job_board_flags(at: Path, w: World) -> Folder:
     """Times with an offset, flags of what was done, an array of objects."""
     user, item = "CAND-{:05d}".format, "V{:04d}".format
