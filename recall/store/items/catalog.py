@@ -280,7 +280,7 @@ class Catalog:
             raise
 
     def close(self) -> None:
-        """Close the journal; a merge under way, which reads memory alone, ends after its step."""
+        """Close the journal; a merge under way ends by itself, as it reads memory alone."""
         self._closed = True
         if self._journal is not None:
             self._journal.close()
