@@ -103,7 +103,7 @@ def detect(path: Path) -> Written:
 
     above, separator, quote, rows = _table(lines)
     _refuse_sections(first, [*lines[:above], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
-    if quote and _quotes_inside(lines, separator):
+    if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]))):
         quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
     skip = lines_of(text, _LINES + 1).index(lines[above])  # empty lines count
     if skip:
@@ -312,6 +312,14 @@ def _quotes_inside(lines: Sequence[str], separator: str) -> bool:
     """Return whether quotes are ordinary characters: inside of cells, and around none."""
     quoted = [cell.strip() for line in lines if '"' in line for cell in line.split(separator) if '"' in cell]
     return bool(quoted) and not any(cell.startswith('"') for cell in quoted)
+
+
+def _quotes_unpaired(text: str, separator: str, width: int) -> bool:
+    """Return whether quotes begin cells as in "Al" Yan, and cut no line."""
+    mark = re.escape(separator)
+    if separator == ALIGNED or not re.search(rf'(?m)(?:^|{mark})"(?:[^"\r\n]|"")*"(?!"|{mark}|\r?$)', text):
+        return False
+    return all(line.count(separator) == width - 1 for line in lines_of(text) if line)
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:

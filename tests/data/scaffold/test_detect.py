@@ -21,6 +21,8 @@ from recall.errors import DataError
         ("u.data", "a,b\n1,2\n", FileFormat(separator=",")),
         ("a.csv", 'a,b\n"x,y",2\n"z",3\n', FileFormat()),
         ("a.txt", 'a\tb\n5" disk\t2\nx\t3\n', FileFormat(separator="\t", quote="")),
+        ("a.tsv", 'a\tb\n"Al" Yan\t2\n"Bo"\t3\n', FileFormat(quote="")),
+        ("a.csv", 'a,b\n"x ""y"" z",2\n"x, ""y""",3\n', FileFormat()),
         ("a.csv", "name\nx\n", FileFormat()),
         ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
         (
