@@ -50,7 +50,7 @@ EVENT = named(
 AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "strength weight sales gmv payment tip secs viewtime "
+    "renewals strength weight sales gmv payment tip secs viewtime "
     "menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
@@ -198,7 +198,7 @@ _SIDES = {
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
         "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
         "username patient patientid student studentid player playerid passenger "
-        "kunde kunden kundennummer kundennr kundenid mitglied benutzer nutzer utilisateur "
+        "kunde kunden kundennummer kundennr kundenid kd mitglied mitglieds benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "
         "klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
         "пользователь пользователя клиент клиента покупатель покупателя "
@@ -235,15 +235,23 @@ _TABLES = {
 }
 _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
-        named("email mail mailaddress login cookie cookieid card cardno karte kundenkarte household householdid msisdn"),
+        named(
+            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten "
+            "household householdid msisdn"
+        ),
         named("device deviceid guest guestid session sessionid visit visitid"),
         named(
             "basket basketid cart cartid order orderid receipt invoice bestellung bestellnr beleg belegnr bon "
             "заказ заказа чек чека 订单 注文 주문"
         ),
     ),
-    "item": (named("ean gtin upc barcode page pageid url uri link path doc code title name"),),
+    "item": (named("ean gtin upc barcode pzn page pageid url uri link path doc code title name"),),
 }
+_DESCRIBES = named(
+    "note notes comment comments remark remarks message agent type group segment category status rating price cost count "
+    "notiz bemerkung kommentar gruppe note remarque commentaire nota observacion observacao"
+)
+"""Words of columns that describe a user or an item, such as the notes of a customer."""
 _IDS = re.compile(r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$")
 
 
@@ -279,9 +287,19 @@ def id_column(columns: Iterable[str], side: str) -> str | None:
 def _only(columns: Iterable[str], known: frozenset[str]) -> str | None:
     """Return the only column with a known word, or the only such that ends like an id."""
     eastern = [word for word in known if re.search(f"[{_EAST}]", word)]  # compounds such as 顧客番号 are not apart
-    fitting = [name for name in columns if known & {*words(name), "".join(words(name))} or any(one in name for one in eastern)]
+    fitting = [name for name in columns if known & _spellings(name) or any(one in name for one in eastern)]
     with_id = [name for name in fitting if _IDS.search(name.strip().lower())]
+    fitting = [name for name in fitting if name in with_id or not _DESCRIBES & set(words(name))]
     return next((names[0] for names in (with_id, fitting) if len(names) == 1), None)
+
+
+def _spellings(name: str) -> set[str]:
+    """Return the words of a name, and all of them as one.
+
+    Compounds such as KARTENNR are there also without their word for numbers.
+    """
+    parts = {*words(name), "".join(words(name))}
+    return parts | {re.sub("(nr|nummer|number|num|no)$", "", part) for part in parts}
 
 
 def table_named(name: str) -> str | None:

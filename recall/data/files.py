@@ -122,6 +122,8 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
     """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     hint = "Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats"
+    if '"' in reason:
+        hint += ', such as quote = "" where quotes are ordinary characters'
     if kind_of(path) == "json":
         hint = "Write one JSON object a line, or one array of them, with names and texts in double quotes"
     return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)

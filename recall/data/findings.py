@@ -219,7 +219,7 @@ def separator_of(texts: pl.Series) -> str:
     """
     for mark in _SEPARATORS:
         holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > _HELD * len(texts) and (mark == "|" or _recombines(holding, mark)):
+        if len(holding) > _HELD * len(texts) and (mark == "|" or (_recombines(holding, mark) and not _places(texts, mark))):
             return mark
     return ""
 
@@ -229,6 +229,18 @@ def _recombines(texts: pl.Series, mark: str) -> bool:
     parts = texts.str.split(mark).explode().str.strip_chars(BLANKS)
     most = texts.n_unique() - 1 if mark == " " else 2 * texts.n_unique()  # names of two words have more words than names
     return parts.n_unique() <= min(0.5 * len(parts), most)
+
+
+def _places(texts: pl.Series, mark: str) -> bool:
+    """Return whether places of parts have a meaning, such as in "Smith, John".
+
+    Each text has two parts, and no value is in both places.
+    """
+    parts = texts.str.split(mark)
+    if mark == " " or (parts.list.len() != 2).any():
+        return False
+    first, second = (set(parts.list.get(place).str.strip_chars(BLANKS)) for place in (0, 1))
+    return not first & second
 
 
 def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[Finding]:

@@ -171,6 +171,7 @@ def run_sweeps(
             )
             if checkpointing is not None:
                 _keep(checkpointing.path, position, learner, best)
+            ranks.told("")  # rank 0 has its checkpoint
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
         raise _interrupted(checkpointing) from None

@@ -64,6 +64,10 @@ class ProcessRanks(Ranks):
                 self.bytes += whole.nbytes
 
     @override
+    def wait(self) -> None:
+        self._call(lambda: distributed.all_reduce(torch.zeros(1), group=self._patient))
+
+    @override
     def told(self, text: str) -> str:
         sent = torch.tensor(list(text.encode()), dtype=torch.uint8)
         size = torch.tensor([len(sent)])

@@ -90,6 +90,9 @@ class Ranks:
         self.add_up(found)
         return found
 
+    def wait(self) -> None:
+        """Wait until every rank is here, however long that takes."""
+
     def told(self, text: str) -> str:
         """Return the text of rank 0, however long it takes to come."""
         return text

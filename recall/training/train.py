@@ -186,7 +186,7 @@ def _require_alike(fingerprint: str, dataset: Dataset, ranks: Ranks) -> None:
     """Check that all ranks have the same data and configuration."""
     if ranks.count == 1:
         return
-    ranks.told("ready")  # however long each takes to read the data
+    ranks.wait()  # each has read the data
     found = ranks.gathered(*(int(text[:15], 16) for text in (dataset.fingerprint(), fingerprint)))
     for column, what in enumerate(("data", "configuration")):
         if others := [str(rank) for rank in range(ranks.count) if found[rank, column] != found[0, column]]:

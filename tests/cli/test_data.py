@@ -6,10 +6,10 @@ import pytest
 import recall
 from recall.config import load_config
 from recall.data.dataset import load_dataset
-from tests.data.scaffold.folders import downloads, logs, shops, systems, warehouses
+from tests.data.scaffold.folders import downloads, logs, shops, systems, trades, warehouses
 from tests.data.scaffold.folders.world import FOLDERS, World
 
-assert {downloads, logs, shops, systems, warehouses}  # imported, they fill FOLDERS
+assert {downloads, logs, shops, systems, trades, warehouses}  # imported, they fill FOLDERS
 SMALL = ("--users", 60, "--items", 50, "--interactions", 900)
 
 
@@ -71,6 +71,7 @@ def test_check_exits_with_65_if_training_is_impossible(run, tmp_path: Path) -> N
         *("retail_rocket", "mongo_export", "excel_sep_line", "glued_exports", "chinese_orders", "russian_accounting"),
         *("postgres_copy", "matomo_visits", "woocommerce_orders", "google_sheet", "portuguese_sales", "turkish_orders"),
         *("polish_orders", "warehouse_parquet", "duckdb_copy", "clickhouse_types"),
+        *("music_plays_with_quotes_in_names", "order_lines_with_customer_notes", "library_loans", "pharmacy_sales"),
     ],
 )
 def test_a_messy_folder_goes_from_init_to_an_answer(run, tmp_path: Path, name: str) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from recall.data.column_names import table_named
+from recall.data.column_names import id_column, instead_column, table_named
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,22 @@ from recall.data.column_names import table_named
 )
 def test_a_file_is_a_table_by_its_name(file: str, table: str | None) -> None:
     assert table_named(file) == table
+
+
+@pytest.mark.parametrize(
+    ("columns", "user"),
+    [
+        (["Customer Note", "SKU"], None),
+        (["Customer Note", "Customer Name"], "Customer Name"),
+        (["user_agent", "page"], None),
+        (["customer_type_id", "x"], "customer_type_id"),
+        (["MITGLIEDSNR", "x"], "MITGLIEDSNR"),
+        (["Kd-Nr", "x"], "Kd-Nr"),
+    ],
+)
+def test_a_description_of_users_is_not_their_id(columns: list[str], user: str | None) -> None:
+    assert id_column(columns, "user") == user
+
+
+def test_compounds_name_ids() -> None:
+    assert instead_column(["DATUM", "KARTENNR"], "user") == "KARTENNR"

@@ -99,3 +99,9 @@ def test_check_covers_bags(tmp_path: Path) -> None:
     }
     config = parse_config({"data": {"interactions": "e.csv", "items": "i.csv"}, "fields": fields})
     assert any("is separator = ',' meant?" in finding.message for finding in check(config, tmp_path))
+
+
+def test_two_parts_that_each_have_their_place_are_no_bag() -> None:
+    names = [f"Smith {n % 5}, J. {n % 7}" for n in range(100)]
+    assert separator_of(pl.Series(names)) == ""
+    assert separator_of(pl.Series([*names, "J. 1, Smith 2"])) == ","

@@ -27,7 +27,10 @@ _LAST = ((ALIGNED,), (" ",))  # where no other separator fits: texts contain bla
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
 _TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
-_TYPE = r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)\b"
+_TYPE = (
+    r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
+    r"(\(.*\))?\)*$"
+)
 _UNLIKELY = "[\uff61-\uff9f]{3}|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
 _NOT_WEST = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # Polish read as cp1252
 _ENCODINGS: Final = [
@@ -100,7 +103,7 @@ def detect(path: Path) -> Written:
 
     above, separator, quote, rows = _table(lines)
     _refuse_sections(first, [*lines[:above], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
-    if quote and _quotes_inside(lines, separator):
+    if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]))):
         quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
     skip = lines_of(text, _LINES + 1).index(lines[above])  # empty lines count
     if skip:
@@ -138,7 +141,7 @@ def detect(path: Path) -> Written:
         assume("skip", skip + 1, "with the header of the file")
     if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
         assume("totals", (last,), "the last row begins so")
-    elif not why and all(re.match(_TYPE, cell) for cell in rows[min(1, len(rows) - 1)]):
+    elif not why and len(rows) > 1 and all(re.match(_TYPE, cell) for cell in rows[1]):
         assume("totals", (rows[1][0],), "the line below the header has the types of the columns")
     elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
@@ -309,6 +312,14 @@ def _quotes_inside(lines: Sequence[str], separator: str) -> bool:
     """Return whether quotes are ordinary characters: inside of cells, and around none."""
     quoted = [cell.strip() for line in lines if '"' in line for cell in line.split(separator) if '"' in cell]
     return bool(quoted) and not any(cell.startswith('"') for cell in quoted)
+
+
+def _quotes_unpaired(text: str, separator: str, width: int) -> bool:
+    """Return whether quotes begin cells as in "Al" Yan, and cut no line."""
+    mark = re.escape(separator)
+    if separator == ALIGNED or not re.search(rf'(?m)(?:^|{mark})"(?:[^"\r\n]|"")*"(?!"|{mark}|\r?$)', text):
+        return False
+    return all(line.count(separator) == width - 1 for line in lines_of(text) if line)
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 import polars as pl
 
+from recall.data.column_names import named, words
 from recall.data.files import NUMBERS, moment
 from recall.data.findings import written_lists
 from recall.data.roles import YES, YES_NO
@@ -27,12 +28,17 @@ _ALWAYS: Final = (
     *("#NV", "#N/D", "#BEZUG!", "#WERT!", "#VALEUR!"),  # of spreadsheets in other languages
 )
 """Spellings of missing values that are hardly anything else."""
-_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf")
+_UNDATED: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
+"""Those where all other values are numbers or times."""
+_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_UNDATED)
 """Spellings of missing values where all other values are numbers."""
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日")
 _WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
+_COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
+_COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
+_CLOCK_WORDS = named("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
 _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 _PATTERNS: Final = (
     *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
@@ -56,6 +62,8 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
             yield one, f"among the numbers of {values.name}"
         elif one in _ALWAYS and len(others) > 0:
             yield one, f"in {values.name}"
+        elif one not in _ALWAYS and holds_times(others):
+            yield one, f"among the times of {values.name}"
 
 
 def number_mark(values: pl.Series) -> Literal["", ".", ","]:
@@ -97,6 +105,18 @@ def time_pattern(values: pl.Series) -> str:
     return ""
 
 
+def holds_times(values: pl.Series) -> bool:
+    """Return whether all texts are dates or times rather than numbers.
+
+    Args:
+        values: String [n], none missing.
+    """
+    try:
+        return time_pattern(values) != "" or (len(values) > 0 and Times.of(values, "").unit > 1)
+    except DataError:
+        return False
+
+
 def swapped_pattern(values: pl.Series, pattern: str) -> str:
     """Return the format with day and month exchanged if the times fit that too.
 
@@ -121,7 +141,11 @@ def clock_pattern(values: pl.Series) -> str:
         values: String or Time [n].
     """
     texts = values.drop_nulls().cast(pl.String).str.strip_chars().unique()
-    if texts.is_empty() or not texts.str.contains(r"^\d{1,2}:\d{2}").all():
+    if texts.is_empty():
+        return ""
+    if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(_COMPACT_CLOCK).all():
+        return "%H%M" if texts.str.len_chars().max() == 4 else "%H%M%S"
+    if not texts.str.contains(r"^\d{1,2}:\d{2}").all():
         return ""
     for pattern in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
         if texts.str.to_time(pattern, strict=False).null_count() == 0:
@@ -140,6 +164,8 @@ def day_pattern(values: pl.Series) -> str:
     texts = values.drop_nulls().str.strip_chars().unique()
     if len(texts) and texts.str.contains(r"^\d{4}-\d\d-\d\d$").all():
         return "%Y-%m-%d"
+    if len(texts) and texts.str.contains(_COMPACT_DAY).all():
+        return "%Y%m%d"
     pattern = time_pattern(values)
     return "" if "%H" in pattern or "%I" in pattern else pattern
 

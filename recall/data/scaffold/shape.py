@@ -11,6 +11,7 @@ from recall.data.scaffold.fields import unlearnable
 from recall.data.scaffold.meaning import (
     clock_pattern,
     day_pattern,
+    holds_times,
     is_list,
     number_mark,
     swapped_pattern,
@@ -18,8 +19,6 @@ from recall.data.scaffold.meaning import (
     yes_and_no,
 )
 from recall.data.tables import Table
-from recall.data.times import Times
-from recall.errors import DataError
 
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
@@ -77,14 +76,7 @@ def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> d
 def _times(table: Table) -> set[str]:
     """Return the columns of text that hold dates or times rather than numbers."""
     head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
-    return {column.name for column in head if _holds_times(column.drop_nulls())}
-
-
-def _holds_times(known: pl.Series) -> bool:
-    try:
-        return time_pattern(known) != "" or (len(known) > 0 and Times.of(known, "").unit > 1)
-    except DataError:
-        return False
+    return {column.name for column in head if holds_times(column.drop_nulls())}
 
 
 def with_rows(written: Written, frame: pl.DataFrame) -> Written:

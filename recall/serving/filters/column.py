@@ -243,8 +243,6 @@ def _parsed(values: pl.Series, parse: Callable[[str], int | Fraction], where: st
     return values.replace_strict(texts, pl.Series(keys, dtype=pl.Int64), default=None, return_dtype=pl.Int64), scale
 
 
-"""Codes from the first number on and before the second, in order and apart."""
-
 _RARE = 16  # a selection of fewer rows than one in so many is written row by row, any other by looking at all
 _PASSES = 4  # ranges for which all rows are compared
 

@@ -280,11 +280,8 @@ class Catalog:
             raise
 
     def close(self) -> None:
-        """Close the journal, once a merge has ended its step."""
+        """Close the journal; a merge under way ends by itself, as it reads memory alone."""
         self._closed = True
-        merging = self._merging
-        if merging is not None:
-            merging.join()
         if self._journal is not None:
             self._journal.close()
 

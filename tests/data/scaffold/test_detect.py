@@ -21,6 +21,8 @@ from recall.errors import DataError
         ("u.data", "a,b\n1,2\n", FileFormat(separator=",")),
         ("a.csv", 'a,b\n"x,y",2\n"z",3\n', FileFormat()),
         ("a.txt", 'a\tb\n5" disk\t2\nx\t3\n', FileFormat(separator="\t", quote="")),
+        ("a.tsv", 'a\tb\n"Al" Yan\t2\n"Bo"\t3\n', FileFormat(quote="")),
+        ("a.csv", 'a,b\n"x ""y"" z",2\n"x, ""y""",3\n', FileFormat()),
         ("a.csv", "name\nx\n", FileFormat()),
         ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
         (
@@ -42,6 +44,8 @@ from recall.errors import DataError
         ("a.csv", "a,b\nx,2\ny,3\na,b\nz,4\n", FileFormat(totals=("a",))),
         ("a.csv", "Sales of May,,\n,,\na,b,c\nx,2,3\ny,2,3\n", FileFormat(skip=2)),
         ("a.csv", "a,b\nUInt64,Nullable(String)\n1,x\n2,y\n", FileFormat(totals=("UInt64",))),
+        ("a.csv", "a,b\nDate night,String quartet\nx,y\n", FileFormat()),
+        ("a.csv", "Date\n", FileFormat()),
         ("a.csv", "x,m\ny,n\nx,m\nx,n\n", FileFormat(header=("column_1", "column_2"))),
     ],
 )

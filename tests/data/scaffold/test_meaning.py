@@ -3,7 +3,15 @@ import datetime
 import polars as pl
 import pytest
 
-from recall.data.scaffold.meaning import clock_pattern, day_pattern, number_mark, swapped_pattern, time_pattern, yes_and_no
+from recall.data.scaffold.meaning import (
+    clock_pattern,
+    day_pattern,
+    nulls_of,
+    number_mark,
+    swapped_pattern,
+    time_pattern,
+    yes_and_no,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +90,24 @@ def test_dates_without_a_time_of_day() -> None:
 )
 def test_words_for_true_and_false(texts: list[str | None], words: tuple[str, str] | None) -> None:
     assert yes_and_no(pl.Series("sale", texts)) == words
+
+
+@pytest.mark.parametrize(
+    ("texts", "nulls"),
+    [
+        (["5 Mar 2024", "Never", "13 Apr 2024"], ["Never"]),
+        (["2024-03-05", "never"], ["never"]),
+        (["1955", "n.d."], ["n.d."]),
+        (["Ever", "Never"], []),
+    ],
+)
+def test_words_among_times_and_numbers_are_missing_values(texts: list[str], nulls: list[str]) -> None:
+    assert [spelling for spelling, _ in nulls_of(pl.Series("a", texts))] == nulls
+
+
+def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
+    assert day_pattern(pl.Series("DATUM", ["20240305", "20241231"])) == "%Y%m%d"
+    assert day_pattern(pl.Series("number", ["20240305", "20241331"])) == ""
+    assert clock_pattern(pl.Series("UHRZEIT", ["0915", "2359"])) == "%H%M"
+    assert clock_pattern(pl.Series("time", ["091500", "235959"])) == "%H%M%S"
+    assert clock_pattern(pl.Series("year", ["1955", "1959"])) == ""
