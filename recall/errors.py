@@ -165,9 +165,14 @@ class IndexFileError(RecallError):
 
 
 class IndexDownError(IndexFileError):
-    """The server of the index does not answer, or lacks items; retry later."""
+    """The server of the index does not answer, or lacks items; retry later.
+
+    Attributes:
+        repeated: whether the server was not asked, because it did not answer lately: an earlier error says why.
+    """
 
     exit_code = 69
+    repeated = False
 
 
 class BundleError(RecallError):

@@ -196,7 +196,8 @@ def problem_of(error: Exception) -> ProblemError | None:
         if isinstance(error, error_type):
             parts = {StoreError: "users", IndexFileError: "index"}
             part = next((name for kind_, name in parts.items() if isinstance(error, kind_)), "a change was not stored")
-            log.error("%s: %s", part, error)
+            if not getattr(error, "repeated", False):
+                log.error("%s: %s", part, error)
             return ProblemError(kind, detail)
     return None
 

@@ -228,7 +228,9 @@ class RemoteIndex(TunableIndex):
             IndexFileError: The collection is not what it was.
         """
         if not self._breaker.admits():
-            raise IndexDownError(_DOWN, where=self.place, why="it did not answer lately, and is left alone for a moment")
+            refused = IndexDownError(_DOWN, where=self.place, why="it did not answer lately, and is left alone for a moment")
+            refused.repeated = True
+            raise refused
         try:
             found = call()
         except Exception as error:

@@ -191,8 +191,9 @@ def _failures(root: Path, server: IndexServer, user: str, many: int, check: Chec
         healthy = ask(user)
         check("a service answers from the engine", healthy == (200, "", healthy[2]), f"status {healthy[0]}")
         delays = _health_during(ask, server, user)
-        figures = f"median {1e3 * float(np.median(delays)):.1f} ms, largest {1e3 * max(delays):.1f} ms of {len(delays)}"
-        check("a stall of the engine for 1 s does not delay /health", max(delays) < 0.25 and np.median(delays) < 0.05, figures)
+        p50, p95 = np.percentile(1e3 * np.array(delays), [50, 95])
+        figures = f"median {p50:.1f} ms, p95 {p95:.1f} ms, largest {1e3 * max(delays):.1f} ms of {len(delays)}"
+        check("a stall of the engine for 1 s does not delay /health", p95 < 250 and p50 < 50, figures)
         check("it answers after the stall", until(lambda: ask(user) == healthy, 20), "the same list")
         server.kill()
         statuses = Counter(ask(user)[:2] for _ in range(many))

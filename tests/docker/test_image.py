@@ -82,6 +82,7 @@ def test_the_images_install_existing_extras_and_the_one_that_serves_has_no_torch
     extras = tomllib.loads((DOCKER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     serve, train = (found.split(",") for found in re.findall(r"\"\.\[(.+)\]\"", text))
     assert {*serve, *train} <= set(extras)
+    assert {*serve} & {*train} >= {"redis", "s3", "pgvector", "milvus"}  # what is published can be served
     assert not any(package.startswith("torch") for extra in serve for package in extras[extra])
     assert any(package.startswith("torch") for extra in train for package in extras[extra])
 

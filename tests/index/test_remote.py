@@ -255,6 +255,20 @@ def test_a_server_that_stalls_costs_no_more_than_its_budget(engine: Engine, monk
     assert index.search(USERS, 5).exact.all()
 
 
+@pytest.mark.parametrize("engine", ["pgvector"], indirect=True)
+def test_a_statement_that_is_cancelled_fails_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = built(engine)
+    monkeypatch.setenv(SECONDS, "0.5")
+    hasty = reopened(engine, index)
+    with pytest.importorskip("psycopg").connect(engine.server.url) as connection:
+        connection.execute(f"LOCK TABLE {index.collection}".encode())
+        for _ in range(4):
+            with pytest.raises(IndexDownError, match="statement timeout"):
+                hasty.search(USERS, 5)
+        assert hasty._breaker.state == "closed"
+    assert hasty.search(USERS, 5).exact.all()
+
+
 def test_a_server_that_was_started_again_is_found_without_a_failure(engine: Engine) -> None:
     index = built(engine)
     expected = index.search(USERS, 5)
