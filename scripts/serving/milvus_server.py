@@ -1,5 +1,6 @@
 """A Milvus, standalone, on loopback."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ from pymilvus import MilvusClient, MilvusException
 from serving.processes import free_port
 from serving.redis_servers import until
 
+_TRIES = 3  # it takes seconds until it listens, and another process may have taken one of its ports by then
+
 
 class Milvus:
     """A server of its own, from the package milvus.
@@ -26,6 +29,17 @@ class Milvus:
 
     def __init__(self) -> None:
         """Start it with a folder for temporary files."""
+        for _ in range(_TRIES):
+            self._prepare()
+            self._run()
+            if until(lambda: self.process.poll() is not None or self._answers(), 180) and self.process.poll() is None:
+                break
+            said = (self._folder / "log").read_text()
+            self.close()
+        else:
+            raise RuntimeError(f"Milvus ended {_TRIES} times: {said[:5000]}")
+
+    def _prepare(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="milvus-"))
         config = milvus.MilvusServerConfig(data_dir=str(self._folder))
         for name in config.configurable_items:
@@ -36,14 +50,23 @@ class Milvus:
         config.resolve()
         milvus._initialize_data_files(str(self._folder))
         self._metrics = free_port()
-        self.start()
+        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))  # of its etcd, which has fixed ports otherwise
+        listen = {"listen-client-urls": client, "advertise-client-urls": client, "listen-peer-urls": peer}
+        cluster = {"name": "default", "initial-advertise-peer-urls": peer, "initial-cluster": f"default={peer}"}
+        (self._folder / "etcd.yaml").write_text(json.dumps({**listen, **cluster}))
 
     def start(self) -> None:
         """Start it with what is on its disk, and wait until it answers."""
+        self._run()
+        if not until(self._answers, 180) or not until(self._loaded, 180):
+            raise RuntimeError((self._folder / "log").read_text()[-5000:])
+
+    def _run(self) -> None:
         programs = self._folder / "bin"
         environment = {
             **os.environ,
             "DEPLOY_MODE": "STANDALONE",
+            "ETCD_CONFIG_PATH": str(self._folder / "etcd.yaml"),
             "METRICS_PORT": str(self._metrics),
             "MILVUS_RUN_DIR": str(self._folder / "run"),
             "LD_LIBRARY_PATH": str(programs),
@@ -51,8 +74,6 @@ class Milvus:
         with (self._folder / "log").open("ab") as log:
             command = [str(programs / "milvus"), "run", "standalone"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self._folder)
-        if not until(self._answers, 180) or not until(self._loaded, 180):
-            raise RuntimeError((self._folder / "log").read_text()[-5000:])
 
     def close(self) -> None:
         """End it and remove its files."""

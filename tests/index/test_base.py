@@ -63,7 +63,7 @@ def started(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("postgres" if request.param in POSTGRES else "milvus")
 
 
-@pytest.fixture(params=(*FILED, "toy_remote", *POSTGRES, SLOW[0]))
+@pytest.fixture(params=(*FILED, "toy_remote", *POSTGRES))  # a collection takes Milvus 7 s
 def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     built: list[ItemIndex] = []
 
