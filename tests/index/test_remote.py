@@ -294,6 +294,7 @@ def test_invalid_settings_are_refused(
         built(engine)
 
 
+@pytest.mark.parametrize("engine", ["pgvector"], indirect=True)  # scripts/scale_out.py does the same with Milvus
 def test_versions_have_collections_of_their_own(engine: Engine, published: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(published, tmp_path / "root"))
     asked = [
@@ -327,6 +328,7 @@ def test_versions_have_collections_of_their_own(engine: Engine, published: Path,
     assert engine.server.tables() == left
 
 
+@pytest.mark.parametrize("engine", ["pgvector"], indirect=True)  # scripts/scale_out.py does the same with Milvus
 def test_a_version_stays_while_its_collection_cannot_be_removed(engine: Engine, root: Path) -> None:
     exact = {"kind": SERVERS[engine.name].kinds[0]}
     reindex(root, root, exact)
