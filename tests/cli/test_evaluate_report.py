@@ -64,7 +64,7 @@ def test_an_evaluation_is_kept_beside_the_version_until_that_is_removed(run, fol
     assert not list((root / "evaluations").iterdir())
     alone = shutil.copytree(left, tmp_path / "alone")
     ended = run("evaluate", folder / "recall.toml", alone, "--keep")
-    assert (ended.code, "this bundle is none" in ended.err) == (65, True)
+    assert (ended.code, "this bundle was not published" in ended.err) == (65, True)
 
 
 def test_two_bundles_are_compared_on_the_same_requests(run, folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recall.errors import RequestError
-from recall.index.base import Hits
+from recall.index.base import Ranked
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, ListChannel, ModelChannel
@@ -147,23 +147,22 @@ def test_an_item_excluded_only_by_all_rules_together_is_explained(shop: Recommen
 
 def test_an_item_missed_by_approximate_search_is_explained(shop: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     best = ranked(shop, Request("u5"))[0][0]
-    row, search = shop.items.current().rows([best])[0], CatalogSnapshot.search
+    row, search = shop.items.current().rows([best])[0], CatalogSnapshot.search_one
 
     def passing_over(
         self: CatalogSnapshot,
-        queries: np.ndarray,
+        query: np.ndarray,
         n: int,
-        exclude: Sequence[np.ndarray],
-        within: Sequence[SegmentMasks | None],
+        excluded: np.ndarray,
+        within: SegmentMasks | None = None,
         *,
         exact: bool = False,
-    ) -> Hits:
+    ) -> Ranked:
         if exact:
-            return search(self, queries, n, exclude, within, exact=True)
-        hits = search(self, queries, n, [np.append(one, row) for one in exclude], within)
-        return Hits(hits.rows, hits.scores, np.zeros(len(queries), dtype=bool))
+            return search(self, query, n, excluded, within, exact=True)
+        return search(self, query, n, np.append(excluded, row), within)._replace(exact=False)
 
-    monkeypatch.setattr(CatalogSnapshot, "search", passing_over)
+    monkeypatch.setattr(CatalogSnapshot, "search_one", passing_over)
     found = shop.why_not(Request("u5", n=5), best)
     assert (found.listed, found.rank, kinds(found), found.exact) == (None, 1, ["search"], False)
     assert found.missing is not None

