@@ -246,7 +246,8 @@ def _rows_of_part(rows: pl.DataFrame, keys: list[str], part: int, parts: int) ->
 def _shares(counts: Int64, parts: int) -> Int64:
     """Return the part of each owner of `counts` [n] rows, rising: int64 [n]."""
     middle = np.cumsum(counts) - counts / 2
-    return np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
+    found: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
+    return found
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positives:
