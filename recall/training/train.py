@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from recall._arrays import return_large_arrays
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
@@ -118,6 +119,7 @@ def train(
         CheckpointExistsError: There is a checkpoint, and neither `resume` nor `restart` is set.
         TrainingInterruptedError: The keyboard interrupted training.
     """
+    return_large_arrays()
     fingerprint = "" if checkpoint is None else run_fingerprint(config, dataset, start)
     popularity = PopularityFit.of(dataset, encoder, config) if ranks.rank == 0 else None
     validation = Validation.of(config, dataset, encoder, popularity) if ranks.rank == 0 else None
