@@ -19,7 +19,7 @@ from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ModelChannel, PopularChannel
-from recall.serving.rerank.quota import Quota
+from recall.serving.rerank.rules import Quota
 from recall.store.items import tiers
 from recall.store.items.delta import Delta, EncodedItems
 from recall.store.items.segment import Segment
