@@ -22,7 +22,7 @@ from recall.data.tables import Table
 from recall.errors import ConfigError, DataError
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.features.values import canonical_series
-from recall.publish.adopt import adopt
+from recall.publish.derived import adopt
 from recall.serving.batch import Lists
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request

@@ -434,10 +434,6 @@ class World:
 
     def take(self, process: Process) -> str:
         """Publish a version trained elsewhere with `adopt`, which numbers it."""
-        if find_spec("recall.publish.adopt") is None:
-            return "not known"
-        from recall.publish.adopt import adopt
-
         if self.damages:
             return "not after the log was damaged"
         (foreign,) = versions(self.shop / shop.ELSEWHERE)
