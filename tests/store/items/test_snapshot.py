@@ -20,7 +20,7 @@ from recall.index.registry import build_index
 from recall.publish.derived import compact
 from recall.store.items import segment, tiers
 from recall.store.items.catalog import Catalog
-from recall.store.items.encoding import ItemReader
+from recall.store.items.delta import ItemReader
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.snapshot import CatalogSnapshot
 

@@ -16,7 +16,7 @@ from recall.config.schema import BagField, NumericField, Schema
 from recall.errors import RequestError
 from recall.store.items import encoding
 from recall.store.items.coercion import CatalogColumns
-from recall.store.items.encoding import ItemReader
+from recall.store.items.delta import ItemReader
 from recall.store.items.log_position import LogRow, to_json
 
 TYPES: dict[str, pl.DataType] = {
