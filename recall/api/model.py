@@ -13,7 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from recall.config import RunConfig
-from recall.config.loading import parse_config
+from recall.config.run import parse_config
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.frames import NAMES, Library, as_library, frame_of, open_sources, run_tables, series_of
 from recall.data.joined import followed

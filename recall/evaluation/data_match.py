@@ -9,7 +9,7 @@ import polars as pl
 
 from recall.bundle.reader import Bundle
 from recall.config import LastSplit, RunConfig
-from recall.config.loading import parse_config
+from recall.config.run import parse_config
 from recall.data.dataset import Dataset
 from recall.data.incremental import RememberedUser
 from recall.data.split import TEST, TRAIN

@@ -110,7 +110,12 @@ class RemoteIndex(TunableIndex):
     @staticmethod
     @abstractmethod
     def remove(server: Server, collection: str) -> None:
-        """Remove a collection, for `drop`; what it raises is one of `failures`."""
+        """Remove a collection, for `drop`.
+
+        Args:
+            server: that has it.
+            collection: its name.
+        """
 
     @staticmethod
     def storable(columns: Sequence[CodedColumn]) -> Sequence[CodedColumn]:

@@ -1,4 +1,4 @@
-"""The engine of indexes on servers: builds, opens and drops collections, whatever the server."""
+"""Engine of indexes on servers: build, open and drop collections."""
 
 import secrets
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _CALIBRATING = 256  # queries that the effort of a prescribed kind is set with
 
 @dataclass(frozen=True, slots=True)
 class Collection(Candidate):
-    """The candidate: a collection, with a graph of so many links a vector unless that is 0."""
+    """The candidate: a collection, with a graph unless `links` is 0."""
 
     index: type[RemoteIndex]
     links: int

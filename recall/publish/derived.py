@@ -1,4 +1,4 @@
-"""Versions made of a published one: with its live changes, with another index, or as a copy in another root.
+"""Versions made of another: with live changes, a new index, or in another root.
 
 Compaction keeps the delta segment small. The new version records up to which change it contains them; later ones are replayed
 from the log on top of it, as those before were on top of the old one. So it may be killed at any point: either version gives

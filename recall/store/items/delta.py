@@ -1,4 +1,4 @@
-"""In-memory delta: the latest upserted items, encoded as a bundle's catalogue stores them.
+"""In-memory delta: the latest upserted items, encoded as those of a bundle.
 
 A delta never changes. Each batch of changes makes a new one, which shares with the one before all that stayed the same.
 """
