@@ -1,4 +1,4 @@
-"""Compare the data that a bundle was trained on with other data, or with those of another bundle."""
+"""Compare the data of a bundle with other data, or with those of another bundle."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -100,7 +100,7 @@ class RemoteIndex(TunableIndex):
     @staticmethod
     @abstractmethod
     def failures() -> tuple[type[Exception], ...]:
-        """Return the errors of the client's library. Raises ConfigError if it is not installed."""
+        """Return the errors of the client's library. Raises ConfigError if it is missing."""
 
     @staticmethod
     @abstractmethod

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-calls, allow-untyped-defs, no-check-untyped-defs
-"""Inner products in vector registers, as LLVM instructions that numba lacks, and the n best by them.
+"""Inner products by LLVM instructions that numba lacks, and the n best by them.
 
 Codes are stored in blocks of sixteen items: four components of item 0, the same four of item 1, and so on, 64 bytes that fill
 one AVX-512 register; then the next four components. Code and query are multiplied four bytes at a time. A query has two bytes a
