@@ -18,7 +18,7 @@ from recall.errors import IndexFileError, did_you_mean
 from recall.index.base import Candidate, Engine, ItemIndex, Params
 from recall.index.cells.index import CellIndex, CellsEngine
 from recall.index.faiss_engine import FaissEngine
-from recall.index.faiss_io import brute_force, prepare_faiss
+from recall.index.flat import brute_force, prepare_faiss
 from recall.index.milvus import MilvusIndex
 from recall.index.pgvector import PgvectorIndex
 from recall.index.query import CodedColumn
