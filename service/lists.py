@@ -40,7 +40,7 @@ async def answer_request(
         ProblemError: As `answer_with_tokens`.
         RequestError: As `Live.recommend`.
     """
-    if isinstance(request, RecommendRequest):
+    if not isinstance(request, Request):
         return await answer_with_tokens(live, request, caller, request_id, large=large)
     answer = await live.recommend(request, caller, large=large)
     if answer.contributions:  # writing them takes up to a tenth of a second
