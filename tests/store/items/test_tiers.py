@@ -82,7 +82,7 @@ def contents(found: Tiers) -> list[tuple[str, float]]:
 
 def searched(found: Tiers, query: Float32, n: int) -> list[tuple[str, float]]:
     catalogue = CatalogSnapshot(None, found.segments, 0)  # type: ignore[arg-type]  # a search asks nothing of the bundle
-    hits = catalogue.search(query[None], n).ranked(0)
+    hits = catalogue.search(query[None], n)[0]
     assert hits.exact
     parts = {row: (one, row - one.first) for row in hits.rows.tolist() for one in [catalogue.segment_of(row)]}
     return [
