@@ -133,15 +133,19 @@ class EventsConfig(Section):
 
     column: str
     """Column of the interactions that holds the names."""
-    weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] = Field(min_length=1)
+    weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]]
     """What one event of each name counts; with `data.weight` the two are multiplied."""
     left_out: tuple[str, ...] = ()
     """Names whose rows are read as if they were not there."""
     not_taken: tuple[str, ...] = ()
     """Names whose rows are shown and not taken, which is what label 0 says."""
+    missing: Literal["error", "taken", "left out", "not taken"] = "error"
+    """How a row without a name counts; taken, it weighs 1."""
 
     @model_validator(mode="after")
     def _names_are_apart(self) -> "EventsConfig":
+        if not self.weights and self.missing != "taken":
+            raise ValueError('weights must name at least one event, unless missing = "taken"')
         if twice := _repeated((*self.weights, *self.left_out, *self.not_taken)):
             raise ValueError(f"an event has one meaning, but {twice} are named more than once")
         return self
@@ -185,6 +189,12 @@ class FileFormat(Section):
     """Column with the time of day that belongs to a column of `times` with the date; its format covers both, with a blank."""
     booleans: dict[str, tuple[str, str]] = Field(default={})
     """The texts for true and false of columns with truth values, in any case, such as ["yes", "no"]."""
+    durations: dict[str, Literal["m:s", "h:m"]] = Field(default={})
+    """What two numbers mean in columns with durations, such as 3:45; three are hours, minutes and seconds. Words and ISO 8601,
+    such as "1 h 30 min" and PT1H30M, are read as well. All become seconds."""
+    flags: dict[str, tuple[str, ...]] = Field(default={})
+    """Columns that are made of several others with truth values or counts, such as clicked and purchased: each row has the name
+    of the last of them that is true or above 0, and no value where none is."""
     lists: tuple[str, ...] = ()
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
@@ -219,7 +229,8 @@ class FileFormat(Section):
     @property
     def converted(self) -> tuple[str, ...]:
         """Columns whose text is converted."""
-        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.lists)
+        named = (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.lists)
+        return (*named, *(name for names in self.flags.values() for name in names))
 
 
 def _as_bound(value: object) -> object:
@@ -352,4 +363,5 @@ class DataConfig(Section):
         """Whether some rows may count as shown and not taken."""
         outcome, events = self.outcome, self.events
         of_outcome = outcome is not None and "not taken" in (outcome.below, outcome.missing)
-        return self.label is not None or of_outcome or (events is not None and bool(events.not_taken))
+        of_events = events is not None and (bool(events.not_taken) or events.missing == "not taken")
+        return self.label is not None or of_outcome or of_events

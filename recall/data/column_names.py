@@ -2,8 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -50,7 +50,7 @@ EVENT = named(
 AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "renewals strength weight sales gmv payment tip secs viewtime "
+    "renewals strength weight sales gmv payment tip secs viewtime views carts orders purchases bookings downloads shares saves "
     "menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
@@ -61,6 +61,18 @@ TEXT = named(
     "comentario resena opinion recensione commento recensie komentarz отзыв 评论 コメント 리뷰"
 )
 """What the user wrote about the item."""
+
+_PAIRS = (
+    *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
+    *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
+    *("tak nie", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
+)
+YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
+"""Pairs of words for true and false, in lower case."""
+YES = frozenset(pair.split()[0] for pair in _PAIRS)
+"""Those for true."""
+MARKS = YES | named("1 x ✓ ✔")
+"""Those for true where nothing is written for false."""
 
 _BEFORE = named("previous prev last past history before avg average mean expected prior item mode so far since")
 _CONTEXT = named(
@@ -155,12 +167,14 @@ class EventRule:
         left_out: names of events that undo a previous event.
         not_taken: names of events where an item was shown and not taken.
         unknown: names among the weights that the vocabulary lacks; they count 1.
+        missing: how rows without a name count; empty where there are none.
     """
 
     weights: dict[str, float]
     left_out: tuple[str, ...]
     not_taken: tuple[str, ...]
     unknown: tuple[str, ...]
+    missing: str = ""
 
 
 def known_events(names: Iterable[str]) -> list[str]:
@@ -171,19 +185,53 @@ def known_events(names: Iterable[str]) -> list[str]:
 def event_rule(names: pl.Series) -> EventRule:
     """Propose what each event of a column counts."""
     meanings = {name: _meaning(name) for name in names.unique().sort()}
+    rule = _rule(meanings)
+    return rule if rule.weights else EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))  # something must count
+
+
+def flag_rule(names: Sequence[str]) -> EventRule:
+    """Propose what columns of truth values count that each say whether something happened.
+
+    A row in which nothing did was shown and not taken, unless all that may have happened is a reaction to what was taken
+    anyway, such as a like or a skip.
+
+    Args:
+        names: of the columns.
+    """
+    refused = {name: "not taken" for name in names if outcome_word(name, NEGATIVE)}
+    rule = _rule({name: _meaning(name) or refused.get(name) for name in names})
+    reactions = len(rule.weights) < len(names) and set(rule.weights.values()) <= {_LIKED}
+    return replace(rule, missing="taken" if reactions else "not taken")
+
+
+def names_event(name: str) -> bool:
+    """Return whether a name says nothing but what happened, such as `add_to_cart`."""
+    parts = [part for part in words(name) if part not in _COUNT]
+    return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_meaning(part), float) for part in parts)
+
+
+def counts_events(name: str) -> bool:
+    """Return whether a name says how often something happened, such as `views` or `num_purchase`."""
+    return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
+
+
+_COUNT = named("n num nb number count counts cnt of total anzahl nombre")
+_LIKED = 2.0
+
+
+def _rule(meanings: Mapping[str, float | str | None]) -> EventRule:
     weights = {name: meaning for name, meaning in meanings.items() if isinstance(meaning, float)}
     unknown = tuple(name for name, meaning in meanings.items() if meaning is None)
     weights |= dict.fromkeys(unknown, 1.0)
     left_out, not_taken = (
         tuple(name for name, meaning in meanings.items() if meaning == kind) for kind in ("left out", "not taken")
     )
-    if not weights:  # something must count
-        return EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))
     return EventRule(dict(sorted(weights.items(), key=lambda one: one[1])), left_out, not_taken, unknown)
 
 
 def _meaning(name: str) -> float | str | None:
     parts = {*words(name), name.strip().lower(), "".join(words(name))}
+    parts |= {part.removesuffix("s") for part in parts}
     if parts & _UNDONE:
         return "left out"
     if parts & _NOT_TAKEN:

@@ -3,11 +3,8 @@
 Text in UTF-8 with a separator of one character is scanned lazily; other text is decoded in memory.
 """
 
-import ast
 import codecs
-import csv
 import gzip
-import json
 import re
 import sys
 import zipfile
@@ -20,6 +17,7 @@ from typing import IO, Any, Final, Literal, cast
 import polars as pl
 
 from recall.config import FileFormat
+from recall.data.conversions import converted
 from recall.errors import DataError
 
 Kind = Literal["parquet", "json", "text"]
@@ -35,28 +33,9 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 ALIGNED: Final = "  "
 """The separator of aligned columns, which means two or more blanks."""
-LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
-"""Pattern of lists in programming notation, for polars and for Python."""
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
-_GROUPS = (
-    " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
-)
-_CODES = (  # not any three capitals, which begin article numbers, too: SKU001
-    "AED ARS AUD BAM BGN BRL BYN CAD CHF CLP CNY COP CZK DKK DZD EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES KRW "
-    "KZT LKR MAD MXN MYR NGN NOK NPR NZD PEN PHP PKR PLN QAR RMB RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH USD UYU UZS VND "
-    "XAF XOF ZAR"
-)
-_MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
-NUMBERS: Final = {
-    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
-    rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
-    rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
-    for mark, group in ((",", "."), (".", ","))
-}
-"""Patterns of written numbers by the decimal mark, with groups of digits and currencies, for polars."""
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # the last for a password
-_CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -284,117 +263,3 @@ def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: st
             why=f"the header is {', '.join(map(str, names[:20]))}{', ...' if len(names) > 20 else ''}",
             hint="Rename or remove one of the two",
         )
-
-
-def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
-    """Convert the written numbers, times and lists of a table.
-
-    Args:
-        frame: as it was read.
-        form: names the columns; those that are not text are left as they are.
-    """
-    if form.explode is not None:
-        if form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
-            frame = frame.with_columns(pl.col(form.explode).map_batches(listed, return_dtype=pl.List(pl.String)))
-        frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
-    if form.unnest:
-        frame = _unnested(frame)
-    frame = frame.with_columns(pl.col(name).forward_fill().over(pl.col(group).rle_id()) for name, group in form.carry.items())
-    if not (form.numbers or form.times or form.lists or form.booleans):
-        return frame
-    types = frame.collect_schema()
-    texts = {name for name, dtype in types.items() if dtype == pl.String}
-    changes = [number(pl.col(name), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
-    for name, pattern in form.times.items():
-        if name in form.clocks and form.clocks[name] in types:
-            both = pl.concat_str(
-                [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
-            )
-            changes.append(moment(both, pattern).alias(name))
-        elif name in texts:
-            changes.append(moment(pl.col(name), pattern).alias(name))
-    lists = [name for name in form.lists if name in texts and name != form.explode]
-    changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in lists]
-    changes += [truth(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
-    return frame.with_columns(changes).drop(name for name in form.clocks.values() if name in types)
-
-
-def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Replace objects by a column for each member, such as `user.id`."""
-    while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
-        frame = frame.unnest(nested, separator=".")
-    return frame
-
-
-def number(text: pl.Expr, mark: str) -> pl.Expr:
-    """Rewrite numbers with a decimal point, and without anything else.
-
-    A text that is not such a number stays as it is, so that reading it as a number tells where it is.
-
-    Args:
-        text: such as "1.234,50 €".
-        mark: the decimal mark.
-    """
-    stripped = text.str.strip_chars()
-    digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
-    plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "").str.replace_many(["−", ","], ["-", "."])
-    return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
-
-
-def moment(text: pl.Expr, pattern: str) -> pl.Expr:
-    """Parse times; one that does not fit is an error.
-
-    Args:
-        text: the column.
-        pattern: as of `strftime`.
-    """
-    stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
-    if _CLOCK.search(pattern) is None:
-        return stripped.str.to_date(pattern)
-    parsed = stripped.str.to_datetime(pattern, time_unit="us")
-    return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
-
-
-def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Read two words as truth values, in any case; any other is an error.
-
-    Args:
-        text: the column.
-        yes: the word for true.
-        no: the word for false.
-    """
-    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
-
-
-def listed(texts: pl.Series) -> pl.Series:
-    """Parse lists in programming notation, List(String) [n].
-
-    A text that is not a list is its only member.
-
-    Args:
-        texts: such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
-    """
-    known = {text: _list(text) for text in texts.unique().drop_nulls()}
-    return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))
-
-
-def _list(text: str) -> list[str]:
-    stripped = text.strip()
-    if re.match(LIST_NOTATION, stripped) is None:
-        return [stripped]
-    for parse in (json.loads, ast.literal_eval, _bare):
-        try:
-            read = parse(stripped)
-            break
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, csv.Error):
-            continue
-    else:
-        return [stripped]
-    members = list(read) if isinstance(read, list | tuple | set | frozenset | dict) else [read]
-    names = (one.get("name", next(iter(one.values()), None)) if isinstance(one, dict) else one for one in members)
-    return [str(one).strip() for one in names if one is not None]
-
-
-def _bare(text: str) -> list[str]:
-    """Parse a list without quotes, such as "{a,b}"."""
-    return next(csv.reader([text[1:-1]], skipinitialspace=True), [])

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from recall.config.schema import FieldConfig
-from recall.data.files import LIST_NOTATION
+from recall.data.conversions import LIST_NOTATION
 from recall.features.canonical import BLANKS, EXACT, stripped
 from recall.features.values import examples
 

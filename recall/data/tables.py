@@ -136,14 +136,14 @@ class Tables:
         users: None when the configuration names none.
         items: None when the configuration names none.
         moved: columns that were moved from the interactions to the users and items.
-        notes: what `data.missing_ids` and `data.repeated_ids` left out, by table.
+        notes: what `data.missing_ids` and `data.repeated_ids` left out, and the share of all rows that have no ids, by table.
     """
 
     interactions: Table
     users: Table | None
     items: Table | None
     moved: tuple[MovedColumn, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def named(self) -> dict[str, Table]:

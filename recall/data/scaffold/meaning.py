@@ -5,10 +5,9 @@ from typing import Final, Literal
 
 import polars as pl
 
-from recall.data.column_names import named, words
-from recall.data.files import NUMBERS, moment
+from recall.data.column_names import YES, YES_NO, named, words
+from recall.data.conversions import COLONS, DURATION, NUMBERS, moment
 from recall.data.findings import written_lists
-from recall.data.roles import YES, YES_NO
 from recall.data.times import Times
 from recall.errors import DataError
 
@@ -38,6 +37,12 @@ _DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d",
 _WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
 _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
+_DURATION_WORDS = named(
+    "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
+    "spielzeit duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
+)
+_MOMENT_WORDS = named("at on start started begin end um von bis")
+_LENGTH = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]$"  # of a cable, or a size
 _CLOCK_WORDS = named("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
 _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 _PATTERNS: Final = (
@@ -56,7 +61,7 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
     texts = values.drop_nulls().unique()
     written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
     others = texts.filter(~texts.is_in(written)) if written else texts
-    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) != "")
+    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) + duration_form(others) != "")
     for one in written:
         if numbers:
             yield one, f"among the numbers of {values.name}"
@@ -151,6 +156,22 @@ def clock_pattern(values: pl.Series) -> str:
         if texts.str.to_time(pattern, strict=False).null_count() == 0:
             return pattern
     return ""
+
+
+def duration_form(values: pl.Series) -> Literal["", "m:s"]:
+    """Return how durations are read; empty for other texts, and for what may be times of day.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().str.strip_chars().unique()
+    if texts.is_empty() or not texts.str.contains(r"\d").all():
+        return ""
+    by_colon = texts.str.contains(COLONS[2]) | texts.str.contains(COLONS[3])
+    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(_LENGTH).all():
+        return ""
+    named_so = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
+    return "m:s" if named_so or not by_colon.all() or not clock_pattern(values) else ""
 
 
 def day_pattern(values: pl.Series) -> str:

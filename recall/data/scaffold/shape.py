@@ -5,12 +5,15 @@ from typing import Any
 
 import polars as pl
 
-from recall.data.column_names import id_column
+from recall.config.docs import toml
+from recall.data.column_names import counts_events, flag_rule, id_column
+from recall.data.roles import Role
 from recall.data.scaffold.detect import Written
 from recall.data.scaffold.fields import unlearnable
 from recall.data.scaffold.meaning import (
     clock_pattern,
     day_pattern,
+    duration_form,
     holds_times,
     is_list,
     number_mark,
@@ -129,7 +132,7 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         ids: columns that stay as they are.
         interactions: whether these are the interactions, where words may be events.
     """
-    found: dict[str, dict[str, Any]] = {"numbers": {}, "times": {}, "lists": {}, "booleans": {}}
+    found: dict[str, dict[str, Any]] = {"numbers": {}, "times": {}, "durations": {}, "lists": {}, "booleans": {}}
     clocks = _clocks(frame) if interactions else {}
     doubts: list[str] = []
     unclear: list[str] = []
@@ -138,6 +141,8 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         if column.name in clocks:
             pattern, clock = day_pattern(known), clocks[column.name]
             found["times"][column.name] = f"{pattern} {clock_pattern(frame[clock])}"
+        elif column.dtype == pl.Duration:
+            found["durations"][column.name] = "m:s"
         elif column.dtype != pl.String or column.name in (*ids, *clocks.values()) or known.is_empty():
             continue
         elif pattern := time_pattern(known):
@@ -145,6 +150,8 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         elif mark := number_mark(known):
             found["numbers"][column.name] = mark
             unclear += [column.name] if known.str.contains(r"^\D*\d{1,3}([.,]\d{3})+\D*$").all() else []
+        elif two := duration_form(known):
+            found["durations"][column.name] = two
         elif is_list(known):
             found["lists"][column.name] = None
         elif not interactions and (words := yes_and_no(known)) is not None:
@@ -162,9 +169,34 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
     for setting, value in changes.items():
         shown = ", ".join(f"{str(frame[name].drop_nulls()[0])!r} in {name}" for name in value)
         reasons[setting] = f"such as {shown}{''.join(doubts) if setting == 'times' else ''}"
+    if found["durations"]:
+        reasons["durations"] += '; they become seconds, and of two numbers the first are minutes (with "h:m" hours)'
     if clocks:
         reasons["clocks"] = "a date and a time of day in two columns"
     return written.with_(changes, reasons) if changes else written
+
+
+def with_flags(written: Written, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:
+    """Join columns that each say whether one thing happened, such as clicked and purchased, to one column of events.
+
+    Args:
+        written: what is known of the interactions.
+        found: the role of each column.
+    """
+    counts = {name for name, role in found.items() if role.kind == "amount" and role.low >= 0 and counts_events(name)}
+    flags = [name for name, role in found.items() if role.flag or name in counts]
+    if len(flags) < 2 or any(role.kind == "event" and not role.flag for role in found.values()):
+        return written, dict(found)
+    rule = flag_rule(flags)
+    made = next(name for name in ("event", "event_of_row", "event_of_the_row") if name not in found)
+    ordered = (*rule.weights, *rule.not_taken, *rule.left_out)
+    last = f"the last of {', '.join(ordered)} that is {'above 0' if counts else 'true'}, see flags below"
+    roles = {name: role for name, role in found.items() if name not in flags}
+    roles[made] = Role("event", last, events=rule)
+    why = "one column of events"
+    if rule.weights:
+        why += f"; to use one of these alone, write label = {toml([*rule.weights][-1])} instead of events, and remove this line"
+    return written.with_({"flags": {made: ordered}}, {"flags": why}), roles
 
 
 def _clocks(frame: pl.DataFrame) -> dict[str, str]:
@@ -172,5 +204,6 @@ def _clocks(frame: pl.DataFrame) -> dict[str, str]:
     texts = [column.drop_nulls() for column in frame if column.dtype in (pl.String, pl.Date, pl.Time)]
     texts = [column for column in texts if len(column)]
     days = [column.name for column in texts if column.dtype != pl.Time and day_pattern(column)]
-    clocks = [column.name for column in texts if column.dtype != pl.Date and clock_pattern(column)]
+    texts = [column for column in texts if column.dtype == pl.Time or (column.dtype == pl.String and not duration_form(column))]
+    clocks = [column.name for column in texts if clock_pattern(column)]
     return {days[0]: clocks[0]} if len(days) == len(clocks) == 1 else {}

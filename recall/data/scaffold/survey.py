@@ -25,6 +25,7 @@ from recall.features.values import canonical_series
 _SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain. Chosen, not tuned.
 _ONCE = 0.9  # share of the rows of a table that must have different ids. Chosen, not tuned.
 _OF_MANY = 0.2  # share of the rows of a table of properties that may have different ones, at most. Chosen, not tuned.
+_SPARSE = 0.5  # share of the interactions without an id from which on it is a warning. Chosen, not tuned.
 _WIDE = 20  # columns of numbers from which on a table may have one for each item. Chosen, not tuned.
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
@@ -42,6 +43,7 @@ class Survey:
         reasons: why these are the ids; empty where they were given.
         own: id columns of the users and items tables.
         rows: settings of `[data]` about rows without ids and repeated ids, with the reason of each.
+        warnings: in words.
     """
 
     tables: dict[str, Table]
@@ -52,6 +54,7 @@ class Survey:
     reasons: Mapping[str, str]
     own: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def why(self, name: str) -> str:
         """Return the reason of an id column as a comment."""
@@ -118,7 +121,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
     head = _heads({"interactions": tables["interactions"]})["interactions"]
     own = {name: own_id(tables[name], head[column], column) for name, column in ids.items() if name in tables}
     rows = row_settings(tables, found["user"], found["item"], own)
-    return Survey(tables, written, nulls, found["user"], found["item"], reasons, own, rows)
+    warnings = tuple(_sparse(tables["interactions"], found))
+    return Survey(tables, written, nulls, found["user"], found["item"], reasons, own, rows, warnings)
 
 
 def _open(sources: Mapping[str, object], written: Mapping[str, Written], nulls: Mapping[str, str]) -> dict[str, Table]:
@@ -292,7 +296,7 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
         values = tables[name].collect(ids)
         missing = values.filter(absent(ids)).height
         if 0 < missing < values.height:
-            why = f"{missing:,} of {values.height:,} {name} have no {' or no '.join(ids)}"
+            why = f"{missing:,} of {values.height:,} {name} have no {' or no '.join(ids)}; they are not read"
             found.setdefault("missing_ids", ("left out", why))
         known = values[ids[0]].drop_nulls()
         again = known.filter(known.is_duplicated())
@@ -303,6 +307,21 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
                 f"{again.n_unique():,} ids of the {name} are in several rows, such as {again[0]!r}",
             )
     return found
+
+
+def _sparse(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each id that most interactions lack, and which column has more of them."""
+    for side, column in ids.items():
+        others = [name for name, dtype in table.types.items() if name not in ids.values() and not dtype.is_nested()]
+        other = id_column(others, side) or instead_column(others, side)
+        named = [column, *([other] if other is not None else [])]
+        empty = table.collect(named).select(absent([name]).mean().alias(name) for name in named).row(0)
+        if empty[0] <= _SPARSE:
+            continue
+        message = f"{empty[0]:.0%} of the interactions have no {column}: they are not read, and nothing is learned from them"
+        if empty[-1] < empty[0]:
+            message += f". {other} is empty in {empty[-1]:.0%}: {_OPTIONS[side]} {other} reads these rows"
+        yield message
 
 
 def _refuse_properties(table: Table, id_: str) -> None:

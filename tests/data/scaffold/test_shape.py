@@ -1,8 +1,12 @@
+import datetime
+
 import polars as pl
+import pytest
 
 from recall.config import FileFormat
+from recall.data.roles import roles
 from recall.data.scaffold.detect import Written
-from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
+from recall.data.scaffold.shape import with_carried, with_columns, with_flags, with_names, with_rows, with_shape
 
 
 def form_of(written: Written) -> dict[str, object]:
@@ -41,3 +45,60 @@ def test_names_of_a_repeated_header_stay() -> None:
     written = Written(FileFormat(header=("user", "price", "price_2")), {"header": "repeated"})
     frame = pl.DataFrame({"user": ["a"], "price": ["1"], "price_2": ["2"]})
     assert with_names({"interactions": frame}, {"interactions": written})["interactions"] == written  # type: ignore[dict-item]
+
+
+def test_durations_are_told_from_times_of_day() -> None:
+    frame = pl.DataFrame(
+        {
+            "length": ["3:45", "12:30"],
+            "watched": ["0:20:00", "1:02:33"],
+            "any": ["75:30", "3:45"],
+            "mixed": ["3:45", "1:02:33"],
+            "runtime": ["95 min", "1 h 30 min"],
+            "exact": [datetime.timedelta(seconds=5)] * 2,
+            "opens": ["08:30", "09:00"],
+            "played_at": ["0:20:00", "1:02:33"],
+            "cable": ["5 m", "12 m"],
+        }
+    )
+    written = with_columns(Written(), frame, set(), interactions=False)
+    assert form_of(written) == {"durations": dict.fromkeys(frame.columns[:6], "m:s")}
+    assert "such as '3:45' in length, '0:20:00' in watched" in written.reasons["durations"]
+    assert "of two numbers the first are minutes" in written.reasons["durations"]
+
+
+def test_a_duration_is_not_the_time_of_a_date() -> None:
+    frame = pl.DataFrame({"date": ["31.01.2024", "01.02.2024"], "watched": ["0:20:00", "1:02:33"]})
+    written = form_of(with_columns(Written(), frame, set(), interactions=True))
+    assert written == {"times": {"date": "%d.%m.%Y"}, "durations": {"watched": "m:s"}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "flags", "weights", "rest"),
+    [
+        ({"purchased": [0, 1, 0], "clicked": [1, 1, 0]}, ("clicked", "purchased"), {"clicked": 1, "purchased": 5}, "not taken"),
+        ({"liked": ["yes", "no"] * 2, "skipped": ["no", "no", "yes"]}, ("liked", "skipped"), {"liked": 2}, "taken"),
+        ({"clicked": [0, 1], "hidden": [0, 0, 1]}, ("clicked", "hidden"), {"clicked": 1}, "not taken"),
+        ({"disliked": [0, 1], "skipped": [0, 0, 1]}, ("disliked", "skipped"), {}, "taken"),
+        ({"purchases": [0, 3, 0], "views": [1, 4]}, ("views", "purchases"), {"views": 1, "purchases": 5}, "not taken"),
+        ({"clicked": [0, 1], "event": ["view", "buy", "view"]}, None, {}, ""),
+        ({"clicked": [0, 1], "watched": [30, 0, 500]}, None, {}, ""),  # seconds, not times
+    ],
+)
+def test_flags_beside_one_another_are_events(
+    columns: dict[str, list[object]], flags: tuple[str, ...] | None, weights: dict[str, float], rest: str
+) -> None:
+    rows = 180
+    frame = pl.DataFrame({"u": [n * 7 % 11 for n in range(rows)], "i": [n * 5 % 13 for n in range(rows)]}).with_columns(
+        pl.Series(name, [values[n % len(values)] for n in range(rows)]) for name, values in columns.items()
+    )
+    found = roles(frame, "u", "i", {})
+    written, after = with_flags(Written(), found)
+    if flags is None:
+        assert (written, after) == (Written(), found)
+        return
+    assert form_of(written) == {"flags": {"event": flags}}
+    assert set(after) == {"event"}
+    rule = after["event"].events
+    assert rule is not None
+    assert (rule.weights, rule.missing) == (weights, rest)

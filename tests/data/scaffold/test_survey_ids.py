@@ -66,6 +66,15 @@ def test_rows_without_ids_and_repeated_ids_are_assumed_with_their_number(tmp_pat
     assert 'missing_ids = "left out"  # 10 of 50 interactions have no user_id or no item_id' in draft(tmp_path)
 
 
+def test_a_column_of_users_that_is_mostly_empty_is_a_warning(tmp_path: Path) -> None:
+    rows = [(f"u{n % 20}" if n % 10 == 0 else "", f"c{n % 30}", f"i{n % 7}") for n in range(200)]
+    (tmp_path / "interactions.csv").write_text("user_id,cookie,item_id\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    text = draft(tmp_path)
+    assert "# warning: 90% of the interactions have no user_id: they are not read, and nothing is learned from them." in text
+    assert "cookie is empty in 0%: --user-id (user_id=) cookie reads these rows" in text
+    assert "# warning" not in draft(tmp_path, user_id="cookie")
+
+
 def test_ids_are_not_lists(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [["a"], ["b"]], "item_id": [1, 2]}).write_parquet(tmp_path / "interactions.parquet")
     with pytest.raises(DataError, match=r"column 'user_id': ids are of type List\(String\)") as caught:
