@@ -267,6 +267,8 @@ class DataConfig(Section):
     """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
     missing_ids: Literal["error", "left out"] = "error"
     """Whether rows without an id, such as purchases of unknown customers, are an error."""
+    missing_times: Literal["error", "left out"] = "error"
+    """Whether rows without a time are an error, where `time` names a column."""
     repeated_ids: Literal["error", "last"] = "error"
     """Whether several rows of a user or item in their table are an error; with "last", the last row counts."""
     text: tuple[str, ...] = ()

@@ -152,6 +152,7 @@ _DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for
 _LOOKED_AT = 2_000  # texts that are parsed; a time column is uniform
 _FEW = 20  # rows below which a name alone decides
 _PROPERTY = 0.95  # share of rows that must agree. Chosen, not tuned.
+_TIMELESS = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
 _PLACES = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
 
 
@@ -200,9 +201,9 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
     if not plain and function_gain(users[kept], codes[kept]).value >= _PROPERTY:
         return None
     name = max((_USUAL.get(word, 0) for word in words(values.name)), default=0)
-    missing = values.null_count()
-    reason = found[1] + (f"; {missing / len(values):.1%} of the rows have none" if missing else "")
-    return TimeLike((0 if missing else found[0], name, known.n_unique()), reason)
+    missing = values.null_count() / len(values)
+    reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
+    return TimeLike((0 if missing > _TIMELESS else found[0], name, known.n_unique()), reason)
 
 
 def _dated(known: pl.Series) -> tuple[int, str] | None:

@@ -41,6 +41,21 @@ DURATION: Final = "(?i)^(-?)P?T?" + "".join(rf"(?:{_N}(?:{words})\.?,?\s*T?)?" f
 """Pattern of durations with a word after each number, and of empty texts."""
 COLONS: Final = {3: r"^(-?)((?:\d+ (?:d|days?),? )?)(\d+):(\d\d?):(\d\d?(?:[.,]\d+)?)$", 2: r"^(-?)(\d+):(\d\d(?:[.,]\d+)?)$"}
 """Patterns of durations with colons, by how many numbers these are between."""
+_MONTHS = {
+    "Jan": "january januar januari janvier enero gennaio janeiro stycznia января jänner janv ene gen",
+    "Feb": "february februar februari février febrero febbraio fevereiro lutego февраля févr fév fev",
+    "Mar": "märz maart mars marzo março marca марта mrz mär mrt",
+    "Apr": "april avril abril aprile kwietnia апреля avr abr",
+    "May": "mai mei mayo maggio maio maja мая mag",
+    "Jun": "juni juin junio giugno junho czerwca июня",
+    "Jul": "juli juillet julio luglio julho lipca июля juil",
+    "Aug": "august augustus août agosto sierpnia августа ago",
+    "Sep": "september septembre septiembre settembre setembro września сентября sept set",
+    "Oct": "oktober octobre octubre ottobre outubro października октября okt ott out",
+    "Nov": "november novembre noviembre novembro listopada ноября",
+    "Dec": "dezember december décembre diciembre dicembre dezembro grudnia декабря dez dic déc",
+}
+_ENGLISH = {name.upper(): month for month, names in _MONTHS.items() for name in sorted(names.split(), key=len, reverse=True)}
 _CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
@@ -113,10 +128,20 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
         pattern: as of `strftime`.
     """
     stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
+    if re.search("%[bB]", pattern) and "%a" not in pattern:
+        stripped = _english(stripped)
     if _CLOCK.search(pattern) is None:
         return stripped.str.to_date(pattern)
     parsed = stripped.str.to_datetime(pattern, time_unit="us")
     return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
+
+
+def _english(text: pl.Expr) -> pl.Expr:
+    """Rewrite dates with English names of months, and without names of days: "Fr., 5. Januar 2024" is "5 Jan 2024"."""
+    plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
+    plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
+    plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)
+    return plain.str.replace(r" (GMT|UTC)$", " +0000")
 
 
 def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:

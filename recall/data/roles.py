@@ -80,7 +80,8 @@ def of_calendar(values: pl.Series, times: pl.Series) -> bool:
         values: [n], of few levels.
         times: [n], the time column; one in unknown units has no calendar.
     """
-    seconds = _seconds(times)
+    dated = times.is_not_null()
+    values, seconds = values.filter(dated), _seconds(times.filter(dated))
     if seconds is None:
         return False
     moments = pl.from_epoch(pl.Series(seconds), time_unit="s")

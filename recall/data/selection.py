@@ -189,27 +189,29 @@ def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
     return shares
 
 
-_COUNTED = " (rows are counted without those that data.missing_ids leaves out)"
+_COUNTED = " (rows are counted without those that data.missing_ids and data.missing_times leave out)"
 
 
 def identified(data: DataConfig, tables: Tables) -> Tables:
-    """Apply `data.missing_ids` and `data.repeated_ids`.
+    """Apply `data.missing_ids`, `data.missing_times` and `data.repeated_ids`.
 
     Args:
         data: names the columns.
         tables: as they were opened.
 
     Raises:
-        DataError: An id column is missing, or no interaction has both ids.
+        DataError: An id column is missing, or no interaction has all that it needs.
     """
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
     kept, notes = dict(tables.named), {}
     for name, table in tables.named.items():
         said, share = [], 0.0
         refuse_lists(table, ids[name])
-        if data.missing_ids == "left out":
-            kept[name], missing, rows = _with_ids(table, ids[name])
-            said += [f"{missing:,} of {rows:,} rows have no {' or no '.join(ids[name])} and are left out"] if missing else []
+        needed = [*ids[name]] if data.missing_ids == "left out" else []
+        needed += [data.time] if data.missing_times == "left out" and data.time is not None and name == "interactions" else []
+        if needed:
+            kept[name], missing, rows = _with_ids(table, needed)
+            said += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
             share = missing / rows if rows else 0.0
         if data.repeated_ids == "last" and name != "interactions":
             again = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
@@ -253,6 +255,6 @@ def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int, int]:
     if not count:
         return table, 0, len(missing)
     if count == len(missing):
-        hint = "Look at data.user_id and data.item_id"
+        hint = "Look at data.user_id, data.item_id and data.time, which name these columns"
         raise DataError(f"no row has a value in {' and '.join(ids)}", where=str(table.path), hint=hint)
     return replace(table, frame=table.frame.filter(~absent(ids)), note=_COUNTED), count, len(missing)

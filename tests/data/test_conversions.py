@@ -55,6 +55,15 @@ def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
     assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45)]
 
 
+@pytest.mark.parametrize(
+    "text", ["Mo., 5. Mai 2024", "5 mai 2024", "5 de mayo de 2024", "Sunday, May 5 2024", "5 maja 2024", "5 мая 2024"]
+)
+def test_months_may_be_in_other_languages(text: str) -> None:
+    pattern = "%b %d %Y" if "May" in text else "%d %b %Y"
+    parsed = pl.DataFrame({"a": [text]}).select(moment(pl.col("a"), pattern))["a"]
+    assert parsed.to_list() == [datetime.date(2024, 5, 5)]
+
+
 def test_parts_of_seconds_are_decimals() -> None:
     parsed = pl.DataFrame({"a": ["2024-02-01 13:45:06.5"]}).select(moment(pl.col("a"), "%Y-%m-%d %H:%M:%S.%f"))["a"]
     assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45, 6, 500_000)]

@@ -223,6 +223,7 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     found = replace(found, written={**found.written, "interactions": written})
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
     time = time_column(known)
+    timeless = 0 if time is None else interactions.collect([time])[time].null_count()
 
     lines = [f"name = {toml(name)}", "", "[data]"]
     lines += [f"{name} = {toml(path)}" for name, path in paths.items()]
@@ -239,6 +240,8 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     ]
     lines += plan.lines()
     lines += [f"user_attributes = {toml([name_of])}  # kept with each user, who is found by it"] if name_of is not None else []
+    if timeless:
+        lines += [f'missing_times = "left out"  # {timeless:,} interactions have no {time}; they are not read']
     lines += data_lines(known)
     lines += found.lines()
     keys = Keys(user_id, item_id)

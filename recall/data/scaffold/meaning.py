@@ -33,8 +33,11 @@ _AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", 
 """Spellings of missing values where all other values are numbers."""
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-_DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日")
-_WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
+_DAYS = (
+    *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%m/%d/%y", "%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y"),
+    *("%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日"),
+)
+_WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
 _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
 _DURATION_WORDS = named(
@@ -44,10 +47,11 @@ _DURATION_WORDS = named(
 _MOMENT_WORDS = named("at on start started begin end um von bis")
 _LENGTH = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]$"  # of a cable, or a size
 _CLOCK_WORDS = named("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
-_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
 _PATTERNS: Final = (
     *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
     *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
+    "%d %b %Y %H:%M:%S %z",
 )
 """Formats of times, tried in this order."""
 
@@ -101,8 +105,12 @@ def time_pattern(values: pl.Series) -> str:
         pass
     else:
         return ""
+    some = texts.head(100).str.contains(r"\d{4}")  # a year of two digits is not one of antiquity
     for pattern in _PATTERNS:
+        if "%Y" in pattern and not some.all():
+            continue
         try:
+            pl.select(moment(pl.lit(texts.head(10)), pattern))
             pl.select(moment(pl.lit(texts), pattern))
         except pl.exceptions.PolarsError:
             continue

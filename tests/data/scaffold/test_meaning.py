@@ -22,6 +22,14 @@ from recall.data.scaffold.meaning import (
         (["22/01/2024", "11/12/2024"], "%d/%m/%Y", ""),
         (["2024.02.01"], "%Y.%m.%d", "%Y.%d.%m"),
         (["1 Feb 2024"], "%d %b %Y", ""),
+        (["01/02/24", "12/31/23"], "%m/%d/%y", ""),  # not of the year 24
+        (["31-12-24"], "%d-%m-%y", ""),
+        (["3. März 2024", "12. Okt. 2024"], "%d %b %Y", ""),
+        (["12 janv. 2024"], "%d %b %Y", ""),
+        (["5 de mayo de 2024"], "%d %b %Y", ""),
+        (["Fri, 05 Jan 2024 10:30:00 GMT"], "%d %b %Y %H:%M:%S %z", ""),
+        (["Friday, January 5, 2024"], "%b %d, %Y", ""),
+        (["05.01.2024, 10:30"], "%d.%m.%Y, %H:%M", "%m.%d.%Y, %H:%M"),
     ],
 )
 def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, other: str) -> None:
