@@ -162,6 +162,8 @@ class FileFormat(Section):
     Two blanks mean two or more, as between aligned columns."""
     quote: str = Field(default='"', max_length=1)
     """Character around cells that contain separators; empty where quotes are ordinary characters."""
+    backslashes: bool = False
+    """Whether quotes inside of quoted cells follow a backslash, as MySQL and Spark write them, instead of a second quote."""
     encoding: str = "utf-8"
     """Encoding of a text file, as Python names it."""
     header: tuple[str, ...] | None = None
@@ -192,6 +194,10 @@ class FileFormat(Section):
     durations: dict[str, Literal["m:s", "h:m"]] = Field(default={})
     """What two numbers mean in columns with durations, such as 3:45; three are hours, minutes and seconds. Words and ISO 8601,
     such as "1 h 30 min" and PT1H30M, are read as well. All become seconds."""
+    units: dict[str, tuple[str, ...]] = Field(default={})
+    """Texts after the numbers of columns that are left out, such as ["kg"] or ["star", "stars"]."""
+    dates: dict[str, tuple[str, ...]] = Field(default={})
+    """Columns that are made of several others: year, month and day, and perhaps hour, minute and second, in this order."""
     flags: dict[str, tuple[str, ...]] = Field(default={})
     """Columns that are made of several others with truth values or counts, such as clicked and purchased: each row has the name
     of the last of them that is true or above 0, and no value where none is."""
@@ -217,6 +223,8 @@ class FileFormat(Section):
             raise ValueError(f"header must name each column once, got {list(self.header or ())}")
         if without := sorted(set(self.clocks) - set(self.times)):
             raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
+        if short := sorted(name for name, parts in self.dates.items() if not 3 <= len(parts) <= 6):
+            raise ValueError(f"dates needs columns of year, month and day, and up to three more, for {short}")
         for name, pattern in self.times.items():
             if "%" not in pattern or "%f" in pattern.replace(".%f", ""):
                 raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
@@ -230,7 +238,12 @@ class FileFormat(Section):
     def converted(self) -> tuple[str, ...]:
         """Columns whose text is converted."""
         named = (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.lists)
-        return (*named, *(name for names in self.flags.values() for name in names))
+        return (*named, *self.joined)
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Columns that others are made of."""
+        return tuple(name for names in (*self.flags.values(), *self.dates.values()) for name in names)
 
 
 def _as_bound(value: object) -> object:

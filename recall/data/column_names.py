@@ -357,7 +357,8 @@ def table_named(name: str) -> str | None:
         name: of the file, without its folder.
     """
     found = (table for word in reversed(words(name)) for table, known in _TABLES.items() if word in known)
-    return next(found, None)
+    bought = {"order", "orders", "basket", "cart", "invoice", "receipt", "purchase", "transaction"} & set(words(name))
+    return "interactions" if bought else next(found, None)
 
 
 _TITLES = (

@@ -77,7 +77,8 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         return frame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
-    changes = [number(pl.col(name), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
+    bare = {name: _without(pl.col(name), words) for name, words in form.units.items()}
+    changes = [number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
     for name, pattern in form.times.items():
         if name in form.clocks and form.clocks[name] in types:
             both = pl.concat_str(
@@ -94,8 +95,12 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
     changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
     flags = {made: [name for name in names if name in types] for made, names in form.flags.items()}
     changes += [flag(names).alias(made) for made, names in flags.items() if names]
-    used = (*form.clocks.values(), *(name for names in flags.values() for name in names))
-    return frame.with_columns(changes).drop(name for name in used if name in types)
+    changes += [
+        pl.datetime(*(pl.col(name).cast(pl.Float64).cast(pl.Int32) for name in names)).alias(made)
+        for made, names in form.dates.items()
+        if set(names) <= set(types)
+    ]
+    return frame.with_columns(changes).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
 
 
 def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -118,6 +123,11 @@ def number(text: pl.Expr, mark: str) -> pl.Expr:
     digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
     plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "").str.replace_many(["−", ","], ["-", "."])
     return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
+
+
+def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:
+    """Return a text without a unit after it."""
+    return text.str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
 
 
 def moment(text: pl.Expr, pattern: str) -> pl.Expr:

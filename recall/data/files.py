@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -88,8 +89,16 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
     if kind == "parquet":
         return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form)
     if kind == "json":
-        return converted(pl.concat([_json(one) for one in files], how="diagonal_relaxed"), form)
-    return converted(pl.concat(_same_order([_cells(_text(one, nulls, form), nulls, form) for one in files])), form)
+        return converted(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form)
+    parts = [_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files]
+    return converted(pl.concat(_same_order(parts)), form)
+
+
+def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
+    """Add the columns that the folders of a partition name, such as day=2024-01-31."""
+    parts = file.relative_to(folder).parent.parts if file != folder else ()
+    named = [part.partition("=") for part in parts if "=" in part]
+    return frame.with_columns(pl.lit(unquote(value)).alias(name) for name, _, value in named)
 
 
 def unreadable_file(path: Path, error: Exception) -> DataError:
@@ -175,12 +184,14 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
     plain_mark = len(separator.encode()) == 1
-    if path.suffix.lower() == ".zip" or not plain_mark or codecs.lookup(form.encoding).name != "utf-8":
+    decode = not plain_mark or form.backslashes or codecs.lookup(form.encoding).name != "utf-8"
+    if decode or path.suffix.lower() == ".zip":
         try:
             text = content(path).decode(form.encoding)
         except UnicodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
+        text = text.replace('\\"', '""') if form.backslashes else text
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None

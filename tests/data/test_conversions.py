@@ -137,6 +137,24 @@ def test_two_numbers_are_hours_and_minutes_if_the_format_says_so() -> None:
     assert read.to_dict(as_series=False) == {"a": ["5400", "3630"], "b": [1.5, 1.5]}
 
 
+def test_units_are_left_out() -> None:
+    frame = pl.LazyFrame({"weight": ["1,5 kg", "2kg", "3", "500 g"], "stars": ["1 star", "4 stars", None, "x"]})
+    form = FileFormat(numbers={"weight": ",", "stars": "."}, units={"weight": ("kg",), "stars": ("stars", "star")})
+    read = converted(frame, form).collect()
+    assert read.to_dict(as_series=False) == {"weight": ["1.5", "2", "3", "500 g"], "stars": ["1", "4", None, "x"]}
+
+
+def test_a_date_is_made_of_its_parts() -> None:
+    frame = pl.LazyFrame({"y": ["2024", "2023"], "m": ["02", "12"], "d": [1.0, 31.0], "h": [7, 0]})
+    read = converted(
+        frame, FileFormat(dates={"at": ("y", "m", "d", "h"), "day": ("y", "m", "d"), "no": ("y", "m", "x")})
+    ).collect()
+    assert read.columns == ["at", "day"]
+    assert read["at"].to_list() == [datetime.datetime(2024, 2, 1, 7), datetime.datetime(2023, 12, 31)]
+    with pytest.raises(ValueError, match="dates needs columns of year, month and day"):
+        FileFormat(dates={"at": ("y", "m")})
+
+
 def test_the_last_flag_that_is_true_names_the_row() -> None:
     frame = pl.LazyFrame({"n": [1, 2, 3, 4, 5], "clicked": [0, 1, 1, None, 0], "bought": ["no", "No", " Yes ", "x", None]})
     form = FileFormat(flags={"event": ("clicked", "bought", "absent")})

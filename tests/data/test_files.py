@@ -115,6 +115,21 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
     assert read.rows() == [("a", "x"), ("a", "y")]
 
 
+def test_quotes_may_follow_a_backslash(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,title\n1,"The \\"Best\\", 2"\n2,plain\n')
+    assert scan(path, (), FileFormat(backslashes=True)).collect().rows() == [("1", 'The "Best", 2'), ("2", "plain")]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "item\nx\n"), ("a.jsonl", '{"item": "x"}\n')])
+def test_folders_of_a_partition_name_columns(tmp_path: Path, name: str, text: str) -> None:
+    for day in ("2024-01-31", "2024-02-01"):
+        folder = tmp_path / f"day={day}" / "kind=a%20b"
+        folder.mkdir(parents=True)
+        (folder / name).write_text(text)
+    assert scan(tmp_path).collect().rows() == [("x", "2024-01-31", "a b"), ("x", "2024-02-01", "a b")]
+
+
 def test_parts_may_have_their_columns_in_another_order_or_be_empty(tmp_path: Path) -> None:
     for name, text in {"1.csv": "a,b\n1,2\n", "2.csv": "b,a\n4,3\n", "3.csv": ""}.items():
         (tmp_path / name).write_text(text)

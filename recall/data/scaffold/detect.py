@@ -1,6 +1,5 @@
-"""Detect how a file is written: encoding, separator, quotes and header."""
+"""Detect how a file is written: separator, quotes and header."""
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -8,22 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from recall.config import FileFormat
 from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for
+from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, decoded
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
-SAMPLE = 64 << 20
-"""Bytes of a file that are read."""
+_NULS = 0.1  # share of NUL characters, of which UTF-16 read as UTF-8 has half
 _LINES = 500  # lines that are read
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _PART, _PARTS = 1 << 20, 100  # bytes of other files of the table, and how many of these, whose encoding is compared
-_UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
-_CHAOS = 0.1  # disorder of a decoded text up to which it is credible; the measure of charset-normalizer
-_SEPARATORS = ("\t", ";", ",", "|", "::")  # in this order where two give as many columns
-_LAST = ((ALIGNED,), (" ",))  # where no other separator fits: texts contain blanks, too
+_SEPARATORS = ("\t", ";", ",", "|", "::", "\x01")  # in this order where two give as many columns
+_LAST = ((ALIGNED,), ("^", "~"), (" ",))  # where no other separator fits: texts contain blanks, too
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
 _TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
@@ -31,15 +28,6 @@ _TYPE = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
     r"(\(.*\))?\)*$"
 )
-_UNLIKELY = "[\uff61-\uff9f]{3}|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
-_NOT_WEST = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # Polish read as cp1252
-_ENCODINGS: Final = [
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
-    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
-]
-_CONVERT = "Convert the file to UTF-8, for instance with iconv"
-_NULS = 0.1  # share of NUL characters, of which UTF-16 read as UTF-8 has half
-_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +72,17 @@ def detect(path: Path) -> Written:
     raw = content(first, SAMPLE)
     if raw[:4] == b"PAR1":
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
-    encoding, why = _common_encoding({first: raw, **{one: content(one, _PART).rpartition(b"\n")[0] for one in others[:_PARTS]}})
+    encoding, why = common_encoding({first: raw, **{one: content(one, _PART).rpartition(b"\n")[0] for one in others[:_PARTS]}})
     try:
-        text = _decoded(raw, encoding).removeprefix("\ufeff")
+        text = decoded(raw, encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         what = f"the text seems to be {encoding} and is not"
-        raise DataError(what, where=str(first), why=str(error), hint=_CONVERT) from None
+        raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
-        raise DataError("the file is binary, or UTF-16 without a mark", where=str(first), hint=f"{_CONVERT} -f UTF-16LE")
+        raise DataError("the file is binary, or UTF-16 without a mark", where=str(first), hint=f"{CONVERT} -f UTF-16LE")
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
+    backslashes = _backslashes(text)
+    lines = [line.replace('\\"', '""') for line in lines] if backslashes else lines
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
     reasons = {"encoding": why} if encoding != "utf-8" else {}
@@ -101,7 +91,11 @@ def detect(path: Path) -> Written:
     def assume(setting: str, value: object, reason: str) -> None:
         found[setting], reasons[setting] = value, reason
 
+    if backslashes:
+        assume("backslashes", True, f"such as {backslashes!r}")
     above, separator, quote, rows = _table(lines)
+    if len(rows[0]) > 2 and not any(cell for row in rows for cell in row[1::2]):
+        separator, rows = 2 * separator, [row[::2] for row in rows]
     _refuse_sections(first, [*lines[:above], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
     if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]))):
         quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
@@ -182,18 +176,6 @@ def _refuse_sections(path: Path, alone: Sequence[str]) -> None:
         raise DataError(what, where=str(path), hint=f"Write the id into each row: {awk} FILE > NEW")
 
 
-def _common_encoding(files: Mapping[Path, bytes]) -> tuple[str, str]:
-    """Return the encoding of the files of a table, and why; ASCII fits any."""
-    found = {path: encoding_of(raw, path) for path, raw in files.items() if not raw.isascii()}
-    (first, (encoding, why)), *others = found.items() or [(Path(), ("utf-8", ""))]
-    for path, (other, _) in others:
-        if encoding != other and "utf-8" in (encoding, other):  # other guesses may differ where few letters tell
-            reason = f"{other} here, and {encoding} in {first.name}"
-            hint = f"Convert all to UTF-8: iconv -f {other if encoding == 'utf-8' else encoding} -t utf-8 FILE > NEW"
-            raise DataError("the files of the table have different encodings", where=str(path), why=reason, hint=hint)
-    return encoding, why
-
-
 def _numbered(names: Sequence[str]) -> tuple[str, ...]:
     """Add numbers to repeated names, such as price and price_2."""
     used: dict[str, None] = {}
@@ -207,64 +189,6 @@ def _last_cell(text: str, separator: str, quote: str) -> str:
     line = next((line for line in reversed(lines_of(text[-10_000:])) if line.strip()), "")
     row = _cells([line], separator, quote)
     return row[0][0].strip() if row and row[0] else ""
-
-
-def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
-    """Return the encoding of a text, and why.
-
-    Args:
-        raw: the text, or the first `SAMPLE` bytes of it.
-        path: names the file in errors.
-
-    Raises:
-        DataError: No encoding fits.
-    """
-    for mark, encoding in _MARKS.items():
-        if raw.startswith(mark):
-            return encoding, "its byte order mark says so"
-    try:
-        _decoded(raw, "utf-8")
-        return "utf-8", ""
-    except UnicodeDecodeError:
-        pass
-    from charset_normalizer import from_bytes
-
-    lines = [line for line in raw.splitlines() if not line.isascii()]
-    # each cell once: among repeated ones, and among ASCII, scripts of several bytes a character are not recognised
-    cells = dict.fromkeys(cell for line in lines[:_UNUSUAL] for cell in re.split(rb'[,;|"\t]', line) if not cell.isascii())
-    ways = [b"\n".join(parts)[:_UNUSUAL] for parts in (cells, lines)]
-    found = []
-    for matches in (from_bytes(way, cp_isolation=list(_ENCODINGS)) for way in ways):
-        likely = (one for one in matches if not _unlikely(str(one), one.encoding))
-        found += [(matches, best)] if (best := next(likely, None)) is not None else []
-    if not found:
-        raise DataError("the encoding is unknown", where=str(path), hint=_CONVERT)
-    matches, chosen = next((one for one in found if one[1].chaos <= _CHAOS), found[0])
-    unusual = ways[1]
-    # of encodings that fit equally well the most frequent one
-    usual = [one for one in matches if _ENCODINGS[0] in one.could_be_from_charset]
-    west = unusual.decode(_ENCODINGS[0], "replace")
-    tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
-    encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WEST, west) else chosen.encoding
-    if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", west) and not re.search("[áæíóúÁÆÍÓÚ]", west):
-        encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
-    word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
-    return encoding, f"the bytes are not UTF-8, and read so they are text such as {word}"
-
-
-def _unlikely(text: str, encoding: str) -> bool:
-    """Return whether a decoded text has letters as hardly any text does.
-
-    Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
-    """
-    if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
-        return True
-    return len(re.findall(_UNLIKELY, text)) >= len(re.findall(r"[^\W_]+", text)) / 2
-
-
-def _decoded(raw: bytes, encoding: str) -> str:
-    """Decode a text; the last character of a part of a text may be cut."""
-    return codecs.getincrementaldecoder(encoding)().decode(raw, final=len(raw) < SAMPLE)
 
 
 def _lines(text: str) -> list[str]:
@@ -306,6 +230,12 @@ def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
         return rows
     header = ["row", *rows[0]] if any(row[-1] for row in rows[1:]) else [*rows[0], ""]
     return [header, *rows[1:]]
+
+
+def _backslashes(text: str) -> str:
+    """Return an example of a quote inside of a quoted cell that follows a backslash; empty where there is none."""
+    found = re.search(r'(?m)(?:^|[,;|\t])"[^"\r\n]*?[^\\]\\"[^,;|\t\r\n"][^"\r\n]{0,20}', text)
+    return found[0][:40].lstrip(",;|\t") if found else ""
 
 
 def _quotes_inside(lines: Sequence[str], separator: str) -> bool:

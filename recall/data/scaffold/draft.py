@@ -24,7 +24,7 @@ from recall.data.scaffold.fields import (
     unlearnable,
     unreadable,
 )
-from recall.data.scaffold.shape import with_flags
+from recall.data.scaffold.shape import with_dates, with_flags
 from recall.data.scaffold.survey import Survey, files_in, survey
 from recall.data.tables import Table
 from recall.errors import DataError
@@ -219,11 +219,11 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else unlearnable(items, {item_id, own["items"]})
     name_of = None if users is None else title_of(unlearnable(users, {user_id, own["users"]}))
-    written, known = with_flags(found.written["interactions"], known)
+    written, known = with_flags(*with_dates(found.written["interactions"], frame, known))
     found = replace(found, written={**found.written, "interactions": written})
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
     time = time_column(known)
-    timeless = 0 if time is None else interactions.collect([time])[time].null_count()
+    timeless = 0 if time not in interactions.types else interactions.collect([time])[time].null_count()
 
     lines = [f"name = {toml(name)}", "", "[data]"]
     lines += [f"{name} = {toml(path)}" for name, path in paths.items()]

@@ -31,6 +31,7 @@ _UNDATED: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Ni
 """Those where all other values are numbers or times."""
 _AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_UNDATED)
 """Spellings of missing values where all other values are numbers."""
+_UNIT = 12  # characters of a unit, at most. Chosen, not tuned.
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _DAYS = (
@@ -65,7 +66,8 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
     texts = values.drop_nulls().unique()
     written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
     others = texts.filter(~texts.is_in(written)) if written else texts
-    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) + duration_form(others) != "")
+    measured = number_mark(others) or duration_form(others) or units_of(others)
+    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or bool(measured))
     for one in written:
         if numbers:
             yield one, f"among the numbers of {values.name}"
@@ -88,6 +90,21 @@ def number_mark(values: pl.Series) -> Literal["", ".", ","]:
     if by_comma and by_point:  # only groups of three, such as 1,234: a group rather than three decimals
         return "." if texts.str.contains(",", literal=True).any() else ","
     return "," if by_comma else "." if by_point else ""
+
+
+def units_of(values: pl.Series) -> tuple[str, ...]:
+    """Return the text after the numbers of a column, such as "kg", and its plural; empty where there are others.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().str.strip_chars().unique()
+    rest = texts.str.extract(r"^[-+−]?\d[\d.,' ]*?\s*([^\d\s.,].*)$")
+    if (rest.is_null() & ~texts.str.contains(_PLAIN)).any():
+        return ()
+    units = sorted(rest.drop_nulls().unique(), key=len)
+    one = 0 < len(units) <= 2 and len(units[0]) <= _UNIT and all(unit.lower().startswith(units[0].lower()) for unit in units)
+    return tuple(reversed(units)) if one and len(texts) > len(units) else ()
 
 
 def time_pattern(values: pl.Series) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from recall.config.docs import toml
-from recall.data.column_names import counts_events, flag_rule, id_column
+from recall.data.clock import TimeLike
+from recall.data.column_names import counts_events, flag_rule, id_column, named, words
 from recall.data.roles import Role
 from recall.data.scaffold.detect import Written
 from recall.data.scaffold.fields import unlearnable
@@ -19,6 +20,7 @@ from recall.data.scaffold.meaning import (
     number_mark,
     swapped_pattern,
     time_pattern,
+    units_of,
     yes_and_no,
 )
 from recall.data.tables import Table
@@ -123,6 +125,9 @@ def with_carried(written: Written, frame: pl.DataFrame, user_id: str) -> Written
     return written
 
 
+_CONVERTED = ("numbers", "units", "times", "durations", "lists", "booleans")
+
+
 def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, interactions: bool) -> Written:
     """Detect numbers, times, lists and truth values in the columns of text.
 
@@ -132,7 +137,7 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         ids: columns that stay as they are.
         interactions: whether these are the interactions, where words may be events.
     """
-    found: dict[str, dict[str, Any]] = {"numbers": {}, "times": {}, "durations": {}, "lists": {}, "booleans": {}}
+    found: dict[str, dict[str, Any]] = {name: {} for name in ("numbers", "units", "times", "durations", "lists", "booleans")}
     clocks = _clocks(frame) if interactions else {}
     doubts: list[str] = []
     unclear: list[str] = []
@@ -152,6 +157,10 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
             unclear += [column.name] if known.str.contains(r"^\D*\d{1,3}([.,]\d{3})+\D*$").all() else []
         elif two := duration_form(known):
             found["durations"][column.name] = two
+        elif units := units_of(known):
+            found["units"][column.name] = units
+            numbers = known.str.strip_suffix(units[0]).str.strip_suffix(units[-1]).str.strip_chars()
+            found["numbers"][column.name] = number_mark(numbers) or "."
         elif is_list(known):
             found["lists"][column.name] = None
         elif not interactions and (words := yes_and_no(known)) is not None:
@@ -174,6 +183,45 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
     if clocks:
         reasons["clocks"] = "a date and a time of day in two columns"
     return written.with_(changes, reasons) if changes else written
+
+
+def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:
+    """Join columns of year, month and day, and of hour, minute and second, where no other is the time.
+
+    Args:
+        written: what is known of the interactions.
+        frame: some of them.
+        found: the role of each column.
+    """
+    parts: list[str] = []
+    for known, (low, high) in _PARTS.items():
+        fitting = [name for name in found if known & set(words(name)) and _within(frame[name], low, high)]
+        if len(fitting) != 1:
+            break
+        parts += fitting
+    if len(parts) < 3 or any(role.time is not None and role.time.readable for role in found.values()):
+        return written, dict(found)
+    made = next(name for name in ("date", "date_of_row") if name not in found)
+    roles = {name: role for name, role in found.items() if name not in parts}
+    roles[made] = Role("time", f"made of {', '.join(parts)}", time=TimeLike((2, 3, 1), ""))
+    return written.with_({"dates": {made: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}), roles
+
+
+_PARTS = {  # of a date, and their range
+    named("year jahr annee ano anno jaar rok год 年"): (1970, 2100),
+    named("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
+    named("day tag jour dia giorno dag dzien день 日"): (1, 31),
+    named("hour stunde heure hora ora uur час 時"): (0, 23),
+    named("minute minuten minuto"): (0, 59),
+    named("second sekunde seconde segundo secondo"): (0, 59),
+}
+
+
+def _within(values: pl.Series, low: int, high: int) -> bool:
+    if values.dtype.is_nested() or values.has_nulls():
+        return False
+    numbers = values.cast(pl.Float64, strict=False)
+    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
 
 
 def with_flags(written: Written, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:

@@ -9,7 +9,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import id_column, instead_column, table_named
+from recall.data.column_names import id_column, instead_column, names_visit, table_named
 from recall.data.files import files_of, kind_of, plain, unreadable_file
 from recall.data.frames import NAMES, open_sources
 from recall.data.scaffold.detect import Written, detect
@@ -182,7 +182,9 @@ def files_in(folder: Path) -> dict[str, Path]:
             raise DataError(
                 f"several files may be the {table}: {names}",
                 where=str(folder),
-                hint=f"Name the one that is meant with --{table}",
+                hint=f"Name the one that is meant with --{table}; or, where each has a part of the columns, join them first, "
+                'such as polars.read_csv("orders.csv").join(polars.read_csv("order_items.csv"), on="order_id")'
+                '.write_csv("interactions.csv")',
             )
     if "interactions" not in by_name and len(there) == 1 and plain(there[0]).suffix in (".csv", ".tsv", ".parquet", ".jsonl"):
         by_name = {"interactions": there}
@@ -228,6 +230,12 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
             where=str(interactions.path),
             hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
         )
+    for name, other in tables.items():
+        key = next((both for both in interactions.columns if both in other.types and names_visit(both)), None)
+        if name != "interactions" and key is not None and id_column(other.columns, side) is not None:
+            hint = f'Join them: polars.read_csv("A").join(polars.read_csv("B"), on="{key}").write_csv("interactions.csv")'
+            what = f"there is no column of {side}s, which seem to be in {other.path.name}, one row for each {key} and {side}"
+            raise DataError(what, where=str(interactions.path), hint=hint)
     near = did_you_mean(column, interactions.columns)
     hint = f"{near}{'' if near.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)

@@ -24,6 +24,11 @@ from recall.errors import DataError
         ("a.tsv", 'a\tb\n"Al" Yan\t2\n"Bo"\t3\n', FileFormat(quote="")),
         ("a.csv", 'a,b\n"x ""y"" z",2\n"x, ""y""",3\n', FileFormat()),
         ("a.csv", "name\nx\n", FileFormat()),
+        ("a.csv", "a\x01b\nx, y\x012\n", FileFormat(separator="\x01")),  # of Hive
+        ("a.csv", "a||b||c\nx||2||y\nz||||\n", FileFormat(separator="||")),
+        ("a.csv", "a^b\nx^2\n", FileFormat(separator="^")),
+        ("a.csv", 'a,b\n"the \\"x\\", y",2\nz,3\n', FileFormat(backslashes=True)),
+        ("a.csv", 'a,b\n"C:\\",2\n"x, y",3\n', FileFormat()),
         ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
         (
             "a.dat",
@@ -79,7 +84,8 @@ def test_the_encoding_is_found(tmp_path: Path, text: str, encoding: str) -> None
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1251"])
 @pytest.mark.parametrize("cut", [61, 62])
 def test_the_start_of_a_file_is_enough(tmp_path: Path, encoding: str, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE", cut)
+    for one in (module, encoding):
+        monkeypatch.setattr(one, "SAMPLE", cut)
     (tmp_path / "a.csv").write_text("имя;книга\n" + "Привет дорогой друг;Мастер и Маргарита\n" * 9, encoding=encoding)
     form = detect(tmp_path / "a.csv").form
     assert (form.encoding, form.separator) == (encoding, ";")

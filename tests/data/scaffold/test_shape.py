@@ -6,7 +6,7 @@ import pytest
 from recall.config import FileFormat
 from recall.data.roles import roles
 from recall.data.scaffold.detect import Written
-from recall.data.scaffold.shape import with_carried, with_columns, with_flags, with_names, with_rows, with_shape
+from recall.data.scaffold.shape import with_carried, with_columns, with_dates, with_flags, with_names, with_rows, with_shape
 
 
 def form_of(written: Written) -> dict[str, object]:
@@ -102,3 +102,41 @@ def test_flags_beside_one_another_are_events(
     rule = after["event"].events
     assert rule is not None
     assert (rule.weights, rule.missing) == (weights, rest)
+
+
+def test_units_after_numbers_are_one_or_its_plural() -> None:
+    frame = pl.DataFrame(
+        {
+            "weight": ["1,5 kg", "12,25 kg"],
+            "rating": ["1 star", "4 stars"],
+            "votes": ["4/5", "3/5"],
+            "installs": ["10,000+", "500+"],
+            "mixed": ["1 kg", "500 g"],
+            "room": ["12 A", "14 B"],
+        }
+    )
+    written = form_of(with_columns(Written(), frame, set(), interactions=False))
+    assert written == {
+        "numbers": {"weight": ",", "rating": ".", "votes": ".", "installs": "."},
+        "units": {"weight": ("kg",), "rating": ("stars", "star"), "votes": ("/5",), "installs": ("+",)},
+    }
+
+
+def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
+    rows = range(120)
+    frame = pl.DataFrame(
+        {
+            "u": [n * 7 % 11 for n in rows],
+            "i": [n * 5 % 13 for n in rows],
+            "jahr": [2023 + n // 60 for n in rows],
+            "monat": [f"{1 + n % 12:02}" for n in rows],
+            "tag": [1 + n * 3 % 28 for n in rows],
+        }
+    )
+    written, after = with_dates(Written(), frame, roles(frame, "u", "i", {}))
+    assert form_of(written) == {"dates": {"date": ("jahr", "monat", "tag")}}
+    assert [(name, role.kind) for name, role in after.items()] == [("date", "time")]
+    timed = frame.with_columns(ts=1_700_000_000 + pl.int_range(120) * 7_000)
+    found = roles(timed, "u", "i", {})
+    assert with_dates(Written(), timed, found) == (Written(), found)
+    assert form_of(with_dates(Written(), frame.with_columns(tag=pl.col("tag") + 9), found)[0]) == {}

@@ -75,6 +75,20 @@ def test_a_column_of_users_that_is_mostly_empty_is_a_warning(tmp_path: Path) -> 
     assert "# warning" not in draft(tmp_path, user_id="cookie")
 
 
+def test_orders_and_their_items_in_two_files_are_to_be_joined(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(
+        "order_id,customer_id,day\n" + "".join(f"o{n},c{n % 5},2024-01-01\n" for n in range(20))
+    )
+    (tmp_path / "order_items.csv").write_text("order_id,product_id\n" + "".join(f"o{n % 20},p{n % 9}\n" for n in range(60)))
+    with pytest.raises(DataError, match="several files may be the interactions: order_items.csv, orders.csv") as caught:
+        draft(tmp_path)
+    assert 'join(polars.read_csv("order_items.csv"), on="order_id")' in caught.value.hint
+    files = {"interactions": tmp_path / "orders.csv", "items": tmp_path / "order_items.csv"}
+    with pytest.raises(DataError, match="items, which seem to be in order_items.csv, one row for each order_id") as caught:
+        draft(tmp_path, files=files)
+    assert 'on="order_id"' in caught.value.hint
+
+
 def test_ids_are_not_lists(tmp_path: Path) -> None:
     pl.DataFrame({"user_id": [["a"], ["b"]], "item_id": [1, 2]}).write_parquet(tmp_path / "interactions.parquet")
     with pytest.raises(DataError, match=r"column 'user_id': ids are of type List\(String\)") as caught:
