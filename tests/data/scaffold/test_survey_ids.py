@@ -80,11 +80,11 @@ def test_orders_and_their_items_in_two_files_are_to_be_joined(tmp_path: Path) ->
         "order_id,customer_id,day\n" + "".join(f"o{n},c{n % 5},2024-01-01\n" for n in range(20))
     )
     (tmp_path / "order_items.csv").write_text("order_id,product_id\n" + "".join(f"o{n % 20},p{n % 9}\n" for n in range(60)))
-    with pytest.raises(DataError, match="several files may be the interactions: order_items.csv, orders.csv") as caught:
+    with pytest.raises(DataError, match=r"several files may be the interactions: order_items\.csv, orders\.csv") as caught:
         draft(tmp_path)
     assert 'join(polars.read_csv("order_items.csv"), on="order_id")' in caught.value.hint
     files = {"interactions": tmp_path / "orders.csv", "items": tmp_path / "order_items.csv"}
-    with pytest.raises(DataError, match="items, which seem to be in order_items.csv, one row for each order_id") as caught:
+    with pytest.raises(DataError, match=r"items, which seem to be in order_items\.csv, one row for each order_id") as caught:
         draft(tmp_path, files=files)
     assert 'on="order_id"' in caught.value.hint
 
