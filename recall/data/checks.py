@@ -254,7 +254,7 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         used = each.unique()
         most, count = each.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _USERS else ("", 0)
         if count > _MOST * len(each):
-            message = f"{count:,} of {len(each):,} interactions are of one user, {most!r}: if this stands for unknown users, "
+            message = f"{count:,} of {len(each):,} interactions are of one user, {most!r}: if it means an unknown user, "
             message += "leave these rows out; data.nulls may name it if it means nothing else"
             yield Finding("warning", "interactions", column, message, count)
         yield from spelling(used, partial(_report, "interactions", column))

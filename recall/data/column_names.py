@@ -190,7 +190,7 @@ def event_rule(names: pl.Series) -> EventRule:
 
 
 def flag_rule(names: Sequence[str]) -> EventRule:
-    """Propose what columns of truth values count that each say whether something happened.
+    """Propose weights for columns of truth values, each of one event.
 
     A row in which nothing did was shown and not taken, unless all that may have happened is a reaction to what was taken
     anyway, such as a like or a skip.
@@ -211,7 +211,7 @@ def names_event(name: str) -> bool:
 
 
 def counts_events(name: str) -> bool:
-    """Return whether a name says how often something happened, such as `views` or `num_purchase`."""
+    """Return whether a name says how often something happened, such as `views`."""
     return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
 
 

@@ -1,4 +1,4 @@
-"""Convert text as it is written: numbers, times, durations, lists, truth values, nested objects."""
+"""Convert numbers, times, durations, lists and truth values from text."""
 
 import ast
 import csv
@@ -147,7 +147,7 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
 
 
 def _english(text: pl.Expr) -> pl.Expr:
-    """Rewrite dates with English names of months, and without names of days: "Fr., 5. Januar 2024" is "5 Jan 2024"."""
+    """Rewrite dates in English, without names of days: "Fr., 5. Januar" is "5 Jan"."""
     plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
     plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
     plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)

@@ -119,7 +119,7 @@ def test_cells_are_carried_down_within_an_order_only() -> None:
         ("2時間30分", "9000"),
         ("PT1H2M33S", "3753"),
         ("P1DT2H", "93600"),
-        ("2 Seasons", "2 Seasons"),  # what is no duration stays, and reading it is an error
+        ("2 Seasons", "2 Seasons"),  # other text stays, and reading it as a number is an error
         ("500 ml", "500 ml"),
         ("90", "90"),
         ("", ""),

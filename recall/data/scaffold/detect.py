@@ -233,7 +233,7 @@ def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
 
 
 def _backslashes(text: str) -> str:
-    """Return an example of a quote inside of a quoted cell that follows a backslash; empty where there is none."""
+    """Return an example of a quote after a backslash in a quoted cell, or ""."""
     found = re.search(r'(?m)(?:^|[,;|\t])"[^"\r\n]*?[^\\]\\"[^,;|\t\r\n"][^"\r\n]{0,20}', text)
     return found[0][:40].lstrip(",;|\t") if found else ""
 

@@ -151,7 +151,7 @@ def _amount(name: str, role: Role, *, active: bool) -> Iterator[str]:
 
 
 def _uses(name: str, role: Role, least: float) -> Iterator[str]:
-    """Draft comments that use a column of numbers: leave rows out, take them as not taken, or weigh them."""
+    """Draft comments that use numbers: as a threshold, as a label, as weights."""
     missing = ', missing = "taken"' if role.lacking else ""
     yield f"# outcome = {{ column = {toml(name)}, at_least = {least:g}{missing} }}"
     yield f'# outcome = {{ column = {toml(name)}, at_least = {least:g}, below = "not taken"{missing} }}'

@@ -97,5 +97,10 @@ def _unlikely(text: str, encoding: str) -> bool:
 
 
 def decoded(raw: bytes, encoding: str) -> str:
-    """Decode a text; the last character of a part of a text may be cut."""
+    """Decode a text; the last character of a part of a text may be cut.
+
+    Args:
+        raw: the text, or its first `SAMPLE` bytes.
+        encoding: as Python names it.
+    """
     return codecs.getincrementaldecoder(encoding)().decode(raw, final=len(raw) < SAMPLE)

@@ -93,7 +93,7 @@ def number_mark(values: pl.Series) -> Literal["", ".", ","]:
 
 
 def units_of(values: pl.Series) -> tuple[str, ...]:
-    """Return the text after the numbers of a column, such as "kg", and its plural; empty where there are others.
+    """Return the unit after the numbers of a column, and its plural, or ().
 
     Args:
         values: String [n].
@@ -184,7 +184,7 @@ def clock_pattern(values: pl.Series) -> str:
 
 
 def duration_form(values: pl.Series) -> Literal["", "m:s"]:
-    """Return how durations are read; empty for other texts, and for what may be times of day.
+    """Return how durations are read; empty for others, and for times of day.
 
     Args:
         values: String [n].

@@ -186,7 +186,7 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
 
 
 def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:
-    """Join columns of year, month and day, and of hour, minute and second, where no other is the time.
+    """Join columns of year, month and day, where no other column is the time.
 
     Args:
         written: what is known of the interactions.
@@ -225,7 +225,7 @@ def _within(values: pl.Series, low: int, high: int) -> bool:
 
 
 def with_flags(written: Written, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:
-    """Join columns that each say whether one thing happened, such as clicked and purchased, to one column of events.
+    """Join columns such as clicked and purchased to one column of events.
 
     Args:
         written: what is known of the interactions.

@@ -318,7 +318,7 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
 
 
 def _sparse(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for each id that most interactions lack, and which column has more of them."""
+    """Yield a warning for each id that most interactions lack."""
     for side, column in ids.items():
         others = [name for name, dtype in table.types.items() if name not in ids.values() and not dtype.is_nested()]
         other = id_column(others, side) or instead_column(others, side)
