@@ -237,8 +237,7 @@ class FileFormat(Section):
     @property
     def converted(self) -> tuple[str, ...]:
         """Columns whose text is converted."""
-        named = (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.lists)
-        return (*named, *self.joined)
+        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.lists)
 
     @property
     def joined(self) -> tuple[str, ...]:

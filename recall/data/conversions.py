@@ -73,7 +73,7 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
     if form.unnest:
         frame = _unnested(frame)
     frame = frame.with_columns(pl.col(name).forward_fill().over(pl.col(group).rle_id()) for name, group in form.carry.items())
-    if not form.converted:
+    if not form.converted and not form.joined:
         return frame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
@@ -93,14 +93,13 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
     changes += [duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
     exact = [name for name in form.durations if types.get(name) == pl.Duration]
     changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
+    frame = frame.with_columns(changes)
     flags = {made: [name for name in names if name in types] for made, names in form.flags.items()}
-    changes += [flag(names).alias(made) for made, names in flags.items() if names]
-    changes += [
-        pl.datetime(*(pl.col(name).cast(pl.Float64).cast(pl.Int32) for name in names)).alias(made)
-        for made, names in form.dates.items()
-        if set(names) <= set(types)
-    ]
-    return frame.with_columns(changes).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
+    made = [flag(names).alias(name) for name, names in flags.items() if names]
+    for name, parts in form.dates.items():
+        if set(parts) <= set(types):
+            made.append(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name))
+    return frame.with_columns(made).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
 
 
 def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:

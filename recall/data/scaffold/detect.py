@@ -234,7 +234,7 @@ def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
 
 def _backslashes(text: str) -> str:
     """Return an example of a quote after a backslash in a quoted cell, or ""."""
-    found = re.search(r'(?m)(?:^|[,;|\t])"[^"\r\n]*?[^\\]\\"[^,;|\t\r\n"][^"\r\n]{0,20}', text)
+    found = '\\"' in text and re.search(r'(?m)(?:^|[,;|\t])"[^"\r\n]*?[^\\]\\"[^,;|\t\r\n"][^"\r\n]{0,20}', text)
     return found[0][:40].lstrip(",;|\t") if found else ""
 
 
