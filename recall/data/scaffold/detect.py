@@ -15,7 +15,7 @@ from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, deco
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
-_NULS = 0.1  # share of NUL characters, of which UTF-16 read as UTF-8 has half
+_NULS = 0.1  # share of NUL characters that text does not have
 _LINES = 500  # lines that are read
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _PART, _PARTS = 1 << 20, 100  # bytes of other files of the table, and how many of these, whose encoding is compared
@@ -79,7 +79,7 @@ def detect(path: Path) -> Written:
         what = f"the text seems to be {encoding} and is not"
         raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
-        raise DataError("the file is binary, or UTF-16 without a mark", where=str(first), hint=f"{CONVERT} -f UTF-16LE")
+        raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
     backslashes = _backslashes(text)
     lines = [line.replace('\\"', '""') for line in lines] if backslashes else lines

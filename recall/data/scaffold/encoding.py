@@ -14,9 +14,13 @@ SAMPLE = 64 << 20
 _UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
 _CHAOS = 0.1  # disorder of a decoded text up to which it is credible; the measure of charset-normalizer
 _UNLIKELY = "[\uff61-\uff9f]{3}|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
+_USUAL = {"cp1251": "[А-Яыьэюя]", "cp1253": "[Α-Ωάέήίόύώ]"}  # Hebrew, read so, has none
+_RARE = {"cp1255": "[\u05b0-\u05c4]", "euc_kr": "[\u4e00-\u9fff]"}  # which Russian and Chinese, read so, have
+_NULS = 0.2  # share of the bytes that are 0 in UTF-16 of mostly Latin letters, which has half. Chosen, not tuned.
+_LETTERS, _RARELY = 20, 0.1  # letters from which on a text has the usual ones, and share of the rare ones. Chosen, not tuned.
 _NOT_WEST = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # Polish read as cp1252
 _ENCODINGS: Final = [
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r", "cp1255", "cp1256", "cp866", "cp850"),
     *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
 ]
 CONVERT = "Convert the file to UTF-8, for instance with iconv"
@@ -33,7 +37,7 @@ def common_encoding(files: Mapping[Path, bytes]) -> tuple[str, str]:
     Raises:
         DataError: They have different encodings, or one that is unknown.
     """
-    found = {path: encoding_of(raw, path) for path, raw in files.items() if not raw.isascii()}
+    found = {path: encoding_of(raw, path) for path, raw in files.items() if not raw.isascii() or b"\0" in raw}
     (first, (encoding, why)), *others = found.items() or [(Path(), ("utf-8", ""))]
     for path, (other, _) in others:
         if encoding != other and "utf-8" in (encoding, other):  # other guesses may differ where few letters tell
@@ -56,6 +60,9 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     for mark, encoding in _MARKS.items():
         if raw.startswith(mark):
             return encoding, "its byte order mark says so"
+    for place, encoding in enumerate(("utf-16-be", "utf-16-le")):
+        if raw[place::2].count(0) > _NULS * len(raw) and b"\0" not in raw[1 - place :: 2]:
+            return encoding, "every second byte is 0"
     try:
         decoded(raw, "utf-8")
         return "utf-8", ""
@@ -80,6 +87,8 @@ def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
     west = unusual.decode(_ENCODINGS[0], "replace")
     tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
     encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WEST, west) else chosen.encoding
+    if encoding == _ENCODINGS[0] and "¤" in west:
+        encoding = "iso8859_15"  # which has the sign of the euro there
     if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", west) and not re.search("[áæíóúÁÆÍÓÚ]", west):
         encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
     word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
@@ -92,6 +101,11 @@ def _unlikely(text: str, encoding: str) -> bool:
     Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
     """
     if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
+        return True
+    letters = len(re.findall(r"[^\W\d_a-zA-Z]", text))
+    if encoding in _USUAL and letters > _LETTERS and not re.search(_USUAL[encoding], text):
+        return True
+    if encoding in _RARE and len(re.findall(_RARE[encoding], text)) > _RARELY * letters:
         return True
     return len(re.findall(_UNLIKELY, text)) >= len(re.findall(r"[^\W_]+", text)) / 2
 
