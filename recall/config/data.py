@@ -178,6 +178,8 @@ class FileFormat(Section):
     """Rows whose first cell is one of these, such as "Total", are not read."""
     explode: str | None = None
     """Column with lists of which each member is a row of its own, such as the items of an order; empty lists give no row."""
+    explode_by: str | None = Field(default=None, min_length=1)
+    """Text between the members of `explode`, where that is a column of text, such as ","."""
     carry: dict[str, str] = Field(default={})
     """Columns whose empty cells have the value above them, as long as the column given here does not change: for exports that
     write the customer only on the first line of an order."""

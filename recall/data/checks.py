@@ -16,7 +16,7 @@ from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_wor
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of, determined, leaks
-from recall.data.findings import Finding, Level, bag_findings, missing, positions, rounded, spelling, spread, variety
+from recall.data.findings import Finding, Level, alike, bag_findings, missing, positions, rounded, spelling, spread, variety
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
@@ -267,15 +267,11 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
             level: Level = "warning" if len(strange) > _COLD * len(used) else "note"
             message = f"{len(strange):,} of {len(used):,} ids are not in the {name} table, such as {examples(strange)}"
             yield Finding(level, "interactions", column, message, len(strange))
-        alike = _plain(strange).is_in(_plain(listed.drop_nulls()).implode())
-        if alike.any():
-            shown = examples(strange.filter(alike))
+        similar = alike(strange).is_in(alike(listed.drop_nulls()).implode())
+        if similar.any():
+            shown = examples(strange.filter(similar))
             message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
-            yield Finding("warning", "interactions", column, message, int(alike.sum()))
-
-
-def _plain(ids: pl.Series) -> pl.Series:
-    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
+            yield Finding("warning", "interactions", column, message, int(similar.sum()))
 
 
 def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:

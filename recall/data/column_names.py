@@ -111,7 +111,7 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
         denotes something only by itself: `y` is a label, and `x&y` is not.
     """
     parts = words(name)
-    if _BEFORE & set(parts):
+    if _BEFORE & set(words(name.rpartition(".")[2])):  # a nested object may be called history
         return ""
     return next((word for word in (*(part for part in parts if len(part) > 1), "".join(parts)) if word in among), "")
 

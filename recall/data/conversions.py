@@ -67,8 +67,12 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         form: names the columns; those that are not text are left as they are.
     """
     if form.explode is not None:
-        if form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
-            frame = frame.with_columns(pl.col(form.explode).map_batches(listed, return_dtype=pl.List(pl.String)))
+        members = pl.col(form.explode)
+        if form.explode_by is not None and frame.collect_schema().get(form.explode) == pl.String:
+            members = members.str.split(form.explode_by).list.eval(pl.element().str.strip_chars())
+            frame = frame.with_columns(members.list.drop_nulls())
+        elif form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
+            frame = frame.with_columns(members.map_batches(listed, return_dtype=pl.List(pl.String)))
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
         frame = _unnested(frame)

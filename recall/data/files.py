@@ -177,7 +177,19 @@ def _json(path: Path) -> pl.LazyFrame:
     read = (pl.read_json if raw.lstrip()[:1] == b"[" else pl.read_ndjson)(raw, infer_schema_length=None)
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
-    return read.lazy()
+    return (_by_column(read) if len(read) == 1 < len(read.columns) else read).lazy()
+
+
+def _by_column(read: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of an object of columns: lists, or as pandas writes them."""
+    types = read.dtypes
+    if all(isinstance(one, pl.List) and not one.inner.is_nested() for one in types):
+        lists = {values.name: values[0] for values in read}
+        return pl.DataFrame(lists) if len({len(one) for one in lists.values()}) == 1 else read
+    members = {tuple(field.name for field in one.fields) if isinstance(one, pl.Struct) else () for one in types}
+    if len(members) == 1 and all(name.isdecimal() for name in next(iter(members))) and members != {()}:
+        return pl.DataFrame({values.name: list(values[0].values()) for values in read}, strict=False)
+    return read
 
 
 def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:

@@ -190,6 +190,11 @@ def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
         yield report("warning", message, len(lost))
 
 
+def alike(ids: pl.Series) -> pl.Series:
+    """Return ids without what programs lose: case, blanks around, zeros before."""
+    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
+
+
 # Bags written as text: the separator, and the values between.
 
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")

@@ -64,6 +64,22 @@ def test_json_may_have_a_byte_order_mark(tmp_path: Path) -> None:
     assert scan(tmp_path / "a.json").collect().rows() == [(1,)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"u": ["a", "b"], "n": [1, 2]}',
+        '{"u": {"0": "a", "1": "b"}, "n": {"0": 1, "1": 2}}',
+        '[{"u": "a", "n": 1}, {"u": "b", "n": 2}]',
+    ],
+)
+def test_json_may_have_rows_or_columns(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    assert scan(path).collect().to_dict(as_series=False) == {"u": ["a", "b"], "n": [1, 2]}
+    path.write_text('{"u": ["a", "b"], "n": [1]}')
+    assert len(scan(path).collect()) == 1
+
+
 def test_a_folder_holds_files_of_one_kind(tmp_path: Path) -> None:
     for name in ("b.csv", "a.csv", "_SUCCESS", ".hidden"):
         (tmp_path / name).write_text(f"name\n{name}\n")
@@ -113,6 +129,9 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
         scan(path, (), FileFormat(explode="others", lists=("others",))).collect()
     read = scan(path, (), FileFormat(explode="items", lists=("items",))).collect()
     assert read.rows() == [("a", "x"), ("a", "y")]
+    path.write_text('user,items\na,"x, y"\nb,\nc,z\n')
+    read = scan(path, (), FileFormat(explode="items", explode_by=",")).collect()
+    assert read.rows() == [("a", "x"), ("a", "y"), ("c", "z")]
 
 
 def test_quotes_may_follow_a_backslash(tmp_path: Path) -> None:

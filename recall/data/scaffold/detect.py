@@ -26,7 +26,7 @@ _COMMENT = r"^\s*(#|//|--|%)"
 _TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
 _TYPE = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
-    r"(\(.*\))?\)*$"
+    r"(\(.*\))?\)*$|^:?-{2,}:?$"
 )
 
 
@@ -136,7 +136,9 @@ def detect(path: Path) -> Written:
     if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
         assume("totals", (last,), "the last row begins so")
     elif not why and len(rows) > 1 and all(re.match(_TYPE, cell) for cell in rows[1]):
-        assume("totals", (rows[1][0],), "the line below the header has the types of the columns")
+        assume("totals", (rows[1][0],), "the line below the header has the types of the columns, or marks its end")
+    elif not why and (column := _second_header(rows)):
+        assume("totals", (rows[1][0],), f"the line below the header has no number in {column}, and all others have")
     elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not found:  # another name is read only with a format
@@ -230,6 +232,17 @@ def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
         return rows
     header = ["row", *rows[0]] if any(row[-1] for row in rows[1:]) else [*rows[0], ""]
     return [header, *rows[1:]]
+
+
+def _second_header(rows: Sequence[Sequence[str]]) -> str:
+    """Return a column of numbers, where all such have words in the second line."""
+    width = len(rows[0])
+    if len(rows) < _ABOVE or len(rows[1]) != width or any(row[0] == rows[1][0] for row in rows[2:]):
+        return ""
+    others = list(zip(*(row for row in rows[2:] if len(row) == width), strict=True))
+    numbers = [place for place, cells in enumerate(others) if all(map(_is_number, filter(None, cells)))]
+    words = [place for place in numbers if re.search(r"[^\W\d]{2}", rows[1][place]) and not _is_number(rows[1][place])]
+    return rows[0][numbers[0]] if numbers and words == numbers else ""
 
 
 def _backslashes(text: str) -> str:

@@ -237,3 +237,19 @@ def is_list(values: pl.Series) -> bool:
     """Return whether a column of text holds lists in programming notation."""
     known = values.drop_nulls()
     return len(known) > 0 and written_lists(known) > _LISTS * len(known)
+
+
+def members_mark(ids: pl.Series) -> str:
+    """Return the text between ids where cells hold several of them; else empty.
+
+    Args:
+        ids: String [n], none missing.
+    """
+    texts = ids.unique()
+    for mark in ("|", ";", ",", " "):
+        parts = texts.str.split(mark)
+        each = parts.explode().str.strip_chars()
+        several = (parts.list.len() > 1).mean() > 0.5 and parts.list.len().n_unique() > 1  # type: ignore[operator]
+        if several and each.n_unique() <= len(each) / 2 and (mark != " " or each.str.contains(r"\d").all()):
+            return mark
+    return ""

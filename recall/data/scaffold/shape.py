@@ -17,6 +17,7 @@ from recall.data.scaffold.meaning import (
     duration_form,
     holds_times,
     is_list,
+    members_mark,
     number_mark,
     swapped_pattern,
     time_pattern,
@@ -92,8 +93,13 @@ def with_rows(written: Written, frame: pl.DataFrame) -> Written:
         frame: some of them.
     """
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
-    if id_column([name for name in frame.columns if name not in lists], "item") is not None:
-        return written
+    item = id_column([name for name in frame.columns if name not in lists], "item")
+    if item is not None:
+        known = frame[item].drop_nulls()
+        if known.dtype != pl.String or not (is_list(known) or members_mark(known)):
+            return written
+        how: dict[str, Any] = {"lists": (item,)} if is_list(known) else {"explode_by": members_mark(known)}
+        return written.with_({"explode": item, **how}, dict.fromkeys(("explode", *how), f"several items in {known[0][:40]!r}"))
     for name, inner in lists.items():
         members = [f"{name}.{member.name}" for member in inner.fields] if isinstance(inner, pl.Struct) else [name]
         if id_column(members, "item") is not None:

@@ -11,6 +11,7 @@ from recall.config import DataConfig
 from recall.config.docs import toml
 from recall.data.column_names import id_column, instead_column, names_visit, table_named
 from recall.data.files import files_of, kind_of, plain, unreadable_file
+from recall.data.findings import alike
 from recall.data.frames import NAMES, open_sources
 from recall.data.scaffold.detect import Written, detect
 from recall.data.scaffold.fields import ROWS, readable
@@ -268,7 +269,8 @@ def own_id(table: Table, ids: pl.Series, column: str) -> str:
     """
     if column in table.types:
         return column
-    fitting = []
+    fitting, similar = [], ""
+    telling = id_column(table.columns, "user") or id_column(table.columns, "item")
     for name, dtype in table.types.items():
         if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not readable(table, name):
             continue
@@ -277,13 +279,20 @@ def own_id(table: Table, ids: pl.Series, column: str) -> str:
         known = canonical_column(canonical_series(ids), type_).drop_nulls().unique()
         listed = canonical_column(canonical_series(values), type_).drop_nulls()
         each = listed.n_unique() >= _ONCE * len(values)
-        if each and known.is_in(listed.implode()).mean() >= _SHARED:  # type: ignore[operator]
+        shared = float(known.is_in(listed.implode()).mean() or 0)  # type: ignore[arg-type]
+        if each and (shared >= _SHARED or (shared > 0 and name == telling)):
             fitting.append(name)
+        elif each and alike(known).is_in(alike(listed).implode()).mean() >= _SHARED:  # type: ignore[operator]
+            similar = f"{name!r} holds them in other case or with other zeros: {listed[0]!r} there, {known[0]!r} here"
     named = id_column(fitting, "user") or id_column(fitting, "item")
     if len(fitting) == 1 or named is not None:
         return named or fitting[0]
-    why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
-    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=did_you_mean(column, table.columns))
+    hint = did_you_mean(column, table.columns)
+    if fitting:
+        why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions"
+    else:
+        why, hint = (similar, "Write them in one way in both tables") if similar else ("and no column holds their ids", hint)
+    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=hint)
 
 
 def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: Mapping[str, str]) -> dict[str, tuple[str, str]]:

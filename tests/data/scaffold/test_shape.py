@@ -33,6 +33,10 @@ def test_the_items_of_an_order_are_a_list() -> None:
     frame = pl.DataFrame({"user": ["a"], "tags": [["x"]], "items": [[{"item_id": 1}]]})
     assert form_of(with_rows(Written(), frame)) == {"explode": "items", "unnest": True}
     assert form_of(with_rows(Written(), frame.with_columns(product=pl.lit("p")))) == {}
+    texts = pl.DataFrame({"user": range(30), "items": [f"i{n % 5};i{n % 7}" if n % 4 else "i1" for n in range(30)]})
+    assert form_of(with_rows(Written(), texts)) == {"explode": "items", "explode_by": ";"}
+    written = pl.DataFrame({"user": ["a", "b"], "items": ["['x', 'y']", "['x']"]})
+    assert form_of(with_rows(Written(), written)) == {"explode": "items", "lists": ("items",)}
 
 
 def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> None:

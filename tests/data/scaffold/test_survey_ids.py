@@ -44,6 +44,15 @@ def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_s
     assert own_id(table(items), ids, "item") == "code"
     with pytest.raises(DataError, match="no column holds their ids"):
         own_id(table(items.select("rank", "sale")), ids, "item")
+    few = pl.DataFrame({"sku": [str(row) for row in range(15, 90)], "rank": range(75)})
+    assert own_id(table(few), ids, "item") == "sku"  # by its name
+
+
+def test_ids_that_differ_in_how_they_are_written_are_shown() -> None:
+    items = pl.DataFrame({"sku": [f"A-{row:03}" for row in range(9)], "rank": range(9)})
+    with pytest.raises(DataError, match="'sku' holds them in other case or with other zeros: 'A-000' there") as caught:
+        own_id(table(items), pl.Series("item", [f"a-{row:03}" for row in range(9)]), "item")
+    assert caught.value.hint == "Write them in one way in both tables"
 
 
 def test_a_column_for_each_item_is_explained(tmp_path: Path) -> None:
