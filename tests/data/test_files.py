@@ -64,14 +64,11 @@ def test_json_may_have_a_byte_order_mark(tmp_path: Path) -> None:
     assert scan(tmp_path / "a.json").collect().rows() == [(1,)]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"u": ["a", "b"], "n": [1, 2]}',
-        '{"u": {"0": "a", "1": "b"}, "n": {"0": 1, "1": 2}}',
-        '[{"u": "a", "n": 1}, {"u": "b", "n": 2}]',
-    ],
-)
+BY_COLUMN = '{"u": ["a", "b"], "n": [1, 2]}'
+AS_PANDAS = '{"u": {"0": "a", "1": "b"}, "n": {"0": 1, "1": 2}}'
+
+
+@pytest.mark.parametrize("text", [BY_COLUMN, AS_PANDAS, '[{"u": "a", "n": 1}, {"u": "b", "n": 2}]'])
 def test_json_may_have_rows_or_columns(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
