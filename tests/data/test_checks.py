@@ -133,11 +133,11 @@ def test_near_misses_between_ids_and_tables_are_shown(tmp_path: Path) -> None:
 
 def test_a_user_with_most_interactions_may_stand_for_unknown_ones(tmp_path: Path) -> None:
     rows = "".join(f"u{n},i{n % 7}\n" for n in range(30))
-    many = write(tmp_path, interactions=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(40)))
+    many = write(tmp_path, e=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(40)))
     found = one(check(config(), many), "are of one user")
     assert (found.level, found.count) == ("warning", 40)
     assert "40 of 70 interactions are of one user, '0'" in found.message
-    few = write(tmp_path, interactions=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(20)))
+    few = write(tmp_path, e=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(20)))
     assert not [each for each in check(config(), few) if "are of one user" in each.message]
 
 

@@ -104,7 +104,7 @@ def units_of(values: pl.Series) -> tuple[str, ...]:
         return ()
     units = sorted(rest.drop_nulls().unique(), key=len)
     one = 0 < len(units) <= 2 and len(units[0]) <= _UNIT and all(unit.lower().startswith(units[0].lower()) for unit in units)
-    return tuple(reversed(units)) if one and len(texts) > len(units) else ()
+    return tuple(reversed(units)) if one and len(texts) > 1 else ()
 
 
 def time_pattern(values: pl.Series) -> str:
@@ -246,10 +246,11 @@ def members_mark(ids: pl.Series) -> str:
         ids: String [n], none missing.
     """
     texts = ids.unique()
-    for mark in ("|", ";", ",", " "):
+    for mark in ("|", ";", ",", " ") if len(texts) else ():
         parts = texts.str.split(mark)
         each = parts.explode().str.strip_chars()
         several = (parts.list.len() > 1).mean() > 0.5 and parts.list.len().n_unique() > 1  # type: ignore[operator]
-        if several and each.n_unique() <= len(each) / 2 and (mark != " " or each.str.contains(r"\d").all()):
+        ids_each = not each.str.contains(r"\s").any() and (mark != " " or each.str.contains(r"\d").all())
+        if several and ids_each and each.n_unique() <= len(each) / 2:
             return mark
     return ""

@@ -205,10 +205,11 @@ def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role])
         if len(fitting) != 1:
             break
         parts += fitting
-    if len(parts) < 3 or any(role.time is not None and role.time.readable for role in found.values()):
+    if len(parts) < 3 or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
         return written, dict(found)
     made = next(name for name in ("date", "date_of_row") if name not in found)
-    roles = {name: role for name, role in found.items() if name not in parts}
+    others = {name: role for name, role in found.items() if name not in parts}
+    roles = {name: Role("moment", role.reason) if role.kind == "time" else role for name, role in others.items()}
     roles[made] = Role("time", f"made of {', '.join(parts)}", time=TimeLike((2, 3, 1), ""))
     return written.with_({"dates": {made: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}), roles
 

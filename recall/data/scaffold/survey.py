@@ -115,12 +115,14 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
             hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
         )
     written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], found["user"])
-    for name, frame in _heads(_open(given, written, nulls)).items():
-        written[name] = with_columns(written[name], frame, set(found.values()), interactions=name == "interactions")
     tables = _open(given, written, nulls)
+    heads = _heads(tables)
     ids = {"users": found["user"], "items": found["item"]}
-    head = _heads({"interactions": tables["interactions"]})["interactions"]
-    own = {name: own_id(tables[name], head[column], column) for name, column in ids.items() if name in tables}
+    own = {name: own_id(tables[name], heads["interactions"][column], column) for name, column in ids.items() if name in tables}
+    for name, frame in heads.items():
+        known = {*found.values(), own.get(name, "")}
+        written[name] = with_columns(written[name], frame, known, interactions=name == "interactions")
+    tables = _open(given, written, nulls)
     rows = row_settings(tables, found["user"], found["item"], own)
     warnings = tuple(_sparse(tables["interactions"], found))
     return Survey(tables, written, nulls, found["user"], found["item"], reasons, own, rows, warnings)
@@ -333,7 +335,7 @@ def _sparse(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
         other = id_column(others, side) or instead_column(others, side)
         named = [column, *([other] if other is not None else [])]
         empty = table.collect(named).select(absent([name]).mean().alias(name) for name in named).row(0)
-        if empty[0] <= _SPARSE:
+        if (empty[0] or 0) <= _SPARSE:
             continue
         message = f"{empty[0]:.0%} of the interactions have no {column}: they are not read, and nothing is learned from them"
         if empty[-1] < empty[0]:

@@ -62,7 +62,6 @@ def test_durations_are_told_from_times_of_day() -> None:
             "exact": [datetime.timedelta(seconds=5)] * 2,
             "opens": ["08:30", "09:00"],
             "played_at": ["0:20:00", "1:02:33"],
-            "cable": ["5 m", "12 m"],
         }
     )
     written = with_columns(Written(), frame, set(), interactions=False)
@@ -112,6 +111,7 @@ def test_units_after_numbers_are_one_or_its_plural() -> None:
     frame = pl.DataFrame(
         {
             "weight": ["1,5 kg", "12,25 kg"],
+            "cable": ["5 m", "12 m"],
             "rating": ["1 star", "4 stars"],
             "votes": ["4/5", "3/5"],
             "installs": ["10,000+", "500+"],
@@ -121,8 +121,8 @@ def test_units_after_numbers_are_one_or_its_plural() -> None:
     )
     written = form_of(with_columns(Written(), frame, set(), interactions=False))
     assert written == {
-        "numbers": {"weight": ",", "rating": ".", "votes": ".", "installs": "."},
-        "units": {"weight": ("kg",), "rating": ("stars", "star"), "votes": ("/5",), "installs": ("+",)},
+        "numbers": {"weight": ",", "cable": ".", "rating": ".", "votes": ".", "installs": "."},
+        "units": {"weight": ("kg",), "cable": ("m",), "rating": ("stars", "star"), "votes": ("/5",), "installs": ("+",)},
     }
 
 
