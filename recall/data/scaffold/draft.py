@@ -223,7 +223,7 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     found = replace(found, written={**found.written, "interactions": written})
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
     time = time_column(known)
-    timeless = 0 if time not in interactions.types else interactions.collect([time])[time].null_count()
+    timeless = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
 
     lines = [f"name = {toml(name)}", "", "[data]"]
     lines += [f"{name} = {toml(path)}" for name, path in paths.items()]

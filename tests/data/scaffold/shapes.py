@@ -443,7 +443,7 @@ SHAPES = {
         },
         items=("runtime",),
         proposed=(
-            'flags = { event = ["liked", "skipped"] }  # one column of events; to use one of these alone, write label = "liked"',
+            'flags = { event = ["liked", "skipped"] }  # one column of events; to use one of these alone, write label =',
             "# event says what happened (the last of liked, skipped that is true, see flags below), so no field reads it.",
             '# sometimes = { side = "user", kind = "categorical", source = "interactions" }',
         ),
