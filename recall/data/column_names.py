@@ -44,7 +44,7 @@ NEGATIVE = named(
 """Whether the user refused the item."""
 EVENT = named(
     "event events action actions behavior behaviour interaction eventtype eventname actiontype shelf "
-    "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie событие действие 事件 行为 行動"
+    "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie rodzaj الإجراء событие действие 事件 行为 行動"
 )
 """What the user did."""
 AMOUNT = named(
@@ -128,18 +128,18 @@ _WEIGHTS = {
         "angesehen gesehen geklickt ansicht aufruf vu vue consulte "
         "consultation clic clique visto vista visita visualizacion clicado visualizado visualizacao "
         "visualizzazione bekeken geklikt "
-        "просмотр 浏览 閲覧 クリック 点击 조회 클릭"
+        "wyswietlenie مشاهدة просмотр 浏览 閲覧 クリック 点击 조회 클릭"
     ),
     2.0: named(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
-        "interested shortlist shortlisted complete completed finish finished repeat"
+        "zapis ocena حفظ interested shortlist shortlisted complete completed finish finished repeat"
     ),
     3.0: named("cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"),
     5.0: named(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
         "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
-        "купил покупка 购买 購入 注文 구매 주문 "
+        "שולם تقديم شراء купил покупка 购买 購入 注文 구매 주문 "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
@@ -154,7 +154,7 @@ _UNDONE = named(
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
     "rembourse annule annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
-    "возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
+    "בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
 
 
@@ -248,7 +248,7 @@ _SIDES = {
         "username patient patientid student studentid player playerid passenger "
         "kunde kunden kundennummer kundennr kundenid kd mitglied mitglieds benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "
-        "klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
+        "πελατης χρηστης לקוח משתמש المستخدم العميل klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
         "пользователь пользователя клиент клиента покупатель покупателя "
         "用户 客户 会员 會員 顧客 会員 利用者 ユーザー ユーザ 사용자 고객 회원"
     ),
@@ -285,7 +285,7 @@ _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
         named(
             "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten "
-            "household householdid msisdn"
+            "household householdid msisdn family famiglia famille familie familia"
         ),
         named("device deviceid guest guestid session sessionid visit visitid"),
         named(
@@ -314,6 +314,11 @@ def instead_column(columns: Iterable[str], side: str) -> str | None:
     """
     found = (_only(columns, known) for known in _INSTEAD[side])
     return next((name for name in found if name is not None), None)
+
+
+def names_id(name: str) -> bool:
+    """Return whether a name ends like that of an id."""
+    return bool(_IDS.search(name.strip().lower()))
 
 
 def names_visit(name: str) -> bool:

@@ -24,7 +24,7 @@ _CODES = (  # not any three capitals, which begin article numbers, too: SKU001
 )
 _MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
 NUMBERS: Final = {
-    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
+    mark: rf"^(?<minus>[-+−▲△]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
     rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
     rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
     for mark, group in ((",", "."), (".", ","))
@@ -41,6 +41,7 @@ DURATION: Final = "(?i)^(-?)P?T?" + "".join(rf"(?:{_N}(?:{words})\.?,?\s*T?)?" f
 """Pattern of durations with a word after each number, and of empty texts."""
 COLONS: Final = {3: r"^(-?)((?:\d+ (?:d|days?),? )?)(\d+):(\d\d?):(\d\d?(?:[.,]\d+)?)$", 2: r"^(-?)(\d+):(\d\d(?:[.,]\d+)?)$"}
 """Patterns of durations with colons, by how many numbers these are between."""
+_BEFORE_NOON, _AFTER_NOON = "(?i)a\\. ?m\\.?|πμ|π\\.μ\\.|ص|午前|上午|오전|öö", "(?i)p\\. ?m\\.?|μμ|μ\\.μ\\.|م|午後|下午|오후|ös"
 _MONTHS = {
     "Jan": "january januar januari janvier enero gennaio janeiro stycznia января jänner janv ene gen",
     "Feb": "february februar februari février febrero febbraio fevereiro lutego февраля févr fév fev",
@@ -124,7 +125,8 @@ def number(text: pl.Expr, mark: str) -> pl.Expr:
     """
     stripped = text.str.strip_chars()
     digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
-    plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "").str.replace_many(["−", ","], ["-", "."])
+    plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "")
+    plain = plain.str.replace_many(["−", "▲", "△", ","], ["-", "-", "-", "."])
     return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
 
 
@@ -141,6 +143,9 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
         pattern: as of `strftime`.
     """
     stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
+    stripped = stripped.str.replace_all("[\u200e\u200f\u202a-\u202e]", "")  # marks of the direction of writing
+    if "%p" in pattern:
+        stripped = stripped.str.replace(rf"\s*({_BEFORE_NOON})$", " AM").str.replace(rf"\s*({_AFTER_NOON})$", " PM")
     if re.search("%[bB]", pattern) and "%a" not in pattern:
         stripped = _english(stripped)
     if _CLOCK.search(pattern) is None:

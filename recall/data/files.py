@@ -90,8 +90,13 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
         return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form)
     if kind == "json":
         return converted(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form)
-    parts = [_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files]
-    return converted(pl.concat(_same_order(parts)), form)
+    parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
+    for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
+        if len(names) and names != (first := parts[0].collect_schema().names()):
+            why = f"{one.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
+            hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
+            raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
+    return converted(pl.concat(parts), form)
 
 
 def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
@@ -203,7 +208,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         except UnicodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
-        text = text.replace('\\"', '""') if form.backslashes else text
+        text = text.replace('\\"', '""') if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None

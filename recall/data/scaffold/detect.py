@@ -74,7 +74,7 @@ def detect(path: Path) -> Written:
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
     encoding, why = common_encoding({first: raw, **{one: content(one, _PART).rpartition(b"\n")[0] for one in others[:_PARTS]}})
     try:
-        text = decoded(raw, encoding).removeprefix("\ufeff")
+        text = decoded(raw, encoding).removeprefix("\ufeff").rstrip("\x1a")  # the end of a file of DOS
     except UnicodeDecodeError as error:
         what = f"the text seems to be {encoding} and is not"
         raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
@@ -271,10 +271,11 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 def _above(rows: Sequence[Sequence[str]], width: int) -> int:
     """Return how many lines are above the header: comments, and titles of one cell."""
-    # spreadsheets write the titles above a table with empty cells up to its width
-    least = 2 if width > 2 else 1
+    # spreadsheets write the titles above a table with empty cells up to its width, and perhaps a date beside one
+    filled = sorted(sum(map(bool, row)) for row in rows if len(row) == width)
+    least = max(2, filled[len(filled) // 2] // 2) if width > 2 else 1
     first = next((n for n, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width and sum(map(bool, row)) >= least), 0)
-    fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) <= 1 for row in rows[:first])
+    fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) < max(least, 2) for row in rows[:first])
     return first if fits and width > 1 else 0
 
 

@@ -52,7 +52,7 @@ _CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S",
 _PATTERNS: Final = (
     *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
     *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
-    "%d %b %Y %H:%M:%S %z",
+    *("%d %b %Y %H:%M:%S %z", "%d%b%Y:%H:%M:%S"),
 )
 """Formats of times, tried in this order."""
 
@@ -64,7 +64,8 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
         values: String [n].
     """
     texts = values.drop_nulls().unique()
-    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
+    blank = texts.filter(texts.str.contains(r"^[^\pL\pN]+$"))  # such as "  .  .  "
+    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS, *blank.head(3)) if (texts == one).any()]
     others = texts.filter(~texts.is_in(written)) if written else texts
     measured = number_mark(others) or duration_form(others) or units_of(others)
     numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or bool(measured))

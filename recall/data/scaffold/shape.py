@@ -1,6 +1,6 @@
 """Detect the shape of a table and the meaning of its columns of text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -24,8 +24,10 @@ from recall.data.scaffold.meaning import (
     units_of,
     yes_and_no,
 )
+from recall.data.selection import absent
 from recall.data.tables import Table
 
+_TITLES = 50  # different titles between rows, at most. Chosen, not tuned.
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
 
@@ -48,14 +50,17 @@ def with_shape(written: Written, frame: pl.DataFrame, *, text: bool) -> Written:
     return written
 
 
-def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> dict[str, Written]:
+def with_names(
+    tables: Mapping[str, Table], written: Mapping[str, Written], ids: Mapping[str, str | None]
+) -> dict[str, Written]:
     """Name columns of files without a header.
 
-    The first two of the interactions that hold no times are user and item.
+    The first two of the interactions that hold no times are user and item, unless other tables have the ids of one.
 
     Args:
         tables: by name.
         written: what is known of each.
+        ids: column of the interactions with ids that the users or items have, by side.
     """
     named = dict(written)
     for name, one in written.items():
@@ -68,9 +73,14 @@ def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> d
         if name == "interactions" and len(names) > 1:
             times = _times(tables[name])
             places = [place for place, column in enumerate(names) if column not in times]
-            for place, key in zip(places, ("user_id", "item_id"), strict=False):
-                names[place] = key
-            why += "; assumed: the user comes first, then the item"
+            known = {side: names.index(column) for side, column in ids.items() if column in names}
+            free = iter([place for place in places if place not in known.values()])
+            for side in ("user", "item"):
+                place = known.get(side, next(free, None) if side not in known else None)
+                if place is not None:
+                    names[place] = f"{side}_id"
+            assumed = "assumed: the user comes first, then the item"
+            why += f"; {assumed if len(known) < len(ids) else 'the other tables have its ids'}"
         elif name == "items":
             titles = unlearnable(tables[name], ())
             if titles:
@@ -144,6 +154,8 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         interactions: whether these are the interactions, where words may be events.
     """
     found: dict[str, dict[str, Any]] = {name: {} for name in ("numbers", "units", "times", "durations", "lists", "booleans")}
+    if interactions:
+        written, frame = _without_titles(written, frame, sorted(ids & set(frame.columns)))
     clocks = _clocks(frame) if interactions else {}
     doubts: list[str] = []
     unclear: list[str] = []
@@ -189,6 +201,21 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
     if clocks:
         reasons["clocks"] = "a date and a time of day in two columns"
     return written.with_(changes, reasons) if changes else written
+
+
+def _without_titles(written: Written, frame: pl.DataFrame, ids: Sequence[str]) -> tuple[Written, pl.DataFrame]:
+    """Leave out rows without ids that are titles or remarks among dates or numbers."""
+    first, numbered = frame.columns[0], r"^\W*\d"
+    if frame.schema[first] != pl.String or first in ids:
+        return written, frame
+    kept = frame.filter(~absent(ids))
+    titles = frame.filter(absent(ids))[first].drop_nulls().unique(maintain_order=True)
+    titles = titles.filter(~titles.str.contains(numbered))
+    if not 0 < len(titles) <= _TITLES or not kept[first].drop_nulls().str.contains(numbered).all():
+        return written, frame
+    why = f"rows without {' or '.join(ids)}, such as {titles[0]!r}"
+    rows = tuple(dict.fromkeys((*written.form.totals, *titles.str.strip_chars())))
+    return written.with_({"totals": rows}, {"totals": why}), frame.filter(~pl.col(first).is_in(titles).fill_null(value=False))
 
 
 def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:

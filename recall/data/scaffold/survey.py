@@ -9,7 +9,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import id_column, instead_column, names_visit, table_named
+from recall.data.column_names import id_column, instead_column, names_id, names_visit, table_named
 from recall.data.files import files_of, kind_of, plain, unreadable_file
 from recall.data.findings import alike
 from recall.data.frames import NAMES, open_sources
@@ -26,6 +26,7 @@ from recall.features.values import canonical_series
 _SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain. Chosen, not tuned.
 _ONCE = 0.9  # share of the rows of a table that must have different ids. Chosen, not tuned.
 _OF_MANY = 0.2  # share of the rows of a table of properties that may have different ones, at most. Chosen, not tuned.
+_ALIKE, _FEWEST = 0.3, 5  # of the ids of two columns, those that are in both; and different ones at least. Chosen, not tuned.
 _SPARSE = 0.5  # share of the interactions without an id from which on it is a warning. Chosen, not tuned.
 _WIDE = 20  # columns of numbers from which on a table may have one for each item. Chosen, not tuned.
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
@@ -100,7 +101,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
                 for spelling, why in nulls_of(column):
                     nulls.setdefault(spelling, why)
     tables = _open(given, written, nulls)
-    written = with_names(tables, written)
+    holding = {side: by_content(tables["interactions"], tables.get(f"{side}s")) for side in _OPTIONS}
+    written = with_names(tables, written, holding)
     written["interactions"] = with_rows(written["interactions"], heads["interactions"])
     tables = _open(given, written, nulls)
     found: dict[str, str] = {}
@@ -216,7 +218,9 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
     if (wanted or usual) in interactions.types:
         return wanted or usual, ""
     if wanted is None:
-        by_name = id_column(interactions.columns, side)
+        by_name, holding = id_column(interactions.columns, side), by_content(interactions, tables.get(f"{side}s"))
+        if holding is not None and (by_name is None or not names_id(by_name)):
+            return holding, f"it holds ids of the {side}s table"
         if by_name is not None:
             return by_name, f"the name says {side}"
         shared = _shared(interactions, tables.get(f"{side}s"))
@@ -247,6 +251,35 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
 def _is_numeric(table: Table, name: str) -> bool:
     known = table.frame.select(name).head(1_000).collect()[name].drop_nulls()
     return len(known) > 0 and known.cast(pl.Float64, strict=False).null_count() == 0 if not known.dtype.is_nested() else False
+
+
+def by_content(interactions: Table, other: Table | None) -> str | None:
+    """Return the column of the interactions whose values are most alike those of an id column of another table.
+
+    Args:
+        interactions: in which ids recur.
+        other: users or items, in which each id is once.
+    """
+    if other is None:
+        return None
+    values = {id(table): _distinct(table, recurring=table is interactions) for table in (interactions, other)}
+    best: tuple[float, str] = (_ALIKE, "")
+    for name, mine in values[id(interactions)].items():
+        for theirs in values[id(other)].values():
+            both = len(mine & theirs)
+            apart = sum(" " in one for one in mine) > len(mine) / 2  # names rather than ids
+            best = max(best, (both / (len(mine) + len(theirs) - both) / (1 + apart), name))
+    return best[1] or None
+
+
+def _distinct(table: Table, *, recurring: bool) -> dict[str, set[str]]:
+    """Return the different values of columns that may hold ids, as text."""
+    names = [name for name, dtype in table.types.items() if (dtype == pl.String or dtype.is_integer()) and name]
+    frame = table.frame.select(names).head(ROWS).collect().select(pl.all().cast(pl.String).str.strip_chars())
+    found = {column.name: set(column.drop_nulls()) for column in frame}
+    if recurring:
+        return {name: ids for name, ids in found.items() if _FEWEST <= len(ids) < 0.9 * len(frame)}
+    return {name: ids for name, ids in found.items() if len(ids) >= max(_FEWEST, 0.9 * len(frame))}
 
 
 def _shared(interactions: Table, other: Table | None) -> str | None:

@@ -48,7 +48,7 @@ def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> Non
 def test_names_of_a_repeated_header_stay() -> None:
     written = Written(FileFormat(header=("user", "price", "price_2")), {"header": "repeated"})
     frame = pl.DataFrame({"user": ["a"], "price": ["1"], "price_2": ["2"]})
-    assert with_names({"interactions": frame}, {"interactions": written})["interactions"] == written  # type: ignore[dict-item]
+    assert with_names({"interactions": frame}, {"interactions": written}, {})["interactions"] == written  # type: ignore[dict-item]
 
 
 def test_durations_are_told_from_times_of_day() -> None:
