@@ -181,8 +181,8 @@ class FileFormat(Section):
     explode_by: str | None = Field(default=None, min_length=1)
     """Text between the members of `explode`, where that is a column of text, such as ","."""
     carry: dict[str, str] = Field(default={})
-    """Columns whose empty cells have the value above them, as long as the column given here does not change: for exports that
-    write the customer only on the first line of an order."""
+    """Columns whose empty cells have the value above, as long as the column given here (or none, if empty) does not change: for
+    exports that write the customer only on the first line of an order."""
     unnest: bool = False
     """Whether each member of nested objects is a column, such as `user.id`."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
@@ -194,15 +194,13 @@ class FileFormat(Section):
     booleans: dict[str, tuple[str, str]] = Field(default={})
     """The texts for true and false of columns with truth values, in any case, such as ["yes", "no"]."""
     durations: dict[str, Literal["m:s", "h:m"]] = Field(default={})
-    """What two numbers mean in columns with durations, such as 3:45; three are hours, minutes and seconds. Words and ISO 8601,
-    such as "1 h 30 min" and PT1H30M, are read as well. All become seconds."""
+    """What two numbers mean in columns with durations, such as 3:45, which become seconds, as 1 h 30 min and PT1H30M do."""
     units: dict[str, tuple[str, ...]] = Field(default={})
     """Texts after the numbers of columns that are left out, such as ["kg"] or ["star", "stars"]."""
     dates: dict[str, tuple[str, ...]] = Field(default={})
-    """Columns that are made of several others: year, month and day, and perhaps hour, minute and second, in this order."""
+    """Columns made of others with year, month and day, and perhaps hour, minute and second, in this order."""
     flags: dict[str, tuple[str, ...]] = Field(default={})
-    """Columns that are made of several others with truth values or counts, such as clicked and purchased: each row has the name
-    of the last of them that is true or above 0, and no value where none is."""
+    """Columns made of others with truth values or counts: the name of the last that is true or above 0 in each row, if any."""
     lists: tuple[str, ...] = ()
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
@@ -225,8 +223,8 @@ class FileFormat(Section):
             raise ValueError(f"header must name each column once, got {list(self.header or ())}")
         if without := sorted(set(self.clocks) - set(self.times)):
             raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
-        if short := sorted(name for name, parts in self.dates.items() if not 3 <= len(parts) <= 6):
-            raise ValueError(f"dates needs columns of year, month and day, and up to three more, for {short}")
+        if any(not 3 <= len(parts) <= 6 for parts in self.dates.values()):
+            raise ValueError("dates needs columns of year, month and day, and up to three more")
         for name, pattern in self.times.items():
             if "%" not in pattern or "%f" in pattern.replace(".%f", ""):
                 raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
@@ -259,7 +257,7 @@ class DataConfig(Section):
     """The three tables and their columns; paths are relative to the data folder."""
 
     interactions: str = "interactions.parquet"
-    """One row for each interaction: Parquet, CSV or another text file, JSON lines, or a folder of such files."""
+    """One row for each interaction: Parquet, CSV or other text, JSON lines; a folder, or a pattern such as "sales_*.csv"."""
     users: str | None = None
     """One row for each user; needed only for user fields that the interactions do not have."""
     items: str | None = None

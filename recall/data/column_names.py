@@ -37,7 +37,7 @@ NEGATIVE = named(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip "
     "return returns refund refunds cancellation complaint "
     "ubersprungen abgelehnt storniert retourniert refuse annule retourne rechazado cancelado devuelto "
-    "ruckgabe retoure retouren storno stornierung reklamation remboursement annulation devolucion reembolso devolucao "
+    "iade ruckgabe retoure retouren storno stornierung reklamation remboursement annulation devolucion reembolso devolucao "
     "rimborso retour annulering "
     "rejeitado devolvido rifiutato annullato geweigerd geannuleerd"
 )
@@ -51,7 +51,7 @@ AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
     "renewals strength weight sales gmv payment tip secs viewtime views carts orders purchases bookings downloads shares saves "
-    "menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
+    "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
 )
@@ -65,7 +65,7 @@ TEXT = named(
 _PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
     *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
-    *("tak nie", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
+    *("tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
 )
 YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
 """Pairs of words for true and false, in lower case."""

@@ -77,7 +77,8 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
         frame = _unnested(frame)
-    frame = frame.with_columns(pl.col(name).forward_fill().over(pl.col(group).rle_id()) for name, group in form.carry.items())
+    filled = {name: (pl.col(name).forward_fill(), group) for name, group in form.carry.items()}
+    frame = frame.with_columns(above.over(pl.col(group).rle_id()) if group else above for above, group in filled.values())
     if not form.converted and not form.joined:
         return frame
     types = frame.collect_schema()

@@ -50,7 +50,7 @@ def plain(path: Path) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a table: the path itself, or those in a folder by name.
+    """Return the files of a table: the path itself, those of a pattern, or those in a folder by name.
 
     Hidden files, empty ones, and marks such as _SUCCESS, are left out.
 
@@ -58,7 +58,7 @@ def files_of(path: Path) -> list[Path]:
         DataError: The folder has none, or files of several kinds.
     """
     if not path.is_dir():
-        return [path]
+        return sorted(path.parent.glob(path.name)) if "*" in path.name and not path.exists() else [path]
     found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._" and one.stat().st_size)
     kinds = {kind_of(one) for one in found}
     if len(kinds) != 1:
@@ -101,7 +101,7 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
 
 def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
     """Add the columns that the folders of a partition name, such as day=2024-01-31."""
-    parts = file.relative_to(folder).parent.parts if file != folder else ()
+    parts = file.relative_to(folder).parent.parts if folder.is_dir() else ()
     named = [part.partition("=") for part in parts if "=" in part]
     return frame.with_columns(pl.lit(unquote(value)).alias(name) for name, _, value in named)
 

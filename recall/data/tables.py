@@ -13,7 +13,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
-from recall.data.files import scan, unreadable_file
+from recall.data.files import files_of, scan, unreadable_file
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -213,7 +213,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
     """
-    if not path.exists():
+    if not path.exists() and (not files_of(path) or files_of(path) == [path]):
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)

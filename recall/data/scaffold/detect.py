@@ -63,7 +63,7 @@ def detect(path: Path) -> Written:
     Raises:
         DataError: A file is missing, damaged or empty, or its encoding is unknown.
     """
-    if not path.exists():
+    if not path.exists() and files_of(path) in ([], [path]):
         raise DataError("no such file", where=str(path), hint="Correct the path")
     first, *others = files_of(path)
     _refuse_foreign(first)

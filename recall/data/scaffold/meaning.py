@@ -1,6 +1,6 @@
 """Detect what the text of columns means: missing values, numbers, times, lists."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import polars as pl
@@ -198,6 +198,11 @@ def duration_form(values: pl.Series) -> Literal["", "m:s"]:
         return ""
     named_so = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
     return "m:s" if named_so or not by_colon.all() or not clock_pattern(values) else ""
+
+
+def names_clock(names: Iterable[str]) -> bool:
+    """Return whether one of several names denotes a time of day."""
+    return any(_CLOCK_WORDS & set(words(name)) for name in names)
 
 
 def day_pattern(values: pl.Series) -> str:

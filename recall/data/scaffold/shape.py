@@ -10,7 +10,7 @@ from recall.data.clock import TimeLike
 from recall.data.column_names import counts_events, flag_rule, id_column, named, words
 from recall.data.roles import Role
 from recall.data.scaffold.detect import Written
-from recall.data.scaffold.fields import unlearnable
+from recall.data.scaffold.fields import ROWS, unlearnable
 from recall.data.scaffold.meaning import (
     clock_pattern,
     day_pattern,
@@ -18,6 +18,7 @@ from recall.data.scaffold.meaning import (
     holds_times,
     is_list,
     members_mark,
+    names_clock,
     number_mark,
     swapped_pattern,
     time_pattern,
@@ -28,6 +29,7 @@ from recall.data.selection import absent
 from recall.data.tables import Table
 
 _TITLES = 50  # different titles between rows, at most. Chosen, not tuned.
+_ALIKE, _FEWEST = 0.3, 5  # of the ids of two columns, those that are in both; and different ones at least. Chosen, not tuned.
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
 
@@ -89,6 +91,35 @@ def with_names(
     return named
 
 
+def by_content(interactions: Table, other: Table | None) -> str | None:
+    """Return the column of the interactions whose values are most alike those of an id column of another table.
+
+    Args:
+        interactions: in which ids recur.
+        other: users or items, in which each id is once.
+    """
+    if other is None:
+        return None
+    values = {id(table): _distinct(table, recurring=table is interactions) for table in (interactions, other)}
+    best: tuple[float, str] = (_ALIKE, "")
+    for name, mine in values[id(interactions)].items():
+        for theirs in values[id(other)].values():
+            both = len(mine & theirs)
+            apart = sum(" " in one for one in mine) > len(mine) / 2  # names rather than ids
+            best = max(best, (both / (len(mine) + len(theirs) - both) / (1 + apart), name))
+    return best[1] or None
+
+
+def _distinct(table: Table, *, recurring: bool) -> dict[str, set[str]]:
+    """Return the different values of columns that may hold ids, as text."""
+    names = [name for name, dtype in table.types.items() if (dtype == pl.String or dtype.is_integer()) and name]
+    frame = table.frame.select(names).head(ROWS).collect().select(pl.all().cast(pl.String).str.strip_chars())
+    found = {column.name: set(column.drop_nulls()) for column in frame}
+    if recurring:
+        return {name: ids for name, ids in found.items() if _FEWEST <= len(ids) < 0.9 * len(frame)}
+    return {name: ids for name, ids in found.items() if len(ids) >= max(_FEWEST, 0.9 * len(frame))}
+
+
 def _times(table: Table) -> set[str]:
     """Return the columns of text that hold dates or times rather than numbers."""
     head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
@@ -118,14 +149,16 @@ def with_rows(written: Written, frame: pl.DataFrame) -> Written:
     return written
 
 
-def with_carried(written: Written, frame: pl.DataFrame, user_id: str) -> Written:
+def with_carried(written: Written, frame: pl.DataFrame, user_id: str, item_id: str) -> Written:
     """Detect columns that only the first line of each order fills.
 
     Args:
         written: what is known of the interactions.
         frame: some of them.
         user_id: a column that may be one of these.
+        item_id: a column that each line fills.
     """
+    frame = frame.filter(pl.col(item_id).is_not_null())
     lacking = frame[user_id].is_null()
     if frame.is_empty() or not _PADDED < lacking.mean() < 1 or lacking[0]:  # type: ignore[operator]
         return written
@@ -138,6 +171,10 @@ def with_carried(written: Written, frame: pl.DataFrame, user_id: str) -> Written
             columns = [name for name, there in filled.items() if not (there & ~first).any()]
             why = f"filled on the first line of each {order} only"
             return written.with_({"carry": dict.fromkeys(columns, order)}, {"carry": why})
+    alike = [name for name in frame.columns if (frame[name].is_null() == lacking).all()]
+    if any(holds_times(frame[name].drop_nulls()) for name in alike if frame[name].dtype == pl.String) or names_clock(alike):
+        why = f"lines without {user_id} have no time either: they belong to the line above"
+        return written.with_({"carry": dict.fromkeys(alike, "")}, {"carry": why})
     return written
 
 
@@ -288,4 +325,9 @@ def _clocks(frame: pl.DataFrame) -> dict[str, str]:
     days = [column.name for column in texts if column.dtype != pl.Time and day_pattern(column)]
     texts = [column for column in texts if column.dtype == pl.Time or (column.dtype == pl.String and not duration_form(column))]
     clocks = [column.name for column in texts if clock_pattern(column)]
-    return {days[0]: clocks[0]} if len(days) == len(clocks) == 1 else {}
+    beside = [day for day, name in zip(frame.columns, frame.columns[1:], strict=False) if day in days and [name] == clocks]
+    return (
+        dict(zip(days, clocks, strict=True))
+        if len(days) == len(clocks) == 1
+        else {one: name for one in beside for name in clocks}
+    )

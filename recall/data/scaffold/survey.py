@@ -1,5 +1,6 @@
 """Open tables as they are written, and find their ids, with reasons."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from recall.data.frames import NAMES, open_sources
 from recall.data.scaffold.detect import Written, detect
 from recall.data.scaffold.fields import ROWS, readable
 from recall.data.scaffold.meaning import nulls_of
-from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
+from recall.data.scaffold.shape import by_content, with_carried, with_columns, with_names, with_rows, with_shape
 from recall.data.selection import absent, refuse_lists
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
@@ -26,7 +27,6 @@ from recall.features.values import canonical_series
 _SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain. Chosen, not tuned.
 _ONCE = 0.9  # share of the rows of a table that must have different ids. Chosen, not tuned.
 _OF_MANY = 0.2  # share of the rows of a table of properties that may have different ones, at most. Chosen, not tuned.
-_ALIKE, _FEWEST = 0.3, 5  # of the ids of two columns, those that are in both; and different ones at least. Chosen, not tuned.
 _SPARSE = 0.5  # share of the interactions without an id from which on it is a warning. Chosen, not tuned.
 _WIDE = 20  # columns of numbers from which on a table may have one for each item. Chosen, not tuned.
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
@@ -116,7 +116,7 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
             where=str(tables["interactions"].path),
             hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
         )
-    written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], found["user"])
+    written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], *found.values())
     tables = _open(given, written, nulls)
     heads = _heads(tables)
     ids = {"users": found["user"], "items": found["item"]}
@@ -182,7 +182,10 @@ def files_in(folder: Path) -> dict[str, Path]:
         if table is not None:
             by_name.setdefault(table, []).append(one)
     for table, files in by_name.items():
-        if len(files) > 1:
+        pattern = re.sub(r"\d+", "*", files[0].name)  # such as sales_2024_01.csv and sales_2024_02.csv
+        if len(files) > 1 and sorted(folder.glob(pattern)) == sorted(files):
+            by_name[table] = [folder / pattern]
+        elif len(files) > 1:
             names = ", ".join(one.name for one in files)
             raise DataError(
                 f"several files may be the {table}: {names}",
@@ -251,35 +254,6 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
 def _is_numeric(table: Table, name: str) -> bool:
     known = table.frame.select(name).head(1_000).collect()[name].drop_nulls()
     return len(known) > 0 and known.cast(pl.Float64, strict=False).null_count() == 0 if not known.dtype.is_nested() else False
-
-
-def by_content(interactions: Table, other: Table | None) -> str | None:
-    """Return the column of the interactions whose values are most alike those of an id column of another table.
-
-    Args:
-        interactions: in which ids recur.
-        other: users or items, in which each id is once.
-    """
-    if other is None:
-        return None
-    values = {id(table): _distinct(table, recurring=table is interactions) for table in (interactions, other)}
-    best: tuple[float, str] = (_ALIKE, "")
-    for name, mine in values[id(interactions)].items():
-        for theirs in values[id(other)].values():
-            both = len(mine & theirs)
-            apart = sum(" " in one for one in mine) > len(mine) / 2  # names rather than ids
-            best = max(best, (both / (len(mine) + len(theirs) - both) / (1 + apart), name))
-    return best[1] or None
-
-
-def _distinct(table: Table, *, recurring: bool) -> dict[str, set[str]]:
-    """Return the different values of columns that may hold ids, as text."""
-    names = [name for name, dtype in table.types.items() if (dtype == pl.String or dtype.is_integer()) and name]
-    frame = table.frame.select(names).head(ROWS).collect().select(pl.all().cast(pl.String).str.strip_chars())
-    found = {column.name: set(column.drop_nulls()) for column in frame}
-    if recurring:
-        return {name: ids for name, ids in found.items() if _FEWEST <= len(ids) < 0.9 * len(frame)}
-    return {name: ids for name, ids in found.items() if len(ids) >= max(_FEWEST, 0.9 * len(frame))}
 
 
 def _shared(interactions: Table, other: Table | None) -> str | None:

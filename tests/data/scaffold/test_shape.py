@@ -22,11 +22,13 @@ def test_blanks_that_divide_one_value_into_two_are_removed() -> None:
 
 
 def test_columns_that_only_the_first_line_of_an_order_fills() -> None:
-    frame = pl.DataFrame(
-        {"order": [1, 1, 2, 2, 2], "user": ["a", None, "b", None, None], "city": ["x", None, None, None, None]}
-    )
-    assert form_of(with_carried(Written(), frame, "user")) == {"carry": {"user": "order", "city": "order"}}
-    assert form_of(with_carried(Written(), frame.with_columns(user=pl.Series(["a", None, "b", "c", None])), "user")) == {}
+    frame = pl.DataFrame({"item": range(5), "order": [1, 1, 2, 2, 2], "user": ["a", None, "b", None, None]})
+    frame = frame.with_columns(city=pl.Series(["x", None, None, None, None]))
+    assert form_of(with_carried(Written(), frame, "user", "item")) == {"carry": {"user": "order", "city": "order"}}
+    other = frame.with_columns(user=pl.Series(["a", None, "b", "c", None]))
+    assert form_of(with_carried(Written(), other, "user", "item")) == {}
+    dated = frame.drop("order").with_columns(at=pl.Series(["2024-01-01", None, "2024-01-02", None, None]))
+    assert form_of(with_carried(Written(), dated, "user", "item")) == {"carry": {"user": "", "at": ""}}
 
 
 def test_the_items_of_an_order_are_a_list() -> None:
