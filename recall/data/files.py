@@ -50,7 +50,7 @@ def plain(path: Path) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a table: the path itself, those of a pattern, or those in a folder by name.
+    """Return the files of a table: the path, or those of a pattern or folder.
 
     Hidden files, empty ones, and marks such as _SUCCESS, are left out.
 

@@ -23,7 +23,7 @@ _SEPARATORS = ("\t", ";", ",", "|", "::", "\x01")  # in this order where two giv
 _LAST = ((ALIGNED,), ("^", "~"), (" ",))  # where no other separator fits: texts contain blanks, too
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
-_TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
+_TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|toplam|συνολο|σύνολο|合計|总计|총계)s?:?$"
 _TYPE = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
     r"(\(.*\))?\)*$|^:?-{2,}:?$"
@@ -133,7 +133,7 @@ def detect(path: Path) -> Written:
         )
         assume("header", _numbered(rows[0]), named)
         assume("skip", skip + 1, "with the header of the file")
-    if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
+    if len(raw) < SAMPLE and width > 1 and (last := _last_total(text, separator, quote)):
         assume("totals", (last,), "the last row begins so")
     elif not why and len(rows) > 1 and all(re.match(_TYPE, cell) for cell in rows[1]):
         assume("totals", (rows[1][0],), "the line below the header has the types of the columns, or marks its end")
@@ -186,11 +186,12 @@ def _numbered(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(used)
 
 
-def _last_cell(text: str, separator: str, quote: str) -> str:
-    """Return the first cell of the last line."""
+def _last_total(text: str, separator: str, quote: str) -> str:
+    """Return the first cell of the last line, if that is a total; else empty."""
     line = next((line for line in reversed(lines_of(text[-10_000:])) if line.strip()), "")
-    row = _cells([line], separator, quote)
-    return row[0][0].strip() if row and row[0] else ""
+    row = (_cells([line], separator, quote) or [[""]])[0] or [""]
+    most = re.match(_TOTAL.removesuffix("s?:?$") + r"\b", row[0].strip()) and sum(map(bool, row)) <= len(row) / 2
+    return row[0].strip() if most or re.match(_TOTAL, row[0].strip()) else ""
 
 
 def _lines(text: str) -> list[str]:

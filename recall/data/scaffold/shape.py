@@ -28,6 +28,7 @@ from recall.data.scaffold.meaning import (
 from recall.data.selection import absent
 from recall.data.tables import Table
 
+_ODD = 0.01  # share of lines, such as totals, that do not follow a rule. Chosen, not tuned.
 _TITLES = 50  # different titles between rows, at most. Chosen, not tuned.
 _ALIKE, _FEWEST = 0.3, 5  # of the ids of two columns, those that are in both; and different ones at least. Chosen, not tuned.
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
@@ -92,7 +93,7 @@ def with_names(
 
 
 def by_content(interactions: Table, other: Table | None) -> str | None:
-    """Return the column of the interactions whose values are most alike those of an id column of another table.
+    """Return the column whose values are most alike the ids of another table.
 
     Args:
         interactions: in which ids recur.
@@ -171,7 +172,7 @@ def with_carried(written: Written, frame: pl.DataFrame, user_id: str, item_id: s
             columns = [name for name, there in filled.items() if not (there & ~first).any()]
             why = f"filled on the first line of each {order} only"
             return written.with_({"carry": dict.fromkeys(columns, order)}, {"carry": why})
-    alike = [name for name in frame.columns if (frame[name].is_null() == lacking).all()]
+    alike = [name for name in frame.columns if (frame[name].is_null() != lacking).mean() < _ODD]  # type: ignore[operator]
     if any(holds_times(frame[name].drop_nulls()) for name in alike if frame[name].dtype == pl.String) or names_clock(alike):
         why = f"lines without {user_id} have no time either: they belong to the line above"
         return written.with_({"carry": dict.fromkeys(alike, "")}, {"carry": why})
