@@ -23,7 +23,8 @@ _SEPARATORS = ("\t", ";", ",", "|", "::", "\x01")  # in this order where two giv
 _LAST = ((ALIGNED,), ("^", "~"), (" ",))  # where no other separator fits: texts contain blanks, too
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
-_TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|toplam|συνολο|σύνολο|合計|总计|총계)s?:?$"
+_TOTALS = "total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|toplam|σύνολο|合計|总计|총계"
+_TOTAL = rf"(?i)^(grand |sub)?({_TOTALS})s?:?$"
 _TYPE = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
     r"(\(.*\))?\)*$|^:?-{2,}:?$"
@@ -190,7 +191,7 @@ def _last_total(text: str, separator: str, quote: str) -> str:
     """Return the first cell of the last line, if that is a total; else empty."""
     line = next((line for line in reversed(lines_of(text[-10_000:])) if line.strip()), "")
     row = (_cells([line], separator, quote) or [[""]])[0] or [""]
-    most = re.match(_TOTAL.removesuffix("s?:?$") + r"\b", row[0].strip()) and sum(map(bool, row)) <= len(row) / 2
+    most = re.match(rf"(?i)({_TOTALS})\b", row[0].strip()) and sum(map(bool, row)) <= len(row) / 2
     return row[0].strip() if most or re.match(_TOTAL, row[0].strip()) else ""
 
 
