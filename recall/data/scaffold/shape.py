@@ -244,7 +244,7 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
 def _without_titles(written: Written, frame: pl.DataFrame, ids: Sequence[str]) -> tuple[Written, pl.DataFrame]:
     """Leave out rows without ids that are titles or remarks among dates or numbers."""
     first, numbered = frame.columns[0], r"^\W*\d"
-    if frame.schema[first] != pl.String or first in ids:
+    if not ids or frame.schema[first] != pl.String or first in ids:
         return written, frame
     kept = frame.filter(~absent(ids))
     titles = frame.filter(absent(ids))[first].drop_nulls().unique(maintain_order=True)
