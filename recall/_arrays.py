@@ -18,14 +18,11 @@ UInt8 = npt.NDArray[np.uint8]
 UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
 
-_MMAP_THRESHOLD, _LARGE = -3, 1 << 20  # M_MMAP_THRESHOLD of malloc.h; bytes
 
+def return_freed_memory() -> None:
+    """Return free pages of the heap to the system, where the C library is glibc.
 
-def return_large_arrays() -> None:
-    """Let the C library return arrays of a megabyte to the system once they are freed.
-
-    glibc by itself keeps arrays of up to 32 MB in its heap after the first of their size was freed. The peak of a training of
-    a million interactions is 8 % lower without. Other C libraries have no such function.
+    It keeps freed arrays of up to 32 MB by itself, between others that are in use, and the next stage grows the heap beside them.
     """
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGE)
+        ctypes.CDLL(None).malloc_trim(0)

@@ -232,7 +232,8 @@ def part_of(dataset: Dataset, encoder: FeatureEncoder, part: int, parts: int) ->
             negatives = negatives[low:high].with_columns(pl.col("before") - first)
     else:
         events = _rows_of_part(events, keys, part, parts)
-        negatives = None if negatives is None else _rows_of_part(negatives, keys, part, parts)
+        if negatives is not None:  # no field reads a history, which would need the events before
+            negatives = _rows_of_part(negatives, keys, part, parts).with_columns(before=pl.lit(0, pl.Int64))
     return replace(dataset, events=events, negatives=negatives, whole=dataset.offer)
 
 

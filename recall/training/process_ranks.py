@@ -69,13 +69,20 @@ class ProcessRanks(Ranks):
 
     @override
     def copied(self, data: bytes) -> bytes:
+        return self._from_first(data, None)
+
+    @override
+    def told(self, text: str) -> str:
+        return self._from_first(text.encode(), self._patient).decode()
+
+    def _from_first(self, data: bytes, group: "distributed.ProcessGroup | None") -> bytes:
         size = torch.tensor([len(data)])
-        self._call(lambda: distributed.broadcast(size, 0, group=self._patient))
+        self._call(lambda: distributed.broadcast(size, 0, group=group))
         sent = torch.empty(int(size), dtype=torch.uint8)
         if self.rank == 0:
             sent.numpy()[:] = np.frombuffer(data, dtype=np.uint8)
         if len(sent):
-            self._call(lambda: distributed.broadcast(sent, 0, group=self._patient))
+            self._call(lambda: distributed.broadcast(sent, 0, group=group))
         return sent.numpy().tobytes() if self.rank else data
 
     def say(self, error: BaseException) -> bool:

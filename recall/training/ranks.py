@@ -94,7 +94,7 @@ class Ranks:
         """Wait until every rank is here, however long that takes."""
 
     def copied(self, data: bytes) -> bytes:
-        """Return the bytes of rank 0, however long they take to come."""
+        """Return the bytes of rank 0."""
         return data
 
     def told(self, text: str) -> str:

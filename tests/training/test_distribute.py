@@ -100,6 +100,16 @@ def test_contexts_without_users_are_divided_by_their_values(folder: Path) -> Non
     assert_alike(configured("square", CONTEXTS), folder, 2)
 
 
+def test_shown_items_without_users_and_times_are_divided(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = {"user_id": np.arange(300), "device": np.repeat(["app", "web", "tv"], 100), "taken": rng.integers(0, 2, 300)}
+    pl.DataFrame({**rows, "item_id": rng.integers(0, 20, 300)}).write_csv(tmp_path / "rows.csv")
+    data = {"interactions": "rows.csv", "label": "taken", "split": {"by": "none"}}
+    fields = {name: CONTEXTS[name] for name in ("device", "item_id")}
+    train = OBJECTIVES["logistic"]
+    assert_alike(parse_config({"data": data, "fields": fields, "model": {"k": 6}, "train": train}), tmp_path, 3)
+
+
 def test_each_rank_has_the_interactions_of_its_users_and_the_items_of_all(folder: Path) -> None:
     config = configured()
     dataset, encoder = loaded(config, folder)
