@@ -1,1 +1,1 @@
-"""What docs/scale.md is computed from, and how."""
+"""Measurements and formulas behind docs/scale.md."""

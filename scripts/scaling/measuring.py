@@ -162,7 +162,7 @@ def users(count: int, folder: Path) -> Figures:
                 for first in range(0, count, 500):
                     some = named[first : first + 500]
                     events = [
-                        InteractionEvent(one, f"i{(number * 7919 + place) % 100_000:06}", None)
+                        InteractionEvent(one, f"i{(number * 7919 + place) % 100_000:06}", None, "0" * 16)
                         for place, one in enumerate(some)
                     ]
                     store.write(events, f"took {number} {first}")
@@ -231,7 +231,7 @@ def service(items: int, folder: Path) -> Figures:
 
 
 class Measurement(NamedTuple):
-    """What is measured at some sizes.
+    """A measurement and the sizes it is made at.
 
     Attributes:
         run: measures one size.

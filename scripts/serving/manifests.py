@@ -85,7 +85,7 @@ def valid(docker: Path) -> str:
 
 
 def least_rights(docker: Path) -> str:
-    """No container has more rights than it needs."""
+    """Check that no container has more rights than it needs."""
     for name, pod in pods(docker).items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"], name
@@ -102,7 +102,7 @@ def least_rights(docker: Path) -> str:
 
 
 def service_starts(docker: Path) -> str:
-    """The Deployment's command and settings start the service as its probes expect."""
+    """Start the service with the command and settings of the Deployment."""
     found = objects(docker)
     deployment, settings = found["Deployment recall"]["spec"], found["ConfigMap recall"]["data"]
     spec = deployment["template"]["spec"]
@@ -123,7 +123,7 @@ def service_starts(docker: Path) -> str:
 
 
 def jobs_run(docker: Path) -> str:
-    """Every container of a job runs a command that exists, with options that it has."""
+    """Parse the commands of all jobs."""
     from typer.main import get_command
 
     from recall.cli.app import application
@@ -144,7 +144,7 @@ def jobs_run(docker: Path) -> str:
 
 
 def torchrun_of(docker: Path) -> tuple[Any, dict[str, Any]]:
-    """Return what torchrun makes of the command of the job on ranks, and its container."""
+    """Return what torchrun reads from the job on ranks, and the container."""
     from torch.distributed.run import get_args_parser
 
     (container,) = pods(docker)["Job recall-train-ranks"]["spec"]["containers"]
@@ -154,7 +154,7 @@ def torchrun_of(docker: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def ranks_meet(docker: Path) -> str:
-    """The pods of the job on ranks find each other under torchrun."""
+    """Check that the pods of the job on ranks find each other."""
     given, container = torchrun_of(docker)
     found = objects(docker)
     spec = found["Job recall-train-ranks"]["spec"]
@@ -169,7 +169,7 @@ def ranks_meet(docker: Path) -> str:
 
 
 def selected(docker: Path) -> str:
-    """Services, budgets and controllers select pods that exist."""
+    """Check that services, budgets and controllers select pods."""
     labels = [pod["metadata"]["labels"] for pod in pods(docker).values()]
     kinds = ("Service", "PodDisruptionBudget", "Deployment", "StatefulSet")
     found = {name: one["spec"]["selector"] for name, one in objects(docker).items() if one["kind"] in kinds}
@@ -179,7 +179,7 @@ def selected(docker: Path) -> str:
 
 
 def redis_admits(docker: Path) -> str:
-    """Redis admits the pods that use it and no others."""
+    """Check that Redis admits the pods that use it and no others."""
     spec, all_pods = objects(docker)["NetworkPolicy recall-redis"]["spec"], pods(docker)
     ((rule,), redis) = spec["ingress"], all_pods["StatefulSet recall-redis"]
     assert spec["podSelector"]["matchLabels"] == redis["metadata"]["labels"]
@@ -195,7 +195,7 @@ def redis_admits(docker: Path) -> str:
 
 
 def redis_refuses(docker: Path) -> str:
-    """Redis refuses changes before it is killed for its memory."""
+    """Check that Redis refuses changes before it is killed for its memory."""
     (container,) = pods(docker)["StatefulSet recall-redis"]["spec"]["containers"]
     arguments = dict(zip(container["args"][1::2], container["args"][2::2], strict=True))
     assert arguments["--maxmemory-policy"] == "noeviction"
@@ -205,7 +205,7 @@ def redis_refuses(docker: Path) -> str:
 
 
 def compose(docker: Path) -> str:
-    """Docker Compose renders both files, and what they mount exists."""
+    """Render both compose files, and look for what they mount."""
     names = []
     for file in ("compose.yaml", "compose.replicas.yaml"):
         services = rendered(docker, file)["services"]
@@ -219,7 +219,7 @@ def compose(docker: Path) -> str:
 
 
 def replicas(docker: Path) -> str:
-    """Replicas share what several machines would, and nothing else."""
+    """Check that replicas share no more than several machines would."""
     services = rendered(docker, "compose.replicas.yaml")["services"]
     wanted = {"recall", "train", "proxy", "valkey", "store", "milvus", "prometheus", "grafana", "alertmanager"}
     assert set(services) >= wanted, wanted - set(services)
@@ -239,7 +239,7 @@ def replicas(docker: Path) -> str:
 
 
 def monitored(docker: Path) -> str:
-    """Prometheus scrapes the service of its compose file, and knows Alertmanager."""
+    """Check that Prometheus scrapes the service, and knows Alertmanager."""
     found = []
     for file in ("compose.yaml", "compose.replicas.yaml"):
         services = rendered(docker, file)["services"]
