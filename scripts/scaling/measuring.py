@@ -183,7 +183,7 @@ def changes(count: int, folder: Path) -> Figures:
 
     from recall.serving.recommender import Recommender
 
-    root, drawn = _shop(folder, 20_000), np.random.default_rng(0)
+    root, drawn = _shop(folder, 10_000), np.random.default_rng(0)
     items = pl.read_parquet(root.parent / "items.parquet", columns=["category", "brand", "tags", "price"])
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         copy = Path(scratch) / "root"
@@ -243,16 +243,16 @@ class Measurement(NamedTuple):
 
 
 MEASUREMENTS = {
-    "index": Measurement(index, {100_000: 0.1, 1_000_000: 0.5, 3_000_000: 1.0, 10_000_000: 3, 30_000_000: 10}),
-    "shards": Measurement(shards, {1_000_000: 1}),
+    "index": Measurement(index, {100_000: 0.1, 1_000_000: 0.5, 3_000_000: 1.5, 10_000_000: 4, 30_000_000: 12}),
+    "shards": Measurement(shards, {300_000: 0.3, 1_000_000: 1}),
     "processes": Measurement(processes, {1_000_000: 0.5}),
-    "export": Measurement(export, {300_000: 0.2, 1_000_000: 0.5}),
-    "delivery": Measurement(delivery, {20_000: 0.5, 60_000: 1}),
-    "users": Measurement(users, {20_000: 0.3}),
-    "changes": Measurement(changes, {20_000: 0.5}),
-    "service": Measurement(service, {20_000: 0.8, 100_000: 2}),
-    "solver": Measurement(solver, {1_000_000: 0.2, 3_000_000: 0.3, 10_000_000: 0.8, 30_000_000: 2}),
-    "training": Measurement(training, {1_000_000: 0.8, 3_000_000: 2, 10_000_000: 7, 30_000_000: 22}),
+    "export": Measurement(export, {100_000: 0.2, 300_000: 0.3, 1_000_000: 0.7}),
+    "delivery": Measurement(delivery, {10_000: 0.4, 40_000: 0.8}),
+    "users": Measurement(users, {10_000: 0.2}),
+    "changes": Measurement(changes, {10_000: 0.4}),
+    "service": Measurement(service, {10_000: 0.6, 40_000: 0.9, 1_000_000: 6}),
+    "solver": Measurement(solver, {1_000_000: 0.2, 3_000_000: 0.3, 10_000_000: 0.9, 30_000_000: 3}),
+    "training": Measurement(training, {300_000: 0.4, 1_000_000: 0.9, 3_000_000: 2.5, 10_000_000: 8, 30_000_000: 25}),
 }
 """Names, and default sizes with about how long they take."""
 
@@ -335,7 +335,7 @@ def _world(folder: Path) -> Any:
     """Return the shop that vectors are drawn from, made once."""
     from index.worlds import open_world
 
-    items = os.environ.get(WORLD, "200000")
+    items = os.environ.get(WORLD, "100000")
     place = folder / f"world-{items}"
     if not (place / "about.json").exists():
         _apart([str(SCRIPT.parent / "index" / "worlds.py"), "shop", items, str(place)])
