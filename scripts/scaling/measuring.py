@@ -26,6 +26,7 @@ N = 100  # length of lists
 WORLD = "RECALL_WORLD_ITEMS"
 SHARDS = (1, 2, 4, 8)
 Figures = dict[str, Any]
+_COLUMNS = ("category", "brand", "tags", "price")  # of items, that fields of the shop read
 
 
 def index(items: int, folder: Path) -> Figures:
@@ -132,7 +133,7 @@ def delivery(items: int, folder: Path) -> Figures:
             live.items.upsert({f"new-{number}": {"price": 1.0} for number in range(100)})
         compact(copy)
         fetched("compaction of 100 new items")
-        held = pl.read_parquet(root.parent / "items.parquet")
+        held = pl.read_parquet(root.parent / "items.parquet", columns=["item_id", *_COLUMNS])
         held.with_columns(
             pl.when(pl.int_range(pl.len()) % 100 == 0).then(1.0).otherwise(pl.col("price")).alias("price")
         ).write_parquet(table)
@@ -184,7 +185,7 @@ def changes(count: int, folder: Path) -> Figures:
     from recall.serving.recommender import Recommender
 
     root, drawn = _shop(folder, 10_000), np.random.default_rng(0)
-    items = pl.read_parquet(root.parent / "items.parquet", columns=["category", "brand", "tags", "price"])
+    items = pl.read_parquet(root.parent / "items.parquet", columns=list(_COLUMNS))
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         copy = Path(scratch) / "root"
         shutil.copytree(root, copy, copy_function=os.link)
@@ -332,14 +333,16 @@ def _resident() -> int:
 
 
 def _world(folder: Path) -> Any:
-    """Return the shop that vectors are drawn from, made once."""
-    from index.worlds import open_world
+    """Return vectors of items and users of a shop, which larger catalogues are drawn from."""
+    from index.worlds import World
 
-    items = os.environ.get(WORLD, "100000")
-    place = folder / f"world-{items}"
-    if not (place / "about.json").exists():
-        _apart([str(SCRIPT.parent / "index" / "worlds.py"), "shop", items, str(place)])
-    return open_world(place)
+    from recall.serving.recommender import Recommender
+    from recall.serving.request import Request
+
+    with Recommender.load(_shop(folder, int(os.environ.get(WORLD, "40000"))), users=None) as served:
+        named = served.users.sample(6_000, 0)
+        users = served.user_vectors([Request(one) for one in np.random.default_rng(0).permutation(named).tolist()])
+        return World("", np.array(served.bundle.item_vectors), users, {})
 
 
 def _shop(folder: Path, items: int) -> Path:
