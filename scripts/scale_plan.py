@@ -128,7 +128,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--most", type=float, default=10, help="minutes of the longest measurement that is made (10)")
     parser.add_argument("--again", action="store_true", help="also measure what the file has")
-    parser.add_argument("--world", type=int, default=40_000, help="items of the shop that indexes are drawn from (40000)")
+    parser.add_argument("--world", type=int, default=10_000, help="items of the shop that indexes are drawn from (10000)")
     parser.add_argument("--folder", type=Path, help="for generated catalogues, which are kept there")
     parser.add_argument("--read", type=Path, help="output of a case, in place of running it")
     parser.add_argument("--data", type=Path, default=DATA, help="JSON file of measurements (docs/scale.json)")

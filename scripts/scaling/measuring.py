@@ -33,8 +33,9 @@ def index(items: int, folder: Path) -> Figures:
     """Build and search an index of vectors that are mapped from a file."""
     from index.growth import measured
 
+    world = _world(folder)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        return asdict(measured(_world(folder), items, N, 0.99, Path(scratch)))
+        return {"shop": len(world.items), **asdict(measured(world, items, N, 0.99, Path(scratch)))}
 
 
 def shards(items: int, folder: Path) -> Figures:
@@ -149,30 +150,35 @@ def users(count: int, folder: Path) -> Figures:
 
     from recall.store.users.changes import InteractionEvent, UserPut
 
+    named = [f"user-{number:08}" for number in range(count)]
+    parts = [named[first : first + 500] for first in range(0, count, 500)]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         redis = Redis(Path(scratch) / "redis", "--appendfsync", "everysec")
+
+        def held() -> int:
+            return int(redis.client.info("memory")["used_memory"])
+
+        def take(number: int, key: str | None) -> None:
+            for place, some in enumerate(parts):
+                item = f"item-{(7919 * number + place) % 100_000:06}"
+                store.write([InteractionEvent(one, item, None, "0" * 16) for one in some], key and f"{key}-{place}")
+
         try:
-            store = opened(redis.url, 30.0)
-            held = [redis.client.info("memory")["used_memory"]]
-            named = [f"user-{number:08}" for number in range(count)]
-            for first in range(0, count, 500):
-                some = named[first : first + 500]
-                store.write([UserPut(one, {"country": "fr"}, (), ()) for one in some], f"put {first}")
-            held.append(redis.client.info("memory")["used_memory"])
+            store, before = opened(redis.url, 30.0), held()
+            for some in parts:
+                store.write([UserPut(one, {"country": "fr"}, (), ()) for one in some])
+            put = held()
             for number in range(_TAKEN):
-                for first in range(0, count, 500):
-                    some = named[first : first + 500]
-                    events = [
-                        InteractionEvent(one, f"i{(number * 7919 + place) % 100_000:06}", None, "0" * 16)
-                        for place, one in enumerate(some)
-                    ]
-                    store.write(events, f"took {number} {first}")
-            held.append(redis.client.info("memory")["used_memory"])
+                take(number, None)
+            took = held()
+            take(_TAKEN, "0123456789abcdef0123456789abcdef")
+            keyed = held()
             store.close()
         finally:
             redis.kill()
-    put, took = np.diff(held) / count
-    return {"users": count, "bytes": float(put), "interactions": _TAKEN, "bytes_interaction": float(took) / _TAKEN}
+    each = (took - put) / count / _TAKEN
+    figures = {"bytes": (put - before) / count, "bytes_interaction": each, "bytes_key": (keyed - took) / count - each}
+    return {"users": count, "interactions": _TAKEN, **figures}
 
 
 _TAKEN = 20
@@ -339,7 +345,7 @@ def _world(folder: Path) -> Any:
     from recall.serving.recommender import Recommender
     from recall.serving.request import Request
 
-    with Recommender.load(_shop(folder, int(os.environ.get(WORLD, "40000"))), users=None) as served:
+    with Recommender.load(_shop(folder, int(os.environ.get(WORLD, "10000"))), users=None) as served:
         named = served.users.sample(6_000, 0)
         users = served.user_vectors([Request(one) for one in np.random.default_rng(0).permutation(named).tolist()])
         return World("", np.array(served.bundle.item_vectors), users, {})

@@ -39,7 +39,7 @@ SHOPS = {
 }
 """Items, users, interactions, and requests a second."""
 Figures = dict[str, Any]
-_OF_A_MODEL = ("index.faiss", "item_vectors.safetensors", "users.sqlite", "tables.safetensors")
+_OF_A_MODEL = ("index.faiss", "cells.safetensors", "item_vectors.safetensors", "users.sqlite", "tables.safetensors")
 
 
 def page(whole: Mapping[str, Any]) -> str:
@@ -60,6 +60,7 @@ class Page:
         self.sharded = {"items": max(sharded), **sharded[max(sharded)]}
         self.busiest = max(self._entries("service"))
         self.machine = "; ".join(sorted({one["machine"] for found in whole["measurements"].values() for one in found.values()}))
+        self.shop = " and ".join(sorted({f"{one['shop']:,}" for one in self._entries("index").values()}))
         self._fit_items()
         self._fit_training()
         self._fit_users()
@@ -126,7 +127,7 @@ class Page:
         self.profiles = add(f"{profiles:.4g} * U", "B", f"`users.sqlite`, {HISTORY} interactions of each user")
         live = _last(self._entries("users"))
         text = f"({live['bytes']:.4g} + {live['bytes_interaction']:.4g} * L) * U"
-        self.live = add(text, "B", "Redis, users with L interactions since the export")
+        self.live = add(text, "B", "Redis, users with L interactions since the export, without idempotency keys")
         names = [name for name in _last(self._entries("delivery")) if " of " in name]
         self.fetched = {
             name: add(
@@ -268,6 +269,7 @@ class Page:
         ]
         beside = (self.live.shown(U=size, L=taken) for size in ITEMS)
         rows.append([f"Redis, {taken} interactions since the export", shown(whole, "B"), f"{count:,} users", *beside])
+        rows.append(["Redis, the key of a batch, for a day", shown(one["bytes_key"], "B"), f"{count:,} users", "", ""])
         return _table(["", "a user", "measured with", *(f"{_count(size)} users" for size in ITEMS)], rows)
 
     def profiles_of(self, users: int) -> str:
