@@ -74,7 +74,7 @@ def plan(_: Path, quick: bool, check: Callable[[str, bool, str], None]) -> None:
     differences, text = check_page(), PAGE.read_text(encoding="utf-8")
     found = "; ".join(differences[2:5]) or f"{len(text.splitlines())} lines"
     check("the page is what is computed from the measurements", not differences, found)
-    computed = re.findall(r"≈ [^|()]+(\(F\d+\))?", text)
+    computed = re.findall(r"≈ \d[^|()]*(\(F\d+\))?", text)
     named = {line.split("|")[1].strip() for line in text.splitlines() if re.match(r"\| F\d+ \| `", line)}
     bare = [one for one in computed if one.strip("()") not in named]
     check(
