@@ -339,7 +339,7 @@ def _resident() -> int:
 
 
 def _world(folder: Path) -> Any:
-    """Return vectors of items and users of a shop, which larger catalogues are drawn from."""
+    """Return vectors of items and users of a shop."""
     from index.worlds import World
 
     from recall.serving.recommender import Recommender
