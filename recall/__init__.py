@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from recall.serving.recommender import Recommender
     from recall.serving.request import Request
     from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
-    from recall.serving.rerank.quota import Dedupe, Quota
-    from recall.serving.rerank.rules import Diversify, Pin
+    from recall.serving.rerank.rules import Dedupe, Diversify, Pin, Quota
     from recall.serving.response import (
         Absence,
         CatalogueItem,
@@ -138,9 +137,8 @@ _HOMES = {
     "recall.serving.rerank.channels": (
         *("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel", "Source"),
     ),
-    "recall.serving.rerank.rules": ("Diversify", "Pin"),
+    "recall.serving.rerank.rules": ("Dedupe", "Diversify", "Pin", "Quota"),
     "recall.store.users.profiles": ("Interaction", "User"),
-    "recall.serving.rerank.quota": ("Dedupe", "Quota"),
 }
 
 

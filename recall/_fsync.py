@@ -1,4 +1,4 @@
-"""Files and folders by their descriptors, and fsync by path."""
+"""Files and folders by their descriptors; fsync by path, and of new folders."""
 
 import os
 from collections.abc import Iterator
@@ -32,3 +32,14 @@ def fsync(path: Path) -> None:
     """
     with descriptor(path) as opened:
         os.fsync(opened)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents, fsyncing each new name.
+
+    Without fsync a power failure may remove all below it.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync(path.parent)

@@ -1,4 +1,7 @@
-"""Lists with tokens: the next page of a list, and ids that interactions refer to."""
+"""Answers to requests for recommendations, with or without tokens.
+
+Tokens are the next page of a list, and ids that interactions refer to.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,11 +9,11 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from recall import Recommendations
+from recall import Recommendations, Request
 from recall.serving.query import check_request
 from recall.serving.rerank.pipeline import check_pins
 from recall.serving.rerank.rules import read_rules
-from service.body import recommendations_of, to_json
+from service.body import recommendations_of, render_answer, to_json
 from service.concurrency import Caller
 from service.errors import FaultDocument, invalid, parsed
 from service.live import Live
@@ -19,6 +22,30 @@ from service.tokens import MOST_LISTED, ListToken, PageToken, digest, stale
 
 _BESIDE = {"page_token", "n", "tokens"}
 """Keys that a request may have with a page token, which carries all others."""
+
+
+async def answer_request(
+    live: Live, request: Request | RecommendRequest, caller: Caller, request_id: str, *, large: bool
+) -> bytes:
+    """Answer a request; return its JSON.
+
+    Args:
+        live: answers it.
+        request: to the recommender, or the body of one whose answer has tokens.
+        caller: sender of the request.
+        request_id: of the request.
+        large: whether the request is too large for the event loop.
+
+    Raises:
+        ProblemError: As `answer_with_tokens`.
+        RequestError: As `Live.recommend`.
+    """
+    if not isinstance(request, Request):
+        return await answer_with_tokens(live, request, caller, request_id, large=large)
+    answer = await live.recommend(request, caller, large=large)
+    if answer.contributions:  # writing them takes up to a tenth of a second
+        return await run_in_threadpool(render_answer, answer, request_id)
+    return render_answer(answer, request_id)
 
 
 async def answer_with_tokens(

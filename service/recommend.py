@@ -6,17 +6,16 @@ application also declares the route, with its models (`service.routers.recommend
 
 import asyncio
 import time
-from functools import partial
 
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from recall.serving.request import Request
 from service.auth import Guard
-from service.body import LARGE, parse_json, parse_request, read_body, render_answer
+from service.body import LARGE, parse_json, parse_request, read_body
 from service.errors import MEDIA_TYPE, Kind, problem_response
 from service.keys import Role
-from service.lists import answer_with_tokens
+from service.lists import answer_request
 from service.live import Live
 from service.middleware import SECURE, begin, finish, measured
 from service.schemas import RecommendRequest
@@ -80,15 +79,7 @@ class RecommendEndpoint:
         request = await asyncio.to_thread(_parsed, body) if large else _parsed(body)
         parsed = time.perf_counter()
         timings["parse"] = parsed - start
-        caller = scope["state"]["caller"]
-        if not isinstance(request, Request):
-            document = await answer_with_tokens(self._live, request, caller, request_id, large=large)
-            timings["recommend"] = time.perf_counter() - parsed
-            return document
-        answer = await self._live.recommend(request, caller, large=large)
-        # writing an explained answer takes up to a tenth of a second
-        write = partial(render_answer, answer, request_id)
-        document = await asyncio.to_thread(write) if answer.contributions else write()
+        document = await answer_request(self._live, request, scope["state"]["caller"], request_id, large=large)
         timings["recommend"] = time.perf_counter() - parsed
         return document
 

@@ -32,7 +32,8 @@ LAYERS = (
     {"bundle"},  # the published folder and its versions
     {"store"},  # live changes of items and users
     {"serving"},  # the recommender: requests, filters, re-ranking, explanations
-    {"evaluation", "publish"},  # metrics and protocols; export, rebuild, import
+    {"evaluation"},  # metrics and protocols
+    {"publish"},  # export, rebuild, import
     {"training"},
     {"pipeline"},  # from tables to a published version
     {"api"},  # fit and load: frames in, frames out

@@ -13,7 +13,7 @@ import polars as pl
 from recall._progress import quiet
 from recall.api.model import Fitted, Model, open_published
 from recall.config import AutoConfig, RunConfig, load_config
-from recall.config.loading import parse_config
+from recall.config.run import parse_config
 from recall.data.frames import NAMES, frame_of, library_of, run_tables
 from recall.data.scaffold.draft import draft_tables
 from recall.data.scaffold.survey import survey

@@ -13,7 +13,7 @@ from typing import Any, Self
 import polars as pl
 
 from recall.config import RunConfig
-from recall.config.loading import parse_config
+from recall.config.run import parse_config
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.frames import NAMES, Library, as_library, frame_of, open_sources, run_tables, series_of
 from recall.data.joined import followed
@@ -22,7 +22,7 @@ from recall.data.tables import Table
 from recall.errors import ConfigError, DataError
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.features.values import canonical_series
-from recall.publish.adopt import adopt
+from recall.publish.derived import adopt
 from recall.serving.batch import Lists
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import fsync
+from recall._fsync import fsync, make_folder
 from recall.bundle.depot import Depot
 from recall.bundle.locks import locked
 from recall.bundle.manifest import Manifest
@@ -19,7 +19,6 @@ from recall.bundle.versions import (
     VERSION,
     VERSIONS,
     live_name,
-    make_folder,
     number,
     open_depot,
     past,

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recall._fsync import descriptor, fsync
+from recall._fsync import descriptor, fsync, make_folder
 from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.depot import Depot, Pointer
 from recall.bundle.locks import flock, locked
@@ -380,14 +380,3 @@ def require_writable(root: Path) -> None:
     except OSError as error:
         why = f"{parent}: {error.strerror}" if parent.is_dir() else f"{parent} is a file"
         raise PublishError("the folder cannot be written", where=str(root), why=why, hint="Name another folder") from None
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder and its missing parents, fsyncing each new name.
-
-    Without fsync a power failure may remove all below it.
-    """
-    if not path.is_dir():
-        make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        fsync(path.parent)

@@ -174,7 +174,7 @@ def publish_version(
     as_json: output.Json = False,
 ) -> None:
     """Verify and publish a version built elsewhere, below the live changes of ROOT."""
-    from recall.publish.adopt import adopt
+    from recall.publish.derived import adopt
 
     with output.stage("verify, ask golden requests, publish"):
         adopted = adopt(version, root, as_of, other_data=other_data)

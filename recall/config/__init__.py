@@ -19,8 +19,7 @@ from recall.config.data import (
     TimeSplit,
     UsersSplit,
 )
-from recall.config.loading import load_config, parse_config
-from recall.config.run import INDEX_KINDS, EvaluationConfig, ExportConfig, IndexConfig, RunConfig
+from recall.config.run import INDEX_KINDS, EvaluationConfig, ExportConfig, IndexConfig, RunConfig, load_config, parse_config
 from recall.config.training import (
     AutoConfig,
     FFMConfig,

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from recall.config import RunConfig
-from recall.config.loading import models_of
+from recall.config.run import models_of
 
 _TAGS = ("by", "kind", "objective")
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}

@@ -1,6 +1,7 @@
-"""Compare the data that a bundle was trained on with other data."""
+"""Compare the data of a bundle with other data, or with those of another bundle."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,16 +9,18 @@ import polars as pl
 
 from recall.bundle.reader import Bundle
 from recall.config import LastSplit, RunConfig
-from recall.config.loading import parse_config
+from recall.config.run import parse_config
 from recall.data.dataset import Dataset
 from recall.data.incremental import RememberedUser
 from recall.data.split import TEST, TRAIN
-from recall.errors import ConfigError, DataError
+from recall.errors import BundleError, ConfigError, DataError
+from recall.store.users.bundle_users import SqliteUsers
 
 _SAMPLE = 500  # users whose interactions are compared
 _FEW_LEARNT = 0.01  # share of held-out interactions, as a few rows may be deleted from a table. Chosen, not tuned.
 _FEW_IDS = 0.05  # share of known ids below which a bundle is of other data
 _FEW_PAIRS = 0.1  # numbers as ids occur in any data set, interactions do not
+_ENOUGH = 100  # interactions of two bundles below which a share says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +206,90 @@ def _split_as(bundle: Bundle, config: RunConfig) -> RunConfig | None:
     changed = parse_config(values)
     same = all(getattr(changed.data, name) == getattr(config.data, name) for name in names) and changed.seed == config.seed
     return None if same else changed
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """Overlap of a bundle with the one that is served.
+
+    Attributes:
+        columns: id columns with another name, each as "its name, the served one".
+        items: share of the smaller catalogue that is in the other one.
+        pairs: share of what the users of both have taken that both know, of the bundle that knows less of them; None where
+            that is too little to compare.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    items: float
+    pairs: float | None
+
+    @property
+    def other_data(self) -> bool:
+        """Whether the bundles were made from different data sets."""
+        return bool(self.columns) or self.items < _FEW_IDS or (self.pairs is not None and self.pairs < _FEW_PAIRS)
+
+    def reasons(self) -> Iterator[str]:
+        """Say what they do not have in common, one clause each."""
+        for mine, served in self.columns:
+            yield f"its ids are in a column {mine!r}, and those of the served version in {served!r}"
+        if self.items < _FEW_IDS:
+            yield f"{self.items:.1%} of the item ids are in both catalogues"
+        if self.pairs is not None and self.pairs < _FEW_PAIRS:
+            yield f"{self.pairs:.1%} of what their common users have taken is the same"
+
+
+def compare_data(bundle: Bundle, served: Bundle) -> Likeness:
+    """Compare the ids of two bundles, and the history of a sample of shared users.
+
+    Args:
+        bundle: one.
+        served: the other one.
+
+    Raises:
+        BundleError: A file cannot be read.
+    """
+    mine, theirs = bundle.encoder.schema, served.encoder.schema
+    names = ((mine.user_id, theirs.user_id), (mine.item_id, theirs.item_id))
+    smaller, larger = sorted((bundle.item_ids, served.item_ids), key=len)
+    shared = larger.rows(smaller.values.to_list()) >= 0
+    return Likeness(
+        columns=tuple((one, other) for one, other in names if one != other),
+        items=float(np.mean(shared)),
+        pairs=_pairs(bundle, served),
+    )
+
+
+def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
+    """Check that a bundle comes from the same data set as the one that is served.
+
+    Args:
+        bundle: the new one.
+        served: the one that is served.
+
+    Raises:
+        BundleError: It comes from another data set.
+    """
+    likeness = compare_data(bundle, served)
+    if likeness.other_data:
+        raise BundleError(
+            f"the version comes from another data set than {served.manifest.version}, which is served",
+            where=str(bundle.folder),
+            why="; ".join(likeness.reasons()),
+            hint="Give a version of the data that this root serves, or another root; "
+            "add --other-data if this root is to serve the other data from now on",
+        )
+
+
+def _pairs(bundle: Bundle, served: Bundle) -> float | None:
+    if bundle.manifest.users_elsewhere is not None or served.manifest.users_elsewhere is not None:
+        return None
+    with closing(SqliteUsers(bundle.users_file)) as mine, closing(SqliteUsers(served.users_file)) as theirs:
+        both = found = known = 0
+        for user in theirs.sample(_SAMPLE, 0):
+            ours, other = mine.get(user), theirs.get(user)
+            if ours is not None and other is not None:
+                both += len(set(ours.seen) & set(other.seen))
+                found += len(ours.seen)
+                known += len(other.seen)
+        least = min(found, known)
+        return both / least if least >= _ENOUGH else None

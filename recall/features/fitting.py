@@ -12,9 +12,8 @@ from recall.config.schema import FieldConfig, Schema
 from recall.errors import DataError
 from recall.features.bag import BagEncoder
 from recall.features.canonical import LIST, TEXT, CanonicalTypes
-from recall.features.categorical import CategoricalEncoder, HashedEncoder
+from recall.features.categorical import CategoricalEncoder, CrossEncoder, HashedEncoder
 from recall.features.column import ColumnEncoder, EncoderKind, FieldSource, SingleEncoder
-from recall.features.cross import CrossEncoder
 from recall.features.history import HistoryEncoder
 from recall.features.numeric import NumericEncoder
 

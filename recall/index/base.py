@@ -37,13 +37,6 @@ class Hits:
     scores: Float32
     exact: Mask
 
-    def ranked(self, query: int) -> "Ranked":
-        """Return the list of one query, without what fills it up."""
-        rows, scores = self.rows[query], self.scores[query]
-        if rows[rows.argmin()] < 0:  # nearly always there is nothing to leave out, and nothing is copied
-            rows, scores = rows[rows >= 0], scores[rows >= 0]
-        return Ranked(rows, scores, bool(self.exact[query]))
-
 
 class Ranked(NamedTuple):
     """Eligible candidates of one query, best first.
@@ -135,6 +128,31 @@ class ItemIndex(ABC):
         """Return the n rows with the largest inner product with each query.
 
         Args:
+            queries: as for `search_each`.
+            n: as for `search_each`.
+            exclude: as for `search_each`.
+            within: as for `search_each`.
+            predicates: as for `search_each`.
+            exact: as for `search_each`.
+
+        Raises:
+            RequestError: As for `search_each`.
+        """
+        return gather(self.search_each(queries, n, exclude, within, predicates, exact=exact), n)
+
+    def search_each(
+        self,
+        queries: Float32,
+        n: int,
+        exclude: Sequence[Int64] | None = None,
+        within: Sequence[RowBitmap | None] | None = None,
+        predicates: Sequence[Predicate | None] | None = None,
+        *,
+        exact: bool = False,
+    ) -> list[Ranked]:
+        """Return the list of each query: the rows with the largest inner product.
+
+        Args:
             queries: float32 [q, dim], finite.
             n: rows wanted, at least 1; it may exceed `size`.
             exclude: rows that must not be returned, one array for each query, repeats allowed; None excludes nothing.
@@ -150,7 +168,7 @@ class ItemIndex(ABC):
             RequestError: n is below 1, a query is of another length or not finite, or a bitmap is of other rows.
         """
         asked = check_asked(queries, n, (self.size, self.dim), exclude, within, predicates)
-        return gather(self.find(asked, n, exact=exact) if asked else [], n)
+        return self.find(asked, n, exact=exact) if asked else []
 
     def search_one(
         self,
@@ -162,7 +180,7 @@ class ItemIndex(ABC):
         *,
         exact: bool = False,
     ) -> Ranked:
-        """Return the list of one query, as `search` does, without arrays for many.
+        """Return the list of one query, as `search_each` does, without arrays for many.
 
         Args:
             query: float32 [dim], finite.
@@ -173,7 +191,7 @@ class ItemIndex(ABC):
             exact: search exhaustively, whatever the kind of index.
 
         Raises:
-            RequestError: As for `search`.
+            RequestError: As for `search_each`.
         """
         sound = n >= 1 and query.shape == (self.dim,) and isfinite(query.dot(query))
         if not sound or (within is not None and within.size != self.size):

@@ -17,7 +17,7 @@ import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall.index.base import check_vectors
-from recall.index.faiss_io import faiss_threads
+from recall.index.flat import faiss_threads
 from recall.index.topk import pad
 
 POINTS = 40

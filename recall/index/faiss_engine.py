@@ -20,8 +20,7 @@ from recall.config import IndexConfig
 from recall.errors import IndexFileError
 from recall.index.base import Candidate, Engine, ItemIndex, Params, Ranked, TunableIndex
 from recall.index.coarse import InvertedLists, lists_for
-from recall.index.faiss_io import faiss_threads, read_faiss, selector, write_faiss
-from recall.index.flat import ExactIndex
+from recall.index.flat import ExactIndex, faiss_threads, read_faiss, selector, write_faiss
 from recall.index.query import SearchQuery
 from recall.index.topk import pad, rank
 from recall.index.tuning.recall import GroundTruth, bisect, spread

@@ -18,14 +18,15 @@ from recall.errors import IndexFileError, did_you_mean
 from recall.index.base import Candidate, Engine, ItemIndex, Params
 from recall.index.cells.index import CellIndex, CellsEngine
 from recall.index.faiss_engine import FaissEngine
-from recall.index.faiss_io import brute_force, prepare_faiss
-from recall.index.milvus_engine import MilvusEngine
-from recall.index.pgvector_engine import PgvectorEngine
+from recall.index.flat import brute_force, prepare_faiss
+from recall.index.milvus import MilvusIndex
+from recall.index.pgvector import PgvectorIndex
 from recall.index.query import CodedColumn
+from recall.index.remote_engine import RemoteEngine
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), FaissEngine())}
 """By name; those whose candidates are the most promising come first."""
-SERVERS: dict[str, Engine] = {engine.name: engine for engine in (MilvusEngine(), PgvectorEngine())}
+SERVERS: dict[str, Engine] = {index.engine: RemoteEngine(index) for index in (MilvusIndex, PgvectorIndex)}
 """Engines on servers, by name: used only by a configuration that names one. The first kind of each is exact."""
 
 

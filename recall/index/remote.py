@@ -18,18 +18,15 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Int64
 from recall._breaker import Breaker
-from recall.config import IndexConfig
 from recall.errors import ExportError, IndexDownError, IndexFileError, RequestError
 from recall.index.base import Params, Ranked, TunableIndex
 from recall.index.bitmap import RowBitmap
 from recall.index.query import CodedColumn, CodeRanges, SearchQuery, expression
 from recall.index.servers import Server, StoredColumns, collection_of
 from recall.index.topk import longest_of, rank, rounding, scan
-from recall.index.tuning.recall import recalls_found
 
 _FEW = 256  # rows of a filter that are all scored here, in less time than a question to a server takes
 _SPARE = 16  # rows beyond those needed: room for a tie or two at the end of the list
-_CALIBRATING = 256  # queries that the effort of a prescribed kind is set with
 _WIDER = 4  # times as many rows, where the first answer was not enough. Chosen, not tuned.
 
 Answer = TypeVar("Answer")
@@ -39,32 +36,36 @@ class RemoteIndex(TunableIndex):
     """Searches an immutable collection of a server. Thread-safe.
 
     Attributes:
+        engine: name of the engine.
+        kinds: of index: one compares all vectors, the other those that a graph leads to.
+        holder: what holds a collection, for messages.
         place: engine and collection, for messages.
         collection: its name.
         settings: what is recorded: the collection, its columns, links and effort of a graph, of which 0 means there is none.
         most: rows that one search may return; None for any number.
         efforts: of a graph, rising.
-        failures: errors of the client's library.
     """
 
+    engine: str
+    kinds: tuple[str, str]
+    holder: str
     remote = True
     most: int | None = None
     efforts: Sequence[float]
 
-    def __init__(self, server: Server, where: str, kind: str, params: Params, vectors: Float32) -> None:
+    def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
         """Make no connection yet.
 
         Args:
             server: its settings.
-            where: what holds the collection, for messages.
-            kind: of index.
+            kind: one of `kinds`.
             params: as recorded.
             vectors: float32 [size, dim], the vectors of the collection.
         """
         self.kind, self.settings, self.collection = kind, params, collection_of(params)
         self.size, self.dim = vectors.shape
-        self.place = f"{where} {self.collection}"
-        self.failures: tuple[type[Exception], ...] = (OSError,)
+        self.place = f"{self.holder} {self.collection}"
+        self._failures = self.failures()
         self._server, self._vectors, self._columns = server, vectors, StoredColumns.read(params)
         self._breaker = Breaker()
         self._checked = False
@@ -91,6 +92,46 @@ class RemoteIndex(TunableIndex):
         tuned.settings = {**self.settings, "effort": int(value)}
         return tuned
 
+    @staticmethod
+    @abstractmethod
+    def read_server() -> Server:
+        """Read the settings of the server from the environment. Raises ConfigError."""
+
+    @staticmethod
+    @abstractmethod
+    def failures() -> tuple[type[Exception], ...]:
+        """Return the errors of the client's library. Raises ConfigError if it is missing."""
+
+    @staticmethod
+    @abstractmethod
+    def lost(error: BaseException) -> bool:
+        """Return whether an error means that there is no connection, or no answer in time."""
+
+    @staticmethod
+    @abstractmethod
+    def remove(server: Server, collection: str) -> None:
+        """Remove a collection, for `drop`.
+
+        Args:
+            server: that has it.
+            collection: its name.
+        """
+
+    @staticmethod
+    def storable(columns: Sequence[CodedColumn]) -> Sequence[CodedColumn]:
+        """Return the columns that fit into a collection."""
+        return columns
+
+    @abstractmethod
+    def fill(self, vectors: Float32, columns: Sequence[CodedColumn], threads: int) -> None:
+        """Make the collection.
+
+        Args:
+            vectors: float32 [size, dim].
+            columns: of `storable`.
+            threads: to build a graph with.
+        """
+
     def effort(self, count: int) -> int:
         """Return how far a graph is searched for so many rows."""
         return min(max(int(self.settings["effort"]), 2 * count), int(self.efforts[-1]))
@@ -113,12 +154,30 @@ class RemoteIndex(TunableIndex):
         """Return some vectors as stored: float32 [found, ...]."""
 
     @abstractmethod
-    def lost(self, error: BaseException) -> bool:
-        """Return whether an error means that there is no connection, or no answer in time."""
-
-    @abstractmethod
     def express(self, condition: CodeRanges) -> str | None:
         """Write a condition in the language of the server; None if it has not that column."""
+
+    @override
+    def discard(self) -> None:
+        self.close()
+        self.drop(self._server, self.collection)
+
+    @classmethod
+    def drop(cls, server: Server, collection: str) -> None:
+        """Remove a collection, if it is still there.
+
+        Args:
+            server: that has it.
+            collection: its name.
+
+        Raises:
+            IndexDownError: It could not be removed.
+        """
+        try:
+            cls.remove(server, collection)
+        except cls.failures() as error:
+            why = server.reason(error, lost=cls.lost(error))
+            raise IndexDownError("a collection could not be removed", where=f"{cls.holder} {collection}", why=why) from None
 
     @property
     @override
@@ -236,7 +295,7 @@ class RemoteIndex(TunableIndex):
         except Exception as error:
             lost, self._checked = self.lost(error), False
             (self._breaker.failed if lost else self._breaker.succeeded)()
-            if isinstance(error, self.failures):
+            if isinstance(error, self._failures):
                 why = self._server.reason(error, lost=lost)
                 raise IndexDownError(_DOWN, where=self.place, why=why, hint="Look at the server") from None
             raise
@@ -309,23 +368,6 @@ class RemoteIndex(TunableIndex):
 
 def _within(rows: Int64, within: RowBitmap | None) -> Int64:
     return rows if within is None else rows[within.holds(rows)]
-
-
-def calibrated(index: RemoteIndex, vectors: Float32, queries: Float32, config: IndexConfig) -> TunableIndex:
-    """Set the effort of an index with a graph to the least that reaches a target.
-
-    Args:
-        index: as it was built.
-        vectors: float32 [size, dim].
-        queries: float32 [q, dim], at least one.
-        config: target and length of lists.
-    """
-    some, n = queries[:_CALIBRATING], min(config.n, len(vectors))
-    for value in index.param_grid:
-        tried = index.with_search_param(value, n)
-        if index.exact or recalls_found(tried, vectors, some, n).mean() >= config.target:
-            break
-    return tried
 
 
 _INSTEAD = "the index is searched in this process: {}"

@@ -5,6 +5,9 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 import orjson
 
@@ -73,6 +76,25 @@ class Server:
             lost: whether it is of the connection; its text may then hold parts of the address, and is left out.
         """
         return f"{type(error).__name__}, host {self.host}" if lost else str(error).strip() or type(error).__name__
+
+
+@cache
+def client_package(package: str, place: str, extra: str) -> Any:
+    """Return the package of a server's client.
+
+    Args:
+        package: its name.
+        place: what holds the index, for the error.
+        extra: of this project that installs it.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError:
+        what = f"an index in {place} needs the package {package}"
+        raise ConfigError(what, where="index", hint=f"pip install 'fm-recall[{extra}]'") from None
 
 
 def collection_of(params: Params) -> str:

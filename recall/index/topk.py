@@ -136,7 +136,7 @@ def rank(vectors: Float32, query: Float32, candidates: Int64, excluded: Int64, n
         places = np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)
         rows = rows[excluded[places] != rows]
     # imported here, for numba takes half a second
-    from recall.index.cells.top_n import best_of
+    from recall.index.cells.simd import best_of
 
     found, scores = best_of(vectors, query, rows, n)
     return Ranked(found, scores, exact)

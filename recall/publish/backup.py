@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from recall._fsync import fsync
+from recall._fsync import fsync, make_folder
 from recall.bundle.locks import locked
 from recall.bundle.versions import (
     CURRENT,
@@ -20,7 +20,6 @@ from recall.bundle.versions import (
     SCENARIOS,
     VERSIONS,
     live_name,
-    make_folder,
     versions,
 )
 from recall.errors import BundleError, PublishError, raising

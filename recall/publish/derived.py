@@ -1,4 +1,4 @@
-"""Versions made of a published one: with its live changes, or with another index.
+"""Versions made of another: with live changes, a new index, or in another root.
 
 Compaction keeps the delta segment small. The new version records up to which change it contains them; later ones are replayed
 from the log on top of it, as those before were on top of the old one. So it may be killed at any point: either version gives
@@ -17,19 +17,30 @@ from pydantic import JsonValue, ValidationError
 from recall.bundle.activation import follow
 from recall.bundle.locks import locked
 from recall.bundle.manifest import MANIFEST, Manifest
-from recall.bundle.reader import read_deletions, write_deletions
-from recall.bundle.versions import CURRENT, open_depot, resolve, versions
+from recall.bundle.reader import Bundle, load_bundle, read_deletions, write_deletions
+from recall.bundle.versions import CURRENT, live_name, open_depot, resolve, versions
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
 from recall.errors import BundleError, ConfigError, JournalError, PublishError
+from recall.evaluation.data_match import refuse_other_data
 from recall.index.record import IndexRecord, IndexTrial
 from recall.index.registry import drop
 from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
-from recall.publish.rebuild import STORED, RebuildReport, carried_counts, kept, open_for_another_index, publish_items, user_rows
+from recall.publish.rebuild import (
+    STORED,
+    Published,
+    RebuildReport,
+    carried_counts,
+    kept,
+    open_for_another_index,
+    publish_items,
+    user_rows,
+    with_through,
+)
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
-from recall.store.items.binding import Standing, contained, deletions
+from recall.store.items.binding import Standing, contained, deletions, stand
 from recall.store.items.log import JOURNAL, open_log
 from recall.store.items.log_position import Base
 
@@ -186,3 +197,73 @@ def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise ConfigError(fault["msg"], where=".".join(("index", *map(str, fault["loc"])))) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted(Published):
+    """The copy of a version.
+
+    Attributes:
+        source: name of the version where it came from.
+        unmatched: why it could not be compared with the version that was served; empty when it was, or nothing was served.
+    """
+
+    source: str
+    unmatched: str = ""
+
+
+def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False) -> Adopted:
+    """Publish a copy of a version to a root.
+
+    None of the root's live changes are in it, whatever it contains of those of its own root: all are applied on top
+    of it, but for those up to `as_of`.
+
+    Args:
+        version: the folder of a version, or another root, whose live version is taken.
+        root: the folder to publish to.
+        as_of: the tables behind the version contain all live changes of `root` up to this sequence.
+        other_data: take it although it comes from another data set than the version that is served.
+
+    Raises:
+        BundleError: the version is missing, damaged, does not answer its golden requests as it did, or comes from another data
+            set.
+        IndexFileError: its index does not fit.
+        ConfigError: there is no live change of that sequence.
+        JournalError: the root's log cannot be read.
+        PublishError: the file system refused; what was live stays live.
+    """
+    folder = resolve(version)
+    with Recommender.load(folder, users=None) as recommender:
+        golden.check(recommender)
+        bundle = recommender.bundle
+        unmatched = "" if other_data else _matched(bundle, root)
+        standing = stand(root, bundle.item_ids.values.to_list(), as_of)
+        names = (bundle.encoder.user_fields.names, bundle.encoder.item_fields.names)
+        base, config = standing.base, with_through(bundle.manifest.config, standing.base.compacted_through)
+        with BundleWriter.open(root) as writer:
+            for name in bundle.manifest.files:
+                writer.copy(folder / name)
+            bundle.manifest.adopted(base.compacted_through, base.log, config, names).write(writer.folder)
+            published, manifest = writer.publish(lambda copy: _rehearse(copy, root), keep=kept(bundle.manifest))
+    return Adopted(published, manifest, standing, folder.name, unmatched)
+
+
+def _rehearse(copy: Path, root: Path) -> None:
+    """Open a copy as it will be served, with the root's live changes on top."""
+    Recommender.load(copy, verify=True, root=root, users=None).close()
+
+
+def _matched(bundle: Bundle, root: Path) -> str:
+    """Compare a version with the live one; return why that was not possible.
+
+    Raises:
+        BundleError: They come from different data sets.
+    """
+    if not live_name(root):
+        return ""
+    try:
+        served = load_bundle(root, index=False)
+    except BundleError as error:  # which publishing may repair
+        return f"the version that was served cannot be read, so whether this one is of the same data is not known: {error.what}"
+    refuse_other_data(bundle, served)
+    return ""

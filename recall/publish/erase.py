@@ -38,7 +38,7 @@ from recall.bundle.versions import (
 from recall.bundle.writer import BundleWriter
 from recall.config import IndexConfig
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishError, VersionMovedError, raising
-from recall.features.cross import CrossEncoder
+from recall.features.categorical import CrossEncoder
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import FIRST
 from recall.models.serving.layout import Layout

@@ -26,7 +26,7 @@ from recall._arrays import Float32
 from recall.bundle.manifest import MANIFEST
 from recall.bundle.versions import CURRENT, VERSIONS
 from recall.errors import ConfigError, PublishError, did_you_mean
-from recall.index.faiss_io import write_flat
+from recall.index.flat import write_flat
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.snapshot import CatalogSnapshot

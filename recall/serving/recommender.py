@@ -188,13 +188,13 @@ class Recommender:
         for n, members in sorted(by_n.items()):
             positions, ready, scopes, exclusions = zip(*members, strict=True)
             try:
-                hits = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
+                lists = catalogue.search(np.stack([one.vector for one in ready]), n, exclusions, scopes)
             except RequestError as error:  # a vector is not finite: whose?
                 for at in positions:
                     answers[at] = error if len(members) == 1 else self.recommend_each([requests[at]], catalogue)[0]
                 continue
-            for place, (position, one, scope, excluded) in enumerate(members):
-                found = RankedList(*hits.ranked(place))
+            for ranked, (position, one, scope, excluded) in zip(lists, members, strict=True):
+                found = RankedList(*ranked)
                 answers[position] = self._answer(requests[position], one, catalogue, found, (scope, excluded))
         return [answers[position] for position in range(len(requests))]
 

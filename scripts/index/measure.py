@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from index.contenders import Contender
 from recall._arrays import Float32, Int64
-from recall.index.faiss_io import brute_force
+from recall.index.flat import brute_force
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, SkipValidation
 from recall import Recommendations, Recommender, RequestError
 from recall import Request as Asked
 from recall.store.items.snapshot import CatalogSnapshot
-from service.body import recommendations_of, render_answer, scored, to_json
+from service.body import recommendations_of, scored, to_json
 from service.dependencies import (
     BODY,
     SEARCH,
@@ -32,7 +32,7 @@ from service.dependencies import (
     timed,
 )
 from service.errors import ProblemDocument, ProblemError, as_problem, parsed, problems
-from service.lists import answer_with_tokens
+from service.lists import answer_request
 from service.live import Live
 from service.schemas import (
     MOST_RESULTS,
@@ -130,13 +130,8 @@ async def recommend(request: Request, body: RecommendRequest) -> Response:
     The user is described by `user_id`, by the features in the request, or both.
     """
     with timed(request, "recommend"):
-        large, live, caller = request.scope["state"]["large"], live_of(request), caller_of(request)
-        if body.has_tokens:
-            content = await answer_with_tokens(live, body, caller, request_id_of(request), large=large)
-        else:
-            answer = await live.recommend(body.request(), caller, large=large)
-            write = partial(render_answer, answer, request_id_of(request))
-            content = await run_in_threadpool(write) if answer.contributions else write()
+        asked, large = body if body.has_tokens else body.request(), request.scope["state"]["large"]
+        content = await answer_request(live_of(request), asked, caller_of(request), request_id_of(request), large=large)
     return Response(content, media_type="application/json")
 
 

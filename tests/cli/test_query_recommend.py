@@ -6,7 +6,7 @@ import pytest
 
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.serving.rerank.quota import Quota
+from recall.serving.rerank.rules import Quota
 
 
 def test_lists_of_all_users_are_those_of_queries(run, published: Path, recommender: Recommender, tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from recall.publish.adopt import adopt
 from recall.publish.backup import backup
-from recall.publish.derived import compact
+from recall.publish.derived import adopt, compact
 from recall.serving.recommender import Recommender
 from recall.store.items.log import JOURNAL
 from recall.store.items.log_position import MARK

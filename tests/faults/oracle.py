@@ -12,7 +12,7 @@ import numpy.typing as npt
 from recall.bundle.versions import VERSIONS
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.encoding import ItemReader
+from recall.store.items.delta import ItemReader
 
 NEAR = 1e-5
 """Tolerance for scores, relative to the larger one or to 1."""

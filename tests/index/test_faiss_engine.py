@@ -8,7 +8,7 @@ import pytest
 from recall.config import IndexConfig
 from recall.index.coarse import InvertedLists
 from recall.index.faiss_engine import half_precision_lists
-from recall.index.faiss_io import write_faiss
+from recall.index.flat import write_faiss
 from recall.index.registry import build_index, open_index
 from recall.index.topk import pad
 from tests.index.test_base import users_like_a_model, vectors_like_a_model

@@ -7,7 +7,7 @@ import torch
 
 from recall.config import IndexConfig
 from recall.errors import IndexFileError
-from recall.index.faiss_io import faiss_threads
+from recall.index.flat import faiss_threads
 from recall.index.registry import build_index, open_index
 from tests.index.test_base import users_like_a_model, vectors_like_a_model
 

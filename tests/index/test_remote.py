@@ -20,7 +20,7 @@ from recall.bundle.versions import versions
 from recall.config import IndexConfig
 from recall.errors import ConfigError, ExportError, IndexDownError, IndexFileError
 from recall.index.flat import ExactIndex
-from recall.index.pgvector_engine import _alive
+from recall.index.pgvector import _alive
 from recall.index.query import CodedColumn, CodeRanges, Predicate, expression
 from recall.index.registry import SERVERS, open_index
 from recall.index.remote import RemoteIndex

@@ -25,7 +25,7 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import VERSIONS, live_name, number, versions
 from recall.cli.bundle import activate as activate_version
 from recall.errors import RecallError
-from recall.publish.derived import compact
+from recall.publish.derived import adopt, compact
 from recall.publish.rebuild import rebuild
 from recall.store.items import tiers
 from recall.store.items.log import JOURNAL, SqliteChangeLog
@@ -434,10 +434,6 @@ class World:
 
     def take(self, process: Process) -> str:
         """Publish a version trained elsewhere with `adopt`, which numbers it."""
-        if find_spec("recall.publish.adopt") is None:
-            return "not known"
-        from recall.publish.adopt import adopt
-
         if self.damages:
             return "not after the log was damaged"
         (foreign,) = versions(self.shop / shop.ELSEWHERE)

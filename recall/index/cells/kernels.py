@@ -10,8 +10,7 @@ import numpy as np
 from numba import float32, int32, int64, types, uint8
 
 from recall._numba import compiled, read
-from recall.index.cells.simd import LANES, host_tier, lowest_bit, make_pair, prefetch
-from recall.index.cells.top_n import REALS, ROWS, TABLE, best_of, keep
+from recall.index.cells.simd import LANES, REALS, ROWS, TABLE, best_of, host_tier, keep, lowest_bit, make_pair, prefetch
 
 _ORDERED = 64  # cells scanned best first; by then `least` is close to its final value, and the others follow in storage order
 _PAIR, _ONE = 2 * LANES, (1 << LANES) - 1

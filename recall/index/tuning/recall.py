@@ -9,7 +9,7 @@ import numpy as np
 
 from recall._arrays import Float32, Float64
 from recall.index.base import ItemIndex
-from recall.index.faiss_io import brute_force
+from recall.index.flat import brute_force
 from recall.index.topk import longest_of, rounding
 
 

@@ -20,8 +20,7 @@ from recall._arrays import Float32, Float64
 from recall.config import IndexConfig
 from recall.index.base import Candidate, ItemIndex, TunableIndex
 from recall.index.cells.index import CellIndex
-from recall.index.faiss_io import prepare_faiss
-from recall.index.flat import ExactIndex
+from recall.index.flat import ExactIndex, prepare_faiss
 from recall.index.record import Certificate, IndexTrial
 from recall.index.tuning.recall import GroundTruth, QuerySplit, alpha_spending, best_bound, judged_lengths, lower_bound
 from recall.index.tuning.trials import EXACT, IndexTuner

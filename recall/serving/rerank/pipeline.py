@@ -24,8 +24,7 @@ from recall.serving.rerank.channels import (
     read_channels,
 )
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import AnyRule, Pin, read_rules
+from recall.serving.rerank.rules import AnyRule, Dedupe, Pin, Quota, read_rules
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 

@@ -19,7 +19,7 @@ from recall.features.novelty import novelties
 from recall.index.base import ItemIndex
 from recall.index.bitmap import RowBitmap
 from recall.store.group_commit import Receipt
-from recall.store.items.encoding import ItemReader, Values
+from recall.store.items.delta import ItemReader, Values
 from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import Base, Change, LogRow, MovedError, Past, Reading, read_token, rows_of
 from recall.store.items.segment import Segment

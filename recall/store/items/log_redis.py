@@ -13,7 +13,6 @@ is deleted, so gaps between sequences are normal; a lost entry is noticed by the
 A change is acknowledged when it is on the disk of Redis: with `appendfsync always`, or by WAITAOF where the server has it.
 """
 
-import re
 import secrets
 import time
 import weakref
@@ -51,7 +50,6 @@ class RedisChangeLog(ChangeLog):
         mark: Mark,
         *,
         seconds: float = SECONDS,
-        prefix: str = "recall:",
         catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
@@ -61,7 +59,6 @@ class RedisChangeLog(ChangeLog):
                 `unix://PATH` for a socket.
             mark: a file on this machine that remembers how far the log had come.
             seconds: budget of one call.
-            prefix: what all keys begin with.
             catalog: returns the name of the catalogue; empty as long as it is not known.
 
         Raises:
@@ -69,7 +66,7 @@ class RedisChangeLog(ChangeLog):
         """
         self._server, self._url = Server(url, seconds), url
         super().__init__(mark, self._server.where, JournalError)
-        self._prefix, self._find_catalog, self._catalog = prefix, catalog, ""
+        self._find_catalog, self._catalog = catalog, ""
         self._watch: _Watch | None = None
         self._waits = True
 
@@ -84,7 +81,7 @@ class RedisChangeLog(ChangeLog):
     @override
     def version(self) -> tuple[int, int]:
         with self._server.reports("read"):
-            seen = _looking(self._prefix)(self._server)
+            seen = _look(self._server)
         if self._watch is not None:
             self._watch.seen = seen
         return seen
@@ -93,7 +90,7 @@ class RedisChangeLog(ChangeLog):
     def peek(self) -> tuple[int, int]:
         if self._watch is None:
             waiting = Server(self._url, _BLOCK + self._server.seconds)
-            self._watch = _Watch(waiting, self._prefix + CHANGES, _looking(self._prefix), self.version())
+            self._watch = _Watch(waiting, self.version())
             weakref.finalize(self, self._watch.stop)
         if self._watch.down:
             raise JournalDownError(DOWN, where=self.where, why=self._watch.down, hint="Look at Redis")
@@ -110,17 +107,17 @@ class RedisChangeLog(ChangeLog):
             except ChangedError:
                 return None
             except JournalDamagedError:
-                to = f"{self._prefix}log.damaged-{secrets.token_hex(4)}"
+                to = f"{LOG}.damaged-{secrets.token_hex(4)}"
             for name in NAMES:
-                if self._server.ask("EXISTS", self._prefix + name):
-                    self._server.ask("RENAME", self._prefix + name, to + name.removeprefix(LOG))
+                if self._server.ask("EXISTS", name):
+                    self._server.ask("RENAME", name, to + name.removeprefix(LOG))
         return f"{self.where}, {to}"
 
     @override
     def size(self) -> int:
         try:
             with self._server.reports("read"):
-                told = self._server.ask_all(*(("MEMORY", "USAGE", self._prefix + name) for name in NAMES))
+                told = self._server.ask_all(*(("MEMORY", "USAGE", name) for name in NAMES))
         except JournalError:
             return 0
         return sum(int(one or 0) for one in told)
@@ -131,12 +128,11 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def forget(self, ids: Sequence[str]) -> int:
-        named, cursor, start = set[bytes](), b"0", len(self._prefix) + len(KEY)
-        pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", self._prefix + KEY) + "*"
+        named, cursor = set[bytes](), b"0"
         with self._server.reports("written"):
             while True:
-                cursor, found = self._server.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-                named |= {key for key in found if names(key.decode()[start:], ids)}
+                cursor, found = self._server.ask("SCAN", cursor, "MATCH", KEY + "*", "COUNT", 1000)
+                named |= {key for key in found if names(key.decode().removeprefix(KEY), ids)}
                 if cursor in (b"0", 0):
                     break
             if named:
@@ -230,7 +226,7 @@ class RedisChangeLog(ChangeLog):
 
     def _tables(self, keys: Sequence[str] = ()) -> RedisTables:
         self._catalog = self._catalog or self._find_catalog()
-        return RedisTables(self._server, self._prefix, keys, self._catalog)
+        return RedisTables(self._server, keys, self._catalog)
 
     def _again(self, act: Callable[[], Found]) -> Found:
         """Run what begins again when another process writes meanwhile."""
@@ -243,14 +239,10 @@ class RedisChangeLog(ChangeLog):
                     raise JournalBusyError("others write all the time", where=self.where, hint="Try again later") from None
 
 
-def _looking(prefix: str) -> Callable[[Server], tuple[int, int]]:
-    """Return a function that asks for the token of a log."""
-
-    def look(server: Server) -> tuple[int, int]:
-        raw, length = server.ask_all(("HGET", prefix + LOG, "state"), ("XLEN", prefix + CHANGES))
-        return hash(raw or b""), int(length)
-
-    return look
+def _look(server: Server) -> tuple[int, int]:
+    """Return the token of the log. Raises RedisError."""
+    raw, length = server.ask_all(("HGET", LOG, "state"), ("XLEN", CHANGES))
+    return hash(raw or b""), int(length)
 
 
 class _Watch:
@@ -261,17 +253,15 @@ class _Watch:
         down: why there was none; empty if there was.
     """
 
-    def __init__(self, server: Server, stream: str, look: Callable[[Server], tuple[int, int]], seen: tuple[int, int]) -> None:
+    def __init__(self, server: Server, seen: tuple[int, int]) -> None:
         """Start the thread, which ends some time after `stop`.
 
         Args:
             server: with connections of its own, whose budget is longer than `_BLOCK`.
-            stream: name of the stream with the changes.
-            look: returns a token of the log.
             seen: the last token.
         """
         self.seen, self.down = seen, ""
-        self._server, self._stream, self._look, self._stopped = server, stream, look, Event()
+        self._server, self._stopped = server, Event()
         Thread(target=self._run, name="watching the log", daemon=True).start()
 
     def stop(self) -> None:
@@ -282,8 +272,8 @@ class _Watch:
         last: bytes = b"$"  # of the stream
         while not self._stopped.is_set():
             try:
-                self.seen, self.down = self._look(self._server), ""
-                asked = ("XREAD", "COUNT", 1000, "BLOCK", int(_BLOCK * 1000), "STREAMS", self._stream, last)
+                self.seen, self.down = _look(self._server), ""
+                asked = ("XREAD", "COUNT", 1000, "BLOCK", int(_BLOCK * 1000), "STREAMS", CHANGES, last)
                 found = self._server.ask(*asked)
                 last = found[0][1][-1][0] if found else last
             except (exceptions.RedisError, OSError) as error:

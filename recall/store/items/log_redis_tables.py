@@ -59,10 +59,10 @@ redis.call('ZREMRANGEBYRANK', KEYS[4], 0, ARGV[7])
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'number', redis.call('XLEN', KEYS[2]))
 return 1
 """
-LOG, CHANGES, LATEST, HEADS = NAMES = ("log", "log:changes", "log:latest", "log:heads")
-"""Names of the tables, after the prefix."""
-KEY = "log:key:"
-"""Beginning of the names of idempotency keys, after the prefix."""
+LOG, CHANGES, LATEST, HEADS = NAMES = ("recall:log", "recall:log:changes", "recall:log:latest", "recall:log:heads")
+"""Names of the tables."""
+KEY = "recall:log:key:"
+"""Beginning of the names of idempotency keys."""
 
 Command = tuple[bytes | str | int, ...]
 
@@ -170,24 +170,23 @@ class ChangedError(Exception):
 class RedisTables(LogTables):
     """The tables as one call has found them, and what is to be written."""
 
-    def __init__(self, server: Server, prefix: str, keys: Sequence[str] = (), catalog: str = "") -> None:
+    def __init__(self, server: Server, keys: Sequence[str] = (), catalog: str = "") -> None:
         """Read the state.
 
         Args:
             server: that has them.
-            prefix: of all keys.
             keys: idempotency keys that batches have.
             catalog: name of the catalogue, if it is known.
 
         Raises:
             JournalError: The log has the changes of another catalogue.
         """
-        self._server, self._prefix, self._catalog = server, prefix, catalog
-        named = [f"{prefix}{KEY}{key}" for key in keys]
-        asked = ("HMGET", prefix + LOG, "state", "number", "catalog")
+        self._server, self._catalog = server, catalog
+        named = [KEY + key for key in keys]
+        asked = ("HMGET", LOG, "state", "number", "catalog")
         (self._raw, number, owner), *answers = server.ask_all(asked, *(("GET", name) for name in named))
         if catalog and owner is not None and owner.decode() != catalog:
-            raise other_catalog(JournalError, owner.decode(), catalog, f"the field `catalog` of the hash {prefix}{LOG}")
+            raise other_catalog(JournalError, owner.decode(), catalog, f"the field `catalog` of the hash {LOG}")
         self.answers: dict[str, bytes] = {key: raw for key, raw in zip(keys, answers, strict=True) if raw is not None}
         self._known = frozenset(self.answers)
         self._number = int(number or 0)
@@ -209,15 +208,15 @@ class RedisTables(LogTables):
     def has_passed(self, sequence: int, head: bytes) -> bool:
         if sequence == 0 or (sequence == self._state.last and head == self._state.head):
             return True
-        found = self._server.ask("ZRANGEBYSCORE", self._prefix + HEADS, sequence, sequence)
+        found = self._server.ask("ZRANGEBYSCORE", HEADS, sequence, sequence)
         return bool(found == [f"{sequence}:{head.hex()}".encode()])
 
     @override
     def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         (raw, number), length, found = self._server.ask_all(
-            ("HMGET", self._prefix + LOG, "state", "number"),
-            ("XLEN", self._prefix + CHANGES),
-            ("XREAD", "STREAMS", self._prefix + CHANGES, f"{sequence}-0"),
+            ("HMGET", LOG, "state", "number"),
+            ("XLEN", CHANGES),
+            ("XREAD", "STREAMS", CHANGES, f"{sequence}-0"),
             transaction=True,
         )
         if raw != self._raw:
@@ -235,11 +234,11 @@ class RedisTables(LogTables):
     def time_of(self, item_id: str) -> int:
         if item_id in self._entries:
             return self._entries[item_id][2]
-        sequence = self._server.ask("HGET", self._prefix + LATEST, item_id)
+        sequence = self._server.ask("HGET", LATEST, item_id)
         if sequence is None:
             return -1
         place = f"{int(sequence)}-0"
-        found = self._server.ask("XRANGE", self._prefix + CHANGES, place, place)
+        found = self._server.ask("XRANGE", CHANGES, place, place)
         return self._row(*found[0]).at if found else -1
 
     @override
@@ -264,7 +263,7 @@ class RedisTables(LogTables):
 
     @override
     def drop(self, upto: int) -> int:
-        gone = self._server.ask("XRANGE", self._prefix + CHANGES, "-", str(upto))
+        gone = self._server.ask("XRANGE", CHANGES, "-", str(upto))
         self._dropped = str(upto)
         self._state = self._state._replace(pruned=max(self._state.pruned, upto))
         return len(gone)
@@ -275,12 +274,12 @@ class RedisTables(LogTables):
         A further command names the catalogue.
         """
         state = self._state
-        answers = [(f"{self._prefix}{KEY}{key}", raw) for key, raw in self.answers.items() if key not in self._known]
-        keys = [*(self._prefix + name for name in NAMES), *(name for name, _ in answers)]
+        answers = [(KEY + key, raw) for key, raw in self.answers.items() if key not in self._known]
+        keys = [*NAMES, *(name for name, _ in answers)]
         values = {**state._asdict(), "head": state.head.hex()}
         after = orjson.dumps({name: one for name, one in values.items() if name not in ("number", "digest")})
         said = (self._raw or b"", after, self._dropped, state.last, state.head.hex(), _REMEMBERED, -1 - KEPT_HEADS)
-        named: list[Command] = [("HSETNX", self._prefix + LOG, "catalog", self._catalog)] if self._catalog else []
+        named: list[Command] = [("HSETNX", LOG, "catalog", self._catalog)] if self._catalog else []
         return [("EVAL", _COMMIT, len(keys), *keys, *said, *(raw for _, raw in answers), *self._arguments), *named]
 
     def _entry(self, sequence: int, item_id: str, features: bytes | None, at: int) -> None:

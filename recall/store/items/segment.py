@@ -10,7 +10,7 @@ import polars as pl
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall.index.base import Hits, ItemIndex, Ranked, gather
+from recall.index.base import ItemIndex, Ranked
 from recall.index.bitmap import RowBitmap
 from recall.index.query import Predicate
 from recall.index.topk import longest_of, scan
@@ -172,7 +172,7 @@ class Segment:
         predicates: Sequence[Predicate | None],
         *,
         exact: bool,
-    ) -> Hits:
+    ) -> list[Ranked]:
         """Return the n best live rows of each query.
 
         Args:
@@ -184,11 +184,10 @@ class Segment:
             exact: search exhaustively.
         """
         if self.index is None:
-            ranked = [self.scan(*each, n) for each in zip(queries, excluded, masks, strict=True)]
-            return gather(ranked, n)
+            return [self.scan(*each, n) for each in zip(queries, excluded, masks, strict=True)]
         left = [self.without_dead(mask) for mask in masks]
         without = [np.concatenate(both) for both in zip(excluded, (dead for _, dead in left), strict=True)]
-        return self.index.search(queries, n, without, [mask for mask, _ in left], predicates, exact=exact)
+        return self.index.search_each(queries, n, without, [mask for mask, _ in left], predicates, exact=exact)
 
     def scan(self, query: Float32, excluded: Int64, mask: RowBitmap | None, n: int, added: Float32 | None = None) -> Ranked:
         """Return the best live rows of one query by a scan.

@@ -13,7 +13,7 @@ from recall._arrays import Float32, Int64
 from recall._ids import check_id
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
-from recall.index.base import Hits, Ranked, gather
+from recall.index.base import Ranked
 from recall.index.bitmap import Mask, RowBitmap
 from recall.index.query import Predicate
 from recall.index.topk import merge
@@ -199,8 +199,8 @@ class CatalogSnapshot:
         within: Sequence[SegmentMasks | None] | None = None,
         *,
         exact: bool = False,
-    ) -> Hits:
-        """Return the n best items of each query, as `ItemIndex.search` does.
+    ) -> list[Ranked]:
+        """Return the n best items of each query, as `ItemIndex.search_each` does.
 
         Args:
             queries: float32 [q, dim].
@@ -214,7 +214,7 @@ class CatalogSnapshot:
         predicates = [None if scope is None else scope.predicate for scope in scopes]
         if len(self.segments) == 1 and not first.tombstones.count and first.index is not None:
             masks = [None if scope is None else scope.masks[0] for scope in scopes]
-            return first.index.search(queries, n, exclude, masks, predicates, exact=exact)
+            return first.index.search_each(queries, n, exclude, masks, predicates, exact=exact)
         excluded = [_NONE] * len(queries) if exclude is None else exclude
         found = [
             segment.search(
@@ -229,7 +229,7 @@ class CatalogSnapshot:
         ]
         if len(found) == 1:
             return found[0]
-        return gather([self._merged([hits.ranked(at) for hits in found], n) for at in range(len(queries))], n)
+        return [self._merged(parts, n) for parts in zip(*found, strict=True)]
 
     def search_one(
         self, query: Float32, n: int, excluded: Int64, within: SegmentMasks | None = None, *, exact: bool = False
@@ -245,7 +245,7 @@ class CatalogSnapshot:
         """
         first = self.segments[0]
         if len(self.segments) > 1 or first.tombstones.count or first.index is None:
-            return self.search(query[None], n, [excluded], [within], exact=exact).ranked(0)
+            return self.search(query[None], n, [excluded], [within], exact=exact)[0]
         mask, predicate = (None, None) if within is None else (within.masks[0], within.predicate)
         return first.index.search_one(query, n, excluded, mask, predicate, exact=exact)
 

@@ -28,7 +28,7 @@ from tomlkit import TOMLDocument
 from tomlkit.items import Table
 
 from recall.config import AutoConfig, RunConfig, load_config
-from recall.config.loading import apply_override
+from recall.config.run import apply_override
 from recall.data.dataset import Dataset, load_dataset, open_tables
 from recall.data.split import VALID
 from recall.errors import ConfigError, DataError, RecallError, TrainingError

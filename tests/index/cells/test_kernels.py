@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recall.index.cells import kernels, top_n
+from recall.index.cells import kernels, simd
 from recall.index.cells.quantize import pack
 from tests.hypotheses import examples
 
@@ -15,7 +15,7 @@ floats = st.floats(-100, 100, width=32)
 def test_the_nth_largest_is_found(values: list[float], data: st.DataObject) -> None:
     n = data.draw(st.integers(1, len(values)))
     given_ = np.array(values, dtype=np.float32)
-    assert top_n.nth_largest(given_.copy(), len(values), n) == np.sort(given_)[::-1][n - 1]
+    assert simd.nth_largest(given_.copy(), len(values), n) == np.sort(given_)[::-1][n - 1]
 
 
 @given(st.lists(st.tuples(floats, st.floats(0, 10, width=32)), min_size=1, max_size=60), st.integers(1, 70))
@@ -24,7 +24,7 @@ def test_possible_top_items_are_kept(bounds: list[tuple[float, float]], n: int) 
     lower = np.array([one for one, _ in bounds], dtype=np.float32)
     upper = lower + np.array([width for _, width in bounds], dtype=np.float32)
     places, spare = np.arange(len(bounds)), np.empty(len(bounds), dtype=np.float32)
-    kept, least = top_n.keep(lower.copy(), upper.copy(), places, len(bounds), n, spare)
+    kept, least = simd.keep(lower.copy(), upper.copy(), places, len(bounds), n, spare)
     if len(bounds) < n:
         assert (kept, least) == (len(bounds), -np.inf)
     else:
@@ -63,22 +63,22 @@ def test_a_zero_query_quantises_to_zero() -> None:
 def test_zero_padding_keeps_scores_bit_identical(dim: int) -> None:
     rng = np.random.default_rng(dim)
     vectors, query = rng.standard_normal((50, dim)).astype(np.float32), rng.standard_normal(dim).astype(np.float32)
-    rows, scores = top_n.best_of(vectors, query, np.arange(50), 50)
+    rows, scores = simd.best_of(vectors, query, np.arange(50), 50)
     np.testing.assert_allclose(scores, vectors[rows] @ query, rtol=1e-4, atol=1e-4)
     for width in (dim + 1, dim + 7, dim + 40):
         wider, longer = np.zeros((50, width), np.float32), np.zeros(width, np.float32)
         wider[:, :dim], longer[:dim] = vectors, query
-        again, same = top_n.best_of(wider, longer, np.arange(50), 50)
+        again, same = simd.best_of(wider, longer, np.arange(50), 50)
         np.testing.assert_array_equal(again, rows)
         np.testing.assert_array_equal(same, scores)
 
 
 def test_results_are_sorted_with_ties_by_row() -> None:
     vectors = np.array([[1], [3], [-0.0], [3], [-2], [0.0], [-2]], dtype=np.float32)
-    rows, scores = top_n.best_of(vectors, np.ones(1, np.float32), np.array([6, 5, 4, 3, 2, 1, 0]), 10)
+    rows, scores = simd.best_of(vectors, np.ones(1, np.float32), np.array([6, 5, 4, 3, 2, 1, 0]), 10)
     assert rows.tolist() == [1, 3, 0, 2, 5, 4, 6]
     assert scores.tolist() == [3, 3, 1, 0, 0, -2, -2]
-    assert top_n.best_of(vectors, np.ones(1, np.float32), np.array([4, 0]), 1)[0].tolist() == [0]
+    assert simd.best_of(vectors, np.ones(1, np.float32), np.array([4, 0]), 1)[0].tolist() == [0]
 
 
 @pytest.mark.parametrize("chunk", [2, 16, 256])

@@ -12,7 +12,7 @@ from threading import Event
 import pytest
 
 from recall.serving.recommender import Recommender, Request
-from recall.serving.rerank.quota import Quota
+from recall.serving.rerank.rules import Quota
 from service.scenarios import FILE, Scenarios
 from tests.service.publishing import Shop
 from tests.service.routes.asking import content, get, post, refused

@@ -5,8 +5,7 @@ import pytest
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import Diversify, Pin
+from recall.serving.rerank.rules import Dedupe, Diversify, Pin, Quota
 from tests.service.publishing import Shop
 from tests.service.serving import Server
 

@@ -18,7 +18,7 @@ from recall.data.dataset import load_dataset
 from recall.data.incremental import load_additions
 from recall.errors import DataError, RequestError
 from recall.features.encoder import FeatureEncoder
-from recall.index.base import Hits, ItemIndex
+from recall.index.base import ItemIndex, Ranked
 from recall.publish.export import export
 from recall.publish.rebuild import rebuild
 from recall.serving.filters import columns as filter_columns
@@ -197,14 +197,16 @@ def test_a_batch_equals_single_requests_and_shares_bitmaps(exact: Recommender) -
         Request("u5", n=20, allow=[]),
     ]
     searched: list = []
-    search = type(exact.index).search
+    search_each = type(exact.index).search_each
 
-    def seen(index: ItemIndex, queries: np.ndarray, n: int, exclude: Any, within: Any, *rest: Any, **options: bool) -> Hits:
+    def seen(
+        index: ItemIndex, queries: np.ndarray, n: int, exclude: Any, within: Any, *rest: Any, **options: bool
+    ) -> list[Ranked]:
         searched.append(within)
-        return search(index, queries, n, exclude, within, *rest, **options)
+        return search_each(index, queries, n, exclude, within, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(exact.index), "search", seen)
+        patch.setattr(type(exact.index), "search_each", seen)
         together = exact.recommend_batch(requests)
     assert together == [exact.recommend(request) for request in requests]
     (within,) = [one for one in searched if len(one) == 4]

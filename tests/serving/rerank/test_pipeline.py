@@ -16,8 +16,7 @@ from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import AnyRule, Diversify, Pin
+from recall.serving.rerank.rules import AnyRule, Dedupe, Diversify, Pin, Quota
 from recall.serving.response import Recommendations
 from tests.hypotheses import examples
 from tests.serving.conftest import write_tables

@@ -9,8 +9,7 @@ from recall.errors import RequestError
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import Pin
+from recall.serving.rerank.rules import Dedupe, Pin, Quota
 from recall.store.users.record import LiveUser
 from recall.store.users.sqlite import SqliteLiveUsers
 

@@ -3,8 +3,7 @@
 import pytest
 
 from recall.errors import RequestError
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import Diversify, Pin, read_rules
+from recall.serving.rerank.rules import Dedupe, Diversify, Pin, Quota, read_rules
 
 RULES = (Quota("genre", 3), Dedupe("series"), Diversify(0.5, 100), Pin({"i1": 2}))
 

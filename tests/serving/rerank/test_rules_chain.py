@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recall.serving.rerank.base import apply_rules
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import Diversify, Pin
+from recall.serving.rerank.rules import Dedupe, Diversify, Pin, Quota
 from tests.hypotheses import examples
 from tests.serving.rerank.worlds import World, defined, rules, worlds
 

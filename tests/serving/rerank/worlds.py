@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates, Groups
-from recall.serving.rerank.quota import Dedupe, Quota
-from recall.serving.rerank.rules import AnyRule, Diversify, Pin
+from recall.serving.rerank.rules import AnyRule, Dedupe, Diversify, Pin, Quota
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ import pytest
 
 from recall.errors import JournalBusyError, JournalError, JournalFullError, RequestError
 from recall.store import group_commit
-from recall.store.items.log import JOURNAL, SqliteChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog, SqliteTables
 from recall.store.items.log_base import ItemBatch
 from recall.store.items.log_position import Base, Change
-from recall.store.items.log_tables import SqliteTables
 from tests.store.items.entries import last, since
 from tests.straced import acknowledged, every_error
 

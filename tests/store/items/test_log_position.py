@@ -11,10 +11,9 @@ from recall.errors import JournalError, TokenError
 from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.log import JOURNAL, SqliteChangeLog
+from recall.store.items.log import JOURNAL, SqliteChangeLog, SqliteTables
 from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import MARK, Change, LogRow
-from recall.store.items.log_tables import SqliteTables
 from tests.store.items.entries import since
 from tests.store.items.logs import Storage
 

@@ -20,7 +20,7 @@ from recall.index.registry import build_index
 from recall.publish.derived import compact
 from recall.store.items import segment, tiers
 from recall.store.items.catalog import Catalog
-from recall.store.items.encoding import ItemReader
+from recall.store.items.delta import ItemReader
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.snapshot import CatalogSnapshot
 
@@ -118,27 +118,25 @@ class Changes(RuleBasedStateMachine):
         hits = catalogue.search(query, n, excluded, [scope, scope, None], exact=exact)
         for at, (without, within) in enumerate([(exclude, among), ([], among), (exclude, set(self.items))]):
             eligible = [one for one in self.items if one not in without and one in within]
-            self.check(catalogue, query[at], n, eligible, hits.rows[at], hits.scores[at], bool(hits.exact[at]))
-            alone = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], exact=exact)
-            np.testing.assert_array_equal(alone.rows[0], hits.rows[at])
-            np.testing.assert_array_equal(alone.scores[0], hits.scores[at])
+            self.check(catalogue, query[at], n, eligible, *hits[at])
+            (alone,) = catalogue.search(query[at : at + 1], n, excluded[at : at + 1], [scope if at < 2 else None], exact=exact)
+            np.testing.assert_array_equal(alone.rows, hits[at].rows)
+            np.testing.assert_array_equal(alone.scores, hits[at].scores)
 
     def check(
         self, catalogue: CatalogSnapshot, query: Float32, n: int, eligible: list[str], rows: object, scores: object, exact: bool
     ) -> None:
         assert isinstance(rows, np.ndarray)
         assert isinstance(scores, np.ndarray)
-        there = rows >= 0
-        ids = catalogue.ids(rows[there])
+        ids = catalogue.ids(rows)
         assert len(ids) == len(set(ids)) == min(n, len(eligible))
         assert set(ids) <= set(eligible)
-        assert (scores[~there] == -np.inf).all()
         truth = {one: float(query @ self.vector(one)) for one in eligible}
-        np.testing.assert_allclose(scores[there], [truth[one] for one in ids], rtol=1e-5, atol=1e-5)
-        assert (np.diff(scores[there]) <= 0).all()
+        np.testing.assert_allclose(scores, [truth[one] for one in ids], rtol=1e-5, atol=1e-5)
+        assert (np.diff(scores) <= 0).all()
         if exact:
             best = sorted(truth.values(), reverse=True)[: len(ids)]
-            np.testing.assert_allclose(scores[there], best, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(scores, best, rtol=1e-5, atol=1e-5)
 
     def vector(self, item_id: str) -> Float32:
         return self.reader.given(self.reader.read({item_id: self.items[item_id]})).vectors[0]
@@ -186,7 +184,8 @@ def test_a_mask_covers_both_segments(published: Path) -> None:
     scope = live.current().masks(np.array([1, 3]))
     (mask,) = scope.masks
     assert mask.rows.tolist() == [1, 3]
-    hits = live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[scope])
-    assert set(hits.rows[0]) == {1, 3, -1}
+    (found,) = live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[scope])
+    assert set(found.rows) == {1, 3}
     nothing = scope - scope
-    assert (live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[nothing]).rows == -1).all()
+    (found,) = live.current().search(np.ones((1, bundle.tables.dim), dtype=np.float32), 5, within=[nothing])
+    assert not len(found.rows)

@@ -19,7 +19,7 @@ from recall.publish.derived import compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ModelChannel, PopularChannel
-from recall.serving.rerank.quota import Quota
+from recall.serving.rerank.rules import Quota
 from recall.store.items import tiers
 from recall.store.items.delta import Delta, EncodedItems
 from recall.store.items.segment import Segment
@@ -82,7 +82,7 @@ def contents(found: Tiers) -> list[tuple[str, float]]:
 
 def searched(found: Tiers, query: Float32, n: int) -> list[tuple[str, float]]:
     catalogue = CatalogSnapshot(None, found.segments, 0)  # type: ignore[arg-type]  # a search asks nothing of the bundle
-    hits = catalogue.search(query[None], n).ranked(0)
+    hits = catalogue.search(query[None], n)[0]
     assert hits.exact
     parts = {row: (one, row - one.first) for row in hits.rows.tolist() for one in [catalogue.segment_of(row)]}
     return [

@@ -311,9 +311,11 @@ def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
 def test_the_softmax_of_data_with_one_context_for_each_user_has_more_factors_and_epochs() -> None:
     usual = softmaxes(SQUARES[0].train, Scale(contexts=300_000, users=3_000, items=4_000, pairs=300_000))[0]
     many = softmaxes(SQUARES[0].train, Scale(contexts=30_000, users=30_000, items=40_000, pairs=700_000))[0]
+    less = softmaxes(SQUARES[0].train, Scale(contexts=30_000, users=30_000, items=40_000, pairs=300_000))[0]
     small = softmaxes(SQUARES[0].train, Scale(contexts=900, users=900, items=1_500, pairs=12_000))[0]
     assert (usual.name, usual.k) == ("softmax, temperature 0.1", 64)
-    assert (many.name, many.k) == ("softmax, temperature 0.08", 128)
+    assert (many.name, many.k) == ("softmax, temperature 0.08", 192)
+    assert less.k == 128
     assert (small.name, small.k) == (usual.name, 64)
     assert many.train["epochs"] > usual.train["epochs"]
     assert "candidates" not in many.train

@@ -13,9 +13,10 @@ from recall.bundle.versions import resolve, versions
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset
 from recall.errors import BundleError
+from recall.evaluation.data_match import compare_data
 from recall.features.encoder import FeatureEncoder
 from recall.pipeline import replaced_data
-from recall.publish.adopt import adopt, compare_data
+from recall.publish.derived import adopt
 from recall.publish.export import export
 from tests.conftest import random_model
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recall.errors import RequestError
 from recall.serving.rerank.base import Candidates
-from recall.serving.rerank.quota import Dedupe, Quota
+from recall.serving.rerank.rules import Dedupe, Quota
 from tests.serving.rerank.worlds import World, defined, worlds
 
 ANY = st.one_of(

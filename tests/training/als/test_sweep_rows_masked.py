@@ -5,7 +5,7 @@ import pytest
 
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.training.als.kernels import Entries
-from recall.training.als.masked_items import MaskedItems
+from recall.training.als.sweep_rows import MaskedItems
 from recall.training.masking import Roles
 from tests.training.worlds import one_field, one_hot, random_pairs
 

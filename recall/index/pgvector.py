@@ -7,13 +7,9 @@ RECALL_PGVECTOR_URL has the address. A manifest has the name of the table alone.
 """
 
 import re
-import secrets
 import select
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -21,33 +17,21 @@ import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Int64
-from recall.config import IndexConfig
-from recall.errors import ConfigError, IndexDownError
-from recall.index.base import Candidate, Engine, ItemIndex, Params, check_vectors
+from recall.index.base import Params
 from recall.index.query import CodedColumn, CodeRanges
-from recall.index.remote import RemoteIndex, calibrated
-from recall.index.servers import Server, StoredColumns, collection_of
+from recall.index.remote import RemoteIndex
+from recall.index.servers import Server, client_package
 
 VARIABLE = "RECALL_PGVECTOR_URL"
-EXACT, HNSW = "pgvector_exact", "pgvector_hnsw"
 
-_LINKS = 16  # of a vector in the graph, the default of pgvector
 _BUILDING = 3600.0  # seconds that one statement may take while an index is built
 _ROWS = 10_000  # rows sent at once
 _COPY = b"PGCOPY\n\xff\r\n\x00" + bytes(8)  # header of Postgres' binary format, and its trailer
 _COPY_END = b"\xff\xff"
 
 
-@cache
 def _client() -> Any:
-    """Return the package psycopg, with connections that give up in time."""
-    try:
-        import psycopg
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "an index in Postgres needs the package psycopg", where="index", hint="pip install 'fm-recall[pgvector]'"
-        ) from None
-    return psycopg
+    return client_package("psycopg", "Postgres", "pgvector")
 
 
 def _host(url: str) -> str:
@@ -59,16 +43,6 @@ def _host(url: str) -> str:
     if "@" in f"{host}{found.get('dbname', '')}" or not re.fullmatch(r"[\d,]*", str(found.get("port", ""))):
         raise ValueError  # a part of the password was taken for another
     return host
-
-
-def _read() -> Server:
-    return Server.read(VARIABLE, "pgvector", _host)
-
-
-def _lost(error: BaseException) -> bool:
-    """Return whether an error is of the connection: others have a state."""
-    state = getattr(error, "sqlstate", None)
-    return isinstance(error, (OSError, _client().Error)) and (state is None or state[:2] == "08" or state[:3] == "57P")
 
 
 def _connect(url: str, seconds: float, **options: str) -> Any:
@@ -91,20 +65,35 @@ def _connect(url: str, seconds: float, **options: str) -> Any:
 class PgvectorIndex(RemoteIndex):
     """A table with vectors: all are compared, or those that a graph leads to."""
 
+    engine, kinds, holder = "pgvector", ("pgvector_exact", "pgvector_hnsw"), "Postgres table"
     efforts = (20, 40, 80, 160, 320, 640, 1000)  # pgvector's most; longer lists come from its iterative scan
 
     def __init__(self, server: Server, kind: str, params: Params, vectors: Float32) -> None:
-        """Make no connection yet.
-
-        Args:
-            server: its settings.
-            kind: `EXACT` or `HNSW`.
-            params: as recorded.
-            vectors: float32 [size, dim], those in the table.
-        """
-        super().__init__(server, "Postgres table", kind, params, vectors)
-        self.failures = (_client().Error, OSError)
+        """Make no connection yet; arguments are those of `RemoteIndex`."""
+        super().__init__(server, kind, params, vectors)
         self._idle: SimpleQueue[Any] = SimpleQueue()
+
+    @staticmethod
+    @override
+    def read_server() -> Server:
+        return Server.read(VARIABLE, "pgvector", _host)
+
+    @staticmethod
+    @override
+    def failures() -> tuple[type[Exception], ...]:
+        return (_client().Error, OSError)
+
+    @staticmethod
+    @override
+    def lost(error: BaseException) -> bool:
+        state = getattr(error, "sqlstate", None)  # errors of the connection have none
+        return isinstance(error, PgvectorIndex.failures()) and (state is None or state[:2] == "08" or state[:3] == "57P")
+
+    @staticmethod
+    @override
+    def remove(server: Server, collection: str) -> None:
+        with _connect(server.url, _BUILDING) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {collection}, {collection}_bags")
 
     @override
     def ask(self, vector: Float32, where: str | None, count: int) -> tuple[Int64, float]:
@@ -132,10 +121,6 @@ class PgvectorIndex(RemoteIndex):
         return np.array([text.strip("[]").split(",") for (text,) in found], dtype=np.float32)
 
     @override
-    def lost(self, error: BaseException) -> bool:
-        return _lost(error)
-
-    @override
     def count(self, where: str | None) -> int:
         with _connect(self._server.url, _BUILDING) as connection:
             found = connection.execute(f"SELECT count(*) FROM {self.collection} WHERE {where or 'true'}").fetchone()
@@ -160,11 +145,6 @@ class PgvectorIndex(RemoteIndex):
             while True:
                 self._idle.get_nowait().close()
 
-    @override
-    def discard(self) -> None:
-        self.close()
-        _drop(self._server, self.collection)
-
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """Yield a connection for this thread alone; if it fails, all are closed."""
@@ -187,62 +167,17 @@ class PgvectorIndex(RemoteIndex):
             raise
         self._idle.put(connection)
 
-
-def _alive(connection: Any) -> bool:
-    """Return whether the server has not closed a connection, without asking it."""
-    waiting = select.poll()  # select.select refuses descriptors from 1024 on
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)  # between two statements a server is silent
-
-
-def _drop(server: Server, table: str) -> None:
-    psycopg = _client()
-    try:
-        with _connect(server.url, _BUILDING) as connection:
-            connection.execute(f"DROP TABLE IF EXISTS {table}, {table}_bags")
-    except (psycopg.Error, OSError) as error:
-        why = server.reason(error, lost=_lost(error))
-        raise IndexDownError("a table could not be removed", where=f"Postgres table {table}", why=why) from None
-
-
-@dataclass(frozen=True, slots=True)
-class PgvectorTable(Candidate):
-    """The candidate: a table, with a graph of so many links a vector unless that is 0."""
-
-    links: int
-    columns: tuple[CodedColumn, ...] = field(default=(), compare=False)
-
-    @property
     @override
-    def name(self) -> str:
-        return f"{HNSW} {self.links}" if self.links else EXACT
+    def fill(self, vectors: Float32, columns: Sequence[CodedColumn], threads: int) -> None:
+        with _connect(self._server.url, _BUILDING, synchronous_commit="on") as connection, connection.transaction():
+            self._fill(connection, vectors, columns, threads)
 
-    @override
-    def build(self, vectors: Float32, queries: Float32, seed: int, threads: int) -> PgvectorIndex:
-        check_vectors(vectors)
-        server = replace(_read(), local=False)  # what answers in its place would be measured
-        table = f"fm_recall_{secrets.token_hex(8)}"
-        params = {"collection": table, "links": self.links, "effort": 0, **StoredColumns.of(self.columns).params}
-        index = PgvectorIndex(server, HNSW if self.links else EXACT, params, vectors)
-        try:
-            with _connect(server.url, _BUILDING, synchronous_commit="on") as connection, connection.transaction():
-                self._fill(connection, index, table, vectors, threads)
-            index.check()
-            index.prove(self.columns)
-        except BaseException as error:
-            with suppress(IndexDownError):
-                index.discard()
-            if isinstance(error, index.failures):
-                why = server.reason(error, lost=_lost(error))
-                raise IndexDownError("the index could not be built", where=index.place, why=why) from None
-            raise
-        return index
-
-    def _fill(self, connection: Any, index: PgvectorIndex, table: str, vectors: Float32, threads: int) -> None:
+    def _fill(self, connection: Any, vectors: Float32, columns: Sequence[CodedColumn], threads: int) -> None:
         """Create the tables in the transaction of a connection."""
-        execute, dim = connection.execute, index.stored(vectors[:1]).shape[1]
-        single = [(place, one) for place, one in enumerate(self.columns) if one.rows is None]
-        bags = [(place, one) for place, one in enumerate(self.columns) if one.rows is not None]
+        execute, table, links = connection.execute, self.collection, int(self.settings["links"])
+        dim = self.stored(vectors[:1]).shape[1]
+        single = [(place, one) for place, one in enumerate(columns) if one.rows is None]
+        bags = [(place, one) for place, one in enumerate(columns) if one.rows is not None]
         execute("CREATE EXTENSION IF NOT EXISTS vector")
         codes = "".join(f", c{place} integer NOT NULL" for place, _ in single)
         execute(f"CREATE TABLE {table} (row integer PRIMARY KEY, v vector({dim}) NOT NULL{codes})")
@@ -257,7 +192,7 @@ class PgvectorTable(Candidate):
             copy.write(_COPY)
             for first in range(0, len(vectors), _ROWS):
                 part = sent[: len(vectors) - first]
-                part["row"], part["v"] = np.arange(first, first + len(part)), index.stored(vectors[first : first + len(part)])
+                part["row"], part["v"] = np.arange(first, first + len(part)), self.stored(vectors[first : first + len(part)])
                 for place, one in single:
                     part[f"c{place}"] = one.codes[first : first + len(part)]
                 copy.write(part.tobytes())
@@ -273,49 +208,20 @@ class PgvectorTable(Candidate):
                     entries[f"{name}_bytes"] = 4
                 copy.write(entries.tobytes())
             copy.write(_COPY_END)
-        if self.links:
+        if links:
             execute(f"SET LOCAL max_parallel_maintenance_workers = {max(threads - 1, 0)}")
-            execute(f"CREATE INDEX ON {table} USING hnsw (v vector_ip_ops) WITH (m = {self.links}, ef_construction = 200)")
+            execute(f"CREATE INDEX ON {table} USING hnsw (v vector_ip_ops) WITH (m = {links}, ef_construction = 200)")
         execute(f"ANALYZE {table}")
         execute(f"ANALYZE {table}_bags")
+
+
+def _alive(connection: Any) -> bool:
+    """Return whether the server has not closed a connection, without asking it."""
+    waiting = select.poll()  # select.select refuses descriptors from 1024 on
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)  # between two statements a server is silent
 
 
 def _number(name: str) -> list[tuple[Any, ...]]:
     """Return the parts of an integer in a row of Postgres' binary format."""
     return [(f"{name}_bytes", ">i4"), (name, ">i4")]
-
-
-@dataclass(frozen=True, slots=True)
-class PgvectorEngine(Engine):
-    """Indexes in a Postgres with the extension pgvector."""
-
-    columns: tuple[CodedColumn, ...] = field(default=(), compare=False)
-
-    name = "pgvector"
-    kinds = (EXACT, HNSW)
-    file = None
-
-    @override
-    def with_columns(self, columns: Sequence[CodedColumn]) -> "PgvectorEngine":
-        return PgvectorEngine(tuple(columns))
-
-    @override
-    def drop(self, kind: str, params: Params) -> None:
-        _drop(_read(), collection_of(params))
-
-    @override
-    def build(self, kind: str, vectors: Float32, queries: Float32, config: IndexConfig, seed: int, threads: int) -> ItemIndex:
-        built = PgvectorTable(_LINKS if kind == HNSW else 0, self.columns).build(vectors, queries, seed, threads)
-        return calibrated(built, vectors, queries, config)
-
-    @override
-    def open(self, path: Path | None, kind: str, params: Params, vectors: Float32, threads: int) -> PgvectorIndex:
-        return PgvectorIndex(_read(), kind, params, vectors).opened()
-
-    @override
-    def candidates(self, size: int) -> Sequence[Candidate]:
-        return [PgvectorTable(_LINKS, self.columns)]
-
-    @override
-    def like(self, kind: str, params: Params) -> Sequence[Candidate]:
-        return [] if kind == EXACT else [PgvectorTable(int(params["links"]), self.columns)]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from recall.bundle.reader import Bundle, load_bundle
 from recall.config.schema import BagField, NumericField, Schema
 from recall.errors import RequestError
-from recall.store.items import encoding
+from recall.store.items import delta
 from recall.store.items.coercion import CatalogColumns
-from recall.store.items.encoding import ItemReader
+from recall.store.items.delta import ItemReader
 from recall.store.items.log_position import LogRow, to_json
 
 TYPES: dict[str, pl.DataType] = {
@@ -171,7 +171,7 @@ def test_catalogue_items_encode_to_their_published_vectors(bundle: Bundle, monke
     rows = {row.pop("item_id"): row for row in bundle.items().rows(named=True)}
     read = reader.read(rows)
     for few in (64, 0):
-        monkeypatch.setattr(encoding, "_FEW", few)
+        monkeypatch.setattr(delta, "_FEW", few)
         found = reader.given(read)
         np.testing.assert_array_equal(found.vectors, bundle.item_vectors)
         assert found.items.equals(bundle.items())

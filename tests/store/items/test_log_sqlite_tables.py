@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.errors import JournalDamagedError, JournalError
-from recall.store.items.log import JOURNAL, KIND, SqliteChangeLog
+from recall.store.items.log import ALL, JOURNAL, KIND, SqliteChangeLog, SqliteTables
 from recall.store.items.log_position import Base, Change
-from recall.store.items.log_tables import ALL, SqliteTables
 from tests.store.items.entries import Entry, last, since
 
 FORMAT_1 = """

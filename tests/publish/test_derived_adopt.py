@@ -9,8 +9,7 @@ from recall.bundle.activation import activate
 from recall.bundle.manifest import Manifest
 from recall.bundle.versions import resolve, versions
 from recall.errors import BundleError, ConfigError
-from recall.publish.adopt import adopt
-from recall.publish.derived import compact
+from recall.publish.derived import adopt, compact
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
 from recall.store.items.log import JOURNAL, SqliteChangeLog

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recall.config.schema import CategoricalField, CrossField, NumericField
-from recall.features.categorical import CategoricalEncoder, HashedEncoder
+from recall.features.categorical import CategoricalEncoder, CrossEncoder, HashedEncoder
 from recall.features.column import FieldSource, SingleEncoder
-from recall.features.cross import CrossEncoder
 from recall.features.numeric import BucketEncoder
 from tests.features.rows import agree, as_sets
 
