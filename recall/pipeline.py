@@ -24,6 +24,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
+from recall.training.distribute import receive
 from recall.training.incremental import NothingNewError, Retrained, WarmStartRun, are_remembered, prepare_warm_start, retrain
 from recall.training.loop import SweepReport
 from recall.training.race.decide import decide, of_bundle
@@ -182,7 +183,7 @@ def run(
             )
         note(trained.note)
         if ranks.count > 1:
-            note(f"{ranks.count} ranks summed {ranks.bytes / 1e6:,.1f} MB")
+            note(f"{ranks.count} ranks summed {ranks.summed / 1e6:,.1f} MB")
         metrics: dict[str, JsonValue] = {} if raced is None else {"race": raced}
         metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
         exported, gate = _publish(trained, encoder, dataset, config, root, activation, metrics)
@@ -190,13 +191,12 @@ def run(
     return Run(dataset, trained, exported, config, findings, raced, gate)
 
 
-def assist(config: RunConfig, data: Path, ranks: Ranks) -> None:
+def assist(config: RunConfig, ranks: Ranks) -> None:
     """Train as one of the ranks besides rank 0, until that has published.
 
     Args:
         config: of the run.
-        data: folder of the tables.
-        ranks: of which this is not rank 0.
+        ranks: of which this is not rank 0, which reads the tables.
 
     Raises:
         RecallError: The run failed.
@@ -204,8 +204,8 @@ def assist(config: RunConfig, data: Path, ranks: Ranks) -> None:
     """
     _refuse_race(config, ranks)
     with keeping(), quiet():
-        dataset = dataset_of(config, open_tables(config.data, data))
-        train(config, dataset, FeatureEncoder.fit(dataset), lambda _: None, ranks=ranks)
+        dataset, encoder = receive(config, ranks)
+        train(config, dataset, encoder, lambda _: None, ranks=ranks)
         ranks.told("published")
 
 

@@ -2,11 +2,12 @@
 
     python scripts/benchmark_memory.py --check
     python scripts/benchmark_memory.py 1000000 3000000 10000000 --docs docs/benchmarks.md
+    python scripts/benchmark_memory.py 3000000 30000000 --prepared
 
 For each size a shop is generated, with 0.06 users and 0.05 items for each interaction, and `recall train` runs with all of
 its fields, k = 32 and 2 sweeps. The peak of resident memory is read and reset at the end of each stage (`/proc/PID/clear_refs`,
 Linux only). Bytes an interaction are the slope from the smallest to the largest size, which leaves out what any training needs.
-`--check` exits with 1 when a stage takes more than 240.
+`--prepared` trains from what `recall data prepare` writes. `--check` exits with 1 when a stage takes more than 240.
 """
 
 import argparse
@@ -42,21 +43,31 @@ def main() -> int:
     peaks: list[dict[str, Stage]] = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="benchmark-memory-") as scratch:
-            peaks.append(measure(size, Path(scratch)))
+            peaks.append(measure(size, Path(scratch), arguments.prepared))
     lines = list(_report(sizes, peaks))
     print("\n".join(lines))
     if arguments.docs:
-        command = f"python scripts/benchmark_memory.py {' '.join(map(str, sizes))}"
+        command = f"python scripts/benchmark_memory.py {' '.join(map(str, sizes))}{' --prepared' * arguments.prepared}"
         replace_section(arguments.docs, "memory of training", f"### Memory of training\n\n    {command}\n\n" + "\n".join(lines))
     return 1 if arguments.check and max(slopes(sizes, peaks).values()) > MOST else 0
 
 
-def measure(interactions: int, folder: Path) -> dict[str, Stage]:
-    """Return memory and time of each stage of a training."""
+def measure(interactions: int, folder: Path, prepared: bool) -> dict[str, Stage]:
+    """Return memory and time of each stage of a training.
+
+    Args:
+        interactions: to generate.
+        folder: to write to.
+        prepared: train from prepared data.
+    """
     shop = folder / "shop"
     counts = [f"--interactions={interactions}", f"--users={int(0.06 * interactions)}", f"--items={int(0.05 * interactions)}"]
     subprocess.run([_RECALL, "data", "generate", shop, *counts], check=True, stdout=subprocess.DEVNULL)
     command = [_RECALL, "train", shop / "recall.toml", "--out", folder / "bundles", "--json"]
+    if prepared:
+        out = folder / "prepared"
+        subprocess.run([_RECALL, "data", "prepare", shop / "recall.toml", "--out", out], check=True, stdout=subprocess.DEVNULL)
+        command += ["--data", out]
     for override in _OVERRIDES:
         command += ["--set", override]
     stages: dict[str, Stage] = {}
@@ -109,6 +120,7 @@ def _report(sizes: Sequence[int], peaks: Sequence[dict[str, Stage]]) -> Iterator
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("interactions", nargs="*", type=int, default=[300_000, 1_000_000, 3_000_000])
+    parser.add_argument("--prepared", action="store_true", help="train from prepared data")
     parser.add_argument("--docs", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a stage takes too much")
     given = parser.parse_args()

@@ -113,7 +113,7 @@ def train(
         folder, seconds = data if data is not None else config.parent, _race_seconds(loaded, race)
         with connected(waiting) as ranks:
             if ranks.rank:
-                assist(loaded, folder, ranks)
+                assist(loaded, ranks)
                 return
             finished = run(loaded, folder, out, go_on, restart=restart, race=seconds, activation=activate, ranks=ranks)
     _end(finished, as_json)

@@ -1,7 +1,7 @@
 """Contexts: distinct user-side inputs among interactions, with their items."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -205,31 +205,49 @@ def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:
     return keys + (["user"] if read - set(keys) else [])
 
 
-def part_of(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, part: int, parts: int) -> Int64:
-    """Return one of several parts of interactions, of about the same size.
+def part_of(dataset: Dataset, encoder: FeatureEncoder, part: int, parts: int) -> Dataset:
+    """Return one of several parts of a dataset, with about as many training rows.
 
-    No context and no user is in two of them. Where no field reads the user, only contexts are not in two.
+    No context and no user is in two of them. Where no field reads the user, only contexts are not in two, and events that do
+    not train are in none.
 
     Args:
-        dataset: the interactions.
+        dataset: the whole.
         encoder: fitted on its training part.
-        positions: int64 [m], rising, in `dataset.events`.
         part: number of the part, from 0.
         parts: how many there are.
 
     Returns:
-        int64 [n], rising.
+        The dataset with the interactions of the part and all users and items, which are on offer as in the whole.
     """
     keys = ["user"] if encoder.histories else _keys(dataset, encoder)
-    owner = (
-        dataset.events["user"].to_numpy()[positions]
-        if "user" in keys
-        else Distinct.of(dataset.events.select(keys)[positions]).codes
-    )
-    counts = np.bincount(owner)
-    middle = np.cumsum(counts) - counts / 2  # of the interactions of each owner
-    of_owner = (middle * parts / len(positions)).astype(np.int64)
-    return positions[np.flatnonzero(of_owner[owner] == part)]
+    events, negatives = dataset.events, dataset.negatives
+    if "user" in keys:
+        counts = np.bincount(events["user"].to_numpy()[dataset.training], minlength=len(dataset.users))
+        first_user, last_user = np.searchsorted(_shares(counts, parts), [part, part + 1])
+        first, last = np.searchsorted(events["user"].to_numpy(), [first_user, last_user]).tolist()
+        events = events[first:last]
+        if negatives is not None:
+            low, high = np.searchsorted(negatives["user"].to_numpy(), [first_user, last_user]).tolist()
+            negatives = negatives[low:high].with_columns(pl.col("before") - first)
+    else:
+        events = _rows_of_part(events, keys, part, parts)
+        negatives = None if negatives is None else _rows_of_part(negatives, keys, part, parts)
+    return replace(dataset, events=events, negatives=negatives, whole=dataset.offer)
+
+
+def _rows_of_part(rows: pl.DataFrame, keys: list[str], part: int, parts: int) -> pl.DataFrame:
+    """Return the rows that train in one of several parts; equal keys are in one part."""
+    training = rows.filter(pl.col("split") == TRAIN)
+    codes = Distinct.of(training.select(keys)).codes
+    return training.filter(_shares(np.bincount(codes), parts)[codes] == part)
+
+
+def _shares(counts: Int64, parts: int) -> Int64:
+    """Return the part of each owner of `counts` [n] rows, rising: int64 [n]."""
+    middle = np.cumsum(counts) - counts / 2
+    found: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
+    return found
 
 
 def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positives:

@@ -24,6 +24,7 @@ from recall.data.split import (
     TRAIN,
     Parts,
     Places,
+    by_user_and_time,
     carve,
     carve_last,
     column_parts,
@@ -32,6 +33,7 @@ from recall.data.split import (
     negative_parts,
     random_parts,
     sorted_parts,
+    split_taken,
     with_given,
 )
 from recall.data.tables import Table, Tables, read_tables
@@ -39,7 +41,7 @@ from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
 from recall.features.canonical import UNTYPED, CanonicalTypes
-from recall.features.values import number_column
+from recall.features.values import coded, number_column
 
 _HASHED_AT_ONCE, _JOINED_AT_ONCE = 1 << 20, 1 << 16
 
@@ -53,7 +55,7 @@ class Dataset:
         events: one row for each interaction, sorted by user, then time, then place in the file: `user` Int32 and
             `item` Int32 (rows of the two tables below), `weight` Float32 (in units of the mean weight of the rows that train,
             before they decay by `data.half_life`), `split` Int8 (GIVEN, REMEMBERED, TRAIN, VALID or TEST), then the context
-            columns as they were read.
+            columns as they were read; text of few values is an Enum, which takes a sixteenth of the memory.
         users: row r is user r: the id column as text, then the columns that user fields read. Users of the users
             table come first, in its order; those found in interactions only follow, with their columns missing.
         items: the same for items, and after them the columns that items are only filtered by.
@@ -71,6 +73,7 @@ class Dataset:
         available: bool [items], on offer by their date before training ended; None when no date column is named.
         left_out: what the settings that select interactions left out.
         ordered: whether a time column orders the interactions of a user.
+        whole: the items of the whole, where the interactions are a part of it; None where they are all.
     """
 
     schema: Schema
@@ -89,6 +92,7 @@ class Dataset:
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
     ordered: bool = True
+    whole: Offer | None = None
 
     def select(self, split: int) -> Int64:
         """Return the positions in `events` of one part of the split, rising; int64 [m]."""
@@ -102,6 +106,8 @@ class Dataset:
     @property
     def offer(self) -> Offer:
         """Items by whether they have training interactions."""
+        if self.whole is not None:
+            return self.whole
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
         shown = np.empty(0, dtype=np.int32)
         if self.negatives is not None:
@@ -118,9 +124,10 @@ class Dataset:
         digest = hashlib.sha256()
         for frame in (self.events, self.users, self.items, *([] if self.negatives is None else [self.negatives])):
             for column in frame.iter_columns():
-                digest.update(f"{column.name}\0{column.dtype}\0{len(column)}\0".encode())
+                dtype = pl.String() if isinstance(column.dtype, pl.Enum) else column.dtype
+                digest.update(f"{column.name}\0{dtype}\0{len(column)}\0".encode())
                 for part in column.to_frame().iter_slices(_HASHED_AT_ONCE):
-                    _digest(digest, part.to_series())
+                    _digest(digest, part.to_series().cast(dtype))
         if self.available is not None:
             digest.update(np.packbits(self.available).tobytes())
         return digest.hexdigest()
@@ -201,7 +208,9 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     assumptions: tuple[Assumption, ...] = ()
     if types is None:
         numeric = {*(f"user {name}" for name in of_users), *(f"item {name}" for name in of_items)}
-        types, assumptions = find_types(schema, (column, raw_users, raw_items), columns.context, numeric, data.text)
+        frames = (column if prepared is None else prepared.distinct, raw_users, raw_items)
+        types, assumptions = find_types(schema, frames, columns.context, numeric, data.text)
+        del frames
         types = types if prepared is None else prepared.overridden(types)
     user_forms, item_forms = forms(schema, types)
     listed_users = listed(tables.users, data.user_id, user_columns, of_users, user_forms, raw_users)
@@ -219,8 +228,13 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         outcomes = Outcomes.of(raw, data, where)
         taken, left_out = outcomes.taken, ()
         weights = RowWeights.of(raw, data.weight, where(data.weighed_by) if data.weighed_by else "", outcomes.weight)
+    bags = {name for one, field in schema.fields.items() if field.kind == "bag" for name in schema.columns(one)}
     context = [
-        number_column(column(name), where(name)) if name in of_users else user_forms.canonical(column(name), where(name))
+        number_column(column(name), where(name))
+        if name in of_users
+        else prepared.text(name, user_forms)
+        if prepared is not None and name not in bags
+        else user_forms.canonical(column(name), where(name))
         for name in columns.context
     ]
     context = context if prepared is None else [prepared.as_typed(values) for values in context]
@@ -235,6 +249,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         taken = None if taken is None else taken[kept]
         weights = RowWeights(selection.weights[kept], weights.where and weights.where + COUNTED)
         context = [values.filter(kept) for values in context]
+    context = [values if values.name in bags else coded(values) for values in context]
     Boosts.of(
         config.index.boosts, items.columns, items.get_column, len(items), schema, types.items
     )  # an invalid boost fails before training
@@ -250,25 +265,31 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         case RandomSplit():
             hashes = id_hashes(users[data.user_id])[user], id_hashes(items[data.item_id])[item]
             named_parts = random_parts(*hashes, data.split, config.seed)
-    rows = _Rows(user, item, weights, times, named_parts, context)
-    del raw, column
-    order, rest, before = _split_taken(_order(user, times) if prepared is None else np.arange(len(user)), taken)
-    parts, rest_parts = _parts(rows, order, rest, before, len(users), config, known)
-    if not (parts == TRAIN).any():
+    rows = _Rows(user, item, times, named_parts, context)
+    del raw, column, user, item, context, named_parts
+    order, rest, before = split_taken(by_user_and_time(rows.user, times) if prepared is None else None, taken, len(rows.user))
+    shown = rows.at(rest)
+    rows = rows if order is None else rows.at(order)
+    among = None if known == 0 or order is None else (order >= known, rest >= known)
+    parts, rest_parts = _parts(rows, shown, before, len(users), config, among)
+    trains = parts == TRAIN
+    if not trains.any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
-    training = order[parts == TRAIN]
-    weight, spread = rows.weights.scaled(training), rows.weights.range(training)
-    events = rows.take(order, parts, weight)
-    observation = float(weight.gather(training).min())  # type: ignore[arg-type]
+    training = np.flatnonzero(trains) if order is None else order[trains]
+    of_file, spread = weights.scaled(training), weights.range(training)
+    weight = of_file if order is None else of_file.gather(order)
+    observation = float(weight.filter(trains).min())  # type: ignore[arg-type]
     if data.half_life is not None:
-        events = events.with_columns(pl.col("weight") * pl.Series(decay(user[order], parts, data.half_life)))
+        weight = weight * pl.Series(decay(rows.user, parts, data.half_life))
     since = None
     if data.available_from is not None:
-        last = float(times.values.gather(order[parts == TRAIN]).to_numpy().max()) if times is not None else None
+        last = float(rows.times.values.filter(trains).to_numpy().max()) if rows.times is not None else None
         since = available(tables.items, data.available_from, len(items), times, last)
         if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, whatever its date
             since &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
-    negatives = rows.take(rest, rest_parts, weight).with_columns(before=before) if data.has_negatives else None
+    del times, order, training, trains
+    events = rows.frame(parts, weight)
+    negatives = shown.frame(rest_parts, of_file.gather(rest)).with_columns(before=before) if data.has_negatives else None
     hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
     return Dataset(
         schema,
@@ -292,60 +313,46 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The interactions in file order; `parts` only where a column or a hash decides."""
+    """The interactions in some order; `parts` only where a column or a hash decides."""
 
     user: Int32
     item: Int32
-    weights: RowWeights
     times: Times | None
     parts: Parts | None
     context: list[pl.Series]
 
-    def take(self, at: Int64, parts: Parts, weight: pl.Series) -> pl.DataFrame:
-        """Return the rows at `at` [m] with parts [m], and `weight` [n] as scaled."""
-        return pl.DataFrame(
-            [
-                pl.Series("user", self.user[at]),
-                pl.Series("item", self.item[at]),
-                weight.gather(at).alias("weight"),
-                pl.Series("split", parts),
-                *(column.gather(at) for column in self.context),
-            ]
-        )
+    def at(self, places: Int64) -> "_Rows":
+        """Return the rows at `places` [m]."""
+        times = None if self.times is None else replace(self.times, values=self.times.values.gather(places))
+        parts = None if self.parts is None else self.parts[places]
+        return _Rows(self.user[places], self.item[places], times, parts, [column.gather(places) for column in self.context])
 
-
-def _split_taken(order: Int64, taken: Bool | None) -> tuple[Int64, Int64, Int64]:
-    """Separate the positions of taken rows from others.
-
-    Returns:
-        Positions of taken rows, positions of the others, and how many taken rows come before each of the others.
-    """
-    if taken is None:
-        nothing = np.empty(0, dtype=np.int64)
-        return order, nothing, nothing
-    sorted_taken = taken[order]
-    return order[sorted_taken], order[~sorted_taken], np.cumsum(sorted_taken, dtype=np.int64)[~sorted_taken]
+    def frame(self, parts: Parts, weight: pl.Series) -> pl.DataFrame:
+        """Return the rows as a table, with their parts and weights [n]."""
+        user, item, split = pl.Series("user", self.user), pl.Series("item", self.item), pl.Series("split", parts)
+        return pl.DataFrame([user, item, weight.alias("weight"), split, *self.context])
 
 
 def _parts(
-    rows: _Rows, order: Int64, rest: Int64, before: Int64, n_users: int, config: RunConfig, known: int
+    rows: _Rows, shown: _Rows, before: Int64, n_users: int, config: RunConfig, among: tuple[Bool, Bool] | None
 ) -> tuple[Parts, Parts]:
-    """Return the parts of the rows taken, and of the others."""
+    """Return the parts of the rows taken, and of others; `among` may be carved."""
     data = config.data
-    if rows.parts is not None:
-        parts, rest_parts = rows.parts[order], rows.parts[rest]
+    of_rows, of_shown = (None, None) if among is None else among
+    if rows.parts is not None and shown.parts is not None:
+        parts, shown_parts = rows.parts, shown.parts
         if isinstance(data.split, UsersSplit) and rows.times is not None:
-            parts = with_given(parts, rows.user[order], data.split.given)
+            parts = with_given(parts, rows.user, data.split.given)
     else:
-        starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user[order], minlength=n_users))])
-        times, unit = (rows.times.values, rows.times.unit) if rows.times is not None else (None, 1)
-        event_times, rest_times = (None, None) if times is None else (times.gather(order), times.gather(rest))
-        parts = sorted_parts(starts, event_times, unit, data.split)
-        places = Places(rows.user[rest], before, rest_times)
-        rest_parts = negative_parts(places, starts, parts, event_times, unit, data.split)
-    parts = carve_last(parts, data.carve_last, rows.user[order], order >= known)
-    carved = carve(parts, data.carve, config.seed, order >= known)
-    return carved, rest_parts if carved is parts else carve(rest_parts, data.carve, config.seed, rest >= known)
+        starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user, minlength=n_users))])
+        times, shown_times, unit = None, None, 1
+        if rows.times is not None and shown.times is not None:
+            times, shown_times, unit = rows.times.values, shown.times.values, rows.times.unit
+        parts = sorted_parts(starts, times, unit, data.split)
+        shown_parts = negative_parts(Places(shown.user, before, shown_times), starts, parts, times, unit, data.split)
+    parts = carve_last(parts, data.carve_last, rows.user, of_rows)
+    carved = carve(parts, data.carve, config.seed, of_rows)
+    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, of_shown)
 
 
 def _raw(data: DataConfig, columns: FieldColumns, interactions: Table) -> pl.DataFrame:
@@ -354,17 +361,6 @@ def _raw(data: DataConfig, columns: FieldColumns, interactions: Table) -> pl.Dat
     if raw.is_empty():
         raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
     return raw
-
-
-def _order(user: Int32, times: Times | None) -> Int64:
-    """Return the positions of the interactions by user, time and file order."""
-    if times is None:
-        return np.argsort(user, kind="stable")
-    time = times.values.to_numpy()
-    users, span = int(user.max()) + 1, int(time.max()) - int(time.min()) + 1
-    if times.values.dtype.is_integer() and users * span < 1 << 63:  # one key sorts twice as fast as two
-        return np.argsort(user.astype(np.int64) * span + (time - time.min()), kind="stable")
-    return np.lexsort((time, user))
 
 
 def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:

@@ -262,6 +262,7 @@ def _grouped(values: pl.Series) -> Codes:
     codes = codes_of(values) + 1
     if codes.max(initial=0) <= _GROUPS:
         return codes
+    values = values.cast(pl.String) if isinstance(values.dtype, pl.Enum) else values
     numbers = values.cast(pl.Float64, strict=False)
     if numbers.null_count() > values.null_count():
         return codes

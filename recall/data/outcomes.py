@@ -268,7 +268,7 @@ class RowWeights:
             DataError: A weight is so far from the mean that single precision cannot hold it.
         """
         if not self.where:
-            return pl.Series(self.values, dtype=pl.Float32)
+            return pl.Series(self.values.astype(np.float32))
         largest = int(training[self.values[training].argmax()])
         exponent = int(np.frexp(self.values[largest])[1])
         halved = np.ldexp(self.values, -exponent)  # exact, and its sum cannot overflow

@@ -6,7 +6,7 @@ docs/reference/prepared-data.md is the contract, for other programs that write s
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,7 +27,7 @@ from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.canonical import CanonicalTypes, ColumnForms
-from recall.features.values import examples
+from recall.features.values import coded, examples
 
 FORMAT: Final = 1
 SHARDS: Final = "interactions"
@@ -119,6 +119,33 @@ class PreparedTables(Tables):
             DataError: As `Table.collect`.
         """
         return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.collect([name])[name]
+
+    def distinct(self, name: str) -> pl.Series:
+        """Read the different values of a copied column of text; other columns as `column`."""
+        if name in self.sides or self.interactions.types[name] != pl.String:
+            return self.column(name)
+        return pl.concat([part.unique(maintain_order=True) for part in self._parts(name)]).unique(maintain_order=True)
+
+    def text(self, name: str, forms: ColumnForms) -> pl.Series:
+        """Read a copied column in canonical form, `coded` shard by shard where it is text.
+
+        Args:
+            name: of the column.
+            forms: canonical types by column.
+
+        Raises:
+            DataError: As `Table.collect` and `ColumnForms.canonical`.
+        """
+        where = self.interactions.where(name)
+        if name not in self.sides and self.interactions.types[name] == pl.String:
+            kind = coded(forms.canonical(self.distinct(name), where)).dtype
+            if isinstance(kind, pl.Enum):
+                return pl.concat([forms.canonical(part, where).cast(kind) for part in self._parts(name)])
+        return coded(forms.canonical(self.column(name), where))
+
+    def _parts(self, name: str) -> Iterator[pl.Series]:
+        for path in self._shards():
+            yield replace(self.interactions, frame=pl.scan_parquet(path)).collect([name])[name]
 
     def as_typed(self, numbers: pl.Series) -> pl.Series:
         """Return a column of numbers in the type that rows left out decided."""
@@ -229,7 +256,7 @@ class PreparedTables(Tables):
     def weights(self) -> Float64:
         """Return the weight of each interaction, 1 without such a column; float64 [n]."""
         if WEIGHT not in self.interactions.types:
-            return np.ones(self.manifest.interactions)
+            return np.broadcast_to(np.float64(1), self.manifest.interactions)
         return self.numbers(WEIGHT, pl.Float64())
 
     def taken(self) -> Bool | None:

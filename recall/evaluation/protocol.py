@@ -52,9 +52,7 @@ class TestRequests:
             most: maximum number.
             seed: of the draw.
         """
-        if len(self) <= most:
-            return np.arange(len(self))
-        return np.sort(np.random.default_rng(seed).choice(len(self), most, replace=False))
+        return _drawn(len(self), most, seed)
 
     def sample(self, most: int, seed: int) -> "TestRequests":
         """Return the requests that `drawn` picks.
@@ -81,6 +79,10 @@ class TestRequests:
         return TestRequests(self.event[first:last], self.user[first:last], relevant, masked, self.before[first:last])
 
 
+def _drawn(count: int, most: int, seed: int) -> Int64:
+    return np.arange(count) if count <= most else np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
 def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
     """Return whether each interaction is a request of its own, as in `held_out`.
 
@@ -92,7 +94,9 @@ def row_by_row(dataset: Dataset, config: EvaluationConfig) -> bool:
     return config.request == "row" or (later and dataset.hold_out != "users")
 
 
-def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64) -> TestRequests:
+def held_out(
+    dataset: Dataset, config: EvaluationConfig, judged: Int64, known: Int64, most: int | None = None, seed: int = 0
+) -> TestRequests:
     """Turn interactions into requests.
 
     With `config.request` 'row' each judged interaction is a request with one relevant item. With 'context' those that
@@ -110,6 +114,8 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
         config: how to ask and what to mask.
         judged: int64 [m], positions in `dataset.events` to be found again, rising.
         known: int64 [n], positions whose items are masked.
+        most: as of `TestRequests.sample`, which then takes less memory; None for all.
+        seed: of the draw.
     """
     item = dataset.events["item"].to_numpy()
     user = dataset.events["user"].to_numpy()
@@ -120,7 +126,14 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
         first, request = np.arange(len(judged)), np.arange(len(judged))
     else:
         _, first, request = np.unique(context, return_index=True, return_inverse=True)
+    relevant = ItemLists.from_pairs(request, item[judged], len(first))
+    if most is not None and len(first) > most:
+        chosen = _drawn(len(first), most, seed)
+        first, relevant = first[chosen], relevant.take(chosen)
     if config.mask == "user":
+        asks = np.zeros(len(dataset.users), dtype=np.bool_)
+        asks[user[judged[first]]] = True
+        known = known[asks[user[known]]]  # few of all, where few users ask
         masked = ItemLists.from_pairs(user[known], item[known], len(dataset.users)).take(user[judged[first]])
     elif config.mask == "context":
         masked = ItemLists.from_pairs(known_context, item[known], len(asked.first)).take(context[first])
@@ -129,7 +142,6 @@ def held_out(dataset: Dataset, config: EvaluationConfig, judged: Int64, known: I
     event = judged[first]
     of_judged = user[judged]
     before = judged[np.searchsorted(of_judged, user[event])] if dataset.hold_out == "users" else event
-    relevant = ItemLists.from_pairs(request, item[judged], len(first))
     return TestRequests(event, user[event].astype(np.int64), relevant, masked, before)
 
 

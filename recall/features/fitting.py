@@ -84,9 +84,10 @@ def fit_fields(
     Raises:
         DataError: A column does not hold what its field reads.
     """
-    events = dataset.events[dataset.training]
-    user_counts = np.bincount(events["user"].to_numpy(), minlength=len(dataset.users))
-    item_counts = np.bincount(events["item"].to_numpy(), minlength=len(dataset.items))
+    training = dataset.training
+    user_counts = np.bincount(dataset.events["user"].to_numpy()[training], minlength=len(dataset.users))
+    item_counts = np.bincount(dataset.events["item"].to_numpy()[training], minlength=len(dataset.items))
+    events = dataset.events.select("user", *dataset.context_columns)[training if dataset.context_columns else []]
     # an item that was on offer and never taken is learnt from, by its own id, and not by the row of unknown ones
     catalogue_counts = np.maximum(item_counts, dataset.offered)
     columns: dict[str, ColumnEncoder] = {}

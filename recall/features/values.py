@@ -20,6 +20,8 @@ from recall.errors import DataError
 
 _WHOLE = 1e21  # larger floats are written with an exponent, as JavaScript writes them
 _NEIGHBORS = 2.0**53  # from here on a float no longer tells neighboring integers apart
+MOST_CODED = 1 << 16
+"""Different values up to which text is an Enum, so that a code takes at most two bytes."""
 _DIGITS = 15  # decimal digits that a float always keeps
 _INTEGER = r"^-?(?:0|[1-9][0-9]*)$"
 
@@ -147,6 +149,14 @@ def to_float(values: pl.Series, where: str) -> pl.Series:
     raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not a number")
     raise_if_any(values, parsed.is_infinite().fill_null(value=False), where, "infinite")
     return parsed.fill_nan(None)
+
+
+def coded(values: pl.Series) -> pl.Series:
+    """Return text of few different values as an Enum; other columns as they are."""
+    if values.dtype != pl.String or values.head(2 * MOST_CODED).n_unique() > MOST_CODED:
+        return values
+    different = values.unique().drop_nulls().sort()
+    return values if len(different) > MOST_CODED else values.cast(pl.Enum(different))
 
 
 def number_column(values: pl.Series, where: str) -> pl.Series:

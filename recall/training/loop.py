@@ -241,8 +241,8 @@ def _require_sound(model: Model, loss: float, sweep: int, blocks: Mapping[str, C
     error = _non_finite(model, loss, sweep, blocks)
     if ranks.count > 1:
         digest = 0
-        for _, table in sorted(_tables(model).items()):
-            digest = crc32(table.contiguous().numpy().tobytes(), digest)
+        for _, table in sorted(model.named_parameters(), key=lambda named: named[0]):
+            digest = crc32(table.detach().contiguous().numpy().data, digest)
         found = ranks.gathered(error is not None, digest)
         if error is None and found[:, 0].any():
             raise RankEndedError("a number is not finite on another rank")

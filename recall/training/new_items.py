@@ -130,6 +130,9 @@ class _Lists:
             last = np.sort(np.random.default_rng(config.seed).choice(last, _USERS, replace=False))
         contexts = build_contexts(dataset, encoder, last, last + 1)
         features = contexts.features.take(contexts.context)
+        drawn = np.zeros(len(dataset.users), dtype=np.bool_)
+        drawn[user[last]] = True
+        training = training[drawn[user[training]]]
         taken = ItemLists.from_pairs(user[training], item[training], len(dataset.users)).take(user[last])
         masked = taken if config.evaluation.mask == "user" else ItemLists.empty(len(last))
         phi = model.user_vectors(SparseBatch.of(features, fields=encoder.user_fields)).numpy()

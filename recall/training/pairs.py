@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from recall._arrays import Float32, Float64, Int64
-from recall.data.contexts import build_contexts, negative_contexts, part_of, positives
+from recall.data.contexts import build_contexts, negative_contexts, positives
 from recall.data.dataset import Dataset
 from recall.data.split import TRAIN
 from recall.errors import TrainingError
@@ -160,16 +160,14 @@ class ObservedPairs:
             dataset: the interactions and the catalogue.
             encoder: gives the features.
             positions: int64 [m], in `dataset.events`; training or remembered interactions.
-            ranks: that share them; this one gets the contexts of its part.
+            ranks: that have the other parts of the data set, of which this is one.
 
         Raises:
             DataError: A column does not hold what its field reads.
             TrainingError: There are fewer users, or contexts, than ranks.
         """
-        if ranks.count > 1:
-            positions = part_of(dataset, encoder, positions, ranks.rank, ranks.count)
-            if ranks.any(len(positions) == 0):
-                raise TrainingError(f"there are too few users for {ranks.count} ranks", hint="Train on fewer ranks")
+        if ranks.count > 1 and ranks.any(len(positions) == 0):
+            raise TrainingError(f"there are too few users for {ranks.count} ranks", hint="Train on fewer ranks")
         contexts = build_contexts(dataset, _silent_about_empty_histories(encoder), positions)
         features = contexts.features
         items = positives(dataset, contexts, positions)
@@ -203,14 +201,8 @@ class ObservedPairs:
         """
         negatives = dataset.negatives
         training = np.empty(0, np.int64) if negatives is None else np.flatnonzero(negatives["split"].to_numpy() == TRAIN)
-        if negatives is None or len(training) == 0:
+        if negatives is None or not self.ranks.any(len(training) > 0):
             return self
-        if self.ranks.count > 1:
-            own = part_of(dataset, encoder, dataset.training, self.ranks.rank, self.ranks.count)
-            first = self.ranks.gathered(dataset.events["user"][int(own[0])])
-            users = np.maximum.accumulate(first[1:, 0])  # where the parts of other ranks begin
-            part = np.searchsorted(users, negatives["user"].to_numpy()[training], side="right")
-            training = training[part == self.ranks.rank]
         contexts = negative_contexts(dataset, _silent_about_empty_histories(encoder), training)
         shown = ShownPairs(
             contexts.context.astype(np.int64) + len(self.contexts),

@@ -61,22 +61,22 @@ class ProcessRanks(Ranks):
                 self._call(partial(distributed.all_reduce, torch.from_numpy(whole)))
                 if whole is not array:
                     array[...] = whole.reshape(array.shape)
-                self.bytes += whole.nbytes
+                self.summed += whole.nbytes
 
     @override
     def wait(self) -> None:
         self._call(lambda: distributed.all_reduce(torch.zeros(1), group=self._patient))
 
     @override
-    def told(self, text: str) -> str:
-        sent = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        size = torch.tensor([len(sent)])
+    def copied(self, data: bytes) -> bytes:
+        size = torch.tensor([len(data)])
         self._call(lambda: distributed.broadcast(size, 0, group=self._patient))
-        if self.rank:
-            sent = torch.empty(int(size), dtype=torch.uint8)
+        sent = torch.empty(int(size), dtype=torch.uint8)
+        if self.rank == 0:
+            sent.numpy()[:] = np.frombuffer(data, dtype=np.uint8)
         if len(sent):
             self._call(lambda: distributed.broadcast(sent, 0, group=self._patient))
-        return bytes(sent.tolist()).decode()
+        return sent.numpy().tobytes() if self.rank else data
 
     def say(self, error: BaseException) -> bool:
         """Return whether this rank is to report an error; record it for the others.

@@ -38,12 +38,12 @@ class Ranks:
     Attributes:
         rank: number of this one.
         count: how many there are.
-        bytes: of all sums so far.
+        summed: bytes of all sums so far.
     """
 
     rank: int = 0
     count: int = 1
-    bytes: int = 0
+    summed: int = 0
 
     def add_up(self, *sums: npt.NDArray[Any]) -> None:
         """Replace arrays, in place, by their sums over all ranks.
@@ -93,9 +93,13 @@ class Ranks:
     def wait(self) -> None:
         """Wait until every rank is here, however long that takes."""
 
+    def copied(self, data: bytes) -> bytes:
+        """Return the bytes of rank 0, however long they take to come."""
+        return data
+
     def told(self, text: str) -> str:
         """Return the text of rank 0, however long it takes to come."""
-        return text
+        return self.copied(text.encode()).decode()
 
     def summed_rows(self, rows: Tensor | None, gradient: Tensor, size: int) -> tuple[Tensor | None, Tensor]:
         """Sum a gradient whose rows differ from rank to rank.

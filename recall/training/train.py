@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
+from recall._arrays import return_large_arrays
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
@@ -21,6 +22,7 @@ from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, Side, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
+from recall.training.distribute import give
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
 from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
@@ -101,7 +103,7 @@ def train(
 
     Args:
         config: the run.
-        dataset: its data.
+        dataset: its data; of another rank than 0, its part, as `recall.training.distribute.receive` returns it.
         encoder: fitted on the training part.
         report: called after every sweep.
         checkpoint: file that saves the run after each sweep; None saves nothing.
@@ -117,11 +119,14 @@ def train(
         CheckpointExistsError: There is a checkpoint, and neither `resume` nor `restart` is set.
         TrainingInterruptedError: The keyboard interrupted training.
     """
-    fingerprint = run_fingerprint(config, dataset, start)
-    _require_alike(fingerprint, dataset, ranks)
-    pairs = observed_pairs(config, dataset, encoder, ranks)
+    return_large_arrays()
+    fingerprint = "" if checkpoint is None else run_fingerprint(config, dataset, start)
+    popularity = PopularityFit.of(dataset, encoder, config) if ranks.rank == 0 else None
+    validation = Validation.of(config, dataset, encoder, popularity) if ranks.rank == 0 else None
+    own = dataset if ranks.rank else give(config, dataset, encoder, ranks)
+    pairs = observed_pairs(config, own, encoder, ranks)
     learner = begin(config, encoder, pairs, start)
-    model, untrained = learner.model, pairs.untrained
+    model, untrained, method = learner.model, pairs.untrained, learner.note
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
     if ranks.rank:
@@ -129,8 +134,6 @@ def train(
             learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
         )
         return TrainResult(model, position.sweep, position.best_sweep, {}, position.seconds)
-    popularity = PopularityFit.of(dataset, encoder, config)
-    validation = Validation.of(config, dataset, encoder, popularity)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     stopping, during = config.train.stopping, validation
     if validation is not None and "requests" not in stopping.model_fields_set:
@@ -151,6 +154,7 @@ def train(
         )
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
+    del learner  # what follows needs the memory of its contexts
     fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}
@@ -170,7 +174,7 @@ def train(
         metrics,
         position.seconds,
         began,
-        learner.note,
+        method,
         new_items,
         losses=position.losses,
         figures=position.figures,
@@ -182,28 +186,14 @@ def train(
     return replace(result, popularity=factor, unknown_users=line)
 
 
-def _require_alike(fingerprint: str, dataset: Dataset, ranks: Ranks) -> None:
-    """Check that all ranks have the same data and configuration."""
-    if ranks.count == 1:
-        return
-    ranks.wait()  # each has read the data
-    found = ranks.gathered(*(int(text[:15], 16) for text in (dataset.fingerprint(), fingerprint)))
-    for column, what in enumerate(("data", "configuration")):
-        if others := [str(rank) for rank in range(ranks.count) if found[rank, column] != found[0, column]]:
-            raise TrainingError(
-                f"rank {', '.join(others)} has another {what} than rank 0",
-                hint="Give all ranks the same tables and the same settings",
-            )
-
-
 def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks = ALONE) -> ObservedPairs:
     """Return the pairs of the training part that a run learns from.
 
     Args:
         config: of the run.
-        dataset: its data.
+        dataset: its data, or the part of this rank.
         encoder: fitted on the training part.
-        ranks: that share them.
+        ranks: that have the other parts.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training, ranks)
     if config.train.objective == "logistic":  # the only one that has a use for what was not taken

@@ -208,7 +208,7 @@ def validation_requests(config: RunConfig, dataset: Dataset) -> TestRequests | N
     if len(valid) == 0:
         return None
     known = np.flatnonzero(dataset.events["split"].to_numpy() < VALID)
-    return held_out(dataset, config.evaluation, valid, known).sample(config.train.stopping.requests, config.seed)
+    return held_out(dataset, config.evaluation, valid, known, config.train.stopping.requests, config.seed)
 
 
 _REQUESTS = 1_000  # that are evaluated without each field

@@ -83,7 +83,7 @@ def training(interactions: int, folder: Path) -> Figures:
     from benchmark_memory import measure
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        stages = measure(interactions, Path(scratch))
+        stages = measure(interactions, Path(scratch), prepared=False)
     return {"interactions": interactions, "stages": {name: stage._asdict() for name, stage in stages.items()}}
 
 

@@ -17,7 +17,7 @@ import polars as pl
 from recall.data.prepared import MANIFEST, read_manifest
 
 Check = Callable[[str, bool, str], None]
-_RECALL = Path(sys.executable).with_name("recall")
+RECALL = Path(sys.executable).with_name("recall")
 _CONFIG = """name = "log"
 [data]
 interactions = "interactions"
@@ -82,7 +82,7 @@ def data(folder: Path, quick: bool, check: Check) -> None:
     rows, limit = (3_000_000, 1e9) if quick else (30_000_000, 3e9)
     config = write_log(folder / "log", rows)
     began = time.perf_counter()
-    _, peak = measured([_RECALL, "data", "prepare", config, "--out", folder / "prepared"])
+    _, peak = measured([RECALL, "data", "prepare", config, "--out", folder / "prepared"])
     seconds = time.perf_counter() - began
     manifest = read_manifest(folder / "prepared")
     sizes = f"{manifest.shards} shards, {manifest.users:,} users, {manifest.items:,} items"
@@ -102,7 +102,7 @@ def spark(folder: Path, quick: bool, check: Check) -> None:
     config, out = write_log(folder / "log", rows), folder / "spark"
     job = Path(__file__).parents[2] / "examples" / "spark_prepare.py"
     measured([sys.executable, job, config, config.parent, out, str(rows // 3)])
-    measured([_RECALL, "data", "prepare", config, "--out", folder / "prepared"])
+    measured([RECALL, "data", "prepare", config, "--out", folder / "prepared"])
     written, prepared = (measured([sys.executable, "-c", _READ, config, one])[0] for one in (out, folder / "prepared"))
     ours, theirs = read_manifest(folder / "prepared"), read_manifest(out)
     check(f"Spark writes the same {rows:,} interactions", written == prepared, f"data hash {written[:16]} and {prepared[:16]}")
@@ -119,7 +119,7 @@ def interrupted(config: Path, out: Path, digest: str, check: Check) -> None:
         digest: what is read from the whole.
         check: of the case.
     """
-    command = [_RECALL, "data", "prepare", config, "--out", out]
+    command = [RECALL, "data", "prepare", config, "--out", out]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (out / "spool").exists():
         if process.poll() is not None:

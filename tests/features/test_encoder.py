@@ -64,7 +64,7 @@ def test_the_state_round_trips_through_json_and_text_columns(tiny_dataset: Datas
 
 def test_only_training_interactions_are_fitted(tiny_dataset: Dataset) -> None:
     changed = tiny_dataset.events.with_columns(
-        device=pl.when(pl.col("split") == 0).then("device").otherwise(pl.lit("held out")),
+        device=pl.when(pl.col("split") == 0).then(pl.col("device").cast(pl.String)).otherwise(pl.lit("held out")),
         hour=pl.when(pl.col("split") == 0).then("hour").otherwise(10_000),
     )
     before, after = FeatureEncoder.fit(tiny_dataset), FeatureEncoder.fit(replace(tiny_dataset, events=changed))

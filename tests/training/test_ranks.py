@@ -1,8 +1,6 @@
 """Training on several ranks, each with a part of the contexts, equals training on one up to rounding."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,50 +16,16 @@ from recall.training.pairs import ObservedPairs
 from recall.training.ranks import Ranks
 from recall.training.train import new_learner
 from tests.training.kinds import KINDS, fresh, with_fields
+from tests.training.thread_ranks import on_threads
 from tests.training.worlds import one_hot, random_pairs
 
 SWEEPS = 3
 
 
-class Meeting:
-    """The all-reduce: ranks add their sums and wait for each other."""
-
-    def __init__(self, count: int) -> None:
-        self.brought: list[tuple[np.ndarray, ...]] = [()] * count
-        self.barrier = threading.Barrier(count, timeout=60)
-        self.sums = 0
-
-
-class ThreadRanks(Ranks):
-    """One of several ranks, each on its own thread."""
-
-    def __init__(self, meeting: Meeting, rank: int, count: int) -> None:
-        self._meeting, self.rank, self.count = meeting, rank, count
-
-    @property
-    def meeting(self) -> Meeting:
-        return self._meeting
-
-    def add_up(self, *sums: np.ndarray) -> None:
-        self._meeting.brought[self.rank] = tuple(array.copy() for array in sums)
-        self._meeting.barrier.wait()
-        brought = list(self._meeting.brought)
-        for number, array in enumerate(sums):
-            array[...] = sum(parts[number] for parts in brought)
-        self._meeting.sums += self.rank == 0
-        self._meeting.barrier.wait()
-
-
 def on_ranks(pairs: ObservedPairs, run: Callable[[ObservedPairs], object], cuts: tuple[int, ...]) -> list:
     """Train on ranks whose contexts are split at `cuts`; return the result of each rank."""
     bounds = [0, *cuts, len(pairs.contexts)]
-    count = len(bounds) - 1
-    meeting = Meeting(count)
-    parts = [pairs.part(bounds[rank], bounds[rank + 1], ThreadRanks(meeting, rank, count)) for rank in range(count)]
-    with ThreadPoolExecutor(count) as pool:
-        found = list(pool.map(run, parts))
-    assert meeting.sums > 0
-    return found
+    return on_threads(len(bounds) - 1, lambda ranks: run(pairs.part(bounds[ranks.rank], bounds[ranks.rank + 1], ranks)))
 
 
 @pytest.fixture(autouse=True)

@@ -197,8 +197,9 @@ class ImplicitALS:
             moved = side.push(change)
             (own, vectors), _ = self._item_pull(items, phi, SCORE, moved)
             of_all = self._all_pairs_pull(items, moved, gram)
-            del moved
-            return side.pull(own.add_(of_all[0]), vectors.add_(of_all[1])).addcmul_(weight, change)
+            own, vectors = own.add_(of_all[0]), vectors.add_(of_all[1])
+            del moved, of_all  # which are as large as all items
+            return side.pull(own, vectors).addcmul_(weight, change)
 
         mean = gram.diagonal() / gram[0, 0]  # that over observed pairs is taken to be that over contexts
         through = torch.from_numpy(items.of_item) * mean[0] + alpha_b * gram[0, 0]
@@ -236,7 +237,7 @@ class ImplicitALS:
         axes = (np.zeros_like(border), border, spectrum, spectrum / gram[0, 0])
         own, share = self.model.item_weights.detach(), items.summed(self._rows.apart_b)
         weights = self._first_order(penalty(self._rows.item_sees, self._rows.weights.total_a, self._config), 2)
-        own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, 1))
+        own_weight, weight = (weights[:, column].contiguous().numpy() for column in (0, -1))
         rows = Rows(items.features, own.numpy(), table.numpy(), own_weight, weight, share, *axes, float(gram[0, 0]))
         others = np.zeros(len(phi), dtype=np.float32), phi.numpy()
         loss = items.solve(rows, others, self._steps, self._workers)
@@ -294,7 +295,12 @@ class ImplicitALS:
         return Phi(self._form, self._rows.contexts.matrix, items.chunks)
 
     def _first_order(self, weight: Tensor, width: int) -> Tensor:
-        """Return the penalty of a table whose first column are first-order weights."""
+        """Return the penalty of a table whose first column are first-order weights.
+
+        [n, width], or [n, 1] where all columns are alike.
+        """
+        if self._config.first_order == 1:
+            return weight
         weights = weight.repeat(1, width)
         weights[:, 0] *= self._config.first_order
         return weights

@@ -204,14 +204,15 @@ class SweepRows:
         self, form: Parameterization, pairs: ObservedPairs, config: OpeningConfig, workers: Workers, seed: int
     ) -> None:
         self._form, self._workers = form, workers
-        self.weights = weights = Weights.of(pairs, config)
+        weights, of_context = Weights.of(pairs, config)
+        self.weights = weights
         self._alpha, self._n_items = np.float32(weights.alpha), len(pairs.items)
         self._ranks = ranks = pairs.ranks
         self._items = None
         if config.drop and pairs.item_roles is not None:
             self._items = MaskedItems(pairs.items, pairs.item_roles, config.drop, seed)
         rows, observed = pairs.contexts, Entries(pairs.indptr, pairs.observed, pairs.weights)
-        plain = squared_sums(rows, np.stack([weights.of_context, self._alpha * weights.a], axis=1))
+        plain = squared_sums(rows, np.stack([of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
         self.user_sees = Seen(plain, np.zeros_like(plain))
         self.user_shares = RowShares.of(rows.counts() > 0, ranks)

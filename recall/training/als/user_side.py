@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -55,28 +56,25 @@ def conjugate_gradients(
     def whole(local: float, common: Callable[[Int64], float]) -> float:
         return local if shares is None else shares.whole(local, common)
 
+    def curved(product: Float32, part: slice | Int64) -> float:
+        return kernels.dot(along[part], product[part])
+
+    def advanced(product: Float32, length: float, part: slice) -> float:
+        return kernels.advance(x[part], left[part], along[part], product[part], below[part], length)
+
     energy = sum(workers.map(lambda part: kernels.dot(left[part], along[part]), parts))
     energy = whole(energy, lambda rows: kernels.dot(left[rows], along[rows]))
     decrease = 0.0
     for _ in range(steps):
         product = operator(direction).contiguous().numpy()
 
-        def curved(part: slice, product: Float32 = product) -> float:
-            return kernels.dot(along[part], product[part])
-
-        def common(rows: Int64, product: Float32 = product) -> float:
-            return kernels.dot(along[rows], product[rows])
-
-        curvature = whole(sum(workers.map(curved, parts)), common)
+        curvature = whole(sum(workers.map(partial(curved, product), parts)), partial(curved, product))
         if curvature == 0:  # solved already, as for a table without data; what is not a number continues, to be reported
             break
         length = energy / curvature
-
-        def advanced(part: slice, product: Float32 = product, length: float = length) -> float:
-            return kernels.advance(x[part], left[part], along[part], product[part], below[part], length)
-
         decrease += length * energy
-        following = whole(sum(workers.map(advanced, parts)), lambda rows: kernels.dot(left[rows], left[rows] / below[rows]))
+        advances = workers.map(partial(advanced, product, length), parts)
+        following = whole(sum(advances), lambda rows: kernels.dot(left[rows], left[rows] / below[rows]))
         ratio = following / energy if energy else 0.0
 
         def redirected(part: slice, ratio: float = ratio) -> None:
@@ -84,6 +82,7 @@ def conjugate_gradients(
 
         workers.run(redirected, parts)
         energy = following
+        del product, advances  # as large as the table, before there is another
     return decrease
 
 

@@ -17,14 +17,13 @@ class Weights:
     """Weights of the rows that were observed; those of masked rows are made from them.
 
     Attributes:
-        of_context, of_item: float32 [C] and [I], observed weight.
+        of_item: float32 [I], observed weight.
         a, b: float32 [C] and [I], how the weight of all pairs is shared out; the mean of each is 1.
         alpha: weight of a pair of a context and an item with a = b = 1.
         total: observed weight.
         total_a, total_b: sums.
     """
 
-    of_context: Float32
     of_item: Float32
     a: Float32
     b: Float32
@@ -34,12 +33,15 @@ class Weights:
     total_b: float
 
     @staticmethod
-    def of(pairs: ObservedPairs, config: OpeningConfig) -> "Weights":
+    def of(pairs: ObservedPairs, config: OpeningConfig) -> "tuple[Weights, Float32]":
         """Return the weights of observed pairs by a configuration.
 
         Args:
             pairs: observed pairs.
             config: exponents and factors.
+
+        Returns:
+            The weights, and the observed weight of each context, float32 [C].
         """
         of_context = np.bincount(pairs.owners, pairs.weights, len(pairs.contexts)).astype(np.float32)
         by_item = np.bincount(pairs.observed, pairs.weights, len(pairs.items))
@@ -49,7 +51,8 @@ class Weights:
         b = _power(of_item, config.popularity, pairs.observation, Ranks())
         total = pairs.ranks.total(of_context.sum(dtype=np.float64))
         total_a, total_b = pairs.ranks.total(a.sum(dtype=np.float64)), float(b.sum(dtype=np.float64))
-        return Weights(of_context, of_item, a, b, config.unobserved * total / (total_a * total_b), total, total_a, total_b)
+        alpha = config.unobserved * total / (total_a * total_b)
+        return Weights(of_item, a, b, alpha, total, total_a, total_b), of_context
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""Divide a data set between ranks: rank 0 reads it, and sends the others theirs.
+
+Rank 0 splits the data and fits the encoder, so that splits, scales, vocabularies and the items on offer are those of the whole.
+No other rank reads a table, or holds interactions of another.
+"""
+
+import hashlib
+from io import BytesIO
+
+import orjson
+import polars as pl
+
+from recall.config import RunConfig
+from recall.data.contexts import part_of
+from recall.data.dataset import Dataset
+from recall.data.entities import Offer
+from recall.errors import TrainingError
+from recall.features.encoder import FeatureEncoder
+from recall.training.ranks import Ranks
+
+_AT_ONCE = 1 << 20  # rows of a message, some 20 MB
+
+
+def give(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks) -> Dataset:
+    """Send every other rank its part; return that of rank 0.
+
+    Args:
+        config: of the run.
+        dataset: the whole.
+        encoder: fitted on it.
+        ranks: of which this is rank 0; the others call `receive`.
+
+    Raises:
+        RankLostError: Another rank ended.
+        TrainingError: Another rank has other settings.
+    """
+    if ranks.count == 1:
+        return dataset
+    _require_alike(config, ranks)
+    values, vocabularies = encoder.state()
+    facts = {"hold_out": dataset.hold_out, "observation": dataset.observation, "ordered": dataset.ordered}
+    ranks.copied(orjson.dumps([values, facts, dataset.negatives is not None]))
+    offer, schema = dataset.offer, dataset.schema
+    _send(vocabularies, ranks)
+    _send(dataset.users.select(schema.user_id, *dataset.user_columns), ranks)
+    _send(dataset.items.select(schema.item_id, *dataset.item_columns), ranks)
+    _send(pl.DataFrame({"interacted": offer.interacted, "shown": offer.shown}), ranks)
+    for rank in range(1, ranks.count):
+        part = part_of(dataset, encoder, rank, ranks.count)
+        _send(part.events, ranks)
+        if part.negatives is not None:
+            _send(part.negatives, ranks)
+    return part_of(dataset, encoder, 0, ranks.count)
+
+
+def receive(config: RunConfig, ranks: Ranks) -> tuple[Dataset, FeatureEncoder]:
+    """Return the part of this rank, and the encoder of the whole.
+
+    Args:
+        config: of the run.
+        ranks: of which this is not rank 0.
+
+    Raises:
+        RankLostError: Another rank ended.
+        TrainingError: Another rank has other settings.
+    """
+    _require_alike(config, ranks)
+    values, facts, has_negatives = orjson.loads(ranks.copied(b""))
+    vocabularies, users, items, offered = (_received(ranks) for _ in range(4))
+    encoder = FeatureEncoder.from_state(values, vocabularies)
+    events, negatives = pl.DataFrame(), None
+    for rank in range(1, ranks.count):
+        own = rank == ranks.rank
+        found = [_received(ranks, kept=own) for _ in range(1 + has_negatives)]
+        if own:
+            events, negatives = found[0], found[1] if has_negatives else None
+    dataset = Dataset(
+        encoder.schema,
+        events,
+        users,
+        items,
+        encoder.context_columns,
+        tuple(users.columns[1:]),
+        tuple(items.columns[1:]),
+        negatives,
+        types=encoder.types,
+        whole=Offer(offered["interacted"].to_numpy(), offered["shown"].to_numpy()),
+        **facts,
+    )
+    return dataset, encoder
+
+
+def _require_alike(config: RunConfig, ranks: Ranks) -> None:
+    """Check that all ranks have the same configuration."""
+    ranks.wait()  # rank 0 has read the data
+    settings = config.model_dump(mode="json", include={"seed", "data", "fields", "model", "train"})
+    digest = hashlib.sha256(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    found = ranks.gathered(int(digest[:15], 16))[:, 0]
+    if others := [str(rank) for rank in range(ranks.count) if found[rank] != found[0]]:
+        raise TrainingError(
+            f"rank {', '.join(others)} has another configuration than rank 0", hint="Give all ranks the same settings"
+        )
+
+
+def _send(frame: pl.DataFrame, ranks: Ranks) -> None:
+    for first in range(0, max(len(frame), 1), _AT_ONCE):
+        file = BytesIO()
+        frame[first : first + _AT_ONCE].write_ipc(file)
+        ranks.copied(file.getvalue())
+    ranks.copied(b"")
+
+
+def _received(ranks: Ranks, kept: bool = True) -> pl.DataFrame:
+    pieces = [pl.read_ipc(BytesIO(data)) for data in iter(lambda: ranks.copied(b""), b"") if kept]
+    return pl.concat(pieces, rechunk=True) if kept else pl.DataFrame()
