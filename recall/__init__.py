@@ -37,10 +37,7 @@ if TYPE_CHECKING:
     )
     from recall.evaluation.evaluate import EvaluationReport
     from recall.serving.recommender import Recommender
-    from recall.serving.request import Request
-    from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
-    from recall.serving.rerank.rules import Dedupe, Diversify, Pin, Quota
-    from recall.serving.response import (
+    from recall.serving.request import (
         Absence,
         CatalogueItem,
         Contribution,
@@ -50,12 +47,15 @@ if TYPE_CHECKING:
         Prediction,
         Reason,
         Recommendations,
+        Request,
         ScoredItem,
         Scores,
         Similar,
         UserVector,
         ValueContribution,
     )
+    from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
+    from recall.serving.rerank.rules import Dedupe, Diversify, Pin, Quota
     from recall.store.items.snapshot import Degraded
     from recall.store.users.profiles import Interaction, User
 
@@ -127,13 +127,12 @@ _HOMES = {
     "recall.api.model": ("Model", "load"),
     "recall.config": ("RunConfig", "load_config"),
     "recall.evaluation.evaluate": ("EvaluationReport",),
-    "recall.serving.response": (
+    "recall.serving.request": (
         *("Absence", "CatalogueItem", "Contribution", "Explanation", "FeatureValue", "Page", "Prediction"),
-        *("Reason", "Recommendations", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
+        *("Reason", "Recommendations", "Request", "ScoredItem", "Scores", "Similar", "UserVector", "ValueContribution"),
     ),
     "recall.store.items.snapshot": ("Degraded",),
     "recall.serving.recommender": ("Recommender",),
-    "recall.serving.request": ("Request",),
     "recall.serving.rerank.channels": (
         *("Channels", "LatestChannel", "ListChannel", "ModelChannel", "PopularChannel", "Source"),
     ),

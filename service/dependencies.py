@@ -18,8 +18,8 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import override
 
 from recall.serving.recommender import Recommender
+from recall.serving.request import Basis, Degraded
 from recall.serving.request import Request as Asked
-from recall.serving.response import Basis, Degraded
 from service.auth import LONGEST_TIMEOUT, Guard
 from service.body import LARGE, parse_json, read_body, to_json
 from service.concurrency import Caller

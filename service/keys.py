@@ -25,7 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from recall.errors import ConfigError, did_you_mean
-from recall.serving.response import Degraded
+from recall.serving.request import Degraded
 
 SHORTEST = 16
 """Fewest characters of a key: shorter ones can be guessed."""

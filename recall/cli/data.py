@@ -173,6 +173,9 @@ def init(
         drafted = draft(folder, user_id, item_id, files)
         folder.mkdir(parents=True, exist_ok=True)
         config.write_text(drafted, encoding="utf-8")
+        for line in drafted.splitlines():
+            if line.startswith("# warning: "):
+                output.note(line.removeprefix("# "))
         output.note("review and correct it, then run: recall data check " + str(config))
     else:
         with output.stage("generate a small shop"):

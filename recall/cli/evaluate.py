@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from recall.data.tables import Table
     from recall.evaluation.evaluate import EvaluationReport
     from recall.serving.recommender import Recommender
-    from recall.serving.response import Prediction
+    from recall.serving.request import Prediction
 
 
 def evaluate(

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from recall.serving.recommender import Recommender
-    from recall.serving.request import Request
-    from recall.serving.response import Absence, Explanation, Recommendations
+    from recall.serving.request import Absence, Explanation, Recommendations, Request
 
 _SHOWN = 4  # columns of an item that are printed
 _WIDTH = 28  # characters of a value that are printed

@@ -133,15 +133,19 @@ class EventsConfig(Section):
 
     column: str
     """Column of the interactions that holds the names."""
-    weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]] = Field(min_length=1)
+    weights: dict[str, Annotated[PositiveFloat, Field(allow_inf_nan=False)]]
     """What one event of each name counts; with `data.weight` the two are multiplied."""
     left_out: tuple[str, ...] = ()
     """Names whose rows are read as if they were not there."""
     not_taken: tuple[str, ...] = ()
     """Names whose rows are shown and not taken, which is what label 0 says."""
+    missing: Literal["error", "taken", "left out", "not taken"] = "error"
+    """How a row without a name counts; taken, it weighs 1."""
 
     @model_validator(mode="after")
     def _names_are_apart(self) -> "EventsConfig":
+        if not self.weights and self.missing != "taken":
+            raise ValueError('weights must name at least one event, unless missing = "taken"')
         if twice := _repeated((*self.weights, *self.left_out, *self.not_taken)):
             raise ValueError(f"an event has one meaning, but {twice} are named more than once")
         return self
@@ -158,6 +162,8 @@ class FileFormat(Section):
     Two blanks mean two or more, as between aligned columns."""
     quote: str = Field(default='"', max_length=1)
     """Character around cells that contain separators; empty where quotes are ordinary characters."""
+    backslashes: bool = False
+    """Whether quotes inside of quoted cells follow a backslash, as MySQL and Spark write them, instead of a second quote."""
     encoding: str = "utf-8"
     """Encoding of a text file, as Python names it."""
     header: tuple[str, ...] | None = None
@@ -172,9 +178,11 @@ class FileFormat(Section):
     """Rows whose first cell is one of these, such as "Total", are not read."""
     explode: str | None = None
     """Column with lists of which each member is a row of its own, such as the items of an order; empty lists give no row."""
+    explode_by: str | None = Field(default=None, min_length=1)
+    """Text between the members of `explode`, where that is a column of text, such as ","."""
     carry: dict[str, str] = Field(default={})
-    """Columns whose empty cells have the value above them, as long as the column given here does not change: for exports that
-    write the customer only on the first line of an order."""
+    """Columns whose empty cells have the value above, as long as the column given here (or none, if empty) does not change: for
+    exports that write the customer only on the first line of an order."""
     unnest: bool = False
     """Whether each member of nested objects is a column, such as `user.id`."""
     numbers: dict[str, Literal[".", ","]] = Field(default={})
@@ -185,6 +193,14 @@ class FileFormat(Section):
     """Column with the time of day that belongs to a column of `times` with the date; its format covers both, with a blank."""
     booleans: dict[str, tuple[str, str]] = Field(default={})
     """The texts for true and false of columns with truth values, in any case, such as ["yes", "no"]."""
+    durations: dict[str, Literal["m:s", "h:m"]] = Field(default={})
+    """What two numbers mean in columns with durations, such as 3:45, which become seconds, as 1 h 30 min and PT1H30M do."""
+    units: dict[str, tuple[str, ...]] = Field(default={})
+    """Texts after the numbers of columns that are left out, such as ["kg"] or ["star", "stars"]."""
+    dates: dict[str, tuple[str, ...]] = Field(default={})
+    """Columns made of others with year, month and day, and perhaps hour, minute and second, in this order."""
+    flags: dict[str, tuple[str, ...]] = Field(default={})
+    """Columns made of others with truth values or counts: the name of the last that is true or above 0 in each row, if any."""
     lists: tuple[str, ...] = ()
     """Columns with lists in programming notation, such as "['a', 'b']"; of a list of objects the names count."""
 
@@ -207,6 +223,8 @@ class FileFormat(Section):
             raise ValueError(f"header must name each column once, got {list(self.header or ())}")
         if without := sorted(set(self.clocks) - set(self.times)):
             raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
+        if any(not 3 <= len(parts) <= 6 for parts in self.dates.values()):
+            raise ValueError("dates needs columns of year, month and day, and up to three more")
         for name, pattern in self.times.items():
             if "%" not in pattern or "%f" in pattern.replace(".%f", ""):
                 raise ValueError(f"times.{name} must be a format such as '%d.%m.%Y %H:%M:%S.%f', got {pattern!r}")
@@ -219,7 +237,12 @@ class FileFormat(Section):
     @property
     def converted(self) -> tuple[str, ...]:
         """Columns whose text is converted."""
-        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.lists)
+        return (*self.numbers, *self.times, *self.clocks.values(), *self.booleans, *self.durations, *self.lists)
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """Columns that others are made of."""
+        return tuple(name for names in (*self.flags.values(), *self.dates.values()) for name in names)
 
 
 def _as_bound(value: object) -> object:
@@ -234,7 +257,7 @@ class DataConfig(Section):
     """The three tables and their columns; paths are relative to the data folder."""
 
     interactions: str = "interactions.parquet"
-    """One row for each interaction: Parquet, CSV or another text file, JSON lines, or a folder of such files."""
+    """One row for each interaction: Parquet, CSV or other text, JSON lines; a folder, or a pattern such as "sales_*.csv"."""
     users: str | None = None
     """One row for each user; needed only for user fields that the interactions do not have."""
     items: str | None = None
@@ -256,6 +279,8 @@ class DataConfig(Section):
     """Texts that mean a missing value in CSV files, such as "NA" or "\\\\N", exactly as written; an empty cell always does."""
     missing_ids: Literal["error", "left out"] = "error"
     """Whether rows without an id, such as purchases of unknown customers, are an error."""
+    missing_times: Literal["error", "left out"] = "error"
+    """Whether rows without a time are an error, where `time` names a column."""
     repeated_ids: Literal["error", "last"] = "error"
     """Whether several rows of a user or item in their table are an error; with "last", the last row counts."""
     text: tuple[str, ...] = ()
@@ -352,4 +377,5 @@ class DataConfig(Section):
         """Whether some rows may count as shown and not taken."""
         outcome, events = self.outcome, self.events
         of_outcome = outcome is not None and "not taken" in (outcome.below, outcome.missing)
-        return self.label is not None or of_outcome or (events is not None and bool(events.not_taken))
+        of_events = events is not None and (bool(events.not_taken) or events.missing == "not taken")
+        return self.label is not None or of_outcome or of_events

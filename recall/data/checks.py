@@ -16,7 +16,7 @@ from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_wor
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Relations, codes_of, determined, leaks
-from recall.data.findings import Finding, Level, bag_findings, missing, positions, rounded, spelling, spread, variety
+from recall.data.findings import Finding, Level, alike, bag_findings, missing, positions, rounded, spelling, spread, variety
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
@@ -31,6 +31,8 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.values import canonical_series, examples, to_float
 
 _COLD = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
+_MOST = 0.5  # share of the rows that have no ids, or one user, above which it is a warning. Chosen, not tuned.
+_USERS = 20  # users from which on one of them should not have most of the interactions. Chosen, not tuned.
 _SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
 _CONTRADICTED = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
@@ -74,7 +76,10 @@ def _looks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
         return {}
     return {
         "formats": _formats(config.data, tables),
-        "rows left out": (Finding("note", table, "", message, 1) for table, message in tables.notes.items()),
+        "rows left out": (
+            Finding("warning" if share > _MOST else "note", table, "", message, 1)
+            for table, (message, share) in tables.notes.items()
+        ),
         "descriptions of users and items": _contradicted(tables),
         "columns of fields": _fields(config, tables),
         "ids": _ids(config.data, tables),
@@ -92,7 +97,7 @@ def _formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         table = tables.named.get(name)
         there = [] if table is None else [table.written.get(column, column) for column in table.columns]
         there += [one.column for one in tables.moved]
-        for column in () if table is None else (*form.numbers, *form.times, *form.booleans, *form.lists):
+        for column in () if table is None else (*form.numbers, *form.times, *form.booleans, *form.durations, *form.lists):
             if column not in there and column != form.explode:
                 message = f"data.formats.{name} names this column, which the table lacks. {did_you_mean(column, there)}"
                 yield Finding("warning", name, column, message, 1)
@@ -245,7 +250,13 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         for table, values in raw.items():
             yield from rounded(values, partial(_report, table, column))
         type_ = TEXT if column in data.text else id_type(raw.values())
-        used = canonical_column(canonical_series(raw["interactions"]), type_).unique().drop_nulls()
+        each = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
+        used = each.unique()
+        most, count = each.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _USERS else ("", 0)
+        if count > _MOST * len(each):
+            message = f"{count:,} of {len(each):,} interactions are of one user, {most!r}: if it means an unknown user, "
+            message += "leave these rows out; data.nulls may name it if it means nothing else"
+            yield Finding("warning", "interactions", column, message, count)
         yield from spelling(used, partial(_report, "interactions", column))
         if name not in tables.named:
             continue
@@ -256,15 +267,11 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
             level: Level = "warning" if len(strange) > _COLD * len(used) else "note"
             message = f"{len(strange):,} of {len(used):,} ids are not in the {name} table, such as {examples(strange)}"
             yield Finding(level, "interactions", column, message, len(strange))
-        alike = _plain(strange).is_in(_plain(listed.drop_nulls()).implode())
-        if alike.any():
-            shown = examples(strange.filter(alike))
+        similar = alike(strange).is_in(alike(listed.drop_nulls()).implode())
+        if similar.any():
+            shown = examples(strange.filter(similar))
             message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
-            yield Finding("warning", "interactions", column, message, int(alike.sum()))
-
-
-def _plain(ids: pl.Series) -> pl.Series:
-    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
+            yield Finding("warning", "interactions", column, message, int(similar.sum()))
 
 
 def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:

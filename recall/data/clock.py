@@ -152,6 +152,7 @@ _DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for
 _LOOKED_AT = 2_000  # texts that are parsed; a time column is uniform
 _FEW = 20  # rows below which a name alone decides
 _PROPERTY = 0.95  # share of rows that must agree. Chosen, not tuned.
+_TIMELESS = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
 _PLACES = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
 
 
@@ -160,12 +161,12 @@ class TimeLike:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: compares columns: by content (2 dates and unix times, 1 rising numbers, 0 dates in an unreadable format), then
-            by name, then by number of different values.
+        rank: compares columns: by content (2 dates and unix times, 1 rising numbers, 0 dates in an unreadable format, half less
+            where some are missing), then by name, then by number of different values.
         reason: in words.
     """
 
-    rank: tuple[int, int, int]
+    rank: tuple[float, int, int]
     reason: str
 
     @property
@@ -200,9 +201,9 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
     if not plain and function_gain(users[kept], codes[kept]).value >= _PROPERTY:
         return None
     name = max((_USUAL.get(word, 0) for word in words(values.name)), default=0)
-    missing = values.null_count()
-    reason = found[1] + (f"; {missing / len(values):.1%} of the rows have none" if missing else "")
-    return TimeLike((0 if missing else found[0], name, known.n_unique()), reason)
+    missing = values.null_count() / len(values)
+    reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
+    return TimeLike((0 if missing > _TIMELESS else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
 
 
 def _dated(known: pl.Series) -> tuple[int, str] | None:
@@ -212,14 +213,14 @@ def _dated(known: pl.Series) -> tuple[int, str] | None:
         return None
     some = known.head(_LOOKED_AT)
     try:
-        Times.of(some, "")
+        unit = Times.of(some, "").unit
     except DataError:
         for form, shown in _FORMATS.items():
             parsed = some.str.strip_chars().str.to_datetime(form, strict=False, time_unit="us", exact=True)
             if parsed.null_count() == 0:
                 return 0, f"times written as {some[0]!r} (such as {shown!r}): write them in ISO 8601 to use them"
         return None
-    return 2, "dates or times in ISO 8601"
+    return (2, "dates or times in ISO 8601") if unit > 1 else None
 
 
 def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:

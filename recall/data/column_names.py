@@ -2,8 +2,8 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -37,21 +37,21 @@ NEGATIVE = named(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip "
     "return returns refund refunds cancellation complaint "
     "ubersprungen abgelehnt storniert retourniert refuse annule retourne rechazado cancelado devuelto "
-    "ruckgabe retoure retouren storno stornierung reklamation remboursement annulation devolucion reembolso devolucao "
+    "iade ruckgabe retoure retouren storno stornierung reklamation remboursement annulation devolucion reembolso devolucao "
     "rimborso retour annulering "
     "rejeitado devolvido rifiutato annullato geweigerd geannuleerd"
 )
 """Whether the user refused the item."""
 EVENT = named(
     "event events action actions behavior behaviour interaction eventtype eventname actiontype shelf "
-    "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie событие действие 事件 行为 行動"
+    "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie rodzaj الإجراء событие действие 事件 行为 行動"
 )
 """What the user did."""
 AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "renewals strength weight sales gmv payment tip secs viewtime "
-    "menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
+    "renewals strength weight sales gmv payment tip secs viewtime views carts orders purchases bookings downloads shares saves "
+    "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
 )
@@ -61,6 +61,18 @@ TEXT = named(
     "comentario resena opinion recensione commento recensie komentarz отзыв 评论 コメント 리뷰"
 )
 """What the user wrote about the item."""
+
+_PAIRS = (
+    *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
+    *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
+    *("tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
+)
+YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
+"""Pairs of words for true and false, in lower case."""
+YES = frozenset(pair.split()[0] for pair in _PAIRS)
+"""Those for true."""
+MARKS = YES | named("1 x ✓ ✔")
+"""Those for true where nothing is written for false."""
 
 _BEFORE = named("previous prev last past history before avg average mean expected prior item mode so far since")
 _CONTEXT = named(
@@ -99,7 +111,7 @@ def outcome_word(name: str, among: frozenset[str] = _OUTCOME) -> str:
         denotes something only by itself: `y` is a label, and `x&y` is not.
     """
     parts = words(name)
-    if _BEFORE & set(parts):
+    if _BEFORE & set(words(name.rpartition(".")[2])):  # a nested object may be called history
         return ""
     return next((word for word in (*(part for part in parts if len(part) > 1), "".join(parts)) if word in among), "")
 
@@ -116,18 +128,18 @@ _WEIGHTS = {
         "angesehen gesehen geklickt ansicht aufruf vu vue consulte "
         "consultation clic clique visto vista visita visualizacion clicado visualizado visualizacao "
         "visualizzazione bekeken geklikt "
-        "просмотр 浏览 閲覧 クリック 点击 조회 클릭"
+        "wyswietlenie مشاهدة просмотр 浏览 閲覧 クリック 点击 조회 클릭"
     ),
     2.0: named(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
-        "interested shortlist shortlisted complete completed finish finished repeat"
+        "zapis ocena حفظ interested shortlist shortlisted complete completed finish finished repeat"
     ),
     3.0: named("cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"),
     5.0: named(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
         "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
-        "купил покупка 购买 購入 注文 구매 주문 "
+        "שולם تقديم شراء купил покупка 购买 購入 注文 구매 주문 "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
@@ -142,7 +154,7 @@ _UNDONE = named(
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
     "rembourse annule annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
-    "возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
+    "בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
 
 
@@ -155,12 +167,14 @@ class EventRule:
         left_out: names of events that undo a previous event.
         not_taken: names of events where an item was shown and not taken.
         unknown: names among the weights that the vocabulary lacks; they count 1.
+        missing: how rows without a name count; empty where there are none.
     """
 
     weights: dict[str, float]
     left_out: tuple[str, ...]
     not_taken: tuple[str, ...]
     unknown: tuple[str, ...]
+    missing: str = ""
 
 
 def known_events(names: Iterable[str]) -> list[str]:
@@ -171,19 +185,53 @@ def known_events(names: Iterable[str]) -> list[str]:
 def event_rule(names: pl.Series) -> EventRule:
     """Propose what each event of a column counts."""
     meanings = {name: _meaning(name) for name in names.unique().sort()}
+    rule = _rule(meanings)
+    return rule if rule.weights else EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))  # something must count
+
+
+def flag_rule(names: Sequence[str]) -> EventRule:
+    """Propose weights for columns of truth values, each of one event.
+
+    A row in which nothing did was shown and not taken, unless all that may have happened is a reaction to what was taken
+    anyway, such as a like or a skip.
+
+    Args:
+        names: of the columns.
+    """
+    refused = {name: "not taken" for name in names if outcome_word(name, NEGATIVE)}
+    rule = _rule({name: _meaning(name) or refused.get(name) for name in names})
+    reactions = len(rule.weights) < len(names) and set(rule.weights.values()) <= {_LIKED}
+    return replace(rule, missing="taken" if reactions else "not taken")
+
+
+def names_event(name: str) -> bool:
+    """Return whether a name says nothing but what happened, such as `add_to_cart`."""
+    parts = [part for part in words(name) if part not in _COUNT]
+    return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_meaning(part), float) for part in parts)
+
+
+def counts_events(name: str) -> bool:
+    """Return whether a name says how often something happened, such as `views`."""
+    return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
+
+
+_COUNT = named("n num nb number count counts cnt of total anzahl nombre")
+_LIKED = 2.0
+
+
+def _rule(meanings: Mapping[str, float | str | None]) -> EventRule:
     weights = {name: meaning for name, meaning in meanings.items() if isinstance(meaning, float)}
     unknown = tuple(name for name, meaning in meanings.items() if meaning is None)
     weights |= dict.fromkeys(unknown, 1.0)
     left_out, not_taken = (
         tuple(name for name, meaning in meanings.items() if meaning == kind) for kind in ("left out", "not taken")
     )
-    if not weights:  # something must count
-        return EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))
     return EventRule(dict(sorted(weights.items(), key=lambda one: one[1])), left_out, not_taken, unknown)
 
 
 def _meaning(name: str) -> float | str | None:
     parts = {*words(name), name.strip().lower(), "".join(words(name))}
+    parts |= {part.removesuffix("s") for part in parts}
     if parts & _UNDONE:
         return "left out"
     if parts & _NOT_TAKEN:
@@ -200,7 +248,7 @@ _SIDES = {
         "username patient patientid student studentid player playerid passenger "
         "kunde kunden kundennummer kundennr kundenid kd mitglied mitglieds benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "
-        "klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
+        "πελατης χρηστης לקוח משתמש المستخدم العميل klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
         "пользователь пользователя клиент клиента покупатель покупателя "
         "用户 客户 会员 會員 顧客 会員 利用者 ユーザー ユーザ 사용자 고객 회원"
     ),
@@ -237,7 +285,7 @@ _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
         named(
             "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten "
-            "household householdid msisdn"
+            "household householdid msisdn family famiglia famille familie familia"
         ),
         named("device deviceid guest guestid session sessionid visit visitid"),
         named(
@@ -266,6 +314,11 @@ def instead_column(columns: Iterable[str], side: str) -> str | None:
     """
     found = (_only(columns, known) for known in _INSTEAD[side])
     return next((name for name in found if name is not None), None)
+
+
+def names_id(name: str) -> bool:
+    """Return whether a name ends like that of an id."""
+    return bool(_IDS.search(name.strip().lower()))
 
 
 def names_visit(name: str) -> bool:
@@ -309,7 +362,8 @@ def table_named(name: str) -> str | None:
         name: of the file, without its folder.
     """
     found = (table for word in reversed(words(name)) for table, known in _TABLES.items() if word in known)
-    return next(found, None)
+    bought = {"order", "orders", "basket", "cart", "invoice", "receipt", "purchase", "transaction"} & set(words(name))
+    return "interactions" if bought else next(found, None)
 
 
 _TITLES = (

@@ -3,11 +3,8 @@
 Text in UTF-8 with a separator of one character is scanned lazily; other text is decoded in memory.
 """
 
-import ast
 import codecs
-import csv
 import gzip
-import json
 import re
 import sys
 import zipfile
@@ -16,10 +13,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final, Literal, cast
+from urllib.parse import unquote
 
 import polars as pl
 
 from recall.config import FileFormat
+from recall.data.conversions import converted
 from recall.errors import DataError
 
 Kind = Literal["parquet", "json", "text"]
@@ -35,28 +34,9 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 ALIGNED: Final = "  "
 """The separator of aligned columns, which means two or more blanks."""
-LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
-"""Pattern of lists in programming notation, for polars and for Python."""
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
-_GROUPS = (
-    " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
-)
-_CODES = (  # not any three capitals, which begin article numbers, too: SKU001
-    "AED ARS AUD BAM BGN BRL BYN CAD CHF CLP CNY COP CZK DKK DZD EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES KRW "
-    "KZT LKR MAD MXN MYR NGN NOK NPR NZD PEN PHP PKR PLN QAR RMB RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH USD UYU UZS VND "
-    "XAF XOF ZAR"
-)
-_MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
-NUMBERS: Final = {
-    mark: rf"^(?<minus>[-+−]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
-    rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
-    rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
-    for mark, group in ((",", "."), (".", ","))
-}
-"""Patterns of written numbers by the decimal mark, with groups of digits and currencies, for polars."""
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # the last for a password
-_CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -70,7 +50,7 @@ def plain(path: Path) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a table: the path itself, or those in a folder by name.
+    """Return the files of a table: the path, or those of a pattern or folder.
 
     Hidden files, empty ones, and marks such as _SUCCESS, are left out.
 
@@ -78,7 +58,7 @@ def files_of(path: Path) -> list[Path]:
         DataError: The folder has none, or files of several kinds.
     """
     if not path.is_dir():
-        return [path]
+        return sorted(path.parent.glob(path.name)) if "*" in path.name and not path.exists() else [path]
     found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._" and one.stat().st_size)
     kinds = {kind_of(one) for one in found}
     if len(kinds) != 1:
@@ -109,8 +89,21 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
     if kind == "parquet":
         return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form)
     if kind == "json":
-        return converted(pl.concat([_json(one) for one in files], how="diagonal_relaxed"), form)
-    return converted(pl.concat(_same_order([_cells(_text(one, nulls, form), nulls, form) for one in files])), form)
+        return converted(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form)
+    parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
+    for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
+        if len(names) and names != (first := parts[0].collect_schema().names()):
+            why = f"{one.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
+            hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
+            raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
+    return converted(pl.concat(parts), form)
+
+
+def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
+    """Add the columns that the folders of a partition name, such as day=2024-01-31."""
+    parts = file.relative_to(folder).parent.parts if folder.is_dir() else ()
+    named = [part.partition("=") for part in parts if "=" in part]
+    return frame.with_columns(pl.lit(unquote(value)).alias(name) for name, _, value in named)
 
 
 def unreadable_file(path: Path, error: Exception) -> DataError:
@@ -189,19 +182,33 @@ def _json(path: Path) -> pl.LazyFrame:
     read = (pl.read_json if raw.lstrip()[:1] == b"[" else pl.read_ndjson)(raw, infer_schema_length=None)
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
-    return read.lazy()
+    return (_by_column(read) if len(read) == 1 < len(read.columns) else read).lazy()
+
+
+def _by_column(read: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of an object of columns: lists, or as pandas writes them."""
+    types = read.dtypes
+    if all(isinstance(one, pl.List) and not one.inner.is_nested() for one in types):
+        lists = {values.name: values[0] for values in read}
+        return pl.DataFrame(lists) if len({len(one) for one in lists.values()}) == 1 else read
+    members = {tuple(field.name for field in one.fields) if isinstance(one, pl.Struct) else () for one in types}
+    if len(members) == 1 and all(name.isdecimal() for name in next(iter(members))) and members != {()}:
+        return pl.DataFrame({values.name: list(values[0].values()) for values in read}, strict=False)
+    return read
 
 
 def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
     plain_mark = len(separator.encode()) == 1
-    if path.suffix.lower() == ".zip" or not plain_mark or codecs.lookup(form.encoding).name != "utf-8":
+    decode = not plain_mark or form.backslashes or codecs.lookup(form.encoding).name != "utf-8"
+    if decode or path.suffix.lower() == ".zip":
         try:
             text = content(path).decode(form.encoding)
         except UnicodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
+        text = text.replace('\\"', '""') if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None
@@ -284,117 +291,3 @@ def _refuse_repeated(path: Path, source: Path | bytes, separator: str, quote: st
             why=f"the header is {', '.join(map(str, names[:20]))}{', ...' if len(names) > 20 else ''}",
             hint="Rename or remove one of the two",
         )
-
-
-def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
-    """Convert the written numbers, times and lists of a table.
-
-    Args:
-        frame: as it was read.
-        form: names the columns; those that are not text are left as they are.
-    """
-    if form.explode is not None:
-        if form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
-            frame = frame.with_columns(pl.col(form.explode).map_batches(listed, return_dtype=pl.List(pl.String)))
-        frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
-    if form.unnest:
-        frame = _unnested(frame)
-    frame = frame.with_columns(pl.col(name).forward_fill().over(pl.col(group).rle_id()) for name, group in form.carry.items())
-    if not (form.numbers or form.times or form.lists or form.booleans):
-        return frame
-    types = frame.collect_schema()
-    texts = {name for name, dtype in types.items() if dtype == pl.String}
-    changes = [number(pl.col(name), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
-    for name, pattern in form.times.items():
-        if name in form.clocks and form.clocks[name] in types:
-            both = pl.concat_str(
-                [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
-            )
-            changes.append(moment(both, pattern).alias(name))
-        elif name in texts:
-            changes.append(moment(pl.col(name), pattern).alias(name))
-    lists = [name for name in form.lists if name in texts and name != form.explode]
-    changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in lists]
-    changes += [truth(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
-    return frame.with_columns(changes).drop(name for name in form.clocks.values() if name in types)
-
-
-def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Replace objects by a column for each member, such as `user.id`."""
-    while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
-        frame = frame.unnest(nested, separator=".")
-    return frame
-
-
-def number(text: pl.Expr, mark: str) -> pl.Expr:
-    """Rewrite numbers with a decimal point, and without anything else.
-
-    A text that is not such a number stays as it is, so that reading it as a number tells where it is.
-
-    Args:
-        text: such as "1.234,50 €".
-        mark: the decimal mark.
-    """
-    stripped = text.str.strip_chars()
-    digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
-    plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "").str.replace_many(["−", ","], ["-", "."])
-    return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
-
-
-def moment(text: pl.Expr, pattern: str) -> pl.Expr:
-    """Parse times; one that does not fit is an error.
-
-    Args:
-        text: the column.
-        pattern: as of `strftime`.
-    """
-    stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
-    if _CLOCK.search(pattern) is None:
-        return stripped.str.to_date(pattern)
-    parsed = stripped.str.to_datetime(pattern, time_unit="us")
-    return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
-
-
-def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Read two words as truth values, in any case; any other is an error.
-
-    Args:
-        text: the column.
-        yes: the word for true.
-        no: the word for false.
-    """
-    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
-
-
-def listed(texts: pl.Series) -> pl.Series:
-    """Parse lists in programming notation, List(String) [n].
-
-    A text that is not a list is its only member.
-
-    Args:
-        texts: such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
-    """
-    known = {text: _list(text) for text in texts.unique().drop_nulls()}
-    return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))
-
-
-def _list(text: str) -> list[str]:
-    stripped = text.strip()
-    if re.match(LIST_NOTATION, stripped) is None:
-        return [stripped]
-    for parse in (json.loads, ast.literal_eval, _bare):
-        try:
-            read = parse(stripped)
-            break
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, csv.Error):
-            continue
-    else:
-        return [stripped]
-    members = list(read) if isinstance(read, list | tuple | set | frozenset | dict) else [read]
-    names = (one.get("name", next(iter(one.values()), None)) if isinstance(one, dict) else one for one in members)
-    return [str(one).strip() for one in names if one is not None]
-
-
-def _bare(text: str) -> list[str]:
-    """Parse a list without quotes, such as "{a,b}"."""
-    return next(csv.reader([text[1:-1]], skipinitialspace=True), [])

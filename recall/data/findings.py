@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from recall.config.schema import FieldConfig
-from recall.data.files import LIST_NOTATION
+from recall.data.conversions import LIST_NOTATION
 from recall.features.canonical import BLANKS, EXACT, stripped
 from recall.features.values import examples
 
@@ -188,6 +188,11 @@ def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
             "ids share: write all their digits, as integers or text"
         )
         yield report("warning", message, len(lost))
+
+
+def alike(ids: pl.Series) -> pl.Series:
+    """Return ids without what programs lose: case, blanks around, zeros before."""
+    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
 
 
 # Bags written as text: the separator, and the values between.

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from recall.config import DataConfig
+from recall.data.conversions import converted
 from recall.data.dataset import settled
-from recall.data.files import converted
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import DataError
 

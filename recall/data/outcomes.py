@@ -84,7 +84,7 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
         tests.setdefault(outcome.column, []).append(
             lambda values: pl.Series(_outcome_words(values, outcome, table.where(outcome.column)) != "left out")
         )
-    if events is not None and events.left_out:
+    if events is not None and (events.left_out or events.missing == "left out"):
         tests.setdefault(events.column, []).append(
             lambda values: pl.Series(np.isfinite(_event_weights(values, events, table.where(events.column))))
         )
@@ -149,12 +149,14 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
     known |= dict.fromkeys(map(canonical, rule.not_taken), 0.0) | dict.fromkeys(map(canonical, rule.left_out), float("nan"))
     texts, names = named_values(values, known)
     known = {names[name]: weight for name, weight in known.items()}
-    if texts.null_count():
+    if texts.null_count() and rule.missing == "error":
         raise DataError(
-            f"{texts.null_count():,} of {len(texts):,} rows name no event", where=where, hint="Name one, or leave the rows out"
+            f"{texts.null_count():,} of {len(texts):,} rows name no event, and nothing says what they count as",
+            where=where,
+            hint='Set data.events.missing to "taken", "left out" or "not taken"',
         )
     found = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
-    strange = texts.filter(found.is_null())
+    strange = texts.filter(found.is_null() & texts.is_not_null())
     if len(strange):
         different = strange.unique().sort()
         raise DataError(
@@ -163,9 +165,10 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
             why="data.events says what each event counts as",
             hint=f"Add them to data.events.weights, .left_out or .not_taken. {did_you_mean(different[0], known)}",
         )
-    return found.to_numpy()
+    return found.fill_null(_MISSING[rule.missing]).to_numpy()
 
 
+_MISSING = {"error": float("nan"), "taken": 1.0, "left out": float("nan"), "not taken": 0.0}
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
 _WIDE = 1e6  # largest over smallest weight; float32 has 7 digits, so the smallest vanish in sums beyond this

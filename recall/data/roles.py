@@ -6,7 +6,7 @@ it as an assumption.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,14 +17,18 @@ from recall.data.column_names import (
     AMOUNT,
     EVENT,
     LABEL,
+    MARKS,
     NEGATIVE,
     RATING,
     TEXT,
+    YES,
+    YES_NO,
     EventRule,
     event_rule,
     known_before,
     known_events,
     named,
+    names_event,
     names_visit,
     outcome_word,
     words,
@@ -35,16 +39,6 @@ from recall.errors import DataError
 from recall.features.values import canonical_series
 
 Look = Literal["", "switch", "scale"]
-
-_PAIRS = (
-    *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
-    *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
-    *("tak nie", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
-)
-YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
-"""Pairs of words for true and false, in lower case."""
-YES = frozenset(pair.split()[0] for pair in _PAIRS)
-"""Those for true."""
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale
@@ -86,7 +80,8 @@ def of_calendar(values: pl.Series, times: pl.Series) -> bool:
         values: [n], of few levels.
         times: [n], the time column; one in unknown units has no calendar.
     """
-    seconds = _seconds(times)
+    dated = times.is_not_null()
+    values, seconds = values.filter(dated), _seconds(times.filter(dated))
     if seconds is None:
         return False
     moments = pl.from_epoch(pl.Series(seconds), time_unit="s")
@@ -140,6 +135,8 @@ class Role:
         low: smallest value of a rating or an amount.
         high: largest value of a rating or an amount.
         levels: the different numbers of a rating, rising; empty for truth values.
+        flag: whether it is an outcome that says true or false of one thing.
+        lacking: whether some rows have no value.
     """
 
     kind: Kind
@@ -149,6 +146,8 @@ class Role:
     low: float = 0.0
     high: float = 0.0
     levels: tuple[float, ...] = field(default=())
+    flag: bool = False
+    lacking: bool = False
 
 
 def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, pl.Series]) -> dict[str, Role]:
@@ -227,6 +226,8 @@ def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None
 def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     numbers = numbers_of(values)
     outcome = _outcome(values, numbers, whole)
+    lacking = (values if numbers is None else numbers).null_count() > 0
+    outcome = _with_missing(outcome, values) if outcome is not None and lacking else outcome
     strong = outcome is not None and outcome.kind not in ("amount", "said")
     if outcome is not None and strong:
         return outcome
@@ -234,6 +235,18 @@ def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | N
     if role.kind in ("item", "user") and values.name.lower() != "weight":
         return role
     return outcome or role
+
+
+def _with_missing(role: Role, values: pl.Series) -> Role:
+    """Return the role of a column in which some rows have no value."""
+    rule = role.events
+    if role.kind == "label":
+        texts = canonical_series(values.fill_nan(None) if values.dtype.is_float() else values).drop_nulls().unique().sort()
+        no = tuple(text for text in texts if text.lower() in ("0", "false"))
+        rule = EventRule({text: 1.0 for text in texts if text not in no}, (), no, (), "left out" if no else "not taken")
+    elif rule is not None:
+        rule = replace(rule, missing="left out" if role.flag and not outcome_word(values.name, NEGATIVE) else "taken")
+    return replace(role, kind="event" if rule is not None else role.kind, events=rule, lacking=True)
 
 
 def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
@@ -245,12 +258,18 @@ def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
     look = looks_like_outcome(values, numbers)
     if not look or (times is not None and of_calendar(values, times)):
         return None
+    lacking = values.null_count() > 0
+    if look == "switch" and names_event(values.name):
+        texts = canonical_series(values).drop_nulls().unique().sort()
+        yes = {text: 1.0 for text in texts if text.strip().lower() in MARKS}
+        rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
+        return Role("event", "the name says what the user did", events=rule, flag=True, lacking=lacking)
     if look == "switch" or numbers is None:
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
-        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item")
+        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", lacking=lacking)
     levels = tuple(numbers.drop_nulls().unique().sort().to_list())
     reason = f"{_shown(levels[0])} to {_shown(levels[-1])}, {len(levels)} different, as a scale has them"
-    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels)
+    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, lacking=lacking)
 
 
 def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -293,7 +312,7 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
         return None
     distinct = known.unique() if whole is None else whole.drop_nulls()
     if numbers is None or values.dtype == pl.Boolean:
-        role = _outcome_in_words(name, known, distinct)
+        role = _outcome_in_words(values, distinct)
         if role is not None or numbers is None:
             return role
     different = numbers_of(distinct)
@@ -304,10 +323,13 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
         return None
     low, high = levels[0], levels[-1]
     if set(levels) <= {0.0, 1.0}:
-        if len(levels) == 2 and outcome_word(name, NEGATIVE):
-            return Role("event", "0 and 1, and 1 means no by the name", events=EventRule({"0": 1.0}, (), ("1",), ()))
-        if len(levels) == 2 and outcome_word(name, LABEL):
-            return Role("label", "0 and 1, and the name says what the user did")
+        both = len(levels) == 2 or (high == 1 and numbers.null_count() > 0)
+        shown = "0 and 1" if len(levels) == 2 else "1 or nothing"
+        if both and outcome_word(name, NEGATIVE):
+            rule = EventRule({"0": 1.0} if low == 0 else {}, (), ("1",), ())
+            return Role("event", f"{shown}, and 1 means no by the name", events=rule, flag=True)
+        if both and outcome_word(name, LABEL):
+            return Role("label", f"{shown}, and the name says what the user did", flag=True)
         return Role("amount", "one value only", low=low, high=high) if outcome_word(name, LABEL) else None
     if outcome_word(name, RATING):
         reason = f"{_shown(low)} to {_shown(high)}, {len(levels)} different: how much the user liked the item"
@@ -319,17 +341,20 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
     return None
 
 
-def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role | None:
-    texts = canonical_series(distinct).unique().sort()
+def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
+    name, texts = values.name, canonical_series(distinct).unique().sort()
     lower = {text.strip().lower() for text in texts}
+    if len(lower) == 1 and lower <= MARKS and values.null_count() and outcome_word(name, LABEL):
+        return Role("label", f"{texts[0]} or nothing, and the name says what the user did", flag=True)
     if lower in YES_NO and outcome_word(name, NEGATIVE):
         no = tuple(text for text in texts if text.strip().lower() in YES)
         yes = dict.fromkeys((text for text in texts if text not in no), 1.0)
         refused = no[0].strip().lower()
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
-        return Role("event", reason, events=EventRule(yes, (), no, ()))
+        return Role("event", reason, events=EventRule(yes, (), no, ()), flag=True)
     if lower == {"true", "false"}:
-        return Role("label", "true and false, and the name says what the user did") if outcome_word(name, LABEL) else None
+        reason = "true and false, and the name says what the user did"
+        return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
     if lower in YES_NO and not outcome_word(name):  # a column of yes and no may answer any question
         return None
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
@@ -337,9 +362,11 @@ def _outcome_in_words(name: str, known: pl.Series, distinct: pl.Series) -> Role 
     few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]
     if few and (len(recognised) >= max(2, len(texts) / 2) or (bool(outcome_word(name, EVENT | LABEL | RATING)))):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts))
+        return Role("event", how, events=event_rule(texts), flag=lower in YES_NO)
     if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not few:
-        return Role("said", f"{known.n_unique():,} different texts about what happened, which are written only afterwards")
+        return Role(
+            "said", f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
+        )
     return None
 
 

@@ -189,33 +189,36 @@ def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
     return shares
 
 
-_COUNTED = " (rows are counted without those that data.missing_ids leaves out)"
+_COUNTED = " (rows are counted without those that data.missing_ids and data.missing_times leave out)"
 
 
 def identified(data: DataConfig, tables: Tables) -> Tables:
-    """Apply `data.missing_ids` and `data.repeated_ids`.
+    """Apply `data.missing_ids`, `data.missing_times` and `data.repeated_ids`.
 
     Args:
         data: names the columns.
         tables: as they were opened.
 
     Raises:
-        DataError: An id column is missing, or no interaction has both ids.
+        DataError: An id column is missing, or no interaction has all that it needs.
     """
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
     kept, notes = dict(tables.named), {}
     for name, table in tables.named.items():
-        said = []
+        said, share = [], 0.0
         refuse_lists(table, ids[name])
-        if data.missing_ids == "left out":
-            kept[name], missing = _with_ids(table, ids[name])
-            said += [f"{missing:,} rows without {' or '.join(ids[name])} are left out"] if missing else []
+        needed = [*ids[name]] if data.missing_ids == "left out" else []
+        needed += [data.time] if data.missing_times == "left out" and data.time is not None and name == "interactions" else []
+        if needed:
+            kept[name], missing, rows = _with_ids(table, needed)
+            said += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
+            share = missing / rows if rows else 0.0
         if data.repeated_ids == "last" and name != "interactions":
             again = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
             kept[name] = replace(kept[name], frame=kept[name].frame.unique(ids[name], keep="last", maintain_order=True))
             said += [f"of {again:,} rows that share their {ids[name][0]} the last of each counts"] if again else []
         if said:
-            notes[name] = "; ".join(said)
+            notes[name] = ("; ".join(said), share)
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
 
 
@@ -245,13 +248,13 @@ def absent(ids: Sequence[str]) -> pl.Expr:
     return pl.any_horizontal(*(one.is_null() | (one.cast(pl.String).str.strip_chars() == "") for one in columns))
 
 
-def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int]:
-    """Return the rows that have the ids, and the number of others."""
+def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int, int]:
+    """Return the rows that have the ids, the number of others, and of all."""
     missing = table.collect(ids).select(absent(ids)).to_series()
     count = int(missing.sum())
     if not count:
-        return table, 0
+        return table, 0, len(missing)
     if count == len(missing):
-        hint = "Look at data.user_id and data.item_id"
+        hint = "Look at data.user_id, data.item_id and data.time, which name these columns"
         raise DataError(f"no row has a value in {' and '.join(ids)}", where=str(table.path), hint=hint)
-    return replace(table, frame=table.frame.filter(~absent(ids)), note=_COUNTED), count
+    return replace(table, frame=table.frame.filter(~absent(ids)), note=_COUNTED), count, len(missing)

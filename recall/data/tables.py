@@ -13,7 +13,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
-from recall.data.files import scan, unreadable_file
+from recall.data.files import files_of, scan, unreadable_file
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -136,14 +136,14 @@ class Tables:
         users: None when the configuration names none.
         items: None when the configuration names none.
         moved: columns that were moved from the interactions to the users and items.
-        notes: what `data.missing_ids` and `data.repeated_ids` left out, by table.
+        notes: what `data.missing_ids` and `data.repeated_ids` left out, and the share of all rows that have no ids, by table.
     """
 
     interactions: Table
     users: Table | None
     items: Table | None
     moved: tuple[MovedColumn, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def named(self) -> dict[str, Table]:
@@ -213,7 +213,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
     """
-    if not path.exists():
+    if not path.exists() and (not files_of(path) or files_of(path) == [path]):
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)

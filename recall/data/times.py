@@ -104,6 +104,7 @@ def _moments(values: pl.Series) -> pl.DataFrame:
     """
     text = pl.col("text")
     plain = values.str.strip_chars().str.replace(" ", "T", literal=True).alias("text").to_frame()
+    plain = plain.select(pl.when(text.str.contains(r"^\d{4}")).then(text))  # a year of two digits would be one of antiquity
     zoned = text.str.to_datetime(_CLOCK + "%#z", strict=False, time_unit="us").dt.replace_time_zone(None)
     found = plain.select(
         pl.coalesce(

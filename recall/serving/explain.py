@@ -16,10 +16,18 @@ from recall.models.serving.base import Attribution
 from recall.models.serving.layout import entry_parts
 from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import Query, QueryBuilder
-from recall.serving.request import Request
+from recall.serving.request import (
+    Absence,
+    Contribution,
+    Explanation,
+    FeatureValue,
+    Reason,
+    Request,
+    ScoredItem,
+    ValueContribution,
+)
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import rerank
-from recall.serving.response import Absence, Contribution, Explanation, FeatureValue, Reason, ScoredItem, ValueContribution
 from recall.serving.scoring import Ranking
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks, row_of
 

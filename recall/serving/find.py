@@ -7,7 +7,7 @@ import polars as pl
 from recall.data.column_names import title_of
 from recall.features.canonical import TEXT
 from recall.serving.recommender import Recommender
-from recall.serving.response import Page
+from recall.serving.request import Page
 from recall.store.items.segment import Segment
 
 

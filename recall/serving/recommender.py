@@ -20,10 +20,9 @@ from recall.index.registry import Checks, open_index, recheck
 from recall.serving.explain import Absences, Explainer
 from recall.serving.filters.columns import MANY, FilterResolver
 from recall.serving.query import Query, QueryBuilder, all_of, check_request, needs_reranking, outcome
-from recall.serving.request import Request
+from recall.serving.request import Absence, Explanation, Page, Prediction, Recommendations, Request, Scores, Similar, UserVector
 from recall.serving.rerank.item_columns import ItemColumns
 from recall.serving.rerank.pipeline import RankedList, check_shaping, rerank
-from recall.serving.response import Absence, Explanation, Page, Prediction, Recommendations, Scores, Similar, UserVector
 from recall.serving.scoring import Scorer, Similarity, because_rows, with_fields
 from recall.store.items.catalog import PAUSE, Catalog
 from recall.store.items.log import open_log

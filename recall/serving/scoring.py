@@ -19,10 +19,9 @@ from recall.features.csr import SparseRows
 from recall.index.topk import products, rounding, top_k
 from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import QueryBuilder, check_unchanged, shown
-from recall.serving.request import Request
+from recall.serving.request import Prediction, Request, Row, ScoredItem, Scores, Similar, UserVector
 from recall.serving.rerank.base import Scores as Floats
 from recall.serving.rerank.item_columns import ItemColumns
-from recall.serving.response import Prediction, Row, ScoredItem, Scores, Similar, UserVector
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 

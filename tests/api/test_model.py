@@ -51,6 +51,15 @@ def test_requests_can_be_narrowed(model: Model, taken: pl.DataFrame) -> None:
     assert (pinned["item_id"][0], len(pinned)) == (2, 2)
 
 
+def test_what_all_users_get_can_be_weighed(model: Model) -> None:
+    def scores(user: int, popularity: float) -> pl.Series:
+        return model.recommend(user, n=ITEMS, exclude_seen=False, popularity=popularity).sort("item_id")["score"]
+
+    parts = [scores(user, 1.0) - scores(user, 0.0) for user in (7, 8)]
+    assert float(parts[0].std()) > 0  # type: ignore[arg-type]
+    np.testing.assert_allclose(parts[0], parts[1], atol=1e-5)  # of an item, the same for everyone
+
+
 def test_a_frame_may_hold_context(taken: pl.DataFrame) -> None:
     rng = np.random.default_rng(1)
     night = rng.random(len(taken)) < 0.5

@@ -60,6 +60,15 @@ def test_an_id_column_is_found_by_its_name_or_given(run, tmp_path: Path) -> None
     assert 'user_id = "userId"  # the name says user' in (tmp_path / "recall.toml").read_text()
 
 
+def test_users_that_are_mostly_missing_are_warned_of(run, tmp_path: Path) -> None:
+    rows = "".join(f"{f'u{n}' if n % 5 == 0 else ''},s{n // 3},{n % 7}\n" for n in range(100))
+    (tmp_path / "interactions.csv").write_text("user_id,session_id,item_id\n" + rows)
+    ended = run("init", tmp_path)
+    assert ended.code == 0
+    assert "warning: 80% of the interactions have no user_id: they are not read" in " ".join(ended.err.split())
+    assert "session_id is empty in 0%" in " ".join(ended.err.split())
+
+
 def test_files_may_be_elsewhere_and_anyhow_written(run, tmp_path: Path) -> None:
     rows = [(user, item, f"{1 + (user + item) % 28:02}.01.2024") for user in range(12) for item in range(user % 3, 20, 2)]
     (tmp_path / "ratings.csv").write_text("Nutzer;Film;Tag\n" + "".join(f"{u};{i};{day}\n" for u, i, day in rows))

@@ -109,7 +109,7 @@ def test_an_empty_override_is_refused(file: Path, override: str, message: str) -
             {"data": {"outcome": {"column": "r", "at_least": 4, "below": "gone"}}},
             "data.outcome.below: Input should be 'left out'",
         ),
-        ({"data": {"events": {"column": "e", "weights": {}}}}, "data.events.weights: Dictionary should have at least 1 item"),
+        ({"data": {"events": {"column": "e", "weights": {}}}}, "data.events: weights must name at least one event"),
         (
             {"data": {"events": {"column": "e", "weights": {"view": 0}}}},
             "data.events.weights.view: Input should be greater than 0",

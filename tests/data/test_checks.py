@@ -131,6 +131,16 @@ def test_near_misses_between_ids_and_tables_are_shown(tmp_path: Path) -> None:
     assert one(findings, "leading zeros, blanks or case only: '007'").count == 1
 
 
+def test_a_user_with_most_interactions_may_stand_for_unknown_ones(tmp_path: Path) -> None:
+    rows = "".join(f"u{n},i{n % 7}\n" for n in range(30))
+    many = write(tmp_path, e=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(40)))
+    found = one(check(config(), many), "are of one user")
+    assert (found.level, found.count) == ("warning", 40)
+    assert "40 of 70 interactions are of one user, '0'" in found.message
+    few = write(tmp_path, e=f"user_id,item_id\n{rows}" + "".join(f"0,i{n % 7}\n" for n in range(20)))
+    assert not [each for each in check(config(), few) if "are of one user" in each.message]
+
+
 def test_ids_that_lost_digits_as_floats_are_reported(tmp_path: Path) -> None:
     write(tmp_path, e="user_id,item_id\n1.152921504606847e+18,1e5\n1.15292E+18,17.0\n")
     (finding,) = (one for one in check(config(), tmp_path) if "all their digits" in one.message)

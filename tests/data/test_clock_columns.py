@@ -73,11 +73,14 @@ def test_names_and_values_like_times_are_not_always_times(name: str, values: Any
     assert found(name, values) is None
 
 
-def test_a_time_column_with_missing_values_is_not_used() -> None:
+def test_a_time_column_may_lack_a_few_values() -> None:
     candidate = found("ts", [None, *SECONDS[1:]])
     assert candidate is not None
-    assert not candidate.readable
+    assert candidate.readable
     assert "1.7% of the rows have none" in candidate.reason
+    candidate = found("ts", [*[None] * 15, *SECONDS[15:]])
+    assert candidate is not None
+    assert not candidate.readable
 
 
 def test_a_log_with_one_visit_per_user_still_has_times() -> None:

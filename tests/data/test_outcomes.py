@@ -11,7 +11,7 @@ from recall.data.dataset import Dataset, load_dataset
 from recall.data.incremental import load_additions
 from recall.data.outcomes import labels
 from recall.data.split import TEST
-from recall.errors import DataError
+from recall.errors import ConfigError, DataError
 
 FIELDS = {
     "user_id": {"side": "user", "kind": "categorical"},
@@ -96,6 +96,21 @@ def test_an_unlisted_event_is_named(tmp_path: Path) -> None:
         )
     with pytest.raises(DataError, match="1 of 5 rows name no event"):
         load(tmp_path, EVENTS.replace("scroll", ""), events={"column": "event", "weights": {"view": 1}})
+
+
+def test_rows_without_an_event_count_as_configured(tmp_path: Path) -> None:
+    unnamed = EVENTS.replace("scroll", "").replace("cart", "")
+    rule = {"column": "event", "weights": {"view": 1, "purchase": 10}}
+    taken = load(tmp_path, unnamed, events={**rule, "missing": "taken"})
+    assert pairs(taken) == [("a", "x", 1.0), ("a", "x", 10.0), ("a", "y", 1.0), ("b", "y", 1.0), ("b", "z", 1.0)]
+    left = load(tmp_path, unnamed, events={**rule, "missing": "left out"})
+    assert pairs(left) == [("a", "x", 1.0), ("a", "x", 10.0), ("b", "y", 1.0)]
+    shown = load(tmp_path, unnamed, events={**rule, "missing": "not taken"})
+    assert pairs(shown) == pairs(left)
+    assert shown.negatives is not None
+    assert [pair[:2] for pair in pairs(shown, shown.negatives)] == [("a", "y"), ("b", "z")]
+    with pytest.raises(ConfigError, match="weights must name at least one event"):
+        config(events={"column": "event", "weights": {}, "missing": "not taken"})
 
 
 def test_event_and_row_weights_are_multiplied(tmp_path: Path) -> None:

@@ -140,6 +140,26 @@ def test_numbers_of_orders_are_known_by_name_though_users_share_them() -> None:
     assert roles(frame.rename({"Beleg-Nr.": "depth"}), "u", "i", {})["depth"].kind == "context"
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "weights", "not_taken", "missing"),
+    [
+        ("clicked", [1, 0, None], {"1": 1.0}, ("0",), "left out"),
+        ("clicked", [1.0, 0.0, float("nan")], {"1": 1.0}, ("0",), "left out"),
+        ("purchased", [1, None], {"1": 1.0}, (), "not taken"),
+        ("purchased", ["x", None], {"x": 1.0}, (), "not taken"),
+        ("returned", [0, 1, None], {"0": 1.0}, ("1",), "taken"),
+        ("returned", [None, 1], {}, ("1",), "taken"),
+        ("event", ["view", "buy", None], {"view": 1.0, "buy": 5.0}, (), "taken"),
+    ],
+)
+def test_rows_without_an_outcome_count_by_what_the_others_say(
+    name: str, values: list[Any], weights: dict[str, float], not_taken: tuple[str, ...], missing: str
+) -> None:
+    rule = role(name, [values[n * n % 7 % len(values)] for n in range(N)]).events
+    assert rule is not None
+    assert (rule.weights, rule.not_taken, rule.missing) == (weights, not_taken, missing)
+
+
 def test_a_column_of_nan_alone_is_no_outcome() -> None:
     frame = pl.DataFrame({"u": ["a", "b"], "i": ["x", "y"], "rating": ["nan", "nan"]})
     assert roles(frame, "u", "i", {})["rating"].kind == "context"

@@ -25,19 +25,34 @@ def test_rows_without_ids_and_earlier_rows_of_an_id_are_left_out_and_counted(tmp
     assert tables.interactions.frame.collect().rows() == [("a", "1"), ("b", "2")]
     assert tables.items is not None
     assert tables.items.frame.collect().rows() == [("2", "x"), ("1", "new")]
+    again = "of 2 rows that share their item_id the last of each counts"
     assert tables.notes == {
-        "interactions": "3 rows without user_id or item_id are left out",
-        "items": "1 rows without item_id are left out; of 2 rows that share their item_id the last of each counts",
+        "interactions": ("3 of 5 rows have no user_id or no item_id and are left out", 0.6),
+        "items": (f"1 of 4 rows have no item_id and are left out; {again}", 0.25),
     }
-    assert "without those that data.missing_ids leaves out" in tables.interactions.where("user_id")
+    assert "without those that data.missing_ids and" in tables.interactions.where("user_id")
 
 
 def test_what_is_left_out_is_reported(tmp_path: Path) -> None:
     written(tmp_path, "a,1\n,2\nb,2\n", "1,x\n2,y\n")
     run = {"data": config(missing_ids="left out").model_dump(), "fields": {"user_id": {"side": "user", "kind": "categorical"}}}
     run["fields"] |= {"item_id": {"side": "item", "kind": "categorical"}}
-    found = [(one.table, one.message) for one in check(parse_config(run), tmp_path)]
-    assert ("interactions", "1 rows without user_id or item_id are left out") in found
+    found = [(one.level, one.table, one.message) for one in check(parse_config(run), tmp_path)]
+    assert ("note", "interactions", "1 of 3 rows have no user_id or no item_id and are left out") in found
+    written(tmp_path, ",1\n,2\n,2\nb,2\n", "1,x\n2,y\n")
+    found = [(one.level, one.table, one.message) for one in check(parse_config(run), tmp_path)]
+    assert ("warning", "interactions", "3 of 4 rows have no user_id or no item_id and are left out") in found
+
+
+def test_rows_without_a_time_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,when\na,1,5\na,2,\n,1,7\n")
+    (tmp_path / "items.csv").write_text("item_id\n1\n")
+    tables = open_tables(config(time="when", missing_ids="left out", missing_times="left out"), tmp_path)
+    assert tables.interactions.collect(["item_id", "when"]).rows() == [("1", "5")]
+    message, _ = tables.notes["interactions"]
+    assert message == "2 of 3 rows have no user_id or no item_id or no when and are left out"
+    only = open_tables(config(time="when", missing_times="left out"), tmp_path)
+    assert only.interactions.collect(["item_id"])["item_id"].to_list() == ["1", "1"]
 
 
 def test_nothing_changes_where_nothing_is_missing_or_asked(tmp_path: Path) -> None:

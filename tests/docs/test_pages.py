@@ -32,18 +32,34 @@ def test_the_example_configuration_of_the_readme_is_valid() -> None:
     assert (config.name, config.data.time, len(config.fields)) == ("films", "when", 7)
 
 
+def test_the_readme_stays_short() -> None:
+    assert len(_text(README).splitlines()) <= 250
+
+
 def test_the_commands_of_the_readme_are_marked_to_be_run() -> None:
     languages = [language for language, _ in blocks(_text(README))]
     assert {"bash", "python"} <= set(languages)
     assert "recall train" in blocks(_text(README))[0][1]
 
 
+def test_the_figures_of_the_readme_are_those_of_the_pages_that_measure_them() -> None:
+    text, measured, size = (_text(page) for page in (README, ROOT / "docs/benchmarks.md", ROOT / "docs/how-to/deployment.md"))
+    known = {f"{float(number):.3f}" for number in re.findall(r"[01]?\.\d{3,}", measured)}
+    table = text[text.index("| data set |") : text.index("One core answers")]
+    assert len(shown := re.findall(r"\b0\.\d{3}\b", table)) >= 12
+    assert [number for number in shown if number not in known] == []
+    for pattern, page in ((r"this takes (\d+ s) on", measured), (r"answers ([\d,]+) requests", measured), (r"(\d+ MB)", size)):
+        (number,) = re.findall(pattern, text)
+        assert number in page
+
+
 def test_the_data_settings_shown_are_valid() -> None:
     shown = [text for page in ("how-to/event-types.md", "reference/data.md") for text in _toml(ROOT / "docs" / page)]
-    outcomes, columns, window = [
+    outcomes, flags, columns, window = [
         parse_config({"data": {"time": "when", **tomllib.loads(text)}, "fields": FIELDS}).data for text in shown
     ]
     assert (outcomes.label, outcomes.weight, outcomes.events.left_out) == ("clicked", "plays", ("refund",))
+    assert (flags.formats["interactions"].flags["event"], flags.events.missing) == (("clicked", "purchased"), "not taken")
     assert (columns.item_columns, columns.nulls, columns.text) == (("title", "price"), ("NA", "NULL"), ("code",))
     assert (window.repeats, window.min_user, str(window.since)) == ("merge", 5, "2024-01-01")
 

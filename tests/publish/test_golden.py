@@ -13,8 +13,7 @@ from recall.errors import BundleError
 from recall.publish import golden
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Recommendations
+from recall.serving.request import Recommendations, Request
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from recall.features.csr import FeatureLayout
 from recall.models.serving.base import Attribution
 from recall.serving.explain import contributions
 from recall.serving.recommender import Recommender, Request
-from recall.serving.response import Contribution
+from recall.serving.request import Contribution
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BUNDLES = sorted(path for path in GOLDEN.iterdir() if path.is_dir() and path.name.startswith("bundle_v"))

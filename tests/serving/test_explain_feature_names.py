@@ -10,7 +10,7 @@ from recall.data.dataset import Dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import Vocabulary
 from recall.serving.explain import item_values, user_values
-from recall.serving.response import FeatureValue
+from recall.serving.request import FeatureValue
 
 
 def test_fields_of_every_kind_are_named(tiny_encoder: FeatureEncoder) -> None:

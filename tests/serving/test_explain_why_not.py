@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from recall.errors import RequestError
 from recall.index.base import Ranked
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
+from recall.serving.request import Absence, Request
 from recall.serving.rerank.channels import Channels, ListChannel, ModelChannel
 from recall.serving.rerank.rules import AnyRule, Dedupe, Pin, Quota
-from recall.serving.response import Absence
 from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 from tests.hypotheses import examples
 

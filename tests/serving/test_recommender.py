@@ -16,8 +16,7 @@ from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.publish.export import export
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Recommendations
+from recall.serving.request import Recommendations, Request
 from recall.serving.scoring import logistic
 from tests.conftest import ITEMS, TINY
 

@@ -4,8 +4,7 @@ import pytest
 
 from recall.errors import RequestError
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import ScoredItem
+from recall.serving.request import Request, ScoredItem
 from tests.serving.conftest import shaped_root, shop
 
 __all__ = ["shaped_root", "shop"]

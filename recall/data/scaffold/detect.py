@@ -1,6 +1,5 @@
-"""Detect how a file is written: encoding, separator, quotes and header."""
+"""Detect how a file is written: separator, quotes and header."""
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -8,38 +7,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from recall.config import FileFormat
 from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for
+from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, decoded
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
-SAMPLE = 64 << 20
-"""Bytes of a file that are read."""
+_NULS = 0.1  # share of NUL characters that text does not have
 _LINES = 500  # lines that are read
 _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _PART, _PARTS = 1 << 20, 100  # bytes of other files of the table, and how many of these, whose encoding is compared
-_UNUSUAL = 200_000  # bytes of lines outside ASCII from which the encoding is guessed
-_CHAOS = 0.1  # disorder of a decoded text up to which it is credible; the measure of charset-normalizer
-_SEPARATORS = ("\t", ";", ",", "|", "::")  # in this order where two give as many columns
-_LAST = ((ALIGNED,), (" ",))  # where no other separator fits: texts contain blanks, too
+_SEPARATORS = ("\t", ";", ",", "|", "::", "\x01")  # in this order where two give as many columns
+_LAST = ((ALIGNED,), ("^", "~"), (" ",))  # where no other separator fits: texts contain blanks, too
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
-_TOTAL = r"(?i)^(grand |sub)?(total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|合計|总计|총계)s?:?$"
+_TOTALS = "total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|toplam|σύνολο|合計|总计|총계"
+_TOTAL = rf"(?i)^(grand |sub)?({_TOTALS})s?:?$"
 _TYPE = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
-    r"(\(.*\))?\)*$"
+    r"(\(.*\))?\)*$|^:?-{2,}:?$"
 )
-_UNLIKELY = "[\uff61-\uff9f]{3}|[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z]"
-_NOT_WEST = r"[^\W\d_]{3}[¹³]|[^\W\d_][¹³¿¯¼¾¥£][^\W\d_]|œæ"  # Polish read as cp1252
-_ENCODINGS: Final = [
-    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "iso8859_15", "koi8_r"),
-    *("shift_jis", "euc_jp", "gb18030", "big5", "euc_kr"),
-]
-_CONVERT = "Convert the file to UTF-8, for instance with iconv"
-_NULS = 0.1  # share of NUL characters, of which UTF-16 read as UTF-8 has half
-_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,7 @@ def detect(path: Path) -> Written:
     Raises:
         DataError: A file is missing, damaged or empty, or its encoding is unknown.
     """
-    if not path.exists():
+    if not path.exists() and files_of(path) in ([], [path]):
         raise DataError("no such file", where=str(path), hint="Correct the path")
     first, *others = files_of(path)
     _refuse_foreign(first)
@@ -84,15 +73,17 @@ def detect(path: Path) -> Written:
     raw = content(first, SAMPLE)
     if raw[:4] == b"PAR1":
         raise DataError("a Parquet file has another suffix", where=str(first), hint="Rename it to .parquet")
-    encoding, why = _common_encoding({first: raw, **{one: content(one, _PART).rpartition(b"\n")[0] for one in others[:_PARTS]}})
+    encoding, why = common_encoding({first: raw, **{one: content(one, _PART).rpartition(b"\n")[0] for one in others[:_PARTS]}})
     try:
-        text = _decoded(raw, encoding).removeprefix("\ufeff")
+        text = decoded(raw, encoding).removeprefix("\ufeff").rstrip("\x1a")  # the end of a file of DOS
     except UnicodeDecodeError as error:
         what = f"the text seems to be {encoding} and is not"
-        raise DataError(what, where=str(first), why=str(error), hint=_CONVERT) from None
+        raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
-        raise DataError("the file is binary, or UTF-16 without a mark", where=str(first), hint=f"{_CONVERT} -f UTF-16LE")
+        raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
+    backslashes = _backslashes(text)
+    lines = [line.replace('\\"', '""') for line in lines] if backslashes else lines
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
     reasons = {"encoding": why} if encoding != "utf-8" else {}
@@ -101,7 +92,11 @@ def detect(path: Path) -> Written:
     def assume(setting: str, value: object, reason: str) -> None:
         found[setting], reasons[setting] = value, reason
 
+    if backslashes:
+        assume("backslashes", True, f"such as {backslashes!r}")
     above, separator, quote, rows = _table(lines)
+    if len(rows[0]) > 2 and not any(cell for row in rows for cell in row[1::2]):
+        separator, rows = 2 * separator, [row[::2] for row in rows]
     _refuse_sections(first, [*lines[:above], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
     if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]))):
         quote, rows = "", _completed(_cells(lines, separator, "")[above:], len(rows[0]))
@@ -139,10 +134,12 @@ def detect(path: Path) -> Written:
         )
         assume("header", _numbered(rows[0]), named)
         assume("skip", skip + 1, "with the header of the file")
-    if len(raw) < SAMPLE and width > 1 and (last := _last_cell(text, separator, quote)) and re.match(_TOTAL, last):
+    if len(raw) < SAMPLE and width > 1 and (last := _last_total(text, separator, quote)):
         assume("totals", (last,), "the last row begins so")
     elif not why and len(rows) > 1 and all(re.match(_TYPE, cell) for cell in rows[1]):
-        assume("totals", (rows[1][0],), "the line below the header has the types of the columns")
+        assume("totals", (rows[1][0],), "the line below the header has the types of the columns, or marks its end")
+    elif not why and (column := _second_header(rows)):
+        assume("totals", (rows[1][0],), f"the line below the header has no number in {column}, and all others have")
     elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not found:  # another name is read only with a format
@@ -182,18 +179,6 @@ def _refuse_sections(path: Path, alone: Sequence[str]) -> None:
         raise DataError(what, where=str(path), hint=f"Write the id into each row: {awk} FILE > NEW")
 
 
-def _common_encoding(files: Mapping[Path, bytes]) -> tuple[str, str]:
-    """Return the encoding of the files of a table, and why; ASCII fits any."""
-    found = {path: encoding_of(raw, path) for path, raw in files.items() if not raw.isascii()}
-    (first, (encoding, why)), *others = found.items() or [(Path(), ("utf-8", ""))]
-    for path, (other, _) in others:
-        if encoding != other and "utf-8" in (encoding, other):  # other guesses may differ where few letters tell
-            reason = f"{other} here, and {encoding} in {first.name}"
-            hint = f"Convert all to UTF-8: iconv -f {other if encoding == 'utf-8' else encoding} -t utf-8 FILE > NEW"
-            raise DataError("the files of the table have different encodings", where=str(path), why=reason, hint=hint)
-    return encoding, why
-
-
 def _numbered(names: Sequence[str]) -> tuple[str, ...]:
     """Add numbers to repeated names, such as price and price_2."""
     used: dict[str, None] = {}
@@ -202,69 +187,12 @@ def _numbered(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(used)
 
 
-def _last_cell(text: str, separator: str, quote: str) -> str:
-    """Return the first cell of the last line."""
+def _last_total(text: str, separator: str, quote: str) -> str:
+    """Return the first cell of the last line, if that is a total; else empty."""
     line = next((line for line in reversed(lines_of(text[-10_000:])) if line.strip()), "")
-    row = _cells([line], separator, quote)
-    return row[0][0].strip() if row and row[0] else ""
-
-
-def encoding_of(raw: bytes, path: Path) -> tuple[str, str]:
-    """Return the encoding of a text, and why.
-
-    Args:
-        raw: the text, or the first `SAMPLE` bytes of it.
-        path: names the file in errors.
-
-    Raises:
-        DataError: No encoding fits.
-    """
-    for mark, encoding in _MARKS.items():
-        if raw.startswith(mark):
-            return encoding, "its byte order mark says so"
-    try:
-        _decoded(raw, "utf-8")
-        return "utf-8", ""
-    except UnicodeDecodeError:
-        pass
-    from charset_normalizer import from_bytes
-
-    lines = [line for line in raw.splitlines() if not line.isascii()]
-    # each cell once: among repeated ones, and among ASCII, scripts of several bytes a character are not recognised
-    cells = dict.fromkeys(cell for line in lines[:_UNUSUAL] for cell in re.split(rb'[,;|"\t]', line) if not cell.isascii())
-    ways = [b"\n".join(parts)[:_UNUSUAL] for parts in (cells, lines)]
-    found = []
-    for matches in (from_bytes(way, cp_isolation=list(_ENCODINGS)) for way in ways):
-        likely = (one for one in matches if not _unlikely(str(one), one.encoding))
-        found += [(matches, best)] if (best := next(likely, None)) is not None else []
-    if not found:
-        raise DataError("the encoding is unknown", where=str(path), hint=_CONVERT)
-    matches, chosen = next((one for one in found if one[1].chaos <= _CHAOS), found[0])
-    unusual = ways[1]
-    # of encodings that fit equally well the most frequent one
-    usual = [one for one in matches if _ENCODINGS[0] in one.could_be_from_charset]
-    west = unusual.decode(_ENCODINGS[0], "replace")
-    tie = any((one.chaos, -one.coherence) <= (chosen.chaos, -chosen.coherence) for one in usual)
-    encoding = _ENCODINGS[0] if tie and not re.search(_NOT_WEST, west) else chosen.encoding
-    if encoding == _ENCODINGS[0] and re.search("[ðýþÐÝÞ]", west) and not re.search("[áæíóúÁÆÍÓÚ]", west):
-        encoding = "cp1254"  # those letters without these are not Icelandic, but Turkish
-    word = next((word for word in re.findall(r"\w+", unusual.decode(encoding, "replace")) if not word.isascii()), "")
-    return encoding, f"the bytes are not UTF-8, and read so they are text such as {word}"
-
-
-def _unlikely(text: str, encoding: str) -> bool:
-    """Return whether a decoded text has letters as hardly any text does.
-
-    Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
-    """
-    if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
-        return True
-    return len(re.findall(_UNLIKELY, text)) >= len(re.findall(r"[^\W_]+", text)) / 2
-
-
-def _decoded(raw: bytes, encoding: str) -> str:
-    """Decode a text; the last character of a part of a text may be cut."""
-    return codecs.getincrementaldecoder(encoding)().decode(raw, final=len(raw) < SAMPLE)
+    row = (_cells([line], separator, quote) or [[""]])[0] or [""]
+    most = re.match(rf"(?i)({_TOTALS})\b", row[0].strip()) and sum(map(bool, row)) <= len(row) / 2
+    return row[0].strip() if most or re.match(_TOTAL, row[0].strip()) else ""
 
 
 def _lines(text: str) -> list[str]:
@@ -308,6 +236,23 @@ def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
     return [header, *rows[1:]]
 
 
+def _second_header(rows: Sequence[Sequence[str]]) -> str:
+    """Return a column of numbers, where all such have words in the second line."""
+    width = len(rows[0])
+    if len(rows) < _ABOVE or len(rows[1]) != width or any(row[0] == rows[1][0] for row in rows[2:]):
+        return ""
+    others = list(zip(*(row for row in rows[2:] if len(row) == width), strict=True))
+    numbers = [place for place, cells in enumerate(others) if all(map(_is_number, filter(None, cells)))]
+    words = [place for place in numbers if re.search(r"[^\W\d]{2}", rows[1][place]) and not _is_number(rows[1][place])]
+    return rows[0][numbers[0]] if numbers and words == numbers else ""
+
+
+def _backslashes(text: str) -> str:
+    """Return an example of a quote after a backslash in a quoted cell, or ""."""
+    found = '\\"' in text and re.search(r'(?m)(?:^|[,;|\t])"[^"\r\n]*?[^\\]\\"[^,;|\t\r\n"][^"\r\n]{0,20}', text)
+    return found[0][:40].lstrip(",;|\t") if found else ""
+
+
 def _quotes_inside(lines: Sequence[str], separator: str) -> bool:
     """Return whether quotes are ordinary characters: inside of cells, and around none."""
     quoted = [cell.strip() for line in lines if '"' in line for cell in line.split(separator) if '"' in cell]
@@ -328,10 +273,11 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 
 def _above(rows: Sequence[Sequence[str]], width: int) -> int:
     """Return how many lines are above the header: comments, and titles of one cell."""
-    # spreadsheets write the titles above a table with empty cells up to its width
-    least = 2 if width > 2 else 1
+    # spreadsheets write the titles above a table with empty cells up to its width, and perhaps a date beside one
+    filled = sorted(sum(map(bool, row)) for row in rows if len(row) == width)
+    least = max(2, filled[len(filled) // 2] // 2) if width > 2 else 1
     first = next((n for n, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width and sum(map(bool, row)) >= least), 0)
-    fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) <= 1 for row in rows[:first])
+    fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) < max(least, 2) for row in rows[:first])
     return first if fits and width > 1 else 0
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +24,7 @@ from recall.data.scaffold.fields import (
     unlearnable,
     unreadable,
 )
+from recall.data.scaffold.shape import with_dates, with_flags
 from recall.data.scaffold.survey import Survey, files_in, survey
 from recall.data.tables import Table
 from recall.errors import DataError
@@ -85,16 +86,26 @@ def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterat
     parts = [f"column = {toml(name)}", f"weights = {toml({event: _short(weight) for event, weight in rule.weights.items()})}"]
     parts += [f"left_out = {toml(rule.left_out)}"] if rule.left_out else []
     parts += [f"not_taken = {toml(rule.not_taken)}"] if rule.not_taken else []
+    parts += [f"missing = {toml(rule.missing)}"] if rule.missing else []
     yield f"# {name} says what happened ({role.reason}), so no field reads it. The weights are a proposal:"
     if rule.left_out:
         yield "# what undoes another event is left out, as if its rows were not there"
     if rule.not_taken:
         yield "# what was shown and not taken does not count as an interaction; log loss learns from it"
+    if rule.missing:
+        yield f"# rows without a value are {_MISSING[rule.missing]}"
     if rule.unknown and (len(rule.weights) > 1 or rule.left_out or rule.not_taken):
         yield f"# not known here, and counted as 1: {', '.join(rule.unknown)}"
     if not active:
         yield f"# of outcomes {events} is used; to use {name} instead:"
     yield f"{'' if active else '# '}events = {{ {', '.join(parts)} }}"
+
+
+_MISSING = {
+    "taken": "interactions that weigh 1",
+    "left out": "left out, as if they were not there",
+    "not taken": "shown and not taken, and do not count as interactions",
+}
 
 
 def _short(number: float) -> float:
@@ -117,9 +128,7 @@ def _assumed(name: str, role: Role) -> Iterator[str]:
     if role.levels:
         liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)
         yield "# If so, these lines use it: rows below are left out, or were shown and not taken, or rows weigh by it"
-        yield f"# outcome = {{ column = {toml(name)}, at_least = {liked:g} }}"
-        yield f'# outcome = {{ column = {toml(name)}, at_least = {liked:g}, below = "not taken" }}'
-        yield f"# weight = {toml(name)}{'' if role.low > 0 else '  # positive only together with a line above'}"
+        yield from _uses(name, role, liked)
     else:
         yield "# If so, and if a row of 1 (or true) was taken and one of 0 (or false) shown and not taken, use this line:"
         yield f"# label = {toml(name)}"
@@ -138,9 +147,16 @@ def _amount(name: str, role: Role, *, active: bool) -> Iterator[str]:
         yield f"outcome = {{ column = {toml(name)}, at_least = {least:g} }}"
         return
     yield "# Every row counts alike until one of these lines is used: those below are left out, or rows weigh by it"
-    yield f"# outcome = {{ column = {toml(name)}, at_least = {_middle(role):g} }}"
-    more = "  # positive only together with a line above" if role.low <= 0 else ""
-    yield f"# weight = {toml(name)}{more}"
+    yield from _uses(name, role, _middle(role))
+
+
+def _uses(name: str, role: Role, least: float) -> Iterator[str]:
+    """Draft comments that use numbers: as a threshold, as a label, as weights."""
+    missing = ', missing = "taken"' if role.lacking else ""
+    yield f"# outcome = {{ column = {toml(name)}, at_least = {least:g}{missing} }}"
+    yield f'# outcome = {{ column = {toml(name)}, at_least = {least:g}, below = "not taken"{missing} }}'
+    more = "needs a positive value in each row" if role.lacking else "positive only together with a line above"
+    yield f"# weight = {toml(name)}{'' if role.low > 0 and not role.lacking else f'  # {more}'}"
 
 
 def _rating(name: str, role: Role) -> Iterator[str]:
@@ -148,10 +164,7 @@ def _rating(name: str, role: Role) -> Iterator[str]:
     yield f"# {name} holds {role.reason}, known only afterwards, so no field reads it."
     yield "# Every row counts as liked, whatever it holds, until one of these lines is used: rows below are left out, or were"
     yield "# shown and not taken, or rows weigh by it"
-    yield f"# outcome = {{ column = {toml(name)}, at_least = {liked:g} }}"
-    yield f'# outcome = {{ column = {toml(name)}, at_least = {liked:g}, below = "not taken" }}'
-    if role.low > 0:
-        yield f"# weight = {toml(name)}"
+    yield from _uses(name, role, liked)
 
 
 def _middle(role: Role) -> float:
@@ -206,12 +219,15 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     users, items = tables.get("users"), tables.get("items")
     titles = () if items is None else unlearnable(items, {item_id, own["items"]})
     name_of = None if users is None else title_of(unlearnable(users, {user_id, own["users"]}))
+    written, known = with_flags(*with_dates(found.written["interactions"], frame, known))
+    found = replace(found, written={**found.written, "interactions": written})
     plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
     time = time_column(known)
+    timeless = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
 
     lines = [f"name = {toml(name)}", "", "[data]"]
     lines += [f"{name} = {toml(path)}" for name, path in paths.items()]
-    lines += notes
+    lines += [*notes, *(f"# warning: {one}" for one in found.warnings)]
     lines += [
         f"{name} = {toml(value)}{found.why(name)}"
         for name, value in (("user_id", user_id), ("item_id", item_id))
@@ -224,6 +240,8 @@ def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequ
     ]
     lines += plan.lines()
     lines += [f"user_attributes = {toml([name_of])}  # kept with each user, who is found by it"] if name_of is not None else []
+    if timeless:
+        lines += [f'missing_times = "left out"  # {timeless:,} interactions have no {time}; they are not read']
     lines += data_lines(known)
     lines += found.lines()
     keys = Keys(user_id, item_id)

@@ -1,14 +1,13 @@
 """Detect what the text of columns means: missing values, numbers, times, lists."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import polars as pl
 
-from recall.data.column_names import named, words
-from recall.data.files import NUMBERS, moment
+from recall.data.column_names import YES, YES_NO, named, words
+from recall.data.conversions import COLONS, DURATION, NUMBERS, moment
 from recall.data.findings import written_lists
-from recall.data.roles import YES, YES_NO
 from recall.data.times import Times
 from recall.errors import DataError
 
@@ -32,17 +31,28 @@ _UNDATED: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Ni
 """Those where all other values are numbers or times."""
 _AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_UNDATED)
 """Spellings of missing values where all other values are numbers."""
+_UNIT = 12  # characters of a unit, at most. Chosen, not tuned.
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
-_DAYS = ("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日")
-_WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y")
+_DAYS = (
+    *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%m/%d/%y", "%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y"),
+    *("%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日"),
+)
+_WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
 _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
+_DURATION_WORDS = named(
+    "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
+    "spielzeit duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
+)
+_MOMENT_WORDS = named("at on start started begin end um von bis")
+_LENGTH = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]$"  # of a cable, or a size
 _CLOCK_WORDS = named("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
-_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
+_CLOCKS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
 _PATTERNS: Final = (
     *(day + clock for day in (*_DAYS, *_WORDS) for clock in _CLOCKS),
     *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
+    *("%d %b %Y %H:%M:%S %z", "%d%b%Y:%H:%M:%S"),
 )
 """Formats of times, tried in this order."""
 
@@ -54,9 +64,11 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
         values: String [n].
     """
     texts = values.drop_nulls().unique()
-    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS) if (texts == one).any()]
+    blank = texts.filter(texts.str.contains(r"^[^\pL\pN]+$"))  # such as "  .  .  "
+    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS, *blank.head(3)) if (texts == one).any()]
     others = texts.filter(~texts.is_in(written)) if written else texts
-    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or number_mark(others) != "")
+    measured = number_mark(others) or duration_form(others) or units_of(others)
+    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or bool(measured))
     for one in written:
         if numbers:
             yield one, f"among the numbers of {values.name}"
@@ -81,6 +93,21 @@ def number_mark(values: pl.Series) -> Literal["", ".", ","]:
     return "," if by_comma else "." if by_point else ""
 
 
+def units_of(values: pl.Series) -> tuple[str, ...]:
+    """Return the unit after the numbers of a column, and its plural, or ().
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().str.strip_chars().unique()
+    rest = texts.str.extract(r"^[-+−]?\d[\d.,' ]*?\s*([^\d\s.,].*)$")
+    if (rest.is_null() & ~texts.str.contains(_PLAIN)).any():
+        return ()
+    units = sorted(rest.drop_nulls().unique(), key=len)
+    one = 0 < len(units) <= 2 and len(units[0]) <= _UNIT and all(unit.lower().startswith(units[0].lower()) for unit in units)
+    return tuple(reversed(units)) if one and len(texts) > 1 else ()
+
+
 def time_pattern(values: pl.Series) -> str:
     """Return the format of times that are neither numbers nor ISO 8601; else empty.
 
@@ -96,8 +123,12 @@ def time_pattern(values: pl.Series) -> str:
         pass
     else:
         return ""
+    some = texts.head(100).str.contains(r"\d{4}")  # a year of two digits is not one of antiquity
     for pattern in _PATTERNS:
+        if "%Y" in pattern and not some.all():
+            continue
         try:
+            pl.select(moment(pl.lit(texts.head(10)), pattern))
             pl.select(moment(pl.lit(texts), pattern))
         except pl.exceptions.PolarsError:
             continue
@@ -153,6 +184,27 @@ def clock_pattern(values: pl.Series) -> str:
     return ""
 
 
+def duration_form(values: pl.Series) -> Literal["", "m:s"]:
+    """Return how durations are read; empty for others, and for times of day.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().str.strip_chars().unique()
+    if texts.is_empty() or not texts.str.contains(r"\d").all():
+        return ""
+    by_colon = texts.str.contains(COLONS[2]) | texts.str.contains(COLONS[3])
+    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(_LENGTH).all():
+        return ""
+    named_so = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
+    return "m:s" if named_so or not by_colon.all() or not clock_pattern(values) else ""
+
+
+def names_clock(names: Iterable[str]) -> bool:
+    """Return whether one of several names denotes a time of day."""
+    return any(_CLOCK_WORDS & set(words(name)) for name in names)
+
+
 def day_pattern(values: pl.Series) -> str:
     """Return the format of dates without a time of day; else empty.
 
@@ -191,3 +243,20 @@ def is_list(values: pl.Series) -> bool:
     """Return whether a column of text holds lists in programming notation."""
     known = values.drop_nulls()
     return len(known) > 0 and written_lists(known) > _LISTS * len(known)
+
+
+def members_mark(ids: pl.Series) -> str:
+    """Return the text between ids where cells hold several of them; else empty.
+
+    Args:
+        ids: String [n], none missing.
+    """
+    texts = ids.unique()
+    for mark in ("|", ";", ",", " ") if len(texts) else ():
+        parts = texts.str.split(mark)
+        each = parts.explode().str.strip_chars()
+        several = (parts.list.len() > 1).mean() > 0.5 and parts.list.len().n_unique() > 1  # type: ignore[operator]
+        ids_each = not each.str.contains(r"\s").any() and (mark != " " or each.str.contains(r"\d").all())
+        if several and ids_each and each.n_unique() <= len(each) / 2:
+            return mark
+    return ""

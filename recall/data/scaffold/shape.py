@@ -1,25 +1,36 @@
 """Detect the shape of a table and the meaning of its columns of text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from recall.data.column_names import id_column
+from recall.config.docs import toml
+from recall.data.clock import TimeLike
+from recall.data.column_names import counts_events, flag_rule, id_column, named, words
+from recall.data.roles import Role
 from recall.data.scaffold.detect import Written
-from recall.data.scaffold.fields import unlearnable
+from recall.data.scaffold.fields import ROWS, unlearnable
 from recall.data.scaffold.meaning import (
     clock_pattern,
     day_pattern,
+    duration_form,
     holds_times,
     is_list,
+    members_mark,
+    names_clock,
     number_mark,
     swapped_pattern,
     time_pattern,
+    units_of,
     yes_and_no,
 )
+from recall.data.selection import absent
 from recall.data.tables import Table
 
+_ODD = 0.01  # share of lines, such as totals, that do not follow a rule. Chosen, not tuned.
+_TITLES = 50  # different titles between rows, at most. Chosen, not tuned.
+_ALIKE, _FEWEST = 0.3, 5  # of the ids of two columns, those that are in both; and different ones at least. Chosen, not tuned.
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
 
@@ -42,14 +53,17 @@ def with_shape(written: Written, frame: pl.DataFrame, *, text: bool) -> Written:
     return written
 
 
-def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> dict[str, Written]:
+def with_names(
+    tables: Mapping[str, Table], written: Mapping[str, Written], ids: Mapping[str, str | None]
+) -> dict[str, Written]:
     """Name columns of files without a header.
 
-    The first two of the interactions that hold no times are user and item.
+    The first two of the interactions that hold no times are user and item, unless other tables have the ids of one.
 
     Args:
         tables: by name.
         written: what is known of each.
+        ids: column of the interactions with ids that the users or items have, by side.
     """
     named = dict(written)
     for name, one in written.items():
@@ -62,15 +76,49 @@ def with_names(tables: Mapping[str, Table], written: Mapping[str, Written]) -> d
         if name == "interactions" and len(names) > 1:
             times = _times(tables[name])
             places = [place for place, column in enumerate(names) if column not in times]
-            for place, key in zip(places, ("user_id", "item_id"), strict=False):
-                names[place] = key
-            why += "; assumed: the user comes first, then the item"
+            known = {side: names.index(column) for side, column in ids.items() if column in names}
+            free = iter([place for place in places if place not in known.values()])
+            for side in ("user", "item"):
+                place = known.get(side, next(free, None) if side not in known else None)
+                if place is not None:
+                    names[place] = f"{side}_id"
+            assumed = "assumed: the user comes first, then the item"
+            why += f"; {assumed if len(known) < len(ids) else 'the other tables have its ids'}"
         elif name == "items":
             titles = unlearnable(tables[name], ())
             if titles:
                 names[names.index(titles[0])] = "title"
         named[name] = one.with_({"header": tuple(names)}, {"header": why})
     return named
+
+
+def by_content(interactions: Table, other: Table | None) -> str | None:
+    """Return the column whose values are most alike the ids of another table.
+
+    Args:
+        interactions: in which ids recur.
+        other: users or items, in which each id is once.
+    """
+    if other is None:
+        return None
+    values = {id(table): _distinct(table, recurring=table is interactions) for table in (interactions, other)}
+    best: tuple[float, str] = (_ALIKE, "")
+    for name, mine in values[id(interactions)].items():
+        for theirs in values[id(other)].values():
+            both = len(mine & theirs)
+            apart = sum(" " in one for one in mine) > len(mine) / 2  # names rather than ids
+            best = max(best, (both / (len(mine) + len(theirs) - both) / (1 + apart), name))
+    return best[1] or None
+
+
+def _distinct(table: Table, *, recurring: bool) -> dict[str, set[str]]:
+    """Return the different values of columns that may hold ids, as text."""
+    names = [name for name, dtype in table.types.items() if (dtype == pl.String or dtype.is_integer()) and name]
+    frame = table.frame.select(names).head(ROWS).collect().select(pl.all().cast(pl.String).str.strip_chars())
+    found = {column.name: set(column.drop_nulls()) for column in frame}
+    if recurring:
+        return {name: ids for name, ids in found.items() if _FEWEST <= len(ids) < 0.9 * len(frame)}
+    return {name: ids for name, ids in found.items() if len(ids) >= max(_FEWEST, 0.9 * len(frame))}
 
 
 def _times(table: Table) -> set[str]:
@@ -87,8 +135,13 @@ def with_rows(written: Written, frame: pl.DataFrame) -> Written:
         frame: some of them.
     """
     lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
-    if id_column([name for name in frame.columns if name not in lists], "item") is not None:
-        return written
+    item = id_column([name for name in frame.columns if name not in lists], "item")
+    if item is not None:
+        known = frame[item].drop_nulls()
+        if known.dtype != pl.String or not (is_list(known) or members_mark(known)):
+            return written
+        how: dict[str, Any] = {"lists": (item,)} if is_list(known) else {"explode_by": members_mark(known)}
+        return written.with_({"explode": item, **how}, dict.fromkeys(("explode", *how), f"several items in {known[0][:40]!r}"))
     for name, inner in lists.items():
         members = [f"{name}.{member.name}" for member in inner.fields] if isinstance(inner, pl.Struct) else [name]
         if id_column(members, "item") is not None:
@@ -97,14 +150,16 @@ def with_rows(written: Written, frame: pl.DataFrame) -> Written:
     return written
 
 
-def with_carried(written: Written, frame: pl.DataFrame, user_id: str) -> Written:
+def with_carried(written: Written, frame: pl.DataFrame, user_id: str, item_id: str) -> Written:
     """Detect columns that only the first line of each order fills.
 
     Args:
         written: what is known of the interactions.
         frame: some of them.
         user_id: a column that may be one of these.
+        item_id: a column that each line fills.
     """
+    frame = frame.filter(pl.col(item_id).is_not_null())
     lacking = frame[user_id].is_null()
     if frame.is_empty() or not _PADDED < lacking.mean() < 1 or lacking[0]:  # type: ignore[operator]
         return written
@@ -117,7 +172,14 @@ def with_carried(written: Written, frame: pl.DataFrame, user_id: str) -> Written
             columns = [name for name, there in filled.items() if not (there & ~first).any()]
             why = f"filled on the first line of each {order} only"
             return written.with_({"carry": dict.fromkeys(columns, order)}, {"carry": why})
+    alike = [name for name in frame.columns if (frame[name].is_null() != lacking).mean() < _ODD]  # type: ignore[operator]
+    if any(holds_times(frame[name].drop_nulls()) for name in alike if frame[name].dtype == pl.String) or names_clock(alike):
+        why = f"lines without {user_id} have no time either: they belong to the line above"
+        return written.with_({"carry": dict.fromkeys(alike, "")}, {"carry": why})
     return written
+
+
+_CONVERTED = ("numbers", "units", "times", "durations", "lists", "booleans")
 
 
 def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, interactions: bool) -> Written:
@@ -129,7 +191,9 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         ids: columns that stay as they are.
         interactions: whether these are the interactions, where words may be events.
     """
-    found: dict[str, dict[str, Any]] = {"numbers": {}, "times": {}, "lists": {}, "booleans": {}}
+    found: dict[str, dict[str, Any]] = {name: {} for name in ("numbers", "units", "times", "durations", "lists", "booleans")}
+    if interactions:
+        written, frame = _without_titles(written, frame, sorted(ids & set(frame.columns)))
     clocks = _clocks(frame) if interactions else {}
     doubts: list[str] = []
     unclear: list[str] = []
@@ -138,6 +202,8 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         if column.name in clocks:
             pattern, clock = day_pattern(known), clocks[column.name]
             found["times"][column.name] = f"{pattern} {clock_pattern(frame[clock])}"
+        elif column.dtype == pl.Duration:
+            found["durations"][column.name] = "m:s"
         elif column.dtype != pl.String or column.name in (*ids, *clocks.values()) or known.is_empty():
             continue
         elif pattern := time_pattern(known):
@@ -145,6 +211,12 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         elif mark := number_mark(known):
             found["numbers"][column.name] = mark
             unclear += [column.name] if known.str.contains(r"^\D*\d{1,3}([.,]\d{3})+\D*$").all() else []
+        elif two := duration_form(known):
+            found["durations"][column.name] = two
+        elif units := units_of(known):
+            found["units"][column.name] = units
+            numbers = known.str.strip_suffix(units[0]).str.strip_suffix(units[-1]).str.strip_chars()
+            found["numbers"][column.name] = number_mark(numbers) or "."
         elif is_list(known):
             found["lists"][column.name] = None
         elif not interactions and (words := yes_and_no(known)) is not None:
@@ -162,9 +234,89 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
     for setting, value in changes.items():
         shown = ", ".join(f"{str(frame[name].drop_nulls()[0])!r} in {name}" for name in value)
         reasons[setting] = f"such as {shown}{''.join(doubts) if setting == 'times' else ''}"
+    if found["durations"]:
+        reasons["durations"] += '; they become seconds, and of two numbers the first are minutes (with "h:m" hours)'
     if clocks:
         reasons["clocks"] = "a date and a time of day in two columns"
     return written.with_(changes, reasons) if changes else written
+
+
+def _without_titles(written: Written, frame: pl.DataFrame, ids: Sequence[str]) -> tuple[Written, pl.DataFrame]:
+    """Leave out rows without ids that are titles or remarks among dates or numbers."""
+    first, numbered = frame.columns[0], r"^\W*\d"
+    if not ids or frame.schema[first] != pl.String or first in ids:
+        return written, frame
+    kept = frame.filter(~absent(ids))
+    titles = frame.filter(absent(ids))[first].drop_nulls().unique(maintain_order=True)
+    titles = titles.filter(~titles.str.contains(numbered))
+    if not 0 < len(titles) <= _TITLES or not kept[first].drop_nulls().str.contains(numbered).all():
+        return written, frame
+    why = f"rows without {' or '.join(ids)}, such as {titles[0]!r}"
+    rows = tuple(dict.fromkeys((*written.form.totals, *titles.str.strip_chars())))
+    return written.with_({"totals": rows}, {"totals": why}), frame.filter(~pl.col(first).is_in(titles).fill_null(value=False))
+
+
+def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:
+    """Join columns of year, month and day, where no other column is the time.
+
+    Args:
+        written: what is known of the interactions.
+        frame: some of them.
+        found: the role of each column.
+    """
+    parts: list[str] = []
+    for known, (low, high) in _PARTS.items():
+        fitting = [name for name in found if known & set(words(name)) and _within(frame[name], low, high)]
+        if len(fitting) != 1:
+            break
+        parts += fitting
+    if len(parts) < 3 or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
+        return written, dict(found)
+    made = next(name for name in ("date", "date_of_row") if name not in found)
+    others = {name: role for name, role in found.items() if name not in parts}
+    roles = {name: Role("moment", role.reason) if role.kind == "time" else role for name, role in others.items()}
+    roles[made] = Role("time", f"made of {', '.join(parts)}", time=TimeLike((2, 3, 1), ""))
+    return written.with_({"dates": {made: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}), roles
+
+
+_PARTS = {  # of a date, and their range
+    named("year jahr annee ano anno jaar rok год 年"): (1970, 2100),
+    named("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
+    named("day tag jour dia giorno dag dzien день 日"): (1, 31),
+    named("hour stunde heure hora ora uur час 時"): (0, 23),
+    named("minute minuten minuto"): (0, 59),
+    named("second sekunde seconde segundo secondo"): (0, 59),
+}
+
+
+def _within(values: pl.Series, low: int, high: int) -> bool:
+    if values.dtype.is_nested() or values.has_nulls():
+        return False
+    numbers = values.cast(pl.Float64, strict=False)
+    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
+
+
+def with_flags(written: Written, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:
+    """Join columns such as clicked and purchased to one column of events.
+
+    Args:
+        written: what is known of the interactions.
+        found: the role of each column.
+    """
+    counts = {name for name, role in found.items() if role.kind == "amount" and role.low >= 0 and counts_events(name)}
+    flags = [name for name, role in found.items() if role.flag or name in counts]
+    if len(flags) < 2 or any(role.kind == "event" and not role.flag for role in found.values()):
+        return written, dict(found)
+    rule = flag_rule(flags)
+    made = next(name for name in ("event", "event_of_row", "event_of_the_row") if name not in found)
+    ordered = (*rule.weights, *rule.not_taken, *rule.left_out)
+    last = f"the last of {', '.join(ordered)} that is {'above 0' if counts else 'true'}, see flags below"
+    roles = {name: role for name, role in found.items() if name not in flags}
+    roles[made] = Role("event", last, events=rule)
+    why = "one column of events"
+    if rule.weights:
+        why += f"; to use one of these alone, write label = {toml([*rule.weights][-1])} instead of events, and remove this line"
+    return written.with_({"flags": {made: ordered}}, {"flags": why}), roles
 
 
 def _clocks(frame: pl.DataFrame) -> dict[str, str]:
@@ -172,5 +324,11 @@ def _clocks(frame: pl.DataFrame) -> dict[str, str]:
     texts = [column.drop_nulls() for column in frame if column.dtype in (pl.String, pl.Date, pl.Time)]
     texts = [column for column in texts if len(column)]
     days = [column.name for column in texts if column.dtype != pl.Time and day_pattern(column)]
-    clocks = [column.name for column in texts if column.dtype != pl.Date and clock_pattern(column)]
-    return {days[0]: clocks[0]} if len(days) == len(clocks) == 1 else {}
+    texts = [column for column in texts if column.dtype == pl.Time or (column.dtype == pl.String and not duration_form(column))]
+    clocks = [column.name for column in texts if clock_pattern(column)]
+    beside = [day for day, name in zip(frame.columns, frame.columns[1:], strict=False) if day in days and [name] == clocks]
+    return (
+        dict(zip(days, clocks, strict=True))
+        if len(days) == len(clocks) == 1
+        else {one: name for one in beside for name in clocks}
+    )

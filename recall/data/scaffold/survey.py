@@ -1,5 +1,6 @@
 """Open tables as they are written, and find their ids, with reasons."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,14 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import id_column, instead_column, table_named
+from recall.data.column_names import id_column, instead_column, names_id, names_visit, table_named
 from recall.data.files import files_of, kind_of, plain, unreadable_file
+from recall.data.findings import alike
 from recall.data.frames import NAMES, open_sources
 from recall.data.scaffold.detect import Written, detect
 from recall.data.scaffold.fields import ROWS, readable
 from recall.data.scaffold.meaning import nulls_of
-from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
+from recall.data.scaffold.shape import by_content, with_carried, with_columns, with_names, with_rows, with_shape
 from recall.data.selection import absent, refuse_lists
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
@@ -25,6 +27,7 @@ from recall.features.values import canonical_series
 _SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain. Chosen, not tuned.
 _ONCE = 0.9  # share of the rows of a table that must have different ids. Chosen, not tuned.
 _OF_MANY = 0.2  # share of the rows of a table of properties that may have different ones, at most. Chosen, not tuned.
+_SPARSE = 0.5  # share of the interactions without an id from which on it is a warning. Chosen, not tuned.
 _WIDE = 20  # columns of numbers from which on a table may have one for each item. Chosen, not tuned.
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
@@ -42,6 +45,7 @@ class Survey:
         reasons: why these are the ids; empty where they were given.
         own: id columns of the users and items tables.
         rows: settings of `[data]` about rows without ids and repeated ids, with the reason of each.
+        warnings: in words.
     """
 
     tables: dict[str, Table]
@@ -52,6 +56,7 @@ class Survey:
     reasons: Mapping[str, str]
     own: Mapping[str, str] = field(default_factory=dict)
     rows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def why(self, name: str) -> str:
         """Return the reason of an id column as a comment."""
@@ -96,7 +101,8 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
                 for spelling, why in nulls_of(column):
                     nulls.setdefault(spelling, why)
     tables = _open(given, written, nulls)
-    written = with_names(tables, written)
+    holding = {side: by_content(tables["interactions"], tables.get(f"{side}s")) for side in _OPTIONS}
+    written = with_names(tables, written, holding)
     written["interactions"] = with_rows(written["interactions"], heads["interactions"])
     tables = _open(given, written, nulls)
     found: dict[str, str] = {}
@@ -110,15 +116,18 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
             where=str(tables["interactions"].path),
             hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
         )
-    written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], found["user"])
-    for name, frame in _heads(_open(given, written, nulls)).items():
-        written[name] = with_columns(written[name], frame, set(found.values()), interactions=name == "interactions")
+    written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], *found.values())
     tables = _open(given, written, nulls)
+    heads = _heads(tables)
     ids = {"users": found["user"], "items": found["item"]}
-    head = _heads({"interactions": tables["interactions"]})["interactions"]
-    own = {name: own_id(tables[name], head[column], column) for name, column in ids.items() if name in tables}
+    own = {name: own_id(tables[name], heads["interactions"][column], column) for name, column in ids.items() if name in tables}
+    for name, frame in heads.items():
+        known = {*found.values(), own.get(name, "")}
+        written[name] = with_columns(written[name], frame, known, interactions=name == "interactions")
+    tables = _open(given, written, nulls)
     rows = row_settings(tables, found["user"], found["item"], own)
-    return Survey(tables, written, nulls, found["user"], found["item"], reasons, own, rows)
+    warnings = tuple(_sparse(tables["interactions"], found))
+    return Survey(tables, written, nulls, found["user"], found["item"], reasons, own, rows, warnings)
 
 
 def _open(sources: Mapping[str, object], written: Mapping[str, Written], nulls: Mapping[str, str]) -> dict[str, Table]:
@@ -173,12 +182,17 @@ def files_in(folder: Path) -> dict[str, Path]:
         if table is not None:
             by_name.setdefault(table, []).append(one)
     for table, files in by_name.items():
-        if len(files) > 1:
+        pattern = re.sub(r"\d+", "*", files[0].name)  # such as sales_2024_01.csv and sales_2024_02.csv
+        if len(files) > 1 and sorted(folder.glob(pattern)) == sorted(files):
+            by_name[table] = [folder / pattern]
+        elif len(files) > 1:
             names = ", ".join(one.name for one in files)
             raise DataError(
                 f"several files may be the {table}: {names}",
                 where=str(folder),
-                hint=f"Name the one that is meant with --{table}",
+                hint=f"Name the one that is meant with --{table}; or, where each has a part of the columns, join them first, "
+                'such as polars.read_csv("orders.csv").join(polars.read_csv("order_items.csv"), on="order_id")'
+                '.write_csv("interactions.csv")',
             )
     if "interactions" not in by_name and len(there) == 1 and plain(there[0]).suffix in (".csv", ".tsv", ".parquet", ".jsonl"):
         by_name = {"interactions": there}
@@ -207,7 +221,9 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
     if (wanted or usual) in interactions.types:
         return wanted or usual, ""
     if wanted is None:
-        by_name = id_column(interactions.columns, side)
+        by_name, holding = id_column(interactions.columns, side), by_content(interactions, tables.get(f"{side}s"))
+        if holding is not None and (by_name is None or not names_id(by_name)):
+            return holding, f"it holds ids of the {side}s table"
         if by_name is not None:
             return by_name, f"the name says {side}"
         shared = _shared(interactions, tables.get(f"{side}s"))
@@ -224,6 +240,12 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
             where=str(interactions.path),
             hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
         )
+    for name, other in tables.items():
+        key = next((both for both in interactions.columns if both in other.types and names_visit(both)), None)
+        if name != "interactions" and key is not None and id_column(other.columns, side) is not None:
+            hint = f'Join them: polars.read_csv("A").join(polars.read_csv("B"), on="{key}").write_csv("interactions.csv")'
+            what = f"there is no column of {side}s, which seem to be in {other.path.name}, one row for each {key} and {side}"
+            raise DataError(what, where=str(interactions.path), hint=hint)
     near = did_you_mean(column, interactions.columns)
     hint = f"{near}{'' if near.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
@@ -256,7 +278,8 @@ def own_id(table: Table, ids: pl.Series, column: str) -> str:
     """
     if column in table.types:
         return column
-    fitting = []
+    fitting, similar = [], ""
+    telling = id_column(table.columns, "user") or id_column(table.columns, "item")
     for name, dtype in table.types.items():
         if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not readable(table, name):
             continue
@@ -265,13 +288,20 @@ def own_id(table: Table, ids: pl.Series, column: str) -> str:
         known = canonical_column(canonical_series(ids), type_).drop_nulls().unique()
         listed = canonical_column(canonical_series(values), type_).drop_nulls()
         each = listed.n_unique() >= _ONCE * len(values)
-        if each and known.is_in(listed.implode()).mean() >= _SHARED:  # type: ignore[operator]
+        shared = float(known.is_in(listed.implode()).mean() or 0)  # type: ignore[arg-type]
+        if each and (shared >= _SHARED or (shared > 0 and name == telling)):
             fitting.append(name)
+        elif each and alike(known).is_in(alike(listed).implode()).mean() >= _SHARED:  # type: ignore[operator]
+            similar = f"{name!r} holds them in other case or with other zeros: {listed[0]!r} there, {known[0]!r} here"
     named = id_column(fitting, "user") or id_column(fitting, "item")
     if len(fitting) == 1 or named is not None:
         return named or fitting[0]
-    why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions" if fitting else "and no column holds their ids"
-    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=did_you_mean(column, table.columns))
+    hint = did_you_mean(column, table.columns)
+    if fitting:
+        why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions"
+    else:
+        why, hint = (similar, "Write them in one way in both tables") if similar else ("and no column holds their ids", hint)
+    raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=hint)
 
 
 def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -292,7 +322,7 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
         values = tables[name].collect(ids)
         missing = values.filter(absent(ids)).height
         if 0 < missing < values.height:
-            why = f"{missing:,} of {values.height:,} {name} have no {' or no '.join(ids)}"
+            why = f"{missing:,} of {values.height:,} {name} have no {' or no '.join(ids)}; they are not read"
             found.setdefault("missing_ids", ("left out", why))
         known = values[ids[0]].drop_nulls()
         again = known.filter(known.is_duplicated())
@@ -303,6 +333,21 @@ def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: M
                 f"{again.n_unique():,} ids of the {name} are in several rows, such as {again[0]!r}",
             )
     return found
+
+
+def _sparse(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each id that most interactions lack."""
+    for side, column in ids.items():
+        others = [name for name, dtype in table.types.items() if name not in ids.values() and not dtype.is_nested()]
+        other = id_column(others, side) or instead_column(others, side)
+        named = [column, *([other] if other is not None else [])]
+        empty = table.collect(named).select(absent([name]).mean().alias(name) for name in named).row(0)
+        if (empty[0] or 0) <= _SPARSE:
+            continue
+        message = f"{empty[0]:.0%} of the interactions have no {column}: they are not read, and nothing is learned from them"
+        if empty[-1] < empty[0]:
+            message += f". {other} is empty in {empty[-1]:.0%}: {_OPTIONS[side]} {other} reads these rows"
+        yield message
 
 
 def _refuse_properties(table: Table, id_: str) -> None:

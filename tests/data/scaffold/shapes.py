@@ -433,12 +433,18 @@ SHAPES = {
     "playlist": Shape(
         playlist,
         ("listener", "track"),
-        {"time": "position", "label": None, "events.column": "skipped"},
+        {
+            "time": "position",
+            "label": None,
+            "events.column": "event",
+            "events.weights": {"liked": 2.0},
+            "events.not_taken": ("skipped",),
+            "events.missing": "taken",
+        },
         items=("runtime",),
         proposed=(
-            'events = { column = "skipped", weights = {',
-            "Of outcomes skipped is used; to use this instead",
-            '# label = "liked"',
+            'flags = { event = ["liked", "skipped"] }  # one column of events; to use one of these alone, write label =',
+            "# event says what happened (the last of liked, skipped that is true, see flags below), so no field reads it.",
             '# sometimes = { side = "user", kind = "categorical", source = "interactions" }',
         ),
     ),

@@ -5,6 +5,7 @@ import pytest
 
 from recall.config import FileFormat
 from recall.data.scaffold import detect as module
+from recall.data.scaffold import encoding as encodings
 from recall.data.scaffold.detect import detect, headless
 from recall.data.scaffold.draft import draft
 from recall.errors import DataError
@@ -24,6 +25,13 @@ from recall.errors import DataError
         ("a.tsv", 'a\tb\n"Al" Yan\t2\n"Bo"\t3\n', FileFormat(quote="")),
         ("a.csv", 'a,b\n"x ""y"" z",2\n"x, ""y""",3\n', FileFormat()),
         ("a.csv", "name\nx\n", FileFormat()),
+        ("a.csv", "u,n,t\n(text),(number),(time)\n" + "x,2,3\ny,4,5\n" * 20, FileFormat(totals=("(text)",))),
+        ("a.csv", "u,n\n" + "x,unknown\ny,4\n" * 20, FileFormat()),
+        ("a.csv", "a\x01b\nx, y\x012\n", FileFormat(separator="\x01")),  # of Hive
+        ("a.csv", "a||b||c\nx||2||y\nz||||\n", FileFormat(separator="||")),
+        ("a.csv", "a^b\nx^2\n", FileFormat(separator="^")),
+        ("a.csv", 'a,b\n"the \\"x\\", y",2\nz,3\n', FileFormat(backslashes=True)),
+        ("a.csv", 'a,b\n"C:\\",2\n"x, y",3\n', FileFormat()),
         ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
         (
             "a.dat",
@@ -64,6 +72,14 @@ def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, fo
         ("title\n" + "吾輩は猫である。名前はまだ無い。\n" * 3, "shift_jis"),
         ("顧客ID,商品ID,行動\n" + "".join(f"C{n},S{n % 7},{'閲覧' if n % 3 else '購入'}\n" for n in range(200)), "shift_jis"),
         ("название\n" + "Мастер и Маргарита\nПреступление и наказание\nСобачье сердце\n", "koi8_r"),
+        ("название\n" + "Мастер и Маргарита\nПреступление и наказание\nСобачье сердце\n", "cp866"),
+        ("title\nÄpfel und Öl für alle\nGroße Bücher\n", "cp850"),
+        ("title\n" + "שלום ירושלים\nספר הארץ\nסרט ישראלי חדש\n", "cp1255"),
+        ("title\nكتاب المدينة\nفيلم القاهرة\n", "cp1256"),
+        ("title\n书籍 北京\n电影 产品 城市\n", "gb18030"),
+        ("title\n책 서울\n영화 상품 도시\n", "euc_kr"),
+        ("title,price\nThé à la menthe,5 €\nCafé très noir,6 €\nForêt élève,7 €\n", "iso8859_15"),
+        ("title,price\nTea,5\n", "utf-16-le"),
         ("title,price\n" + "".join(f'"Tisch {n} für draußen","{n},99 €"\n' for n in range(99)), "cp1252"),
         ("title\nПривет\n", "utf-8"),
         ("title\nПривет\n", "utf-16"),
@@ -79,7 +95,8 @@ def test_the_encoding_is_found(tmp_path: Path, text: str, encoding: str) -> None
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1251"])
 @pytest.mark.parametrize("cut", [61, 62])
 def test_the_start_of_a_file_is_enough(tmp_path: Path, encoding: str, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE", cut)
+    for one in (module, encodings):
+        monkeypatch.setattr(one, "SAMPLE", cut)
     (tmp_path / "a.csv").write_text("имя;книга\n" + "Привет дорогой друг;Мастер и Маргарита\n" * 9, encoding=encoding)
     form = detect(tmp_path / "a.csv").form
     assert (form.encoding, form.separator) == (encoding, ";")
@@ -125,8 +142,8 @@ def test_a_quote_without_its_pair_before_much_text(tmp_path: Path) -> None:
 
 
 def test_an_encoding_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a,b\n1,2\n", encoding="utf-16-le")
-    with pytest.raises(DataError, match="UTF-16 without a mark"):
+    (tmp_path / "a.csv").write_bytes(b"\0\0a\0\0\0,\1\0\0\2" * 9)
+    with pytest.raises(DataError, match="the file is binary"):
         detect(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("a,b\nx\0y,2\nxyz,3\n")
     assert detect(tmp_path / "a.csv").form == FileFormat()

@@ -87,6 +87,12 @@ FORMATS = st.fixed_dictionaries(
         "times": st.dictionaries(NAMES, PATTERNS, max_size=1),
         "booleans": st.dictionaries(NAMES, st.just(("yes", "no")), max_size=1),
         "lists": st.lists(NAMES, max_size=1),
+        "backslashes": st.booleans(),
+        "explode_by": st.sampled_from(",| "),
+        "units": st.dictionaries(NAMES, st.just(("%", "EUR")), max_size=1),
+        "durations": st.dictionaries(NAMES, st.sampled_from(["m:s", "h:m"]), max_size=1),
+        "flags": st.dictionaries(st.just("event"), st.lists(NAMES, min_size=1, max_size=2), max_size=1),
+        "dates": st.dictionaries(st.just("date"), st.lists(NAMES, min_size=3, max_size=4), max_size=1),
     },
 )
 

@@ -69,6 +69,14 @@ def test_times_and_split_columns_are_used_if_present(tmp_path: Path, time: str) 
     assert "weight" not in text.partition("[fields]")[2]
 
 
+def test_a_few_rows_without_a_time_are_left_out(tmp_path: Path) -> None:
+    rows = [f"u{n % 6},i{n % 9},{'' if n % 20 == 0 else 1_700_000_000 + 977 * n}\n" for n in range(80)]
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,ts\n" + "".join(rows))
+    text = draft(tmp_path)
+    assert 'missing_times = "left out"  # 4 interactions have no ts' in text
+    assert len(load_dataset(parse_config(tomllib.loads(text)), tmp_path).events) == 76
+
+
 @pytest.mark.parametrize("name", ["user", "item", "weight", "split"])
 def test_a_context_column_with_a_reserved_name_is_a_comment(tmp_path: Path, name: str) -> None:
     values = [f"v{(7 * n) % 11}" for n in range(60)]

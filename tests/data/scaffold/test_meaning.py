@@ -6,6 +6,7 @@ import pytest
 from recall.data.scaffold.meaning import (
     clock_pattern,
     day_pattern,
+    members_mark,
     nulls_of,
     number_mark,
     swapped_pattern,
@@ -22,6 +23,14 @@ from recall.data.scaffold.meaning import (
         (["22/01/2024", "11/12/2024"], "%d/%m/%Y", ""),
         (["2024.02.01"], "%Y.%m.%d", "%Y.%d.%m"),
         (["1 Feb 2024"], "%d %b %Y", ""),
+        (["01/02/24", "12/31/23"], "%m/%d/%y", ""),  # not of the year 24
+        (["31-12-24"], "%d-%m-%y", ""),
+        (["3. März 2024", "12. Okt. 2024"], "%d %b %Y", ""),
+        (["12 janv. 2024"], "%d %b %Y", ""),
+        (["5 de mayo de 2024"], "%d %b %Y", ""),
+        (["Fri, 05 Jan 2024 10:30:00 GMT"], "%d %b %Y %H:%M:%S %z", ""),
+        (["Friday, January 5, 2024"], "%b %d, %Y", ""),
+        (["05.01.2024, 10:30"], "%d.%m.%Y, %H:%M", "%m.%d.%Y, %H:%M"),
     ],
 )
 def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, other: str) -> None:
@@ -111,3 +120,18 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
     assert clock_pattern(pl.Series("UHRZEIT", ["0915", "2359"])) == "%H%M"
     assert clock_pattern(pl.Series("time", ["091500", "235959"])) == "%H%M%S"
     assert clock_pattern(pl.Series("year", ["1955", "1959"])) == ""
+
+
+@pytest.mark.parametrize(
+    ("texts", "mark"),
+    [
+        ([f"i{n % 5},i{n % 7},i{n % 3}" for n in range(30)] + ["i1"], ","),
+        ([f"{n % 5} {n % 7} {n % 3}" for n in range(30)] + ["1 2"], " "),
+        ([f"The Good, the Bad, and {n}" for n in range(30)] + ["Alien"], ""),
+        ([f"The Return of {one}" for one in ("Tom", "Tim", "Jim Beam")] * 9, ""),
+        ([f"/shop/item/{n}" for n in range(30)], ""),
+        ([f"shop|{n}" for n in range(30)], ""),
+    ],
+)
+def test_several_ids_in_a_cell_recur_one_by_one(texts: list[str], mark: str) -> None:
+    assert members_mark(pl.Series("item", texts)) == mark

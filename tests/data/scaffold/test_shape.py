@@ -1,8 +1,12 @@
+import datetime
+
 import polars as pl
+import pytest
 
 from recall.config import FileFormat
+from recall.data.roles import roles
 from recall.data.scaffold.detect import Written
-from recall.data.scaffold.shape import with_carried, with_columns, with_names, with_rows, with_shape
+from recall.data.scaffold.shape import with_carried, with_columns, with_dates, with_flags, with_names, with_rows, with_shape
 
 
 def form_of(written: Written) -> dict[str, object]:
@@ -18,17 +22,23 @@ def test_blanks_that_divide_one_value_into_two_are_removed() -> None:
 
 
 def test_columns_that_only_the_first_line_of_an_order_fills() -> None:
-    frame = pl.DataFrame(
-        {"order": [1, 1, 2, 2, 2], "user": ["a", None, "b", None, None], "city": ["x", None, None, None, None]}
-    )
-    assert form_of(with_carried(Written(), frame, "user")) == {"carry": {"user": "order", "city": "order"}}
-    assert form_of(with_carried(Written(), frame.with_columns(user=pl.Series(["a", None, "b", "c", None])), "user")) == {}
+    frame = pl.DataFrame({"item": range(5), "order": [1, 1, 2, 2, 2], "user": ["a", None, "b", None, None]})
+    frame = frame.with_columns(city=pl.Series(["x", None, None, None, None]))
+    assert form_of(with_carried(Written(), frame, "user", "item")) == {"carry": {"user": "order", "city": "order"}}
+    other = frame.with_columns(user=pl.Series(["a", None, "b", "c", None]))
+    assert form_of(with_carried(Written(), other, "user", "item")) == {}
+    dated = frame.drop("order").with_columns(at=pl.Series(["2024-01-01", None, "2024-01-02", None, None]))
+    assert form_of(with_carried(Written(), dated, "user", "item")) == {"carry": {"user": "", "at": ""}}
 
 
 def test_the_items_of_an_order_are_a_list() -> None:
     frame = pl.DataFrame({"user": ["a"], "tags": [["x"]], "items": [[{"item_id": 1}]]})
     assert form_of(with_rows(Written(), frame)) == {"explode": "items", "unnest": True}
     assert form_of(with_rows(Written(), frame.with_columns(product=pl.lit("p")))) == {}
+    texts = pl.DataFrame({"user": range(30), "items": [f"i{n % 5};i{n % 7}" if n % 4 else "i1" for n in range(30)]})
+    assert form_of(with_rows(Written(), texts)) == {"explode": "items", "explode_by": ";"}
+    written = pl.DataFrame({"user": ["a", "b"], "items": ["['x', 'y']", "['x']"]})
+    assert form_of(with_rows(Written(), written)) == {"explode": "items", "lists": ("items",)}
 
 
 def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> None:
@@ -40,4 +50,99 @@ def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> Non
 def test_names_of_a_repeated_header_stay() -> None:
     written = Written(FileFormat(header=("user", "price", "price_2")), {"header": "repeated"})
     frame = pl.DataFrame({"user": ["a"], "price": ["1"], "price_2": ["2"]})
-    assert with_names({"interactions": frame}, {"interactions": written})["interactions"] == written  # type: ignore[dict-item]
+    assert with_names({"interactions": frame}, {"interactions": written}, {})["interactions"] == written  # type: ignore[dict-item]
+
+
+def test_durations_are_told_from_times_of_day() -> None:
+    frame = pl.DataFrame(
+        {
+            "length": ["3:45", "12:30"],
+            "watched": ["0:20:00", "1:02:33"],
+            "any": ["75:30", "3:45"],
+            "mixed": ["3:45", "1:02:33"],
+            "runtime": ["95 min", "1 h 30 min"],
+            "exact": [datetime.timedelta(seconds=5)] * 2,
+            "opens": ["08:30", "09:00"],
+            "played_at": ["0:20:00", "1:02:33"],
+        }
+    )
+    written = with_columns(Written(), frame, set(), interactions=False)
+    assert form_of(written) == {"durations": dict.fromkeys(frame.columns[:6], "m:s")}
+    assert "such as '3:45' in length, '0:20:00' in watched" in written.reasons["durations"]
+    assert "of two numbers the first are minutes" in written.reasons["durations"]
+
+
+def test_a_duration_is_not_the_time_of_a_date() -> None:
+    frame = pl.DataFrame({"date": ["31.01.2024", "01.02.2024"], "watched": ["0:20:00", "1:02:33"]})
+    written = form_of(with_columns(Written(), frame, set(), interactions=True))
+    assert written == {"times": {"date": "%d.%m.%Y"}, "durations": {"watched": "m:s"}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "flags", "weights", "rest"),
+    [
+        ({"purchased": [0, 1, 0], "clicked": [1, 1, 0]}, ("clicked", "purchased"), {"clicked": 1, "purchased": 5}, "not taken"),
+        ({"liked": ["yes", "no"] * 2, "skipped": ["no", "no", "yes"]}, ("liked", "skipped"), {"liked": 2}, "taken"),
+        ({"clicked": [0, 1], "hidden": [0, 0, 1]}, ("clicked", "hidden"), {"clicked": 1}, "not taken"),
+        ({"disliked": [0, 1], "skipped": [0, 0, 1]}, ("disliked", "skipped"), {}, "taken"),
+        ({"purchases": [0, 3, 0], "views": [1, 4]}, ("views", "purchases"), {"views": 1, "purchases": 5}, "not taken"),
+        ({"clicked": [0, 1], "event": ["view", "buy", "view"]}, None, {}, ""),
+        ({"clicked": [0, 1], "watched": [30, 0, 500]}, None, {}, ""),  # seconds, not times
+    ],
+)
+def test_flags_beside_one_another_are_events(
+    columns: dict[str, list[object]], flags: tuple[str, ...] | None, weights: dict[str, float], rest: str
+) -> None:
+    rows = 180
+    frame = pl.DataFrame({"u": [n * 7 % 11 for n in range(rows)], "i": [n * 5 % 13 for n in range(rows)]}).with_columns(
+        pl.Series(name, [values[n % len(values)] for n in range(rows)]) for name, values in columns.items()
+    )
+    found = roles(frame, "u", "i", {})
+    written, after = with_flags(Written(), found)
+    if flags is None:
+        assert (written, after) == (Written(), found)
+        return
+    assert form_of(written) == {"flags": {"event": flags}}
+    assert set(after) == {"event"}
+    rule = after["event"].events
+    assert rule is not None
+    assert (rule.weights, rule.missing) == (weights, rest)
+
+
+def test_units_after_numbers_are_one_or_its_plural() -> None:
+    frame = pl.DataFrame(
+        {
+            "weight": ["1,5 kg", "12,25 kg"],
+            "cable": ["5 m", "12 m"],
+            "rating": ["1 star", "4 stars"],
+            "votes": ["4/5", "3/5"],
+            "installs": ["10,000+", "500+"],
+            "mixed": ["1 kg", "500 g"],
+            "room": ["12 A", "14 B"],
+        }
+    )
+    written = form_of(with_columns(Written(), frame, set(), interactions=False))
+    assert written == {
+        "numbers": {"weight": ",", "cable": ".", "rating": ".", "votes": ".", "installs": "."},
+        "units": {"weight": ("kg",), "cable": ("m",), "rating": ("stars", "star"), "votes": ("/5",), "installs": ("+",)},
+    }
+
+
+def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
+    rows = range(120)
+    frame = pl.DataFrame(
+        {
+            "u": [n * 7 % 11 for n in rows],
+            "i": [n * 5 % 13 for n in rows],
+            "jahr": [2023 + n // 60 for n in rows],
+            "monat": [f"{1 + n % 12:02}" for n in rows],
+            "tag": [1 + n * 3 % 28 for n in rows],
+        }
+    )
+    written, after = with_dates(Written(), frame, roles(frame, "u", "i", {}))
+    assert form_of(written) == {"dates": {"date": ("jahr", "monat", "tag")}}
+    assert [(name, role.kind) for name, role in after.items()] == [("date", "time")]
+    timed = frame.with_columns(ts=1_700_000_000 + pl.int_range(120) * 7_000)
+    found = roles(timed, "u", "i", {})
+    assert with_dates(Written(), timed, found) == (Written(), found)
+    assert form_of(with_dates(Written(), frame.with_columns(tag=pl.col("tag") + 9), found)[0]) == {}

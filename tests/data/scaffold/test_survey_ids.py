@@ -44,6 +44,15 @@ def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_s
     assert own_id(table(items), ids, "item") == "code"
     with pytest.raises(DataError, match="no column holds their ids"):
         own_id(table(items.select("rank", "sale")), ids, "item")
+    few = pl.DataFrame({"sku": [str(row) for row in range(15, 90)], "rank": range(75)})
+    assert own_id(table(few), ids, "item") == "sku"  # by its name
+
+
+def test_ids_that_differ_in_how_they_are_written_are_shown() -> None:
+    items = pl.DataFrame({"sku": [f"A-{row:03}" for row in range(9)], "rank": range(9)})
+    with pytest.raises(DataError, match="'sku' holds them in other case or with other zeros: 'A-000' there") as caught:
+        own_id(table(items), pl.Series("item", [f"a-{row:03}" for row in range(9)]), "item")
+    assert caught.value.hint == "Write them in one way in both tables"
 
 
 def test_a_column_for_each_item_is_explained(tmp_path: Path) -> None:
@@ -64,6 +73,29 @@ def test_rows_without_ids_and_repeated_ids_are_assumed_with_their_number(tmp_pat
     assert "repeated_ids = \"last\"  # 1 ids of the items are in several rows, such as 'i2'" in text
     (tmp_path / "interactions.csv").write_text("user_id,item_id\n" + "".join(f"{n % 5 or ''},i{n % 3}\n" for n in range(50)))
     assert 'missing_ids = "left out"  # 10 of 50 interactions have no user_id or no item_id' in draft(tmp_path)
+
+
+def test_a_column_of_users_that_is_mostly_empty_is_a_warning(tmp_path: Path) -> None:
+    rows = [(f"u{n % 20}" if n % 10 == 0 else "", f"c{n % 30}", f"i{n % 7}") for n in range(200)]
+    (tmp_path / "interactions.csv").write_text("user_id,cookie,item_id\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    text = draft(tmp_path)
+    assert "# warning: 90% of the interactions have no user_id: they are not read, and nothing is learned from them." in text
+    assert "cookie is empty in 0%: --user-id (user_id=) cookie reads these rows" in text
+    assert "# warning" not in draft(tmp_path, user_id="cookie")
+
+
+def test_orders_and_their_items_in_two_files_are_to_be_joined(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(
+        "order_id,customer_id,day\n" + "".join(f"o{n},c{n % 5},2024-01-01\n" for n in range(20))
+    )
+    (tmp_path / "order_items.csv").write_text("order_id,product_id\n" + "".join(f"o{n % 20},p{n % 9}\n" for n in range(60)))
+    with pytest.raises(DataError, match=r"several files may be the interactions: order_items\.csv, orders\.csv") as caught:
+        draft(tmp_path)
+    assert 'join(polars.read_csv("order_items.csv"), on="order_id")' in caught.value.hint
+    files = {"interactions": tmp_path / "orders.csv", "items": tmp_path / "order_items.csv"}
+    with pytest.raises(DataError, match=r"items, which seem to be in order_items\.csv, one row for each order_id") as caught:
+        draft(tmp_path, files=files)
+    assert 'on="order_id"' in caught.value.hint
 
 
 def test_ids_are_not_lists(tmp_path: Path) -> None:

@@ -24,10 +24,9 @@ from recall.publish.rebuild import rebuild
 from recall.serving.filters import columns as filter_columns
 from recall.serving.filters.parse import parse
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
+from recall.serving.request import Recommendations, Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel
 from recall.serving.rerank.rules import Diversify, Pin
-from recall.serving.response import Recommendations
 from tests.conftest import random_model
 from tests.hypotheses import examples
 from tests.serving.filters.reference import UTC, columns_of, selected

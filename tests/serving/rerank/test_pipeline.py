@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from recall.errors import DataError, RequestError
 from recall.publish.rebuild import rebuild
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
+from recall.serving.request import Recommendations, Request
 from recall.serving.rerank.channels import Channels, LatestChannel, ListChannel, ModelChannel, PopularChannel, Source
 from recall.serving.rerank.rules import AnyRule, Dedupe, Diversify, Pin, Quota
-from recall.serving.response import Recommendations
 from tests.hypotheses import examples
 from tests.serving.conftest import write_tables
 from tests.serving.rerank.worlds import World, defined

@@ -14,8 +14,7 @@ from recall.bundle.reader import load_bundle
 from recall.bundle.versions import resolve
 from recall.errors import JournalError, RequestError
 from recall.serving.recommender import Recommender
-from recall.serving.request import Request
-from recall.serving.response import Recommendations
+from recall.serving.request import Recommendations, Request
 from recall.store.items.log import JOURNAL
 from tests.conftest import ITEMS
 

@@ -1,0 +1,237 @@
+"""Convert numbers, times, durations, lists and truth values from text."""
+
+import ast
+import csv
+import json
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from recall.config import FileFormat
+from recall.data.column_names import MARKS
+
+LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
+"""Pattern of lists in programming notation, for polars and for Python."""
+_GROUPS = (
+    " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
+)
+_CODES = (  # not any three capitals, which begin article numbers, too: SKU001
+    "AED ARS AUD BAM BGN BRL BYN CAD CHF CLP CNY COP CZK DKK DZD EGP EUR GBP GEL GHS HKD HRK HUF IDR ILS INR ISK JPY KES KRW "
+    "KZT LKR MAD MXN MYR NGN NOK NPR NZD PEN PHP PKR PLN QAR RMB RON RSD RUB SAR SEK SGD THB TND TRY TWD UAH USD UYU UZS VND "
+    "XAF XOF ZAR"
+)
+_MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
+NUMBERS: Final = {
+    mark: rf"^(?<minus>[-+−▲△]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
+    rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
+    rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
+    for mark, group in ((",", "."), (".", ","))
+}
+"""Patterns of written numbers by the decimal mark, with groups of digits and currencies, for polars."""
+_N = r"(\d+(?:[.,]\d+)?)\s*"
+_UNITS = {  # in seconds
+    86_400: "d|days?|tage?|jours?|dias?|días?|д|日|天",
+    3_600: "h|hrs?|hours?|std|stunden?|heures?|horas?|or[ae]|uur|ч|час|часа|часов|時間|小时|小時|시간",
+    60: "m|mins?|minutes?|minuten?|minutos?|minut[oi]|mn|мин|минут|分|分钟|分鐘|분",
+    1: "s|secs?|seconds?|sek|sekunden?|secondes?|seg|segundos?|second[oi]|с|сек|секунд|秒|초",
+}
+DURATION: Final = "(?i)^(-?)P?T?" + "".join(rf"(?:{_N}(?:{words})\.?,?\s*T?)?" for words in _UNITS.values()) + "$"
+"""Pattern of durations with a word after each number, and of empty texts."""
+COLONS: Final = {3: r"^(-?)((?:\d+ (?:d|days?),? )?)(\d+):(\d\d?):(\d\d?(?:[.,]\d+)?)$", 2: r"^(-?)(\d+):(\d\d(?:[.,]\d+)?)$"}
+"""Patterns of durations with colons, by how many numbers these are between."""
+_BEFORE_NOON, _AFTER_NOON = "(?i)a\\. ?m\\.?|πμ|π\\.μ\\.|ص|午前|上午|오전|öö", "(?i)p\\. ?m\\.?|μμ|μ\\.μ\\.|م|午後|下午|오후|ös"
+_MONTHS = {
+    "Jan": "january januar januari janvier enero gennaio janeiro stycznia января jänner janv ene gen",
+    "Feb": "february februar februari février febrero febbraio fevereiro lutego февраля févr fév fev",
+    "Mar": "märz maart mars marzo março marca марта mrz mär mrt",
+    "Apr": "april avril abril aprile kwietnia апреля avr abr",
+    "May": "mai mei mayo maggio maio maja мая mag",
+    "Jun": "juni juin junio giugno junho czerwca июня",
+    "Jul": "juli juillet julio luglio julho lipca июля juil",
+    "Aug": "august augustus août agosto sierpnia августа ago",
+    "Sep": "september septembre septiembre settembre setembro września сентября sept set",
+    "Oct": "oktober octobre octubre ottobre outubro października октября okt ott out",
+    "Nov": "november novembre noviembre novembro listopada ноября",
+    "Dec": "dezember december décembre diciembre dicembre dezembro grudnia декабря dez dic déc",
+}
+_ENGLISH = {name.upper(): month for month, names in _MONTHS.items() for name in sorted(names.split(), key=len, reverse=True)}
+_CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
+
+
+def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
+    """Convert the written numbers, times and lists of a table.
+
+    Args:
+        frame: as it was read.
+        form: names the columns; those that are not text are left as they are.
+    """
+    if form.explode is not None:
+        members = pl.col(form.explode)
+        if form.explode_by is not None and frame.collect_schema().get(form.explode) == pl.String:
+            members = members.str.split(form.explode_by).list.eval(pl.element().str.strip_chars())
+            frame = frame.with_columns(members.list.drop_nulls())
+        elif form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
+            frame = frame.with_columns(members.map_batches(listed, return_dtype=pl.List(pl.String)))
+        frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
+    if form.unnest:
+        frame = _unnested(frame)
+    filled = {name: (pl.col(name).forward_fill(), group) for name, group in form.carry.items()}
+    frame = frame.with_columns(above.over(pl.col(group).rle_id()) if group else above for above, group in filled.values())
+    if not form.converted and not form.joined:
+        return frame
+    types = frame.collect_schema()
+    texts = {name for name, dtype in types.items() if dtype == pl.String}
+    bare = {name: _without(pl.col(name), words) for name, words in form.units.items()}
+    changes = [number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
+    for name, pattern in form.times.items():
+        if name in form.clocks and form.clocks[name] in types:
+            both = pl.concat_str(
+                [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
+            )
+            changes.append(moment(both, pattern).alias(name))
+        elif name in texts:
+            changes.append(moment(pl.col(name), pattern).alias(name))
+    lists = [name for name in form.lists if name in texts and name != form.explode]
+    changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in lists]
+    changes += [truth(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
+    changes += [duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
+    exact = [name for name in form.durations if types.get(name) == pl.Duration]
+    changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
+    frame = frame.with_columns(changes)
+    flags = {made: [name for name in names if name in types] for made, names in form.flags.items()}
+    made = [flag(names).alias(name) for name, names in flags.items() if names]
+    for name, parts in form.dates.items():
+        if set(parts) <= set(types):
+            made.append(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name))
+    return frame.with_columns(made).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
+
+
+def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Replace objects by a column for each member, such as `user.id`."""
+    while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
+        frame = frame.unnest(nested, separator=".")
+    return frame
+
+
+def number(text: pl.Expr, mark: str) -> pl.Expr:
+    """Rewrite numbers with a decimal point, and without anything else.
+
+    A text that is not such a number stays as it is, so that reading it as a number tells where it is.
+
+    Args:
+        text: such as "1.234,50 €".
+        mark: the decimal mark.
+    """
+    stripped = text.str.strip_chars()
+    digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
+    plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "")
+    plain = plain.str.replace_many(["−", "▲", "△", ","], ["-", "-", "-", "."])
+    return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
+
+
+def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:
+    """Return a text without a unit after it."""
+    return text.str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
+
+
+def moment(text: pl.Expr, pattern: str) -> pl.Expr:
+    """Parse times; one that does not fit is an error.
+
+    Args:
+        text: the column.
+        pattern: as of `strftime`.
+    """
+    stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
+    stripped = stripped.str.replace_all("[\u200e\u200f\u202a-\u202e]", "")  # marks of the direction of writing
+    if "%p" in pattern:
+        stripped = stripped.str.replace(rf"\s*({_BEFORE_NOON})$", " AM").str.replace(rf"\s*({_AFTER_NOON})$", " PM")
+    if re.search("%[bB]", pattern) and "%a" not in pattern:
+        stripped = _english(stripped)
+    if _CLOCK.search(pattern) is None:
+        return stripped.str.to_date(pattern)
+    parsed = stripped.str.to_datetime(pattern, time_unit="us")
+    return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
+
+
+def _english(text: pl.Expr) -> pl.Expr:
+    """Rewrite dates in English, without names of days: "Fr., 5. Januar" is "5 Jan"."""
+    plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
+    plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
+    plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)
+    return plain.str.replace(r" (GMT|UTC)$", " +0000")
+
+
+def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
+    """Read two words as truth values, in any case; any other is an error.
+
+    Args:
+        text: the column.
+        yes: the word for true.
+        no: the word for false.
+    """
+    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
+
+
+def duration(text: pl.Expr, two: str) -> pl.Expr:
+    """Rewrite durations as seconds; a text that is none stays as it is.
+
+    Args:
+        text: such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
+        two: what two numbers such as "3:45" mean, "m:s" or "h:m".
+    """
+    worded = text.str.strip_chars().str.replace(COLONS[3], "${1}${2}${3}h ${4}m ${5}s")
+    worded = worded.str.replace(COLONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
+    groups = worded.str.extract_groups(DURATION).struct
+    numbers = [groups.field(str(place)).str.replace(",", ".").cast(pl.Float64) for place in range(2, 6)]
+    seconds = pl.sum_horizontal(one * each for one, each in zip(numbers, _UNITS, strict=True))
+    seconds = pl.when(groups.field("1") == "-").then(-seconds).otherwise(seconds)
+    whole = seconds.round().cast(pl.Int64).cast(pl.String)
+    written = pl.when(seconds == seconds.round()).then(whole).otherwise(seconds.cast(pl.String))
+    return pl.when(pl.any_horizontal(one.is_not_null() for one in numbers)).then(written).otherwise(text)
+
+
+def flag(names: Sequence[str]) -> pl.Expr:
+    """Return the name of the last column that is true or above 0, or null.
+
+    Args:
+        names: of columns with truth values, words for these, or numbers.
+    """
+    said = {name: pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase() for name in names}
+    true = {name: text.is_in(MARKS) | (text.cast(pl.Float64, strict=False) > 0) for name, text in said.items()}
+    return pl.coalesce(pl.when(true[name]).then(pl.lit(name)) for name in reversed(names))
+
+
+def listed(texts: pl.Series) -> pl.Series:
+    """Parse lists in programming notation, List(String) [n].
+
+    A text that is not a list is its only member.
+
+    Args:
+        texts: such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
+    """
+    known = {text: _list(text) for text in texts.unique().drop_nulls()}
+    return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))
+
+
+def _list(text: str) -> list[str]:
+    stripped = text.strip()
+    if re.match(LIST_NOTATION, stripped) is None:
+        return [stripped]
+    for parse in (json.loads, ast.literal_eval, _bare):
+        try:
+            read = parse(stripped)
+            break
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, csv.Error):
+            continue
+    else:
+        return [stripped]
+    members = list(read) if isinstance(read, list | tuple | set | frozenset | dict) else [read]
+    names = (one.get("name", next(iter(one.values()), None)) if isinstance(one, dict) else one for one in members)
+    return [str(one).strip() for one in names if one is not None]
+
+
+def _bare(text: str) -> list[str]:
+    """Parse a list without quotes, such as "{a,b}"."""
+    return next(csv.reader([text[1:-1]], skipinitialspace=True), [])
