@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from pydantic import JsonValue
 
-from recall._arrays import return_freed_memory
 from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, SquareConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
@@ -128,7 +127,6 @@ def train(
     model, untrained, method = learner.model, pairs.untrained, learner.note
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
-    return_freed_memory()
     if ranks.rank:
         position = run_sweeps(
             learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
@@ -155,7 +153,6 @@ def train(
     except NonFiniteError as error:
         raise _blamed(error, dataset) from None
     del learner  # what follows needs the memory of its contexts
-    return_freed_memory()
     fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}

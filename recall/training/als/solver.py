@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recall._arrays import Float32, Float64, return_freed_memory
+from recall._arrays import Float32, Float64
 from recall.config import OpeningConfig
 from recall.models.torch.base import Model
 from recall.training.als import kernels
@@ -98,7 +98,6 @@ class ImplicitALS:
         with _one_thread(torch.get_num_threads() > 1):
             if self._form.dim:
                 self._user_step()
-            return_freed_memory()
             loss = self._item_step()
             self._sweep += 1
             norms = self._form.user_table().square().sum(1)
@@ -107,7 +106,6 @@ class ImplicitALS:
                 loss += self._weights_penalty * float((self._form.across - 1).square().sum())
             self._turn_back()
             self._untrained.fill(self.model)
-        return_freed_memory()
         return loss / self._rows.weights.total
 
     def state(self) -> dict[str, Tensor]:
