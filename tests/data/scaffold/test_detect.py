@@ -25,12 +25,22 @@ from recall.errors import DataError
         ("a.tsv", 'a\tb\n"Al" Yan\t2\n"Bo"\t3\n', FileFormat(quote="")),
         ("a.csv", 'a,b\n"x ""y"" z",2\n"x, ""y""",3\n', FileFormat()),
         ("a.csv", "name\nx\n", FileFormat()),
-        ("a.csv", "u,n,t\n(text),(number),(time)\n" + "x,2,3\ny,4,5\n" * 20, FileFormat(totals=("(text)",))),
+        ("a.csv", "u,n,t\n(text),(number),(time)\n" + "x,2,3\ny,4,5\n" * 20, FileFormat(header=("u", "n", "t"), skip=2)),
+        ("a.csv", "u,i,price\nu1,i1,NULL\n" + "".join(f"u{n % 5},i{n},2.5\n" for n in range(40)), FileFormat()),
+        ("a.csv", "u,n,t\nx,unknown,NULL\n" + "z,2,3\ny,4,5\n" * 20, FileFormat()),
+        ("a.csv", "u1,,i1,\nu2,,i2,\nu1,,i2,\n", FileFormat(header=("column_1", "column_2", "column_3", "column_4"))),
+        (
+            "a.csv",
+            "u1,3,,,,,,,\n" + "u2,3,4,5,1,2,,,\n" * 9,
+            FileFormat(header=tuple(f"column_{number}" for number in range(1, 10))),
+        ),
         ("a.csv", "u,n\n" + "x,unknown\ny,4\n" * 20, FileFormat()),
         ("a.csv", "a\x01b\nx, y\x012\n", FileFormat(separator="\x01")),  # of Hive
         ("a.csv", "a||b||c\nx||2||y\nz||||\n", FileFormat(separator="||")),
         ("a.csv", "a^b\nx^2\n", FileFormat(separator="^")),
         ("a.csv", 'a,b\n"the \\"x\\", y",2\nz,3\n', FileFormat(backslashes=True)),
+        ("a.csv", 'a,b\n"the \\"x\\", y","C:\\\\dir\\\\"\n"Al" Yan,z\n', FileFormat(backslashes=True)),
+        ("a.csv", 'a,b\n"C:\\\\dir\\\\",2\n"x, y",3\n', FileFormat()),
         ("a.csv", 'a,b\n"C:\\",2\n"x, y",3\n', FileFormat()),
         ("a.txt", "a    b c    d\nx    y z    1\nxx   q      2\n", FileFormat(separator="  ")),
         (
