@@ -127,6 +127,7 @@ def measure(n_items: int, k: int, root: Path) -> tuple[ExportReport, dict[str, o
         "preparing_seconds": round(prepared, 2),
         "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "files": {name: entry.bytes for name, entry in manifest.files.items()},
         "index": manifest.index.model_dump(),
         "parity": manifest.parity.model_dump(),
         "machine": {

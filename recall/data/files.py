@@ -202,7 +202,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
     plain_mark = len(separator.encode()) == 1
-    decode = not plain_mark or form.backslashes or codecs.lookup(form.encoding).name != "utf-8"
+    decode = not plain_mark or form.backslashes or form.rules or codecs.lookup(form.encoding).name != "utf-8"
     if decode or path.suffix.lower() == ".zip":
         try:
             text = content(path).decode(form.encoding)
@@ -210,6 +210,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
         text = unescaped(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
+        text = unruled(text) if form.rules else text
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None
@@ -254,6 +255,12 @@ def lines_of(text: str, most: int = 0) -> list[str]:
 def unescaped(text: str) -> str:
     """Return a text with doubled quotes for those after a backslash."""
     return re.sub(r'\\(["\\])', lambda found: '""' if found[1] == '"' else "\\", text)
+
+
+def unruled(text: str) -> str:
+    """Return a text without lines of dashes and, if any, outer bars of lines."""
+    plain = re.sub(r"(?m)^[ |+:=-]*[-=]{3}[ |+:=-]*\r?\n", "", text)
+    return text if plain == text else re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", plain)
 
 
 def _one_mark(text: str, separator: str) -> str:

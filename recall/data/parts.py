@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from recall.config import (
     AutoConfig,
@@ -30,6 +31,7 @@ _NAMES = {
     REMEMBERED: "are known from the bundle",
 }
 _KEYS = {VALID: "valid", TEST: "test"}
+_AT_ONCE = 1 << 20  # rows that are compared at a time, which bounds memory
 _FAR = 0.25  # relative deviation from the configured share that is reported. Chosen, not tuned.
 _SIGMAS = 3.0  # standard deviations that a random share may deviate
 _MOSTLY = 0.5  # share of the test pairs known from training that is a warning. Chosen, not tuned.
@@ -194,8 +196,11 @@ def _known(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
         if judged.is_empty():
             continue
         # those that are judged are far fewer, and so is the table that is built of them
-        known = dataset.events.select(keys).filter(dataset.events["split"] < part)
-        known = known.join(judged.unique(), on=keys, how="semi", nulls_equal=True)
+        asked = judged.unique()
+        known = pl.concat(
+            rows.filter(pl.col("split") < part).select(keys).join(asked, on=keys, how="semi", nulls_equal=True)
+            for rows in dataset.events.iter_slices(_AT_ONCE)
+        )
         again = len(judged.join(known, on=keys, how="semi", nulls_equal=True))
         if not again:
             continue

@@ -5,6 +5,7 @@ Build time, bytes, and searches a second at one recall, as a table and a plot.
 
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Size:
         recall, rate: recall and searches a second at the target.
         exact_rate: exact searches a second.
         peak: peak memory of this process in bytes, including all vectors.
+        cpu: CPU seconds of the build.
+        building: bytes of its own that the build took at its peak; vectors may be mapped from a file.
     """
 
     items: int
@@ -44,11 +47,13 @@ class Size:
     rate: float
     exact_rate: float
     peak: int
+    cpu: float
+    building: float
 
 
 def grow(world: World, n: int, target: float, folder: Path, most: int) -> Iterator[str]:
     """Return a Markdown table of every size up to `most`, and write the plot."""
-    sizes = [_measured(world, items, n, target) for items in SIZES if items <= most]
+    sizes = [measured(world, items, n, target) for items in SIZES if items <= most]
     yield "| items | build, s | cells | bytes an item | recall | queries a second | exact, a second | peak memory, GB |"
     yield "|---" * 8 + "|"
     for one in sizes:
@@ -88,39 +93,94 @@ def plot(sizes: Sequence[Size], path: Path) -> bool:
     return True
 
 
-def _measured(world: World, items: int, n: int, target: float) -> Size:
-    vectors = _catalogue(world.items, items)
-    half = len(world.users) // 2
-    fitting, asked, fresh = world.users[: half - _QUERIES], world.users[half - _QUERIES : half], world.users[half:][:_QUERIES]
-    began = time.perf_counter()
-    index = CellIndex.build(vectors, fitting, 0, 2)
-    seconds = time.perf_counter() - began
-    truth = Truth.of(vectors, asked, n)
-    low, high = 0, len(_EFFORTS) - 1
-    while low < high:
-        middle = (low + high) // 2
-        tried = index.with_effort(_EFFORTS[middle])
-        found = truth.shares([tried.search(user[None], n).rows[0] for user in asked]).mean()
-        low, high = (low, middle) if found >= target else (middle + 1, high)
-    tuned = index.with_effort(_EFFORTS[low])
+def measured(world: World, items: int, n: int, target: float, folder: Path | None = None) -> Size:
+    """Build an index of so many items, and search it.
+
+    Args:
+        world: that items are drawn from, or added to.
+        items: how many.
+        n: length of lists.
+        target: recall of the searches that are timed.
+        folder: vectors are written there and mapped, so that they need not fit in memory; in memory without one.
+    """
+    vectors = catalogue(world.items, items, folder)
+    fitting, asked, fresh = queries(world)
+    began, worked = time.perf_counter(), time.process_time()
+    with _OwnMemory() as memory:
+        index = CellIndex.build(vectors, fitting, 0, 2)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    tuned = tune(index, Truth.of(vectors, asked, n), target)
     recall = float(Truth.of(vectors, fresh, n).shares([tuned.search(user[None], n).rows[0] for user in fresh]).mean())
     rate = 1 / in_turn({"tuned": lambda user: tuned.search(user[None], n)}, fresh)["tuned"]
     exact = 1 / in_turn({"exact": lambda user: index.search(user[None], n)}, fresh[:24])["exact"]
     size = sum(array.nbytes for array in (index.codes.codes, index.codes.scales, index.codes.rows)) / items
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Size(items, seconds, index.codes.cells, size, recall, rate, exact, peak)
+    return Size(items, seconds, index.codes.cells, size, recall, rate, exact, peak, cpu, memory.most)
 
 
-def _catalogue(vectors: Float32, items: int) -> Float32:
-    """Return this many vectors: a sample, or all plus random neighbours."""
+def queries(world: World) -> tuple[Float32, Float32, Float32]:
+    """Return users to fit an index with, to tune it with, and to measure it with."""
+    half, few = len(world.users) // 2, min(_QUERIES, len(world.users) // 4)
+    return world.users[: half - few], world.users[half - few : half], world.users[half:][:few]
+
+
+def tune(index: CellIndex, truth: Truth, target: float) -> CellIndex:
+    """Return the index with the least effort that reaches a recall."""
+    low, high = 0, len(_EFFORTS) - 1
+    while low < high:
+        middle = (low + high) // 2
+        tried = index.with_effort(_EFFORTS[middle])
+        found = truth.shares([tried.search(user[None], truth.n).rows[0] for user in truth.users]).mean()
+        low, high = (low, middle) if found >= target else (middle + 1, high)
+    return index.with_effort(_EFFORTS[low])
+
+
+class _OwnMemory:
+    """Largest growth of the anonymous memory of this process, by looking often."""
+
+    def __enter__(self) -> "_OwnMemory":
+        self.most, self._ended = 0.0, threading.Event()
+        self._before = _anonymous()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.02):
+            self.most = max(self.most, _anonymous() - self._before)
+
+
+def _anonymous() -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024.0 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
+
+
+def catalogue(vectors: Float32, items: int, folder: Path | None = None) -> Float32:
+    """Return this many vectors: a sample, or all plus random neighbours.
+
+    Args:
+        vectors: of the world.
+        items: how many.
+        folder: they are mapped from a file in it.
+    """
     rng = np.random.default_rng(0)
+    shape = (items, vectors.shape[1])
+    path = None if folder is None else folder / f"vectors-{items}.npy"
+    made = np.empty(shape, np.float32) if path is None else np.lib.format.open_memmap(path, "w+", np.float32, shape)
     if items <= len(vectors):
-        return np.ascontiguousarray(vectors[np.sort(rng.choice(len(vectors), items, replace=False))])
-    spread = vectors.std(axis=0) / 3
-    made = np.empty((items, vectors.shape[1]), dtype=np.float32)
-    for first in range(0, items, len(vectors)):
-        part = made[first : first + len(vectors)]
-        part[:] = vectors[: len(part)]
-        if first:
-            part += spread * rng.standard_normal(part.shape, dtype=np.float32)
-    return made
+        made[:] = vectors[np.sort(rng.choice(len(vectors), items, replace=False))]
+    else:
+        spread = vectors.std(axis=0) / 3
+        for first in range(0, items, len(vectors)):
+            part = vectors[: items - first]
+            shift = spread * rng.standard_normal(part.shape, dtype=np.float32) if first else 0
+            made[first : first + len(part)] = part + shift
+    if path is None:
+        return made
+    del made
+    mapped: Float32 = np.load(path, mmap_mode="r")
+    return mapped

@@ -32,7 +32,7 @@ class Served:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the server and its workers."""
-        return sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
+        return sum(cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
     def peak_mb(self) -> float:
         """Return the peak memory of the main process."""
@@ -108,7 +108,8 @@ def _answers(port: int, path: str | None) -> bool:
         return False
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

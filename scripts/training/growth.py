@@ -110,12 +110,13 @@ def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
     pairs = generated(interactions)
     _forget_peak()
     spent = watch()
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), 0.0
     solver = _solver(pairs, k)
     opened, seconds = time.perf_counter() - began, []
     for count in range(SWEEPS):
         if count == 1:
             spent.clear()
+            worked = time.process_time()
         began = time.perf_counter()
         solver.sweep()
         seconds.append(time.perf_counter() - began)
@@ -124,6 +125,7 @@ def sweep(interactions: int, k: int, threads: int) -> dict[str, Any]:
         "interactions": counted,
         "opening": opened,
         "sweep": float(np.median(seconds[1:])),
+        "cpu": (time.process_time() - worked) / (SWEEPS - 1),
         "bytes": (_memory("VmHWM") - before) / counted,
         "wall": sum(seconds[1:]),
         "kernels": spent,

@@ -78,7 +78,7 @@ def measured(command: Sequence[str | Path]) -> tuple[str, int]:
 
 
 def data(folder: Path, quick: bool, check: Check) -> None:
-    """Check memory, equality and interruption of prepared data."""
+    """Check memory, equality and interruption of prepared data, and training."""
     rows, limit = (3_000_000, 1e9) if quick else (30_000_000, 3e9)
     config = write_log(folder / "log", rows)
     began = time.perf_counter()
@@ -94,6 +94,10 @@ def data(folder: Path, quick: bool, check: Check) -> None:
     figures = f"{reading / 1e6:,.0f} MB, {whole / 1e6:,.0f} MB from the source"
     check("reading takes less memory than reading the source", reading < whole, figures)
     interrupted(config, folder / "interrupted", digest, check)
+    if not quick:
+        settings = ("--set", 'train.objective="square"', "--set", "train.sweeps=1", "--set", "model.k=32")
+        _, peak = measured([RECALL, "train", config, "--data", folder / "prepared", "--out", folder / "bundles", *settings])
+        check(f"{rows:,} prepared interactions are trained within 10 GB", peak <= 10e9, f"peak {peak / 1e6:,.0f} MB")
 
 
 def spark(folder: Path, quick: bool, check: Check) -> None:

@@ -17,7 +17,7 @@ from service.config import Settings
 DOCKER = Path(__file__).parents[2] / "docker"
 
 
-@pytest.mark.parametrize("source", ["image", "compose", "compose.replicas"])
+@pytest.mark.parametrize("source", ["image", "compose"])
 def test_the_configuration_is_valid(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if source == "image":
         found = re.findall(r"^CMD (\[.*\])$", (DOCKER / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -45,24 +45,6 @@ def test_compose_mounts_for_writing_and_the_image_works_read_only() -> None:
         for one in other.get("volumes", []):
             source = (DOCKER / one.split(":")[0]).resolve()
             assert source.exists() or source in (DOCKER.parent / "bundles", DOCKER.parent / "data"), one
-
-
-def test_replicas_share_what_other_machines_would() -> None:
-    compose = yaml.safe_load((DOCKER / "compose.replicas.yaml").read_text(encoding="utf-8"))
-    services, single = compose["services"], yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
-    assert services["recall"]["deploy"]["replicas"] == 2
-    assert not services["recall"].get("volumes")  # nothing is shared by a folder
-    environment = services["recall"]["environment"]
-    known = {*(f"RECALL_{name.upper()}" for name in Settings.model_fields), "RECALL_READ_KEY", "RECALL_ADMIN_KEY"}
-    assert {name for name in environment if name.startswith("RECALL_")} <= known
-    for name in ("RECALL_DEPOT", "RECALL_ITEMS", "RECALL_USERS", "AWS_ENDPOINT_URL"):
-        assert services["train"]["environment"][name] == environment[name]
-    for name in ("RECALL_ITEMS", "RECALL_USERS", "AWS_ENDPOINT_URL"):
-        assert environment[name].split("/")[2].split(":")[0] in services
-    for one in services.values():
-        assert set(one.get("depends_on", ())) <= set(services)
-        assert one.get("extends", {"service": "recall"})["service"] in single
-    assert services["proxy"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
 def test_every_stage_of_the_images_is_defined_and_runs_without_root() -> None:

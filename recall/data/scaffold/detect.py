@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recall.config import FileFormat
-from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for, unescaped
+from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for, unescaped, unruled
 from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, decoded
 from recall.data.scaffold.meaning import ALWAYS, AMONG_NUMBERS
 from recall.errors import DataError
@@ -82,6 +82,7 @@ def detect(path: Path) -> Written:
         raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
         raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
+    text, drawn = unruled(text), text
     backslashes = _backslashes(text)
     text = unescaped(text) if backslashes else text
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
@@ -93,6 +94,8 @@ def detect(path: Path) -> Written:
     def assume(setting: str, value: object, reason: str) -> None:
         found[setting], reasons[setting] = value, reason
 
+    if text != drawn:
+        assume("rules", True, "lines of dashes")
     if backslashes:
         assume("backslashes", True, f"such as {backslashes!r}")
     above, separator, quote, rows = _table(lines)
@@ -120,7 +123,8 @@ def detect(path: Path) -> Written:
         rows, width = [row[:bare] for row in rows], bare
     elif width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
         assume("ragged", True, f"the row of {longer[0]!r} ends in empty cells beyond the header")
-    why = headless([rows[0], *(row for row in rows[1:] if row != rows[0])])
+    below = rows[2:] if len(rows) > _ABOVE else rows[1:]  # the second line may be one of a header
+    why = headless([rows[0], *(row for row in below if row != rows[0])])
     if why:
         assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
     elif "" in rows[0]:
@@ -140,9 +144,9 @@ def detect(path: Path) -> Written:
     elif not why and len(rows) > 1 and all(re.match(_TYPE, cell) for cell in rows[1]):
         assume("totals", (rows[1][0],), "the line below the header has the types of the columns, or marks its end")
     elif not why and (column := _second_header(rows)):
-        below = lines_of(text, _LINES + 1).index(lines[above + 1]) + 1
+        second = lines_of(text, _LINES + 1).index(lines[above + 1])
         assume("header", found.get("header", tuple(rows[0])), "of the first of two lines")
-        assume("skip", below, f"the line below the header has no number in {column}, and all others have")
+        assume("skip", second + 1, f"the line below the header has no number in {column}, and all others have")
     elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not found:  # another name is read only with a format

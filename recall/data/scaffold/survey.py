@@ -1,6 +1,7 @@
 """Open tables as they are written, and find their ids, with reasons."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,8 +233,15 @@ def find_id(
         holding = holding or _shared(interactions, tables.get(f"{side}s"))
         if holding is not None:
             return holding, f"it holds ids of the {side}s table"
-        instead = instead_column(interactions.columns, side)
-        if instead is not None:
+        series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
+        stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
+        if side == "item" and stem != "column_" and count > max(_WIDE, len(interactions.columns) / 2):
+            raise DataError(
+                f"{count} columns are called {stem}1, {stem}2, ...: the table seems to have a column for each item",
+                where=str(interactions.path),
+                hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
+            )
+        if (instead := instead_column(interactions.columns, side)) is not None:
             return instead, f"no name says {side}: each of these counts as one"
     column = wanted or usual
     numbers = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
@@ -290,7 +298,7 @@ def own_id(table: Table, ids: pl.Series, column: str) -> str:
         type_ = id_type([ids, values])
         known = canonical_column(canonical_series(ids), type_).drop_nulls().unique()
         listed = canonical_column(canonical_series(values), type_).drop_nulls()
-        each = listed.n_unique() >= _ONCE * len(values)
+        each = len(listed) > 0 and listed.n_unique() >= _ONCE * len(listed)
         shared = float(known.is_in(listed.implode()).mean() or 0)  # type: ignore[arg-type]
         if each and (shared >= _SHARED or (shared > 0 and name == telling)):
             fitting.append(name)

@@ -239,21 +239,13 @@ def _rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:
     field = dataset.schema.history
     longest = max(HISTORY, max(last for _, last in field.lags) if field is not None else 0)
     item_ids = dataset.items[dataset.schema.item_id].to_list()
-    latest_first, starts = _interactions(dataset)
-    for row, features in enumerate(users.iter_rows(named=True)):
+    item = dataset.events["item"].to_numpy()  # sorted by user and time
+    ends = np.cumsum(np.bincount(dataset.events["user"].to_numpy(), minlength=len(users))).tolist()
+    for start, end, features in zip([0, *ends], ends, users.iter_rows(named=True), strict=False):
         user_id = features.pop(column)
-        items = [item_ids[item] for item in latest_first[starts[row] : starts[row + 1]]]
+        items = [item_ids[row] for row in item[start:end][::-1].tolist()]
         known = {name: value for name, value in features.items() if value is not None}
         yield user_id, _json(known), _json(items[:longest]), _json(list(dict.fromkeys(items)))
-
-
-def _interactions(dataset: "Dataset") -> tuple[list[int], list[int]]:
-    """Item rows of all users, each user's latest first, and where each user starts."""
-    user, item = dataset.events["user"].to_numpy(), dataset.events["item"].to_numpy()
-    counts = np.bincount(user, minlength=len(dataset.users))
-    ends = np.cumsum(counts)
-    backwards = np.repeat(2 * ends - counts - 1, counts) - np.arange(len(user))
-    return item[backwards].tolist(), [0, *ends.tolist()]
 
 
 def _json(value: object) -> bytes:

@@ -140,7 +140,9 @@ class FeatureMatrix:
         """
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
         self._workers = workers
-        self.shards = tuple(self._cut(rows, work, abridged and groups == 1))
+        cuts = _cuts(work)
+        del work  # which the shards would be beside
+        self.shards = tuple(self._cut(rows, cuts, abridged and groups == 1))
 
     def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
         """Append the rows of another matrix of the same features, without a copy."""
@@ -221,12 +223,8 @@ class FeatureMatrix:
         """function(shard) for every shard, in their order."""
         return self._workers.map(function, self.shards)
 
-    def _cut(self, rows: SparseRows, work: npt.NDArray[np.integer], abridged: bool) -> Iterator[Shard]:
-        upto = np.cumsum(work)
-        total = int(upto[-1]) if len(upto) else 0
-        count = max(1, min(_SHARDS, total // _LEAST_WORK), total // _SHARD_WORK)
-        inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
-        for first, last in pairwise(np.unique(np.concatenate([[0], inner, [self.n]])).tolist()):
+    def _cut(self, rows: SparseRows, cuts: list[int], abridged: bool) -> Iterator[Shard]:
+        for first, last in pairwise(cuts):
             indptr = rows.indptr[first * self.groups : last * self.groups + 1]
             indices, weights = rows.indices[indptr[0] : indptr[-1]], rows.weights[indptr[0] : indptr[-1]]
             met = np.bincount(indices, minlength=rows.n_features) > 0
@@ -236,6 +234,15 @@ class FeatureMatrix:
             if abridged:
                 x, follows = kernels.differences(x, len(features))
             yield Shard(first, last, x, follows, features, self.groups)
+
+
+def _cuts(work: npt.NDArray[np.integer]) -> list[int]:
+    """Return where to cut rows into shards of about equal work, rising from 0."""
+    upto = np.cumsum(work)
+    total = int(upto[-1]) if len(upto) else 0
+    count = max(1, min(_SHARDS, total // _LEAST_WORK), total // _SHARD_WORK)
+    inner = np.searchsorted(upto, np.arange(1, count) * (total / count))
+    return [int(cut) for cut in np.unique(np.concatenate([[0], inner, [len(work)]]))]
 
 
 def squared_sums(rows: SparseRows, values: Float32) -> Float32:

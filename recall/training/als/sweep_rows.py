@@ -220,8 +220,9 @@ class SweepRows:
         alone = isinstance(form, FMParameterization) and (ranks.count == 1 or not len(self.user_shares.shared))
         alone = alone and not ranks.any(not OneHotSide.fits(rows))
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
-        work = np.diff(rows.indptr) + np.diff(observed.indptr)
-        matrix = FeatureMatrix(form.split_users(rows), form.user_groups, work, workers, abridged=True)
+        matrix = FeatureMatrix(
+            form.split_users(rows), form.user_groups, np.diff(rows.indptr) + np.diff(observed.indptr), workers, abridged=True
+        )
         self.contexts = ContextRows(matrix, observed, weights.a)
 
         self.items = self.item_matrix(pairs.items)

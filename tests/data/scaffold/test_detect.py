@@ -34,6 +34,9 @@ from recall.errors import DataError
             "u1,3,,,,,,,\n" + "u2,3,4,5,1,2,,,\n" * 9,
             FileFormat(header=tuple(f"column_{number}" for number in range(1, 10))),
         ),
+        ("a.txt", "| a | b |\n|---|---|\n| x | 2 |\n| y | 3 |\n", FileFormat(rules=True, separator="|", strip=True)),
+        ("a.txt", " a | b \n---+---\n x | 2\n", FileFormat(rules=True, separator="|", strip=True)),
+        ("a.csv", "u;n\nx;2\ny;3\nTotal paid;;\n".replace(";;", ";"), FileFormat(separator=";", totals=("Total paid",))),
         ("a.csv", "u,n\n" + "x,unknown\ny,4\n" * 20, FileFormat()),
         ("a.csv", "a\x01b\nx, y\x012\n", FileFormat(separator="\x01")),  # of Hive
         ("a.csv", "a||b||c\nx||2||y\nz||||\n", FileFormat(separator="||")),

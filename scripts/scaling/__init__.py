@@ -1,0 +1,1 @@
+"""Measurements and formulas behind docs/scale.md."""
