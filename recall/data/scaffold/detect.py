@@ -82,9 +82,9 @@ def detect(path: Path) -> Written:
         raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
         raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
-    text, drawn = unruled(text), text
     backslashes = _backslashes(text)
     text = unescaped(text) if backslashes else text
+    text, drawn = unruled(text), text
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")

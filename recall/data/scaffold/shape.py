@@ -31,6 +31,7 @@ from recall.data.tables import Table
 _ODD = 0.01  # share of lines, such as totals, that do not follow a rule. Chosen, not tuned.
 _TITLES = 50  # different titles between rows, at most. Chosen, not tuned.
 _HELD, _FEWEST, _SAMPLE = 0.9, 5, 2_000  # ids that another table has: their share, and least and most different. Chosen.
+_SPARSE = 10  # highest of the numbers of ids, by how many there are, from which on they prove something. Chosen, not tuned.
 _FEW = 0.3  # of the numbers that are ids of another table, those that must be there. Chosen, not tuned.
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
@@ -96,7 +97,7 @@ def with_names(
 def by_content(interactions: Table, other: Table | None, side: str) -> str | None:
     """Return the column with the ids of another table, if its name hides that.
 
-    None where the column with a telling name holds some of them. Numbers without gaps prove nothing: minutes are such, too.
+    None where the column with a telling name holds some of them. Low numbers without gaps prove nothing: minutes are such, too.
 
     Args:
         interactions: in which ids recur.
@@ -116,7 +117,7 @@ def by_content(interactions: Table, other: Table | None, side: str) -> str | Non
             if name == by_name and share > 1 - _HELD:
                 return None
             numbers = ids.cast(pl.Int64, strict=False)
-            dense = not numbers.has_nulls() and numbers.max() - numbers.min() < 2 * len(numbers)  # type: ignore[operator]
+            dense = not numbers.has_nulls() and numbers.max() < _SPARSE * len(numbers)  # type: ignore[operator]
             few = not numbers.has_nulls() and len(mine) < _FEW * len(ids)
             if share >= _HELD and not dense and not few:
                 best = max(best, (name == column, len(mine), name))
