@@ -116,7 +116,7 @@ def by_content(interactions: Table, other: Table | None, side: str) -> str | Non
             share = float(sample.is_in(ids.implode()).mean() or 0)  # type: ignore[arg-type]
             if name == by_name and share > 1 - _HELD:
                 return None
-            numbers = ids.cast(pl.Int64, strict=False)
+            numbers = pl.select(pl.when(~ids.str.starts_with("0")).then(ids.cast(pl.Int64, strict=False))).to_series()
             dense = not numbers.has_nulls() and numbers.max() < _SPARSE * len(numbers)  # type: ignore[operator]
             few = not numbers.has_nulls() and len(mine) < _FEW * len(ids)
             if share >= _HELD and not dense and not few:
@@ -133,6 +133,7 @@ def _distinct(table: Table, columns: Sequence[str], *, once: bool = False) -> di
     rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(ROWS)
     frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
     found = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
+    found = {name: ids for name, ids in found.items() if not number_mark(ids) and not ids.str.contains(r"^-?\d+\.\d+$").any()}
     alike = {name: len(ids) >= _HELD * len(frame) for name, ids in found.items()}
     return {name: ids for name, ids in found.items() if len(ids) >= _FEWEST and alike[name] == once}
 
