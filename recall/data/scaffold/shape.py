@@ -116,9 +116,10 @@ def by_content(interactions: Table, other: Table | None, side: str) -> str | Non
             share = float(sample.is_in(ids.implode()).mean() or 0)  # type: ignore[arg-type]
             if name == by_name and share > 1 - _HELD:
                 return None
-            numbers = pl.select(pl.when(~ids.str.starts_with("0")).then(ids.cast(pl.Int64, strict=False))).to_series()
-            dense = not numbers.has_nulls() and numbers.max() < _SPARSE * len(numbers)  # type: ignore[operator]
-            few = not numbers.has_nulls() and len(mine) < _FEW * len(ids)
+            numbers = ids.cast(pl.Int64, strict=False)
+            plain = not numbers.has_nulls() and not ids.str.contains(r"^0\d").any()
+            dense = plain and numbers.max() < _SPARSE * len(numbers)  # type: ignore[operator]
+            few = plain and len(mine) < _FEW * len(ids)
             if share >= _HELD and not dense and not few:
                 best = max(best, (name == column, len(mine), name))
     return best[2] or None
