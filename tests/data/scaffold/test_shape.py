@@ -118,6 +118,12 @@ def test_units_after_numbers_are_one_or_its_plural() -> None:
             "votes": ["4/5", "3/5"],
             "installs": ["10,000+", "500+"],
             "mixed": ["1 kg", "500 g"],
+            "plays": ["950", "1.2k"],
+            "k": ["3.4k", "1.2k"],
+            "length": ["2 m", "500 mm"],
+            "memory": ["512 M", "2 MB"],
+            "volume": ["500 g", "2 gal"],
+            "bare": ["3", "4 kg"],
             "room": ["12 A", "14 B"],
         }
     )
