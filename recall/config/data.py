@@ -162,6 +162,8 @@ class FileFormat(Section):
     Two blanks mean two or more, as between aligned columns."""
     quote: str = Field(default='"', max_length=1)
     """Character around cells that contain separators; empty where quotes are ordinary characters."""
+    rules: bool = False
+    """Whether lines of dashes, and bars at both ends of all lines, are left out, as in tables that are drawn in a text."""
     backslashes: bool = False
     """Whether quotes inside of quoted cells follow a backslash, as MySQL and Spark write them, instead of a second quote."""
     encoding: str = "utf-8"

@@ -201,7 +201,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     separator = separator_for(path, form)
     source: Path | bytes = path
     plain_mark = len(separator.encode()) == 1
-    decode = not plain_mark or form.backslashes or codecs.lookup(form.encoding).name != "utf-8"
+    decode = not plain_mark or form.backslashes or form.rules or codecs.lookup(form.encoding).name != "utf-8"
     if decode or path.suffix.lower() == ".zip":
         try:
             text = content(path).decode(form.encoding)
@@ -209,6 +209,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
         text = text.replace('\\"', '""') if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
+        text = unruled(text) if form.rules else text
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None
@@ -248,6 +249,12 @@ def lines_of(text: str, most: int = 0) -> list[str]:
         most: lines, after which all others are left out; 0 for all.
     """
     return re.split(r"\r\n?|\n", text, maxsplit=most)[: most or None]
+
+
+def unruled(text: str) -> str:
+    """Return a text without lines of dashes and, if any, outer bars of lines."""
+    plain = re.sub(r"(?m)^[ |+:=-]*[-=]{3}[ |+:=-]*\r?\n", "", text)
+    return text if plain == text else re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", plain)
 
 
 def _one_mark(text: str, separator: str) -> str:

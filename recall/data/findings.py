@@ -191,8 +191,8 @@ def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
 
 
 def alike(ids: pl.Series) -> pl.Series:
-    """Return ids without what programs lose: case, blanks around, zeros before."""
-    return ids.str.strip_chars().str.to_lowercase().str.strip_chars_start("0")
+    """Return ids without what programs change: case, blanks, quotes and zeros."""
+    return ids.str.strip_chars(" '").str.to_lowercase().str.strip_chars_start("0")
 
 
 # Bags written as text: the separator, and the values between.

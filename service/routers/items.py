@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from recall import Recommender, RequestError, Similar
 from recall import Request as Asked
-from recall.serving.find import find_items
+from recall.serving.batch import find_items
 from recall.serving.request import Page as Items
 from recall.store.group_commit import Receipt
 from recall.store.items.catalog import Catalog

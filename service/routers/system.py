@@ -16,7 +16,7 @@ from recall import DataError
 from recall.config.schema import Side
 from recall.evaluation.html.charts import Section
 from recall.features.encoder import FeatureEncoder
-from recall.serving.find import title_in
+from recall.serving.batch import title_in
 from service.bundles import Snapshot
 from service.dependencies import READ, PathId, live_of, request_id_of
 from service.errors import Kind, ProblemError, problems

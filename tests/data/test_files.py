@@ -131,6 +131,18 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
     assert read.rows() == [("a", "x"), ("a", "y"), ("c", "z")]
 
 
+def test_tables_that_are_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("-------\n|a |b |\n-------\n|x |2 |\n-------\n")
+    assert scan(path, (), FileFormat(rules=True, separator="|", strip=True)).collect().rows() == [("x", "2")]
+
+
+def test_a_pattern_names_several_files(tmp_path: Path) -> None:
+    for month in (1, 2):
+        (tmp_path / f"sales_{month}.csv").write_text(f"item\n{month}\n")
+    assert scan(tmp_path / "sales_*.csv").collect()["item"].to_list() == ["1", "2"]
+
+
 def test_quotes_may_follow_a_backslash(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('id,title\n1,"The \\"Best\\", 2"\n2,plain\n')

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recall.config import FileFormat
-from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for
+from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for, unruled
 from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, decoded
 from recall.errors import DataError
 
@@ -81,6 +81,7 @@ def detect(path: Path) -> Written:
         raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
         raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
+    text, drawn = unruled(text), text
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
     backslashes = _backslashes(text)
     lines = [line.replace('\\"', '""') for line in lines] if backslashes else lines
@@ -92,6 +93,8 @@ def detect(path: Path) -> Written:
     def assume(setting: str, value: object, reason: str) -> None:
         found[setting], reasons[setting] = value, reason
 
+    if text != drawn:
+        assume("rules", True, "lines of dashes")
     if backslashes:
         assume("backslashes", True, f"such as {backslashes!r}")
     above, separator, quote, rows = _table(lines)
@@ -119,7 +122,8 @@ def detect(path: Path) -> Written:
         rows, width = [row[:bare] for row in rows], bare
     elif width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
         assume("ragged", True, f"the row of {longer[0]!r} ends in empty cells beyond the header")
-    why = headless([rows[0], *(row for row in rows[1:] if row != rows[0])])
+    below = rows[2:] if len(rows) > _ABOVE else rows[1:]  # the second line may be one of a header
+    why = headless([rows[0], *(row for row in below if row != rows[0])])
     if why:
         assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), why)
     elif "" in rows[0]:

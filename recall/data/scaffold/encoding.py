@@ -100,7 +100,7 @@ def _unlikely(text: str, encoding: str) -> bool:
 
     Russian in koi8_r is half-width katakana in shift_jis; Turkish in cp1251 mixes scripts; Polish in cp1252 has superscripts.
     """
-    if encoding in ("cp1252", "cp1254", "iso8859_15") and re.search(_NOT_WEST, text):
+    if encoding in ("cp1252", "cp1254", "iso8859_15", "cp850") and re.search(_NOT_WEST, text):
         return True
     letters = len(re.findall(r"[^\W\d_a-zA-Z]", text))
     if encoding in _USUAL and letters > _LETTERS and not re.search(_USUAL[encoding], text):

@@ -1,6 +1,7 @@
 """Open tables as they are written, and find their ids, with reasons."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,6 +218,14 @@ def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: 
         DataError: There is none.
     """
     interactions = tables["interactions"]
+    series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
+    stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
+    if wanted is None and side == "item" and stem != "column_" and count > max(_WIDE, len(interactions.columns) / 2):
+        raise DataError(
+            f"{count} columns are called {stem}1, {stem}2, ...: the table seems to have a column for each item",
+            where=str(interactions.path),
+            hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
+        )
     usual = f"{side}_id"
     if (wanted or usual) in interactions.types:
         return wanted or usual, ""
@@ -287,7 +296,7 @@ def own_id(table: Table, ids: pl.Series, column: str) -> str:
         type_ = id_type([ids, values])
         known = canonical_column(canonical_series(ids), type_).drop_nulls().unique()
         listed = canonical_column(canonical_series(values), type_).drop_nulls()
-        each = listed.n_unique() >= _ONCE * len(values)
+        each = len(listed) > 0 and listed.n_unique() >= _ONCE * len(listed)
         shared = float(known.is_in(listed.implode()).mean() or 0)  # type: ignore[arg-type]
         if each and (shared >= _SHARED or (shared > 0 and name == telling)):
             fitting.append(name)

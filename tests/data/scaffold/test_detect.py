@@ -25,6 +25,9 @@ from recall.errors import DataError
         ("a.tsv", 'a\tb\n"Al" Yan\t2\n"Bo"\t3\n', FileFormat(quote="")),
         ("a.csv", 'a,b\n"x ""y"" z",2\n"x, ""y""",3\n', FileFormat()),
         ("a.csv", "name\nx\n", FileFormat()),
+        ("a.txt", "| a | b |\n|---|---|\n| x | 2 |\n| y | 3 |\n", FileFormat(rules=True, separator="|", strip=True)),
+        ("a.txt", " a | b \n---+---\n x | 2\n", FileFormat(rules=True, separator="|", strip=True)),
+        ("a.csv", "u;n\nx;2\ny;3\nTotal paid;;\n".replace(";;", ";"), FileFormat(separator=";", totals=("Total paid",))),
         ("a.csv", "u,n,t\n(text),(number),(time)\n" + "x,2,3\ny,4,5\n" * 20, FileFormat(totals=("(text)",))),
         ("a.csv", "u,n\n" + "x,unknown\ny,4\n" * 20, FileFormat()),
         ("a.csv", "a\x01b\nx, y\x012\n", FileFormat(separator="\x01")),  # of Hive

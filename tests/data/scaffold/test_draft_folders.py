@@ -1,4 +1,4 @@
-"""Sixty-six folders as companies have them: drafted without a hand edit, and their values compared."""
+"""Seventy-two folders as companies have them: drafted without a hand edit, and their values compared."""
 
 import math
 import tomllib
@@ -16,10 +16,10 @@ from recall.data.tables import Table, Tables
 from recall.data.times import Times, unit_of_time
 from recall.errors import DataError
 from recall.features.values import canonical_series
-from tests.data.scaffold.folders import downloads, exports, logs, shops, systems, trades, warehouses
+from tests.data.scaffold.folders import cash, downloads, exports, logs, shops, systems, trades, warehouses
 from tests.data.scaffold.folders.world import FOLDERS, Expected, World
 
-assert {downloads, exports, logs, shops, systems, trades, warehouses}  # imported, they fill FOLDERS
+assert {cash, downloads, exports, logs, shops, systems, trades, warehouses}  # imported, they fill FOLDERS
 UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6}
 
 

@@ -65,6 +65,14 @@ def test_a_column_for_each_item_is_explained(tmp_path: Path) -> None:
     assert "unpivot" in caught.value.hint
 
 
+def test_a_survey_with_a_question_for_each_item_is_explained(tmp_path: Path) -> None:
+    header = ",".join(f"Q1_{number}" for number in range(1, 31))
+    rows = "".join(f"r{row},{','.join(['1 - bad'] * 30)}\n" for row in range(9))
+    (tmp_path / "answers.csv").write_text(f"ResponseId,{header}\n{rows}")
+    with pytest.raises(DataError, match=r"30 columns are called Q1_1, Q1_2, \.\.\.: the table seems to have a column for each"):
+        draft(tmp_path, files={"interactions": tmp_path / "answers.csv"}, user_id="ResponseId")
+
+
 def test_rows_without_ids_and_repeated_ids_are_assumed_with_their_number(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text("user_id,item_id\n" + "".join(f"u{n % 5 or ''},i{n % 3}\n" for n in range(50)))
     (tmp_path / "items.csv").write_text("item_id,name\ni0,a\ni1,b\ni2,c\ni2,d\n")

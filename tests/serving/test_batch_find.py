@@ -7,7 +7,7 @@ from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.publish.export import export
-from recall.serving.find import find_items, title_in, title_of
+from recall.serving.batch import find_items, title_in, title_of
 from recall.serving.recommender import Recommender
 from tests.conftest import random_model
 
