@@ -285,11 +285,15 @@ def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role])
     """
     parts: list[str] = []
     for known, (low, high) in _PARTS.items():
-        fitting = [name for name in found if known & set(words(name)) and _within(frame[name], low, high)]
-        if len(fitting) != 1:
+        fitting = [name for name in found if _is_part(name, known) and _within(frame[name], low, high)]
+        if len(fitting) != 1 or found[fitting[0]].kind in ("item", "user"):  # such as the year of a film
             break
         parts += fitting
     if len(parts) < 3 or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
+        return written, dict(found)
+    try:
+        frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))
+    except pl.exceptions.PolarsError:  # 30 February
         return written, dict(found)
     made = next(name for name in ("date", "date_of_row") if name not in found)
     others = {name: role for name, role in found.items() if name not in parts}
@@ -306,6 +310,11 @@ _PARTS = {  # of a date, and their range
     named("minute minuten minuto"): (0, 59),
     named("second sekunde seconde segundo secondo"): (0, 59),
 }
+
+
+def _is_part(name: str, known: frozenset[str]) -> bool:
+    parts = words(name)
+    return bool(parts) and parts[0] in known and parts[1:] in ((), ("of", "month"))
 
 
 def _within(values: pl.Series, low: int, high: int) -> bool:
