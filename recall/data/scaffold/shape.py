@@ -60,7 +60,7 @@ def with_names(
 ) -> dict[str, Written]:
     """Name columns of files without a header.
 
-    The first two of the interactions that hold no times are user and item, unless other tables have the ids of one.
+    The first two of the interactions that hold values other than times are user and item, unless other tables have ids of one.
 
     Args:
         tables: by name.
@@ -76,8 +76,8 @@ def with_names(
         if names[0] != "column_1":
             continue
         if name == "interactions" and len(names) > 1:
-            times = _times(tables[name])
-            places = [place for place, column in enumerate(names) if column not in times]
+            others = _without_ids(tables[name])
+            places = [place for place, column in enumerate(names) if column not in others]
             known = {side: names.index(column) for side, column in ids.items() if column in names}
             free = iter([place for place in places if place not in known.values()])
             for side in ("user", "item"):
@@ -134,15 +134,19 @@ def _distinct(table: Table, columns: Sequence[str], *, once: bool = False) -> di
     rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(ROWS)
     frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
     found = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
-    found = {name: ids for name, ids in found.items() if not number_mark(ids) and not ids.str.contains(r"^-?\d+\.\d+$").any()}
+    found = {
+        name: ids
+        for name, ids in found.items()
+        if not number_mark(ids.head(_SAMPLE)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
+    }
     alike = {name: len(ids) >= _HELD * len(frame) for name, ids in found.items()}
     return {name: ids for name, ids in found.items() if len(ids) >= _FEWEST and alike[name] == once}
 
 
-def _times(table: Table) -> set[str]:
-    """Return the columns of text that hold dates or times rather than numbers."""
+def _without_ids(table: Table) -> set[str]:
+    """Return the columns of text that hold nothing, or dates or times."""
     head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
-    return {column.name for column in head if holds_times(column.drop_nulls())}
+    return {column.name for column in head if column.null_count() == len(column) or holds_times(column.drop_nulls())}
 
 
 def with_rows(written: Written, frame: pl.DataFrame) -> Written:
