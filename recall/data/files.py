@@ -103,7 +103,8 @@ def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
     """Add the columns that the folders of a partition name, such as day=2024-01-31."""
     parts = file.relative_to(folder).parent.parts if folder.is_dir() else ()
     named = [part.partition("=") for part in parts if "=" in part]
-    return frame.with_columns(pl.lit(unquote(value)).alias(name) for name, _, value in named)
+    values = {name: None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for name, _, value in named}
+    return frame.with_columns(pl.lit(value, dtype=pl.String).alias(name) for name, value in values.items())
 
 
 def unreadable_file(path: Path, error: Exception) -> DataError:
@@ -208,7 +209,7 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         except UnicodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
-        text = text.replace('\\"', '""') if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
+        text = unescaped(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
         text = unruled(text) if form.rules else text
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
@@ -249,6 +250,11 @@ def lines_of(text: str, most: int = 0) -> list[str]:
         most: lines, after which all others are left out; 0 for all.
     """
     return re.split(r"\r\n?|\n", text, maxsplit=most)[: most or None]
+
+
+def unescaped(text: str) -> str:
+    """Return a text with doubled quotes for those after a backslash."""
+    return re.sub(r'\\(["\\])', lambda found: '""' if found[1] == '"' else "\\", text)
 
 
 def unruled(text: str) -> str:

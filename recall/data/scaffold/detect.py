@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from recall.config import FileFormat
-from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for, unruled
+from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for, unescaped, unruled
 from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, decoded
+from recall.data.scaffold.meaning import ALWAYS, AMONG_NUMBERS
 from recall.errors import DataError
 
 # Thresholds. Chosen, not tuned.
@@ -81,10 +82,10 @@ def detect(path: Path) -> Written:
         raise DataError(what, where=str(first), why=str(error), hint=CONVERT) from None
     if text.count("\0") > _NULS * len(text):
         raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
+    backslashes = _backslashes(text)
+    text = unescaped(text) if backslashes else text
     text, drawn = unruled(text), text
     lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
-    backslashes = _backslashes(text)
-    lines = [line.replace('\\"', '""') for line in lines] if backslashes else lines
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
     reasons = {"encoding": why} if encoding != "utf-8" else {}
@@ -98,7 +99,7 @@ def detect(path: Path) -> Written:
     if backslashes:
         assume("backslashes", True, f"such as {backslashes!r}")
     above, separator, quote, rows = _table(lines)
-    if len(rows[0]) > 2 and not any(cell for row in rows for cell in row[1::2]):
+    if len(rows[0]) % 2 and len(rows[0]) > 2 and not any(cell for row in rows for cell in row[1::2]):
         separator, rows = 2 * separator, [row[::2] for row in rows]
     _refuse_sections(first, [*lines[:above], *(row[0] for row in rows if len(row) == 1 < len(rows[0]))])
     if quote and (_quotes_inside(lines, separator) or _quotes_unpaired(text, separator, len(rows[0]))):
@@ -143,7 +144,9 @@ def detect(path: Path) -> Written:
     elif not why and len(rows) > 1 and all(re.match(_TYPE, cell) for cell in rows[1]):
         assume("totals", (rows[1][0],), "the line below the header has the types of the columns, or marks its end")
     elif not why and (column := _second_header(rows)):
-        assume("totals", (rows[1][0],), f"the line below the header has no number in {column}, and all others have")
+        second = lines_of(text, _LINES + 1).index(lines[above + 1])
+        assume("header", found.get("header", tuple(rows[0])), "of the first of two lines")
+        assume("skip", second + 1, f"the line below the header has no number in {column}, and all others have")
     elif not why and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[above])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not found:  # another name is read only with a format
@@ -159,6 +162,7 @@ _FOREIGN = {
     **dict.fromkeys((".7z", ".rar", ".tar", ".tgz", ".bz2", ".xz"), "an archive of another kind"),
     **dict.fromkeys((".xml", ".html", ".pdf", ".docx"), "a document"),
 }
+_MISSING = {spelling.lower() for spelling in (*ALWAYS, *AMONG_NUMBERS)}
 _SECTION = r"^\s*\w*\d\w*:\s*$"
 _HINTS = {
     "a spreadsheet (Excel)": 'Save the sheet as "CSV UTF-8", or with pandas.read_excel("a.xlsx").to_csv("a.csv", index=False)',
@@ -243,17 +247,20 @@ def _completed(rows: list[list[str]], width: int) -> list[list[str]]:
 def _second_header(rows: Sequence[Sequence[str]]) -> str:
     """Return a column of numbers, where all such have words in the second line."""
     width = len(rows[0])
-    if len(rows) < _ABOVE or len(rows[1]) != width or any(row[0] == rows[1][0] for row in rows[2:]):
+    if len(rows) < _ABOVE or len(rows[1]) != width:
         return ""
     others = list(zip(*(row for row in rows[2:] if len(row) == width), strict=True))
+    if any(cell and (cell.strip().lower() in _MISSING or cell in cells) for cell, cells in zip(rows[1], others, strict=True)):
+        return ""
     numbers = [place for place, cells in enumerate(others) if all(map(_is_number, filter(None, cells)))]
     words = [place for place in numbers if re.search(r"[^\W\d]{2}", rows[1][place]) and not _is_number(rows[1][place])]
-    return rows[0][numbers[0]] if numbers and words == numbers else ""
+    return rows[0][numbers[0]] if len(numbers) > 1 and words == numbers else ""
 
 
 def _backslashes(text: str) -> str:
     """Return an example of a quote after a backslash in a quoted cell, or ""."""
-    found = '\\"' in text and re.search(r'(?m)(?:^|[,;|\t])"[^"\r\n]*?[^\\]\\"[^,;|\t\r\n"][^"\r\n]{0,20}', text)
+    cell = r'(?m)(?:^|[,;|\t])"(?:[^"\\\r\n]|\\[^"\r\n])+\\"[^,;|\t\r\n"][^"\r\n]{0,20}'  # a backslash may follow another
+    found = '\\"' in text and re.search(cell, text)
     return found[0][:40].lstrip(",;|\t") if found else ""
 
 
@@ -281,7 +288,11 @@ def _above(rows: Sequence[Sequence[str]], width: int) -> int:
     filled = sorted(sum(map(bool, row)) for row in rows if len(row) == width)
     least = max(2, filled[len(filled) // 2] // 2) if width > 2 else 1
     first = next((n for n, row in enumerate(rows[: _ABOVE + 1]) if len(row) == width and sum(map(bool, row)) >= least), 0)
-    fits = all(re.match(_COMMENT, row[0]) or sum(map(bool, row)) < max(least, 2) for row in rows[:first])
+    data = bool(first and headless(rows[first : first + 1]))  # without a header, a line with few cells is a row
+    fits = all(
+        re.match(_COMMENT, row[0]) or sum(map(bool, row)) < (2 if data and len(row) == width else max(least, 2))
+        for row in rows[:first]
+    )
     return first if fits and width > 1 else 0
 
 

@@ -1,17 +1,18 @@
 """Detect what the text of columns means: missing values, numbers, times, lists."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import polars as pl
 
 from recall.data.column_names import YES, YES_NO, named, words
-from recall.data.conversions import COLONS, DURATION, NUMBERS, moment
+from recall.data.conversions import COLONS, DURATION, MONTHS, NUMBERS, moment
 from recall.data.findings import written_lists
 from recall.data.times import Times
 from recall.errors import DataError
 
-_ALWAYS: Final = (
+ALWAYS: Final = (
     "\\N",
     "NULL",
     "null",
@@ -29,14 +30,17 @@ _ALWAYS: Final = (
 """Spellings of missing values that are hardly anything else."""
 _UNDATED: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
 """Those where all other values are numbers or times."""
-_AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_UNDATED)
+AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_UNDATED)
 """Spellings of missing values where all other values are numbers."""
 _UNIT = 12  # characters of a unit, at most. Chosen, not tuned.
+_PLURALS = ("", "s", "es", "n", "en")
+_FACTORS = named("k K M B G T Mio Mrd Tsd bn mn mln mrd tys K+ M+ k+ thousand million millions billion billions")
+_ANYWHERE = 0.3  # share of the first of several ids that are also others; those of 9|L and 9|L|red are not. Chosen, not tuned.
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _DAYS = (
     *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%m/%d/%y", "%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y"),
-    *("%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日"),
+    *("%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日", "%y-%m-%d", "%y/%m/%d", "%y.%m.%d"),
 )
 _WORDS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
 _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
@@ -65,16 +69,16 @@ def nulls_of(values: pl.Series) -> Iterator[tuple[str, str]]:
     """
     texts = values.drop_nulls().unique()
     blank = texts.filter(texts.str.contains(r"^[^\pL\pN]+$"))  # such as "  .  .  "
-    written = [one for one in (*_ALWAYS, *_AMONG_NUMBERS, *blank.head(3)) if (texts == one).any()]
+    written = [one for one in (*ALWAYS, *AMONG_NUMBERS, *blank.head(3)) if (texts == one).any()]
     others = texts.filter(~texts.is_in(written)) if written else texts
     measured = number_mark(others) or duration_form(others) or units_of(others)
     numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN).all()) or bool(measured))
     for one in written:
         if numbers:
             yield one, f"among the numbers of {values.name}"
-        elif one in _ALWAYS and len(others) > 0:
+        elif one in ALWAYS and len(others) > 0:
             yield one, f"in {values.name}"
-        elif one not in _ALWAYS and holds_times(others):
+        elif one not in ALWAYS and holds_times(others):
             yield one, f"among the times of {values.name}"
 
 
@@ -96,16 +100,20 @@ def number_mark(values: pl.Series) -> Literal["", ".", ","]:
 def units_of(values: pl.Series) -> tuple[str, ...]:
     """Return the unit after the numbers of a column, and its plural, or ().
 
+    A number without it may be of another: beside 1.2k, 950 is less.
+
     Args:
         values: String [n].
     """
     texts = values.drop_nulls().str.strip_chars().unique()
     rest = texts.str.extract(r"^[-+−]?\d[\d.,' ]*?\s*([^\d\s.,].*)$")
-    if (rest.is_null() & ~texts.str.contains(_PLAIN)).any():
+    if rest.has_nulls():
         return ()
-    units = sorted(rest.drop_nulls().unique(), key=len)
-    one = 0 < len(units) <= 2 and len(units[0]) <= _UNIT and all(unit.lower().startswith(units[0].lower()) for unit in units)
-    return tuple(reversed(units)) if one and len(texts) > 1 else ()
+    units = sorted(rest.unique(), key=lambda unit: (len(unit), unit))
+    if not 0 < len(units) <= 2 or len(units[0]) > _UNIT or len(texts) < 2 or _FACTORS & {unit.strip(".") for unit in units}:
+        return ()
+    plural = units[-1].lower().removeprefix(units[0].lower())
+    return tuple(reversed(units)) if units[-1].lower() == units[0].lower() + plural and plural in _PLURALS else ()
 
 
 def time_pattern(values: pl.Series) -> str:
@@ -132,8 +140,29 @@ def time_pattern(values: pl.Series) -> str:
             pl.select(moment(pl.lit(texts), pattern))
         except pl.exceptions.PolarsError:
             continue
-        return pattern
+        first = _year_first(texts, pattern)
+        return first[0] if first and first[1] < 1 else pattern
     return ""
+
+
+def _year_first(texts: pl.Series, pattern: str) -> tuple[str, float] | None:
+    """Return the format with the year first, if it fits too, and how odd it is.
+
+    That is the number of different years by it, relative to those by the other format.
+    """
+    other = re.sub("%[dm](.)%[dm].%y", r"%y\1%m\1%d", pattern)
+    if other == pattern or not _fits(texts, other):
+        return None
+    parts = texts.str.extract_groups(r"^\D*(\d+)\D+\d+\D+(\d+)").struct.unnest()
+    return other, parts["1"].n_unique() / parts["2"].n_unique()
+
+
+def _fits(texts: pl.Series, pattern: str) -> bool:
+    try:
+        pl.select(moment(pl.lit(texts), pattern))
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def holds_times(values: pl.Series) -> bool:
@@ -149,7 +178,7 @@ def holds_times(values: pl.Series) -> bool:
 
 
 def swapped_pattern(values: pl.Series, pattern: str) -> str:
-    """Return the format with day and month exchanged if the times fit that too.
+    """Return another format that the times fit: day, month or year exchanged.
 
     Args:
         values: String [n].
@@ -157,12 +186,13 @@ def swapped_pattern(values: pl.Series, pattern: str) -> str:
     """
     if "%d" not in pattern or "%m" not in pattern:
         return ""
-    other = pattern.translate({ord("d"): "m", ord("m"): "d"})
-    try:
-        pl.select(moment(pl.lit(values.drop_nulls().unique()), other))
-    except pl.exceptions.PolarsError:
-        return ""
-    return other
+    texts = values.drop_nulls().unique()
+    first = _year_first(texts, pattern)
+    if first and first[1] < 2:
+        return first[0]
+    other = re.sub("%[dmy](.)%[dmy].%[dmy]", r"%d\1%m\1%y", pattern) if pattern.startswith("%y") else ""
+    other = other or pattern.translate({ord("d"): "m", ord("m"): "d"})
+    return other if _fits(texts, other) else ""
 
 
 def clock_pattern(values: pl.Series) -> str:
@@ -194,10 +224,11 @@ def duration_form(values: pl.Series) -> Literal["", "m:s"]:
     if texts.is_empty() or not texts.str.contains(r"\d").all():
         return ""
     by_colon = texts.str.contains(COLONS[2]) | texts.str.contains(COLONS[3])
-    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(_LENGTH).all():
+    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(f"{MONTHS}|{_LENGTH}").all():
         return ""
     named_so = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
-    return "m:s" if named_so or not by_colon.all() or not clock_pattern(values) else ""
+    midnight = texts.str.replace("^24:00", "00:00").alias(values.name)
+    return "m:s" if named_so or not by_colon.all() or not clock_pattern(midnight) else ""
 
 
 def names_clock(names: Iterable[str]) -> bool:
@@ -257,6 +288,9 @@ def members_mark(ids: pl.Series) -> str:
         each = parts.explode().str.strip_chars()
         several = (parts.list.len() > 1).mean() > 0.5 and parts.list.len().n_unique() > 1  # type: ignore[operator]
         ids_each = not each.str.contains(r"\s").any() and (mark != " " or each.str.contains(r"\d").all())
-        if several and ids_each and each.n_unique() <= len(each) / 2:
+        if not (several and ids_each) or each.n_unique() > len(each) / 2:
+            continue
+        first, others = (part.drop_nulls().unique() for part in (parts.list.first(), parts.list.slice(1).explode()))
+        if first.is_in(others.implode()).mean() > _ANYWHERE:  # type: ignore[operator]
             return mark
     return ""

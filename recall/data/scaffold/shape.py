@@ -7,7 +7,7 @@ import polars as pl
 
 from recall.config.docs import toml
 from recall.data.clock import TimeLike
-from recall.data.column_names import counts_events, flag_rule, id_column, named, words
+from recall.data.column_names import counts_events, flag_rule, id_column, named, names_id, words
 from recall.data.roles import Role
 from recall.data.scaffold.detect import Written
 from recall.data.scaffold.fields import ROWS, unlearnable
@@ -30,7 +30,9 @@ from recall.data.tables import Table
 
 _ODD = 0.01  # share of lines, such as totals, that do not follow a rule. Chosen, not tuned.
 _TITLES = 50  # different titles between rows, at most. Chosen, not tuned.
-_ALIKE, _FEWEST = 0.3, 5  # of the ids of two columns, those that are in both; and different ones at least. Chosen, not tuned.
+_HELD, _FEWEST, _SAMPLE = 0.9, 5, 2_000  # ids that another table has: their share, and least and most different. Chosen.
+_SPARSE = 10  # highest of the numbers of ids, by how many there are, from which on they prove something. Chosen, not tuned.
+_FEW = 0.3  # of the numbers that are ids of another table, those that must be there. Chosen, not tuned.
 _PADDED = 0.05  # share of the cells of a column with blanks around them. Chosen, not tuned.
 
 
@@ -58,7 +60,7 @@ def with_names(
 ) -> dict[str, Written]:
     """Name columns of files without a header.
 
-    The first two of the interactions that hold no times are user and item, unless other tables have the ids of one.
+    The first two of the interactions that hold values other than times are user and item, unless other tables have ids of one.
 
     Args:
         tables: by name.
@@ -74,8 +76,8 @@ def with_names(
         if names[0] != "column_1":
             continue
         if name == "interactions" and len(names) > 1:
-            times = _times(tables[name])
-            places = [place for place, column in enumerate(names) if column not in times]
+            others = _without_ids(tables[name])
+            places = [place for place, column in enumerate(names) if column not in others]
             known = {side: names.index(column) for side, column in ids.items() if column in names}
             free = iter([place for place in places if place not in known.values()])
             for side in ("user", "item"):
@@ -92,39 +94,59 @@ def with_names(
     return named
 
 
-def by_content(interactions: Table, other: Table | None) -> str | None:
-    """Return the column whose values are most alike the ids of another table.
+def by_content(interactions: Table, other: Table | None, side: str) -> str | None:
+    """Return the column with the ids of another table, if its name hides that.
+
+    None where the column with a telling name holds some of them. Low numbers without gaps prove nothing: minutes are such, too.
 
     Args:
         interactions: in which ids recur.
         other: users or items, in which each id is once.
+        side: user or item.
     """
-    if other is None:
+    by_name, opposite = id_column(interactions.columns, side), id_column(interactions.columns, _OPPOSITE[side])
+    if other is None or (by_name is not None and names_id(by_name)):
         return None
-    values = {id(table): _distinct(table, recurring=table is interactions) for table in (interactions, other)}
-    best: tuple[float, str] = (_ALIKE, "")
-    for name, mine in values[id(interactions)].items():
-        for theirs in values[id(other)].values():
-            both = len(mine & theirs)
-            apart = sum(" " in one for one in mine) > len(mine) / 2  # names rather than ids
-            best = max(best, (both / (len(mine) + len(theirs) - both) / (1 + apart), name))
-    return best[1] or None
+    usual = id_column(other.columns, side)
+    theirs = _distinct(other, [usual] if usual is not None and names_id(usual) else other.columns, once=True)
+    best: tuple[bool, int, str] = (False, 0, "")
+    for name, mine in _distinct(interactions, [name for name in interactions.columns if name != opposite]).items():
+        sample = mine.head(_SAMPLE)
+        for column, ids in theirs.items():
+            share = float(sample.is_in(ids.implode()).mean() or 0)  # type: ignore[arg-type]
+            if name == by_name and share > 1 - _HELD:
+                return None
+            numbers = ids.cast(pl.Int64, strict=False)
+            plain = not numbers.has_nulls() and not ids.str.contains(r"^0\d").any()
+            dense = plain and numbers.max() < _SPARSE * len(numbers)  # type: ignore[operator]
+            few = plain and len(mine) < _FEW * len(ids)
+            if share >= _HELD and not dense and not few:
+                best = max(best, (name == column, len(mine), name))
+    return best[2] or None
 
 
-def _distinct(table: Table, *, recurring: bool) -> dict[str, set[str]]:
-    """Return the different values of columns that may hold ids, as text."""
-    names = [name for name, dtype in table.types.items() if (dtype == pl.String or dtype.is_integer()) and name]
-    frame = table.frame.select(names).head(ROWS).collect().select(pl.all().cast(pl.String).str.strip_chars())
-    found = {column.name: set(column.drop_nulls()) for column in frame}
-    if recurring:
-        return {name: ids for name, ids in found.items() if _FEWEST <= len(ids) < 0.9 * len(frame)}
-    return {name: ids for name, ids in found.items() if len(ids) >= max(_FEWEST, 0.9 * len(frame))}
+_OPPOSITE = {"user": "item", "item": "user"}
 
 
-def _times(table: Table) -> set[str]:
-    """Return the columns of text that hold dates or times rather than numbers."""
+def _distinct(table: Table, columns: Sequence[str], *, once: bool = False) -> dict[str, pl.Series]:
+    """Return the different values, as text, of columns that may hold ids."""
+    names = [name for name in columns if name and (table.types[name] == pl.String or table.types[name].is_integer())]
+    rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(ROWS)
+    frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
+    found = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
+    found = {
+        name: ids
+        for name, ids in found.items()
+        if not number_mark(ids.head(_SAMPLE)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
+    }
+    alike = {name: len(ids) >= _HELD * len(frame) for name, ids in found.items()}
+    return {name: ids for name, ids in found.items() if len(ids) >= _FEWEST and alike[name] == once}
+
+
+def _without_ids(table: Table) -> set[str]:
+    """Return the columns of text that hold nothing, or dates or times."""
     head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
-    return {column.name for column in head if holds_times(column.drop_nulls())}
+    return {column.name for column in head if column.null_count() == len(column) or holds_times(column.drop_nulls())}
 
 
 def with_rows(written: Written, frame: pl.DataFrame) -> Written:
@@ -223,7 +245,8 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
             found["booleans"][column.name] = words
         if (pattern := found["times"].get(column.name, "")) and column.dtype == pl.String:
             other = swapped_pattern(known, pattern) if column.name not in clocks else ""
-            doubts += [f"; {other} fits {column.name} as well: check which number is the month"] if other else []
+            part = "year" if "%y" in (pattern[:2], other[:2]) else "month"
+            doubts += [f"; {other} fits {column.name} as well: check which number is the {part}"] if other else []
     marks = {mark for name, mark in found["numbers"].items() if name not in unclear}
     if len(marks) == 1:  # 1,234 and 1.234 are read as the other numbers of the file
         found["numbers"] |= dict.fromkeys(unclear, marks.pop())
@@ -266,11 +289,15 @@ def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role])
     """
     parts: list[str] = []
     for known, (low, high) in _PARTS.items():
-        fitting = [name for name in found if known & set(words(name)) and _within(frame[name], low, high)]
-        if len(fitting) != 1:
+        fitting = [name for name in found if _is_part(name, known) and _within(frame[name], low, high)]
+        if len(fitting) != 1 or found[fitting[0]].kind in ("item", "user"):  # such as the year of a film
             break
         parts += fitting
     if len(parts) < 3 or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
+        return written, dict(found)
+    try:
+        frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))
+    except pl.exceptions.PolarsError:  # 30 February
         return written, dict(found)
     made = next(name for name in ("date", "date_of_row") if name not in found)
     others = {name: role for name, role in found.items() if name not in parts}
@@ -287,6 +314,11 @@ _PARTS = {  # of a date, and their range
     named("minute minuten minuto"): (0, 59),
     named("second sekunde seconde segundo secondo"): (0, 59),
 }
+
+
+def _is_part(name: str, known: frozenset[str]) -> bool:
+    parts = words(name)
+    return bool(parts) and parts[0] in known and parts[1:] in ((), ("of", "month"))
 
 
 def _within(values: pl.Series, low: int, high: int) -> bool:

@@ -11,7 +11,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import id_column, instead_column, names_id, names_visit, table_named
+from recall.data.column_names import id_column, instead_column, names_visit, table_named
 from recall.data.files import files_of, kind_of, plain, unreadable_file
 from recall.data.findings import alike
 from recall.data.frames import NAMES, open_sources
@@ -102,14 +102,16 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
                 for spelling, why in nulls_of(column):
                     nulls.setdefault(spelling, why)
     tables = _open(given, written, nulls)
-    holding = {side: by_content(tables["interactions"], tables.get(f"{side}s")) for side in _OPTIONS}
+    holding = {side: by_content(tables["interactions"], tables.get(f"{side}s"), side) for side in _OPTIONS}
+    if holding["user"] == holding["item"]:
+        holding = dict.fromkeys(_OPTIONS)
     written = with_names(tables, written, holding)
     written["interactions"] = with_rows(written["interactions"], heads["interactions"])
     tables = _open(given, written, nulls)
     found: dict[str, str] = {}
     reasons: dict[str, str] = {}
     for side, wanted in (("user", user_id), ("item", item_id)):
-        found[side], why = find_id(tables, "user" if side == "user" else "item", wanted)
+        found[side], why = find_id(tables, "user" if side == "user" else "item", wanted, holding[side])
         reasons |= {f"{side}_id": why} if why else {}
     if found["user"] == found["item"]:
         raise DataError(
@@ -206,40 +208,40 @@ def files_in(folder: Path) -> dict[str, Path]:
     return {name: by_name[name][0] for name in NAMES if name in by_name}
 
 
-def find_id(tables: Mapping[str, Table], side: Literal["user", "item"], wanted: str | None) -> tuple[str, str]:
+def find_id(
+    tables: Mapping[str, Table], side: Literal["user", "item"], wanted: str | None, holding: str | None = None
+) -> tuple[str, str]:
     """Return the column of ids in the interactions, and why it is that.
 
     Args:
         tables: with the interactions.
         side: user or item.
         wanted: the column; None for one with a telling name.
+        holding: a column with ids of the other table, unlike that with a telling name.
 
     Raises:
         DataError: There is none.
     """
     interactions = tables["interactions"]
-    series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
-    stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
-    if wanted is None and side == "item" and stem != "column_" and count > max(_WIDE, len(interactions.columns) / 2):
-        raise DataError(
-            f"{count} columns are called {stem}1, {stem}2, ...: the table seems to have a column for each item",
-            where=str(interactions.path),
-            hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
-        )
     usual = f"{side}_id"
     if (wanted or usual) in interactions.types:
         return wanted or usual, ""
     if wanted is None:
-        by_name, holding = id_column(interactions.columns, side), by_content(interactions, tables.get(f"{side}s"))
-        if holding is not None and (by_name is None or not names_id(by_name)):
-            return holding, f"it holds ids of the {side}s table"
-        if by_name is not None:
+        by_name = id_column(interactions.columns, side)
+        if holding is None and by_name is not None:
             return by_name, f"the name says {side}"
-        shared = _shared(interactions, tables.get(f"{side}s"))
-        if shared is not None:
-            return shared, f"it holds ids of the {side}s table"
-        instead = instead_column(interactions.columns, side)
-        if instead is not None:
+        holding = holding or _shared(interactions, tables.get(f"{side}s"))
+        if holding is not None:
+            return holding, f"it holds ids of the {side}s table"
+        series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
+        stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
+        if side == "item" and stem != "column_" and count > max(_WIDE, len(interactions.columns) / 2):
+            raise DataError(
+                f"{count} columns are called {stem}1, {stem}2, ...: the table seems to have a column for each item",
+                where=str(interactions.path),
+                hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
+            )
+        if (instead := instead_column(interactions.columns, side)) is not None:
             return instead, f"no name says {side}: each of these counts as one"
     column = wanted or usual
     numbers = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]

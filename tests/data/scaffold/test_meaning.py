@@ -24,7 +24,10 @@ from recall.data.scaffold.meaning import (
         (["2024.02.01"], "%Y.%m.%d", "%Y.%d.%m"),
         (["1 Feb 2024"], "%d %b %Y", ""),
         (["01/02/24", "12/31/23"], "%m/%d/%y", ""),  # not of the year 24
-        (["31-12-24"], "%d-%m-%y", ""),
+        (["31-12-24"], "%d-%m-%y", "%y-%m-%d"),
+        (["21-03-05", "21-07-14", "22-01-09"], "%y-%m-%d", "%d-%m-%y"),
+        (["21/03/05", "21/07/14"], "%y/%m/%d", "%d/%m/%y"),
+        (["05.03.21", "14.07.21"], "%d.%m.%y", ""),
         (["3. März 2024", "12. Okt. 2024"], "%d %b %Y", ""),
         (["12 janv. 2024"], "%d %b %Y", ""),
         (["5 de mayo de 2024"], "%d %b %Y", ""),
@@ -131,6 +134,7 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
         ([f"The Return of {one}" for one in ("Tom", "Tim", "Jim Beam")] * 9, ""),
         ([f"/shop/item/{n}" for n in range(30)], ""),
         ([f"shop|{n}" for n in range(30)], ""),
+        ([f"{n}|{size}" for n in range(9) for size in ("L", "M|red", "L|red")], ""),
     ],
 )
 def test_several_ids_in_a_cell_recur_one_by_one(texts: list[str], mark: str) -> None:

@@ -31,6 +31,31 @@ def test_ids_are_found_by_name_and_the_best_name_wins(columns: list[str], user: 
     assert (found.user_id, found.item_id) == (user, item)
 
 
+@pytest.mark.parametrize(
+    ("columns", "ids", "found"),
+    [
+        ({"customer": 90, "product": 400, "minutes": 400}, {"product": 400}, ("customer", "product")),
+        ({"user": 190, "movie": 150}, {"movie": 200}, ("user", "movie")),
+        ({"user": 190, "code": 150}, {"code": 200}, ("user", "code")),
+    ],
+)
+def test_numbers_that_are_ids_by_chance_are_not_ids(
+    columns: dict[str, int], ids: dict[str, int], found: tuple[str, str]
+) -> None:
+    frame = pl.DataFrame({name: [row * 7 % most for row in range(2_000)] for name, most in columns.items()})
+    items = pl.DataFrame({name: range(most) for name, most in ids.items()}).with_columns(genre=pl.lit("x"))
+    survey_ = survey({"interactions": frame, "items": items})
+    assert (survey_.user_id, survey_.item_id) == found
+
+
+def test_ids_of_the_other_table_count_more_than_a_name_that_holds_none() -> None:
+    frame = pl.DataFrame(
+        {"user": range(60), "movie": [f"Part {row}" for row in range(60)], "ref": [f"m{row % 20}" for row in range(60)]}
+    )
+    found = survey({"interactions": frame, "items": pl.DataFrame({"key": [f"m{row}" for row in range(30)]})})
+    assert found.item_id == "ref"
+
+
 def test_one_column_is_not_the_id_of_both_users_and_items() -> None:
     frame = pl.DataFrame({"user_item_id": ["a", "b"], "score": [1, 2]})
     with pytest.raises(DataError, match="'user_item_id' would be the id of both") as caught:
@@ -71,6 +96,11 @@ def test_a_survey_with_a_question_for_each_item_is_explained(tmp_path: Path) -> 
     (tmp_path / "answers.csv").write_text(f"ResponseId,{header}\n{rows}")
     with pytest.raises(DataError, match=r"30 columns are called Q1_1, Q1_2, \.\.\.: the table seems to have a column for each"):
         draft(tmp_path, files={"interactions": tmp_path / "answers.csv"}, user_id="ResponseId")
+
+
+def test_columns_with_numbers_beside_ids_are_features() -> None:
+    columns = {"user_id": ["a", "b"], "item_id": ["x", "y"], **{f"f{number}": [0.5, 1.5] for number in range(30)}}
+    assert survey({"interactions": pl.DataFrame(columns)}).item_id == "item_id"
 
 
 def test_rows_without_ids_and_repeated_ids_are_assumed_with_their_number(tmp_path: Path) -> None:
