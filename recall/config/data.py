@@ -225,6 +225,10 @@ class FileFormat(Section):
             raise ValueError(f"header must name each column once, got {list(self.header or ())}")
         if without := sorted(set(self.clocks) - set(self.times)):
             raise ValueError(f"clocks needs the format of the dates in times, which lacks {without}")
+        if without := sorted(set(self.units) - set(self.numbers)):
+            raise ValueError(f"units needs the decimal mark of the numbers before them in numbers, which lacks {without}")
+        if self.explode_by is not None and self.explode is None:
+            raise ValueError("explode_by needs explode, the column that it divides")
         if any(not 3 <= len(parts) <= 6 for parts in self.dates.values()):
             raise ValueError("dates needs columns of year, month and day, and up to three more")
         for name, pattern in self.times.items():

@@ -44,7 +44,7 @@ NEGATIVE = named(
 """Whether the user refused the item."""
 EVENT = named(
     "event events action actions behavior behaviour interaction eventtype eventname actiontype shelf "
-    "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie rodzaj الإجراء событие действие 事件 行为 行動"
+    "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie الإجراء событие действие 事件 行为 行動"
 )
 """What the user did."""
 AMOUNT = named(

@@ -11,6 +11,7 @@ import polars as pl
 
 from recall.config import FileFormat
 from recall.data.column_names import MARKS
+from recall.errors import DataError, did_you_mean
 
 LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
 """Pattern of lists in programming notation, for polars and for Python."""
@@ -39,6 +40,8 @@ _UNITS = {  # in seconds
 }
 DURATION: Final = "(?i)^(-?)P?T?" + "".join(rf"(?:{_N}(?:{words})\.?,?\s*T?)?" for words in _UNITS.values()) + "$"
 """Pattern of durations with a word after each number, and of empty texts."""
+MONTHS: Final = r"(?i)^\s*-?P[^T]*M"
+"""Pattern of months in durations of ISO 8601, which are not minutes."""
 COLONS: Final = {3: r"^(-?)((?:\d+ (?:d|days?),? )?)(\d+):(\d\d?):(\d\d?(?:[.,]\d+)?)$", 2: r"^(-?)(\d+):(\d\d(?:[.,]\d+)?)$"}
 """Patterns of durations with colons, by how many numbers these are between."""
 _BEFORE_NOON, _AFTER_NOON = "(?i)a\\. ?m\\.?|πμ|π\\.μ\\.|ص|午前|上午|오전|öö", "(?i)p\\. ?m\\.?|μμ|μ\\.μ\\.|م|午後|下午|오후|ös"
@@ -66,8 +69,12 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
     Args:
         frame: as it was read.
         form: names the columns; those that are not text are left as they are.
+
+    Raises:
+        DataError: A column is missing that another is made of, or that has the items of each row.
     """
     if form.explode is not None:
+        _refuse_missing("explode", [form.explode], frame)
         members = pl.col(form.explode)
         if form.explode_by is not None and frame.collect_schema().get(form.explode) == pl.String:
             members = members.str.split(form.explode_by).list.eval(pl.element().str.strip_chars())
@@ -77,6 +84,10 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
         frame = _unnested(frame)
+    made_of = {**form.flags, **form.dates}
+    for name, parts in made_of.items():
+        if not set(parts).isdisjoint(frame.collect_schema()):  # new rows may lack all of them
+            _refuse_missing(f"{'flags' if name in form.flags else 'dates'}.{name}", parts, frame)
     filled = {name: (pl.col(name).forward_fill(), group) for name, group in form.carry.items()}
     frame = frame.with_columns(above.over(pl.col(group).rle_id()) if group else above for above, group in filled.values())
     if not form.converted and not form.joined:
@@ -106,6 +117,15 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         if set(parts) <= set(types):
             made.append(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name))
     return frame.with_columns(made).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
+
+
+def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame) -> None:
+    """Raise DataError if a column is missing."""
+    there = frame.collect_schema().names()
+    for name in names:
+        if name not in there:
+            what = f"{setting} in data.formats names the column {name!r}, which the table lacks"
+            raise DataError(what, hint=did_you_mean(name, there))
 
 
 def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -147,12 +167,20 @@ def moment(text: pl.Expr, pattern: str) -> pl.Expr:
     stripped = stripped.str.replace_all("[\u200e\u200f\u202a-\u202e]", "")  # marks of the direction of writing
     if "%p" in pattern:
         stripped = stripped.str.replace(rf"\s*({_BEFORE_NOON})$", " AM").str.replace(rf"\s*({_AFTER_NOON})$", " PM")
-    if re.search("%[bB]", pattern) and "%a" not in pattern:
-        stripped = _english(stripped)
+    named = re.search("%[bB]", pattern) is not None and "%a" not in pattern
+    parsed = _parsed(stripped, pattern, strict=not named)
+    if named:
+        other = pl.when(parsed.is_null()).then(_english(stripped))
+        parsed = pl.coalesce(parsed, _parsed(other, pattern, strict=True))
     if _CLOCK.search(pattern) is None:
-        return stripped.str.to_date(pattern)
-    parsed = stripped.str.to_datetime(pattern, time_unit="us")
+        return parsed
     return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
+
+
+def _parsed(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
+    if _CLOCK.search(pattern) is None:
+        return text.str.to_date(pattern, strict=strict)
+    return text.str.to_datetime(pattern, time_unit="us", strict=strict)
 
 
 def _english(text: pl.Expr) -> pl.Expr:
@@ -181,7 +209,8 @@ def duration(text: pl.Expr, two: str) -> pl.Expr:
         text: such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
         two: what two numbers such as "3:45" mean, "m:s" or "h:m".
     """
-    worded = text.str.strip_chars().str.replace(COLONS[3], "${1}${2}${3}h ${4}m ${5}s")
+    plain = text.str.strip_chars().str.replace(r"^(-?[1-9]\d{0,2}),(\d{3})(\s*[^\d\s.,:])", "${1}${2}${3}")  # 1,234 s
+    worded = plain.str.replace(COLONS[3], "${1}${2}${3}h ${4}m ${5}s")
     worded = worded.str.replace(COLONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
     groups = worded.str.extract_groups(DURATION).struct
     numbers = [groups.field(str(place)).str.replace(",", ".").cast(pl.Float64) for place in range(2, 6)]
@@ -189,7 +218,8 @@ def duration(text: pl.Expr, two: str) -> pl.Expr:
     seconds = pl.when(groups.field("1") == "-").then(-seconds).otherwise(seconds)
     whole = seconds.round().cast(pl.Int64).cast(pl.String)
     written = pl.when(seconds == seconds.round()).then(whole).otherwise(seconds.cast(pl.String))
-    return pl.when(pl.any_horizontal(one.is_not_null() for one in numbers)).then(written).otherwise(text)
+    known = pl.any_horizontal(one.is_not_null() for one in numbers) & ~text.str.contains(MONTHS)
+    return pl.when(known).then(written).otherwise(text)
 
 
 def flag(names: Sequence[str]) -> pl.Expr:
@@ -199,7 +229,7 @@ def flag(names: Sequence[str]) -> pl.Expr:
         names: of columns with truth values, words for these, or numbers.
     """
     said = {name: pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase() for name in names}
-    true = {name: text.is_in(MARKS) | (text.cast(pl.Float64, strict=False) > 0) for name, text in said.items()}
+    true = {name: text.is_in(MARKS) | (text.cast(pl.Float64, strict=False).fill_nan(None) > 0) for name, text in said.items()}
     return pl.coalesce(pl.when(true[name]).then(pl.lit(name)) for name in reversed(names))
 
 

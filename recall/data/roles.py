@@ -171,11 +171,15 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
         if name != best:
             role = Role("moment", f"{times[name].reason}, beside {best}; no field reads a moment")
             found[name] = role if times[name].rank[0] > 1 else _untimed(frame[name], users, items, whole.get(name))
+    flags = [name for name, role in found.items() if role.flag]
+    for name in flags if len(flags) > 1 else ():
+        role = _described(frame[name], users, items)  # such as whether the user has subscribed
+        found |= {name: role} if role.kind in ("item", "user") else {}
+    real = any(found[name].flag for name in flags)
     for name, role in found.items():
         if role.kind == "context":
-            found[name] = (
-                _of_some_events(frame, name, found) or _assumed(frame[name], None if best is None else frame[best]) or role
-            )
+            assumed = _assumed(frame[name], None if best is None else frame[best], real=real)
+            found[name] = _of_some_events(frame, name, found) or assumed or role
     return found
 
 
@@ -249,7 +253,7 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
     return replace(role, kind="event" if rule is not None else role.kind, events=rule, lacking=True)
 
 
-def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
+def _assumed(values: pl.Series, times: pl.Series | None, *, real: bool) -> Role | None:
     """Return the role of a context that may be an outcome, or None.
 
     Values, name and calendar can each speak against it.
@@ -259,7 +263,7 @@ def _assumed(values: pl.Series, times: pl.Series | None) -> Role | None:
     if not look or (times is not None and of_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
-    if look == "switch" and names_event(values.name):
+    if look == "switch" and not real and names_event(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in MARKS}
         rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, log
+from math import ceil
 
 import numpy as np
 
@@ -87,9 +87,10 @@ def slope(values: Mapping[int, float], name: str = "N") -> str:
 
 
 def power(values: Mapping[int, float], name: str = "N") -> str:
-    """Return the power law through the two largest sizes."""
-    (first, low), (last, high) = sorted(values.items())[-2:]
-    return f"{high:.4g} * ({name} / {last:.4g}) ** {log(high / low) / log(last / first):.3f}"
+    """Return the power law that is nearest to the logarithms of all values."""
+    largest = max(values)
+    exponent, at_largest = np.polyfit(np.log([size / largest for size in values]), np.log(list(values.values())), 1)
+    return f"{np.exp(at_largest):.4g} * ({name} / {largest:.4g}) ** {exponent:.3f}"
 
 
 def tails(quantiles: Sequence[float], shards: Sequence[int], seed: int = 0) -> dict[int, tuple[float, float, float]]:

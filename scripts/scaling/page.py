@@ -25,7 +25,7 @@ CASES = {
     "plan": "this page",
 }
 """Cases of scripts/scale_out.py whose full output is on the page."""
-MACHINE, LARGE, CORES, WORKERS = 48 * 2**30, 192 * 2**30, 16, 2
+MACHINE, LARGE, CORES, WORKERS = 48 * 2**30, 192 * 2**30, 16, 8
 """Bytes that are used of 64 and of 256 GiB; cores, and workers of a replica."""
 SWEEPS, HISTORY, CHANGED = 10, 20, 0.05
 """Sweeps of a training, interactions of a user, and the share of users that change between two exports."""
@@ -39,6 +39,7 @@ SHOPS = {
 }
 """Items, users, interactions, and requests a second."""
 Figures = dict[str, Any]
+_FITTED = "by least squares of logarithms over all sizes"
 _OF_A_MODEL = ("index.faiss", "cells.safetensors", "item_vectors.safetensors", "users.sqlite", "tables.safetensors")
 
 
@@ -71,7 +72,8 @@ class Page:
         codes, vectors = _last(self._values("index", lambda one: one["bytes_per_item"])), 4 * (K + 1)
         rest = self._values("export", lambda one: sum(size for name, size in one["files"].items() if name not in _OF_A_MODEL))
         columns = _slope(rest)
-        tables = _slope(self._values("export", lambda one: one["files"]["tables.safetensors"]))
+        self.columns, self.share = f"{columns:.4g}", f"{100 * codes / (codes + vectors):.0f} %"
+        tables = _slope(self._values("delivery", lambda one: one["files"]["tables.safetensors"]))
         self.codes = add(f"{codes:.4g} * N", "B", "index of N items, from the largest")
         self.vectors = add(f"{vectors} * N", "B", f"vectors of {K + 1} numbers, by their shape")
         peaks = self._values("service", lambda one: 1e6 * one["peak_mb"])
@@ -83,26 +85,30 @@ class Page:
         self.replica = add(
             f"{searched} * N + {process}", "B", "replica: index, vectors, ids and columns of N items; its processes"
         )
-        self.swap = add(f"2 * {mapped} * N + {process}", "B", "the same with the rows of the model, and two versions open")
+        self.swap = add(
+            f"2 * {mapped} * N + {process}",
+            "B",
+            "the same with the rows of the model, of 0.2 users an item, and two versions open",
+        )
         fits, twice = f"({MACHINE} - {process}) / {searched}", f"- {process}) / (2 * {mapped})"
         self.fits = add(fits, "", f"items of a replica in 48 of 64 GiB: {self.replica.name} solved for N")
         self.fits_twice = add(f"({MACHINE} {twice}", "", f"the same of {self.swap.name}")
         self.fits_large = add(f"({LARGE} {twice}", "", "the same in 192 of 256 GiB")
         self.cut = add(f"ceil({searched} * N / ({MACHINE} - {process}))", "", "machines of 64 GiB for one copy in parts")
-        self.build = add(power(self._values("index", lambda one: one["cpu"])), "s", "CPU of a build, through the two largest")
+        self.build = add(power(self._values("index", lambda one: one["cpu"])), "s", "CPU of a build, " + _FITTED)
         building = slope(self._values("index", lambda one: one["building"]))
         self.building = add(f"{building} + {vectors} * N", "B", "memory of a build, with the vectors that it maps")
-        self.search = add(
-            power(self._values("index", lambda one: 1e6 / one["rate"])), "us", "CPU of a search, through the two largest"
+        self.search = add(power(self._values("index", lambda one: 1e6 / one["rate"])), "us", "CPU of a search, " + _FITTED)
+        self.exact = add(
+            power(self._values("index", lambda one: 1e6 / one["exact_rate"])), "us", "the same of an exact search, " + _FITTED
         )
-        self.exact = add(power(self._values("index", lambda one: 1e6 / one["exact_rate"])), "us", "the same of an exact search")
         front = max(0.0, self._entries("service")[self.busiest]["us"] - self.search(N=self.busiest))
         request = f"{front:.3g} + {self.search.text}"
         self.request = add(request, "us", f"CPU of a request: that of {self.busiest:,} items, with the search of N")
-        replicas = f"max(2, ceil(R * ({request}) / 1e6 / (0.5 * {CORES})))"
-        self.replicas = add(replicas, "", f"replicas of {CORES} cores, half of them idle, for R requests a second")
+        replicas = f"1 + ceil(R * ({request}) / 1e6 / {WORKERS})"
+        self.replicas = add(replicas, "", f"replicas of {WORKERS} workers for R requests a second, and one that may fail")
         parts = {int(count): found["us"] for count, found in self.sharded["shards"].items()}
-        self.parts = add(power(parts, "S"), "us", "CPU of a search over S shards together, through the two largest")
+        self.parts = add(power(parts, "S"), "us", "CPU of a search over S shards together, " + _FITTED)
 
     def _fit_training(self) -> None:
         add = self._book.add
@@ -129,19 +135,15 @@ class Page:
         text = f"({live['bytes']:.4g} + {live['bytes_interaction']:.4g} * L) * U"
         self.live = add(text, "B", "Redis, users with L interactions since the export, without idempotency keys")
         names = [name for name in _last(self._entries("delivery")) if " of " in name]
-        self.fetched = {
-            name: add(
-                slope(self._values("delivery", lambda one, name=name: sum(one[name].values()))), "B", f"fetched after a {name}"
-            )
-            for name in names
-        }
+        moved = f"{self.codes.text} + {self.vectors.text} + {self.columns} * N"
+        self.fetched = {name: add(moved, "B", f"fetched after a {name}: index, vectors, ids and columns") for name in names}
 
     def _fit_changes(self) -> None:
         changed = _last(self._entries("changes"))
         log, held, read = (changed[name] / changed["changes"] for name in ("log_bytes", "memory", "loading"))
         self.log = self._book.add(f"{log:.4g} * D", "B", "change log")
         self.delta = self._book.add(f"{held:.4g} * D", "B", "memory of changed items in each process")
-        self.loading = self._book.add(f"{read:.3g} * D", "s", "start of a process that reads them, at most")
+        self.loading = self._book.add(f"{read:.3g} * D", "s", "start of a process that reads them")
 
     def machines(self) -> str:
         """Return what some shops need."""
@@ -209,11 +211,10 @@ class Page:
                     shown(one["us"], "us"),
                     *late,
                     f"{one['peak_mb']:,.0f} MB",
-                    f"{one['failed']}",
                 ]
             )
-        rows += [[f"{size:,}", "", self.request.shown(N=size), "", "", "", ""] for size in (10_000_000, *ITEMS)]
-        return _table(["items", "requests a second", "CPU of a request", "p50", "p99", "peak memory", "failed"], rows)
+        rows += [[f"{size:,}", "", self.request.shown(N=size), "", "", ""] for size in (10_000_000, *ITEMS)]
+        return _table(["items", "requests a second", "CPU of a request", "p50", "p99", "peak memory"], rows)
 
     def shards(self) -> str:
         """Return the CPU of searches in several parts."""

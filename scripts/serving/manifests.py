@@ -8,6 +8,7 @@ Docker Compose, and the programs parse their commands and settings.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -56,6 +57,16 @@ def rendered(docker: Path, name: str) -> dict[str, Any]:
     ended = subprocess.run(command, capture_output=True, text=True, env={**_GIVEN, "PATH": paths}, check=False)
     assert ended.returncode == 0, ended.stderr.strip()
     return dict(json.loads(ended.stdout))
+
+
+def arguments_of(container: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of `recall` in a container, also in a line of a shell."""
+    if "args" in container:
+        return list(container["args"])
+    shell, option, line = container["command"]
+    program, *arguments = shlex.split(line.partition(" || ")[0])
+    assert (shell, option, program) == ("sh", "-c", "recall"), line
+    return arguments
 
 
 @contextmanager
@@ -133,13 +144,15 @@ def jobs_run(docker: Path) -> str:
     assert {name for name in run if "Cron" in name} == {f"CronJob recall-{one}" for one in ("compact", "rebuild", "retrain")}
     for name, found in run.items():
         for one in found:
-            command, *arguments = one["args"]
+            command, *arguments = arguments_of(one)
             try:
                 context = commands[command].make_context(command, list(arguments))
             except Exception as error:
                 raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
-            assert Path("/bundles") in context.params.values(), f"{name}: {one['args']}"
-    lines = (f"{name.split()[1]}: {' then '.join(one['args'][0] for one in found)}" for name, found in run.items())
+            assert Path("/bundles") in context.params.values(), f"{name}: {[command, *arguments]}"
+        publishes = arguments_of(found[-1])[0] != "compact"  # which follows the depot by itself
+        assert not publishes or arguments_of(found[0])[0] == "versions", f"{name} publishes to a depot that it has not followed"
+    lines = (f"{name.split()[1]}: {' then '.join(arguments_of(one)[0] for one in found)}" for name, found in run.items())
     return "; ".join(lines)
 
 

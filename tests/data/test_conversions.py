@@ -7,6 +7,7 @@ import pytest
 
 from recall.config import FileFormat
 from recall.data.conversions import converted, duration, listed, moment, number
+from recall.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,11 @@ def test_cells_are_carried_down_within_an_order_only() -> None:
         ("P1DT2H", "93600"),
         ("2 Seasons", "2 Seasons"),  # other text stays, and reading it as a number is an error
         ("500 ml", "500 ml"),
+        ("P1M", "P1M"),  # a month
+        ("PT1M", "60"),
+        ("1,234 s", "1234"),
+        ("0,125 s", "0.125"),
+        ("0:00:33,250", "33.25"),
         ("90", "90"),
         ("", ""),
         (None, None),
@@ -147,7 +153,7 @@ def test_units_are_left_out() -> None:
 def test_a_date_is_made_of_its_parts() -> None:
     frame = pl.LazyFrame({"y": ["2024", "2023"], "m": ["02", "12"], "d": [1.0, 31.0], "h": [7, 0]})
     read = converted(
-        frame, FileFormat(dates={"at": ("y", "m", "d", "h"), "day": ("y", "m", "d"), "no": ("y", "m", "x")})
+        frame, FileFormat(dates={"at": ("y", "m", "d", "h"), "day": ("y", "m", "d"), "no": ("x", "z", "w")})
     ).collect()
     assert read.columns == ["at", "day"]
     assert read["at"].to_list() == [datetime.datetime(2024, 2, 1, 7), datetime.datetime(2023, 12, 31)]
@@ -157,7 +163,44 @@ def test_a_date_is_made_of_its_parts() -> None:
 
 def test_the_last_flag_that_is_true_names_the_row() -> None:
     frame = pl.LazyFrame({"n": [1, 2, 3, 4, 5], "clicked": [0, 1, 1, None, 0], "bought": ["no", "No", " Yes ", "x", None]})
-    form = FileFormat(flags={"event": ("clicked", "bought", "absent")})
+    form = FileFormat(flags={"event": ("clicked", "bought")})
     read = converted(frame, form).collect()
     assert read.to_dict(as_series=False) == {"n": [1, 2, 3, 4, 5], "event": [None, "clicked", "bought", "bought", None]}
     assert converted(frame.select("n"), form).collect().columns == ["n"]  # of new rows without any
+    nan = pl.LazyFrame({"clicked": [float("nan"), 1.0], "bought": [0, 0]})
+    assert converted(nan, form).collect()["event"].to_list() == [None, "clicked"]
+
+
+@pytest.mark.parametrize(
+    ("form", "setting"),
+    [
+        (FileFormat(flags={"event": ("clicked", "boght")}), "flags.event"),
+        (FileFormat(dates={"at": ("clicked", "n", "boght")}), "dates.at"),
+        (FileFormat(explode="boght", explode_by=","), "explode"),
+    ],
+)
+def test_a_misspelt_column_is_refused(form: FileFormat, setting: str) -> None:
+    frame = pl.LazyFrame({"n": [1], "clicked": [1], "bought": [1]})
+    with pytest.raises(DataError, match=f"{setting} in data.formats names the column 'boght'") as caught:
+        converted(frame, form)
+    assert caught.value.hint == "Did you mean 'bought'?"
+
+
+def test_units_and_separators_belong_to_a_column() -> None:
+    with pytest.raises(ValueError, match=r"numbers, which lacks \['weight'\]"):
+        FileFormat(units={"weight": ("kg",)})
+    with pytest.raises(ValueError, match="explode_by needs explode"):
+        FileFormat(explode_by=",")
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("Jan 5, 2024 at 10:30", "%b %d, %Y at %H:%M"),
+        ("5. Jan 2024 10:30", "%d. %b %Y %H:%M"),
+        ("5 Jan. 2024 10:30", "%d %b. %Y %H:%M"),
+        ("5 Jan 2024 10:30 GMT", "%d %b %Y %H:%M GMT"),
+    ],
+)
+def test_a_format_that_fits_as_it_is_written_is_enough(text: str, pattern: str) -> None:
+    assert pl.select(moment(pl.lit(text), pattern)).item() == datetime.datetime(2024, 1, 5, 10, 30)

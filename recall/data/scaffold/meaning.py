@@ -7,7 +7,7 @@ from typing import Final, Literal
 import polars as pl
 
 from recall.data.column_names import YES, YES_NO, named, words
-from recall.data.conversions import COLONS, DURATION, NUMBERS, moment
+from recall.data.conversions import COLONS, DURATION, MONTHS, NUMBERS, moment
 from recall.data.findings import written_lists
 from recall.data.times import Times
 from recall.errors import DataError
@@ -35,6 +35,7 @@ AMONG_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "
 _UNIT = 12  # characters of a unit, at most. Chosen, not tuned.
 _PLURALS = ("", "s", "es", "n", "en")
 _FACTORS = named("k K M B G T Mio Mrd Tsd bn mn mln mrd tys K+ M+ k+ thousand million millions billion billions")
+_ANYWHERE = 0.3  # share of the first of several ids that are also others; those of 9|L and 9|L|red are not. Chosen, not tuned.
 _LISTS = 0.05  # share of cells that are written lists. Chosen, not tuned.
 _PLAIN = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _DAYS = (
@@ -223,10 +224,11 @@ def duration_form(values: pl.Series) -> Literal["", "m:s"]:
     if texts.is_empty() or not texts.str.contains(r"\d").all():
         return ""
     by_colon = texts.str.contains(COLONS[2]) | texts.str.contains(COLONS[3])
-    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(_LENGTH).all():
+    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(f"{MONTHS}|{_LENGTH}").all():
         return ""
     named_so = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
-    return "m:s" if named_so or not by_colon.all() or not clock_pattern(values) else ""
+    midnight = texts.str.replace("^24:00", "00:00").alias(values.name)
+    return "m:s" if named_so or not by_colon.all() or not clock_pattern(midnight) else ""
 
 
 def names_clock(names: Iterable[str]) -> bool:
@@ -286,6 +288,9 @@ def members_mark(ids: pl.Series) -> str:
         each = parts.explode().str.strip_chars()
         several = (parts.list.len() > 1).mean() > 0.5 and parts.list.len().n_unique() > 1  # type: ignore[operator]
         ids_each = not each.str.contains(r"\s").any() and (mark != " " or each.str.contains(r"\d").all())
-        if several and ids_each and each.n_unique() <= len(each) / 2:
+        if not (several and ids_each) or each.n_unique() > len(each) / 2:
+            continue
+        first, others = (part.drop_nulls().unique() for part in (parts.list.first(), parts.list.slice(1).explode()))
+        if first.is_in(others.implode()).mean() > _ANYWHERE:  # type: ignore[operator]
             return mark
     return ""

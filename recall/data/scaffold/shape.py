@@ -60,7 +60,7 @@ def with_names(
 ) -> dict[str, Written]:
     """Name columns of files without a header.
 
-    The first two of the interactions that hold no times are user and item, unless other tables have the ids of one.
+    The first two of the interactions that hold values other than times are user and item, unless other tables have ids of one.
 
     Args:
         tables: by name.
@@ -76,8 +76,8 @@ def with_names(
         if names[0] != "column_1":
             continue
         if name == "interactions" and len(names) > 1:
-            times = _times(tables[name])
-            places = [place for place, column in enumerate(names) if column not in times]
+            others = _without_ids(tables[name])
+            places = [place for place, column in enumerate(names) if column not in others]
             known = {side: names.index(column) for side, column in ids.items() if column in names}
             free = iter([place for place in places if place not in known.values()])
             for side in ("user", "item"):
@@ -134,15 +134,19 @@ def _distinct(table: Table, columns: Sequence[str], *, once: bool = False) -> di
     rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(ROWS)
     frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
     found = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
-    found = {name: ids for name, ids in found.items() if not number_mark(ids) and not ids.str.contains(r"^-?\d+\.\d+$").any()}
+    found = {
+        name: ids
+        for name, ids in found.items()
+        if not number_mark(ids.head(_SAMPLE)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
+    }
     alike = {name: len(ids) >= _HELD * len(frame) for name, ids in found.items()}
     return {name: ids for name, ids in found.items() if len(ids) >= _FEWEST and alike[name] == once}
 
 
-def _times(table: Table) -> set[str]:
-    """Return the columns of text that hold dates or times rather than numbers."""
+def _without_ids(table: Table) -> set[str]:
+    """Return the columns of text that hold nothing, or dates or times."""
     head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
-    return {column.name for column in head if holds_times(column.drop_nulls())}
+    return {column.name for column in head if column.null_count() == len(column) or holds_times(column.drop_nulls())}
 
 
 def with_rows(written: Written, frame: pl.DataFrame) -> Written:
@@ -285,11 +289,15 @@ def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role])
     """
     parts: list[str] = []
     for known, (low, high) in _PARTS.items():
-        fitting = [name for name in found if known & set(words(name)) and _within(frame[name], low, high)]
-        if len(fitting) != 1:
+        fitting = [name for name in found if _is_part(name, known) and _within(frame[name], low, high)]
+        if len(fitting) != 1 or found[fitting[0]].kind in ("item", "user"):  # such as the year of a film
             break
         parts += fitting
     if len(parts) < 3 or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
+        return written, dict(found)
+    try:
+        frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))
+    except pl.exceptions.PolarsError:  # 30 February
         return written, dict(found)
     made = next(name for name in ("date", "date_of_row") if name not in found)
     others = {name: role for name, role in found.items() if name not in parts}
@@ -306,6 +314,11 @@ _PARTS = {  # of a date, and their range
     named("minute minuten minuto"): (0, 59),
     named("second sekunde seconde segundo secondo"): (0, 59),
 }
+
+
+def _is_part(name: str, known: frozenset[str]) -> bool:
+    parts = words(name)
+    return bool(parts) and parts[0] in known and parts[1:] in ((), ("of", "month"))
 
 
 def _within(values: pl.Series, low: int, high: int) -> bool:

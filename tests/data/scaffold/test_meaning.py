@@ -134,6 +134,7 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
         ([f"The Return of {one}" for one in ("Tom", "Tim", "Jim Beam")] * 9, ""),
         ([f"/shop/item/{n}" for n in range(30)], ""),
         ([f"shop|{n}" for n in range(30)], ""),
+        ([f"{n}|{size}" for n in range(9) for size in ("L", "M|red", "L|red")], ""),
     ],
 )
 def test_several_ids_in_a_cell_recur_one_by_one(texts: list[str], mark: str) -> None:

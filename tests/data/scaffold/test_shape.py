@@ -63,6 +63,8 @@ def test_durations_are_told_from_times_of_day() -> None:
             "runtime": ["95 min", "1 h 30 min"],
             "exact": [datetime.timedelta(seconds=5)] * 2,
             "opens": ["08:30", "09:00"],
+            "closes": ["22:30", "24:00"],
+            "plan": ["P1M", "P3M"],
             "played_at": ["0:20:00", "1:02:33"],
         }
     )
@@ -109,6 +111,18 @@ def test_flags_beside_one_another_are_events(
     assert (rule.weights, rule.missing) == (weights, rest)
 
 
+def test_what_describes_the_user_and_what_is_only_assumed_is_no_flag() -> None:
+    rows = range(400)
+    frame = pl.DataFrame({"u": [n * 7 % 31 for n in rows], "i": [n * 5 % 37 for n in rows]}).with_columns(
+        clicked=pl.Series([n * n % 3 % 2 for n in rows]), subscribed=pl.col("u") % 2
+    )
+    found = roles(frame, "u", "i", {})
+    assert {name: role.kind for name, role in found.items()} == {"clicked": "label", "subscribed": "user"}
+    assert with_flags(Written(), found) == (Written(), found)
+    beside = frame.select("u", "i", like=pl.col("clicked"), is_open=pl.Series([n // 9 % 2 for n in rows]))
+    assert {name: role.kind for name, role in roles(beside, "u", "i", {}).items()} == {"like": "label", "is_open": "assumed"}
+
+
 def test_units_after_numbers_are_one_or_its_plural() -> None:
     frame = pl.DataFrame(
         {
@@ -152,3 +166,9 @@ def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
     found = roles(timed, "u", "i", {})
     assert with_dates(Written(), timed, found) == (Written(), found)
     assert form_of(with_dates(Written(), frame.with_columns(tag=pl.col("tag") + 9), found)[0]) == {}
+    assert form_of(with_dates(Written(), frame.with_columns(tag=30), found)[0]) == {}  # of February
+    for name in ("day_of_week", "weekday"):
+        other = frame.rename({"tag": name})
+        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}
+    of_items = frame.with_columns(jahr=1990 + pl.col("i"))
+    assert form_of(with_dates(Written(), of_items, roles(of_items, "u", "i", {}))[0]) == {}
