@@ -1,5 +1,6 @@
 """Metrics of a drafted configuration are honest: other columns of held-out rows than ids and context have no effect."""
 
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +25,8 @@ def figures(run, folder: Path, ids: tuple[str, str]) -> tuple[float, float, tupl
     assert trained.code == 0, trained.err
     data = load_config(path).data
     frame = pl.read_csv(folder / "interactions.csv", infer_schema=False)
-    kept = {*ids, data.time, "split", *data.outcome_columns}
+    flags = data.formats["interactions"].flags.values() if "interactions" in data.formats else ()
+    kept = {*ids, data.time, "split", *data.outcome_columns, *chain.from_iterable(flags)}
     others = [name for name in frame.columns if name not in kept]
     last = pl.int_range(pl.len()).over(ids[0]) == pl.len().over(ids[0]) - 1
     ordered = frame.sort(data.time, maintain_order=True) if data.time else frame
