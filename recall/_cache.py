@@ -22,7 +22,7 @@ class Cache(Generic[Key, Value]):
 
         Args:
             most: maximum number of entries, at least 1.
-            most_bytes: maximum bytes of all entries together; the newest entry is kept whatever its size.
+            most_bytes: maximum bytes of all entries together; the newest entry is kept regardless of its size.
             size_of: bytes of one entry. Entries may grow: all are weighed at each `put`.
         """
         self._kept: OrderedDict[Key, Value] = OrderedDict()

@@ -58,7 +58,7 @@ def map_tensors(path: Path, floats: Shapes, ints: Shapes = MappingProxyType({}))
 
 
 def map_any(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Map all arrays of a file into memory, read-only, whatever their shapes.
+    """Map all arrays of a file into memory, read-only, regardless of their shapes.
 
     Raises:
         BundleError: The file is damaged.

@@ -2,7 +2,7 @@
 
     live.json              name of the live version, those before it, and the last number that was given out
     versions/NAME.json     manifest of a version, written after its files
-    files/SHA256           content of files, stored once whatever versions have it
+    files/SHA256           content of files, stored once for all versions that have it
     scenarios.toml         presets of requests, as the last publisher had them
     leases/NAME.json       holder and end of each task that one machine does at a time
 

@@ -43,7 +43,7 @@ class ColumnTypes(BaseModel):
 FORMAT_VERSION: Final = 4
 MANIFEST = "manifest.json"
 INDEX_BEFORE_4: Final = "index.faiss"
-"""Name of the index file in formats 1 to 3, whatever engine wrote it."""
+"""Name of the index file in formats 1 to 3, the same for all engines."""
 _INDEX_SINCE_3: Final = {"certificate", "candidates", "provenance", "why", "checks"}
 _INDEX_SINCE_4: Final = {"engine", "file"}
 _SINCE_4: Final = {"log": True, "columns": True, "users_elsewhere": True}
@@ -143,7 +143,7 @@ class Provenance(Record):
     config: dict[str, JsonValue]
     """The run's configuration."""
     metrics: dict[str, JsonValue] = Field(default={})
-    """Whatever training and evaluation had to say."""
+    """Report of training and evaluation."""
     folded: int = Field(default=0, ge=0)
     """Live changes up to this sequence of the journal are among the items already; 0 where there were none."""
     log: str | None = None

@@ -285,7 +285,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     if data.available_from is not None:
         last = float(rows.times.values.filter(trains).to_numpy().max()) if rows.times is not None else None
         since = available(tables.items, data.available_from, len(items), times, last)
-        if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, whatever its date
+        if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, regardless of its date
             since &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     del times, order, training, trains
     events = rows.frame(parts, weight)

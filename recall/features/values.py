@@ -1,4 +1,4 @@
-"""One written form for every value, whatever file or request it came from.
+"""One written form for every value, independent of where it came from.
 
 A vocabulary knows text only. The integer 12, the float 12.0 and the text "12" are one value; a float that is not whole
 is written as Python's `repr` does, a truth value as true or false, a date or time in ISO 8601. Text is left as it is,

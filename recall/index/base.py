@@ -159,7 +159,7 @@ class ItemIndex(ABC):
                 Meant for the hundreds of items that one user has seen; what holds for many requests is a mask.
             within: the rows that may be returned, one bitmap or None (all rows) for each query.
             predicates: the filter behind each bitmap, or None; an engine may use it, and may not rely on it.
-            exact: search exhaustively, whatever the kind of index.
+            exact: search exhaustively, regardless of the kind of index.
 
         Returns:
             Exactly min(n, eligible rows) distinct rows for each query.
@@ -188,7 +188,7 @@ class ItemIndex(ABC):
             excluded: int64 [m], rows that must not be returned, repeats allowed.
             within: the rows that may be returned; None for all.
             predicate: the filter behind the bitmap, if there is one.
-            exact: search exhaustively, whatever the kind of index.
+            exact: search exhaustively, regardless of the kind of index.
 
         Raises:
             RequestError: As for `search_each`.

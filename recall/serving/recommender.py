@@ -130,7 +130,7 @@ class Recommender:
 
         Args:
             request: any request.
-            exact: search exhaustively, whatever the kind of index, to measure an index's recall.
+            exact: search exhaustively, regardless of the kind of index, to measure an index's recall.
             surely: deprecated alias of `exact`.
 
         Raises:

@@ -153,7 +153,7 @@ class Recommendations:
             always exact: with them it says whether the model's ranking that they were given is.
         bundle: version of the bundle that answered.
         sequence: the last live change of items that the answer has seen; 0 before the first.
-        user_offset: the part of the model's score that is the same for every item, whatever the request's `popularity`.
+        user_offset: the part of the model's score that is the same for every item, regardless of the request's `popularity`.
         degraded: what the answer had to do without; empty when all is well.
         sources: theirs, where the request named channels.
         contributions: for each item, what its score comes from, as `Explanation.contributions`; empty unless the request
@@ -205,7 +205,7 @@ class Explanation(Basis):
     Attributes:
         item_id: the item.
         score: what the item would be listed with.
-        contributions: those that are not zero, the largest first, whatever their sign; they add up to the score. Those
+        contributions: those that are not zero, the largest first, regardless of their sign; they add up to the score. Those
             without a user field are the item's own part, the same for everyone: one field is its first order, two
             fields its second, and a field with itself the pairs of its values. A boost of the request is under the user
             field "boosts", with its name as the item field.

@@ -27,7 +27,7 @@ from recall.store.items.snapshot import CatalogSnapshot, SegmentMasks
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """The ranking of an exact search, whatever the index: scores, ties and order.
+    """The ranking of an exact search, regardless of the index: scores, ties and order.
 
     Attributes:
         catalogue: as it was at one moment.

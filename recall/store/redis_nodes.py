@@ -316,7 +316,7 @@ def _is_cluster(client: Any) -> bool:
 
 
 def _answer(client: Any, command: Command) -> Any:
-    """Return the answer of whatever node has the key now, or its error."""
+    """Return the answer of the node that has the key now, or its error."""
     try:
         return client.execute_command(*command)
     except exceptions.ResponseError as error:

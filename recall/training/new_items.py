@@ -314,7 +314,7 @@ def _lower(model: Model, row: int, rows: SparseRows, trains: Bool, lists: _Lists
         model.item_weights[row] = start + shift
         new = _vectors(model, without, lists.encoder)
         entries = _entries(best, _top(lists.phi, new, masked)[1])
-        # a place that no trained item can fill is theirs whatever their level
+        # a place that no trained item can fill is theirs regardless of their level
         return float(looked_at * (np.isfinite(entries) & (entries < 0)).sum() / (_LIST * len(entries)))
 
     low, high = 0.0, 0.0  # as in a bisection: too many places at `high`, few enough at `low`

@@ -134,7 +134,7 @@ def spread(queries: Float32, count: int) -> Float32:
     return queries[np.unique(np.linspace(0, len(queries) - 1, count).astype(np.int64))]
 
 
-# A lower confidence bound on a mean of shares that holds for any number of users and whatever the distribution.
+# A lower confidence bound on a mean of shares that holds for any number of users and any distribution.
 #
 # Shares of lists are in [0, 1] and crowd at 1: there Student's interval and the bootstrap promise more than they keep (a
 # sample without the rare bad user has almost no variance), while Hoeffding's bound wastes most of a sample. The bound here
@@ -158,7 +158,7 @@ def lower_bound(shares: Float64, confidence: float, earlier: Float64 | None = No
         shares: float64 [t], independent draws in [0, 1], in an order that says nothing of their values.
         confidence: probability with which the bound holds, in (0, 1).
         earlier: float64 [e], draws independent of `shares`, of about the same distribution: they say how much to bet at
-            the start. Whatever they are, the bound holds; when they are alike it is closer.
+            the start. The bound holds for any of them; when they are alike it is closer.
 
     Returns:
         The bound, in [0, 1].

@@ -65,7 +65,7 @@ def tune(
         users: whose vectors it is found with.
         config: kind ('faiss' leaves out the cells), target, n, confidence, and the time after which no other candidate is
             begun.
-        seed: of whatever is drawn.
+        seed: of all random draws.
         threads: to build with.
         tried: the candidates, of which exact search is always one more.
         tell: called with each candidate when its effort is set.

@@ -100,7 +100,7 @@ class Available:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """Whatever `of` does not match, items without a value among them."""
+    """Items that `of` does not match, including those without a value."""
 
     of: "Predicate"
 

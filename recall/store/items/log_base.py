@@ -110,7 +110,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
         Args:
             changes: in order; of two that name one item the later counts.
             key: idempotency key. A batch with a key that the log remembers is not written again.
-            after: sequences that must precede this batch, whatever the log contains.
+            after: sequences that must precede this batch, even if the log lacks them.
             base: what the served version contains of the log, so that a new one does not number it again.
             expected: where the caller has read to. The batch is written only if the log still continues from there.
 

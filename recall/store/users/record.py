@@ -53,8 +53,8 @@ class LiveUser:
     """Changes of one user on top of a bundle.
 
     Attributes:
-        known: whether there is such a user; False when they were deleted, whatever a bundle contains.
-        features: by column; None where a value is missing, whatever a bundle contains.
+        known: whether there is such a user; False when they were deleted, even if a bundle contains them.
+        features: by column; None where a value is missing, even if a bundle has one.
         whole: whether these are all features, and none of a bundle's counts.
         history: items before those that were `taken`, latest first; None for those of the bundle.
         taken: items that the user took since, latest first.
