@@ -136,14 +136,21 @@ class Follower:
 
     async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:
         until = deadline if deadline is not None else time.monotonic() + _LONGEST_WAIT
-        try:
-            while not items.has_seen(token):
-                if time.monotonic() >= until:
-                    raise ProblemError(Kind.BEHIND, "The change that the token names is not served here yet.")
+        refreshed = False
+        while True:
+            try:
+                if items.has_seen(token):
+                    return
+            except TokenError as error:
+                if not error.why or refreshed:
+                    kind = Kind.OTHER_LOG if error.why else Kind.INVALID
+                    text = f"{error.what[:1].upper()}{error.what[1:]}{f' ({error.why})' if error.why else ''}. {error.hint}."
+                    raise ProblemError(kind, text) from None
+                # the first change gives a log its identity, and may not have been heard of
+            if time.monotonic() >= until:
+                raise ProblemError(Kind.BEHIND, "The change that the token names is not served here yet.")
+            if refreshed:
                 await asyncio.sleep(_PAUSE)
-                with suppress(JournalError):
-                    await self._run(items.refresh)
-        except TokenError as error:
-            kind = Kind.OTHER_LOG if error.why else Kind.INVALID
-            text = f"{error.what[:1].upper()}{error.what[1:]}{f' ({error.why})' if error.why else ''}. {error.hint}."
-            raise ProblemError(kind, text) from None
+            with suppress(JournalError):
+                await self._run(items.refresh)
+            refreshed = True

@@ -27,7 +27,7 @@ def tune(
         list[str] | None, typer.Option(help="Objective to try, repeatable; default: square and softmax.")
     ] = None,
     most_k: Annotated[
-        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; default: that of the file, or 128 without one.")
+        int | None, typer.Option("--most-k", min=1, max=1024, help="Largest k; default: that of the file, or 192 without one.")
     ] = None,
     trial_minutes: Annotated[
         float | None, typer.Option("--trial-minutes", min=0.001, help="Longest trial; default: a sixth of the search.")
@@ -59,7 +59,7 @@ def tune(
     _refuse_unknown(objective or [], OBJECTIVES)
     configured = loaded.model.k if loaded.model.kind == "lr" or "k" in loaded.model.model_fields_set else None
     target = out if out is not None else config.with_suffix(".tuned.toml")
-    limits = SearchLimits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 128, chosen)
+    limits = SearchLimits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 192, chosen)
     journal = target.with_suffix(".journal")
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far
         found = tune(loaded, data if data is not None else config.parent, journal, limits, _show)

@@ -1,20 +1,28 @@
 """A service follows its log of changes, and reports a log that lacks some."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import orjson
 import pytest
 
-from recall.bundle.versions import live_name, open_depot
+from recall.bundle.versions import live_name, open_depot, resolve
+from recall.errors import TokenError
 from recall.serving.recommender import Recommender
-from recall.store.items.log import JOURNAL
+from recall.store.items.catalog import Catalog
+from recall.store.items.log import JOURNAL, VARIABLE
 from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from service.bundles import Snapshot
+from service.concurrency import Caller
+from service.errors import ProblemError
+from service.follower import Follower
+from service.metrics import Metrics
 from tests.bundle.s3 import s3_bucket
 from tests.service.publishing import Shop
 from tests.service.serving import Answer, Server, serving
@@ -64,6 +72,25 @@ def test_a_removed_log_is_reported_and_written_back(own_shop: Shop, tmp_path: Pa
     assert not started.items.current().degraded
     assert (started.items.current().rows(["a", "b"]) >= 0).all()
     started.close()
+
+
+def test_a_token_of_the_first_change_is_waited_for(own_shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_shop.publish(seed=0)
+    shutil.copytree(own_shop.root, tmp_path / "other")
+    with redis_server(tmp_path / "redis") as redis, ExitStack() as stack:
+        monkeypatch.setenv(VARIABLE, redis.url)
+        one, two = (stack.enter_context(closing(Recommender.load(root))) for root in (own_shop.root, tmp_path / "other"))
+        token = one.items.token(one.items.upsert({"a": {}}).sequence)
+        with pytest.raises(TokenError, match="another log"):
+            two.items.has_seen(token)  # it has not read the log, which had no identity before
+        follower = Follower(Metrics(), 5.0)
+        monkeypatch.setattr(Catalog, "behind", lambda _: False)  # nor heard of the change
+        asyncio.run(follower.catch_up(Snapshot(two, resolve(tmp_path / "other"), 0.0), Caller(token=token)))
+        assert two.items.has_seen(token)
+        other = Caller(token=f"{'0' * len(token.partition('.')[0])}.1")
+        with pytest.raises(ProblemError, match="another log"):
+            asyncio.run(follower.catch_up(Snapshot(two, resolve(tmp_path / "other"), 0.0), other))
+        follower.close()
 
 
 def test_two_machines_share_changes_through_redis(own_shop: Shop, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ class Catalog:
         try:
             moved = self._journal.peek() != self._version or self._journal.mark.stamp() != self._stamp
         except JournalError:
-            return True  # `refresh` tells of it
+            return True  # `refresh` raises it
         return moved or bool(self._catalogue.error)
 
     def behind(self) -> bool:

@@ -127,7 +127,7 @@ class Space:
 
     @property
     def _sizes(self) -> list[str]:
-        smaller = (k for k in (8, 16, 32, 64, 128, 256, 512) if k < self.most_k and 4 * k >= self.most_k)
+        smaller = (k for k in (8, 16, 32, 64, 128, 256, 512) if k < self.most_k and 6 * k >= self.most_k)
         return [str(k) for k in (*smaller, self.most_k)]
 
     def parameters(self, recipe: Recipe, less: str = "") -> dict[str, float | int | str] | None:

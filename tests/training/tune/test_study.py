@@ -253,7 +253,7 @@ RECIPES = [*SQUARES, *softmaxes(SQUARES[1].train, Scale(10, 10, 10, 20)), *softm
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.name}, k {recipe.k}")
 def test_every_recipe_is_within_the_space_of_the_search(recipe, tiny_folder: Path) -> None:
     config = parse_config({**TINY, "train": {"objective": "auto"}})
-    space = Space.of(config, load_dataset(config, tiny_folder), ("square", "softmax", "bpr"), 128)
+    space = Space.of(config, load_dataset(config, tiny_folder), ("square", "softmax", "bpr"), 192)
     trial = Suggested(space.parameters(recipe, "without user_id"))
     values = space.settings(trial)
     assert set(trial.values) == trial.asked
