@@ -21,6 +21,7 @@ from recall.errors import BundleError, ConfigError, TrainingInterruptedError
 from recall.evaluation.data_match import match_data
 from recall.evaluation.gate import Activation, GateReport, activates_at_once, require_comparable, settle
 from recall.features.encoder import FeatureEncoder
+from recall.index.registry import require_server
 from recall.publish.export import ExportReport, export
 from recall.store.users.bundle_users import SqliteUsers
 from recall.training.checkpoint import checkpoint_path, held, other_checkpoints, refuse_overwriting
@@ -156,6 +157,7 @@ def run(
         TrainingInterruptedError: SIGINT or SIGTERM stopped it; says how to continue.
     """
     require_writable(root)
+    require_server(config.index.kind)
     _refuse_race(config, ranks)
     with keeping() as kept:
         with stage("load the tables"):
@@ -364,6 +366,7 @@ def grow(
     require_writable(root)
     with keeping() as kept:
         config = of_bundle(config, source)
+        require_server(config.index.kind)
         with stage("open the bundle, load the tables"):
             ground = prepare_warm_start(config, source, new, old, root, old_weight)
         again = old is None and are_remembered(ground.dataset)

@@ -88,6 +88,11 @@ class RemoteEngine(Engine):
         self.name, self.kinds = index.engine, index.kinds
         self._index, self._columns = index, tuple(columns)
 
+    def require(self) -> None:
+        """Raise ConfigError where the address of the server, or its client package, is missing."""
+        self._index.read_server()
+        self._index.failures()
+
     @override
     def with_columns(self, columns: Sequence[CodedColumn]) -> "RemoteEngine":
         return RemoteEngine(self._index, columns)
@@ -124,7 +129,7 @@ class RemoteEngine(Engine):
 
 ENGINES: dict[str, Engine] = {engine.name: engine for engine in (CellsEngine(), FaissEngine())}
 """By name; those whose candidates are the most promising come first."""
-SERVERS: dict[str, Engine] = {index.engine: RemoteEngine(index) for index in (MilvusIndex, PgvectorIndex)}
+SERVERS: dict[str, RemoteEngine] = {index.engine: RemoteEngine(index) for index in (MilvusIndex, PgvectorIndex)}
 """Engines on servers, by name: used only by a configuration that names one. The first kind of each is exact."""
 
 
@@ -135,6 +140,17 @@ def register(engine: Engine) -> None:
     """
     ENGINES[engine.name] = engine
     INDEX_KINDS.update({engine.name: True} | dict.fromkeys(engine.kinds, False))
+
+
+def require_server(kind: str) -> None:
+    """Raise ConfigError where a kind of index needs a server that is not configured.
+
+    Args:
+        kind: name of a kind or an engine.
+    """
+    for engine in SERVERS.values():
+        if kind in (engine.name, *engine.kinds):
+            engine.require()
 
 
 def engine_of(kind: str) -> Engine:

@@ -19,6 +19,7 @@ CODES = 1
 """Raise it when a value gets another code than before: an index with other codes is then searched without its columns."""
 SECONDS, FALLBACK = "RECALL_INDEX_SECONDS", "RECALL_INDEX_FALLBACK"
 """Environment variables: the budget of one search on a server, and "local" for answers from this process while it is down."""
+_LEAST = 0.01  # seconds of that budget: servers count in milliseconds, and 0 would be no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,9 @@ class Server:
             budget = float(seconds)
         except ValueError:
             budget = math.nan
-        if not 0 < budget < math.inf:
-            raise ConfigError(f"{seconds!r} is not a number of seconds", where=SECONDS, hint="Write it such as 1.5")
+        if not _LEAST <= budget < math.inf:
+            hint = f"Write seconds such as 1.5, at least {_LEAST}"
+            raise ConfigError(f"{seconds!r} is not a number of seconds for a search", where=SECONDS, hint=hint)
         if fallback not in ("", "local"):
             raise ConfigError(f"{fallback!r} cannot be a fallback", where=FALLBACK, hint="Write local, or leave it out")
         return Server(url, host, budget, fallback == "local")

@@ -57,6 +57,18 @@ def test_training_publishes_a_bundle_that_answers(run, shop: Path, tmp_path: Pat
     recommender.close()
 
 
+@pytest.mark.parametrize("kind", ["milvus", "pgvector_hnsw"])
+def test_a_server_without_an_address_ends_the_run_before_tables_are_read(
+    run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    variable = f"RECALL_{kind.partition('_')[0].upper()}_URL"
+    monkeypatch.delenv(variable, raising=False)
+    ended = run("train", shop / "recall.toml", "--out", tmp_path, "--set", f"index.kind={kind}")
+    assert ended.code == 78
+    assert variable in ended.err
+    assert "load the tables" not in ended.err
+
+
 def test_a_root_that_cannot_be_written_ends_the_run_before_tables_are_read(run, shop: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = run("train", shop / "recall.toml", "--data", tmp_path / "no tables", "--out", tmp_path / "file" / "bundles")
@@ -263,7 +275,7 @@ LITTLE = ("--set", "evaluation.intervals=0", "--set", "evaluation.at=[5]", "--se
 @pytest.mark.parametrize("split", ['{by="last",test=5,valid=1}', '{by="random"}', '{by="time",test=0.5}'])
 def test_a_bundle_trained_on_rows_held_out_now_is_refused(run, split, shop: Path, bundles: Path) -> None:
     ended = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", f"data.split={split}")
-    assert ended.code == 65
+    assert ended.code == 78
     dataset = load_dataset(load_config(shop / "recall.toml", [f"data.split={split}"]), shop)
     trained = load_dataset(load_config(shop / "recall.toml"), shop).training
     learnt, judged = len(np.intersect1d(trained, dataset.select(TEST))), len(dataset.select(TEST))

@@ -282,6 +282,7 @@ def test_a_server_that_was_started_again_is_found_without_a_failure(engine: Engi
     [
         (SECONDS, "soon", "'soon' is not a number of seconds"),
         (SECONDS, "-1", "'-1' is not a number of seconds"),
+        (SECONDS, "0.0004", "'0.0004' is not a number of seconds"),
         (FALLBACK, "faiss", "'faiss' cannot be a fallback"),
         ("url", "", "no address of a server for engine"),
     ],
