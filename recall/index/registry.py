@@ -89,7 +89,7 @@ class RemoteEngine(Engine):
         self._index, self._columns = index, tuple(columns)
 
     def require(self) -> None:
-        """Raise ConfigError where the address of the server, or its client package, is missing."""
+        """Raise ConfigError where the address or the client package is missing."""
         self._index.read_server()
         self._index.failures()
 
