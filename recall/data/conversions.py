@@ -63,18 +63,19 @@ _ENGLISH = {name.upper(): month for month, names in _MONTHS.items() for name in 
 _CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
-def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
+def converted(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.LazyFrame:
     """Convert the written numbers, times and lists of a table.
 
     Args:
         frame: as it was read.
         form: names the columns; those that are not text are left as they are.
+        where: the location of the format and table, for errors.
 
     Raises:
         DataError: A column is missing that another is made of, or that has the items of each row.
     """
     if form.explode is not None:
-        _refuse_missing("explode", [form.explode], frame)
+        _refuse_missing("explode", [form.explode], frame, where)
         members = pl.col(form.explode)
         if form.explode_by is not None and frame.collect_schema().get(form.explode) == pl.String:
             members = members.str.split(form.explode_by).list.eval(pl.element().str.strip_chars())
@@ -87,7 +88,7 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
     made_of = {**form.flags, **form.dates}
     for name, parts in made_of.items():
         if not set(parts).isdisjoint(frame.collect_schema()):  # new rows may lack all of them
-            _refuse_missing(f"{'flags' if name in form.flags else 'dates'}.{name}", parts, frame)
+            _refuse_missing(f"{'flags' if name in form.flags else 'dates'}.{name}", parts, frame, where)
     filled = {name: (pl.col(name).forward_fill(), group) for name, group in form.carry.items()}
     frame = frame.with_columns(above.over(pl.col(group).rle_id()) if group else above for above, group in filled.values())
     if not form.converted and not form.joined:
@@ -119,13 +120,13 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
     return frame.with_columns(made).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
 
 
-def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame) -> None:
+def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, where: str) -> None:
     """Raise DataError if a column is missing."""
     there = frame.collect_schema().names()
     for name in names:
         if name not in there:
             what = f"{setting} in data.formats names the column {name!r}, which the table lacks"
-            raise DataError(what, hint=did_you_mean(name, there))
+            raise DataError(what, where=where, hint=did_you_mean(name, there))
 
 
 def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -202,6 +203,18 @@ def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
     return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
 
 
+def unclear(text: pl.Expr) -> pl.Expr:
+    """Return where the comma of a duration may divide groups, as in "1,234 s".
+
+    It does not where another duration of the column has it as the decimal mark.
+
+    Args:
+        text: the column.
+    """
+    decimal = text.str.contains(r"\d,\d{1,2}(?:\D|$)|\d,\d{4}|(?:^|\D)0\d*,\d|\d{4},\d")
+    return text.str.contains(r"(?:^|[^\d.,:])[1-9]\d{0,2},\d{3}(?:\D|$)") & ~decimal.any()
+
+
 def duration(text: pl.Expr, two: str) -> pl.Expr:
     """Rewrite durations as seconds; a text that is none stays as it is.
 
@@ -209,8 +222,7 @@ def duration(text: pl.Expr, two: str) -> pl.Expr:
         text: such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
         two: what two numbers such as "3:45" mean, "m:s" or "h:m".
     """
-    plain = text.str.strip_chars().str.replace(r"^(-?[1-9]\d{0,2}),(\d{3})(\s*[^\d\s.,:])", "${1}${2}${3}")  # 1,234 s
-    worded = plain.str.replace(COLONS[3], "${1}${2}${3}h ${4}m ${5}s")
+    worded = text.str.strip_chars().str.replace(COLONS[3], "${1}${2}${3}h ${4}m ${5}s")
     worded = worded.str.replace(COLONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
     groups = worded.str.extract_groups(DURATION).struct
     numbers = [groups.field(str(place)).str.replace(",", ".").cast(pl.Float64) for place in range(2, 6)]
@@ -218,7 +230,7 @@ def duration(text: pl.Expr, two: str) -> pl.Expr:
     seconds = pl.when(groups.field("1") == "-").then(-seconds).otherwise(seconds)
     whole = seconds.round().cast(pl.Int64).cast(pl.String)
     written = pl.when(seconds == seconds.round()).then(whole).otherwise(seconds.cast(pl.String))
-    known = pl.any_horizontal(one.is_not_null() for one in numbers) & ~text.str.contains(MONTHS)
+    known = pl.any_horizontal(one.is_not_null() for one in numbers) & ~text.str.contains(MONTHS) & ~unclear(text)
     return pl.when(known).then(written).otherwise(text)
 
 

@@ -34,6 +34,8 @@ _KINDS: Final[dict[str, Kind]] = {
 }
 ALIGNED: Final = "  "
 """The separator of aligned columns, which means two or more blanks."""
+RULE: Final = re.compile(r"(?m)^[ |+:=-]*[-=]{3}[ |+:=-]*\r?\n")
+"""A line of dashes, as below a header."""
 _UNIT = "\x1f"  # the separator of units in ASCII, which replaces one of several characters
 _HEAD = 1 << 16  # bytes in which the ends of lines are recognised
 _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # the last for a password
@@ -82,21 +84,21 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
     """
     files = files_of(path)
     form = written if written is not None else FileFormat()
-    kind = kind_of(files[0])
+    kind, where = kind_of(files[0]), f"data.formats, for {path}"
     if kind is None and written is None:
         hint = "Convert it, name it so, or describe it in data.formats"
         raise DataError("a table must be .parquet, .csv, .tsv, .txt or .jsonl", where=str(path), hint=hint)
     if kind == "parquet":
-        return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form)
+        return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
     if kind == "json":
-        return converted(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form)
+        return converted(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form, where)
     parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
     for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
         if len(names) and names != (first := parts[0].collect_schema().names()):
             why = f"{one.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
             hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
             raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
-    return converted(pl.concat(parts), form)
+    return converted(pl.concat(parts), form, where)
 
 
 def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
@@ -258,9 +260,11 @@ def unescaped(text: str) -> str:
 
 
 def unruled(text: str) -> str:
-    """Return a text without lines of dashes and, if any, outer bars of lines."""
-    plain = re.sub(r"(?m)^[ |+:=-]*[-=]{3}[ |+:=-]*\r?\n", "", text)
-    return text if plain == text else re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", plain)
+    """Return a text without lines of dashes, and without bars around all lines."""
+    plain = RULE.sub("", text)
+    barred = [line for line in lines_of(plain) if "|" in line]
+    outer = plain != text and all(re.match(r" *\|.*\| *$", line) for line in barred)  # an empty cell may be the first or last
+    return re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", plain) if outer else plain
 
 
 def _one_mark(text: str, separator: str) -> str:

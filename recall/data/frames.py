@@ -41,7 +41,7 @@ def open_sources(sources: Mapping[str, object], data: DataConfig) -> dict[str, T
             texts = [column for column, dtype in frame.collect_schema().items() if dtype == pl.String]
             if data.nulls and texts:
                 frame = frame.with_columns(pl.col(texts).replace(list(data.nulls), None))
-            frame = frame if form is None else converted(frame, form)
+            frame = frame if form is None else converted(frame, form, f"data.formats.{name}")
             tables[name] = Table(Path(name), frame, frame.collect_schema(), text=data.text)
     return tables
 

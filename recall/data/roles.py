@@ -117,6 +117,7 @@ PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
 _LEVELS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 _WHENCE = named("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
+_STATES = named("subscribed abonniert recommended hidden removed")  # flags that may describe a user or item, unlike bought
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _VISITS = 20  # different values above which those that each belong to one user are visits
 _OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
@@ -174,7 +175,9 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
     flags = [name for name, role in found.items() if role.flag]
     for name in flags if len(flags) > 1 else ():
         role = _described(frame[name], users, items)  # such as whether the user has subscribed
-        found |= {name: role} if role.kind in ("item", "user") else {}
+        ids = pl.DataFrame({"id": users if role.kind == "user" else items, "value": frame[name]}).drop_nulls()
+        always = ids.n_unique() == ids["id"].n_unique()  # what most users of an item do follows from it nearly as well
+        found |= {name: role} if role.kind in ("item", "user") and always and _STATES & set(words(name)) else {}
     real = any(found[name].flag for name in flags)
     for name, role in found.items():
         if role.kind == "context":

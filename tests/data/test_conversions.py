@@ -6,8 +6,13 @@ import polars as pl
 import pytest
 
 from recall.config import FileFormat
-from recall.data.conversions import converted, duration, listed, moment, number
+from recall.data.conversions import converted as converted_at
+from recall.data.conversions import duration, listed, moment, number
 from recall.errors import DataError
+
+
+def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
+    return converted_at(frame, form, "data.formats.items")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_cells_are_carried_down_within_an_order_only() -> None:
         ("500 ml", "500 ml"),
         ("P1M", "P1M"),  # a month
         ("PT1M", "60"),
-        ("1,234 s", "1234"),
+        ("1,234 s", "1,234 s"),  # 1234 s, or little more than one
         ("0,125 s", "0.125"),
         ("0:00:33,250", "33.25"),
         ("90", "90"),
@@ -135,6 +140,15 @@ def test_cells_are_carried_down_within_an_order_only() -> None:
 def test_durations_become_seconds(text: str | None, seconds: str | None) -> None:
     frame = pl.DataFrame({"a": [text]}, schema={"a": pl.String})
     assert frame.select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == [seconds]
+
+
+def test_a_comma_of_durations_is_the_decimal_mark_of_all_or_of_none() -> None:
+    hours = pl.DataFrame({"a": ["0,500 h", "1,250 h", "2,750 h", None]})
+    assert hours.select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == ["1800", "4500", "9900", None]
+    short = pl.DataFrame({"a": ["1,250 h", "2,5 h"]})
+    assert short.select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == ["4500", "9000"]
+    unclear = ["1,250 h", "2 h"]
+    assert pl.DataFrame({"a": unclear}).select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == ["1,250 h", "7200"]
 
 
 def test_two_numbers_are_hours_and_minutes_if_the_format_says_so() -> None:
@@ -183,7 +197,7 @@ def test_a_misspelt_column_is_refused(form: FileFormat, setting: str) -> None:
     frame = pl.LazyFrame({"n": [1], "clicked": [1], "bought": [1]})
     with pytest.raises(DataError, match=f"{setting} in data.formats names the column 'boght'") as caught:
         converted(frame, form)
-    assert caught.value.hint == "Did you mean 'bought'?"
+    assert (caught.value.where, caught.value.hint) == ("data.formats.items", "Did you mean 'bought'?")
 
 
 def test_units_and_separators_belong_to_a_column() -> None:

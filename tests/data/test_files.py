@@ -133,7 +133,10 @@ def test_each_member_of_a_list_is_a_row(tmp_path: Path) -> None:
 def test_tables_that_are_drawn(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("-------\n|a |b |\n-------\n|x |2 |\n-------\n")
-    assert scan(path, (), FileFormat(rules=True, separator="|", strip=True)).collect().rows() == [("x", "2")]
+    form = FileFormat(rules=True, separator="|", strip=True)
+    assert scan(path, (), form).collect().rows() == [("x", "2")]
+    path.write_text(" a | b | c \n---+---+---\n   | 2 | 3\n x | 2 | \n")  # an empty cell comes first, or last
+    assert scan(path, (), form).collect().rows() == [(None, "2", "3"), ("x", "2", None)]
 
 
 def test_a_pattern_names_several_files(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recall.config import FileFormat
-from recall.data.files import ALIGNED, content, files_of, kind_of, lines_of, separator_for, unescaped, unruled
+from recall.data.files import ALIGNED, RULE, content, files_of, kind_of, lines_of, separator_for, unescaped, unruled
 from recall.data.scaffold.encoding import CONVERT, SAMPLE, common_encoding, decoded
 from recall.data.scaffold.meaning import ALWAYS, AMONG_NUMBERS
 from recall.errors import DataError
@@ -22,6 +22,7 @@ _ALIKE = 0.95  # share of the lines that must have the same number of columns
 _PART, _PARTS = 1 << 20, 100  # bytes of other files of the table, and how many of these, whose encoding is compared
 _SEPARATORS = ("\t", ";", ",", "|", "::", "\x01")  # in this order where two give as many columns
 _LAST = ((ALIGNED,), ("^", "~"), (" ",))  # where no other separator fits: texts contain blanks, too
+_DRAWN = ("|", ALIGNED, " ")  # separators of tables with lines of dashes
 _ABOVE = 20  # lines above the header, at most
 _COMMENT = r"^\s*(#|//|--|%)"
 _TOTALS = "total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|toplam|σύνολο|合計|总计|총계"
@@ -84,8 +85,10 @@ def detect(path: Path) -> Written:
         raise DataError("the file is binary", where=str(first), hint="Save it as CSV in UTF-8 or as Parquet")
     backslashes = _backslashes(text)
     text = unescaped(text) if backslashes else text
-    text, drawn = unruled(text), text
-    lines = _lines(text if len(raw) < SAMPLE else text.rpartition("\n")[0])
+    text = text if len(raw) < SAMPLE else text.rpartition("\n")[0]
+    drawn = _is_drawn(text)
+    text = unruled(text) if drawn else text
+    lines = _lines(text)
     if not lines:
         raise DataError("the file is empty", where=str(first), hint="Give at least one row")
     reasons = {"encoding": why} if encoding != "utf-8" else {}
@@ -94,7 +97,7 @@ def detect(path: Path) -> Written:
     def assume(setting: str, value: object, reason: str) -> None:
         found[setting], reasons[setting] = value, reason
 
-    if text != drawn:
+    if drawn:
         assume("rules", True, "lines of dashes")
     if backslashes:
         assume("backslashes", True, f"such as {backslashes!r}")
@@ -206,6 +209,18 @@ def _last_total(text: str, separator: str, quote: str) -> str:
 def _lines(text: str) -> list[str]:
     """Return the first lines, without empty ones; a quoted cell may hold breaks."""
     return [line for line in lines_of(text, _LINES + 1) if line.strip()][:_LINES]
+
+
+def _is_drawn(text: str) -> bool:
+    """Return whether a table has lines of dashes outside of its cells."""
+    plain = unruled(text)
+    lines = _lines(plain)
+    if plain == text or not lines:
+        return False
+    _, separator, quote, _ = _table(lines)
+    quoted = quote and not _quotes_inside(lines, separator)
+    inside = quoted and any(text.count('"', 0, rule.start()) % 2 for rule in RULE.finditer(text))
+    return separator in _DRAWN and not inside
 
 
 def _table(lines: Sequence[str]) -> tuple[int, str, str, list[list[str]]]:

@@ -1,13 +1,14 @@
 """Detect what the text of columns means: missing values, numbers, times, lists."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import takewhile
 from typing import Final, Literal
 
 import polars as pl
 
 from recall.data.column_names import YES, YES_NO, named, words
-from recall.data.conversions import COLONS, DURATION, MONTHS, NUMBERS, moment
+from recall.data.conversions import COLONS, DURATION, MONTHS, NUMBERS, moment, unclear
 from recall.data.findings import written_lists
 from recall.data.times import Times
 from recall.errors import DataError
@@ -141,20 +142,25 @@ def time_pattern(values: pl.Series) -> str:
         except pl.exceptions.PolarsError:
             continue
         first = _year_first(texts, pattern)
-        return first[0] if first and first[1] < 1 else pattern
+        return first[0] if first and first[2] else pattern
     return ""
 
 
-def _year_first(texts: pl.Series, pattern: str) -> tuple[str, float] | None:
-    """Return the format with the year first, if it fits too, and how odd it is.
+def _year_first(texts: pl.Series, pattern: str) -> tuple[str, float, bool] | None:
+    """Return the format with the year first, how odd it is, and if it is certain.
 
-    That is the number of different years by it, relative to those by the other format.
+    None where it does not fit.
+
+    How odd is the number of different years by it, relative to those by the other format. It is certain where the first
+    numbers are consecutive years after 2012, and the last ones too many for years.
     """
     other = re.sub("%[dm](.)%[dm].%y", r"%y\1%m\1%d", pattern)
     if other == pattern or not _fits(texts, other):
         return None
     parts = texts.str.extract_groups(r"^\D*(\d+)\D+\d+\D+(\d+)").struct.unnest()
-    return other, parts["1"].n_unique() / parts["2"].n_unique()
+    years, days = parts["1"].cast(pl.Int64).unique().sort(), parts["2"].n_unique()
+    certain = years[0] > 12 and years[-1] - years[0] == len(years) - 1 and len(years) < 12 < days
+    return other, len(years) / days, certain
 
 
 def _fits(texts: pl.Series, pattern: str) -> bool:
@@ -224,7 +230,12 @@ def duration_form(values: pl.Series) -> Literal["", "m:s"]:
     if texts.is_empty() or not texts.str.contains(r"\d").all():
         return ""
     by_colon = texts.str.contains(COLONS[2]) | texts.str.contains(COLONS[3])
-    if not (by_colon | texts.str.contains(DURATION)).all() or texts.str.contains(f"{MONTHS}|{_LENGTH}").all():
+    others = texts.str.contains(_LENGTH).all() or texts.str.contains(MONTHS).any()
+    if (
+        others
+        or not (by_colon | texts.str.contains(DURATION)).all()
+        or texts.to_frame("a").select(unclear(pl.col("a")).any()).item()
+    ):
         return ""
     named_so = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
     midnight = texts.str.replace("^24:00", "00:00").alias(values.name)
@@ -251,6 +262,47 @@ def day_pattern(values: pl.Series) -> str:
         return "%Y%m%d"
     pattern = time_pattern(values)
     return "" if "%H" in pattern or "%I" in pattern else pattern
+
+
+_PARTS = {  # of a date, and their range
+    named("year jahr annee ano anno jaar rok год 年"): (1970, 2100),
+    named("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
+    named("day tag jour dia giorno dag dzien день 日"): (1, 31),
+    named("hour stunde heure hora ora uur час 時"): (0, 23),
+    named("minute minuten minuto"): (0, 59),
+    named("second sekunde seconde segundo secondo"): (0, 59),
+}
+
+
+def date_parts(frame: pl.DataFrame, other: Collection[str]) -> Iterator[list[str]]:
+    """Yield columns of year, month, day and so on, which are otherwise named alike.
+
+    Args:
+        frame: some rows.
+        other: columns that are something else.
+    """
+    alike: dict[tuple[tuple[str, ...], ...], list[tuple[int, str]]] = {}
+    for name in frame.columns:
+        parts = words(name)
+        parts = parts[:-2] if parts[-2:] == ("of", "month") else parts
+        for place, (known, (low, high)) in enumerate(_PARTS.items()):
+            for at in {0, len(parts) - 1} if parts and not _ELSEWHEN & set(parts) else ():
+                if parts[at] in known and _within(frame[name], low, high):
+                    alike.setdefault((parts[:at], parts[at + 1 :]), []).append((place, name))
+    for places in alike.values():
+        once = [[name for place, name in places if place == wanted] for wanted in range(len(_PARTS))]
+        fitting = takewhile(lambda names: len(names) == 1 and names[0] not in other, once)
+        yield [names[0] for names in fitting]
+
+
+_ELSEWHEN = named("birth born release released geburt naissance")  # not of the interaction
+
+
+def _within(values: pl.Series, low: int, high: int) -> bool:
+    if values.dtype.is_nested() or values.has_nulls():
+        return False
+    numbers = values.cast(pl.Float64, strict=False)
+    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
 
 
 def yes_and_no(values: pl.Series) -> tuple[str, str] | None:

@@ -7,12 +7,13 @@ import polars as pl
 
 from recall.config.docs import toml
 from recall.data.clock import TimeLike
-from recall.data.column_names import counts_events, flag_rule, id_column, named, names_id, words
+from recall.data.column_names import counts_events, flag_rule, id_column, names_id
 from recall.data.roles import Role
 from recall.data.scaffold.detect import Written
 from recall.data.scaffold.fields import ROWS, unlearnable
 from recall.data.scaffold.meaning import (
     clock_pattern,
+    date_parts,
     day_pattern,
     duration_form,
     holds_times,
@@ -79,6 +80,7 @@ def with_names(
             others = _without_ids(tables[name])
             places = [place for place, column in enumerate(names) if column not in others]
             known = {side: names.index(column) for side, column in ids.items() if column in names}
+            known = _in_order(tables, [names[place] for place in places[:2]], places) or known
             free = iter([place for place in places if place not in known.values()])
             for side in ("user", "item"):
                 place = known.get(side, next(free, None) if side not in known else None)
@@ -113,7 +115,7 @@ def by_content(interactions: Table, other: Table | None, side: str) -> str | Non
     for name, mine in _distinct(interactions, [name for name in interactions.columns if name != opposite]).items():
         sample = mine.head(_SAMPLE)
         for column, ids in theirs.items():
-            share = float(sample.is_in(ids.implode()).mean() or 0)  # type: ignore[arg-type]
+            share = _share(sample, ids)
             if name == by_name and share > 1 - _HELD:
                 return None
             numbers = ids.cast(pl.Int64, strict=False)
@@ -141,6 +143,33 @@ def _distinct(table: Table, columns: Sequence[str], *, once: bool = False) -> di
     }
     alike = {name: len(ids) >= _HELD * len(frame) for name, ids in found.items()}
     return {name: ids for name, ids in found.items() if len(ids) >= _FEWEST and alike[name] == once}
+
+
+def _in_order(tables: Mapping[str, Table], columns: Sequence[str], places: Sequence[int]) -> dict[str, int]:
+    """Return the places of user and item, if their tables fit in one order only.
+
+    Args:
+        tables: by name.
+        columns: the first two of the interactions that may be ids.
+        places: of these columns.
+    """
+    if len(columns) < 2 or not {"users", "items"} <= set(tables):
+        return {}
+    mine = tables["interactions"].collect(columns).select(pl.all().cast(pl.String).str.strip_chars())
+    fits = []
+    theirs = [_distinct(tables[name], tables[name].columns, once=True).values() for name in ("users", "items")]
+    for order in (columns, columns[::-1]):
+        both = zip((mine[name].drop_nulls().unique() for name in order), theirs, strict=True)
+        fits.append(min(max((_share(ids, one) for one in held), default=0.0) for ids, held in both))
+    best, other = max(fits), min(fits)
+    if best < _HELD or other == best or (other >= _HELD and best < 1):
+        return {}
+    first, second = places[:2] if fits[0] == best else places[1::-1]
+    return {"user": first, "item": second}
+
+
+def _share(ids: pl.Series, among: pl.Series) -> float:
+    return float(ids.is_in(among.implode()).mean() or 0)  # type: ignore[arg-type]
 
 
 def _without_ids(table: Table) -> set[str]:
@@ -287,13 +316,10 @@ def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role])
         frame: some of them.
         found: the role of each column.
     """
-    parts: list[str] = []
-    for known, (low, high) in _PARTS.items():
-        fitting = [name for name in found if _is_part(name, known) and _within(frame[name], low, high)]
-        if len(fitting) != 1 or found[fitting[0]].kind in ("item", "user"):  # such as the year of a film
-            break
-        parts += fitting
-    if len(parts) < 3 or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
+    described = [name for name, role in found.items() if role.kind in ("item", "user")]  # such as the year of a film
+    dates = [parts for parts in date_parts(frame.select(list(found)), described) if len(parts) >= 3]
+    parts = dates[0] if len(dates) == 1 else []
+    if not parts or any(role.time is not None and role.time.rank[0] > 1 for role in found.values()):
         return written, dict(found)
     try:
         frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))
@@ -304,28 +330,6 @@ def with_dates(written: Written, frame: pl.DataFrame, found: Mapping[str, Role])
     roles = {name: Role("moment", role.reason) if role.kind == "time" else role for name, role in others.items()}
     roles[made] = Role("time", f"made of {', '.join(parts)}", time=TimeLike((2, 3, 1), ""))
     return written.with_({"dates": {made: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}), roles
-
-
-_PARTS = {  # of a date, and their range
-    named("year jahr annee ano anno jaar rok год 年"): (1970, 2100),
-    named("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
-    named("day tag jour dia giorno dag dzien день 日"): (1, 31),
-    named("hour stunde heure hora ora uur час 時"): (0, 23),
-    named("minute minuten minuto"): (0, 59),
-    named("second sekunde seconde segundo secondo"): (0, 59),
-}
-
-
-def _is_part(name: str, known: frozenset[str]) -> bool:
-    parts = words(name)
-    return bool(parts) and parts[0] in known and parts[1:] in ((), ("of", "month"))
-
-
-def _within(values: pl.Series, low: int, high: int) -> bool:
-    if values.dtype.is_nested() or values.has_nulls():
-        return False
-    numbers = values.cast(pl.Float64, strict=False)
-    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
 
 
 def with_flags(written: Written, found: Mapping[str, Role]) -> tuple[Written, dict[str, Role]]:

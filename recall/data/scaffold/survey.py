@@ -236,21 +236,13 @@ def find_id(
         series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
         stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
         if side == "item" and stem != "column_" and count > max(_WIDE, len(interactions.columns) / 2):
-            raise DataError(
-                f"{count} columns are called {stem}1, {stem}2, ...: the table seems to have a column for each item",
-                where=str(interactions.path),
-                hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
-            )
+            raise _wide(interactions, f"{count} columns are called {stem}1, {stem}2, ...")
         if (instead := instead_column(interactions.columns, side)) is not None:
             return instead, f"no name says {side}: each of these counts as one"
     column = wanted or usual
     numbers = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
     if wanted is None and side == "item" and len(numbers) > _WIDE and len(numbers) > 0.8 * len(interactions.columns):
-        raise DataError(
-            "there is no column of items, and nearly all columns hold numbers: the table seems to have a column for each item",
-            where=str(interactions.path),
-            hint='Write one row for each interaction, such as with polars: frame.unpivot(index="user").drop_nulls()',
-        )
+        raise _wide(interactions, "nearly all columns hold numbers")
     for name, other in tables.items():
         key = next((both for both in interactions.columns if both in other.types and names_visit(both)), None)
         if name != "interactions" and key is not None and id_column(other.columns, side) is not None:
@@ -260,6 +252,12 @@ def find_id(
     near = did_you_mean(column, interactions.columns)
     hint = f"{near}{'' if near.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
+
+
+def _wide(table: Table, why: str) -> DataError:
+    what = "no name says item, and the table seems to have a column for each item"
+    hint = f"Name the column of items with {_OPTIONS['item']}; or write one row for each interaction, such as with polars: "
+    return DataError(what, where=str(table.path), why=why, hint=hint + 'frame.unpivot(index="user").drop_nulls()')
 
 
 def _is_numeric(table: Table, name: str) -> bool:

@@ -36,6 +36,10 @@ from recall.errors import DataError
         ),
         ("a.txt", "| a | b |\n|---|---|\n| x | 2 |\n| y | 3 |\n", FileFormat(rules=True, separator="|", strip=True)),
         ("a.txt", " a | b \n---+---\n x | 2\n", FileFormat(rules=True, separator="|", strip=True)),
+        ("a.txt", " a | b | c \n---+---+---\n   | 2 | 3 \n x | 2 |   \n", FileFormat(rules=True, separator="|", strip=True)),
+        ("a.csv", 'a,b\n"x\n---\ny",2\nz,3\n', FileFormat()),
+        ("a.csv", 'a|b\n"x\n---\ny"|2\nz|3\n', FileFormat(separator="|")),
+        ("a.txt", "u  i\n---  ---\nx  y z\n", FileFormat(rules=True, separator="  ")),
         ("a.csv", "u;n\nx;2\ny;3\nTotal paid;;\n".replace(";;", ";"), FileFormat(separator=";", totals=("Total paid",))),
         ("a.csv", "u,n\n" + "x,unknown\ny,4\n" * 20, FileFormat()),
         ("a.csv", "a\x01b\nx, y\x012\n", FileFormat(separator="\x01")),  # of Hive

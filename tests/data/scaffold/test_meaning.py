@@ -6,6 +6,7 @@ import pytest
 from recall.data.scaffold.meaning import (
     clock_pattern,
     day_pattern,
+    duration_form,
     members_mark,
     nulls_of,
     number_mark,
@@ -25,8 +26,11 @@ from recall.data.scaffold.meaning import (
         (["1 Feb 2024"], "%d %b %Y", ""),
         (["01/02/24", "12/31/23"], "%m/%d/%y", ""),  # not of the year 24
         (["31-12-24"], "%d-%m-%y", "%y-%m-%d"),
-        (["21-03-05", "21-07-14", "22-01-09"], "%y-%m-%d", "%d-%m-%y"),
-        (["21/03/05", "21/07/14"], "%y/%m/%d", "%d/%m/%y"),
+        (["21-03-05", "21-07-14", "22-01-09"], "%d-%m-%y", "%y-%m-%d"),  # too few to tell
+        (["01.01.19", "01.02.19", "01.03.20", "01.07.21"], "%d.%m.%y", "%y.%m.%d"),
+        (["11/05/19", "11/05/20", "11/06/21", "11/07/22"], "%m/%d/%y", "%y/%m/%d"),
+        ([f"01.01.{year:02}" for year in range(5, 20)], "%d.%m.%y", "%y.%m.%d"),
+        ([f"{21 + day % 2}/03/{day:02}" for day in range(1, 29)], "%y/%m/%d", "%d/%m/%y"),
         (["05.03.21", "14.07.21"], "%d.%m.%y", ""),
         (["3. März 2024", "12. Okt. 2024"], "%d %b %Y", ""),
         (["12 janv. 2024"], "%d %b %Y", ""),
@@ -76,6 +80,19 @@ def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -
 )
 def test_times_of_day(texts: list[str], pattern: str) -> None:
     assert clock_pattern(pl.Series("time", texts)) == pattern
+
+
+@pytest.mark.parametrize(
+    ("texts", "form"),
+    [
+        (["P1M", "P7D"], ""),  # a month has no number of days
+        (["P1D", "P7D"], "m:s"),
+        (["0,500 h", "1,250 h"], "m:s"),
+        (["1,250 h", "2,750 h"], ""),  # 1250 h, or little more than one
+    ],
+)
+def test_durations_that_may_mean_two_things_are_none(texts: list[str], form: str) -> None:
+    assert duration_form(pl.Series("length", texts)) == form
 
 
 def test_dates_without_a_time_of_day() -> None:

@@ -123,6 +123,18 @@ def test_what_describes_the_user_and_what_is_only_assumed_is_no_flag() -> None:
     assert {name: role.kind for name, role in roles(beside, "u", "i", {}).items()} == {"like": "label", "is_open": "assumed"}
 
 
+def test_what_most_users_of_an_item_did_is_an_outcome() -> None:
+    rows = range(2_000)
+    users, items = [n * 7 % 101 for n in rows], [n * n % 37 for n in rows]
+    bought = [(i % 2) ^ (n % 10 == 0) for n, i in enumerate(items)]
+    frame = pl.DataFrame({"u": users, "i": items, "purchased": bought, "clicked": [n % 3 % 2 for n in rows]})
+    frame = frame.with_columns(recommended=pl.col("i") % 2, liked=pl.col("i") % 2)
+    kinds = {name: role.kind for name, role in roles(frame, "u", "i", {}).items()}
+    assert kinds == {"purchased": "label", "clicked": "label", "recommended": "item", "liked": "label"}
+    mostly = frame.drop("recommended").with_columns(recommended=pl.Series(bought))
+    assert roles(mostly, "u", "i", {})["recommended"].kind == "label"
+
+
 def test_units_after_numbers_are_one_or_its_plural() -> None:
     frame = pl.DataFrame(
         {
@@ -167,6 +179,12 @@ def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
     assert with_dates(Written(), timed, found) == (Written(), found)
     assert form_of(with_dates(Written(), frame.with_columns(tag=pl.col("tag") + 9), found)[0]) == {}
     assert form_of(with_dates(Written(), frame.with_columns(tag=30), found)[0]) == {}  # of February
+    for names in (("order_year", "order_month", "order_day"), ("yearOrdered", "monthOrdered", "dayOrdered")):
+        other = frame.rename(dict(zip(("jahr", "monat", "tag"), names, strict=True))).with_columns(release_year=2000)
+        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {"dates": {"date": names}}
+    for names in (("release_year", "month", "day"), ("birth_year", "birth_month", "birth_day"), ("a_year", "b_month", "c_day")):
+        other = frame.rename(dict(zip(("jahr", "monat", "tag"), names, strict=True)))
+        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}
     for name in ("day_of_week", "weekday"):
         other = frame.rename({"tag": name})
         assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}

@@ -48,6 +48,19 @@ def test_numbers_that_are_ids_by_chance_are_not_ids(
     assert (survey_.user_id, survey_.item_id) == found
 
 
+@pytest.mark.parametrize(("items", "item"), [(400, 0), (200, 0), (700, 0), (500, 1)])
+def test_without_a_header_the_other_tables_say_which_id_comes_first(tmp_path: Path, items: int, item: int) -> None:
+    rows = [(1 + row * 7 % items, 1 + row * 11 % 500) for row in range(3_000)]
+    (tmp_path / "interactions.csv").write_text("".join(f"{first},{second}\n" for first, second in rows))
+    for name, most in (("users", 500), ("items", items)):
+        (tmp_path / f"{name}.csv").write_text(f"{name[:-1]}_id,a\n" + "".join(f"{row},x\n" for row in range(1, most + 1)))
+    found = survey({name: tmp_path / f"{name}.csv" for name in ("interactions", "users", "items")})
+    read = found.tables["interactions"].collect([found.item_id, found.user_id]).row(3)
+    assert read == tuple(map(str, rows[3] if item == 0 else rows[3][::-1]))
+    header = found.written["interactions"].reasons["header"]
+    assert ("assumed: the user comes first" in header) == (item == 1)  # both tables hold the ids of both
+
+
 def test_ids_of_the_other_table_count_more_than_a_name_that_holds_none() -> None:
     frame = pl.DataFrame(
         {"user": range(60), "movie": [f"Part {row}" for row in range(60)], "ref": [f"m{row % 20}" for row in range(60)]}
@@ -94,8 +107,10 @@ def test_a_survey_with_a_question_for_each_item_is_explained(tmp_path: Path) -> 
     header = ",".join(f"Q1_{number}" for number in range(1, 31))
     rows = "".join(f"r{row},{','.join(['1 - bad'] * 30)}\n" for row in range(9))
     (tmp_path / "answers.csv").write_text(f"ResponseId,{header}\n{rows}")
-    with pytest.raises(DataError, match=r"30 columns are called Q1_1, Q1_2, \.\.\.: the table seems to have a column for each"):
+    with pytest.raises(DataError, match="the table seems to have a column for each item") as caught:
         draft(tmp_path, files={"interactions": tmp_path / "answers.csv"}, user_id="ResponseId")
+    assert caught.value.why == "30 columns are called Q1_1, Q1_2, ..."
+    assert "--item-id" in caught.value.hint
 
 
 def test_columns_with_numbers_beside_ids_are_features() -> None:
