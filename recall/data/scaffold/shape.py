@@ -156,16 +156,18 @@ def _in_order(tables: Mapping[str, Table], columns: Sequence[str], places: Seque
     if len(columns) < 2 or not {"users", "items"} <= set(tables):
         return {}
     mine = tables["interactions"].collect(columns).select(pl.all().cast(pl.String).str.strip_chars())
+    theirs = [list(_distinct(tables[name], tables[name].columns, once=True).values()) for name in ("users", "items")]
     fits = []
-    theirs = [_distinct(tables[name], tables[name].columns, once=True).values() for name in ("users", "items")]
-    for order in (columns, columns[::-1]):
-        both = zip((mine[name].drop_nulls().unique() for name in order), theirs, strict=True)
-        fits.append(min(max((_share(ids, one) for one in held), default=0.0) for ids, held in both))
-    best, other = max(fits), min(fits)
+    for order in ((0, 1), (1, 0)):
+        both = zip((mine[columns[at]].drop_nulls().unique() for at in order), theirs, strict=True)
+        fits.append((min(max((_share(ids, one) for one in held), default=0.0) for ids, held in both), order))
+    (other, _), (best, order) = sorted(fits)
     if best < _HELD or other == best or (other >= _HELD and best < 1):
         return {}
-    first, second = places[:2] if fits[0] == best else places[1::-1]
-    return {"user": first, "item": second}
+    fewest = [_FEW * min(map(len, held)) for held in theirs]
+    if any(mine[columns[at]].n_unique() < least for at, least in zip(order, fewest, strict=True)):  # such as ratings
+        return {}
+    return {side: places[at] for side, at in zip(_OPPOSITE, order, strict=True)}
 
 
 def _share(ids: pl.Series, among: pl.Series) -> float:
@@ -230,6 +232,7 @@ def with_carried(written: Written, frame: pl.DataFrame, user_id: str, item_id: s
     return written
 
 
+_GROUPS = r"^\D*\d{1,3}([.,]\d{3})+\D*$"  # such as 1,234
 _CONVERTED = ("numbers", "units", "times", "durations", "lists", "booleans")
 
 
@@ -261,13 +264,14 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
             found["times"][column.name] = pattern
         elif mark := number_mark(known):
             found["numbers"][column.name] = mark
-            unclear += [column.name] if known.str.contains(r"^\D*\d{1,3}([.,]\d{3})+\D*$").all() else []
+            unclear += [column.name] if known.str.contains(_GROUPS).all() else []
         elif two := duration_form(known):
             found["durations"][column.name] = two
         elif units := units_of(known):
             found["units"][column.name] = units
             numbers = known.str.strip_suffix(units[0]).str.strip_suffix(units[-1]).str.strip_chars()
             found["numbers"][column.name] = number_mark(numbers) or "."
+            unclear += [column.name] if numbers.str.contains(_GROUPS).all() else []
         elif is_list(known):
             found["lists"][column.name] = None
         elif not interactions and (words := yes_and_no(known)) is not None:
@@ -286,6 +290,8 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
     for setting, value in changes.items():
         shown = ", ".join(f"{str(frame[name].drop_nulls()[0])!r} in {name}" for name in value)
         reasons[setting] = f"such as {shown}{''.join(doubts) if setting == 'times' else ''}"
+    if unclear and len(marks) != 1:
+        reasons["numbers"] += f"; check whether the marks of {' and '.join(unclear)} divide groups of three digits, as assumed"
     if found["durations"]:
         reasons["durations"] += '; they become seconds, and of two numbers the first are minutes (with "h:m" hours)'
     if clocks:

@@ -109,7 +109,7 @@ def test_movielens_1m_has_double_colons_latin_1_and_no_header(tmp_path: Path) ->
     same_items(dataset, told, {"title": 0, "column_3": 2})
     assert dataset.users["column_3"].to_list() == [str(age) for age, _ in told.users.values()]
     assert 'separator = "::"  # 4 columns in each of 400 lines' in drafted
-    assert "and names are not numbers; assumed: the user comes first, then the item" in drafted
+    assert "and names are not numbers; the other tables have its ids" in drafted
     assert 'encoding = "cp1252"  # the bytes are not UTF-8, and read so they are text such as' in drafted
 
 

@@ -47,6 +47,12 @@ def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> Non
     assert numbers == {"price": ",", "size": ","}
 
 
+def test_groups_of_digits_are_said_to_be_assumed() -> None:
+    written = with_columns(Written(), pl.DataFrame({"length": ["1,250 h", "2,750 h"]}), set(), interactions=False)
+    assert form_of(written) == {"numbers": {"length": "."}, "units": {"length": ("h",)}}
+    assert "check whether the marks of length divide groups of three digits, as assumed" in written.reasons["numbers"]
+
+
 def test_names_of_a_repeated_header_stay() -> None:
     written = Written(FileFormat(header=("user", "price", "price_2")), {"header": "repeated"})
     frame = pl.DataFrame({"user": ["a"], "price": ["1"], "price_2": ["2"]})
@@ -177,8 +183,9 @@ def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
     timed = frame.with_columns(ts=1_700_000_000 + pl.int_range(120) * 7_000)
     found = roles(timed, "u", "i", {})
     assert with_dates(Written(), timed, found) == (Written(), found)
-    assert form_of(with_dates(Written(), frame.with_columns(tag=pl.col("tag") + 9), found)[0]) == {}
-    assert form_of(with_dates(Written(), frame.with_columns(tag=30), found)[0]) == {}  # of February
+    for day in (pl.col("tag") + 9, pl.lit(30)):  # 37, and the 30th of February
+        other = frame.with_columns(tag=day)
+        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}
     for names in (("order_year", "order_month", "order_day"), ("yearOrdered", "monthOrdered", "dayOrdered")):
         other = frame.rename(dict(zip(("jahr", "monat", "tag"), names, strict=True))).with_columns(release_year=2000)
         assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {"dates": {"date": names}}

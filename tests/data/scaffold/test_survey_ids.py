@@ -50,7 +50,7 @@ def test_numbers_that_are_ids_by_chance_are_not_ids(
 
 @pytest.mark.parametrize(("items", "item"), [(400, 0), (200, 0), (700, 0), (500, 1)])
 def test_without_a_header_the_other_tables_say_which_id_comes_first(tmp_path: Path, items: int, item: int) -> None:
-    rows = [(1 + row * 7 % items, 1 + row * 11 % 500) for row in range(3_000)]
+    rows = [(1 + row * 3 % items, 1 + row * 11 % 500) for row in range(3_000)]
     (tmp_path / "interactions.csv").write_text("".join(f"{first},{second}\n" for first, second in rows))
     for name, most in (("users", 500), ("items", items)):
         (tmp_path / f"{name}.csv").write_text(f"{name[:-1]}_id,a\n" + "".join(f"{row},x\n" for row in range(1, most + 1)))
@@ -59,6 +59,15 @@ def test_without_a_header_the_other_tables_say_which_id_comes_first(tmp_path: Pa
     assert read == tuple(map(str, rows[3] if item == 0 else rows[3][::-1]))
     header = found.written["interactions"].reasons["header"]
     assert ("assumed: the user comes first" in header) == (item == 1)  # both tables hold the ids of both
+
+
+def test_ratings_are_not_ids_because_low_numbers_are(tmp_path: Path) -> None:
+    rows = [(1 + row * 11 % 500, 1 + row % 5, 1 + row * 7 % 400) for row in range(3_000)]
+    (tmp_path / "interactions.csv").write_text("".join(f"{','.join(map(str, row))}\n" for row in rows))
+    for name, most in (("users", 500), ("items", 400)):
+        (tmp_path / f"{name}.csv").write_text(f"{name[:-1]}_id,a\n" + "".join(f"{row},x\n" for row in range(1, most + 1)))
+    found = survey({name: tmp_path / f"{name}.csv" for name in ("interactions", "users", "items")})
+    assert "assumed: the user comes first, then the item" in found.written["interactions"].reasons["header"]
 
 
 def test_ids_of_the_other_table_count_more_than_a_name_that_holds_none() -> None:
