@@ -136,7 +136,7 @@ class Follower:
 
     async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:
         until = deadline if deadline is not None else time.monotonic() + _LONGEST_WAIT
-        refreshed = False
+        refreshed, pause = False, 0.0
         while True:
             try:
                 if items.has_seen(token):
@@ -149,8 +149,8 @@ class Follower:
                 # the first change gives a log its identity, and may not have been heard of
             if time.monotonic() >= until:
                 raise ProblemError(Kind.BEHIND, "The change that the token names is not served here yet.")
-            if refreshed:
-                await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(pause)
+            pause = _PAUSE
             with suppress(JournalError):
                 await self._run(items.refresh)
-            refreshed = True
+                refreshed = True

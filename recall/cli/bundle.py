@@ -137,7 +137,7 @@ Expect = Annotated[str | None, typer.Option(help="Fail unless this version is li
 def show_versions(root: Root, as_json: output.Json = False) -> None:
     """List the versions of a root, newest first, and mark the live one.
 
-    With a depot, what is live there is brought into the root first.
+    With a depot, what is live there is brought into the root first. Without any version --json prints an empty list.
     """
     from recall.bundle.activation import follow, listed
     from recall.bundle.versions import open_depot
@@ -145,11 +145,11 @@ def show_versions(root: Root, as_json: output.Json = False) -> None:
 
     follow(root, open_depot())
     found = listed(root)
-    if not found:
-        raise BundleError("there are no versions", where=str(root), hint="Give the folder that bundles are published to")
     if as_json:
         output.show_json([_plain(one) for one in found])
         return
+    if not found:
+        raise BundleError("there are no versions", where=str(root), hint="Give the folder that bundles are published to")
     rows = [["live" if one.live else "", one.folder.name, *_row(one)] for one in found]
     output.show_table(["", "version", "created", "model", "items", "MB", "made from"], rows)
 

@@ -53,6 +53,8 @@ def test_invalid_requests_are_explained(run, root: Path, tmp_path: Path) -> None
     ended = run("versions", tmp_path / "none")
     assert ended.code == 65
     assert "there are no versions" in ended.err
+    ended = run("versions", tmp_path / "none", "--json")
+    assert (ended.code, ended.json) == (0, [])
     run("rollback", root)
     run("rollback", root)
     ended = run("rollback", root)

@@ -18,7 +18,7 @@ CHANGES = [
     ("the service starts with its command and settings", RECALL, "--drain, ", "--drains, "),
     ("every job runs a command", JOB, "--new, /data/today", "--old, /data/today"),
     ("every job runs a command", JOB, "args: [compact", "args: [compacted"),
-    ("every job runs a command", JOB, "recall versions /bundles", "recall verify /bundles"),
+    ("every job runs a command", JOB, "args: [versions, /bundles, --json]", "args: [verify, /bundles]"),
     ("the ranks of a training meet", RANKS, "completions: 2", "completions: 3"),
     ("the ranks of a training meet", RANKS, "--nproc-per-node", "--processes"),
     ("services and budgets select the pods", RECALL, "selector: {app: recall}", "selector: {app: other}"),

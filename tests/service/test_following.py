@@ -85,11 +85,16 @@ def test_a_token_of_the_first_change_is_waited_for(own_shop: Shop, tmp_path: Pat
             two.items.has_seen(token)  # it has not read the log, which had no identity before
         follower = Follower(Metrics(), 5.0)
         monkeypatch.setattr(Catalog, "behind", lambda _: False)  # nor heard of the change
-        asyncio.run(follower.catch_up(Snapshot(two, resolve(tmp_path / "other"), 0.0), Caller(token=token)))
+        snapshot, caller = Snapshot(two, resolve(tmp_path / "other"), 0.0), Caller(token=token)
+        redis.stop()
+        with pytest.raises(ProblemError, match="not served here yet"):  # what cannot be read may hold it
+            asyncio.run(follower.catch_up(snapshot, caller))
+        redis.start_again()
+        asyncio.run(follower.catch_up(snapshot, caller))
         assert two.items.has_seen(token)
         other = Caller(token=f"{'0' * len(token.partition('.')[0])}.1")
         with pytest.raises(ProblemError, match="another log"):
-            asyncio.run(follower.catch_up(Snapshot(two, resolve(tmp_path / "other"), 0.0), other))
+            asyncio.run(follower.catch_up(snapshot, other))
         follower.close()
 
 

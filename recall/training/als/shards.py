@@ -141,7 +141,6 @@ class FeatureMatrix:
         self.n, self.n_features, self.groups = len(work), rows.n_features, groups
         self._workers = workers
         cuts = _cuts(work)
-        del work  # which the shards would be beside
         self.shards = tuple(self._cut(rows, cuts, abridged and groups == 1))
 
     def followed(self, other: "FeatureMatrix") -> "FeatureMatrix":
