@@ -245,7 +245,7 @@ def with_columns(written: Written, frame: pl.DataFrame, ids: set[str], *, intera
         ids: columns that stay as they are.
         interactions: whether these are the interactions, where words may be events.
     """
-    found: dict[str, dict[str, Any]] = {name: {} for name in ("numbers", "units", "times", "durations", "lists", "booleans")}
+    found: dict[str, dict[str, Any]] = {name: {} for name in _CONVERTED}
     if interactions:
         written, frame = _without_titles(written, frame, sorted(ids & set(frame.columns)))
     clocks = _clocks(frame) if interactions else {}
