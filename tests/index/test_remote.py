@@ -214,6 +214,7 @@ def test_a_collection_that_was_removed_is_an_error(engine: Engine) -> None:
     assert other.search(USERS, 5).exact.all()
 
 
+@pytest.mark.parametrize("engine", ["pgvector"], indirect=True)  # scripts/scale_out.py does the same with Milvus
 def test_answers_come_from_this_process_while_the_server_is_down(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     strict = built(engine)
     monkeypatch.setenv(FALLBACK, "local")
@@ -269,6 +270,7 @@ def test_a_statement_that_is_cancelled_fails_alone(engine: Engine, monkeypatch: 
     assert hasty.search(USERS, 5).exact.all()
 
 
+@pytest.mark.parametrize("engine", ["pgvector"], indirect=True)  # scripts/scale_out.py does the same with Milvus
 def test_a_server_that_was_started_again_is_found_without_a_failure(engine: Engine) -> None:
     index = built(engine)
     expected = index.search(USERS, 5)
