@@ -157,7 +157,7 @@ def test_a_slot_without_a_node_is_not_asked_for_with_every_request(
         with pytest.raises(StoreDownError):
             store.get([user_id])
     assert next(asked) == 1
-    nodes._due = 0.0
+    nodes._next_refresh = 0.0
     with nodes._lock, pytest.raises(StoreDownError):  # another thread asks: this one does not wait
         store.get([user_id])
     cluster.nodes[0].client.execute_command("CLUSTER", "ADDSLOTS", slot)
