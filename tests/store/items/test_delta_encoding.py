@@ -171,7 +171,7 @@ def test_catalogue_items_encode_to_their_published_vectors(bundle: Bundle, monke
     rows = {row.pop("item_id"): row for row in bundle.items().rows(named=True)}
     read = reader.read(rows)
     for few in (64, 0):
-        monkeypatch.setattr(delta, "_FEW", few)
+        monkeypatch.setattr(delta, "_ENCODE_SINGLY_UP_TO", few)
         found = reader.encode(read)
         np.testing.assert_array_equal(found.vectors, bundle.item_vectors)
         assert found.items.equals(bundle.items())
