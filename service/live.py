@@ -192,7 +192,7 @@ class Live(Exchange):
                     await asyncio.to_thread(self.scenarios.look, snapshot.recommender)
                     await self._warn("items", snapshot.recommender.items.durability_warning)
             self._looked = True
-            if self.snapshot is not None and self.snapshot.recommender.items.overgrown and await self._compactor.start():
+            if self.snapshot is not None and self.snapshot.recommender.items.needs_compaction and await self._compactor.start():
                 self.meters.compactions.inc()
             await self._look_at_users()
             self.measure()
