@@ -179,7 +179,7 @@ def test_factors_minimise_a_quadratic_of_the_tied_table(seed: int) -> None:
     table = model.user_factors.detach()[ties.base] * torch.cat([torch.ones(1), factors])[ties.number][:, None]
     assert torch.allclose(table, model.user_factors)
     loss = 0.5 * (table * pull(table, True)).sum() - (goal * table).sum()
-    scale = float((table * pull(table, True)).sum()) + 1
+    scale = float((table * pull(table, True)).sum().detach()) + 1
     assert torch.autograd.grad(loss, factors)[0].abs().max() < 1e-4 * scale
 
 
