@@ -34,11 +34,11 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.high_water_mark import Mark
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_position import Change
 from recall.store.items.log_redis import RedisChangeLog
 
-log = RedisChangeLog(sys.argv[1], Mark(Path(sys.argv[2])), seconds=5.0)
+log = RedisChangeLog(sys.argv[1], HighWaterMark(Path(sys.argv[2])), seconds=5.0)
 for number in itertools.count():
     sequence = log.append([Change(f"{sys.argv[3]} {number}", {"n": number})], key=f"{sys.argv[3]} {number}")
     print(number, sequence, flush=True)
