@@ -41,7 +41,7 @@ KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
 VERSION = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
 """Pattern of the whole name of a published version."""
-_REMEMBERED = 100  # names in HISTORY
+_MAX_HISTORY = 100  # names in HISTORY
 
 
 @contextmanager
@@ -230,8 +230,8 @@ def point_at(root: Path, version: str, *, back: bool = False) -> None:
         OSError: The file system refused; what was live stays live.
     """
     before, live = past(root), live_name(root)
-    names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
-    write_lines(root, HISTORY, names[-_REMEMBERED:])
+    names = before[: _position_after(before, version)] if back else [*before, *([live] if live else []), version]
+    write_lines(root, HISTORY, names[-_MAX_HISTORY:])
     write_lines(root, CURRENT, [version])
 
 
@@ -245,10 +245,10 @@ def past(root: Path) -> list[str]:
         names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.fullmatch(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
-    return names[: _end(names, live) - 1] if live in names else names
+    return names[: _position_after(names, live) - 1] if live in names else names
 
 
-def _end(names: list[str], name: str) -> int:
+def _position_after(names: list[str], name: str) -> int:
     """Return the position after the last occurrence of a name."""
     return len(names) - names[::-1].index(name)
 
