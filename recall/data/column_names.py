@@ -9,8 +9,14 @@ import polars as pl
 
 
 def named(names: str) -> frozenset[str]:
-    """Split a text at blanks into a set of names."""
-    return frozenset(names.split())
+    """Split a text at blanks into a set of names, as they are and without accents."""
+    return frozenset((*names.split(), *_without_accents(names).split()))
+
+
+def _without_accents(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    plain = "".join(one for one in decomposed if not unicodedata.combining(one)) if not text.isascii() else text
+    return unicodedata.normalize("NFC", plain)
 
 
 RATING = named(
@@ -50,17 +56,21 @@ EVENT = named(
 AMOUNT = named(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "renewals strength weight sales gmv payment tip secs viewtime views carts orders purchases bookings downloads shares saves "
+    "renewals strength weight sales gmv payment tip fee fees subtotal progreso progresso secs viewtime views carts orders purchases bookings downloads shares saves "
     "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
-    "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
+    "aantal antal liczba bedrag duur betaald ilosc kwota wartosc nettowert warenwert количество сумма 数量 金额 金額 수량"
 )
 """How much, or for how long."""
 TEXT = named(
     "review reviews comment comments reviewtext summary feedback text kommentar rezension commentaire avis "
-    "comentario resena opinion recensione commento recensie komentarz отзыв 评论 コメント 리뷰"
+    "message letter reply notes nachricht anmerkung mensaje antwort reponse respuesta "
+    "comentario resena opinion recensione commento recensie komentarz отзыв комментарий ответ 评论 コメント 리뷰"
 )
 """What the user wrote about the item."""
+
+STATE = named("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 狀態 상태")
+"""What became of a row since it was written, such as an order that was refunded."""
 
 _PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
@@ -93,9 +103,7 @@ def words(name: str) -> tuple[str, ...]:
 
     `unixReviewTime` and `unix_review_time` have the same three.
     """
-    decomposed = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
-    plain = "".join(one for one in decomposed if not unicodedata.combining(one)) if not name.isascii() else name
-    apart = re.sub(_BORDERS, " ", unicodedata.normalize("NFC", plain))
+    apart = re.sub(_BORDERS, " ", _without_accents(name))
     return tuple(word.lower() for word in re.split(r"[\W_]+", apart) if word)
 
 
@@ -138,8 +146,9 @@ _WEIGHTS = {
     5.0: named(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
-        "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
+        "sale sold vente venta verkauf vendita venda sprzedaz gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
         "שולם تقديم شراء купил покупка 购买 購入 注文 구매 주문 "
+        "paid delivered shipped fulfilled bezahlt geliefert livre entregado entregue доставлен оплачен "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
@@ -151,11 +160,16 @@ _NOT_TAKEN = named(
 )
 _UNDONE = named(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
+    "failed failure void voided chargeback removeu eliminado retirado отменён отменен возвращён "
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
     "rembourse annule annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
     "בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
+
+
+_PARTLY = named("partial partially partly teilweise partiellement parcialmente parziale czesciowo")  # the rest was kept
+_AFTERWARDS = named("reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён отклонен")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +196,16 @@ def known_events(names: Iterable[str]) -> list[str]:
     return [name for name in names if _meaning(name) is not None]
 
 
-def event_rule(names: pl.Series) -> EventRule:
-    """Propose what each event of a column counts."""
+def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
+    """Propose what each event of a column counts.
+
+    Args:
+        names: String [n].
+        state: whether they say what became of a row, so that what was rejected afterwards had been chosen before.
+    """
     meanings = {name: _meaning(name) for name in names.unique().sort()}
+    if state:
+        meanings |= {name: 1.0 for name in meanings if _AFTERWARDS & set(words(name))}
     rule = _rule(meanings)
     return rule if rule.weights else EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))  # something must count
 
@@ -210,6 +231,11 @@ def names_event(name: str) -> bool:
     return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_meaning(part), float) for part in parts)
 
 
+def names_reaction(name: str) -> bool:
+    """Return whether a name says what may follow a row that was taken, such as `completed`."""
+    return _meaning(name) == _LIKED
+
+
 def counts_events(name: str) -> bool:
     """Return whether a name says how often something happened, such as `views`."""
     return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
@@ -233,7 +259,7 @@ def _meaning(name: str) -> float | str | None:
     parts = {*words(name), name.strip().lower(), "".join(words(name))}
     parts |= {part.removesuffix("s") for part in parts}
     if parts & _UNDONE:
-        return "left out"
+        return "left out" if not parts & _PARTLY else 5.0
     if parts & _NOT_TAKEN:
         return "not taken"
     return next((weight for weight, names in sorted(_WEIGHTS.items(), reverse=True) if parts & names), None)
@@ -245,7 +271,9 @@ _SIDES = {
     "user": named(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
         "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
-        "username patient patientid student studentid player playerid passenger "
+        "username patient patientid student studentid player playerid passenger donor candidate applicant "
+        "visitante visiteur besucher odwiedzajacy lyssnare zuhorer auditeur oyente ouvinte alumno aluno eleve schuler debiteur "
+        "lecteur lector leitor leser donateur donante spender abonado assinante bewerber посетитель "
         "kunde kunden kundennummer kundennr kundenid kd mitglied mitglieds benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "
         "πελατης χρηστης לקוח משתמש المستخدم العميل klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
@@ -284,7 +312,7 @@ _TABLES = {
 _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
         named(
-            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten "
+            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten karty karta tarjeta "
             "household householdid msisdn family famiglia famille familie familia"
         ),
         named("device deviceid guest guestid session sessionid visit visitid"),

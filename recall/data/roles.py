@@ -20,6 +20,7 @@ from recall.data.column_names import (
     MARKS,
     NEGATIVE,
     RATING,
+    STATE,
     TEXT,
     YES,
     YES_NO,
@@ -29,6 +30,7 @@ from recall.data.column_names import (
     known_events,
     named,
     names_event,
+    names_reaction,
     names_visit,
     outcome_word,
     words,
@@ -118,6 +120,7 @@ PARTS = frozenset({"train", "valid", "test"})
 _LEVELS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 _WHENCE = named("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
 _STATES = named("subscribed abonniert recommended hidden removed")  # flags that may describe a user or item, unlike bought
+_ID_WORDS = named("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _VISITS = 20  # different values above which those that each belong to one user are visits
 _OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
@@ -182,7 +185,7 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
     for name, role in found.items():
         if role.kind == "context":
             assumed = _assumed(frame[name], None if best is None else frame[best], real=real)
-            found[name] = _of_some_events(frame, name, found) or assumed or role
+            found[name] = _of_some_events(frame, name, found) or assumed or _state(frame[name]) or role
     return found
 
 
@@ -199,6 +202,12 @@ def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -
         if len(filled) < len(shares) and filled["filled"].min() == 1:
             return Role("said", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
     return None
+
+
+def _state(values: pl.Series) -> Role | None:
+    """Return the role of words for what became of a row, or None."""
+    few = values.dtype == pl.String and values.n_unique() <= _LEVELS[True]
+    return Role("said", "what became of the row by its name, perhaps afterwards") if few and STATE & set(words(values.name)) else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -266,7 +275,7 @@ def _assumed(values: pl.Series, times: pl.Series | None, *, real: bool) -> Role 
     if not look or (times is not None and of_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
-    if look == "switch" and not real and names_event(values.name):
+    if look == "switch" and not real and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in MARKS}
         rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
@@ -343,7 +352,7 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
-    if outcome_word(name, AMOUNT | LABEL):
+    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
         return Role("amount", f"{_shown(low)} to {_shown(high)}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
@@ -364,13 +373,14 @@ def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
     if lower in YES_NO and not outcome_word(name):  # a column of yes and no may answer any question
         return None
-    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
+    state = bool(STATE & set(words(name)))
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
     recognised = [] if _WHENCE & set(words(name)) else known_events(texts)
     few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]
-    if few and (len(recognised) >= max(2, len(texts) / 2) or (bool(outcome_word(name, EVENT | LABEL | RATING)))):
+    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts), flag=lower in YES_NO)
-    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not few:
+        return Role("event", how, events=event_rule(texts, state=state), flag=lower in YES_NO)
+    if outcome_word(name, TEXT | RATING | EVENT | LABEL):
         return Role(
             "said", f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         )
