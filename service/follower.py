@@ -132,7 +132,7 @@ class Follower:
         elif not self._settled and now - self._changed_at >= _IDLE and items.writable:
             self._settled = True
             with suppress(JournalError):  # it may not be written, or others are writing
-                await self._run(items.settle)
+                await self._run(items.checkpoint)
 
     async def _wait_for(self, items: Catalog, token: str, deadline: float | None) -> None:
         until = deadline if deadline is not None else time.monotonic() + _LONGEST_WAIT

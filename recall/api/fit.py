@@ -14,7 +14,7 @@ from recall._progress import quiet
 from recall.api.model import Fitted, Model, open_published
 from recall.config import AutoConfig, RunConfig, load_config
 from recall.config.run import parse_config
-from recall.data.frames import NAMES, frame_of, library_of, run_tables
+from recall.data.frames import TABLE_NAMES, frame_of, library_of, open_run_tables
 from recall.data.scaffold.draft import draft_tables
 from recall.data.scaffold.survey import survey
 from recall.errors import TrainingInterruptedError
@@ -53,7 +53,7 @@ def fit(
     """
     from recall.pipeline import run
 
-    sources = dict(zip(NAMES, (interactions, users, items), strict=True))
+    sources = dict(zip(TABLE_NAMES, (interactions, users, items), strict=True))
     drafted = ""
     if config is None or (isinstance(config, Mapping) and "fields" not in config):
         found = survey(sources, user_id, item_id)
@@ -62,7 +62,7 @@ def fit(
     root = Path(tempfile.mkdtemp(prefix="recall-"))
     try:
         with nullcontext() if progress else quiet():
-            finished = run(settings, run_tables(settings.data, sources), root)
+            finished = run(settings, open_run_tables(settings.data, sources), root)
         fitted = Fitted(finished.config, sources, finished.dataset, tuple(one.line for one in finished.findings), drafted)
         types = _id_types(settings, sources)
         return Model(open_published(root), fitted=fitted, id_types=types, library=library_of(interactions), temporary=root)

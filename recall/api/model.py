@@ -15,7 +15,7 @@ import polars as pl
 from recall.config import RunConfig
 from recall.config.run import parse_config
 from recall.data.dataset import Dataset, dataset_of
-from recall.data.frames import NAMES, Library, as_library, frame_of, open_sources, run_tables, series_of
+from recall.data.frames import TABLE_NAMES, Library, as_library, frame_of, open_run_tables, open_sources, series_of
 from recall.data.joined import followed
 from recall.data.split import TEST, VALID
 from recall.data.tables import Table
@@ -196,7 +196,7 @@ class Model:
             DataError: Nothing is held out, or the model was fitted on other data.
             ConfigError: The training interactions of a loaded model are not given.
         """
-        given = dict(zip(NAMES, (interactions, users, items), strict=True))
+        given = dict(zip(TABLE_NAMES, (interactions, users, items), strict=True))
         sources = given if self._fitted is None else self._fitted.sources
         if sources["interactions"] is None:
             raise ConfigError(
@@ -208,9 +208,11 @@ class Model:
         types = self.recommender.bundle.encoder.types
         if test is not None:
             config, sources = _tested(self.config, sources, test)
-            return evaluate(self.recommender, dataset_of(config, run_tables(config.data, sources), types=types), config, TEST)
+            return evaluate(
+                self.recommender, dataset_of(config, open_run_tables(config.data, sources), types=types), config, TEST
+            )
         if self._fitted is None:
-            dataset = dataset_of(self.config, run_tables(self.config.data, sources), types=types)
+            dataset = dataset_of(self.config, open_run_tables(self.config.data, sources), types=types)
         else:
             dataset = self._fitted.dataset
         part = TEST if len(dataset.select(TEST)) else VALID

@@ -41,7 +41,7 @@ def import_model(
 
     with output.stage("read, encode, verify, index, publish"):
         report = run_import(kind, file, mapping, items, users, out, name, (user_id, item_id), no_norm)
-    output.note(*report.standing.lines())
+    output.note(*report.log_overlap.describe())
     output.result(as_json, _result(report), _lines(report))
 
 
@@ -115,7 +115,7 @@ def rebuild(
         output.note(f"not activated; recall activate {root} {report.folder.name} does so")
     if report.unopened:
         output.note(f"the index of the source could not be opened, and a new one was built: {report.unopened}")
-    output.note(*report.standing.lines())
+    output.note(*report.log_overlap.describe())
     output.note(*(f"warning: {warning}" for warning in report.warnings))
     output.result(
         as_json,
@@ -128,7 +128,7 @@ def rebuild(
             "kept": report.kept,
             "users": report.users,
             "overlap": report.overlap,
-            "live_changes": report.standing.counts(),
+            "live_changes": report.log_overlap.to_json(),
             "warnings": list(report.warnings),
             **({"gate": gate.model_dump()} if gate is not None else {}),
         },
@@ -180,14 +180,14 @@ def publish_version(
         adopted = adopt(version, root, as_of, other_data=other_data)
     if adopted.unmatched:
         output.note(f"warning: {adopted.unmatched}")
-    output.note(*adopted.standing.lines())
+    output.note(*adopted.log_overlap.describe())
     output.result(
         as_json,
         {
             "folder": str(adopted.folder),
             "version": adopted.manifest.version,
             "source": adopted.source,
-            "live_changes": adopted.standing.counts(),
+            "live_changes": adopted.log_overlap.to_json(),
         },
         {"published": adopted.folder, "from": adopted.source, "items": f"{adopted.manifest.sizes.items:,}"},
     )

@@ -176,7 +176,7 @@ def retrain(
 
 def _end(finished: "Run", as_json: bool) -> None:
     """Print a finished run; exit with 3 where it is worse than the live version."""
-    output.note(*finished.exported.standing.lines())
+    output.note(*finished.exported.log_overlap.describe())
     output.result(as_json, _result(finished), dict(_lines(finished)))
     if finished.gate is not None and finished.gate.worse:
         raise typer.Exit(REJECTED)
@@ -200,7 +200,7 @@ def _result(finished: "Run") -> dict[str, object]:
         "export_seconds": dict(finished.exported.seconds),
         "parity": manifest.parity.model_dump(),
         "index": manifest.index.model_dump(),
-        "live_changes": finished.exported.standing.counts(),
+        "live_changes": finished.exported.log_overlap.to_json(),
         **({"gate": finished.gate.model_dump()} if finished.gate is not None else {}),
         **({"race": finished.race} if finished.race is not None else {}),
         **({"growth": manifest.metrics["growth"]} if "growth" in manifest.metrics else {}),

@@ -10,7 +10,7 @@ from polars.exceptions import PolarsError
 
 from recall._fsync import fsync
 from recall.config import DataConfig
-from recall.data.files import PACKED, kind_of
+from recall.data.files import COMPRESSED, kind_of
 from recall.data.incremental import without_repeated
 from recall.data.joined import replaced
 from recall.data.tables import Table, Tables, read_tables
@@ -40,7 +40,7 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
         path = older.path
         first = next((one for one in path.iterdir() if one.name[0] not in "._"), path) if path.is_dir() else path
         plain = kind_of(first) == "parquet" or first.suffix.lower() == ".csv"
-        if name in data.formats or not plain or first.suffix.lower() in PACKED:
+        if name in data.formats or not plain or first.suffix.lower() in COMPRESSED:
             raise DataError(
                 "rows cannot be added to this file",
                 where=str(path),

@@ -15,8 +15,19 @@ from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of, open_tables
-from recall.data.dependence import Relations, codes_of, determined, leaks
-from recall.data.findings import Finding, Level, alike, bag_findings, missing, positions, rounded, spelling, spread, variety
+from recall.data.dependence import Dependence, described_side, encode_distinct, leaks
+from recall.data.findings import (
+    Finding,
+    Level,
+    bag_findings,
+    missing,
+    normalize_ids,
+    positions,
+    rounded,
+    spelling,
+    spread,
+    variety,
+)
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
@@ -212,8 +223,8 @@ def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         look = looks_like_outcome(raw[name], None if raw[name].dtype.is_nested() else numbers_of(raw[name]))
         if not look or (data.time is not None and of_calendar(raw[name], raw[data.time])):
             continue
-        user, item = (codes_of(canonical_series(raw[column])) for column in (data.user_id, data.item_id))
-        if determined(Relations.of(user, item, raw[name])):
+        user, item = (encode_distinct(canonical_series(raw[column])) for column in (data.user_id, data.item_id))
+        if described_side(Dependence.of(user, item, raw[name])):
             continue
         holds = "truth values" if look == "switch" else "marks on a scale"
         message = (
@@ -267,7 +278,7 @@ def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
             level: Level = "warning" if len(strange) > _COLD * len(used) else "note"
             message = f"{len(strange):,} of {len(used):,} ids are not in the {name} table, such as {examples(strange)}"
             yield Finding(level, "interactions", column, message, len(strange))
-        similar = alike(strange).is_in(alike(listed.drop_nulls()).implode())
+        similar = normalize_ids(strange).is_in(normalize_ids(listed.drop_nulls()).implode())
         if similar.any():
             shown = examples(strange.filter(similar))
             message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"

@@ -10,7 +10,7 @@ import polars as pl
 from recall._arrays import Bool, Float64
 from recall.config import Split, TimeSplit
 from recall.data.column_names import AMOUNT, RATING, outcome_word, words
-from recall.data.dependence import Codes, codes_of, function_gain
+from recall.data.dependence import Codes, encode_distinct, function_gain
 from recall.data.findings import Finding
 from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError
@@ -192,7 +192,7 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
     found = _dated(known) if numbers is None else _epoch(numbers, values.name) or _rising(numbers, values.name, users)
     if found is None:
         return None
-    codes = codes_of(values)
+    codes = encode_distinct(values)
     kept = codes >= 0
     if function_gain(items[kept], codes[kept]).value >= _PROPERTY:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 
-def named(names: str) -> frozenset[str]:
+def word_set(names: str) -> frozenset[str]:
     """Split a text at blanks into a set of names, as they are and without accents."""
     return frozenset((*names.split(), *_without_accents(names).split()))
 
@@ -19,7 +19,7 @@ def _without_accents(text: str) -> str:
     return unicodedata.normalize("NFC", plain)
 
 
-RATING = named(
+RATING = word_set(
     "rating ratings rate rated stars star score scores grade grades overall vote votes satisfaction "
     "sentiment preference enjoyment engagement "
     "bewertung bewertungen wertung noten zensur sterne punktzahl zufriedenheit "
@@ -29,7 +29,7 @@ RATING = named(
     "оценка рейтинг 评分 評分 评价 評価 평점 별점"
 )
 """How much the user liked the item."""
-LABEL = named(
+LABEL = word_set(
     "label target y clicked click clicks purchased purchase bought buy converted conversion liked like likes applied installed "
     "booked responded response feedback recommended recommend helpful added saved favorited favourited isclick "
     "downloaded opened watched ordered reordered hired accepted favorite favourite fav thumbs upvoted subscribed won "
@@ -39,7 +39,7 @@ LABEL = named(
     "купил куплено клик 购买 點擊 点击 購入 구매 클릭"
 )
 """Whether the user took the item."""
-NEGATIVE = named(
+NEGATIVE = word_set(
     "skipped skip disliked dislike hidden hide ignored rejected returned removed cancelled canceled refunded isskip "
     "return returns refund refunds cancellation complaint "
     "ubersprungen abgelehnt storniert retourniert refuse annule retourne rechazado cancelado devuelto "
@@ -48,28 +48,31 @@ NEGATIVE = named(
     "rejeitado devolvido rifiutato annullato geweigerd geannuleerd"
 )
 """Whether the user refused the item."""
-EVENT = named(
+EVENT = word_set(
     "event events action actions behavior behaviour interaction eventtype eventname actiontype shelf "
     "ereignis aktion evenement evento accion acao azione gebeurtenis zdarzenie الإجراء событие действие 事件 行为 行動"
 )
 """What the user did."""
-AMOUNT = named(
+AMOUNT = word_set(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "renewals strength weight sales gmv payment tip fee fees subtotal progreso progresso secs viewtime views carts orders purchases bookings downloads shares saves "
+    "renewals strength weight sales gmv payment tip fee fees subtotal progreso progresso "
+    "secs viewtime views carts orders purchases bookings downloads shares saves "
     "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
     "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal antal liczba bedrag duur betaald ilosc kwota wartosc nettowert warenwert количество сумма 数量 金额 金額 수량"
 )
 """How much, or for how long."""
-TEXT = named(
+TEXT = word_set(
     "review reviews comment comments reviewtext summary feedback text kommentar rezension commentaire avis "
     "message letter reply notes nachricht anmerkung mensaje antwort reponse respuesta "
     "comentario resena opinion recensione commento recensie komentarz отзыв комментарий ответ 评论 コメント 리뷰"
 )
 """What the user wrote about the item."""
 
-STATE = named("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 狀態 상태")
+STATE = word_set(
+    "status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 狀態 상태"
+)
 """What became of a row since it was written, such as an order that was refunded."""
 
 _PAIRS = (
@@ -77,15 +80,15 @@ _PAIRS = (
     *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
     *("tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
 )
-YES_NO = frozenset(frozenset(pair.split()) for pair in _PAIRS)
+BOOLEAN_WORDS = frozenset(frozenset(pair.split()) for pair in _PAIRS)
 """Pairs of words for true and false, in lower case."""
-YES = frozenset(pair.split()[0] for pair in _PAIRS)
+TRUE_WORDS = frozenset(pair.split()[0] for pair in _PAIRS)
 """Those for true."""
-MARKS = YES | named("1 x ✓ ✔")
+TRUE_MARKS = TRUE_WORDS | word_set("1 x ✓ ✔")
 """Those for true where nothing is written for false."""
 
-_BEFORE = named("previous prev last past history before avg average mean expected prior item mode so far since")
-_CONTEXT = named(
+_BEFORE = word_set("previous prev last past history before avg average mean expected prior item mode so far since")
+_CONTEXT = word_set(
     "hour weekday weekend workday weekdays month day daytime daypart quarter season holiday isweekend isholiday ishome "
     "mobile app device os web online logged loggedin member subscriber premium new returning first "
     "position rank slot page depth screen people guests persons party children adults nights rooms "
@@ -130,7 +133,7 @@ def known_before(name: str) -> bool:
 
 
 _WEIGHTS = {
-    1.0: named(
+    1.0: word_set(
         "view viewed click clicked pv visit browse detail open opened play played listen listened watch watched read search "
         "to-read currently-reading pageview viewitem started start "
         "angesehen gesehen geklickt ansicht aufruf vu vue consulte "
@@ -138,27 +141,30 @@ _WEIGHTS = {
         "visualizzazione bekeken geklikt "
         "wyswietlenie مشاهدة просмотр 浏览 閲覧 クリック 点击 조회 클릭"
     ),
-    2.0: named(
+    2.0: word_set(
         "like liked fav favorite favourite favorited save saved wishlist bookmark share shared follow rate rated review "
         "zapis ocena حفظ interested shortlist shortlisted complete completed finish finished repeat"
     ),
-    3.0: named("cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"),
-    5.0: named(
+    3.0: word_set(
+        "cart basket addtocart add warenkorb panier carrito carrinho carrello winkelwagen корзина 加购 カート 장바구니"
+    ),
+    5.0: word_set(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
-        "sale sold vente venta verkauf vendita venda sprzedaz gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
+        "sale sold vente venta verkauf vendita venda sprzedaz "
+        "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
         "שולם تقديم شراء купил покупка 购买 購入 注文 구매 주문 "
         "paid delivered shipped fulfilled bezahlt geliefert livre entregado entregue доставлен оплачен "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
-_NOT_TAKEN = named(
+_NOT_TAKEN = word_set(
     "impression impressions impress shown show display displayed expose exposure skip skipped dislike disliked hide hidden "
     "ignore ignored reject rejected dismiss dismissed no decline declined "
     "angezeigt abgelehnt affiche mostrado rechazado mostrato rifiutato "
     "nein non nao nee nej nie ne nem hayır нет 否 いいえ 아니요 falsch faux falso onwaar"
 )
-_UNDONE = named(
+_UNDONE = word_set(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
     "failed failure void voided chargeback removeu eliminado retirado отменён отменен возвращён "
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
@@ -168,8 +174,10 @@ _UNDONE = named(
 )
 
 
-_PARTLY = named("partial partially partly teilweise partiellement parcialmente parziale czesciowo")  # the rest was kept
-_AFTERWARDS = named("reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён отклонен")
+_PARTLY = word_set("partial partially partly teilweise partiellement parcialmente parziale czesciowo")  # the rest was kept
+_AFTERWARDS = word_set(
+    "reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён отклонен"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +249,7 @@ def counts_events(name: str) -> bool:
     return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
 
 
-_COUNT = named("n num nb number count counts cnt of total anzahl nombre")
+_COUNT = word_set("n num nb number count counts cnt of total anzahl nombre")
 _LIKED = 2.0
 
 
@@ -268,7 +276,7 @@ def _meaning(name: str) -> float | str | None:
 # Names of id columns and of files.
 
 _SIDES = {
-    "user": named(
+    "user": word_set(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
         "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
         "username patient patientid student studentid player playerid passenger donor candidate applicant "
@@ -280,7 +288,7 @@ _SIDES = {
         "пользователь пользователя клиент клиента покупатель покупателя "
         "用户 客户 会员 會員 顧客 会員 利用者 ユーザー ユーザ 사용자 고객 회원"
     ),
-    "item": named(
+    "item": word_set(
         "item items itemid iid movie movieid film filmid product productid sku asin isbn article articleid book bookid "
         "track trackid song songid artist artistid album game gameid appid business businessid video videoid news newsid "
         "recipe recipeid restaurant course listing offer content contentid show anime animeid job "
@@ -291,19 +299,19 @@ _SIDES = {
     ),
 }
 _TABLES = {
-    "interactions": named(
+    "interactions": word_set(
         "interactions interaction ratings rating events event clicks click clickstream views transactions transaction orders "
         "purchases sales plays listens history reviews behavior behaviour sessions logs log activity feedback data "
         "visits bookings loans rentals borrowings checkouts checkins scrobbles "
         "bewertungen bestellungen ausleihen kaufe buchungen besuche commandes achats pedidos compras ordini acquisti"
     ),
-    "items": named(
+    "items": word_set(
         "items item movies movie films film products product articles article books book catalog catalogue tracks songs "
         "artists games businesses business videos news recipes anime courses jobs metadata meta "
         "classes restaurants hotels venues podcasts apps "
         "artikel produkte filme bucher livres produits productos libros peliculas prodotti libri"
     ),
-    "users": named(
+    "users": word_set(
         "users user people persons person customers customer members visitors clients readers accounts "
         "viewers patrons students patients subscribers "
         "kunden nutzer benutzer mitglieder leser utilisateurs usuarios clientes utenti"
@@ -311,19 +319,19 @@ _TABLES = {
 }
 _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
-        named(
+        word_set(
             "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten karty karta tarjeta "
             "household householdid msisdn family famiglia famille familie familia"
         ),
-        named("device deviceid guest guestid session sessionid visit visitid"),
-        named(
+        word_set("device deviceid guest guestid session sessionid visit visitid"),
+        word_set(
             "basket basketid cart cartid order orderid receipt invoice bestellung bestellnr beleg belegnr bon "
             "заказ заказа чек чека 订单 注文 주문"
         ),
     ),
-    "item": (named("ean gtin upc barcode pzn page pageid url uri link path doc code title name"),),
+    "item": (word_set("ean gtin upc barcode pzn page pageid url uri link path doc code title name"),),
 }
-_DESCRIBES = named(
+_DESCRIBES = word_set(
     "note notes comment comments remark remarks message agent type group segment category status rating price cost count "
     "notiz bemerkung kommentar gruppe note remarque commentaire nota observacion observacao"
 )
@@ -331,7 +339,7 @@ _DESCRIBES = named(
 _IDS = re.compile(r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$")
 
 
-def instead_column(columns: Iterable[str], side: str) -> str | None:
+def fallback_id_column(columns: Iterable[str], side: str) -> str | None:
     """Return the column to use as ids where no name says user or item.
 
     Sessions, for instance. None where none or several fit.
@@ -383,7 +391,7 @@ def _spellings(name: str) -> set[str]:
     return parts | {re.sub("(nr|nummer|number|num|no)$", "", part) for part in parts}
 
 
-def table_named(name: str) -> str | None:
+def table_of_file(name: str) -> str | None:
     """Return which table a file holds by the words of its name; the last word decides.
 
     Args:
@@ -395,10 +403,10 @@ def table_named(name: str) -> str | None:
 
 
 _TITLES = (
-    named("title titel titre titulo titolo tytul название заголовок 标题 標題 タイトル 제목"),
-    named("name naam nom nombre nome nazwa namn navn имя наименование 名称 名稱 名前 이름"),
-    named("label bezeichnung designation"),
-    named("headline"),
+    word_set("title titel titre titulo titolo tytul название заголовок 标题 標題 タイトル 제목"),
+    word_set("name naam nom nombre nome nazwa namn navn имя наименование 名称 名稱 名前 이름"),
+    word_set("label bezeichnung designation"),
+    word_set("headline"),
 )
 """Words in names of columns that hold titles, the best first."""
 

@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from recall.config import FileFormat
-from recall.data.column_names import MARKS
+from recall.data.column_names import TRUE_MARKS
 from recall.errors import DataError, did_you_mean
 
 LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(\s*\)|\(.*[,'\"].*\))\s*$"
@@ -24,7 +24,7 @@ _CODES = (  # not any three capitals, which begin article numbers, too: SKU001
     "XAF XOF ZAR"
 )
 _MONEY = rf"(?:[$€£¥￥₹₽₩₺₴₫₪฿%円元]|zł|kr\.?|Kč|Ft|lei|руб\.?|р\.|грн\.?|TL|{_CODES.replace(' ', '|')}|Fr\.|R\$)"
-NUMBERS: Final = {
+NUMBER_PATTERNS: Final = {
     mark: rf"^(?<minus>[-+−▲△]?)\s*{_MONEY}?\s*(?<other>[-+−]?)"
     rf"(?<whole>[1-9]\d{{0,2}}(?:[{group}{_GROUPS}]\d{{2,3}})*[{group}{_GROUPS}]\d{{3}}|\d+)"
     rf"(?<rest>(?:[{mark}]\d+)?(?:[eE][-+]?\d+)?)\s*{_MONEY}?$"
@@ -38,11 +38,14 @@ _UNITS = {  # in seconds
     60: "m|mins?|minutes?|minuten?|minutos?|minut[oi]|mn|мин|минут|分|分钟|分鐘|분",
     1: "s|secs?|seconds?|sek|sekunden?|secondes?|seg|segundos?|second[oi]|с|сек|секунд|秒|초",
 }
-DURATION: Final = "(?i)^(-?)P?T?" + "".join(rf"(?:{_N}(?:{words})\.?,?\s*T?)?" for words in _UNITS.values()) + "$"
+WORDED_DURATION: Final = "(?i)^(-?)P?T?" + "".join(rf"(?:{_N}(?:{words})\.?,?\s*T?)?" for words in _UNITS.values()) + "$"
 """Pattern of durations with a word after each number, and of empty texts."""
-MONTHS: Final = r"(?i)^\s*-?P[^T]*M"
+MONTH_DURATION: Final = r"(?i)^\s*-?P[^T]*M"
 """Pattern of months in durations of ISO 8601, which are not minutes."""
-COLONS: Final = {3: r"^(-?)((?:\d+ (?:d|days?),? )?)(\d+):(\d\d?):(\d\d?(?:[.,]\d+)?)$", 2: r"^(-?)(\d+):(\d\d(?:[.,]\d+)?)$"}
+COLON_DURATIONS: Final = {
+    3: r"^(-?)((?:\d+ (?:d|days?),? )?)(\d+):(\d\d?):(\d\d?(?:[.,]\d+)?)$",
+    2: r"^(-?)(\d+):(\d\d(?:[.,]\d+)?)$",
+}
 """Patterns of durations with colons, by how many numbers these are between."""
 _BEFORE_NOON, _AFTER_NOON = "(?i)a\\. ?m\\.?|πμ|π\\.μ\\.|ص|午前|上午|오전|öö", "(?i)p\\. ?m\\.?|μμ|μ\\.μ\\.|م|午後|下午|오후|ös"
 _MONTHS = {
@@ -63,7 +66,7 @@ _ENGLISH = {name.upper(): month for month, names in _MONTHS.items() for name in 
 _CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a time of day
 
 
-def converted(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.LazyFrame:
+def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.LazyFrame:
     """Convert the written numbers, times and lists of a table.
 
     Args:
@@ -81,7 +84,7 @@ def converted(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.LazyFrame
             members = members.str.split(form.explode_by).list.eval(pl.element().str.strip_chars())
             frame = frame.with_columns(members.list.drop_nulls())
         elif form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
-            frame = frame.with_columns(members.map_batches(listed, return_dtype=pl.List(pl.String)))
+            frame = frame.with_columns(members.map_batches(parse_lists, return_dtype=pl.List(pl.String)))
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
     if form.unnest:
         frame = _unnested(frame)
@@ -96,24 +99,26 @@ def converted(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.LazyFrame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
     bare = {name: _without(pl.col(name), words) for name, words in form.units.items()}
-    changes = [number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts]
+    changes = [
+        rewrite_number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts
+    ]
     for name, pattern in form.times.items():
         if name in form.clocks and form.clocks[name] in types:
             both = pl.concat_str(
                 [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
             )
-            changes.append(moment(both, pattern).alias(name))
+            changes.append(parse_time(both, pattern).alias(name))
         elif name in texts:
-            changes.append(moment(pl.col(name), pattern).alias(name))
+            changes.append(parse_time(pl.col(name), pattern).alias(name))
     lists = [name for name in form.lists if name in texts and name != form.explode]
-    changes += [pl.col(name).map_batches(listed, return_dtype=pl.List(pl.String)) for name in lists]
-    changes += [truth(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
-    changes += [duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
+    changes += [pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String)) for name in lists]
+    changes += [parse_boolean(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
+    changes += [rewrite_duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
     exact = [name for name in form.durations if types.get(name) == pl.Duration]
     changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
     frame = frame.with_columns(changes)
     flags = {made: [name for name in names if name in types] for made, names in form.flags.items()}
-    made = [flag(names).alias(name) for name, names in flags.items() if names]
+    made = [last_true_flag(names).alias(name) for name, names in flags.items() if names]
     for name, parts in form.dates.items():
         if set(parts) <= set(types):
             made.append(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name))
@@ -136,7 +141,7 @@ def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
     return frame
 
 
-def number(text: pl.Expr, mark: str) -> pl.Expr:
+def rewrite_number(text: pl.Expr, mark: str) -> pl.Expr:
     """Rewrite numbers with a decimal point, and without anything else.
 
     A text that is not such a number stays as it is, so that reading it as a number tells where it is.
@@ -145,14 +150,14 @@ def number(text: pl.Expr, mark: str) -> pl.Expr:
         text: such as "1.234,50 €".
         mark: the decimal mark.
     """
-    stripped = signed(text)
-    digits = stripped.str.replace(NUMBERS[mark], "${minus}${other}${whole}${rest}")
+    stripped = minus_first(text)
+    digits = stripped.str.replace(NUMBER_PATTERNS[mark], "${minus}${other}${whole}${rest}")
     plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "")
     plain = plain.str.replace_many(["−", "▲", "△", ","], ["-", "-", "-", "."])
-    return pl.when(stripped.str.contains(NUMBERS[mark])).then(plain).otherwise(text)
+    return pl.when(stripped.str.contains(NUMBER_PATTERNS[mark])).then(plain).otherwise(text)
 
 
-def signed(text: pl.Expr) -> pl.Expr:
+def minus_first(text: pl.Expr) -> pl.Expr:
     """Write the minus before a number: "5-" and "(5)" of accountants are -5."""
     before = text.str.strip_chars().str.replace(r"^\(([^()]*\d[^()]*)\)$", "-${1}")
     return before.str.replace(r"^([^-−▲△]*\d)\s*[-−]$", "-${1}")
@@ -163,7 +168,7 @@ def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:
     return text.str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
 
 
-def moment(text: pl.Expr, pattern: str) -> pl.Expr:
+def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
     """Parse times; one that does not fit is an error.
 
     Args:
@@ -198,7 +203,7 @@ def _english(text: pl.Expr) -> pl.Expr:
     return plain.str.replace(r" (GMT|UTC)$", " +0000")
 
 
-def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
+def parse_boolean(text: pl.Expr, yes: str, no: str) -> pl.Expr:
     """Read two words as truth values, in any case; any other is an error.
 
     Args:
@@ -209,7 +214,7 @@ def truth(text: pl.Expr, yes: str, no: str) -> pl.Expr:
     return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
 
 
-def unclear(text: pl.Expr) -> pl.Expr:
+def ambiguous_comma(text: pl.Expr) -> pl.Expr:
     """Return where the comma of a duration may divide groups, as in "1,234 s".
 
     It does not where another duration of the column has it as the decimal mark.
@@ -221,37 +226,41 @@ def unclear(text: pl.Expr) -> pl.Expr:
     return text.str.contains(r"(?:^|[^\d.,:])[1-9]\d{0,2},\d{3}(?:\D|$)") & ~decimal.any()
 
 
-def duration(text: pl.Expr, two: str) -> pl.Expr:
+def rewrite_duration(text: pl.Expr, two: str) -> pl.Expr:
     """Rewrite durations as seconds; a text that is none stays as it is.
 
     Args:
         text: such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
         two: what two numbers such as "3:45" mean, "m:s" or "h:m".
     """
-    worded = text.str.strip_chars().str.replace(COLONS[3], "${1}${2}${3}h ${4}m ${5}s")
-    worded = worded.str.replace(COLONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
-    groups = worded.str.extract_groups(DURATION).struct
+    worded = text.str.strip_chars().str.replace(COLON_DURATIONS[3], "${1}${2}${3}h ${4}m ${5}s")
+    worded = worded.str.replace(COLON_DURATIONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
+    groups = worded.str.extract_groups(WORDED_DURATION).struct
     numbers = [groups.field(str(place)).str.replace(",", ".").cast(pl.Float64) for place in range(2, 6)]
     seconds = pl.sum_horizontal(one * each for one, each in zip(numbers, _UNITS, strict=True))
     seconds = pl.when(groups.field("1") == "-").then(-seconds).otherwise(seconds)
     whole = seconds.round().cast(pl.Int64).cast(pl.String)
     written = pl.when(seconds == seconds.round()).then(whole).otherwise(seconds.cast(pl.String))
-    known = pl.any_horizontal(one.is_not_null() for one in numbers) & ~text.str.contains(MONTHS) & ~unclear(text)
+    known = (
+        pl.any_horizontal(one.is_not_null() for one in numbers) & ~text.str.contains(MONTH_DURATION) & ~ambiguous_comma(text)
+    )
     return pl.when(known).then(written).otherwise(text)
 
 
-def flag(names: Sequence[str]) -> pl.Expr:
+def last_true_flag(names: Sequence[str]) -> pl.Expr:
     """Return the name of the last column that is true or above 0, or null.
 
     Args:
         names: of columns with truth values, words for these, or numbers.
     """
     said = {name: pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase() for name in names}
-    true = {name: text.is_in(MARKS) | (text.cast(pl.Float64, strict=False).fill_nan(None) > 0) for name, text in said.items()}
+    true = {
+        name: text.is_in(TRUE_MARKS) | (text.cast(pl.Float64, strict=False).fill_nan(None) > 0) for name, text in said.items()
+    }
     return pl.coalesce(pl.when(true[name]).then(pl.lit(name)) for name in reversed(names))
 
 
-def listed(texts: pl.Series) -> pl.Series:
+def parse_lists(texts: pl.Series) -> pl.Series:
     """Parse lists in programming notation, List(String) [n].
 
     A text that is not a list is its only member.

@@ -17,7 +17,7 @@ from recall.data.entities import Offer, available, extended, listed
 from recall.data.joined import described
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, without_left_out
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
-from recall.data.selection import COUNTED, decay, identified, select
+from recall.data.selection import COUNTED, decay, drop_incomplete_rows, select
 from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
@@ -156,12 +156,12 @@ def open_tables(data: DataConfig, root: Path) -> Tables:
         root: folder that relative paths start at, or of prepared data.
 
     Raises:
-        RecallError: As `open_prepared`, or `read_tables` and `settled`.
+        RecallError: As `open_prepared`, or `read_tables` and `move_columns`.
     """
-    return open_prepared(data, root) if is_prepared(root) else settled(data, read_tables(data, root))
+    return open_prepared(data, root) if is_prepared(root) else move_columns(data, read_tables(data, root))
 
 
-def settled(data: DataConfig, tables: Tables) -> Tables:
+def move_columns(data: DataConfig, tables: Tables) -> Tables:
     """Drop rows that are left out, and move columns that describe users or items.
 
     Args:
@@ -172,7 +172,7 @@ def settled(data: DataConfig, tables: Tables) -> Tables:
         DataError: A column is missing.
         ConfigError: A column to move is in its table already.
     """
-    tables = identified(data, tables)
+    tables = drop_incomplete_rows(data, tables)
     return described(data, replace(tables, interactions=without_left_out(data, tables.interactions)))
 
 

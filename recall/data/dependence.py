@@ -38,16 +38,16 @@ class Gain:
     rows: int
 
 
-NOTHING = Gain(0.0, 0.0, 0)
+NO_GAIN = Gain(0.0, 0.0, 0)
 
 
-def codes_of(values: pl.Series) -> Int32:
+def encode_distinct(values: pl.Series) -> Int32:
     """Return a number for each distinct value, int32 [n]; -1 for a missing one."""
     codes = Distinct.of(values).codes
     return np.where(values.is_null().to_numpy(), np.int32(-1), codes)
 
 
-def hits(groups: Codes, values: Codes) -> Float64:
+def predict_by_group(groups: Codes, values: Codes) -> Float64:
     """Return whether the mode of the other rows of a group predicts each row.
 
     Args:
@@ -83,14 +83,14 @@ def function_gain(groups: Codes, values: Codes) -> Gain:
         values: integer [n] >= 0.
     """
     if not len(values):
-        return NOTHING
-    hit = hits(groups, values)
+        return NO_GAIN
+    hit = predict_by_group(groups, values)
     seen = ~np.isnan(hit)
     again = int(seen.sum()) - len(np.unique(groups[seen]))  # rows that could have contradicted the first of their group
     if 0 < seen.sum() < _FEWEST and (hit[seen] == 1).all():
         alike = float(np.square(np.bincount(values) / len(values)).sum())
-        return Gain(1.0, 1.0, int(seen.sum())) if alike**again < _CHANCE else NOTHING
-    return _gain(hit[seen], hits(np.zeros(len(values), dtype=np.int64), values)[seen])
+        return Gain(1.0, 1.0, int(seen.sum())) if alike**again < _CHANCE else NO_GAIN
+    return _gain(hit[seen], predict_by_group(np.zeros(len(values), dtype=np.int64), values)[seen])
 
 
 def number_gain(groups: Codes, values: Float64) -> Gain:
@@ -102,17 +102,17 @@ def number_gain(groups: Codes, values: Float64) -> Gain:
     """
     rank = pl.Series(values, dtype=pl.Float64).rank("average").to_numpy()
     if len(rank) < _FEWEST:
-        return NOTHING
+        return NO_GAIN
     _, group, size = np.unique(groups, return_inverse=True, return_counts=True)
     seen = size[group] > 1
     if seen.sum() < _FEWEST or rank.std() == 0:
-        return NOTHING
+        return NO_GAIN
     total = np.bincount(group, weights=rank)[group]
     error = (rank - (total - rank) / np.maximum(size[group] - 1, 1))[seen] ** 2
     spread = (rank - rank.mean())[seen] ** 2
     scale = float(spread.mean())
     if scale == 0:
-        return NOTHING
+        return NO_GAIN
     gained = (spread - error) / scale
     return Gain(float(gained.mean()), float(gained.mean() - _SIGMAS * gained.std() / np.sqrt(len(gained))), len(gained))
 
@@ -126,14 +126,16 @@ def choice_gain(values: Codes, items: Codes, users: Codes) -> Gain:
         users: integer [n] >= 0.
     """
     if len(values) < _FEWEST:
-        return NOTHING
-    popular = hits(np.zeros(len(items), dtype=np.int64), items)
-    by_value, by_user = (np.where(np.isnan(hit), popular, hit) for hit in (hits(values, items), hits(users, items)))
+        return NO_GAIN
+    popular = predict_by_group(np.zeros(len(items), dtype=np.int64), items)
+    by_value, by_user = (
+        np.where(np.isnan(hit), popular, hit) for hit in (predict_by_group(values, items), predict_by_group(users, items))
+    )
     return _gain(by_value, popular if popular.mean() >= by_user.mean() else by_user)
 
 
 @dataclass(frozen=True, slots=True)
-class Relations:
+class Dependence:
     """Dependence of a column of the interactions on users and items.
 
     Attributes:
@@ -147,7 +149,7 @@ class Relations:
     choice: Gain
 
     @staticmethod
-    def of(users: Codes, items: Codes, values: pl.Series) -> "Relations":
+    def of(users: Codes, items: Codes, values: pl.Series) -> "Dependence":
         """Estimate the relations of a column over n interactions.
 
         Rows that repeat user, item and value count once, so that repeated interactions with one item do not count as evidence.
@@ -157,20 +159,20 @@ class Relations:
             items: integer [n] >= 0.
             values: [n]; numbers may also follow from the item approximately, by rank.
         """
-        frame = pl.DataFrame({"user": users, "item": items, "value": codes_of(values)}).with_row_index("row")
+        frame = pl.DataFrame({"user": users, "item": items, "value": encode_distinct(values)}).with_row_index("row")
         frame = frame.filter(pl.col("value") >= 0).unique(["user", "item", "value"], keep="first", maintain_order=True)
         user, item, value = (frame[name].to_numpy() for name in ("user", "item", "value"))
         of_item, of_user = function_gain(item, value), function_gain(user, value)
         if values.dtype.is_numeric():  # of users only equal values count: numbers of visits rise with those of new users
             numbers = values.gather(frame["row"]).cast(pl.Float64).to_numpy()
             of_item = max(of_item, number_gain(item, numbers), key=lambda gain: gain.low)
-        return Relations(of_item, of_user, choice_gain(value, item, user))
+        return Dependence(of_item, of_user, choice_gain(value, item, user))
 
 
 def _gain(hit: Float64, base: Float64) -> Gain:
     room = 1 - float(base.mean()) if len(base) else 0.0
     if len(hit) < _FEWEST or room <= 0:
-        return NOTHING
+        return NO_GAIN
     gained = hit - base
     mean, error = float(gained.mean()), float(gained.std()) / np.sqrt(len(gained))
     return Gain(mean / room, (mean - _SIGMAS * error) / room, len(gained))
@@ -210,7 +212,7 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
         events = events[np.sort(np.random.default_rng(0).choice(len(events), _ROWS, replace=False))]
     user, item = events["user"].to_numpy(), events["item"].to_numpy()
     for name in (column for column in dataset.context_columns if column not in outcomes):
-        found = Relations.of(user, item, events[name])
+        found = Dependence.of(user, item, events[name])
         message = ""
         if found.of_item.low > OF_ITEM / 2 and found.of_item.value >= OF_ITEM:
             message = (
@@ -259,7 +261,7 @@ def _grouped(values: pl.Series) -> Codes:
 
     Missing values are a group of their own.
     """
-    codes = codes_of(values) + 1
+    codes = encode_distinct(values) + 1
     if codes.max(initial=0) <= _GROUPS:
         return codes
     values = values.cast(pl.String) if isinstance(values.dtype, pl.Enum) else values
@@ -270,7 +272,7 @@ def _grouped(values: pl.Series) -> Codes:
     return np.where(codes == 0, 0, 1 + (rank.fill_null(0).to_numpy() * _GROUPS).astype(np.int64))
 
 
-def determined(relations: Relations) -> str:
+def described_side(relations: Dependence) -> str:
     """Return which side a column describes: "item", "user", or "" for neither.
 
     A column of nearly one value fits both, and counts as neither.

@@ -18,12 +18,12 @@ from urllib.parse import unquote
 import polars as pl
 
 from recall.config import FileFormat
-from recall.data.conversions import converted
+from recall.data.conversions import convert_columns
 from recall.errors import DataError
 
 Kind = Literal["parquet", "json", "text"]
 
-PACKED: Final = (".gz", ".zst", ".zip")
+COMPRESSED: Final = (".gz", ".zst", ".zip")
 """Suffixes of compressed files."""
 _KINDS: Final[dict[str, Kind]] = {
     ".parquet": "parquet",
@@ -43,12 +43,12 @@ _DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError)  # 
 
 def kind_of(path: Path) -> Kind | None:
     """Return the kind of a file by its name, or None."""
-    return _KINDS.get(plain(path).suffix.lower())
+    return _KINDS.get(uncompressed_name(path).suffix.lower())
 
 
-def plain(path: Path) -> Path:
+def uncompressed_name(path: Path) -> Path:
     """Return a path without the suffix of a compression."""
-    return path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def files_of(path: Path) -> list[Path]:
@@ -70,7 +70,7 @@ def files_of(path: Path) -> list[Path]:
     return found
 
 
-def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = None) -> pl.LazyFrame:
+def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = None) -> pl.LazyFrame:
     """Open a table lazily.
 
     Args:
@@ -89,16 +89,16 @@ def scan(path: Path, nulls: Sequence[str] = (), written: FileFormat | None = Non
         hint = "Convert it, name it so, or describe it in data.formats"
         raise DataError("a table must be .parquet, .csv, .tsv, .txt or .jsonl", where=str(path), hint=hint)
     if kind == "parquet":
-        return converted(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
+        return convert_columns(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
     if kind == "json":
-        return converted(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form, where)
+        return convert_columns(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form, where)
     parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
     for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
         if len(names) and names != (first := parts[0].collect_schema().names()):
             why = f"{one.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
             hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
             raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
-    return converted(pl.concat(parts), form, where)
+    return convert_columns(pl.concat(parts), form, where)
 
 
 def _hive(frame: pl.LazyFrame, folder: Path, file: Path) -> pl.LazyFrame:
@@ -125,7 +125,7 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
     return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)
 
 
-def content(path: Path, most: int = -1) -> bytes:
+def read_content(path: Path, most: int = -1) -> bytes:
     """Return the bytes of a file, decompressed.
 
     Args:
@@ -177,11 +177,11 @@ def separator_for(path: Path, form: FileFormat) -> str:
         path: the file.
         form: how it is written.
     """
-    return form.separator or ("\t" if plain(path).suffix.lower() in (".tsv", ".tab") else ",")
+    return form.separator or ("\t" if uncompressed_name(path).suffix.lower() in (".tsv", ".tab") else ",")
 
 
 def _json(path: Path) -> pl.LazyFrame:
-    raw = content(path).removeprefix(codecs.BOM_UTF8)
+    raw = read_content(path).removeprefix(codecs.BOM_UTF8)
     read = (pl.read_json if raw.lstrip()[:1] == b"[" else pl.read_ndjson)(raw, infer_schema_length=None)
     if not read.columns:
         raise DataError("the file has no columns", where=str(path), hint="Write one JSON object a line")
@@ -207,16 +207,16 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
     decode = not plain_mark or form.backslashes or form.rules or codecs.lookup(form.encoding).name != "utf-8"
     if decode or path.suffix.lower() == ".zip":
         try:
-            text = content(path).decode(form.encoding)
+            text = read_content(path).decode(form.encoding)
         except UnicodeError as error:
             hint = "Correct the encoding in data.formats"
             raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
-        text = unescaped(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
-        text = unruled(text) if form.rules else text
+        text = double_escaped_quotes(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
+        text = remove_rules(text) if form.rules else text
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()
     header = list(form.header) if form.header is not None else None
     mark, quote = separator if plain_mark else _UNIT, form.quote or None
-    head = source[:_HEAD] if isinstance(source, bytes) else content(path, _HEAD)
+    head = source[:_HEAD] if isinstance(source, bytes) else read_content(path, _HEAD)
     end = "\r" if b"\r" in head and b"\n" not in head else "\n"
     if header is None:
         _refuse_repeated(path, source, mark, quote, form.skip, end)
@@ -242,7 +242,7 @@ def _same_order(parts: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
     return [part.select(first) if set(part.collect_schema().names()) == set(first) else part for part in parts]
 
 
-def lines_of(text: str, most: int = 0) -> list[str]:
+def split_lines(text: str, most: int = 0) -> list[str]:
     """Split a text at the ends of its lines.
 
     `str.splitlines` also splits at characters that may be inside of a cell, such as U+2028.
@@ -254,24 +254,24 @@ def lines_of(text: str, most: int = 0) -> list[str]:
     return re.split(r"\r\n?|\n", text, maxsplit=most)[: most or None]
 
 
-def unescaped(text: str) -> str:
+def double_escaped_quotes(text: str) -> str:
     """Return a text with doubled quotes for those after a backslash."""
     return re.sub(r'\\(["\\])', lambda found: '""' if found[1] == '"' else "\\", text)
 
 
-def unruled(text: str) -> str:
+def remove_rules(text: str) -> str:
     """Return a text without lines of dashes, and without bars around all lines."""
-    plain = RULE.sub("", text)
-    barred = [line for line in lines_of(plain) if "|" in line]
-    outer = plain != text and all(re.match(r" *\|.*\| *$", line) for line in barred)  # an empty cell may be the first or last
-    return re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", plain) if outer else plain
+    unruled = RULE.sub("", text)
+    barred = [line for line in split_lines(unruled) if "|" in line]
+    outer = unruled != text and all(re.match(r" *\|.*\| *$", line) for line in barred)  # an empty cell may be the first or last
+    return re.sub(r"(?m)^ *\||\| *(?=\r?$)", "", unruled) if outer else unruled
 
 
 def _one_mark(text: str, separator: str) -> str:
     """Replace a separator that polars does not know by one."""
     if separator != ALIGNED:
         return text.replace(separator, _UNIT)
-    return "\n".join(re.sub(r" {2,}", _UNIT, line.strip(" ")) for line in lines_of(text))
+    return "\n".join(re.sub(r" {2,}", _UNIT, line.strip(" ")) for line in split_lines(text))
 
 
 def _cells(frame: pl.LazyFrame, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:

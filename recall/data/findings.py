@@ -190,7 +190,7 @@ def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
         yield report("warning", message, len(lost))
 
 
-def alike(ids: pl.Series) -> pl.Series:
+def normalize_ids(ids: pl.Series) -> pl.Series:
     """Return ids without what programs change: case, blanks, quotes and zeros."""
     return ids.str.strip_chars(" '").str.to_lowercase().str.strip_chars_start("0")
 
@@ -203,18 +203,18 @@ _HELD = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not t
 _MOST = 0.95
 
 
-def written_lists(texts: pl.Series) -> int:
+def count_list_texts(texts: pl.Series) -> int:
     """Count the texts that are lists in programming notation, such as "['a', 'b']"."""
     return int(texts.str.contains(LIST_NOTATION).sum())
 
 
-def decimal_commas(texts: pl.Series) -> bool:
+def have_decimal_commas(texts: pl.Series) -> bool:
     """Return whether texts are numbers with a decimal comma, such as "1.234,5"."""
     number = texts.str.strip_chars(BLANKS).str.contains(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$")
     return bool(number.all()) and bool(texts.str.contains(",", literal=True).any())
 
 
-def separator_of(texts: pl.Series) -> str:
+def guess_separator(texts: pl.Series) -> str:
     """Return the most probable separator of the texts; empty when none fits.
 
     A separator is in more than one text of twenty, and the parts that it cuts recur more often than whole texts do.
@@ -282,7 +282,7 @@ def _cuts(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]
     """Report a separator that cuts nothing, and lists in another notation."""
     if texts.is_empty():
         return
-    lists = written_lists(texts)
+    lists = count_list_texts(texts)
     if lists > _HELD * len(texts):
         shown = examples(texts.filter(texts.str.contains(LIST_NOTATION)))
         message = f"{lists:,} of {len(texts):,} cells look like lists written as text, such as {shown}: "

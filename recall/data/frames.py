@@ -9,12 +9,12 @@ import numpy as np
 import polars as pl
 
 from recall.config import DataConfig
-from recall.data.conversions import converted
-from recall.data.dataset import settled
+from recall.data.conversions import convert_columns
+from recall.data.dataset import move_columns
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import DataError
 
-NAMES: Final = ("interactions", "users", "items")
+TABLE_NAMES: Final = ("interactions", "users", "items")
 """Names of the three tables."""
 
 Library = Literal["polars", "pandas"]
@@ -41,12 +41,12 @@ def open_sources(sources: Mapping[str, object], data: DataConfig) -> dict[str, T
             texts = [column for column, dtype in frame.collect_schema().items() if dtype == pl.String]
             if data.nulls and texts:
                 frame = frame.with_columns(pl.col(texts).replace(list(data.nulls), None))
-            frame = frame if form is None else converted(frame, form, f"data.formats.{name}")
+            frame = frame if form is None else convert_columns(frame, form, f"data.formats.{name}")
             tables[name] = Table(Path(name), frame, frame.collect_schema(), text=data.text)
     return tables
 
 
-def run_tables(data: DataConfig, sources: Mapping[str, object]) -> Tables:
+def open_run_tables(data: DataConfig, sources: Mapping[str, object]) -> Tables:
     """Open the given tables as a configuration says, as `open_tables` opens files.
 
     Args:
@@ -59,7 +59,7 @@ def run_tables(data: DataConfig, sources: Mapping[str, object]) -> Tables:
     """
     opened = open_sources(sources, data)
     users, items = opened.get("users"), opened.get("items")
-    return settled(
+    return move_columns(
         data,
         Tables(
             opened["interactions"],

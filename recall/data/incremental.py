@@ -15,7 +15,7 @@ from recall.data.column_types import typed
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.joined import described, followed, origin, replaced
 from recall.data.outcomes import without_left_out
-from recall.data.selection import identified
+from recall.data.selection import drop_incomplete_rows
 from recall.data.split import REMEMBERED
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
@@ -212,7 +212,7 @@ def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | No
 
 
 def _kept(data: DataConfig, tables: Tables) -> Tables:
-    tables = identified(data, tables)
+    tables = drop_incomplete_rows(data, tables)
     return replace(tables, interactions=without_left_out(data, tables.interactions))
 
 

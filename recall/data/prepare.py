@@ -37,7 +37,7 @@ from recall.data.prepared import (
     seal,
     sha256,
 )
-from recall.data.selection import absent, select
+from recall.data.selection import id_missing, select
 from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, exact
 from recall.data.times import Times
@@ -202,7 +202,7 @@ class _Ids:
             raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
         used = exact(found.select(key))[key]
         written = canonical_series(used)
-        if written.to_frame().select(absent([key])).to_series().any():
+        if written.to_frame().select(id_missing([key])).to_series().any():
             refuse_absent(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
         own = None if table is None else table.collect([key])[key]
         for column, table_ in ((used, interactions), (own, table)):

@@ -15,27 +15,27 @@ import polars as pl
 from recall.data.clock import TimeLike, time_like
 from recall.data.column_names import (
     AMOUNT,
+    BOOLEAN_WORDS,
     EVENT,
     LABEL,
-    MARKS,
     NEGATIVE,
     RATING,
     STATE,
     TEXT,
-    YES,
-    YES_NO,
+    TRUE_MARKS,
+    TRUE_WORDS,
     EventRule,
     event_rule,
     known_before,
     known_events,
-    named,
     names_event,
     names_reaction,
     names_visit,
     outcome_word,
+    word_set,
     words,
 )
-from recall.data.dependence import Codes, Relations, codes_of, determined, function_gain
+from recall.data.dependence import Codes, Dependence, described_side, encode_distinct, function_gain
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
@@ -65,7 +65,11 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
         return "switch" if known.n_unique() == 2 else ""
     if numbers is None:
         few = known.unique().head(3)
-        return "switch" if known.dtype == pl.String and frozenset(few.str.strip_chars().str.to_lowercase()) in YES_NO else ""
+        return (
+            "switch"
+            if known.dtype == pl.String and frozenset(few.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS
+            else ""
+        )
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"
@@ -87,12 +91,12 @@ def of_calendar(values: pl.Series, times: pl.Series) -> bool:
     if seconds is None:
         return False
     moments = pl.from_epoch(pl.Series(seconds), time_unit="s")
-    codes = codes_of(values)
+    codes = encode_distinct(values)
     known = codes >= 0
     hours = (seconds // _HOUR) % 24
     days = moments.dt.weekday().to_numpy()
     for groups in (hours, days, moments.dt.month().to_numpy(), days * 24 + hours):
-        gain = function_gain(codes_of(pl.Series(groups[known])), codes[known])
+        gain = function_gain(encode_distinct(pl.Series(groups[known])), codes[known])
         if gain.value >= _CALENDAR and gain.low > _CALENDAR / 2:
             return True
     return False
@@ -118,9 +122,9 @@ Kind = Literal[
 PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
 _LEVELS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
-_WHENCE = named("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
-_STATES = named("subscribed abonniert recommended hidden removed")  # flags that may describe a user or item, unlike bought
-_ID_WORDS = named("id key uuid code")  # last in the names of numbers of orders, for instance
+_WHENCE = word_set("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
+_STATES = word_set("subscribed abonniert recommended hidden removed")  # flags that may describe a user or item, unlike bought
+_ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _VISITS = 20  # different values above which those that each belong to one user are visits
 _OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
@@ -154,7 +158,7 @@ class Role:
     lacking: bool = False
 
 
-def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, pl.Series]) -> dict[str, Role]:
+def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, pl.Series]) -> dict[str, Role]:
     """Return the role of every column but the ids.
 
     Args:
@@ -163,7 +167,7 @@ def roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, p
         item_id: the column of item ids.
         whole: by column, the distinct values of all rows, for columns of few values; others may be missing.
     """
-    users, items = (codes_of(canonical_series(frame[name])) for name in (user_id, item_id))
+    users, items = (encode_distinct(canonical_series(frame[name])) for name in (user_id, item_id))
     there = np.flatnonzero((users >= 0) & (items >= 0))
     frame, users, items = frame[there], users[there], items[there]
     found = {
@@ -207,7 +211,11 @@ def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -
 def _state(values: pl.Series) -> Role | None:
     """Return the role of words for what became of a row, or None."""
     few = values.dtype == pl.String and values.n_unique() <= _LEVELS[True]
-    return Role("said", "what became of the row by its name, perhaps afterwards") if few and STATE & set(words(values.name)) else None
+    return (
+        Role("said", "what became of the row by its name, perhaps afterwards")
+        if few and STATE & set(words(values.name))
+        else None
+    )
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -277,7 +285,7 @@ def _assumed(values: pl.Series, times: pl.Series | None, *, real: bool) -> Role 
     lacking = values.null_count() > 0
     if look == "switch" and not real and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
-        yes = {text: 1.0 for text in texts if text.strip().lower() in MARKS}
+        yes = {text: 1.0 for text in texts if text.strip().lower() in TRUE_MARKS}
         rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
         return Role("event", "the name says what the user did", events=rule, flag=True, lacking=lacking)
     if look == "switch" or numbers is None:
@@ -290,8 +298,8 @@ def _assumed(values: pl.Series, times: pl.Series | None, *, real: bool) -> Role 
 
 def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
     """Return whether a column describes the item, the user, the visit, or none."""
-    relations = Relations.of(users, items, values)
-    whose = determined(relations)
+    relations = Dependence.of(users, items, values)
+    whose = described_side(relations)
     if whose == "item":
         return Role("item", f"follows from the item in {relations.of_item.rows:,} rows that could be compared")
     if whose == "user":
@@ -360,10 +368,10 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
 def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     name, texts = values.name, canonical_series(distinct).unique().sort()
     lower = {text.strip().lower() for text in texts}
-    if len(lower) == 1 and lower <= MARKS and values.null_count() and outcome_word(name, LABEL):
+    if len(lower) == 1 and lower <= TRUE_MARKS and values.null_count() and outcome_word(name, LABEL):
         return Role("label", f"{texts[0]} or nothing, and the name says what the user did", flag=True)
-    if lower in YES_NO and outcome_word(name, NEGATIVE):
-        no = tuple(text for text in texts if text.strip().lower() in YES)
+    if lower in BOOLEAN_WORDS and outcome_word(name, NEGATIVE):
+        no = tuple(text for text in texts if text.strip().lower() in TRUE_WORDS)
         yes = dict.fromkeys((text for text in texts if text not in no), 1.0)
         refused = no[0].strip().lower()
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
@@ -371,7 +379,7 @@ def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     if lower == {"true", "false"}:
         reason = "true and false, and the name says what the user did"
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
-    if lower in YES_NO and not outcome_word(name):  # a column of yes and no may answer any question
+    if lower in BOOLEAN_WORDS and not outcome_word(name):  # a column of yes and no may answer any question
         return None
     state = bool(STATE & set(words(name)))
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
@@ -379,7 +387,7 @@ def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]
     if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts, state=state), flag=lower in YES_NO)
+        return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
     if outcome_word(name, TEXT | RATING | EVENT | LABEL):
         return Role(
             "said", f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"

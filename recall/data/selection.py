@@ -192,7 +192,7 @@ def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
 _COUNTED = " (rows are counted without those that data.missing_ids and data.missing_times leave out)"
 
 
-def identified(data: DataConfig, tables: Tables) -> Tables:
+def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
     """Apply `data.missing_ids`, `data.missing_times` and `data.repeated_ids`.
 
     Args:
@@ -206,7 +206,7 @@ def identified(data: DataConfig, tables: Tables) -> Tables:
     kept, notes = dict(tables.named), {}
     for name, table in tables.named.items():
         said, share = [], 0.0
-        refuse_lists(table, ids[name])
+        refuse_nested_ids(table, ids[name])
         needed = [*ids[name]] if data.missing_ids == "left out" else []
         needed += [data.time] if data.missing_times == "left out" and data.time is not None and name == "interactions" else []
         if needed:
@@ -222,7 +222,7 @@ def identified(data: DataConfig, tables: Tables) -> Tables:
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
 
 
-def refuse_lists(table: Table, ids: Sequence[str]) -> None:
+def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
     """Check that columns of ids hold one id in each row.
 
     Args:
@@ -238,7 +238,7 @@ def refuse_lists(table: Table, ids: Sequence[str]) -> None:
             raise DataError(f"ids are of type {table.types[name]}", where=table.where(name), hint=hint)
 
 
-def absent(ids: Sequence[str]) -> pl.Expr:
+def id_missing(ids: Sequence[str]) -> pl.Expr:
     """Return whether one of several id columns is missing, empty or blank.
 
     Args:
@@ -250,11 +250,11 @@ def absent(ids: Sequence[str]) -> pl.Expr:
 
 def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int, int]:
     """Return the rows that have the ids, the number of others, and of all."""
-    missing = table.collect(ids).select(absent(ids)).to_series()
+    missing = table.collect(ids).select(id_missing(ids)).to_series()
     count = int(missing.sum())
     if not count:
         return table, 0, len(missing)
     if count == len(missing):
         hint = "Look at data.user_id, data.item_id and data.time, which name these columns"
         raise DataError(f"no row has a value in {' and '.join(ids)}", where=str(table.path), hint=hint)
-    return replace(table, frame=table.frame.filter(~absent(ids)), note=_COUNTED), count, len(missing)
+    return replace(table, frame=table.frame.filter(~id_missing(ids)), note=_COUNTED), count, len(missing)

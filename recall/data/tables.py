@@ -13,7 +13,7 @@ import polars as pl
 from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
-from recall.data.files import files_of, scan, unreadable_file
+from recall.data.files import files_of, scan_table, unreadable_file
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -218,7 +218,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
     try:
-        frame = scan(path, nulls, written)
+        frame = scan_table(path, nulls, written)
         return Table(path, frame, frame.collect_schema(), text=text)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(path, error) from None

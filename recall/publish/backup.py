@@ -24,7 +24,7 @@ from recall.bundle.versions import (
 )
 from recall.errors import BundleError, PublishError, raising
 from recall.serving.recommender import Recommender
-from recall.store.high_water_mark import Lost, Mark
+from recall.store.high_water_mark import HighWaterMark, Loss
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_position import MARK
 from recall.store.users.sqlite import USERS_LIVE, USERS_MARK, SqliteLiveUsers
@@ -141,11 +141,11 @@ def _mark(made: Path) -> tuple[int, int]:
     with closing(SqliteChangeLog(made / JOURNAL)) as journal, closing(SqliteLiveUsers(made / USERS_LIVE)) as users:
         state, identity, last = journal.state(), users.identity(), users.sequence()
     if state is not None and state.last:
-        Mark(made / MARK).advance(
-            state.identity, state.last, () if state.base is None else [Lost(state.base, state.base_through)]
+        HighWaterMark(made / MARK).advance(
+            state.identity, state.last, () if state.base is None else [Loss(state.base, state.base_through)]
         )
     if identity and last:
-        Mark(made / USERS_MARK).advance(identity, last)
+        HighWaterMark(made / USERS_MARK).advance(identity, last)
     return (0 if state is None else state.last), last
 
 

@@ -40,7 +40,7 @@ from recall.publish.rebuild import (
 )
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
-from recall.store.items.binding import Standing, contained, deletions, stand
+from recall.store.items.binding import LogOverlap, compare_with_log, contained_through, deletions_through
 from recall.store.items.log import JOURNAL, open_log
 from recall.store.items.log_position import Base
 
@@ -89,7 +89,7 @@ def prune(root: Path) -> int:
         held: list[int] = []
         for version in versions(root):
             try:
-                held.append(contained(Manifest.read(version), state.identity))
+                held.append(contained_through(Manifest.read(version), state.identity))
             except BundleError:
                 return 0  # what a damaged version would need is unknown
         lowest = min(held, default=0)
@@ -100,9 +100,9 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     catalogue, manifest = now.items.current(), now.bundle.manifest
     if catalogue.sequence == manifest.folded:
         return None
-    if now.items.lacks:
+    if now.items.missing_through:
         raise JournalError(
-            f"version {manifest.version} lacks changes up to {now.items.lacks} of an earlier journal",
+            f"version {manifest.version} lacks changes up to {now.items.missing_through} of an earlier journal",
             where=str(root / JOURNAL),
             why="the journal was lost, and what has replaced it does not hold them; a version made now would hide that",
             hint="Activate a version that holds them, or publish one from tables that do, with --as-of",
@@ -118,9 +118,9 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
     with closing(open_log(root)) as journal:
-        gone = deletions(journal, catalogue.sequence)
-    standing = Standing(Base(now.items.identity or None, catalogue.sequence))
-    return publish_items(now, items, root, manifest.sequence, standing, gone)
+        gone = deletions_through(journal, catalogue.sequence)
+    log_overlap = LogOverlap(Base(now.items.identity or None, catalogue.sequence))
+    return publish_items(now, items, root, manifest.sequence, log_overlap, gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +237,15 @@ def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False
         golden.check(recommender)
         bundle = recommender.bundle
         unmatched = "" if other_data else _matched(bundle, root)
-        standing = stand(root, bundle.item_ids.values.to_list(), as_of)
+        log_overlap = compare_with_log(root, bundle.item_ids.values.to_list(), as_of)
         names = (bundle.encoder.user_fields.names, bundle.encoder.item_fields.names)
-        base, config = standing.base, with_through(bundle.manifest.config, standing.base.compacted_through)
+        base, config = log_overlap.base, with_through(bundle.manifest.config, log_overlap.base.compacted_through)
         with BundleWriter.open(root) as writer:
             for name in bundle.manifest.files:
                 writer.copy(folder / name)
             bundle.manifest.adopted(base.compacted_through, base.log, config, names).write(writer.folder)
             published, manifest = writer.publish(lambda copy: _rehearse(copy, root), keep=kept(bundle.manifest))
-    return Adopted(published, manifest, standing, folder.name, unmatched)
+    return Adopted(published, manifest, log_overlap, folder.name, unmatched)
 
 
 def _rehearse(copy: Path, root: Path) -> None:

@@ -33,7 +33,7 @@ from recall.publish import golden
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
 from recall.serving.filters.columns import coded_columns
-from recall.store.items.binding import stand
+from recall.store.items.binding import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
@@ -88,7 +88,7 @@ def export(
         PublishError: the file system refused, or another publisher held the root.
     """
     seconds: dict[str, float] = {}
-    standing = stand(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
+    log_overlap = compare_with_log(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
     with BundleWriter.open(root) as writer:
         with _timed(seconds, "encode"):
             item_rows = encoder.encode_items(dataset.items)
@@ -114,12 +114,12 @@ def export(
                 seed=config.seed,
                 config=config.model_dump(mode="json", by_alias=True),
                 metrics=dict(metrics or {}),
-                folded=standing.base.compacted_through,
-                log=standing.base.log,
+                folded=log_overlap.base.compacted_through,
+                log=log_overlap.base.log,
             )
             writer.write_manifest(origin, len(dataset.users), parity, index, fold)
             published, manifest = writer.publish(golden.record, expected, config.export.keep, activate)
-    return ExportReport(published, manifest, standing, seconds)
+    return ExportReport(published, manifest, log_overlap, seconds)
 
 
 def tables_of(

@@ -36,7 +36,7 @@ from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.items.binding import THROUGH, Standing, stand
+from recall.store.items.binding import THROUGH, LogOverlap, compare_with_log
 from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.profiles import UserProfiles
 
@@ -55,12 +55,12 @@ class Published:
     Attributes:
         folder: of the version.
         manifest: with the proofs.
-        standing: which live changes of the root stay on top of it.
+        log_overlap: how the root's live changes apply to it.
     """
 
     folder: Path
     manifest: Manifest
-    standing: Standing
+    log_overlap: LogOverlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ def rebuild(
                 why="it is most likely the table of another catalogue, or its ids are written in another way",
                 hint="Give the items of the data that the bundle was trained on; add --other-data if all items are new",
             )
-        standing = stand(root, ids, as_of)
-        report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, standing, activate=activate)
+        log_overlap = compare_with_log(root, ids, as_of)
+        report = publish_items(old, items, root, old.bundle.manifest.sequence if live else None, log_overlap, activate=activate)
         return replace(report, unopened=unopened)
 
 
@@ -157,7 +157,7 @@ def publish_items(
     items: pl.DataFrame,
     root: Path,
     expected: int | None,
-    standing: Standing,
+    log_overlap: LogOverlap,
     deletions: pl.DataFrame | None = None,
     *,
     activate: bool = True,
@@ -169,7 +169,7 @@ def publish_items(
         items: with the columns of the bundle's own.
         root: where the new version is published.
         expected: publish only if this sequence is still the live one.
-        standing: what the items hold of the root's live changes.
+        log_overlap: how the root's live changes apply to the items.
         deletions: those that have been carried out on the items; None if the items are a table of their own.
         activate: make it live.
 
@@ -177,11 +177,11 @@ def publish_items(
         ExportError, PublishError: as `rebuild`.
     """
     with BundleWriter.open(root) as writer:
-        _assemble(old, items, writer, standing, deletions)
+        _assemble(old, items, writer, log_overlap, deletions)
         with Recommender.load(writer.folder) as new:
             compared = _compare_lists(old, new)
         published = writer.publish(golden.record, expected, kept(old.bundle.manifest), activate)
-    return _report(old, items, new.bundle.item_vectors, published, compared, standing)
+    return _report(old, items, new.bundle.item_vectors, published, compared, log_overlap)
 
 
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
@@ -218,7 +218,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
 
 
 def _assemble(
-    old: Recommender, items: pl.DataFrame, writer: BundleWriter, standing: Standing, deletions: pl.DataFrame | None
+    old: Recommender, items: pl.DataFrame, writer: BundleWriter, log_overlap: LogOverlap, deletions: pl.DataFrame | None
 ) -> None:
     """Write a whole bundle into a staged folder."""
     bundle, before = old.bundle, old.bundle.manifest
@@ -232,7 +232,7 @@ def _assemble(
     asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
     columns = partial(coded_columns, items, bundle.encoder)
     index = write_index(writer.folder, vectors, asked, config, before.index, columns=columns)
-    base = standing.base
+    base = log_overlap.base
     origin = before.provenance(
         config=before.config if deletions is not None else with_through(before.config, base.compacted_through),
         folded=base.compacted_through,
@@ -329,7 +329,7 @@ def _report(
     vectors: Float32,
     published: tuple[Path, Manifest],
     compared: tuple[int, float],
-    standing: Standing,
+    log_overlap: LogOverlap,
 ) -> RebuildReport:
     ids = items[old.bundle.encoder.schema.item_id]
     before = old.bundle.item_ids.rows(ids.to_list())
@@ -341,7 +341,7 @@ def _report(
     warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
     return RebuildReport(
         *published,
-        standing,
+        log_overlap,
         added=tuple(ids.gather(np.flatnonzero(before < 0))),
         removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
         changed=tuple(ids.gather(known[~same])),

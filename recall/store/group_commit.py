@@ -14,10 +14,10 @@ from typing import Generic, NamedTuple, TypeVar
 from typing_extensions import override
 
 from recall.errors import RecallError, RequestError
-from recall.store.high_water_mark import Lost, Mark
+from recall.store.high_water_mark import HighWaterMark, Loss
 from recall.store.sqlite import DurableFile, FileKind, transaction
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class _Receipt(NamedTuple):
@@ -26,16 +26,16 @@ class _Receipt(NamedTuple):
 
 
 class Receipt(_Receipt):
-    """Outcome of a batch of changes, which is stored.
+    """Acknowledgement of a stored batch of changes.
 
-    A tuple of `sequence` and `known`, with the others as attributes.
+    A tuple of `sequence` and `known`; the others are plain attributes.
 
     Attributes:
-        sequence: of its last change; answers of this sequence or a later one have seen it.
-        known: how many of its items or users were known before.
-        token: names the change among those of all logs of items; an answer that is asked for with it has seen the change.
-        warnings: values of these items or users that the model does not know, in sentences.
-        repeated: the batch had been stored before, under the same idempotency key; known of users only.
+        sequence: sequence of the last change. Answers that report this sequence or a later one reflect the batch.
+        known: number of its items or users that existed before.
+        token: identifies the last change across logs; a request that sends it is answered with the change applied. Items only.
+        warnings: sentences about values of these items or users that the model does not know.
+        repeated: whether a batch with the same idempotency key had been stored before. Users only.
     """
 
     token: str
@@ -46,20 +46,23 @@ class Receipt(_Receipt):
         cls, sequence: int, known: int, token: str = "", warnings: tuple[str, ...] = (), *, repeated: bool = False
     ) -> "Receipt":
         """Make a tuple of two members, with the others as attributes."""
-        made = super().__new__(cls, sequence, known)
-        made.token, made.warnings, made.repeated = token, warnings, repeated
-        return made
+        receipt = super().__new__(cls, sequence, known)
+        receipt.token, receipt.warnings, receipt.repeated = token, warnings, repeated
+        return receipt
 
 
 @dataclass(eq=False, kw_only=True)
 class PendingWrite:
-    """Batch of one caller, written as a whole, and its outcome.
+    """Batch of one caller, written atomically, and its outcome.
 
     Attributes:
-        key: idempotency key, if it has one.
-        digest: of what is to be written, which distinguishes batches of one key.
+        key: idempotency key; None if the batch has none.
+        digest: digest of the changes; detects that a key is reused for other changes.
         last: sequence of its last change, once it is written.
-        repeated: whether its key was known, and it was not written again.
+        repeated: whether the key was stored already, so that the batch was not written again.
+        error: why the batch was not written; None if it was.
+        attempted: whether a thread has tried to write the batch.
+        committed: whether the transaction with the batch was committed.
     """
 
     key: str | None = None
@@ -67,121 +70,121 @@ class PendingWrite:
     last: int = 0
     repeated: bool = field(init=False, default=False)
     error: Exception | None = field(init=False, default=None)
-    tried: bool = field(init=False, default=False)
-    written: bool = field(init=False, default=False)
+    attempted: bool = field(init=False, default=False)
+    committed: bool = field(init=False, default=False)
 
 
 AnyBatch = TypeVar("AnyBatch", bound=PendingWrite)
 
 
 class GroupCommit(ABC, Generic[AnyBatch]):
-    """Batches of concurrent callers, which one of them writes together. Thread-safe.
+    """A queue of batches: the thread that holds the lock commits all that wait.
 
     Attributes:
-        mark: how far the log reached, as noted outside of it.
-        where: what errors name.
+        mark: high-water mark of the log.
+        where: path or address of the log, for errors.
     """
 
-    def __init__(self, mark: Mark, where: str, error: type[RecallError]) -> None:
-        """Start without a batch.
+    def __init__(self, mark: HighWaterMark, where: str, error: type[RecallError]) -> None:
+        """Start with an empty queue.
 
         Args:
-            mark: of the log.
-            where: what errors name.
-            error: of a batch of which nothing is known.
+            mark: high-water mark of the log.
+            where: path or address of the log, for errors.
+            error: raised for a batch whose outcome is unknown.
         """
         self.mark, self.where = mark, where
         self._error = error
         self._queue: list[AnyBatch] = []  # append, copies and deletions of a slice are atomic
         self._lock = Lock()
-        self._told: Callable[[float], None] | None = None
-        self._reached: _Reached | None = None
+        self._on_commit: Callable[[float], None] | None = None
+        self._staged_mark: _MarkUpdate | None = None
 
     def on_commit(self, callback: Callable[[float], None]) -> None:
         """Register a callback invoked with the seconds of each commit, fsync included."""
-        self._told = callback
+        self._on_commit = callback
 
     @abstractmethod
     def _store(self, batches: Sequence[AnyBatch]) -> None:
         """Commit batches together; set `last` of each, or its own `error`."""
 
-    def _reach(self, identity: str, sequence: int, covered: Sequence[Lost] = (), lost: Lost | None = None) -> None:
-        """Record within a transaction where the mark will be after it.
+    def _stage_mark(self, identity: str, sequence: int, recovered: Sequence[Loss] = (), lost: Loss | None = None) -> None:
+        """Set the update of the mark that follows the commit of this transaction.
 
-        Of several batches the first finds out what is missing: the numbers of later ones are beyond.
+        Of several batches only the first detects a loss, as it continues with sequences after the lost ones.
         """
-        before = None if self._reached is None else self._reached.lost
-        self._reached = _Reached(identity, sequence, covered, lost if before is None else before)
+        before = None if self._staged_mark is None else self._staged_mark.lost
+        self._staged_mark = _MarkUpdate(identity, sequence, recovered, lost if before is None else before)
 
     def _advance_mark(self) -> None:
         """Update the high-water mark after a commit."""
-        if self._reached is not None:
-            self.mark.advance(*self._reached)
+        if self._staged_mark is not None:
+            self.mark.advance(*self._staged_mark)
 
     def _commit(self, batch: AnyBatch) -> int:
-        """Write a batch, and return the sequence of its last change.
+        """Write a batch durably, and return the sequence of its last change.
 
-        It is on disk when this returns. A batch whose key is known is not written again.
+        A batch whose key is stored already is not written again.
 
         Raises:
-            RecallError: the batch's own error, or one of the log's kind. Then nothing was acknowledged: the batch may be
-                there after all, or not.
+            RecallError: The batch's own error, or an error of the log. Then nothing was acknowledged: the batch may have been
+                written or not.
         """
         self._queue.append(batch)
         with self._lock:
-            if not batch.tried:  # otherwise the previous holder of the lock has written it
+            if not batch.attempted:  # else the previous holder of the lock has written it
                 waiting = self._queue[:]
                 del self._queue[: len(waiting)]
                 self._write(waiting)
         if batch.error is not None:
             raise batch.error
-        if not batch.written:
+        if not batch.committed:
             raise self._error("the change was not written", where=self.where, why="the process was interrupted")
         return batch.last
 
     def _write(self, batches: Sequence[AnyBatch]) -> None:
-        """Write batches together, and set the result of each."""
-        began = time.perf_counter()
+        """Commit batches together, and set the outcome of each."""
+        start = time.perf_counter()
         try:
             self._store(batches)
-            if self._told is not None:
-                self._told(time.perf_counter() - began)
+            if self._on_commit is not None:
+                self._on_commit(time.perf_counter() - start)
             for batch in batches:
-                batch.written = True
+                batch.committed = True
         except Exception as error:
             for batch in batches:
                 batch.error = batch.error or error
         finally:
             for batch in batches:
-                batch.tried = True
+                batch.attempted = True
 
 
-class _Reached(NamedTuple):
-    """Arguments of `Mark.advance`."""
+class _MarkUpdate(NamedTuple):
+    """Arguments of `HighWaterMark.advance`."""
 
     identity: str
     sequence: int
-    covered: Sequence[Lost]
-    lost: Lost | None
+    recovered: Sequence[Loss]
+    lost: Loss | None
 
 
 class DurableLog(GroupCommit[AnyBatch]):
-    """A file with many writers and readers, and the mark beside it. Thread-safe.
+    """A SQLite log with its high-water mark, created by the first write. Thread-safe.
 
-    No file is needed before the first change.
+    Several processes may write and read it. Writers and readers of this process have a connection each.
     """
 
     def __init__(self, path: Path, kind: FileKind, mark: str, wait: float, read_wait: float) -> None:
         """Open nothing yet.
 
         Args:
-            path: the file.
-            kind: of the file; its tables include `CREATE`.
-            mark: name of the file beside it that says how far it reached.
-            wait: seconds that a writer waits for another process to finish.
-            read_wait: the same of a reader.
+            path: path of the database.
+            kind: type of the file; its tables include `CREATE_KEYS`.
+            mark: file name of the high-water mark, in the same folder.
+            wait: seconds that a writer waits for the lock of another process.
+            read_wait: seconds that a reader waits for it.
         """
-        super().__init__(Mark(path.with_name(mark)), str(path), kind.error)
+        super().__init__(HighWaterMark(path.with_name(mark)), str(path), kind.error)
         self.path = path
         self._file = DurableFile(path, kind, wait)
         self._reading, self._reader = Lock(), DurableFile(path, kind, read_wait)
@@ -193,13 +196,13 @@ class DurableLog(GroupCommit[AnyBatch]):
         return last
 
     def checkpoint(self) -> None:
-        """Move what was written from the `-wal` file into the main file.
+        """Checkpoint: move committed pages from the `-wal` file into the main file.
 
         Raises:
             RecallError: An error of the file's kind.
         """
         if self.path.exists():
-            with self._outside() as connection:
+            with self._maintenance_connection() as connection:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._open_reader()
 
@@ -215,43 +218,44 @@ class DurableLog(GroupCommit[AnyBatch]):
         """Write one batch within a transaction, or raise RecallError and write nothing."""
 
     def forget(self, ids: Sequence[str]) -> int:
-        """Remove the idempotency keys that name ids, and all bytes of deleted rows.
+        """Erase users: their rows, idempotency keys that contain their id, and free pages.
 
         Args:
-            ids: of users.
+            ids: ids of the users.
 
         Returns:
-            How many keys were removed.
+            The number of keys removed.
 
         Raises:
             RecallError: An error of the file's kind.
         """
         if not self.path.exists():
             return 0
-        with self._outside() as connection:
+        with self._maintenance_connection() as connection:
             connection.execute("PRAGMA secure_delete = ON").fetchall()
             with transaction(connection):
                 self._forget(connection, ids)
-                named = [row for row in connection.execute("SELECT number, key FROM batches").fetchall() if names(row[1], ids)]
-                connection.executemany("DELETE FROM batches WHERE number = ?", [(number,) for number, _ in named])
-            connection.execute("VACUUM")  # rewrites pages with remains of rows that were changed before
+                keys = connection.execute("SELECT number, key FROM batches").fetchall()
+                erased = [(number,) for number, key in keys if mentions(key, ids)]
+                connection.executemany("DELETE FROM batches WHERE number = ?", erased)
+            connection.execute("VACUUM")  # overwrites the remains of rows in pages that were rewritten earlier
             if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                said = f"another process reads the {self._file.kind.noun}"
-                raise self._file.kind.busy(said, where=self.where, hint="Try again in a moment")
+                what = f"another process reads the {self._file.kind.noun}"
+                raise self._file.kind.busy(what, where=self.where, hint="Try again in a moment")
         self._open_reader()
-        return len(named)
+        return len(erased)
 
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
         """Delete the rows of users within a transaction; a log of items has none."""
 
     def _open_reader(self) -> None:
-        """Open the reader now, while there is room for the files beside the log."""
-        with suppress(RecallError), self._reading, self._reader.reports("read"):
+        """Open the reader's connection while the disk has space for its `-shm` file."""
+        with suppress(RecallError), self._reading, self._reader.translate_errors("read"):
             self._reader.reader()
 
     @contextmanager
-    def _alone(self) -> Iterator[sqlite3.Connection]:
-        """Open a transaction of the caller's own.
+    def _write_transaction(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that is not shared with waiting batches.
 
         Raises:
             RecallError: An error of the file's kind.
@@ -263,8 +267,8 @@ class DurableLog(GroupCommit[AnyBatch]):
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction; the caller holds the writer's lock."""
-        self._reached = None  # what a transaction that failed has left
-        with self._file.reports("written"):
+        self._staged_mark = None  # a failed transaction may have left one
+        with self._file.translate_errors("written"):
             connection = self._file.writer()
             with transaction(connection):
                 yield connection
@@ -272,104 +276,104 @@ class DurableLog(GroupCommit[AnyBatch]):
         self._advance_mark()
 
     @contextmanager
-    def _outside(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection outside of a transaction, for maintenance.
+    def _maintenance_connection(self) -> Iterator[sqlite3.Connection]:
+        """Yield the writer's connection outside of a transaction.
 
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._lock, self._file.reports("written"):
+        with self._lock, self._file.translate_errors("written"):
             yield self._file.writer()
 
-    def _read(self, ask: Callable[[sqlite3.Connection], Found], nothing: Found) -> Found:
-        """Return what a reader finds, or `nothing` without a file.
+    def _read(self, query: Callable[[sqlite3.Connection], Result], default: Result) -> Result:
+        """Return the result of a query, or a default if there is no file.
 
         Args:
-            ask: reads the file.
-            nothing: the answer where there is no file.
+            query: reads the database.
+            default: result if there is no file.
 
         Raises:
             RecallError: An error of the file's kind.
         """
-        with self._reading, self._reader.reports("read"):
+        with self._reading, self._reader.translate_errors("read"):
             connection = self._reader.reader()
-            return nothing if connection is None else ask(connection)
+            return default if connection is None else query(connection)
 
     @override
     def _store(self, batches: Sequence[AnyBatch]) -> None:
         try:
             with self._transaction() as connection:
                 for batch in batches:
-                    self._take(connection, batch)
+                    self._write_batch(connection, batch)
         except Exception:
-            self._file.close()  # nothing is built upon what a disk that failed has left in memory
+            self._file.close()  # a failed disk write may have left pages in the cache that are not on disk
             raise
 
-    def _take(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
-        """Write one batch unless its key is known; an error of its own spoils no other."""
+    def _write_batch(self, connection: sqlite3.Connection, batch: AnyBatch) -> None:
+        """Write one batch unless its key is stored; its own error fails no other batch."""
         try:
-            known = None if batch.key is None else stored_answer(connection, batch.key, batch.digest)
-            if known is not None:
-                batch.last, batch.repeated = known, True
+            last = None if batch.key is None else find_key(connection, batch.key, batch.digest)
+            if last is not None:
+                batch.last, batch.repeated = last, True
                 return
             self._insert(connection, batch)
             if batch.key is not None:
-                store_answer(connection, batch.key, batch.digest, batch.last, MOST_KEYS)
+                store_key(connection, batch.key, batch.digest, batch.last, MAX_KEYS)
         except RecallError as error:
             batch.error = error
 
 
-# Callers' own names for what they write, so that what is sent again is not taken twice.
+# Idempotency keys: a batch that is sent again with its key is not written twice.
 
-CREATE = (
+CREATE_KEYS = (
     "CREATE TABLE batches (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, digest BLOB NOT NULL, last INTEGER NOT NULL)"
 )
-MOST_KEYS = 100_000
-"""Batches whose idempotency keys are stored."""
+MAX_KEYS = 100_000
+"""Maximum number of stored idempotency keys; the oldest are deleted."""
 
 
-def stored_answer(connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
-    """Return the answer to an earlier batch of this key, or None.
+def find_key(connection: sqlite3.Connection, key: str, digest: bytes) -> int | None:
+    """Return the last sequence of the batch stored with a key, or None.
 
     Args:
-        connection: in a transaction.
-        key: of the batch.
-        digest: of the batch.
+        connection: a connection within a transaction.
+        key: idempotency key.
+        digest: digest of the batch.
 
     Raises:
         RequestError: The key belongs to a different batch.
     """
-    known = connection.execute("SELECT digest, last FROM batches WHERE key = ?", (key,)).fetchone()
-    if known is not None and known[0] != digest:
-        raise other_changes()
-    return None if known is None else int(known[1])
+    stored = connection.execute("SELECT digest, last FROM batches WHERE key = ?", (key,)).fetchone()
+    if stored is not None and stored[0] != digest:
+        raise key_conflict()
+    return None if stored is None else int(stored[1])
 
 
-def store_answer(connection: sqlite3.Connection, key: str, digest: bytes, last: int, most: int) -> None:
-    """Store the answer to a batch, and drop all but the latest.
+def store_key(connection: sqlite3.Connection, key: str, digest: bytes, last: int, limit: int) -> None:
+    """Store an idempotency key, and delete the oldest ones above a limit.
 
     Args:
-        connection: in a transaction.
-        key: of the batch.
-        digest: of the batch.
-        last: sequence that was returned.
-        most: number of batches that are kept.
+        connection: a connection within a transaction.
+        key: idempotency key.
+        digest: digest of the batch.
+        last: sequence of the batch's last change.
+        limit: maximum number of keys.
     """
     statement = "INSERT INTO batches (key, digest, last) VALUES (?, ?, ?)"
     number = connection.execute(statement, (key, digest, last)).lastrowid
-    connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - most,))
+    connection.execute("DELETE FROM batches WHERE number <= ?", ((number or 0) - limit,))
 
 
-def names(key: str, ids: Sequence[str]) -> bool:
-    """Return whether a key names an id, with no letter or digit next to it.
+def mentions(key: str, ids: Sequence[str]) -> bool:
+    """Return whether a key contains an id that is not part of a longer word.
 
     Args:
         key: idempotency key.
-        ids: of users.
+        ids: ids of users.
     """
-    return any(re.search(rf"(?<![^\W_]){re.escape(one)}(?![^\W_])", key) for one in ids)
+    return any(re.search(rf"(?<![^\W_]){re.escape(user_id)}(?![^\W_])", key) for user_id in ids)
 
 
-def other_changes() -> RequestError:
+def key_conflict() -> RequestError:
     """Return the error for a key that is reused for other changes."""
     return RequestError("the key belongs to other changes", where="/key", hint="Give every batch a key of its own")

@@ -1,12 +1,12 @@
-"""High-water mark: how far a file reached at its last acknowledged write.
+"""High-water mark: sequence of the last acknowledged write, in a separate file.
 
-It is kept outside of the file. SQLite keeps the latest writes in a `-wal` file until a checkpoint, so a copy without that file
-is a valid database that ends too early, and nothing inside of it shows that. The mark does. It is written after each commit
-and before the write is acknowledged, without an fsync: the commit is on disk already, so the mark is never ahead of the file,
-and a mark that a power failure sets back only makes the check weaker.
+It detects a store that lost acknowledged writes. SQLite keeps the latest writes in a `-wal` file until a checkpoint, so a copy
+without that file is a valid database that ends too early, and its content does not show that. The mark is written after each
+commit and before the write is acknowledged, without an fsync: the commit is on disk already, so the mark is never ahead of the
+store, and a mark that a power failure sets back only weakens the check.
 
-The mark is created atomically and overwritten in place, one sector at a time. So one that cannot be parsed was damaged from
-outside. It is reported until an operator removes it, because its content cannot be recovered.
+The mark is created atomically and overwritten in place, one sector at a time. A mark that cannot be parsed was therefore
+damaged by something else. It is reported until an operator removes it, because its content cannot be recovered.
 """
 
 import fcntl
@@ -21,180 +21,183 @@ import orjson
 
 from recall._fsync import descriptor, fsync
 
-_SIZE = 512  # bytes: a whole sector, so that a reader never sees half of it
-_MOST_LOSSES = 6  # that fit into it; the earliest stays, for the first loss is what an operator looks for
+_SIZE = 512  # bytes: one sector, so that a reader never sees half of a write
+_MAX_LOSSES = 6  # as many as fit into _SIZE; the earliest are kept, because an operator looks for the first loss
 
 
-class Lost(NamedTuple):
-    """Acknowledged writes of a file that are in no file any more.
+class Loss(NamedTuple):
+    """Acknowledged writes that are missing from the store.
 
     Attributes:
-        identity: of the file.
-        through: sequence of the last one.
-        passed: the file continued without them, under higher numbers: knowing those does not mean knowing the lost ones.
+        identity: random identity of the store that acknowledged them.
+        through: sequence of the last missing write.
+        overtaken: whether the store continued with higher sequences without them. A later sequence then does not imply that
+            the missing writes were recovered.
     """
 
     identity: str
     through: int
-    passed: bool = False
+    overtaken: bool = False
 
 
-class Marked(NamedTuple):
-    """Lower bound of how far a file reached.
+class MarkState(NamedTuple):
+    """Content of a mark.
 
     Attributes:
-        identity: of the file.
-        sequence: of the last write that was acknowledged.
-        losses: writes that were found missing, the earliest first, until they are written back or someone accepts the loss.
-        damaged: why an earlier mark could not be read; what it knew is gone. Kept until the mark is removed.
+        identity: random identity of the store.
+        sequence: sequence of the last acknowledged write; a lower bound.
+        losses: writes found missing, earliest first, until they are written back or an operator removes the mark.
+        damaged: why an earlier mark could not be parsed; its content is lost. Empty if it could; kept until the mark is
+            removed.
     """
 
     identity: str
     sequence: int
-    losses: tuple[Lost, ...] = ()
+    losses: tuple[Loss, ...] = ()
     damaged: str = ""
 
     @property
-    def lost(self) -> Lost | None:
+    def first_loss(self) -> Loss | None:
         """The earliest loss, or None when nothing is known to be missing."""
         return self.losses[0] if self.losses else None
 
 
-def damage(mark: Marked | None, name: str, noun: str) -> str:
-    """Describe a mark that could not be read, in a sentence; empty if it could.
+def damage_warning(mark: MarkState | None, name: str, noun: str) -> str:
+    """Return a warning about a damaged mark; empty if it is intact or absent.
 
     Args:
-        mark: as it was read.
-        name: of its file.
-        noun: name for the file that it belongs to.
+        mark: content of the mark, or None.
+        name: file name of the mark, for the warning.
+        noun: name of the store, for the warning.
     """
     if mark is None or not mark.damaged:
         return ""
     return (
-        f"{name} was damaged ({mark.damaged}), so whether {noun} still holds every change acknowledged before is not known. "
-        f"What {noun} holds is served; compare it with a backup or with the source of the changes, then remove {name}"
+        f"{name} was damaged ({mark.damaged}), so it is unknown whether {noun} still holds every change acknowledged before. "
+        f"The changes in {noun} are served; compare them with a backup or with the source of the changes, then remove {name}"
     )
 
 
-class Mark:
-    """The mark beside one file; several processes may write it."""
+class HighWaterMark:
+    """The mark file of one store. Safe for concurrent processes."""
 
     def __init__(self, path: Path) -> None:
         """Open nothing yet; the file is created with the first write."""
         self.path = path
 
-    def read(self) -> Marked | None:
-        """Return the mark, or None without a file; an unreadable one is `damaged`."""
+    def read(self) -> MarkState | None:
+        """Return the content, or None if there is no file; `damaged` if unreadable."""
         try:
-            with descriptor(self.path) as holder:
-                return _parsed(os.pread(holder, _SIZE, 0))
+            with descriptor(self.path) as file:
+                return _decode(os.pread(file, _SIZE, 0))
         except FileNotFoundError:
             return None
         except OSError as error:
-            return Marked("", 0, damaged=error.strerror or type(error).__name__)
+            return MarkState("", 0, damaged=error.strerror or type(error).__name__)
 
     def stamp(self) -> tuple[int, int] | None:
-        """Return a token that changes when the mark is replaced, not when it rises.
+        """Return inode and size, or None: they change when the file is replaced.
 
-        Creation, removal and truncation change it, too.
+        Creation, removal and truncation change them too; `advance` does not.
         """
         try:
-            found = os.stat(self.path)
+            status = os.stat(self.path)
         except OSError:
             return None
-        return found.st_ino, found.st_size
+        return status.st_ino, status.st_size
 
-    def advance(self, identity: str, sequence: int, covered: Sequence[Lost] = (), lost: Lost | None = None) -> None:
-        """Record a write. A mark that cannot be written stays a valid lower bound.
+    def advance(self, identity: str, sequence: int, recovered: Sequence[Loss] = (), lost: Loss | None = None) -> None:
+        """Record a committed write. Errors are ignored: an old mark is a lower bound.
 
         Args:
-            identity: of the file that was written.
-            sequence: of the write.
-            covered: writes of other files, or of this one, that the file is known to contain.
-            lost: writes that are known to be missing, because this file ended before them.
+            identity: identity of the store.
+            sequence: sequence of the write.
+            recovered: earlier losses that the store is known to contain again.
+            lost: writes newly found missing, because the store ended before them.
         """
         with suppress(OSError):
-            if not self.path.exists() and self._create(_advanced(None, identity, sequence, covered, lost)):
+            if not self.path.exists() and self._create(_next_state(None, identity, sequence, recovered, lost)):
                 return
-            with self._locked() as holder:
-                before = _parsed(os.pread(holder, _SIZE, 0))
-                os.pwrite(holder, _text(_advanced(before, identity, sequence, covered, lost)), 0)
+            with self._locked() as file:
+                before = _decode(os.pread(file, _SIZE, 0))
+                os.pwrite(file, _encode(_next_state(before, identity, sequence, recovered, lost)), 0)
 
-    def follow(self, found: Marked | None, identity: str, sequence: int) -> Marked | None:
-        """Raise the mark to a write found in the same file; return the mark.
+    def raise_to(self, found: MarkState | None, identity: str, sequence: int) -> MarkState | None:
+        """Raise the mark to a write found in the store; return the new content.
 
-        A process that dies between a commit and its mark leaves a write that is answered from, and may be sent again and then
-        acknowledged without being written.
+        A process that dies between a commit and its mark leaves a write that readers serve, and that is acknowledged without
+        being written when it is sent again.
 
         Args:
-            found: the mark as it was before the file was read. One that is read later may be ahead of what was read, because
-                another process wrote meanwhile, and would look like a loss.
-            identity: of the file.
-            sequence: of its last write.
+            found: content of the mark as read before the store. A mark read afterwards may be ahead of what was read from the
+                store, because another process wrote meanwhile, and would look like a loss.
+            identity: identity of the store; any other leaves the mark unchanged.
+            sequence: sequence of the last write in the store.
         """
         if found is None or found.identity != identity or found.sequence >= sequence:
             return found
-        with suppress(OSError), self._locked() as holder:
-            before = _parsed(os.pread(holder, _SIZE, 0))
+        with suppress(OSError), self._locked() as file:
+            before = _decode(os.pread(file, _SIZE, 0))
             if before.identity == identity and before.sequence < sequence:
-                os.pwrite(holder, _text(before._replace(sequence=sequence)), 0)
+                os.pwrite(file, _encode(before._replace(sequence=sequence)), 0)
         return found._replace(sequence=sequence)
 
-    def _create(self, mark: Marked) -> bool:
+    def _create(self, mark: MarkState) -> bool:
         """Create the first mark atomically; return False if another process was first.
 
         Raises:
             OSError: The file system refused.
         """
-        made = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
-            made.write_bytes(_text(mark))
-            fsync(made)
-            os.link(made, self.path)
+            temporary.write_bytes(_encode(mark))
+            fsync(temporary)
+            os.link(temporary, self.path)
             fsync(self.path.parent)
         except FileExistsError:
             return False
         finally:
-            made.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         return True
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        with descriptor(self.path, os.O_RDWR | os.O_CLOEXEC) as holder:
-            fcntl.flock(holder, fcntl.LOCK_EX)
-            yield holder
+        with descriptor(self.path, os.O_RDWR | os.O_CLOEXEC) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
 
 
-def _advanced(before: Marked | None, identity: str, sequence: int, covered: Sequence[Lost], lost: Lost | None) -> Marked:
+def _next_state(
+    before: MarkState | None, identity: str, sequence: int, recovered: Sequence[Loss], lost: Loss | None
+) -> MarkState:
     losses = [] if before is None else list(before.losses)
     if before is not None and before.identity == identity:
         sequence = max(sequence, before.sequence)
     elif before is not None and before.identity:
-        losses.append(Lost(before.identity, before.sequence))
+        losses.append(Loss(before.identity, before.sequence))
     if lost is not None:
-        losses.append(lost._replace(passed=True))
-    left = [one for one in dict.fromkeys(losses) if not _made_up(one, covered)][:_MOST_LOSSES]
-    return Marked(identity, sequence, tuple(left), "" if before is None else before.damaged)
+        losses.append(lost._replace(overtaken=True))
+    remaining = [loss for loss in dict.fromkeys(losses) if not _is_recovered(loss, recovered)][:_MAX_LOSSES]
+    return MarkState(identity, sequence, tuple(remaining), "" if before is None else before.damaged)
 
 
-def _made_up(loss: Lost, covered: Sequence[Lost]) -> bool:
-    """Return whether the file is known to hold what was lost."""
-    known = [one.through for one in covered if one.identity == loss.identity]
-    return loss.through in known if loss.passed else any(through >= loss.through for through in known)
+def _is_recovered(loss: Loss, recovered: Sequence[Loss]) -> bool:
+    sequences = [other.through for other in recovered if other.identity == loss.identity]
+    return loss.through in sequences if loss.overtaken else any(through >= loss.through for through in sequences)
 
 
-def _text(mark: Marked) -> bytes:
-    said: dict[str, object] = {"log": mark.identity, "sequence": mark.sequence, "lost": [[*one] for one in mark.losses]}
-    raw = orjson.dumps(said | ({"damaged": mark.damaged} if mark.damaged else {}))
+def _encode(mark: MarkState) -> bytes:
+    content: dict[str, object] = {"log": mark.identity, "sequence": mark.sequence, "lost": [[*loss] for loss in mark.losses]}
+    raw = orjson.dumps(content | ({"damaged": mark.damaged} if mark.damaged else {}))
     return raw.ljust(_SIZE - 1) + b"\n"
 
 
-def _parsed(raw: bytes) -> Marked:
+def _decode(raw: bytes) -> MarkState:
     if not raw.strip(b"\0"):
-        return Marked("", 0, damaged="it is empty")
+        return MarkState("", 0, damaged="it is empty")
     try:
         read = orjson.loads(raw)
-        losses = tuple(Lost(str(identity), int(through), bool(passed)) for identity, through, passed in read["lost"])
-        return Marked(str(read["log"]), int(read["sequence"]), losses, str(read.get("damaged", "")))
+        losses = tuple(Loss(str(identity), int(through), bool(overtaken)) for identity, through, overtaken in read["lost"])
+        return MarkState(str(read["log"]), int(read["sequence"]), losses, str(read.get("damaged", "")))
     except (ValueError, LookupError, TypeError, AttributeError):
-        return Marked("", 0, damaged="it is not what was written there")
+        return MarkState("", 0, damaged="it is not what was written there")

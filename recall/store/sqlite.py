@@ -1,4 +1,4 @@
-"""SQLite files: created atomically, opened on demand, with plain errors."""
+"""SQLite files: created atomically, opened on demand, with errors of this package."""
 
 import fcntl
 import os
@@ -14,69 +14,80 @@ from typing import NamedTuple
 from recall._fsync import descriptor
 from recall.errors import RecallError, forbids_writing
 
-_SHUT = (
+_READ_ONLY_CODES = (
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_READONLY_CANTINIT,
     sqlite3.SQLITE_READONLY_CANTLOCK,
     sqlite3.SQLITE_READONLY_DIRECTORY,
     sqlite3.SQLITE_READONLY_RECOVERY,
 )
-"""Errors of SQLite that say that nothing can be written there."""
+"""Error codes of SQLite for a file that cannot be written."""
 _WRITTEN = "written"
 
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """The purpose of a file, and its errors.
+    """Type of a database file: its format, its tables and its errors.
 
     Attributes:
-        noun: what it is called in errors, such as "journal".
-        holds: what is in it, such as "live changes".
-        application: number in the header of the file, which identifies its kind.
-        version: the newest format that is read, and the one that is written.
-        create: SQL statements that make the tables.
-        hint: what to do about a damaged one.
-        error, busy, full, shut: raised when it cannot be used, when other processes hold the lock for the whole wait, when the
-            disk is full, and when the file cannot be written.
-        damaged: raised when the file is damaged or not of this kind; `error` when None.
-        upgrade: brings the tables of an older version to the newest one, inside a transaction; None if there is none.
-        wal_bytes: the `-wal` file is truncated to this size after a checkpoint.
+        noun: name of such a file in errors, such as "journal".
+        content: description of its content in errors, such as "live changes".
+        application_id: number in the file's header that identifies the type.
+        version: newest readable format; new files have this format.
+        create: SQL statements that create the tables.
+        hint: how to recover from a damaged file.
+        error: raised for all other errors.
+        busy: raised when other processes hold the lock for the whole wait.
+        full: raised when the disk is full.
+        read_only: raised when the file cannot be written.
+        damaged: raised when the file is damaged or of a different type; None for `error`.
+        upgrade: upgrades the tables of an older format, within a transaction; None if there is no older format.
+        wal_bytes: size to which a checkpoint truncates the `-wal` file; negative for the default of SQLite.
     """
 
     noun: str
-    holds: str
-    application: int
+    content: str
+    application_id: int
     version: int
     create: tuple[str, ...]
     hint: str
     error: type[RecallError]
     busy: type[RecallError]
     full: type[RecallError]
-    shut: type[RecallError]
+    read_only: type[RecallError]
     damaged: type[RecallError] | None = None
     upgrade: Callable[[sqlite3.Connection], None] | None = None
     wal_bytes: int = -1
 
 
 class DurableFile:
-    """One connection to a file, opened on demand and again when it is replaced."""
+    """One connection to a database, opened on demand and reopened if the file changes.
+
+    Attributes:
+        opened: number of connections made so far.
+        version: format of the open file; an older one if the file cannot be upgraded.
+    """
 
     def __init__(self, path: Path, kind: FileKind, wait: float) -> None:
-        """Nothing is opened yet; `wait` is in seconds, for other processes that write."""
+        """Open nothing yet.
+
+        Args:
+            path: path of the database.
+            kind: its type.
+            wait: seconds to wait for the lock of another process.
+        """
         self.path = path
         self._name = str(path)
         self.kind = kind
         self.opened = 0
-        """Connections made so far."""
         self.version = kind.version
-        """Format of the file that is open: an older one where it may not be written."""
         self._wait = wait
         self._connection: sqlite3.Connection | None = None
         self._file: _Stamp | None = None
-        self._frozen: tuple[int, int] | None = None
+        self._immutable: tuple[int, int] | None = None
 
     def writer(self) -> sqlite3.Connection:
-        """Return the connection; creates the file if there is none."""
+        """Return the connection; create the file if there is none."""
         if not self.path.exists():
             _create(self.path, self.kind)
         connection = self.reader()
@@ -85,20 +96,20 @@ class DurableFile:
 
     def reader(self) -> sqlite3.Connection | None:
         """Return the connection, or None when there is no file."""
-        file = _number(self._name)
+        file = _stat(self._name)
         if self._connection is not None and (file is None or self._file is None or file != self._file):
-            # moved away, cut short or overwritten, which pages in memory would hide; or a checkpoint, which is as rare
+            # renamed, truncated or overwritten, which the page cache would hide; or checkpointed, which is as rare
             self.close()
-        if self._connection is not None and self._frozen is not None and _frozen(self.path) != self._frozen:
-            self.close()  # a process with the rights to write has done so
+        if self._connection is not None and self._immutable is not None and _immutable_stamp(self.path) != self._immutable:
+            self.close()  # a process with write permission has changed the file
         if self._connection is None and file is not None:
-            self._connection, self._file = self._opened(), file
+            self._connection, self._file = self._open(), file
             self.opened += 1
         return self._connection
 
     def check_in_place(self) -> None:
-        """Raise an error of the kind unless the open file is still the one at its path."""
-        file = _number(self._name)
+        """Raise `kind.error` if the path no longer refers to the open file."""
+        file = _stat(self._name)
         if file is None or self._file is None or file[:2] != self._file[:2]:
             raise self.kind.error(
                 f"the {self.kind.noun} was moved away while it was written",
@@ -113,40 +124,45 @@ class DurableFile:
                 self._connection.close()
             self._connection = None
 
-    def reports(self, what: str) -> "_Reports":
-        """Return a block that turns errors of SQLite and the file system into the kind's."""
-        return _Reports(self, what)
-
-    def reported(self, error: sqlite3.Error | OSError, what: str) -> RecallError:
-        """Return what to raise for an error of SQLite or of the file system.
+    def translate_errors(self, what: str) -> "_ErrorTranslation":
+        """Return a context that raises errors of SQLite and the OS as the kind's errors.
 
         Args:
-            error: the error.
+            what: the operation, as in "cannot be WHAT".
+        """
+        return _ErrorTranslation(self, what)
+
+    def translated(self, error: sqlite3.Error | OSError, what: str) -> RecallError:
+        """Return the kind's error for an error of SQLite or the operating system.
+
+        Args:
+            error: the original error.
             what: the operation, as in "cannot be WHAT".
         """
         kind, where, why = self.kind, str(self.path), str(error)
-        if what == _WRITTEN and (forbids_writing(error) or getattr(error, "sqlite_errorcode", 0) in _SHUT):
+        if what == _WRITTEN and (forbids_writing(error) or getattr(error, "sqlite_errorcode", 0) in _READ_ONLY_CODES):
             hint = f"Let this process write to the folder, or leave the {kind.noun} as it is"
-            return kind.shut(f"the {kind.noun} cannot be written", where=where, why=why, hint=hint)
+            return kind.read_only(f"the {kind.noun} cannot be written", where=where, why=why, hint=hint)
         match getattr(error, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                said = f"another process is writing to the {kind.noun}"
-                return kind.busy(said, where=where, why=why, hint="Try again in a moment")
+                return kind.busy(
+                    f"another process is writing to the {kind.noun}", where=where, why=why, hint="Try again in a moment"
+                )
             case sqlite3.SQLITE_FULL:
-                said = f"there is no room for the {kind.noun}"
-                return kind.full(said, where=where, why=why, hint="Free some space, and send the change again")
+                what = f"there is no room for the {kind.noun}"
+                return kind.full(what, where=where, why=why, hint="Free some space, and send the change again")
             case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
                 return (kind.damaged or kind.error)(f"the {kind.noun} is damaged", where=where, why=why, hint=kind.hint)
         return kind.error(f"the {kind.noun} cannot be {what}", where=where, why=why)
 
-    def _opened(self) -> sqlite3.Connection:
-        """Open an existing file, even where not even readers may write beside it."""
-        address, self._frozen = self.path.absolute().as_uri(), None
+    def _open(self) -> sqlite3.Connection:
+        """Open an existing file, also in a read-only folder."""
+        address, self._immutable = self.path.absolute().as_uri(), None
         try:
             return self._connect(address)
         except sqlite3.OperationalError as error:
-            self._frozen = _frozen(self.path)
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or self._frozen is None:
+            self._immutable = _immutable_stamp(self.path)
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or self._immutable is None:
                 raise
         return self._connect(f"{address}?immutable=1")
 
@@ -154,11 +170,11 @@ class DurableFile:
         kind = self.kind
         connection = sqlite3.connect(address, timeout=self._wait, isolation_level=None, check_same_thread=False, uri=True)
         try:
-            application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+            application_id = int(connection.execute("PRAGMA application_id").fetchone()[0])
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if application != kind.application:
-                said = f"the file is not a {kind.noun} of {kind.holds}"
-                raise (kind.damaged or kind.error)(said, where=str(self.path), hint=kind.hint)
+            if application_id != kind.application_id:
+                what = f"the file is not a {kind.noun} of {kind.content}"
+                raise (kind.damaged or kind.error)(what, where=str(self.path), hint=kind.hint)
             if version > kind.version:
                 raise kind.error(
                     f"the {kind.noun} is of format {version}, newer than the format {kind.version} that this version reads",
@@ -168,14 +184,14 @@ class DurableFile:
             connection.execute("PRAGMA synchronous = FULL")
             if kind.wal_bytes >= 0:
                 connection.execute(f"PRAGMA journal_size_limit = {kind.wal_bytes}").fetchall()
-            self.version = self._upgraded(connection, version)
+            self.version = self._upgrade_if_writable(connection, version)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _upgraded(self, connection: sqlite3.Connection, version: int) -> int:
-        """Upgrade a file of an older format if it may be written; return its format."""
+    def _upgrade_if_writable(self, connection: sqlite3.Connection, version: int) -> int:
+        """Upgrade a file of an older format if it is writable; return its format."""
         kind = self.kind
         if version == kind.version or kind.upgrade is None:
             return kind.version
@@ -184,20 +200,20 @@ class DurableFile:
                 if int(connection.execute("PRAGMA user_version").fetchone()[0]) < kind.version:
                     kind.upgrade(connection)
                     connection.execute(f"PRAGMA user_version = {kind.version}")
-            with suppress(sqlite3.Error):  # someone reads: the file stays as large as it was
+            with suppress(sqlite3.Error):  # while another process reads, the file is not shrunk
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("VACUUM")
         except sqlite3.Error as error:
-            if error.sqlite_errorcode not in _SHUT:
+            if error.sqlite_errorcode not in _READ_ONLY_CODES:
                 raise
             return version
         return kind.version
 
 
-class _Reports:
-    """The block of `DurableFile.reports`.
+class _ErrorTranslation:
+    """Context manager of `DurableFile.translate_errors`.
 
-    A class, because every request runs one, and a generator takes three times as long.
+    Every request enters one, and a generator-based context manager takes three times as long.
     """
 
     __slots__ = ("_file", "_what")
@@ -210,23 +226,23 @@ class _Reports:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if isinstance(error, (sqlite3.Error, OSError)):
-            raise self._file.reported(error, self._what) from None
+            raise self._file.translated(error, self._what) from None
 
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let everything in the block read one state of the file."""
+    """Run the block in a read transaction: all reads see one snapshot."""
     connection.execute("BEGIN")
     try:
         yield
     finally:
-        if connection.in_transaction:  # some errors end it, and rolling back would hide them
+        if connection.in_transaction:  # some errors end the transaction, and a rollback would then raise
             connection.execute("ROLLBACK")
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Everything in the block, or nothing of it; waits for other processes that write."""
+    """Run the block in a write transaction; wait for the lock of other processes."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -240,64 +256,71 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from putting files in place; fsync the folder at the end."""
-    with descriptor(folder) as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+    """Hold an exclusive lock on a folder; fsync the folder at the end."""
+    with descriptor(folder) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
-        os.fsync(opened)
+        os.fsync(file)
 
 
 def _create(path: Path, kind: FileKind) -> None:
-    """Create an empty file atomically, because a partial one counts as damaged."""
-    numbers = f"PRAGMA application_id = {kind.application}; PRAGMA user_version = {kind.version};"
-    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    """Create an empty database atomically, because a partial one counts as damaged."""
+    header = f"PRAGMA application_id = {kind.application_id}; PRAGMA user_version = {kind.version};"
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        made.touch(exist_ok=False)  # SQLite would not say why it cannot
-        with closing(sqlite3.connect(made, isolation_level=None)) as connection:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written
-            connection.executescript(f"{numbers} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
+        temporary.touch(exist_ok=False)  # its OSError names the cause, an error of SQLite would not
+        with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect only before the first write
+            connection.executescript(f"{header} PRAGMA journal_mode = WAL; BEGIN; {'; '.join(kind.create)}; COMMIT;")
         with folder_lock(path.parent):
             if not path.exists():  # else another process was first
-                for rest in ("-wal", "-shm"):  # of a file that was moved away: SQLite would take it for the new one's
-                    path.with_name(path.name + rest).unlink(missing_ok=True)
-                os.link(made, path)
+                for suffix in ("-wal", "-shm"):  # left by a file that was renamed: SQLite would apply them to the new one
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+                os.link(temporary, path)
     finally:
-        for rest in ("", "-wal", "-shm"):
-            made.with_name(made.name + rest).unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm"):
+            temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
 
 
 class _Stamp(NamedTuple):
-    """File system metadata: device, number, bytes, and modification in nanoseconds."""
+    """Metadata that identifies a state of a file.
+
+    Attributes:
+        device: number of the device.
+        inode: number of the inode.
+        size: in bytes.
+        modified: time of the last modification in nanoseconds since 1970.
+    """
 
     device: int
-    number: int
+    inode: int
     size: int
-    changed: int
+    modified: int
 
 
-def _number(path: str) -> _Stamp | None:
-    if not os.access(path, os.F_OK):  # every request asks: an exception takes four times as long
+def _stat(path: str) -> _Stamp | None:
+    if not os.access(path, os.F_OK):  # runs at every request: an exception takes four times as long
         return None
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return None
-    return _Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return _Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _frozen(path: Path) -> tuple[int, int] | None:
-    """Return the state of a file that this process cannot change, or None.
+def _immutable_stamp(path: Path) -> tuple[int, int] | None:
+    """Return size and mtime of a file that is safe to open as immutable, or None.
 
-    SQLite notes the readers of a file beside it. Where it cannot, no process with the same rights can write either; and as
-    long as there is no log beside the file, no other process does.
+    SQLite registers the readers of a database in a `-shm` file. In a folder where it cannot create one, no process with the
+    same permissions can write either; and as long as the `-wal` file is empty or missing, no other process is writing.
     """
     if os.access(path.parent, os.W_OK):
         return None
-    log = path.with_name(f"{path.name}-wal")
+    wal = path.with_name(f"{path.name}-wal")
     try:
-        if log.exists() and log.stat().st_size:
+        if wal.exists() and wal.stat().st_size:
             return None
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns

@@ -1,6 +1,6 @@
 import pytest
 
-from recall.data.column_names import id_column, instead_column, table_named
+from recall.data.column_names import fallback_id_column, id_column, table_of_file
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from recall.data.column_names import id_column, instead_column, table_named
     ],
 )
 def test_a_file_is_a_table_by_its_name(file: str, table: str | None) -> None:
-    assert table_named(file) == table
+    assert table_of_file(file) == table
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_a_description_of_users_is_not_their_id(columns: list[str], user: str | 
 
 
 def test_compounds_name_ids() -> None:
-    assert instead_column(["DATUM", "KARTENNR"], "user") == "KARTENNR"
+    assert fallback_id_column(["DATUM", "KARTENNR"], "user") == "KARTENNR"

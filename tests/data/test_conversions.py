@@ -6,13 +6,12 @@ import polars as pl
 import pytest
 
 from recall.config import FileFormat
-from recall.data.conversions import converted as converted_at
-from recall.data.conversions import duration, listed, moment, number
+from recall.data.conversions import convert_columns, parse_lists, parse_time, rewrite_duration, rewrite_number
 from recall.errors import DataError
 
 
 def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
-    return converted_at(frame, form, "data.formats.items")
+    return convert_columns(frame, form, "data.formats.items")
 
 
 @pytest.mark.parametrize(
@@ -43,16 +42,16 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
 )
 def test_written_numbers_become_plain(text: str | None, mark: str, expected: str | None) -> None:
     frame = pl.DataFrame({"a": [text]}, schema={"a": pl.String})
-    assert frame.select(number(pl.col("a"), mark))["a"].to_list() == [expected]
+    assert frame.select(rewrite_number(pl.col("a"), mark))["a"].to_list() == [expected]
 
 
 def test_times_are_parsed_or_refused() -> None:
     frame = pl.DataFrame({"a": ["31.01.2024 18:30", None]})
-    parsed = frame.select(moment(pl.col("a"), "%d.%m.%Y %H:%M"))["a"]
+    parsed = frame.select(parse_time(pl.col("a"), "%d.%m.%Y %H:%M"))["a"]
     assert parsed.dt.to_string("%Y-%m-%dT%H:%M").to_list() == ["2024-01-31T18:30", None]
     with pytest.raises(pl.exceptions.InvalidOperationError):
-        frame.select(moment(pl.col("a"), "%m/%d/%Y"))
-    zoned = pl.DataFrame({"a": ["10/Oct/2024:13:55:36 +0200"]}).select(moment(pl.col("a"), "%d/%b/%Y:%H:%M:%S %z"))["a"]
+        frame.select(parse_time(pl.col("a"), "%m/%d/%Y"))
+    zoned = pl.DataFrame({"a": ["10/Oct/2024:13:55:36 +0200"]}).select(parse_time(pl.col("a"), "%d/%b/%Y:%H:%M:%S %z"))["a"]
     assert zoned.dt.to_string("%H:%M").to_list() == ["11:55"]
 
 
@@ -60,7 +59,7 @@ def test_times_are_parsed_or_refused() -> None:
     ("text", "pattern"), [("01.02.2024 13:45", "%d.%m.%Y %R"), ("1:45 pm 2024-02-01", "%l:%M %P %F"), ("1706795100", "%s")]
 )
 def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
-    parsed = pl.DataFrame({"a": [text]}).select(moment(pl.col("a"), pattern))["a"]
+    parsed = pl.DataFrame({"a": [text]}).select(parse_time(pl.col("a"), pattern))["a"]
     assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45)]
 
 
@@ -69,24 +68,24 @@ def test_no_format_loses_the_time_of_day(text: str, pattern: str) -> None:
 )
 def test_months_may_be_in_other_languages(text: str) -> None:
     pattern = "%b %d %Y" if "May" in text else "%d %b %Y"
-    parsed = pl.DataFrame({"a": [text]}).select(moment(pl.col("a"), pattern))["a"]
+    parsed = pl.DataFrame({"a": [text]}).select(parse_time(pl.col("a"), pattern))["a"]
     assert parsed.to_list() == [datetime.date(2024, 5, 5)]
 
 
 def test_parts_of_seconds_are_decimals() -> None:
-    parsed = pl.DataFrame({"a": ["2024-02-01 13:45:06.5"]}).select(moment(pl.col("a"), "%Y-%m-%d %H:%M:%S.%f"))["a"]
+    parsed = pl.DataFrame({"a": ["2024-02-01 13:45:06.5"]}).select(parse_time(pl.col("a"), "%Y-%m-%d %H:%M:%S.%f"))["a"]
     assert parsed.to_list() == [datetime.datetime(2024, 2, 1, 13, 45, 6, 500_000)]
 
 
 def test_lists_are_parsed_in_any_notation() -> None:
     texts = ["['a', 'b']", '["a"]', "{a,b}", "[]", "[{'id': 1, 'name': 'x'}]", "(1, 2)", None, "{'k': 1}"]
     expected = [["a", "b"], ["a"], ["a", "b"], [], ["x"], ["1", "2"], None, ["k"]]
-    assert listed(pl.Series("a", texts)).to_list() == expected
+    assert parse_lists(pl.Series("a", texts)).to_list() == expected
 
 
 @pytest.mark.parametrize("text", ["abc", "a, b", "12", "{a\nb}", "[" * 100_000 + "]" * 100_000, "{" + "a" * 200_000 + "}"])
 def test_what_is_no_list_is_its_only_member(text: str) -> None:
-    assert listed(pl.Series("a", [text])).to_list() == [[text]]
+    assert parse_lists(pl.Series("a", [text])).to_list() == [[text]]
 
 
 def test_a_date_and_a_time_of_day_in_two_columns() -> None:
@@ -142,16 +141,16 @@ def test_cells_are_carried_down_within_an_order_only() -> None:
 )
 def test_durations_become_seconds(text: str | None, seconds: str | None) -> None:
     frame = pl.DataFrame({"a": [text]}, schema={"a": pl.String})
-    assert frame.select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == [seconds]
+    assert frame.select(a=rewrite_duration(pl.col("a"), "m:s"))["a"].to_list() == [seconds]
 
 
 def test_a_comma_of_durations_is_the_decimal_mark_of_all_or_of_none() -> None:
     hours = pl.DataFrame({"a": ["0,500 h", "1,250 h", "2,750 h", None]})
-    assert hours.select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == ["1800", "4500", "9900", None]
+    assert hours.select(a=rewrite_duration(pl.col("a"), "m:s"))["a"].to_list() == ["1800", "4500", "9900", None]
     short = pl.DataFrame({"a": ["1,250 h", "2,5 h"]})
-    assert short.select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == ["4500", "9000"]
+    assert short.select(a=rewrite_duration(pl.col("a"), "m:s"))["a"].to_list() == ["4500", "9000"]
     unclear = ["1,250 h", "2 h"]
-    assert pl.DataFrame({"a": unclear}).select(a=duration(pl.col("a"), "m:s"))["a"].to_list() == ["1,250 h", "7200"]
+    assert pl.DataFrame({"a": unclear}).select(a=rewrite_duration(pl.col("a"), "m:s"))["a"].to_list() == ["1,250 h", "7200"]
 
 
 def test_two_numbers_are_hours_and_minutes_if_the_format_says_so() -> None:
@@ -220,4 +219,4 @@ def test_units_and_separators_belong_to_a_column() -> None:
     ],
 )
 def test_a_format_that_fits_as_it_is_written_is_enough(text: str, pattern: str) -> None:
-    assert pl.select(moment(pl.lit(text), pattern)).item() == datetime.datetime(2024, 1, 5, 10, 30)
+    assert pl.select(parse_time(pl.lit(text), pattern)).item() == datetime.datetime(2024, 1, 5, 10, 30)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from recall.data.dependence import Relations, choice_gain, codes_of, function_gain, hits, number_gain
+from recall.data.dependence import Dependence, choice_gain, encode_distinct, function_gain, number_gain, predict_by_group
 
 small = arrays(np.int64, st.integers(1, 25), elements=st.integers(0, 3))
 
@@ -12,7 +12,7 @@ small = arrays(np.int64, st.integers(1, 25), elements=st.integers(0, 3))
 @given(small, st.data())
 def test_predictability_is_by_majority_vote_of_other_rows(groups: np.ndarray, data: st.DataObject) -> None:
     values = data.draw(arrays(np.int64, len(groups), elements=st.integers(0, 3)))
-    found = hits(groups, values)
+    found = predict_by_group(groups, values)
     for row, group in enumerate(groups):
         others = [value for other, value in enumerate(values) if groups[other] == group and other != row]
         if not others:
@@ -64,15 +64,15 @@ def test_repeat_visits_in_a_session_are_not_evidence() -> None:
     user = np.repeat(np.arange(100), 6)
     item = np.repeat(np.arange(100) % 40, 6)
     session = pl.Series(np.repeat(np.arange(100), 6))
-    found = Relations.of(user, item, session)
+    found = Dependence.of(user, item, session)
     assert found.choice.value < 0.1
     assert found.of_item.value == 0
 
 
 def test_missing_values_are_ignored() -> None:
     values = pl.Series([None, "a", "b", None, "a"])
-    assert codes_of(values).tolist() == [-1, 1, 2, -1, 1]
+    assert encode_distinct(values).tolist() == [-1, 1, 2, -1, 1]
     item = np.arange(300) % 10
     half = pl.Series([f"t{one}" if row % 2 else None for row, one in enumerate(item)])
-    assert Relations.of(np.arange(300), item, half).of_item.value == 1.0
-    assert Relations.of(np.arange(300), item, pl.Series([None] * 300, dtype=pl.String)).of_item.rows == 0
+    assert Dependence.of(np.arange(300), item, half).of_item.value == 1.0
+    assert Dependence.of(np.arange(300), item, pl.Series([None] * 300, dtype=pl.String)).of_item.rows == 0

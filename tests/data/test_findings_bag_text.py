@@ -7,7 +7,7 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.checks import check
-from recall.data.findings import Finding, bag_findings, separator_of
+from recall.data.findings import Finding, bag_findings, guess_separator
 
 GENRES = [("Crime", "Drama"), ("Drama",), ("Comedy", "Drama"), ("Crime",)] * 5
 
@@ -80,13 +80,13 @@ def test_single_values_give_no_findings() -> None:
 
 @pytest.mark.parametrize("separator", ["|", ", ", ",", "; ", ";", "/", " | ", "、", "， ", "؛ "])
 def test_the_separator_of_a_column_is_detected(separator: str) -> None:
-    assert separator_of(cells(separator)) == separator.strip()
+    assert guess_separator(cells(separator)) == separator.strip()
 
 
 def test_prose_has_no_detected_separator() -> None:
     titles = [f"Title {n}, The ({1900 + n}); or, how it was {n * 7}" for n in range(60)]
-    assert separator_of(pl.Series(titles)) == ""
-    assert separator_of(pl.Series(["Drama", "Crime"])) == ""
+    assert guess_separator(pl.Series(titles)) == ""
+    assert guess_separator(pl.Series(["Drama", "Crime"])) == ""
 
 
 def test_check_covers_bags(tmp_path: Path) -> None:
@@ -103,5 +103,5 @@ def test_check_covers_bags(tmp_path: Path) -> None:
 
 def test_two_parts_that_each_have_their_place_are_no_bag() -> None:
     names = [f"Smith {n % 5}, J. {n % 7}" for n in range(100)]
-    assert separator_of(pl.Series(names)) == ""
-    assert separator_of(pl.Series([*names, "J. 1, Smith 2"])) == ","
+    assert guess_separator(pl.Series(names)) == ""
+    assert guess_separator(pl.Series([*names, "J. 1, Smith 2"])) == ","

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from recall.config import DataConfig
-from recall.data.frames import as_library, frame_of, library_of, open_sources, run_tables, series_of
+from recall.data.frames import as_library, frame_of, library_of, open_run_tables, open_sources, series_of
 from recall.errors import DataError
 
 
@@ -77,7 +77,7 @@ def test_frames_and_files_are_opened_as_the_configuration_says(tmp_path: Path) -
         "items": pl.DataFrame({"code": ["i1"], "brand": ["NA"]}),
     }
     data = DataConfig(id_in_users="who", id_in_items="code", nulls=("NA",))
-    tables = run_tables(data, sources)
+    tables = open_run_tables(data, sources)
     assert tables.users is not None
     assert tables.items is not None
     assert tables.users.collect(["user_id", "age"]).rows() == [("u1", None)]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recall.data.roles import Role, numbers_of, roles
+from recall.data.roles import Role, detect_roles, numbers_of
 
 N = 600
 RNG = np.random.default_rng(0)
@@ -13,7 +13,7 @@ USER, ITEM = RNG.integers(0, 40, N), RNG.integers(0, 30, N)
 
 def role(name: str, values: Any, **more: pl.Series) -> Role:
     frame = pl.DataFrame({"u": USER, "i": ITEM, "ts": 1_600_000_000 + 60 * np.arange(N), name: values})
-    return roles(frame, "u", "i", more)[name]
+    return detect_roles(frame, "u", "i", more)[name]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_yes_in_a_rejection_column_is_negative() -> None:
 
 def test_of_two_time_columns_the_one_named_so_is_used() -> None:
     base = 1_600_000_000 + RNG.permutation(N) * 60
-    found = roles(pl.DataFrame({"u": USER, "i": ITEM, "loaded": base + 5, "timestamp": base}), "u", "i", {})
+    found = detect_roles(pl.DataFrame({"u": USER, "i": ITEM, "loaded": base + 5, "timestamp": base}), "u", "i", {})
     assert (found["timestamp"].kind, found["loaded"].kind) == ("time", "moment")
 
 
@@ -136,8 +136,8 @@ def test_numbers_of_orders_are_known_by_name_though_users_share_them() -> None:
     frame = pl.DataFrame(
         {"u": [n % 7 for n in range(99)], "i": [n % 11 for n in range(99)], "Beleg-Nr.": [n // 3 for n in range(99)]}
     )
-    assert roles(frame, "u", "i", {})["Beleg-Nr."].kind == "visit"
-    assert roles(frame.rename({"Beleg-Nr.": "depth"}), "u", "i", {})["depth"].kind == "context"
+    assert detect_roles(frame, "u", "i", {})["Beleg-Nr."].kind == "visit"
+    assert detect_roles(frame.rename({"Beleg-Nr.": "depth"}), "u", "i", {})["depth"].kind == "context"
 
 
 @pytest.mark.parametrize(
@@ -162,4 +162,4 @@ def test_rows_without_an_outcome_count_by_what_the_others_say(
 
 def test_a_column_of_nan_alone_is_no_outcome() -> None:
     frame = pl.DataFrame({"u": ["a", "b"], "i": ["x", "y"], "rating": ["nan", "nan"]})
-    assert roles(frame, "u", "i", {})["rating"].kind == "context"
+    assert detect_roles(frame, "u", "i", {})["rating"].kind == "context"

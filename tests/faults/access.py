@@ -229,14 +229,14 @@ def names(bench: Bench, score: Score) -> None:
         for line in trace.read_text(errors="replace").splitlines()
         if "open" in line and '"' in line and "O_" in line
     ]
-    outside_files = {path for path in opened if _outside(path, root)}
+    outside_files = {path for path in opened if _maintenance_connection(path, root)}
     if not trace.stat().st_size:
         score.notes.append("strace may not attach to other processes here: opened files were not checked")
     score.record(not outside_files, f"files outside the root were opened: {sorted(outside_files)[:5]}")
     score.notes.append(f"{len(opened):,} files were opened, {len(outside_files)} of them outside the root")
 
 
-def _outside(path: str, root: Path) -> bool:
+def _maintenance_connection(path: str, root: Path) -> bool:
     """Whether a file is outside the root and not part of Python or the system."""
     if not path.startswith("/"):
         return False

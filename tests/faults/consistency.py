@@ -47,7 +47,7 @@ def older_tables(bench: Bench, score: Score) -> None:
                 if as_of:  # the table is said to contain all changes, and wins
                     score.record(served(server, {"7", "8"}), f"{where}: items of the table are missing")
                     score.record(not _priced(server), f"{where}: a change that the table contains hides its row")
-                    score.record(len(report.standing.returned) == 2, f"{where}: reported {report.standing.returned}")
+                    score.record(len(report.log_overlap.returned) == 2, f"{where}: reported {report.log_overlap.returned}")
                 else:
                     check_present(score, acknowledged, lambda ids, server=server: served(server, ids), where)  # type: ignore[misc]
                     gone = all(server.get(f"/v1/items/{one}").status == 404 for one in "78")

@@ -109,7 +109,7 @@ class _Version:
                         else:
                             upserted[item_id] = values
             if upserted:
-                read = self._reader.given(self._reader.read(upserted))
+                read = self._reader.encode(self._reader.read(upserted))
                 scores |= zip(read.ids, (np.asarray(read.vectors, dtype=np.float64) @ vector).tolist(), strict=True)
             if len(self._scored) > 2000:
                 self._scored.clear()

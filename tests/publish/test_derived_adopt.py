@@ -60,7 +60,7 @@ def test_live_changes_of_the_root_are_applied_on_top(root: Path, elsewhere: Path
     state = SqliteChangeLog(root / JOURNAL).state()
     assert state is not None
     assert (adopted.manifest.log, adopted.manifest.folded, adopted.manifest.parent) == (state.identity, 0, None)
-    assert adopted.standing.withheld == ("i1",)
+    assert adopted.log_overlap.withheld == ("i1",)
     assert ids(root) == expected
     assert ids(elsewhere) == expected - {"fresh"} | {"i1"}  # unchanged
 
@@ -68,7 +68,7 @@ def test_live_changes_of_the_root_are_applied_on_top(root: Path, elsewhere: Path
 def test_tables_may_already_contain_changes(root: Path, elsewhere: Path) -> None:
     change(root)
     adopted = adopt(elsewhere, root, as_of=1)
-    assert adopted.standing.returned == ("i1",)
+    assert adopted.log_overlap.returned == ("i1",)
     assert {"i1", "fresh"} <= ids(root)
     assert "i4" not in ids(root)
     with pytest.raises(ConfigError, match="cannot contain live changes up to 3"):

@@ -128,10 +128,10 @@ def test_tables_and_changes_compare_equally_before_and_after_compaction(
     if compacted:
         compact(root)
     report = rebuild(root, table, root)
-    standing = report.standing
-    assert (standing.hidden, standing.added) == (("i2",), ("fresh",))
-    assert standing.withheld == ("i3", "i5")
-    assert (standing.returned, standing.assumed, standing.base.compacted_through) == ((), 0, 0)
+    log_overlap = report.log_overlap
+    assert (log_overlap.hidden, log_overlap.added) == (("i2",), ("fresh",))
+    assert log_overlap.withheld == ("i3", "i5")
+    assert (log_overlap.returned, log_overlap.assumed, log_overlap.base.compacted_through) == ((), 0, 0)
     found = Recommender.load(root)
     ids = set(found.recommend(EVERYTHING).ids)
     assert {"fresh", "i2"} <= ids
@@ -140,8 +140,8 @@ def test_tables_and_changes_compare_equally_before_and_after_compaction(
     assert price is None  # as in the live change, which has no price
     found.close()
     again = rebuild(root, table, root, as_of=4)  # the tables contain the changes up to the deletion of i3
-    assert (again.standing.hidden, again.standing.added) == ((), ())
-    assert (again.standing.withheld, again.standing.returned) == (("i5",), ("i3",))
+    assert (again.log_overlap.hidden, again.log_overlap.added) == ((), ())
+    assert (again.log_overlap.withheld, again.log_overlap.returned) == (("i5",), ("i3",))
     found = Recommender.load(root)
     ids = set(found.recommend(EVERYTHING).ids)
     assert "i3" in ids

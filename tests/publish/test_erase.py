@@ -18,7 +18,7 @@ from recall.publish.derived import compact
 from recall.publish.erase import erase_users
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
-from recall.store.group_commit import names
+from recall.store.group_commit import mentions
 from recall.store.items.log import JOURNAL
 from recall.store.users.changes import LiveUsers
 from recall.store.users.profiles import Interaction, User
@@ -256,4 +256,4 @@ def test_ids_are_checked_before_anything_is_written(named: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(("key", "named"), [("click-u1", True), ("u1", True), ("u1_3", True), ("u12", False), ("xu1", False)])
 def test_a_key_names_a_user_between_other_characters(key: str, named: bool) -> None:
-    assert names(key, ["zz", "u1"]) is named
+    assert mentions(key, ["zz", "u1"]) is named

@@ -77,7 +77,7 @@ def shop(request: pytest.FixtureRequest, shaped_root: Path, tmp_path_factory: py
             change(recommender)
         elif request.param == "sealed":
             with pytest.MonkeyPatch.context() as patched:
-                patched.setattr(tiers, "SEALED_FROM", 5)
+                patched.setattr(tiers, "SEAL_AT", 5)
                 patched.setattr(tiers, "_RATIO", 0)
                 change(recommender)
             assert len(recommender.items.current().segments) == 6

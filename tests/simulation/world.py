@@ -99,7 +99,7 @@ class World:
     def run(self, steps: int) -> None:
         """Run a number of events. Raises Fault."""
         # a few changes are enough for segments that are sealed, merged and indexed
-        with patch.multiple(tiers, SEALED_FROM=3, INDEXED_FROM=6):
+        with patch.multiple(tiers, SEAL_AT=3, INDEX_AT=6):
             for process in self.processes:
                 process.start()
             try:

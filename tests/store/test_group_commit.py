@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError, StoreError
-from recall.store.group_commit import CREATE, DurableLog, PendingWrite, store_answer, stored_answer
+from recall.store.group_commit import CREATE_KEYS, DurableLog, PendingWrite, find_key, store_key
 from tests.store.test_sqlite import KIND, notes
 
 
@@ -70,9 +70,9 @@ def test_a_failed_group_commit_acknowledges_no_batch(commits: Notes) -> None:
 
 
 def test_an_exclusive_transaction_is_atomic(commits: Notes) -> None:
-    with commits._alone() as connection:
+    with commits._write_transaction() as connection:
         connection.execute("INSERT INTO notes VALUES ('alone')")
-    with pytest.raises(StoreError, match="cannot be written"), commits._alone() as connection:  # noqa: PT012 - both are one transaction
+    with pytest.raises(StoreError, match="cannot be written"), commits._write_transaction() as connection:  # noqa: PT012 - both are one transaction
         connection.execute("INSERT INTO notes VALUES ('lost')")
         connection.execute("INSERT INTO nowhere VALUES (1)")
     commits.close()
@@ -81,12 +81,12 @@ def test_an_exclusive_transaction_is_atomic(commits: Notes) -> None:
 
 def test_idempotency_keys_are_stored_and_the_oldest_expire() -> None:
     connection = sqlite3.connect(":memory:")
-    connection.execute(CREATE)
+    connection.execute(CREATE_KEYS)
     for last, key in enumerate("abc", start=1):
-        assert stored_answer(connection, key, key.encode()) is None
-        store_answer(connection, key, key.encode(), last, most=2)
-    assert stored_answer(connection, "a", b"a") is None
-    assert stored_answer(connection, "c", b"c") == 3
+        assert find_key(connection, key, key.encode()) is None
+        store_key(connection, key, key.encode(), last, limit=2)
+    assert find_key(connection, "a", b"a") is None
+    assert find_key(connection, "c", b"c") == 3
     with pytest.raises(RequestError, match="other changes"):
-        stored_answer(connection, "b", b"other")
+        find_key(connection, "b", b"other")
     connection.close()

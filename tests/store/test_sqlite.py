@@ -12,15 +12,15 @@ from recall.store.sqlite import DurableFile, FileKind, transaction
 
 KIND = FileKind(
     noun="notebook",
-    holds="notes",
-    application=0x12345678,
+    content="notes",
+    application_id=0x12345678,
     version=3,
     create=("CREATE TABLE notes (text TEXT)", "INSERT INTO notes VALUES ('first')"),
     hint="Write it again",
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
-    shut=StoreReadOnlyError,
+    read_only=StoreReadOnlyError,
 )
 
 
@@ -94,9 +94,9 @@ def test_errors_name_the_kind_of_file(tmp_path: Path) -> None:
         file.reader()
     assert (raised.value.where, raised.value.hint) == (str(path), "Write it again")
     path.write_bytes(b"no database " * 100)
-    with pytest.raises(StoreError, match="the notebook is damaged"), file.reports("read"):
+    with pytest.raises(StoreError, match="the notebook is damaged"), file.translate_errors("read"):
         file.reader()
-    with pytest.raises(StoreError, match="the notebook cannot be moved"), file.reports("moved"):
+    with pytest.raises(StoreError, match="the notebook cannot be moved"), file.translate_errors("moved"):
         raise PermissionError
-    with pytest.raises(KeyError), file.reports("read"):
+    with pytest.raises(KeyError), file.translate_errors("read"):
         raise KeyError

@@ -1,4 +1,4 @@
-"""The text of a drafted configuration: `[data]` with its outcomes, and `[fields]`."""
+"""Draft the text of a configuration: `[data]` with the outcomes, and `[fields]`."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,126 +9,133 @@ import polars as pl
 
 from recall.config.docs import toml, toml_key
 from recall.data.column_names import title_of
-from recall.data.roles import Role, roles
+from recall.data.roles import Role, detect_roles
 from recall.data.scaffold.fields import (
     ATTRIBUTE,
-    ROWS,
-    Keys,
-    clean,
-    context_fields,
-    described_fields,
-    guess,
-    one_each,
-    readable,
-    table_fields,
-    unlearnable,
-    unreadable,
+    SAMPLE_ROWS,
+    FieldNames,
+    draft_context_fields,
+    draft_described_fields,
+    draft_table_fields,
+    find_unique_texts,
+    guess_field,
+    is_readable,
+    last_value_per_id,
+    strip_control_characters,
+    unreadable_comment,
 )
-from recall.data.scaffold.shape import with_dates, with_flags
 from recall.data.scaffold.survey import Survey, files_in, survey
+from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
 from recall.errors import DataError
 
-# Lines of `[data]` about time, split and outcomes.
+# Thresholds. Chosen, not tuned.
+_LIKED_SHARE = 0.75  # part of a rating scale above which a rating is a like: 4 of 1 to 5, 8 of 0 to 10
+_MAX_RARE_VALUES = 50  # distinct values in the sample up to which all rows are read, because an event may be rare
 
-_LIKED = 0.75  # of the way up a scale of ratings: 4 of 5, 8 of 10. Chosen, not tuned.
 
+def draft_outcomes(roles: Mapping[str, Role]) -> Iterator[str]:
+    """Draft the lines of `[data]` for the time, the split, and the outcomes.
 
-def data_lines(found: Mapping[str, Role]) -> Iterator[str]:
-    """Draft lines for the time, the split, and every outcome.
+    Only one outcome is active; the alternatives are comments.
 
-    Alternatives are written as comments.
+    Args:
+        roles: role of each column of the interactions.
     """
-    time = time_column(found)
+    time = find_time_column(roles)
     if time is not None:
-        yield f"time = {toml(time)}  # {found[time].reason}"
-    for name, role in found.items():
+        yield f"time = {toml(time)}  # {roles[time].reason}"
+    for name, role in roles.items():
         if role.kind == "time" and role.time is not None and not role.time.readable:
             yield f"# {name} is not used as the time: {role.reason}"
-    if any(role.kind == "split" for role in found.values()):
+    if any(role.kind == "split" for role in roles.values()):
         yield 'split = { by = "column" }'
     elif time is not None:
         yield 'split = { by = "last", test = 1, valid = 1 }  # the last interaction of each user tests'
     else:
         yield 'split = { by = "random" }  # without a time, interactions drawn at random validate and test'
-    taken: set[str] = set()
-    events = next((name for name, role in found.items() if role.kind == "event" and role.events is not None), None)
-    for name, role in found.items():
+    drafted: set[str] = set()
+    event_column = next((name for name, role in roles.items() if role.kind == "event" and role.events is not None), None)
+    for name, role in roles.items():
         match role.kind:
             case "event":
-                yield from _event(name, role, active=name == events, events=events)
+                yield from _event_lines(name, role, active=name == event_column, event_column=event_column)
             case "label":
-                yield from _label(name, role, active="label" not in taken and events is None, events=events)
-                taken.add("label")
+                yield from _label_lines(
+                    name, role, active="label" not in drafted and event_column is None, event_column=event_column
+                )
+                drafted.add("label")
             case "amount" if name.lower() == "weight" and role.low > 0 and role.high > role.low:
                 yield f"weight = {toml(name)}  # {role.reason}"
             case "amount":
-                yield from _amount(name, role, active="outcome" not in taken)
-                taken |= {"outcome"} if role.low < 0 else set()
+                yield from _amount_lines(name, role, active="outcome" not in drafted)
+                drafted |= {"outcome"} if role.low < 0 else set()
             case "rating":
-                yield from _rating(name, role)
+                yield from _rating_lines(name, role)
             case "assumed":
-                yield from _assumed(name, role)
+                yield from _assumed_lines(name, role)
             case "said":
                 yield f"# {name}: {role.reason}, so no field reads it"
 
 
-def time_column(found: Mapping[str, Role]) -> str | None:
-    """Return the column that `data.time` should name, if there is one."""
-    times = (name for name, role in found.items() if role.kind == "time" and role.time is not None and role.time.readable)
+def find_time_column(roles: Mapping[str, Role]) -> str | None:
+    """Return the column for `data.time`, or None."""
+    times = (name for name, role in roles.items() if role.kind == "time" and role.time is not None and role.time.readable)
     return next(times, None)
 
 
-def _event(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
+def _event_lines(name: str, role: Role, *, active: bool, event_column: str | None) -> Iterator[str]:
     rule = role.events
     if rule is None:
         return
-    parts = [f"column = {toml(name)}", f"weights = {toml({event: _short(weight) for event, weight in rule.weights.items()})}"]
-    parts += [f"left_out = {toml(rule.left_out)}"] if rule.left_out else []
-    parts += [f"not_taken = {toml(rule.not_taken)}"] if rule.not_taken else []
-    parts += [f"missing = {toml(rule.missing)}"] if rule.missing else []
+    keys = [
+        f"column = {toml(name)}",
+        f"weights = {toml({event: _integer_if_whole(weight) for event, weight in rule.weights.items()})}",
+    ]
+    keys += [f"left_out = {toml(rule.left_out)}"] if rule.left_out else []
+    keys += [f"not_taken = {toml(rule.not_taken)}"] if rule.not_taken else []
+    keys += [f"missing = {toml(rule.missing)}"] if rule.missing else []
     yield f"# {name} says what happened ({role.reason}), so no field reads it. The weights are a proposal:"
     if rule.left_out:
-        yield "# what undoes another event is left out, as if its rows were not there"
+        yield "# events that undo another event are left out: their rows are ignored"
     if rule.not_taken:
-        yield "# what was shown and not taken does not count as an interaction; log loss learns from it"
+        yield "# items that were shown and not taken do not count as interactions; log loss learns from them"
     if rule.missing:
-        yield f"# rows without a value are {_MISSING[rule.missing]}"
+        yield f"# rows without a value are {_MISSING_COMMENTS[rule.missing]}"
     if rule.unknown and (len(rule.weights) > 1 or rule.left_out or rule.not_taken):
-        yield f"# not known here, and counted as 1: {', '.join(rule.unknown)}"
+        yield f"# events of unknown meaning, which weigh 1: {', '.join(rule.unknown)}"
     if not active:
-        yield f"# of outcomes {events} is used; to use {name} instead:"
-    yield f"{'' if active else '# '}events = {{ {', '.join(parts)} }}"
+        yield f"# the outcome that is used is {event_column}; to use {name} instead:"
+    yield f"{'' if active else '# '}events = {{ {', '.join(keys)} }}"
 
 
-_MISSING = {
+_MISSING_COMMENTS = {
     "taken": "interactions that weigh 1",
-    "left out": "left out, as if they were not there",
+    "left out": "left out: they are ignored",
     "not taken": "shown and not taken, and do not count as interactions",
 }
 
 
-def _short(number: float) -> float:
+def _integer_if_whole(number: float) -> float:
     return int(number) if number.is_integer() else number
 
 
-def _label(name: str, role: Role, *, active: bool, events: str | None) -> Iterator[str]:
-    why = f"{role.reason}: a row of 0 was shown and not taken, and does not count as an interaction"
+def _label_lines(name: str, role: Role, *, active: bool, event_column: str | None) -> Iterator[str]:
+    comment = f"{role.reason}: a row of 0 was shown and not taken, and does not count as an interaction"
     if active:
-        yield f"label = {toml(name)}  # {why}"
+        yield f"label = {toml(name)}  # {comment}"
         return
-    other = "There is one label; to use this one" if events is None else f"Of outcomes {events} is used; to use this instead"
-    yield f"# {name}: {why}. {other}:"
+    used = "another label" if event_column is None else event_column
+    yield f"# {name}: {comment}. The outcome that is used is {used}; to use this one instead:"
     yield f"# label = {toml(name)}"
 
 
-def _assumed(name: str, role: Role) -> Iterator[str]:
-    """Draft alternatives for a column that is an outcome by its values only."""
+def _assumed_lines(name: str, role: Role) -> Iterator[str]:
+    """Draft comments for a column that looks like an outcome by its values only."""
     yield f"# {name} holds {role.reason}. Assumed: it is the result of the interaction, so no field reads it."
     if role.levels:
-        liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)
-        yield "# If so, these lines use it: rows below are left out, or were shown and not taken, or rows weigh by it"
-        yield from _uses(name, role, liked)
+        yield "# If so, use one of these lines: rows below are left out, or were shown and not taken; or it weighs the rows"
+        yield from _usage_comments(name, role, _liked_level(role))
     else:
         yield "# If so, and if a row of 1 (or true) was taken and one of 0 (or false) shown and not taken, use this line:"
         yield f"# label = {toml(name)}"
@@ -136,201 +143,198 @@ def _assumed(name: str, role: Role) -> Iterator[str]:
     yield f'# {toml_key(name)} = {{ side = "user", kind = "categorical", source = "interactions" }}'
 
 
-def _amount(name: str, role: Role, *, active: bool) -> Iterator[str]:
+def _amount_lines(name: str, role: Role, *, active: bool) -> Iterator[str]:
     if role.low == role.high:
         yield f"# {name}: {role.reason}; it is known only afterwards, so no field reads it"
         return
     yield f"# {name} holds {role.reason}, known only afterwards, so no field reads it."
     if role.low < 0 and active:
         least = next((level for level in role.levels if level > 0), 1.0)
-        yield "# Rows of less than nothing (returns?) are left out; take the line out to count every row:"
+        yield "# Rows with a negative number (returns?) are left out; remove the line to count every row:"
         yield f"outcome = {{ column = {toml(name)}, at_least = {least:g} }}"
         return
-    yield "# Every row counts alike until one of these lines is used: those below are left out, or rows weigh by it"
-    yield from _uses(name, role, _middle(role))
+    yield "# All rows weigh the same unless one of these lines is used: rows below are left out, or it weighs the rows"
+    yield from _usage_comments(name, role, _median_level(role))
 
 
-def _uses(name: str, role: Role, least: float) -> Iterator[str]:
-    """Draft comments that use numbers: as a threshold, as a label, as weights."""
+def _usage_comments(name: str, role: Role, threshold: float) -> Iterator[str]:
+    """Draft comments that use a numeric column as a threshold, a label, or weights."""
     missing = ', missing = "taken"' if role.lacking else ""
-    yield f"# outcome = {{ column = {toml(name)}, at_least = {least:g}{missing} }}"
-    yield f'# outcome = {{ column = {toml(name)}, at_least = {least:g}, below = "not taken"{missing} }}'
-    more = "needs a positive value in each row" if role.lacking else "positive only together with a line above"
-    yield f"# weight = {toml(name)}{'' if role.low > 0 and not role.lacking else f'  # {more}'}"
+    yield f"# outcome = {{ column = {toml(name)}, at_least = {threshold:g}{missing} }}"
+    yield f'# outcome = {{ column = {toml(name)}, at_least = {threshold:g}, below = "not taken"{missing} }}'
+    condition = "needs a positive value in each row" if role.lacking else "positive only together with a line above"
+    yield f"# weight = {toml(name)}{'' if role.low > 0 and not role.lacking else f'  # {condition}'}"
 
 
-def _rating(name: str, role: Role) -> Iterator[str]:
-    liked = next((level for level in role.levels if level >= role.low + _LIKED * (role.high - role.low)), role.high)
+def _rating_lines(name: str, role: Role) -> Iterator[str]:
     yield f"# {name} holds {role.reason}, known only afterwards, so no field reads it."
-    yield "# Every row counts as liked, whatever it holds, until one of these lines is used: rows below are left out, or were"
-    yield "# shown and not taken, or rows weigh by it"
-    yield from _uses(name, role, liked)
+    yield "# Every row counts as a like, whatever its rating, unless one of these lines is used: rows below are left out, or"
+    yield "# were shown and not taken; or it weighs the rows"
+    yield from _usage_comments(name, role, _liked_level(role))
 
 
-def _middle(role: Role) -> float:
+def _liked_level(role: Role) -> float:
+    return next((level for level in role.levels if level >= role.low + _LIKED_SHARE * (role.high - role.low)), role.high)
+
+
+def _median_level(role: Role) -> float:
     positive = [level for level in role.levels if level > 0]
     return positive[len(positive) // 2] if positive else role.high
 
 
-# The whole text.
-# Thresholds. Chosen, not tuned.
-_FEW = 50  # of columns with at most so many values in the sample all rows are read, because an event may be rare
-
-
 def draft(folder: Path, user_id: str | None = None, item_id: str | None = None, files: Mapping[str, Path] | None = None) -> str:
-    """Return the text of a configuration for the tables in a folder.
+    """Return the TOML text of a configuration for the tables in a folder.
 
     Args:
-        folder: where the configuration will be, which its paths start at.
-        user_id: column of the interactions with the user's id; default: by its name.
-        item_id: column of the interactions with the item's id; default: by its name.
-        files: of the tables; default: those in the folder.
+        folder: folder of the configuration, to which its paths are relative.
+        user_id: column of the interactions with the user's id; None to detect it.
+        item_id: column of the interactions with the item's id; None to detect it.
+        files: path of each table; None to find them in the folder.
 
     Raises:
-        DataError: There is no such folder, there are no interactions, or a table lacks its id column.
+        DataError: The folder is missing, there are no interactions, or an id column is not found.
     """
     sources = dict(files) if files else files_in(folder)
-    more = [] if files else [name for name in sources if name != "interactions" and sources[name].is_file()]
-    empty = [name for name in more if not sources[name].stat().st_size]
+    optional = [] if files else [name for name in sources if name != "interactions" and sources[name].is_file()]
+    empty = [name for name in optional if not sources[name].stat().st_size]
     notes = [f"# {sources.pop(name).name} is empty, so that no table of {name} is read" for name in empty]
-    found = survey(sources, user_id, item_id)
+    surveyed = survey(sources, user_id, item_id)
     paths = {name: Path(os.path.relpath(path, folder)).as_posix() for name, path in sources.items()}
-    return draft_tables(found, folder.resolve().name, paths, notes)
+    return draft_tables(surveyed, folder.resolve().name, paths, notes)
 
 
-def draft_tables(found: Survey, name: str, paths: Mapping[str, str], notes: Sequence[str] = ()) -> str:
-    """Return the text of a configuration for opened tables.
+def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: Sequence[str] = ()) -> str:
+    """Return the TOML text of a configuration for surveyed tables.
 
     Args:
-        found: the tables, and how they are written.
-        name: of the run.
-        paths: of the tables.
-        notes: comments about the tables.
+        surveyed: the opened tables with their formats and ids.
+        name: name of the run.
+        paths: path of each table, for the configuration.
+        notes: comment lines about the tables.
 
     Raises:
-        DataError: A table lacks its id column, or there are no interactions.
+        DataError: There are no interactions.
     """
-    tables, user_id, item_id = found.tables, found.user_id, found.item_id
+    tables, user_id, item_id = surveyed.tables, surveyed.user_id, surveyed.item_id
     interactions = tables["interactions"]
-    frame = _head(interactions)
-    known = roles(frame, user_id, item_id, _whole(interactions, frame))
+    frame = _read_sample(interactions)
+    roles = detect_roles(frame, user_id, item_id, _distinct_values(interactions, frame))
     ids = {"users": user_id, "items": item_id}
-    own = found.own
+    table_ids = surveyed.table_ids
     users, items = tables.get("users"), tables.get("items")
-    titles = () if items is None else unlearnable(items, {item_id, own["items"]})
-    name_of = None if users is None else title_of(unlearnable(users, {user_id, own["users"]}))
-    written, known = with_flags(*with_dates(found.written["interactions"], frame, known))
-    found = replace(found, written={**found.written, "interactions": written})
-    plan = _Plan.of(known, frame, tables, user_id, item_id, titles)
-    time = time_column(known)
-    timeless = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
+    titles = () if items is None else find_unique_texts(items, {item_id, table_ids["items"]})
+    user_name = None if users is None else title_of(find_unique_texts(users, {user_id, table_ids["users"]}))
+    detected, roles = combine_flags(*combine_date_parts(surveyed.formats["interactions"], frame, roles))
+    surveyed = replace(surveyed, formats={**surveyed.formats, "interactions": detected})
+    describing = _DescribingColumns.choose(roles, frame, tables, user_id, item_id, titles)
+    time = find_time_column(roles)
+    without_time = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
 
     lines = [f"name = {toml(name)}", "", "[data]"]
     lines += [f"{name} = {toml(path)}" for name, path in paths.items()]
-    lines += [*notes, *(f"# warning: {one}" for one in found.warnings)]
+    lines += [*notes, *(f"# warning: {warning}" for warning in surveyed.warnings)]
     lines += [
-        f"{name} = {toml(value)}{found.why(name)}"
+        f"{name} = {toml(value)}{surveyed.why(name)}"
         for name, value in (("user_id", user_id), ("item_id", item_id))
         if value != name
     ]
     lines += [
         f"id_in_{name} = {toml(column)}  # holds ids of the interactions, each once"
-        for name, column in own.items()
+        for name, column in table_ids.items()
         if column != ids[name]
     ]
-    lines += plan.lines()
-    lines += [f"user_attributes = {toml([name_of])}  # kept with each user, who is found by it"] if name_of is not None else []
-    if timeless:
-        lines += [f'missing_times = "left out"  # {timeless:,} interactions have no {time}; they are not read']
-    lines += data_lines(known)
-    lines += found.lines()
-    keys = Keys(user_id, item_id)
+    lines += describing.lines()
+    lines += (
+        [f"user_attributes = {toml([user_name])}  # kept with each user, who is found by it"] if user_name is not None else []
+    )
+    if without_time:
+        lines += [f'missing_times = "left out"  # {without_time:,} interactions have no {time}; they are not read']
+    lines += draft_outcomes(roles)
+    lines += surveyed.lines()
+    field_names = FieldNames(user_id, item_id)
     lines += ["", "[fields]", f'{toml_key(user_id)} = {{ side = "user", kind = "categorical" }}']
     if users is not None:
-        shared = set(interactions.columns) - set(plan.moved)
-        lines += table_fields(users, "user", {user_id, own["users"]}, shared, keys)
-    lines += described_fields(frame, plan.of_users, "user", user_id, keys)
-    lines += context_fields(frame, known, plan.users_columns, keys)
-    lines += [unreadable(interactions, name) for name in interactions.columns if name not in frame.columns]
-    history = f'{toml_key(keys.take("previous", "previous_items"))} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'
-    lines += [history] if time else []
+        shared = set(interactions.columns) - set(describing.copied)
+        lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names)
+    lines += draft_described_fields(frame, describing.user_fields, "user", user_id, field_names)
+    lines += draft_context_fields(frame, roles, () if users is None else users.columns, field_names)
+    lines += [unreadable_comment(interactions, name) for name in interactions.columns if name not in frame.columns]
+    history = toml_key(field_names.allocate("previous", "previous_items"))
+    lines += [f'{history} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'] if time else []
     lines += [f'{toml_key(item_id)} = {{ side = "item", kind = "categorical" }}']
     if items is not None:
-        lines += table_fields(items, "item", {item_id, own["items"]}, (), keys, titles)
-    lines += described_fields(frame, plan.of_items, "item", item_id, keys)
-    lines += [f"# {name}: {reason}" for name, reason in plan.skipped.items()]
+        lines += draft_table_fields(items, "item", {item_id, table_ids["items"]}, (), field_names, titles)
+    lines += draft_described_fields(frame, describing.item_fields, "item", item_id, field_names)
+    lines += [f"# {name}: {reason}" for name, reason in describing.skipped.items()]
     lines += [
         "",
         "[train]",
         'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
     ]
-    return "\n".join([*map(clean, lines), ""])
+    return "\n".join([*map(strip_control_characters, lines), ""])
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """Use of the columns of the interactions that describe users or items.
+class _DescribingColumns:
+    """Columns of the interactions that describe users or items, by their use.
 
     Attributes:
-        of_users: columns that user fields read.
-        of_items: columns that item fields read.
-        attributes: columns of the interactions that describe items, for filters only.
-        titles: the same of the items table.
-        skipped: columns that no field reads, and why.
-        users_columns: columns of the users table.
+        user_fields: columns that user fields read.
+        item_fields: columns that item fields read.
+        attributes: columns that describe items and serve filters only.
+        titles: title columns of the items table, which serve filters only.
+        skipped: reason for each column that no field reads.
     """
 
-    of_users: tuple[str, ...]
-    of_items: tuple[str, ...]
+    user_fields: tuple[str, ...]
+    item_fields: tuple[str, ...]
     attributes: tuple[str, ...]
     titles: tuple[str, ...]
     skipped: dict[str, str]
-    users_columns: frozenset[str]
 
     @staticmethod
-    def of(
-        found: Mapping[str, Role],
+    def choose(
+        roles: Mapping[str, Role],
         frame: pl.DataFrame,
         tables: Mapping[str, Table],
         user_id: str,
         item_id: str,
         titles: tuple[str, ...],
-    ) -> "_Plan":
-        read: dict[str, list[str]] = {"user": [], "item": []}
+    ) -> "_DescribingColumns":
+        readable: dict[str, list[str]] = {"user": [], "item": []}
         attributes: list[str] = []
         skipped: dict[str, str] = {}
-        for name, role in found.items():
+        for name, role in roles.items():
             if role.kind not in ("user", "item"):
                 continue
             table = tables.get(f"{role.kind}s")
             if table is not None and name in table.types:
                 skipped[name] = f"in the interactions it {role.reason}; the {role.kind}s table has it"
                 continue
-            one = guess(one_each(frame, name, user_id if role.kind == "user" else item_id))
-            if one.field:
-                read[role.kind].append(name)
+            guessed = guess_field(last_value_per_id(frame, name, user_id if role.kind == "user" else item_id))
+            if guessed.keys:
+                readable[role.kind].append(name)
             elif role.kind == "item" and not frame[name].dtype.is_temporal():
                 attributes.append(name)
-                skipped[name] = f"{one.reason}; {ATTRIBUTE}"
+                skipped[name] = f"{guessed.reason}; {ATTRIBUTE}"
             else:
-                skipped[name] = one.reason
-        users = tables["users"].columns if "users" in tables else ()
-        return _Plan(tuple(read["user"]), tuple(read["item"]), tuple(attributes), titles, skipped, frozenset(users))
+                skipped[name] = guessed.reason
+        return _DescribingColumns(tuple(readable["user"]), tuple(readable["item"]), tuple(attributes), titles, skipped)
 
     @property
-    def moved(self) -> tuple[str, ...]:
-        """Columns that are read as if they were in the table of users or items."""
-        return (*self.of_users, *self.of_items, *self.attributes)
+    def copied(self) -> tuple[str, ...]:
+        """Columns that are copied to the users or items table."""
+        return (*self.user_fields, *self.item_fields, *self.attributes)
 
     def lines(self) -> list[str]:
-        """Return the keys of `[data]` for the moved columns."""
+        """Return the lines of `[data]` for these columns."""
         keys = {
             "user_columns": (
-                self.of_users,
+                self.user_fields,
                 "follow from the user, who gets the most frequent value",
             ),
             "item_columns": (
-                (*self.of_items, *self.attributes),
+                (*self.item_fields, *self.attributes),
                 "follow from the item, which gets the most frequent value",
             ),
             "attributes": ((*self.attributes, *self.titles), "nothing to learn from; requests may filter by them"),
@@ -338,19 +342,23 @@ class _Plan:
         return [f"{name} = {toml(columns)}  # {why}" for name, (columns, why) in keys.items() if columns]
 
 
-def _head(table: Table) -> pl.DataFrame:
-    """Return the first rows, in the columns that fields can read."""
-    head = Table(table.path, table.frame.head(ROWS), table.types).collect(
-        name for name in table.columns if readable(table, name)
+def _read_sample(table: Table) -> pl.DataFrame:
+    """Return the first rows, with the columns that fields can read."""
+    head = Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect(
+        name for name in table.columns if is_readable(table, name)
     )
     if head.is_empty():
         raise DataError("there are no interactions", where=str(table.path), hint="Give at least one row")
     return head
 
 
-def _whole(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
-    """Return the distinct values over all rows, of columns that have few."""
-    if len(frame) < ROWS:
+def _distinct_values(table: Table, frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """Return the distinct values of all rows, for columns with few in the sample."""
+    if len(frame) < SAMPLE_ROWS:
         return {}
-    names = [name for name in frame.columns if not isinstance(frame[name].dtype, pl.List) and frame[name].n_unique() <= _FEW]
+    names = [
+        name
+        for name in frame.columns
+        if not isinstance(frame[name].dtype, pl.List) and frame[name].n_unique() <= _MAX_RARE_VALUES
+    ]
     return {name: table.collect([name])[name].unique() for name in names}

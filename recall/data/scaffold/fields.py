@@ -1,4 +1,4 @@
-"""Draft the lines of `[fields]`: a field for every column that looks like one."""
+"""Draft the lines of `[fields]`: guess a kind of field for each column."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from itertools import chain, count
 import polars as pl
 
 from recall.config.docs import toml, toml_key
-from recall.data.findings import decimal_commas, separator_of, written_lists
+from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
 from recall.data.roles import Role
 from recall.data.sources import RESERVED
 from recall.data.tables import Table
@@ -16,19 +16,19 @@ from recall.errors import DataError
 from recall.features.canonical import BLANKS
 
 
-def clean(line: str) -> str:
+def strip_control_characters(line: str) -> str:
     """Replace characters that TOML forbids in comments, such as line breaks."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", line)
 
 
-class Keys:
-    """Allocator of unique keys."""
+class FieldNames:
+    """Allocator of unique field names."""
 
     def __init__(self, *used: str) -> None:
         self._used = set(used)
 
-    def take(self, *wanted: str) -> str:
-        """Return the first free name, or the last of them with a number."""
+    def allocate(self, *wanted: str) -> str:
+        """Return the first free name; if all are used, the last one with a number."""
         numbered = (f"{wanted[-1]}_{number}" for number in count(2))
         name = next(one for one in chain(wanted, numbered) if one and one not in self._used)
         self._used.add(name)
@@ -36,196 +36,204 @@ class Keys:
 
 
 # Thresholds. Chosen, not tuned.
-_MANY = 1_000  # distinct values up to which no min_count is needed
-_MOST = 10_000  # distinct values that a min_count should leave
-_COUNTS = (2, 3, 5, 10, 20, 50)
-_LISTS = 0.05  # share of cells that are written lists
+_MAX_VOCABULARY = 1_000  # distinct values up to which no min_count is needed
+_MAX_KEPT = 10_000  # distinct values that min_count should leave
+_MIN_COUNTS = (2, 3, 5, 10, 20, 50)
+_MIN_LISTS = 0.05  # share of cells in list notation
 
 
-def drafted_bag(known: pl.Series) -> tuple[str, str] | None:
-    """Return the keys of a bag field and their reason, or None when it is not a bag.
+def draft_bag(known: pl.Series) -> tuple[str, str] | None:
+    """Return the keys of a bag field and the reason; None for single values.
 
-    The keys are empty for text that must be rewritten.
+    The keys are empty for text that must be rewritten before a field can read it.
 
     Args:
-        known: text [n] or lists [n], none missing.
+        known: text [n] or lists [n], without nulls.
     """
     if isinstance(known.dtype, pl.List | pl.Array):
         parts = known.cast(pl.List(known.dtype.inner)).explode(empty_as_null=False, keep_nulls=False)
-        return f'kind = "bag"{rare(parts)}', "lists"
-    if written_lists(known) > _LISTS * len(known):
+        return f'kind = "bag"{min_count_key(parts)}', "lists"
+    if count_list_texts(known) > _MIN_LISTS * len(known):
         return "", "lists written as text, which no field reads: store them as lists in Parquet, or as text with a separator"
-    if decimal_commas(known):
+    if have_decimal_commas(known):
         return (
             "",
             'numbers with a decimal comma, which no field reads: write "3,5" as "3.5" (or "3|5", for two values)',
         )
-    prose = known.str.contains(r"[\r\n]").mean() > _LISTS  # type: ignore[operator]  # lists have no lines
-    separator = "" if prose else separator_of(known)
+    prose = known.str.contains(r"[\r\n]").mean() > _MIN_LISTS  # type: ignore[operator]  # lists have no lines
+    separator = "" if prose else guess_separator(known)
     if not separator:
         return None
     parts = known.str.split(separator).explode().str.strip_chars(BLANKS)
     keys = "" if separator == "|" else f", separator = {toml(separator)}"
-    return f'kind = "bag"{keys}{rare(parts)}', f"{parts.n_unique():,} values between {toml(separator)}"
+    return f'kind = "bag"{keys}{min_count_key(parts)}', f"{parts.n_unique():,} values between {toml(separator)}"
 
 
-def rare(values: pl.Series) -> str:
-    """Return the key `min_count` for a column with many different values.
+def min_count_key(values: pl.Series) -> str:
+    """Return `, min_count = n` for a column with many distinct values, or "".
 
-    A value seen once or twice teaches nothing of its own, and thousands of such rows overfit. So of more than 1,000 values
-    those seen once are dropped; if more than 10,000 are left, the smallest of 3, 5, 10, 20 and 50 is taken that leaves no
-    more, or 50.
+    Values that occur once or twice teach nothing, and thousands of such parameters overfit. So with more than 1,000 distinct
+    values those that occur once are dropped; if more than 10,000 are left, min_count is the smallest of 3, 5, 10, 20 and 50
+    that leaves at most 10,000, or 50.
     """
     counts = values.drop_nulls().value_counts()["count"]
-    if len(counts) <= _MANY:
+    if len(counts) <= _MAX_VOCABULARY:
         return ""
-    chosen = next((least for least in _COUNTS if int((counts >= least).sum()) <= _MOST), _COUNTS[-1])
+    chosen = next((least for least in _MIN_COUNTS if int((counts >= least).sum()) <= _MAX_KEPT), _MIN_COUNTS[-1])
     return f", min_count = {chosen}"
 
 
-_COUNTED = 20  # rows from which on numbers that rise by one are a count of the rows. Chosen, not tuned.
-_FEW = 50  # distinct whole numbers up to which they are categories. Chosen, not tuned.
-_EACH = 20  # rows of each of them on average, from which up to _MANY are categories too, such as codes. Chosen, not tuned.
-ROWS = 100_000
-"""Rows that are sampled."""
+_MIN_COUNTING = 20  # rows; in fewer, numbers that rise by one may be chance rather than a row number
+_MAX_CATEGORIES = 50  # distinct integers that are categories rather than quantities
+_MIN_PER_CATEGORY = 20  # rows per distinct integer, with which up to _MAX_VOCABULARY are categories, such as codes
+SAMPLE_ROWS = 100_000
+"""Rows of a table that are examined."""
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """A guessed field.
+class FieldGuess:
+    """Guessed configuration of a field.
 
     Attributes:
-        field: its keys after `side`; empty for no field.
-        reason: in words.
-        unlearnable: texts of which hardly two are the same.
+        keys: TOML keys after `side`; empty if no field should read the column.
+        reason: reason, which the draft shows as a comment.
+        unique_texts: whether nearly every row has its own text, such as titles.
     """
 
-    field: str
+    keys: str
     reason: str
-    unlearnable: bool = False
+    unique_texts: bool = False
 
 
-def guess(values: pl.Series) -> Guess:
-    """Guess the kind of field of a column from some of its values."""
+def guess_field(values: pl.Series) -> FieldGuess:
+    """Guess the kind of field for a column from a sample of its values, [n]."""
     known = values.drop_nulls()
     if known.is_empty():
-        return Guess("", "no value")
+        return FieldGuess("", "no value")
     if len(known) == len(values) > 1 and not values.dtype.is_nested() and known.n_unique() == 1:
-        return Guess("", f"one value only, {known[0]!r}: nothing to learn from")
+        return FieldGuess("", f"one value only, {known[0]!r}: nothing to learn from")
     if isinstance(known.dtype, pl.List | pl.Array) and known.dtype.inner.is_nested():
-        return Guess("", "lists of lists, which no field reads")
+        return FieldGuess("", "lists of lists, which no field reads")
     if isinstance(known.dtype, pl.List) and len(known) == len(values) > 1 and known.n_unique() == 1:
-        return Guess("", f"one value only, {known[0].to_list()}: nothing to learn from")
-    if isinstance(known.dtype, pl.List | pl.Array) and (bag := drafted_bag(known)) is not None:
-        return Guess(*bag)
+        return FieldGuess("", f"one value only, {known[0].to_list()}: nothing to learn from")
+    if isinstance(known.dtype, pl.List | pl.Array) and (bag := draft_bag(known)) is not None:
+        return FieldGuess(*bag)
     if known.dtype.is_temporal():
-        return Guess("", "a date or time, which no field reads; write it as a category, such as a weekday")
+        return FieldGuess("", "a date or time, which no field reads; write it as a category, such as a weekday")
     if known.dtype == pl.String:
         numbers = known.cast(pl.Float64, strict=False)
         if numbers.null_count() or known.str.contains(r"^0\d").any():
-            return _guess_text(known)
+            return _guess_text_field(known)
         known = numbers
     if known.dtype == pl.Boolean:
-        return Guess('kind = "categorical"', "true or false")
-    if len(known) == len(values) > _COUNTED and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
-        return Guess("", "counts the rows: nothing to learn from")
+        return FieldGuess('kind = "categorical"', "true or false")
+    if len(known) == len(values) > _MIN_COUNTING and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
+        return FieldGuess("", "counts the rows: nothing to learn from")
     different = known.n_unique()
-    repeated = different <= max(_FEW / 2, len(known) / 2)
-    if repeated and different <= max(_FEW, min(_MANY, len(known) / _EACH)) and bool((known == known.round()).all()):
-        return Guess('kind = "categorical"', f"whole numbers, {different:,} different")
+    repeated = different <= max(_MAX_CATEGORIES / 2, len(known) / 2)
+    if (
+        repeated
+        and different <= max(_MAX_CATEGORIES, min(_MAX_VOCABULARY, len(known) / _MIN_PER_CATEGORY))
+        and bool((known == known.round()).all())
+    ):
+        return FieldGuess('kind = "categorical"', f"whole numbers, {different:,} different")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
-    return Guess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
+    return FieldGuess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 
 
-_ADDRESS = r"^\s*(https?://|www\.)"
+_URL = r"^\s*(https?://|www\.)"
 
 
-def _guess_text(known: pl.Series) -> Guess:
+def _guess_text_field(known: pl.Series) -> FieldGuess:
     different = known.n_unique()
-    if known.str.contains(_ADDRESS).all():
-        return Guess("", "addresses: nothing to learn from", unlearnable=True)
-    bag = drafted_bag(known)
+    if known.str.contains(_URL).all():
+        return FieldGuess("", "addresses: nothing to learn from", unique_texts=True)
+    bag = draft_bag(known)
     if bag is not None:
-        return Guess(*bag)
+        return FieldGuess(*bag)
     if set(known.str.strip_chars().str.to_lowercase().unique()) == {"true", "false"}:
-        return Guess('kind = "categorical"', "true or false")
+        return FieldGuess('kind = "categorical"', "true or false")
     if different > 20 and different > 0.8 * len(known):
-        return Guess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unlearnable=True)
-    return Guess(f'kind = "categorical"{rare(known)}', f"{different:,} different texts")
+        return FieldGuess("", f"{different:,} different texts in {len(known):,} rows: nothing to learn from", unique_texts=True)
+    return FieldGuess(f'kind = "categorical"{min_count_key(known)}', f"{different:,} different texts")
 
 
 ATTRIBUTE = "an attribute, which requests may filter by"
-"""Why a column of items is kept that no field reads."""
-_LONGEST = 500  # characters of a text on average up to which it is shown and not only stored. Chosen, not tuned.
+"""Reason for keeping an item column that no field reads."""
+_MAX_TITLE_LENGTH = 500  # mean characters; longer text is not an attribute. Chosen, not tuned.
 
 
-def unlearnable(table: Table, without: Collection[str]) -> tuple[str, ...]:
-    """Return the columns of texts of which hardly two are the same, such as titles.
+def find_unique_texts(table: Table, without: Collection[str]) -> tuple[str, ...]:
+    """Return the columns in which nearly every row has its own text, such as titles.
 
     Args:
-        table: the items.
-        without: columns that are ids.
+        table: the users or items.
+        without: id columns.
     """
-    names = [name for name in table.columns if name not in without and readable(table, name)]
+    names = [name for name in table.columns if name not in without and is_readable(table, name)]
     found = []
-    for values in Table(table.path, table.frame.head(ROWS), table.types).collect(names) if names else ():
+    for values in Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect(names) if names else ():
         known = values.drop_nulls()
-        if known.dtype == pl.String and guess(known).unlearnable and float(known.str.len_chars().mean()) <= _LONGEST:  # type: ignore[arg-type]
+        if known.dtype != pl.String or not guess_field(known).unique_texts:
+            continue
+        if float(known.str.len_chars().mean()) <= _MAX_TITLE_LENGTH:  # type: ignore[arg-type]
             found.append(values.name)
     return tuple(found)
 
 
-def table_fields(
+def draft_table_fields(
     table: Table,
     side: str,
     without: Collection[str],
     source: Collection[str],
-    keys: Keys,
+    names: FieldNames,
     attributes: Collection[str] = (),
 ) -> Iterator[str]:
-    """Draft a line for each column of the users or the items table.
+    """Draft a field, or a comment, for each column of the users or items table.
 
     Args:
         table: the table.
         side: user or item.
-        without: columns that are not fields.
-        source: columns that the interactions have too, where a field must say which it reads.
-        keys: allocates the names of fields.
+        without: id columns.
+        source: columns that the interactions have as well; their fields need the key `source`.
+        names: allocates the names of fields.
         attributes: columns that requests may filter by, although no field reads them.
     """
     for name in (name for name in table.columns if name not in without):
-        if not readable(table, name):
-            yield unreadable(table, name)
+        if not is_readable(table, name):
+            yield unreadable_comment(table, name)
             continue
-        found = guess(Table(table.path, table.frame.head(ROWS), table.types).collect([name])[name])
-        if not found.field:
-            yield f"# {name}: {found.reason}{f'; {ATTRIBUTE}' if name in attributes else ''}"
+        guessed = guess_field(Table(table.path, table.frame.head(SAMPLE_ROWS), table.types).collect([name])[name])
+        if not guessed.keys:
+            yield f"# {name}: {guessed.reason}{f'; {ATTRIBUTE}' if name in attributes else ''}"
             continue
-        more = [f'source = "{side}s"'] if name in source else []
-        yield line(keys.take(name, f"{side}_{name}"), name, side, [found.field, *more], found.reason)
+        source_key = [f'source = "{side}s"'] if name in source else []
+        yield field_line(names.allocate(name, f"{side}_{name}"), name, side, [guessed.keys, *source_key], guessed.reason)
 
 
-def described_fields(frame: pl.DataFrame, names: Sequence[str], side: str, id_column: str, keys: Keys) -> Iterator[str]:
-    """Draft a line for each column of the interactions that describes users or items.
+def draft_described_fields(
+    frame: pl.DataFrame, columns: Sequence[str], side: str, id_column: str, names: FieldNames
+) -> Iterator[str]:
+    """Draft a field for each column of the interactions that describes users or items.
 
     Args:
-        frame: some interactions.
-        names: the columns, each a possible field.
+        frame: sample of the interactions.
+        columns: columns to read.
         side: user or item.
-        id_column: of that side.
-        keys: allocates the names of fields.
+        id_column: id column of that side.
+        names: allocates the names of fields.
     """
-    for name in names:
-        found = guess(one_each(frame, name, id_column))
-        yield line(keys.take(name, f"{side}_{name}"), name, side, [found.field], found.reason)
+    for column in columns:
+        guessed = guess_field(last_value_per_id(frame, column, id_column))
+        yield field_line(names.allocate(column, f"{side}_{column}"), column, side, [guessed.keys], guessed.reason)
 
 
-def readable(table: Table, name: str) -> bool:
-    """Return whether a field could read a column.
+def is_readable(table: Table, name: str) -> bool:
+    """Return whether a field can read the type of a column.
 
     Args:
-        table: any.
-        name: of a column.
+        table: the table.
+        name: the column.
     """
     if not name:
         return False
@@ -236,25 +244,25 @@ def readable(table: Table, name: str) -> bool:
     return True
 
 
-def unreadable(table: Table, name: str) -> str:
+def unreadable_comment(table: Table, name: str) -> str:
     """Return a comment about a column of a type that no field can read.
 
     Args:
-        table: any.
-        name: of a column.
+        table: the table.
+        name: the column.
     """
     if not name:
         return "# a column without a name: give it one, so that a field can read it"
     return f"# {name}: of type {table.types[name]}, which no field can read"
 
 
-def one_each(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
-    """Return the last value of a column for each id.
+def last_value_per_id(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
+    """Return the last value of a column for each user or item.
 
     Args:
-        frame: some interactions.
-        name: of the column.
-        id_column: of the side that it describes.
+        frame: sample of the interactions.
+        name: the column.
+        id_column: id column of the side that it describes.
     """
     return (
         frame.select(id_column, name)
@@ -263,44 +271,46 @@ def one_each(frame: pl.DataFrame, name: str, id_column: str) -> pl.Series:
     )
 
 
-def context_fields(frame: pl.DataFrame, found: Mapping[str, Role], without: Collection[str], keys: Keys) -> Iterator[str]:
-    """Draft a line for each column of the interactions that a request may know.
+def draft_context_fields(
+    frame: pl.DataFrame, roles: Mapping[str, Role], without: Collection[str], names: FieldNames
+) -> Iterator[str]:
+    """Draft a field, or a comment, for each context column of the interactions.
 
     Args:
-        frame: some interactions.
-        found: the role of each column.
+        frame: sample of the interactions.
+        roles: role of each column.
         without: columns that other fields read.
-        keys: allocates the names of fields.
+        names: allocates the names of fields.
     """
     lines = []
-    for name, role in found.items():
+    for name, role in roles.items():
         if role.kind in ("visit", "moment"):
             lines.append(f"# {name}: {role.reason}")
         elif role.kind == "context" and name in RESERVED:
             lines.append(f"# {name}: a context column cannot be called so; rename it in the interactions to read it")
         elif role.kind == "context" and name not in without:
-            one = guess(frame[name])
+            guessed = guess_field(frame[name])
             different = frame[name].n_unique() if frame[name].dtype == pl.String else 0
-            if different > max(_MANY, len(frame) / 3):  # such as receipts that users share
+            if different > max(_MAX_VOCABULARY, len(frame) / 3):  # such as receipts that users share
                 lines.append(f"# {name}: {different:,} different texts in {len(frame):,} rows: nothing to learn from")
-            elif one.field:
-                lines.append(line(keys.take(name, f"context_{name}"), name, "user", [one.field], one.reason))
+            elif guessed.keys:
+                lines.append(field_line(names.allocate(name, f"context_{name}"), name, "user", [guessed.keys], guessed.reason))
             else:
-                lines.append(f"# {name}: {one.reason}")
-    if any(not one.startswith("#") for one in lines):
+                lines.append(f"# {name}: {guessed.reason}")
+    if any(not line.startswith("#") for line in lines):
         yield "# context, read from the interactions: a request must supply it. Remove what is known only afterwards"
     yield from lines
 
 
-def line(called: str, name: str, side: str, keys: Sequence[str], reason: str) -> str:
-    """Format one field.
+def field_line(name: str, column: str, side: str, keys: Sequence[str], reason: str) -> str:
+    """Format the TOML line of one field.
 
     Args:
-        called: its key.
-        name: the column that it reads.
+        name: name of the field.
+        column: the column that it reads.
         side: user or item.
-        keys: further keys.
-        reason: becomes the comment.
+        keys: further TOML keys.
+        reason: comment at the end of the line.
     """
-    column = [f"column = {toml(name)}"] if called != name else []
-    return f"{toml_key(called)} = {{ {', '.join([f'side = {toml(side)}', *keys, *column])} }}  # {reason}"
+    column_key = [f"column = {toml(column)}"] if name != column else []
+    return f"{toml_key(name)} = {{ {', '.join([f'side = {toml(side)}', *keys, *column_key])} }}  # {reason}"

@@ -1,4 +1,8 @@
-"""Open tables as they are written, and find their ids, with reasons."""
+"""Open the source tables, detect their formats, and find their id columns.
+
+A format can only be detected on a table that opens: so `survey` opens the tables, detects some settings, and opens them
+again with these, until all are known.
+"""
 
 import re
 from collections import Counter
@@ -11,185 +15,205 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import id_column, instead_column, names_visit, table_named
-from recall.data.files import files_of, kind_of, plain, unreadable_file
-from recall.data.findings import alike
-from recall.data.frames import NAMES, open_sources
-from recall.data.scaffold.detect import Written, detect
-from recall.data.scaffold.fields import ROWS, readable
-from recall.data.scaffold.meaning import nulls_of
-from recall.data.scaffold.shape import by_content, with_carried, with_columns, with_names, with_rows, with_shape
-from recall.data.selection import absent, refuse_lists
+from recall.data.column_names import fallback_id_column, id_column, names_visit, table_of_file
+from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
+from recall.data.findings import normalize_ids
+from recall.data.frames import TABLE_NAMES, open_sources
+from recall.data.scaffold.fields import SAMPLE_ROWS, is_readable
+from recall.data.scaffold.file_format import DetectedFormat, detect_format
+from recall.data.scaffold.table_format import (
+    detect_carried_columns,
+    detect_conversions,
+    detect_item_lists,
+    detect_nesting_and_blanks,
+    find_id_by_content,
+    name_columns,
+)
+from recall.data.scaffold.text_values import find_null_spellings
+from recall.data.selection import id_missing, refuse_nested_ids
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
 from recall.features.canonical import canonical_column, id_type
 from recall.features.values import canonical_series
 
-_SHARED = 0.5  # share of the ids of the interactions that the id column of another table must contain. Chosen, not tuned.
-_ONCE = 0.9  # share of the rows of a table that must have different ids. Chosen, not tuned.
-_OF_MANY = 0.2  # share of the rows of a table of properties that may have different ones, at most. Chosen, not tuned.
-_SPARSE = 0.5  # share of the interactions without an id from which on it is a warning. Chosen, not tuned.
-_WIDE = 20  # columns of numbers from which on a table may have one for each item. Chosen, not tuned.
+# Thresholds. Chosen, not tuned.
+_MIN_SHARED = 0.5  # share of the interactions' ids that the id column of a users or items table must contain
+_MIN_UNIQUE = 0.9  # distinct values of an id column in its own table, relative to the rows
+_MAX_PROPERTIES = 0.2  # distinct property names in a table of (id, property, value), relative to the rows
+_MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
+_MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Opened tables, and how they are written.
+    """The opened tables, and the settings of `[data]` that read them.
 
     Attributes:
-        tables: by name.
-        written: how each is written.
-        nulls: spellings of missing values, with the reason of each.
+        tables: opened tables by name: interactions, users, items.
+        formats: detected format of each table.
+        nulls: reason by spelling of a missing value.
         user_id: column of the interactions with the user's id.
         item_id: column of the interactions with the item's id.
-        reasons: why these are the ids; empty where they were given.
-        own: id columns of the users and items tables.
-        rows: settings of `[data]` about rows without ids and repeated ids, with the reason of each.
-        warnings: in words.
+        id_reasons: reason by setting, "user_id" or "item_id"; without those that the caller named.
+        table_ids: id column of the users and of the items table.
+        row_settings: (value, reason) of `missing_ids` and `repeated_ids`, where rows need them.
+        warnings: messages about missing ids.
     """
 
     tables: dict[str, Table]
-    written: dict[str, Written]
+    formats: dict[str, DetectedFormat]
     nulls: dict[str, str]
     user_id: str
     item_id: str
-    reasons: Mapping[str, str]
-    own: Mapping[str, str] = field(default_factory=dict)
-    rows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    id_reasons: Mapping[str, str]
+    table_ids: Mapping[str, str] = field(default_factory=dict)
+    row_settings: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def why(self, name: str) -> str:
-        """Return the reason of an id column as a comment."""
-        return f"  # {self.reasons[name]}" if name in self.reasons else ""
+        """Return the reason for an id column as a TOML comment, or ""."""
+        return f"  # {self.id_reasons[name]}" if name in self.id_reasons else ""
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of `[data]` about nulls and ids, and the unusual formats."""
-        for setting, (value, why) in self.rows.items():
+        """Yield the lines of `[data]` for nulls and ids, and `[data.formats]`."""
+        for setting, (value, why) in self.row_settings.items():
             yield f"{setting} = {toml(value)}  # {why}"
         if self.nulls:
             why = ", ".join(f"{toml(spelling)} {where}" for spelling, where in self.nulls.items())
             yield f"nulls = {toml(list(self.nulls))}  # missing: {why}"
-        for name, written in self.written.items():
-            if written.reasons:
+        for name, detected in self.formats.items():
+            if detected.reasons:
                 yield ""
                 yield f"[data.formats.{name}]"
-                for setting, why in written.reasons.items():
-                    yield f"{setting} = {toml(getattr(written.form, setting))}  # {why}"
+                for setting, why in detected.reasons.items():
+                    yield f"{setting} = {toml(getattr(detected.settings, setting))}  # {why}"
 
 
 def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: str | None = None) -> Survey:
-    """Open tables, and detect how they are written.
+    """Open the tables, detect their formats, and find the id columns.
 
     Args:
-        sources: of each table a path or a frame; with interactions.
-        user_id: column of the interactions with the user's id; default: by its name.
-        item_id: column of the interactions with the item's id; default: by its name.
+        sources: a path or a frame for each table; interactions are required.
+        user_id: column of the interactions with the user's id; None to detect it.
+        item_id: column of the interactions with the item's id; None to detect it.
 
     Raises:
-        DataError: A file cannot be read, or a column of ids is not found.
+        DataError: A file cannot be read, or an id column is not found.
     """
     given = {name: source for name, source in sources.items() if source is not None}
-    written = {name: detect(Path(source)) if isinstance(source, str | Path) else Written() for name, source in given.items()}
-    heads = _heads(_open(given, written, {}))
+    formats = {
+        name: detect_format(Path(source)) if isinstance(source, str | Path) else DetectedFormat()
+        for name, source in given.items()
+    }
+    heads = _collect_heads(_open(given, formats, {}))
     for name, frame in heads.items():
-        written[name] = with_shape(written[name], frame, text=_is_text(given[name]))
-    heads = _heads(_open(given, written, {}))
+        formats[name] = detect_nesting_and_blanks(formats[name], frame, text=_is_text_file(given[name]))
+    heads = _collect_heads(_open(given, formats, {}))
     nulls: dict[str, str] = {}
     for name, frame in heads.items():
-        if _is_text(given[name]) or not isinstance(given[name], str | Path):
+        if _is_text_file(given[name]) or not isinstance(given[name], str | Path):
             for column in frame.select(pl.col(pl.String)):
-                for spelling, why in nulls_of(column):
+                for spelling, why in find_null_spellings(column):
                     nulls.setdefault(spelling, why)
-    tables = _open(given, written, nulls)
-    holding = {side: by_content(tables["interactions"], tables.get(f"{side}s"), side) for side in _OPTIONS}
-    if holding["user"] == holding["item"]:
-        holding = dict.fromkeys(_OPTIONS)
-    written = with_names(tables, written, holding)
-    written["interactions"] = with_rows(written["interactions"], heads["interactions"])
-    tables = _open(given, written, nulls)
-    found: dict[str, str] = {}
-    reasons: dict[str, str] = {}
-    for side, wanted in (("user", user_id), ("item", item_id)):
-        found[side], why = find_id(tables, "user" if side == "user" else "item", wanted, holding[side])
-        reasons |= {f"{side}_id": why} if why else {}
-    if found["user"] == found["item"]:
+    tables = _open(given, formats, nulls)
+    content_ids = {side: find_id_by_content(tables["interactions"], tables.get(f"{side}s"), side) for side in _OPTIONS}
+    if content_ids["user"] == content_ids["item"]:
+        content_ids = dict.fromkeys(_OPTIONS)
+    formats = name_columns(tables, formats, content_ids)
+    formats["interactions"] = detect_item_lists(formats["interactions"], heads["interactions"])
+    tables = _open(given, formats, nulls)
+    ids: dict[str, str] = {}
+    id_reasons: dict[str, str] = {}
+    for side, requested in (("user", user_id), ("item", item_id)):
+        ids[side], why = find_id(tables, "user" if side == "user" else "item", requested, content_ids[side])
+        id_reasons |= {f"{side}_id": why} if why else {}
+    if ids["user"] == ids["item"]:
         raise DataError(
-            f"column {found['user']!r} would be the id of both users and items",
+            f"column {ids['user']!r} would be the id of both users and items",
             where=str(tables["interactions"].path),
             hint="Name the two columns with --user-id (user_id=) and --item-id (item_id=)",
         )
-    written["interactions"] = with_carried(written["interactions"], _heads(tables)["interactions"], *found.values())
-    tables = _open(given, written, nulls)
-    heads = _heads(tables)
-    ids = {"users": found["user"], "items": found["item"]}
-    own = {name: own_id(tables[name], heads["interactions"][column], column) for name, column in ids.items() if name in tables}
+    formats["interactions"] = detect_carried_columns(
+        formats["interactions"], _collect_heads(tables)["interactions"], *ids.values()
+    )
+    tables = _open(given, formats, nulls)
+    heads = _collect_heads(tables)
+    id_columns = {"users": ids["user"], "items": ids["item"]}
+    table_ids = {
+        name: find_table_id(tables[name], heads["interactions"][column], column)
+        for name, column in id_columns.items()
+        if name in tables
+    }
     for name, frame in heads.items():
-        known = {*found.values(), own.get(name, "")}
-        written[name] = with_columns(written[name], frame, known, interactions=name == "interactions")
-    tables = _open(given, written, nulls)
-    rows = row_settings(tables, found["user"], found["item"], own)
-    warnings = tuple(_sparse(tables["interactions"], found))
-    return Survey(tables, written, nulls, found["user"], found["item"], reasons, own, rows, warnings)
+        known = {*ids.values(), table_ids.get(name, "")}
+        formats[name] = detect_conversions(formats[name], frame, known, interactions=name == "interactions")
+    tables = _open(given, formats, nulls)
+    row_settings = detect_row_settings(tables, ids["user"], ids["item"], table_ids)
+    warnings = tuple(_warn_missing_ids(tables["interactions"], ids))
+    return Survey(tables, formats, nulls, ids["user"], ids["item"], id_reasons, table_ids, row_settings, warnings)
 
 
-def _open(sources: Mapping[str, object], written: Mapping[str, Written], nulls: Mapping[str, str]) -> dict[str, Table]:
-    forms = {name: one.form for name, one in written.items() if one.reasons}
+def _open(sources: Mapping[str, object], formats: Mapping[str, DetectedFormat], nulls: Mapping[str, str]) -> dict[str, Table]:
+    forms = {name: detected.settings for name, detected in formats.items() if detected.reasons}
     return open_sources(sources, DataConfig.model_construct(nulls=tuple(nulls), text=(), formats=forms))
 
 
-def _heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
+def _collect_heads(tables: Mapping[str, Table]) -> dict[str, pl.DataFrame]:
     heads = {}
     for name, table in tables.items():
         try:
-            heads[name] = table.frame.head(ROWS).collect()
+            heads[name] = table.frame.head(SAMPLE_ROWS).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(table.path, error) from None
     return heads
 
 
-def _is_text(source: object) -> bool:
+def _is_text_file(source: object) -> bool:
     return isinstance(source, str | Path) and kind_of(files_of(Path(source))[0]) in ("text", None)
 
 
 # Files of a folder.
 
-_OTHER = (".toml", ".md", ".pdf", ".html", ".py", ".ipynb", ".log", ".sql", ".png", ".xlsx")
+_NOT_TABLES = (".toml", ".md", ".pdf", ".html", ".py", ".ipynb", ".log", ".sql", ".png", ".xlsx")
 
 
 def files_in(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder by table.
+    """Return the path of each table in a folder.
 
-    These are interactions.*, users.* and items.*; without the first, files with similar names.
+    These are interactions.*, users.* and items.*. Without interactions.*, every table is recognised by the words of its
+    file name, such as orders.csv or movies.parquet.
 
     Args:
-        folder: any.
+        folder: folder of the data files.
 
     Raises:
-        DataError: There is no such folder, or no interactions, or several files may be one table.
+        DataError: The folder is missing, has no interactions, or has several files that may be one table.
     """
     if not folder.is_dir():
         raise DataError("there is no such folder", where=str(folder), hint="Correct the path, or create the folder first")
-    there = sorted(one for one in folder.iterdir() if one.name[0] not in "._" and one.suffix.lower() not in _OTHER)
-    exact: dict[str, Path] = {}
-    for name in NAMES:
-        same = [one for one in there if plain(one).stem == name]
-        same.sort(key=lambda one: (one.suffix != ".parquet", one.suffix != ".csv", one.name))
-        exact |= {name: same[0]} if same else {}
-    if "interactions" in exact:
-        return exact
+    candidates = sorted(
+        path for path in folder.iterdir() if path.name[0] not in "._" and path.suffix.lower() not in _NOT_TABLES
+    )
+    exact_names: dict[str, Path] = {}
+    for name in TABLE_NAMES:
+        matches = [path for path in candidates if uncompressed_name(path).stem == name]
+        matches.sort(key=lambda path: (path.suffix != ".parquet", path.suffix != ".csv", path.name))
+        exact_names |= {name: matches[0]} if matches else {}
+    if "interactions" in exact_names:
+        return exact_names
     hint = "Write one row for each interaction, with the id of a user and of an item; or name the file with --interactions"
-    by_name: dict[str, list[Path]] = {}
-    for one in there:
-        table = table_named(plain(one).name)
+    by_table: dict[str, list[Path]] = {}
+    for path in candidates:
+        table = table_of_file(uncompressed_name(path).name)
         if table is not None:
-            by_name.setdefault(table, []).append(one)
-    for table, files in by_name.items():
+            by_table.setdefault(table, []).append(path)
+    for table, files in by_table.items():
         pattern = re.sub(r"\d+", "*", files[0].name)  # such as sales_2024_01.csv and sales_2024_02.csv
         if len(files) > 1 and sorted(folder.glob(pattern)) == sorted(files):
-            by_name[table] = [folder / pattern]
+            by_table[table] = [folder / pattern]
         elif len(files) > 1:
-            names = ", ".join(one.name for one in files)
+            names = ", ".join(path.name for path in files)
             raise DataError(
                 f"several files may be the {table}: {names}",
                 where=str(folder),
@@ -197,64 +221,71 @@ def files_in(folder: Path) -> dict[str, Path]:
                 'such as polars.read_csv("orders.csv").join(polars.read_csv("order_items.csv"), on="order_id")'
                 '.write_csv("interactions.csv")',
             )
-    if "interactions" not in by_name and len(there) == 1 and plain(there[0]).suffix in (".csv", ".tsv", ".parquet", ".jsonl"):
-        by_name = {"interactions": there}
-    if "interactions" not in by_name:
-        present = sorted(one.name for one in folder.iterdir() if one.name[0] not in "._")
+    if (
+        "interactions" not in by_table
+        and len(candidates) == 1
+        and uncompressed_name(candidates[0]).suffix in (".csv", ".tsv", ".parquet", ".jsonl")
+    ):
+        by_table = {"interactions": candidates}
+    if "interactions" not in by_table:
+        present = sorted(path.name for path in folder.iterdir() if path.name[0] not in "._")
         shown = f"{', '.join(present[:5])}{', ...' if len(present) > 5 else ''}"
         why = f"the folder holds {shown}" if present else "the folder is empty"
-        what = "there is no interactions.parquet or .csv, nor a file named like one, such as ratings, orders or events"
-        raise DataError(what, where=str(folder), why=why, hint=hint)
-    return {name: by_name[name][0] for name in NAMES if name in by_name}
+        message = "there is no interactions.parquet or .csv, nor a file named like one, such as ratings, orders or events"
+        raise DataError(message, where=str(folder), why=why, hint=hint)
+    return {name: by_table[name][0] for name in TABLE_NAMES if name in by_table}
 
 
 def find_id(
-    tables: Mapping[str, Table], side: Literal["user", "item"], wanted: str | None, holding: str | None = None
+    tables: Mapping[str, Table], side: Literal["user", "item"], requested: str | None, content_id: str | None = None
 ) -> tuple[str, str]:
-    """Return the column of ids in the interactions, and why it is that.
+    """Return the id column of the interactions, and the reason for choosing it.
 
     Args:
-        tables: with the interactions.
+        tables: opened tables by name.
         side: user or item.
-        wanted: the column; None for one with a telling name.
-        holding: a column with ids of the other table, unlike that with a telling name.
+        requested: name given by the caller; None to detect it.
+        content_id: column that contains the ids of the users or items table, from `find_id_by_content`.
+
+    Returns:
+        The column, and the reason; the reason is empty for a requested column and for `user_id` or `item_id`.
 
     Raises:
-        DataError: There is none.
+        DataError: No column qualifies.
     """
     interactions = tables["interactions"]
-    usual = f"{side}_id"
-    if (wanted or usual) in interactions.types:
-        return wanted or usual, ""
-    if wanted is None:
+    default = f"{side}_id"
+    if (requested or default) in interactions.types:
+        return requested or default, ""
+    if requested is None:
         by_name = id_column(interactions.columns, side)
-        if holding is None and by_name is not None:
+        if content_id is None and by_name is not None:
             return by_name, f"the name says {side}"
-        holding = holding or _shared(interactions, tables.get(f"{side}s"))
-        if holding is not None:
-            return holding, f"it holds ids of the {side}s table"
+        content_id = content_id or _shared_column(interactions, tables.get(f"{side}s"))
+        if content_id is not None:
+            return content_id, f"it holds ids of the {side}s table"
         series = Counter(re.sub(r"\d+$", "", name) for name in interactions.columns if re.search(r"\D\d+$", name))
         stem, count = max(series.items(), key=lambda one: one[1], default=("", 0))
-        if side == "item" and stem != "column_" and count > max(_WIDE, len(interactions.columns) / 2):
-            raise _wide(interactions, f"{count} columns are called {stem}1, {stem}2, ...")
-        if (instead := instead_column(interactions.columns, side)) is not None:
+        if side == "item" and stem != "column_" and count > max(_MAX_NUMERIC, len(interactions.columns) / 2):
+            raise _wide_table_error(interactions, f"{count} columns are called {stem}1, {stem}2, ...")
+        if (instead := fallback_id_column(interactions.columns, side)) is not None:
             return instead, f"no name says {side}: each of these counts as one"
-    column = wanted or usual
-    numbers = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
-    if wanted is None and side == "item" and len(numbers) > _WIDE and len(numbers) > 0.8 * len(interactions.columns):
-        raise _wide(interactions, "nearly all columns hold numbers")
+    column = requested or default
+    numeric = [name for name, dtype in interactions.types.items() if _is_numeric(interactions, name)]
+    if requested is None and side == "item" and len(numeric) > _MAX_NUMERIC and len(numeric) > 0.8 * len(interactions.columns):
+        raise _wide_table_error(interactions, "nearly all columns hold numbers")
     for name, other in tables.items():
-        key = next((both for both in interactions.columns if both in other.types and names_visit(both)), None)
+        key = next((column for column in interactions.columns if column in other.types and names_visit(column)), None)
         if name != "interactions" and key is not None and id_column(other.columns, side) is not None:
             hint = f'Join them: polars.read_csv("A").join(polars.read_csv("B"), on="{key}").write_csv("interactions.csv")'
             what = f"there is no column of {side}s, which seem to be in {other.path.name}, one row for each {key} and {side}"
             raise DataError(what, where=str(interactions.path), hint=hint)
-    near = did_you_mean(column, interactions.columns)
-    hint = f"{near}{'' if near.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
+    suggestion = did_you_mean(column, interactions.columns)
+    hint = f"{suggestion}{'' if suggestion.endswith('?') else '.'} Name the column with {_OPTIONS[side]}"
     raise DataError(f"there is no column {column!r}", where=str(interactions.path), hint=hint)
 
 
-def _wide(table: Table, why: str) -> DataError:
+def _wide_table_error(table: Table, why: str) -> DataError:
     what = "no name says item, and the table seems to have a column for each item"
     hint = f"Name the column of items with {_OPTIONS['item']}; or write one row for each interaction, such as with polars: "
     return DataError(what, where=str(table.path), why=why, hint=hint + 'frame.unpivot(index="user").drop_nulls()')
@@ -265,8 +296,8 @@ def _is_numeric(table: Table, name: str) -> bool:
     return len(known) > 0 and known.cast(pl.Float64, strict=False).null_count() == 0 if not known.dtype.is_nested() else False
 
 
-def _shared(interactions: Table, other: Table | None) -> str | None:
-    """Return the one column that another table has too, each value once."""
+def _shared_column(interactions: Table, other: Table | None) -> str | None:
+    """Return the only column of both tables that has unique values in the other."""
     if other is None:
         return None
     both = [name for name in interactions.columns if name in other.types]
@@ -274,101 +305,107 @@ def _shared(interactions: Table, other: Table | None) -> str | None:
     return unique[0] if len(unique) == 1 else None
 
 
-def own_id(table: Table, ids: pl.Series, column: str) -> str:
-    """Return the id column of a users or items table, which may have its own name.
+def find_table_id(table: Table, ids: pl.Series, column: str) -> str:
+    """Return the id column of a users or items table, by name or by content.
 
     Args:
-        table: of users or items.
-        ids: of the interactions, [n].
-        column: the name that the interactions use.
+        table: the users or the items.
+        ids: user or item ids of the interactions, [n].
+        column: name of the id column in the interactions.
 
     Raises:
-        DataError: No column has the name that the interactions use, and not exactly one holds their ids.
+        DataError: No column has that name, and no column or several columns contain the ids.
     """
     if column in table.types:
         return column
-    fitting, similar = [], ""
-    telling = id_column(table.columns, "user") or id_column(table.columns, "item")
+    candidates, spelled_otherwise = [], ""
+    by_name = id_column(table.columns, "user") or id_column(table.columns, "item")
     for name, dtype in table.types.items():
-        if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not readable(table, name):
+        if dtype.is_nested() or dtype.is_temporal() or dtype == pl.Boolean or not is_readable(table, name):
             continue
         values = table.collect([name])[name]
         type_ = id_type([ids, values])
         known = canonical_column(canonical_series(ids), type_).drop_nulls().unique()
         listed = canonical_column(canonical_series(values), type_).drop_nulls()
-        each = len(listed) > 0 and listed.n_unique() >= _ONCE * len(listed)
+        unique = len(listed) > 0 and listed.n_unique() >= _MIN_UNIQUE * len(listed)
         shared = float(known.is_in(listed.implode()).mean() or 0)  # type: ignore[arg-type]
-        if each and (shared >= _SHARED or (shared > 0 and name == telling)):
-            fitting.append(name)
-        elif each and alike(known).is_in(alike(listed).implode()).mean() >= _SHARED:  # type: ignore[operator]
-            similar = f"{name!r} holds them in other case or with other zeros: {listed[0]!r} there, {known[0]!r} here"
-    named = id_column(fitting, "user") or id_column(fitting, "item")
-    if len(fitting) == 1 or named is not None:
-        return named or fitting[0]
+        if unique and (shared >= _MIN_SHARED or (shared > 0 and name == by_name)):
+            candidates.append(name)
+        elif unique and normalize_ids(known).is_in(normalize_ids(listed).implode()).mean() >= _MIN_SHARED:  # type: ignore[operator]
+            spelled_otherwise = f"{name!r} holds them in other case or with other zeros: {listed[0]!r} there, {known[0]!r} here"
+    chosen = id_column(candidates, "user") or id_column(candidates, "item")
+    if len(candidates) == 1 or chosen is not None:
+        return chosen or candidates[0]
     hint = did_you_mean(column, table.columns)
-    if fitting:
-        why = f"{' and '.join(map(repr, fitting))} hold ids of the interactions"
+    if candidates:
+        why = f"{' and '.join(map(repr, candidates))} hold ids of the interactions"
     else:
-        why, hint = (similar, "Write them in one way in both tables") if similar else ("and no column holds their ids", hint)
+        why, hint = (
+            (spelled_otherwise, "Write them in one way in both tables")
+            if spelled_otherwise
+            else ("and no column holds their ids", hint)
+        )
     raise DataError(f"there is no column {column!r}", where=str(table.path), why=why, hint=hint)
 
 
-def row_settings(tables: Mapping[str, Table], user_id: str, item_id: str, own: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Return settings for rows without ids, and for repeated ids.
+def detect_row_settings(
+    tables: Mapping[str, Table], user_id: str, item_id: str, table_ids: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Return `missing_ids` and `repeated_ids` of `[data]`, where rows need them.
 
     Args:
-        tables: by name.
-        user_id: column of the interactions.
-        item_id: column of the interactions.
-        own: id columns of the users and items tables.
+        tables: opened tables by name.
+        user_id: id column of the interactions.
+        item_id: id column of the interactions.
+        table_ids: id columns of the users and items tables.
 
     Returns:
-        Value and reason by key of `[data]`.
+        (value, reason) by setting.
     """
-    found: dict[str, tuple[str, str]] = {}
-    for name, ids in {"interactions": [user_id, item_id], **{name: [column] for name, column in own.items()}}.items():
-        refuse_lists(tables[name], ids)
+    settings: dict[str, tuple[str, str]] = {}
+    for name, ids in {"interactions": [user_id, item_id], **{name: [column] for name, column in table_ids.items()}}.items():
+        refuse_nested_ids(tables[name], ids)
         values = tables[name].collect(ids)
-        missing = values.filter(absent(ids)).height
+        missing = values.filter(id_missing(ids)).height
         if 0 < missing < values.height:
             why = f"{missing:,} of {values.height:,} {name} have no {' or no '.join(ids)}; they are not read"
-            found.setdefault("missing_ids", ("left out", why))
+            settings.setdefault("missing_ids", ("left out", why))
         known = values[ids[0]].drop_nulls()
-        again = known.filter(known.is_duplicated())
-        if name != "interactions" and len(again):
-            _refuse_properties(tables[name], ids[0])
-            found["repeated_ids"] = (
+        repeated = known.filter(known.is_duplicated())
+        if name != "interactions" and len(repeated):
+            _refuse_property_rows(tables[name], ids[0])
+            settings["repeated_ids"] = (
                 "last",
-                f"{again.n_unique():,} ids of the {name} are in several rows, such as {again[0]!r}",
+                f"{repeated.n_unique():,} ids of the {name} are in several rows, such as {repeated[0]!r}",
             )
-    return found
+    return settings
 
 
-def _sparse(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
+def _warn_missing_ids(table: Table, ids: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each id that most interactions lack."""
     for side, column in ids.items():
         others = [name for name, dtype in table.types.items() if name not in ids.values() and not dtype.is_nested()]
-        other = id_column(others, side) or instead_column(others, side)
-        named = [column, *([other] if other is not None else [])]
-        empty = table.collect(named).select(absent([name]).mean().alias(name) for name in named).row(0)
-        if (empty[0] or 0) <= _SPARSE:
+        alternative = id_column(others, side) or fallback_id_column(others, side)
+        columns = [column, *([alternative] if alternative is not None else [])]
+        missing = table.collect(columns).select(id_missing([name]).mean().alias(name) for name in columns).row(0)
+        if (missing[0] or 0) <= _MAX_MISSING:
             continue
-        message = f"{empty[0]:.0%} of the interactions have no {column}: they are not read, and nothing is learned from them"
-        if empty[-1] < empty[0]:
-            message += f". {other} is empty in {empty[-1]:.0%}: {_OPTIONS[side]} {other} reads these rows"
+        message = f"{missing[0]:.0%} of the interactions have no {column}: they are not read, and nothing is learned from them"
+        if missing[-1] < missing[0]:
+            message += f". {alternative} is empty in {missing[-1]:.0%}: {_OPTIONS[side]} {alternative} reads these rows"
         yield message
 
 
-def _refuse_properties(table: Table, id_: str) -> None:
-    """Raise DataError for a table with a row for each property of an item or user."""
-    texts = [name for name, dtype in table.types.items() if name != id_ and dtype == pl.String]
-    if len(table.columns) > 4 or len(texts) < 2:  # id, property, value, and perhaps a time
+def _refuse_property_rows(table: Table, id_: str) -> None:
+    """Raise DataError for a table of (id, property, value) instead of one row per id."""
+    text_columns = [name for name, dtype in table.types.items() if name != id_ and dtype == pl.String]
+    if len(table.columns) > 4 or len(text_columns) < 2:  # id, property, value, and perhaps a time
         return
-    frame = table.collect([id_, *texts])
-    for name in texts:
-        different = frame[name].n_unique()
-        if 1 < different <= len(frame) * _OF_MANY and frame.select(id_, name).n_unique() >= _ONCE * len(frame):
-            value = next(other for other in texts if other != name)
+    frame = table.collect([id_, *text_columns])
+    for name in text_columns:
+        properties = frame[name].n_unique()
+        if 1 < properties <= len(frame) * _MAX_PROPERTIES and frame.select(id_, name).n_unique() >= _MIN_UNIQUE * len(frame):
+            value = next(other for other in text_columns if other != name)
             raise DataError(
                 f"the table has a row for each value of {name!r}, such as {frame[name][0]!r}",
                 where=str(table.path),

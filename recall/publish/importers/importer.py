@@ -40,7 +40,7 @@ from recall.publish.importers.mapping import (
 from recall.publish.importers.text_formats import read_libffm, read_libfm, read_xlearn
 from recall.publish.index import QUERIES, QuerySample, write_index
 from recall.publish.rebuild import Published
-from recall.store.items.binding import stand
+from recall.store.items.binding import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 # The forms in which foreign models come, by name.
@@ -136,7 +136,7 @@ def import_model(
     tables = tables_of(model, mapped, encoder)
     rows = encoder.encode_items(dataset.items)
     config = ExportConfig()
-    standing = stand(root, dataset.items[catalogue.item_id].to_list())
+    log_overlap = compare_with_log(root, dataset.items[catalogue.item_id].to_list())
     with BundleWriter.open(root) as writer:
         vectors = tables.item_vectors(rows)
         writer.write_contents(encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
@@ -149,7 +149,7 @@ def import_model(
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
         scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
         parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
-        base = standing.base
+        base = log_overlap.base
         origin = Provenance(
             name=name,
             data_hash=dataset.fingerprint(),
@@ -160,7 +160,7 @@ def import_model(
         )
         writer.write_manifest(origin, len(dataset.users), parity, index)
         published, manifest = writer.publish(golden.record, keep=config.keep)
-    return ImportReport(published, manifest, standing, _unknown(encoder, rows))
+    return ImportReport(published, manifest, log_overlap, _unknown(encoder, rows))
 
 
 def _dataset(mapped: Mapped, catalogue: Catalogue) -> tuple[Dataset, Mapped]:

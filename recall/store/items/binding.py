@@ -1,7 +1,7 @@
-"""Live changes that a version built from tables contains, or that stay on top.
+"""Overlap of a table of items with the change log of the root to publish to.
 
-One rule, whether changes were compacted or not: live changes apply on top of every version, except those that its tables
-contain. Tables contain none unless their owner says up to which sequence they do.
+Live changes apply on top of every version, whether they were compacted or not, except those that the version's tables contain.
+Tables contain no live changes unless the configuration states the sequence up to which they do.
 """
 
 from collections.abc import Iterable
@@ -20,20 +20,20 @@ from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import Base
 
 THROUGH = "contains_changes_through"
-"""Key of `[data]`: the tables contain all live changes up to this sequence."""
+"""Key of `[data]`: sequence of the last live change that the tables contain."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Relation of a table of items to the live changes of a root.
+class LogOverlap:
+    """Items that occur in a table of items, in the change log of a root, or in both.
 
     Attributes:
-        base: what a version made from the table holds of the log.
-        hidden: items of the table whose values a live change replaces.
-        withheld: items of the table that stay deleted.
-        added: live items that the table lacks, and that are served on top of it.
-        returned: deleted items that the table brings back, as it contains the deletion's sequence and the item.
-        assumed: changes up to this sequence are no longer in the log, so the table is taken to contain them; 0 for none.
+        base: changes that a version built from the table contains.
+        hidden: ids of items in the table that a live upsert replaces.
+        withheld: ids of items in the table that a live deletion removes.
+        added: ids of live upserts that are not in the table; they are served on top of it.
+        returned: ids of items that the table contains although it also contains their deletion; they are served again.
+        assumed: changes up to this sequence are no longer in the log, so the table is assumed to contain them; 0 for none.
     """
 
     base: Base = Base()  # noqa: RUF009 - immutable
@@ -43,41 +43,43 @@ class Standing:
     returned: tuple[str, ...] = ()
     assumed: int = 0
 
-    def lines(self) -> list[str]:
-        """Describe it in sentences, one a line; none without live changes."""
-        found = []
+    def describe(self) -> list[str]:
+        """Describe the overlap in sentences; empty if there is none."""
+        sentences = []
         if self.hidden:
-            found.append(f"live changes hide the values that this table has of {_named(self.hidden)}")
+            sentences.append(f"live changes override the values of {_named(self.hidden)} in this table")
         if self.withheld:
             verb = "stay" if len(self.withheld) > 1 else "stays"
-            found.append(f"{_named(self.withheld)} of this table {verb} deleted, as live changes say")
+            sentences.append(f"{_named(self.withheld)} of this table {verb} deleted by live changes")
         if self.added:
             verb = "are" if len(self.added) > 1 else "is"
-            found.append(f"{_named(self.added)} {verb} served besides, as live changes say")
+            sentences.append(f"{_named(self.added)} added by live changes {verb} served in addition to this table")
         if self.returned:
-            found.append(f"this table brings back {_named(self.returned)} that a live change deleted")
+            sentences.append(f"this table restores {_named(self.returned)} deleted by live changes")
         if self.assumed:
-            found.append(f"live changes up to {self.assumed} are not in the log any more: the table is taken to contain them")
-        if found and not self.base.compacted_through:
-            found.append("a table that contains live changes says so by --as-of SEQUENCE, or data.contains_changes_through")
-        return found
+            sentences.append(
+                f"live changes up to {self.assumed} are no longer in the log: the table is assumed to contain them"
+            )
+        if sentences and not self.base.compacted_through:
+            sentences.append("if the table contains live changes, give --as-of SEQUENCE or data.contains_changes_through")
+        return sentences
 
-    def counts(self) -> dict[str, object]:
-        """Return all of it for other programs."""
+    def to_json(self) -> dict[str, object]:
+        """Return the overlap as JSON values."""
         sets = {name: list(getattr(self, name)) for name in ("hidden", "withheld", "added", "returned")}
         return {"as_of": self.base.compacted_through, "assumed": self.assumed, **sets}
 
 
-def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
-    """Compare a table of items with the live changes of the root to publish to.
+def compare_with_log(root: Path, ids: Iterable[str], as_of: int = 0) -> LogOverlap:
+    """Compare the ids of a table of items with the change log of a root.
 
     Args:
-        root: the folder of published versions; it may not exist yet.
-        ids: of the table's items.
+        root: folder of published versions; it need not exist yet.
+        ids: ids of the table's items.
         as_of: the table contains all changes up to this sequence.
 
     Raises:
-        ConfigError: There is no such change.
+        ConfigError: `as_of` is after the last change.
         JournalError: The log cannot be read.
     """
     with closing(open_log(root)) as journal:
@@ -86,59 +88,59 @@ def stand(root: Path, ids: Iterable[str], as_of: int = 0) -> Standing:
             raise ConfigError(
                 f"the tables cannot contain live changes up to {as_of}",
                 where=f"data.{THROUGH}",
-                why="there were none" if state is None else f"the last one is {state.last}",
-                hint="Give the sequence that the last change was acknowledged with, or leave it out",
+                why="there were none" if state is None else f"the last change is {state.last}",
+                hint="Give the sequence with which the last change was acknowledged, or leave it out",
             )
         if state is None:
-            return Standing()
+            return LogOverlap()
         assumed = state.pruned if as_of < state.pruned else 0
         rows = journal.read(None, Base(state.identity or None, state.pruned)).rows
     base, table = Base(state.identity or None, max(as_of, assumed)), set(ids)
-    forgotten = [(one, sequence) for one, sequence in _deletions(root).iter_rows() if sequence <= state.pruned]
-    gone = [*forgotten, *((row.item_id, row.sequence) for row in rows if row.features is None)]
-    given = [row.item_id for row in rows if row.features is not None and row.sequence > base.compacted_through]
-    return Standing(
+    pruned = [(item_id, sequence) for item_id, sequence in _compacted_deletions(root).iter_rows() if sequence <= state.pruned]
+    deleted = [*pruned, *((row.item_id, row.sequence) for row in rows if row.features is None)]
+    upserted = [row.item_id for row in rows if row.features is not None and row.sequence > base.compacted_through]
+    return LogOverlap(
         base,
-        hidden=tuple(one for one in given if one in table),
-        withheld=tuple(one for one, sequence in gone if sequence > base.compacted_through and one in table),
-        added=tuple(one for one in given if one not in table),
-        returned=tuple(one for one, sequence in gone if sequence <= base.compacted_through and one in table),
+        hidden=tuple(item_id for item_id in upserted if item_id in table),
+        withheld=tuple(item_id for item_id, sequence in deleted if sequence > base.compacted_through and item_id in table),
+        added=tuple(item_id for item_id in upserted if item_id not in table),
+        returned=tuple(item_id for item_id, sequence in deleted if sequence <= base.compacted_through and item_id in table),
         assumed=assumed,
     )
 
 
-def deletions(journal: ChangeLog, upto: int) -> pl.DataFrame:
-    """Return the deletions in a log up to a sequence, as a bundle stores them.
+def deletions_through(journal: ChangeLog, upto: int) -> pl.DataFrame:
+    """Return the deletions in a log up to a sequence, in the schema of a bundle.
 
     Args:
-        journal: the log.
-        upto: the sequence.
+        journal: the change log.
+        upto: sequence of the last change to include.
 
     Raises:
         JournalError: The log cannot be read.
     """
     state = journal.state()
     rows = [] if state is None else journal.read(None, Base(state.identity or None, state.pruned)).rows
-    gone = [(row.item_id, row.sequence) for row in rows if row.features is None and row.sequence <= upto]
-    return pl.DataFrame(gone, schema=no_deletions().schema, orient="row")
+    deleted = [(row.item_id, row.sequence) for row in rows if row.features is None and row.sequence <= upto]
+    return pl.DataFrame(deleted, schema=no_deletions().schema, orient="row")
 
 
-def contained(manifest: Manifest, identity: str) -> int:
-    """Return the sequence up to which the tables behind a version contain a log.
+def contained_through(manifest: Manifest, identity: str) -> int:
+    """Return the last sequence of a log that the tables of a version contain.
 
     Args:
-        manifest: of the version.
-        identity: of the log.
+        manifest: manifest of the version.
+        identity: identity of the log.
 
     Returns:
-        0 where they contain no change.
+        The sequence; 0 if the tables contain no change.
     """
     data = manifest.config.get("data")
     through = data.get(THROUGH) if isinstance(data, dict) else None
     return through if isinstance(through, int) and manifest.log == identity else 0
 
 
-def _deletions(root: Path) -> pl.DataFrame:
+def _compacted_deletions(root: Path) -> pl.DataFrame:
     """Return the deletions that were compacted into the live version."""
     if not live_name(root):
         return no_deletions()

@@ -1,7 +1,7 @@
-"""Mutable catalogue: writes go to the log, then to the snapshot, then return.
+"""Mutable catalogue: a write goes to the log, then to the snapshot, then returns.
 
-Several processes may serve one root. Each reads what the others wrote: it asks the journal, which costs a few
-microseconds, whether there is more, at most once in `pause` seconds.
+Several processes may serve one root. Each polls the log for the changes of the others, which takes a few microseconds, at most
+once in `pause` seconds.
 """
 
 import time
@@ -21,30 +21,30 @@ from recall.index.bitmap import RowBitmap
 from recall.store.group_commit import Receipt
 from recall.store.items.delta import ItemReader, Values
 from recall.store.items.log_base import ChangeLog
-from recall.store.items.log_position import Base, Change, LogRow, MovedError, Past, Reading, read_token, rows_of
+from recall.store.items.log_position import Base, Change, LogReplacedError, LogRow, Reading, ServedChanges, read_token, to_rows
 from recall.store.items.segment import Segment
 from recall.store.items.snapshot import CatalogSnapshot
 from recall.store.items.tiers import Tiers, merge
 
 PAUSE = 0.01
 """Seconds between two polls of the log."""
-_TRIES = 5  # of a change whose log is replaced between reading and writing
+_TRIES = 5  # attempts to append to a log that is replaced between reading and writing
 
 
 class Catalog:
-    """The catalogue of a bundle and its changes. Safe to share among threads."""
+    """Items of a bundle with live changes on top. Safe to share among threads."""
 
     def __init__(self, bundle: Bundle, index: ItemIndex, journal: ChangeLog | None = None, pause: float | None = PAUSE) -> None:
-        """Read what the journal holds beyond the bundle.
+        """Apply the changes in the log that the bundle lacks.
 
         Args:
-            bundle: what was published.
-            index: over its vectors.
-            journal: of the root that the bundle was published to; without one nothing changes.
-            pause: `current` polls the log when so many seconds have passed since; None leaves polling to `refresh`.
+            bundle: the published bundle.
+            index: index over the bundle's item vectors.
+            journal: change log of the root that the bundle was published to; None for a catalogue that does not change.
+            pause: minimum seconds between two polls of the log by `current`; None if only `refresh` polls.
 
         Raises:
-            JournalError: the journal cannot be read, or no longer holds what came after the bundle.
+            JournalError: The log cannot be read, or has dropped changes that the bundle lacks.
         """
         self._journal = journal
         self._base = Base(bundle.manifest.log, bundle.manifest.folded)
@@ -60,87 +60,87 @@ class Catalog:
         self._version = (-1, -1)
         self._stamp: tuple[int, int] | None = None
         self._due = 0.0
-        self._past = Past()
+        self._served = ServedChanges()
         if journal is not None:
             self.refresh()
             self._due = time.monotonic() + (pause or 0.0)
 
     @property
     def refused(self) -> dict[str, str]:
-        """Reason why the latest change of an item does not fit this bundle, by id."""
+        """Reasons why latest changes cannot be encoded with this bundle, by item id."""
         return dict(self._tiers.delta.refused)
 
     @property
-    def overgrown(self) -> bool:
-        """Whether so much has changed that a compaction is due."""
-        return self._tiers.overgrown
+    def needs_compaction(self) -> bool:
+        """Whether there are enough changes for a compaction."""
+        return self._tiers.needs_compaction
 
     @property
     def added(self) -> int:
-        """Items that were added or replaced since the bundle."""
+        """Number of items added or replaced since the bundle."""
         return self._tiers.count
 
     @property
     def replaced(self) -> int:
-        """Items of the bundle that were replaced or deleted since."""
+        """Number of the bundle's items that were replaced or deleted since."""
         return self._tiers.published.tombstones.count
 
     def current(self) -> CatalogSnapshot:
-        """Return the snapshot now, or the last one with an error if the log is unreadable."""
+        """Return the latest snapshot; its `error` is set if the log is unreadable."""
         journal = self._journal
         if journal is None or self._pause is None or time.monotonic() < self._due:
             return self._catalogue
-        if self._changing.acquire(blocking=False):  # else a different thread looks: no request waits for that
+        if self._changing.acquire(blocking=False):  # else another thread is polling, and no request waits for it
             try:
                 self._due = time.monotonic() + self._pause
-                self._catch_up(journal)
+                self._update(journal)
             except JournalError as error:
-                self._catalogue = replace(self._catalogue, error=_unread(error))
+                self._catalogue = replace(self._catalogue, error=_describe(error))
             finally:
                 self._changing.release()
         return self._catalogue
 
     @property
     def writable(self) -> bool:
-        """Whether there is a journal to write to."""
+        """Whether there is a log to write to."""
         return self._journal is not None
 
     def on_commit(self, callback: Callable[[float], None]) -> None:
-        """Register a callback as `ChangeLog.on_commit` does; unused without a log."""
+        """Register a callback invoked with the seconds of each commit to the log."""
         if self._journal is not None:
             self._journal.on_commit(callback)
 
     def durability_warning(self) -> str:
-        """Return how acknowledged changes may be lost, in a sentence. Raises JournalError."""
+        """Return a warning if acknowledged changes may be lost. Raises JournalError."""
         return "" if self._journal is None else self._journal.durability_warning()
 
     @property
     def unsaved(self) -> int:
-        """Acknowledged changes that are served, and that the file has lost."""
-        return len(self._past.unsaved)
+        """Number of acknowledged, served changes that the log has lost."""
+        return len(self._served.unsaved)
 
     @property
-    def lacks(self) -> int:
-        """Sequence of an earlier log up to which changes are lost; 0 if none are."""
-        return self._past.lacks
+    def missing_through(self) -> int:
+        """Last sequence of an earlier log whose changes are lost; 0 if none are."""
+        return self._served.missing_through
 
     @property
     def logs(self) -> bool:
-        """Whether there was a log when it was last polled."""
-        return self._past.state is not None
+        """Whether a log existed at the last poll."""
+        return self._served.state is not None
 
     @property
     def logged(self) -> int:
-        """Changes in the log when it was last polled: the last one of each item."""
-        return 0 if self._past.state is None else self._past.state.number
+        """Number of entries in the log at the last poll, one for each changed item."""
+        return 0 if self._served.state is None else self._served.state.number
 
     @property
     def log_bytes(self) -> int:
-        """Size of the log's files."""
+        """Size of the log in bytes."""
         return 0 if self._journal is None else self._journal.size()
 
-    def settle(self) -> None:
-        """Checkpoint the log, so that a copy of its file alone is whole.
+    def checkpoint(self) -> None:
+        """Checkpoint the log, so that a copy of its main file is complete.
 
         Raises:
             JournalError: The log cannot be written.
@@ -150,27 +150,27 @@ class Catalog:
 
     @property
     def identity(self) -> str:
-        """Identity of the log that is followed; empty before the first change."""
-        return "" if self._past.state is None else self._past.state.identity
+        """Identity of the log; empty before the first change."""
+        return "" if self._served.state is None else self._served.state.identity
 
     def token(self, sequence: int) -> str:
-        """Return a token for a change of the log that is followed."""
+        """Return the token of a change in the log."""
         return f"{self.identity}.{sequence}" if self.identity else ""
 
     def has_seen(self, token: str) -> bool:
-        """Return whether the catalogue, as it is now, holds the change that a token names.
+        """Return whether the current snapshot reflects the change of a token.
 
         Raises:
-            TokenError: it names no change of this log, nor of one that this log has taken over.
+            TokenError: The change belongs neither to this log nor to one that was written back to it.
         """
         identity, sequence = read_token(token)
-        if self._past.knows(identity, sequence):
+        if self._served.includes(identity, sequence):
             return self._catalogue.sequence >= sequence
         raise TokenError(
             "the token is of another log of changes",
             where="/token",
             why="the log was replaced after the change was acknowledged, or the token is from another service",
-            hint="Look whether the change is served, and make it again if it is not",
+            hint="Check whether the change is served, and send it again if not",
         )
 
     def has_changes(self) -> bool:
@@ -178,16 +178,16 @@ class Catalog:
         if self._journal is None or self._changing.locked():
             return False
         try:
-            moved = self._journal.peek() != self._version or self._journal.mark.stamp() != self._stamp
+            changed = self._journal.peek() != self._version or self._journal.mark.stamp() != self._stamp
         except JournalError:
-            return True  # `refresh` raises it
-        return moved or bool(self._catalogue.error)
+            return True  # `refresh` raises the error
+        return changed or bool(self._catalogue.error)
 
     def behind(self) -> bool:
-        """Return whether an acknowledged change may be missing; takes microseconds.
+        """Return whether the snapshot may lack an acknowledged change; microseconds.
 
-        False where the journal cannot be read, or has not changed since it was read: waiting would not help, and the catalogue
-        reports the error.
+        False if the log cannot be read, or has not changed since it was read: waiting would not help, and the snapshot has the
+        error.
         """
         if self._journal is None:
             return False
@@ -199,54 +199,53 @@ class Catalog:
             return False
 
     def refresh(self) -> CatalogSnapshot:
-        """Read what any process has written since.
+        """Read the changes that any process wrote since, and return the new snapshot.
 
         Raises:
-            JournalError: The log cannot be read; later snapshots have the error.
+            JournalError: The log cannot be read; `error` of later snapshots says so.
         """
         if self._journal is not None:
             with self._changing:
                 try:
-                    self._catch_up(self._journal)
+                    self._update(self._journal)
                 except JournalError as error:
-                    self._catalogue = replace(self._catalogue, error=_unread(error))
+                    self._catalogue = replace(self._catalogue, error=_describe(error))
                     raise
         return self._catalogue
 
     def repair(self) -> int:
-        """Write acknowledged changes back that the log has lost, and give how many.
+        """Write back acknowledged changes that the log has lost; return their number.
 
-        A file that is damaged is kept under another name, `journal.sqlite.damaged-...`, and a new one begun.
-        Every change that is written does so first. A process that serves for long calls this as well, some seconds after
-        `unsaved` has become larger than 0: the file may still be in the course of being replaced.
+        A damaged file is renamed to `journal.sqlite.damaged-...`, and a new one is created. Every write calls this first. A
+        server also calls it some seconds after `unsaved` became positive, as the file may still be in the process of being
+        replaced before.
 
         Raises:
-            JournalError: they cannot be written.
+            JournalError: The changes cannot be written.
         """
-        past = self._past
-        if self._journal is None or not past.unsaved or past.lost is None:
+        served = self._served
+        if self._journal is None or not served.unsaved or served.lost_log is None:
             return 0
         self._journal.set_aside_damaged()
-        written = self._journal.write_back(list(past.unsaved.values()), past.lost, past.lost_held)
+        written = self._journal.write_back(list(served.unsaved.values()), served.lost_log, served.lost_contained_through)
         self.refresh()
         return written
 
     def upsert(self, items: Values, key: str | None = None) -> Receipt:
-        """Add or replace items. Each is given whole: what is left out is missing.
+        """Add or replace items, each as a whole: a column without a value is missing.
 
         Args:
             items: values by column, by item id; the columns are those of the bundle's items.
-            key: idempotency key of this batch: after a lost answer, the same batch under the same key is not applied
-                twice.
+            key: idempotency key: a batch that is sent again with its key is applied once.
 
         Raises:
-            RequestError: a column is not known, a value is not what it holds, or a vector would not be finite; names the item
-                and nothing is changed. Or the key belongs to another batch.
-            JournalError: the change could not be written, and is not acknowledged; see `ChangeLog.append`.
+            RequestError: A column is unknown, a value has the wrong type, or a vector would not be finite; the message names
+                the item, and no item is changed. Or the key belongs to a different batch.
+            JournalError: The batch could not be written, and is not acknowledged; see `ChangeLog.append`.
         """
         read = self._reader.read(items)
         if read:
-            self._reader.given(read)
+            self._reader.encode(read)
         receipt = self._change([Change(one, values) for one, values in read.items()], key)
         warnings = novelties(self._catalogue.bundle.encoder, "item", read.values())
         return Receipt(*receipt, receipt.token, warnings)
@@ -255,32 +254,32 @@ class Catalog:
         """Delete items; errors as for `upsert`.
 
         Args:
-            ids: of items, which the catalogue need not hold.
+            ids: ids of items; unknown ones are allowed.
             key: idempotency key of this batch.
         """
-        named = list(dict.fromkeys(map(self._reader.columns.id, _checked(ids))))
+        named = list(dict.fromkeys(map(self._reader.columns.id, _checked_ids(ids))))
         return self._change([Change(one, None) for one in named], key)
 
     def merge(self) -> None:
-        """Merge sealed segments until there are few, as a thread does when some are due."""
+        """Merge sealed segments until none should be; a background thread runs this."""
         try:
             while True:
                 with self._changing:
-                    run = () if self._closed else self._tiers.due()
+                    run = () if self._closed else self._tiers.merge_candidates()
                     if not run:
                         self._merging = None
                         return
                 merged = merge(run, self._index)
                 with self._changing:
                     after = self._tiers.with_merged(run, merged)
-                    if after is not None:  # else the log was replaced meanwhile, and all was read again
-                        self._show(after, self._catalogue.error)
+                    if after is not None:  # else the log was replaced meanwhile, and the segments were rebuilt
+                        self._publish(after, self._catalogue.error)
         except BaseException:
             self._merging = None
             raise
 
     def close(self) -> None:
-        """Close the journal; a merge under way ends by itself, as it reads memory alone."""
+        """Close the log; a running merge ends by itself, as it only reads memory."""
         self._closed = True
         if self._journal is not None:
             self._journal.close()
@@ -302,13 +301,13 @@ class Catalog:
                 return Receipt(before.sequence, 0, self.token(before.sequence))
             self.repair()
             try:
-                sequence = self._journal.append(changes, key, before.sequence, self._base, self._past.state)
-            except MovedError:
+                sequence = self._journal.append(changes, key, before.sequence, self._base, self._served.state)
+            except LogReplacedError:
                 continue
-            with suppress(JournalError):  # it is on disk: to say that it failed would be wrong
+            with suppress(JournalError):  # the batch is durable, so the write has succeeded
                 self.refresh()
-            if sequence > before.sequence and self._past.lost is not None:
-                self._keep(changes, sequence)
+            if sequence > before.sequence and self._served.lost_log is not None:
+                self._serve_acknowledged(changes, sequence)
             return Receipt(sequence, known, self.token(sequence))
         raise JournalBusyError(
             "the journal was replaced again and again",
@@ -316,66 +315,68 @@ class Catalog:
             hint="Try again in a moment",
         )
 
-    def _keep(self, changes: Sequence[Change], sequence: int) -> None:
-        """Serve changes that were written, even if the log was replaced since."""
-        rows = rows_of(changes, sequence)
+    def _serve_acknowledged(self, changes: Sequence[Change], sequence: int) -> None:
+        """Serve an acknowledged batch even if the log was replaced after the write."""
+        rows = to_rows(changes, sequence)
         with self._changing:
-            missed = self._past.ensure(rows)
+            missed = self._served.keep_acknowledged(rows)
             if missed:
-                self._show(self._after(self._tiers, missed, max(sequence, self._catalogue.sequence)), self._catalogue.error)
+                self._publish(
+                    self._apply_rows(self._tiers, missed, max(sequence, self._catalogue.sequence)), self._catalogue.error
+                )
 
-    def _catch_up(self, journal: ChangeLog) -> None:
-        """Take in what is new; the caller holds the lock."""
-        version, stamp = self._looked_at(journal)
+    def _update(self, journal: ChangeLog) -> None:
+        """Apply new changes to the snapshot; the caller holds the lock."""
+        version, stamp = self._poll(journal)
         if version == self._version and stamp == self._stamp and not self._catalogue.error:
             return
-        self._version, self._stamp = version, stamp  # also when reading fails: `behind` asks for what no look has seen
+        self._version, self._stamp = version, stamp  # also if reading fails: `behind` compares with the last poll
         try:
-            reading = journal.read(self._past.state, self._base)
+            reading = journal.read(self._served.state, self._base)
         except JournalDamagedError:
-            self._past.take(Reading(None, [], 0, False, None))  # none of it is in a file that can be read
+            self._served.apply(Reading(None, [], 0, False, None))  # a damaged log is as good as none
             raise
-        rows = self._past.take(reading)
+        rows = self._served.apply(reading)
         tiers = self._tiers
         if rows is None:
-            tiers, rows = self._empty, sorted(self._past.known.values())
+            tiers, rows = self._empty, sorted(self._served.latest.values())
         sequence = max(self._catalogue.sequence, 0 if reading.state is None else reading.state.last)
         if rows or sequence > tiers.delta.sequence:
-            tiers = self._after(tiers, rows, sequence)
-        self._show(tiers, self._past.error(reading.mark, self._base))
+            tiers = self._apply_rows(tiers, rows, sequence)
+        self._publish(tiers, self._served.error(reading.mark, self._base))
 
-    def _looked_at(self, journal: ChangeLog) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    def _poll(self, journal: ChangeLog) -> tuple[tuple[int, int], tuple[int, int] | None]:
         try:
             return journal.version(), journal.mark.stamp()
-        except JournalDamagedError:  # reading will raise it again
+        except JournalDamagedError:  # `read` raises it again
             return (-2, -2), None
 
-    def _show(self, tiers: Tiers, error: str) -> None:
-        """Make segments the snapshot; the caller holds the lock."""
+    def _publish(self, tiers: Tiers, error: str) -> None:
+        """Replace the snapshot, and start a merge if needed; the caller holds the lock."""
         if tiers is self._tiers:
             self._catalogue = replace(self._catalogue, error=error)
             return
         self._tiers = tiers
         self._catalogue = CatalogSnapshot(self._catalogue.bundle, tiers.segments, tiers.delta.sequence, error)
-        if self._merging is None and not self._closed and tiers.due():
+        if self._merging is None and not self._closed and tiers.merge_candidates():
             self._merging = Thread(target=self.merge, name="merging segments")
             self._merging.start()
 
-    def _after(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:
-        last = {row.item_id: row for row in rows}
-        given, refused = self._reader.fitting(last.values())
-        return tiers.changed(sequence, list(last), given, refused)
+    def _apply_rows(self, tiers: Tiers, rows: Sequence[LogRow], sequence: int) -> Tiers:
+        latest = {row.item_id: row for row in rows}
+        upserts, refused = self._reader.encode_rows(latest.values())
+        return tiers.with_changes(sequence, list(latest), upserts, refused)
 
 
-def _unread(error: JournalError) -> str:
-    """Return what is wrong without the path, which answers must not show."""
+def _describe(error: JournalError) -> str:
+    """Describe an error without its path, which responses must not reveal."""
     why = f"{error.what} ({error.why})" if error.why else error.what
     return f"later changes of items are not known: {why}"
 
 
-def _checked(ids: Iterable[str]) -> Iterable[str]:
+def _checked_ids(ids: Iterable[str]) -> Iterable[str]:
     if isinstance(ids, str):
-        raise RequestError("ids is one text", where="/ids", hint="Give a list of ids")
-    for position, one in enumerate(ids):
-        check_id(one, f"/ids/{position}")
-        yield one
+        raise RequestError("ids must be a list of strings, got a single string", where="/ids", hint="Give a list of ids")
+    for position, item_id in enumerate(ids):
+        check_id(item_id, f"/ids/{position}")
+        yield item_id

@@ -21,7 +21,7 @@ from recall.errors import DataError, RequestError
 from recall.features.csr import SparseRows
 from recall.index.bitmap import Mask, RowBitmap
 from recall.store.items.coercion import CatalogColumns
-from recall.store.items.log_position import LogRow, to_json, values_of
+from recall.store.items.log_position import LogRow, parse_values, to_json
 from recall.store.items.segment import Segment
 
 _FIRST = 64  # vectors that there is room for at first
@@ -37,7 +37,7 @@ class GrowableArray:
         self._array = np.empty((_FIRST, dim), dtype=np.float32)
         self._used = 0
 
-    def extended(self, seen: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
+    def append(self, seen: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
         """Append vectors to the rows of a delta, in place unless a different one did.
 
         Args:
@@ -130,8 +130,8 @@ class Delta:
     live: Mask
     longest: float
     refused: Mapping[str, str]
-    _parts: tuple[pl.DataFrame, ...]  # of the values; each is more than twice as long as the next
-    _room: GrowableArray
+    _tables: tuple[pl.DataFrame, ...]  # of the values; each is more than twice as long as the next
+    _buffer: GrowableArray
 
     @classmethod
     def empty(cls, sequence: int, dim: int, refused: Mapping[str, str] | None = None) -> "Delta":
@@ -152,7 +152,7 @@ class Delta:
 
     @cached_property
     def _items(self) -> pl.DataFrame:
-        return pl.concat(self._parts) if self._parts else pl.DataFrame()
+        return pl.concat(self._tables) if self._tables else pl.DataFrame()
 
     def items(self) -> pl.DataFrame:
         """Return the values of all slots [m]; without columns if m is 0."""
@@ -170,7 +170,7 @@ class Delta:
         """Return the slots as the segment that begins at a row of the catalogue."""
         return Segment(first, self, RowBitmap.of_mask(~self.live), _derived={"longest": self.longest})
 
-    def changed(
+    def with_changes(
         self,
         sequence: int,
         ids: Sequence[str],
@@ -191,36 +191,36 @@ class Delta:
             live = live.copy()
             live[dead] = False
         names = self.item_ids.names
-        vectors, longest, parts, room = self.item_vectors, self.longest, self._parts, self._room
+        vectors, longest, parts, room = self.item_vectors, self.longest, self._tables, self._buffer
         if given is not None:
             new, frame, added = given
             slots |= zip(new, range(len(names), len(names) + len(new)), strict=True)
             names = (*names, *new)
             live = np.concatenate([live, np.ones(len(new), dtype=bool)])
-            room, vectors = room.extended(vectors, added)
+            room, vectors = room.append(vectors, added)
             longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", added, added, dtype=np.float64).max())))
-            parts = _joined((*parts, frame))
+            parts = _merge_parts((*parts, frame))
         again = set(ids)
         wrong = {one: why for one, why in self.refused.items() if one not in again} | dict(refused)
         after = Delta(sequence, SlotIds(names, slots), vectors, live, longest, wrong, parts, room)
-        return after._packed() if len(names) > 2 * len(slots) + _FIRST else after
+        return after._without_dead_slots() if len(names) > 2 * len(slots) + _FIRST else after
 
-    def _packed(self) -> "Delta":
+    def _without_dead_slots(self) -> "Delta":
         """Return the same without dead slots."""
         living = np.flatnonzero(self.live)
-        room, vectors = GrowableArray(self.item_vectors.shape[1]).extended(self.item_vectors[:0], self.item_vectors[living])
+        room, vectors = GrowableArray(self.item_vectors.shape[1]).append(self.item_vectors[:0], self.item_vectors[living])
         names = tuple(self.item_ids.slots)
         return replace(
             self,
             item_ids=SlotIds(names, dict(zip(names, range(self.count), strict=True))),
             item_vectors=vectors,
             live=np.ones(self.count, dtype=bool),
-            _parts=(self._items[living],) if self.count else (),
-            _room=room,
+            _tables=(self._items[living],) if self.count else (),
+            _buffer=room,
         )
 
 
-def _joined(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
+def _merge_parts(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
     """Concatenate parts as a binary counter carries: each row is copied log times."""
     while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
         parts = (*parts[:-2], pl.concat(parts[-2:], rechunk=True))
@@ -240,7 +240,7 @@ class ItemReader:
     def __init__(self, bundle: Bundle) -> None:
         """Nothing of the bundle is read before the first item comes."""
         self._bundle = bundle
-        self._given: tuple[list[tuple[str, bytes]], EncodedItems] | None = None
+        self._last_encoded: tuple[list[tuple[str, bytes]], EncodedItems] | None = None
 
     @cached_property
     def columns(self) -> CatalogColumns:
@@ -266,20 +266,20 @@ class ItemReader:
             read[known_as] = self.columns.read(item_id, features, f"/items/{position}/features")
         return read
 
-    def given(self, items: Values) -> EncodedItems:
+    def encode(self, items: Values) -> EncodedItems:
         """Items from `read`, at least one, with their vectors.
 
         Raises:
             RequestError: a field cannot read the values of an item, or its vector is not finite, or too large; names the item.
         """
         try:
-            encoded = self._encoded(items)
-            self._given = [(one, to_json(values)) for one, values in items.items()], encoded
+            encoded = self._encode(items)
+            self._last_encoded = [(one, to_json(values)) for one, values in items.items()], encoded
             return encoded
         except (DataError, RequestError):
             for position, (item_id, values) in enumerate(items.items()):
                 try:
-                    self._encoded({item_id: values})
+                    self._encode({item_id: values})
                 except (DataError, RequestError) as error:
                     named = f"{error.where}: " if error.where and not error.where.startswith("/") else ""
                     where = f"/items/{position}" + (error.where if error.where.startswith("/") else "/features")
@@ -287,7 +287,7 @@ class ItemReader:
                     raise RequestError(what, where=where, why=error.why, hint=error.hint) from None
             raise
 
-    def fitting(self, rows: Iterable[LogRow]) -> tuple[EncodedItems | None, dict[str, str]]:
+    def encode_rows(self, rows: Iterable[LogRow]) -> tuple[EncodedItems | None, dict[str, str]]:
         """Encode the items of changes that were made to some bundle, perhaps not this one.
 
         Columns that this bundle lacks are ignored. The batch that `given` has encoded last is not encoded twice.
@@ -298,34 +298,34 @@ class ItemReader:
         Returns:
             The items that fit, and by id why the others do not.
         """
-        last, upserts = self._given, [row for row in rows if row.features is not None]
+        last, upserts = self._last_encoded, [row for row in rows if row.features is not None]
         if last is not None and last[0] == [(row.item_id, row.features) for row in upserts]:
             return last[1], {}
         values: dict[str, dict[str, object]] = {}
         refused: dict[str, str] = {}
         for row in upserts:
-            known = {name: value for name, value in (values_of(row) or {}).items() if name in self.columns.names}
+            known = {name: value for name, value in (parse_values(row) or {}).items() if name in self.columns.names}
             try:
                 values[row.item_id] = self.columns.read(row.item_id, known, "")
             except RequestError as error:
                 refused[row.item_id] = str(error)
         while values:
             try:
-                return self._encoded(values), refused
+                return self._encode(values), refused
             except (DataError, RequestError):
                 for item_id in list(values):
                     try:
-                        self.given({item_id: values[item_id]})
+                        self.encode({item_id: values[item_id]})
                     except RequestError as error:
                         refused[item_id] = str(error)
                         del values[item_id]
         return None, refused
 
-    def _encoded(self, items: Values) -> EncodedItems:
+    def _encode(self, items: Values) -> EncodedItems:
         """Encode items; raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
-        rows = self._encoded_singly(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
+        rows = self._encode_one_by_one(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
         if len(rows) == 1:  # a row alone is summed in another order than among others: the vector is to be the same
             rows = rows.take(np.zeros(2, dtype=np.int64))
         with np.errstate(over="ignore", invalid="ignore"):
@@ -335,7 +335,7 @@ class ItemReader:
             raise DataError(f"the vector {what}", hint="Look at this item's features")
         return EncodedItems(ids, frame, vectors)
 
-    def _encoded_singly(self, items: Values) -> SparseRows:
+    def _encode_one_by_one(self, items: Values) -> SparseRows:
         """Encode items without the fixed costs of `encode_items`, features in its order."""
         encoder, key = self._bundle.encoder, self._bundle.encoder.schema.item_id
         rows = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]

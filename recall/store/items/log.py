@@ -29,9 +29,8 @@ from recall.errors import (
     JournalFullError,
     JournalReadOnlyError,
 )
-from recall.store.group_commit import CREATE as CREATE_KEYS
-from recall.store.group_commit import DurableLog
-from recall.store.high_water_mark import Mark
+from recall.store.group_commit import CREATE_KEYS, DurableLog
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_base import REMOTE, ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import KEPT_HEADS, MARK, LogRow, State, next_head
 from recall.store.sqlite import FileKind, folder_lock, snapshot
@@ -59,7 +58,7 @@ CREATE = (
 )
 ALL = (*CREATE, CREATE_KEYS)
 """Statements that create all tables."""
-_MEND = "Take the journal back from a copy; or move it away, and give every change since the live version again"
+_HINT = "Take the journal back from a copy; or move it away, and give every change since the live version again"
 _BLOCK = 8  # bits: 256 sequences, few enough to add up at each look, and few rows when all entries are far apart
 
 _Sums = dict[int, list[int]]
@@ -87,13 +86,13 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
     def prune(self, upto: int) -> int:
         count = super().prune(upto)
         if count:
-            with self._outside() as connection:
+            with self._maintenance_connection() as connection:
                 connection.executescript("PRAGMA incremental_vacuum")  # `execute` would stop after one page
         return count
 
     @override
     def set_aside_damaged(self) -> str | None:
-        with self._reading, self._reader.reports("moved away"), folder_lock(self.path.parent):
+        with self._reading, self._reader.translate_errors("moved away"), folder_lock(self.path.parent):
             if not self._damaged():
                 return None
             self._reader.close()
@@ -105,7 +104,7 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     def _damaged(self) -> bool:
         try:
-            with self._reader.reports("read"):
+            with self._reader.translate_errors("read"):
                 connection = self._reader.reader()
                 if connection is None:
                     return False
@@ -124,8 +123,8 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     @contextmanager
-    def _reading_tables(self) -> Iterator[LogTables | None]:
-        with self._reading, self._reader.reports("read"):
+    def _open_tables(self) -> Iterator[LogTables | None]:
+        with self._reading, self._reader.translate_errors("read"):
             connection = self._reader.reader()
             if connection is None:
                 yield None
@@ -134,8 +133,8 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
                 yield self._tables(connection)
 
     @override
-    def _change(self, change: Callable[[LogTables], int]) -> int:
-        with self._alone() as connection:
+    def _transact(self, change: Callable[[LogTables], int]) -> int:
+        with self._write_transaction() as connection:
             return change(SqliteTables(connection, False, self.where))
 
     @override
@@ -152,7 +151,7 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     def _insert(self, connection: sqlite3.Connection, batch: ItemBatch) -> None:
-        self._insert_into(SqliteTables(connection, False, self.where), batch)
+        self._append_batch(SqliteTables(connection, False, self.where), batch)
 
     def _tables(self, connection: sqlite3.Connection) -> "SqliteTables":
         return SqliteTables(connection, self._reader.version == 1, self.where)
@@ -181,7 +180,7 @@ class SqliteTables(LogTables):
         return State("", max(last, pruned), pruned, b"", 0, 0, 0, 1, None, 0, 0)
 
     @override
-    def has_passed(self, sequence: int, head: bytes) -> bool:
+    def has_head(self, sequence: int, head: bytes) -> bool:
         asked = "SELECT head FROM heads WHERE sequence = ?"
         return sequence == 0 or self.connection.execute(asked, (sequence,)).fetchall() == [(head,)]
 
@@ -294,7 +293,7 @@ class SqliteTables(LogTables):
             raise self._damaged(f"change {number} was damaged after it was written")
 
     def _damaged(self, what: str) -> JournalDamagedError:
-        return JournalDamagedError(what, where=self.where, hint=_MEND)
+        return JournalDamagedError(what, where=self.where, hint=_HINT)
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
@@ -328,16 +327,16 @@ def _note(sums: _Sums, sequence: int, count: int, digest: int) -> None:
 
 KIND = FileKind(
     noun="journal",
-    holds="live changes",
-    application=0x464D524A,  # "FMRJ"
+    content="live changes",
+    application_id=0x464D524A,  # "FMRJ"
     version=VERSION,
     create=ALL,
-    hint=_MEND,
+    hint=_HINT,
     error=JournalError,
     damaged=JournalDamagedError,
     busy=JournalBusyError,
     full=JournalFullError,
-    shut=JournalReadOnlyError,
+    read_only=JournalReadOnlyError,
     upgrade=_upgrade,
     wal_bytes=_WAL_BYTES,
 )
@@ -365,4 +364,4 @@ def open_log(root: Path, setting: str | None = None) -> ChangeLog:
             where="items",
             hint="Install it with: pip install 'fm-recall[redis]'",
         ) from None
-    return RedisChangeLog(setting, Mark(root / MARK), catalog=lambda: catalog_of(root))
+    return RedisChangeLog(setting, HighWaterMark(root / MARK), catalog=lambda: catalog_of(root))

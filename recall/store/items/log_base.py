@@ -1,13 +1,13 @@
-"""Change log: the last change of each item, durable before it is acknowledged.
+"""Change log of the catalogue: numbered upserts and deletions of items.
 
-A change has a sequence: 1, 2, 3 and so on over all processes. A batch is written as a whole. A later change of an item replaces
-the earlier one, so the log does not grow with history, and a reader that starts needs no more. Changes stay in the log when a
-version contains them: a version that is trained from older tables needs them again.
+Sequences are 1, 2, 3, ... over all processes. A batch is written atomically and is durable before it is acknowledged. The log
+is compacted by key: it keeps the last change of each item, so it does not grow with the number of changes. Changes stay in the
+log when a version contains them, because a later version trained from older tables needs them again.
 
-The log has an identity, which distinguishes it from a different log in its place, for versions, readers and tokens. How far it
-reached is noted outside of it as well; see `recall.store.high_water_mark`.
+A random identity distinguishes a log from a different one in its place, for versions, readers and tokens. The last acknowledged
+sequence is also stored outside of the log, see `recall.store.high_water_mark`.
 
-All of that is written here once, on top of `LogTables`; what holds the tables is a file of SQLite or a Redis.
+`ChangeLog` implements this on top of `LogTables`, which SQLite and Redis implement.
 """
 
 import time
@@ -16,22 +16,33 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Protocol
 
 import orjson
 
 from recall.errors import JournalError
 from recall.store.group_commit import GroupCommit, PendingWrite
-from recall.store.high_water_mark import Lost
-from recall.store.items.log_position import Base, Change, LogRow, MovedError, Reading, State, lacking, taken_over, to_json
+from recall.store.high_water_mark import Loss
+from recall.store.items.log_position import (
+    Base,
+    Change,
+    LogReplacedError,
+    LogRow,
+    Reading,
+    State,
+    missing_changes_through,
+    to_json,
+    with_restored,
+)
 
 REMOTE = "r"
-"""First letter of the identity of a log that is in no file of its root."""
+"""First letter of the identity of a log in Redis; others are hexadecimal."""
 
 
 @dataclass(eq=False, kw_only=True)
 class ItemBatch(PendingWrite):
-    """Changes that one caller wants written; for the rest see `ChangeLog.append`."""
+    """Batch of changes of one caller; see `ChangeLog.append` for the attributes."""
 
     rows: list[tuple[str, bytes | None]]
     after: int
@@ -40,62 +51,62 @@ class ItemBatch(PendingWrite):
 
 
 class LogTables(Protocol):
-    """The tables of a log at one moment, or within a transaction."""
+    """The tables of a log, in one snapshot or transaction."""
 
     def state(self) -> State:
         """Return the metadata of the log."""
 
-    def has_passed(self, sequence: int, head: bytes) -> bool:
-        """Return whether the log once ended so, if it is remembered.
+    def has_head(self, sequence: int, head: bytes) -> bool:
+        """Return whether a commit with this sequence and head is among the latest ones.
 
         Args:
-            sequence: of the last change then.
-            head: hash over all changes then.
+            sequence: sequence of the last change of the commit.
+            head: chained hash after the commit.
         """
 
     def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         """Return the entries after a sequence, in order.
 
         Args:
-            sequence: of the last change that is not wanted.
-            whole: check that no entry at all is missing.
+            sequence: exclusive lower bound.
+            whole: also check that no earlier entry is missing.
 
         Raises:
-            JournalDamagedError: one is missing or was damaged.
+            JournalDamagedError: An entry is missing or damaged.
         """
 
     def time_of(self, item_id: str) -> int:
-        """Return the time of the last change of an item, -1 if there is none."""
+        """Return the time of an item's last change in microseconds, or -1."""
 
     def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
         """Append a batch as one commit, and drop earlier changes of the same items.
 
         Args:
-            state: of the log before.
-            rows: id, features and time of each change; of two that name one item the later counts.
-            digest: of the batch.
+            state: state of the log before; sequences continue from its `last`.
+            rows: id, features as JSON and time of each change, in order; the last change of an item replaces earlier ones.
+            digest: digest of the batch.
 
         Returns:
-            The state after, which is stored.
+            The new state, which is stored.
         """
 
     def restore(self, state: State, rows: Sequence[LogRow]) -> State:
         """Write entries under their old sequences into an empty log.
 
         Args:
-            state: of the log afterwards, without number and digest.
+            state: new state of the log; its number and digest are ignored.
             rows: the entries.
 
         Returns:
-            The state after, which is stored.
+            The new state, which is stored.
         """
 
     def drop(self, upto: int) -> int:
-        """Drop all entries up to a sequence; return how many there were."""
+        """Delete all entries up to a sequence; return their number."""
 
 
 class ChangeLog(GroupCommit[ItemBatch]):
-    """The log of one root; nothing is stored before the first change. Thread-safe."""
+    """The change log of one root; created by the first write. Thread-safe."""
 
     def append(
         self,
@@ -105,105 +116,110 @@ class ChangeLog(GroupCommit[ItemBatch]):
         base: Base = Base(),  # noqa: B008 - immutable
         expected: State | None = None,
     ) -> int:
-        """Write a batch; it is durable when this returns.
+        """Append a batch; it is durable when this returns.
 
         Args:
-            changes: in order; of two that name one item the later counts.
+            changes: in order; the last change of an item replaces earlier ones.
             key: idempotency key. A batch with a key that the log remembers is not written again.
-            after: sequences that must precede this batch, even if the log lacks them.
-            base: what the served version contains of the log, so that a new one does not number it again.
-            expected: where the caller has read to. The batch is written only if the log still continues from there.
+            after: a sequence that the batch must exceed, even if the log lacks the changes before.
+            base: changes that the served version contains, so that a new log does not reuse their sequences.
+            expected: the caller's read position. The batch is written only if the log continues from there.
 
         Returns:
-            The sequence of the last change; of a batch that was written before, what was returned then.
+            The sequence of the last change; for a repeated batch, the sequence returned the first time.
 
         Raises:
-            MovedError: The log does not continue from `expected`.
+            LogReplacedError: The log does not continue from `expected`.
             RequestError: The key belongs to other changes.
-            JournalBusyError: Others wrote for the whole wait.
-            JournalFullError: There is no room.
+            JournalBusyError: Other processes wrote for the whole wait.
+            JournalFullError: The disk or server is full.
             JournalReadOnlyError: The log cannot be written.
             JournalError: Writing failed, or this is not a log. Then nothing was acknowledged: the batch may have been written
                 or not, and can be sent again with the same key.
         """
-        rows = [(one, None if values is None else to_json(values)) for one, values in changes]
-        digest = blake2b(orjson.dumps([(one, (raw or b"").decode()) for one, raw in rows]), digest_size=16).digest()
+        rows = [(item_id, None if values is None else to_json(values)) for item_id, values in changes]
+        digest = blake2b(orjson.dumps([(item_id, (raw or b"").decode()) for item_id, raw in rows]), digest_size=16).digest()
         return self._commit(ItemBatch(rows=rows, key=key, digest=digest, after=after, base=base, expected=expected))
 
-    def write_back(self, rows: Iterable[LogRow], known: State, held: int) -> int:
+    def write_back(self, rows: Iterable[LogRow], lost_log: State, contained_through: int) -> int:
         """Write back acknowledged changes that the log has lost.
 
         Args:
-            rows: changes; only those later than what the log has of the same item count.
-            known: the log that they are from, as it was when the caller had read all of it.
-            held: the caller's version contains its changes up to this sequence, and `rows` are all later ones.
+            rows: the lost changes; one that is older than the log's entry of the same item is ignored.
+            lost_log: state of the log that acknowledged them, as last read.
+            contained_through: the caller's version contains the changes of `lost_log` up to this sequence; `rows` are all
+                later ones.
 
         Returns:
-            How many were written.
+            The number of changes written.
 
         Raises:
             JournalError: As `append`.
         """
-        return self._change(lambda tables: self._write_back(tables, sorted(rows), known, held))
+        return self._transact(lambda tables: self._write_back(tables, sorted(rows), lost_log, contained_through))
 
-    def _write_back(self, tables: LogTables, written: list[LogRow], known: State, held: int) -> int:
-        state, mark, lost = tables.state(), self.mark.read(), None
-        own = len({row.sequence for row in written}) == len(written)  # else some are from other logs, before this one
-        if own and state.last == 0 and state.base is None:  # a new log: it becomes the one that is gone
-            state = known._replace(pruned=max(known.pruned, held))
-            if held > known.pruned:
-                state = state._replace(base=known.identity, base_from=held, base_through=held)
-            state = tables.restore(state, written)
+    def _write_back(self, tables: LogTables, rows: list[LogRow], lost_log: State, contained_through: int) -> int:
+        state, mark, loss = tables.state(), self.mark.read(), None
+        one_log = len({row.sequence for row in rows}) == len(rows)  # else some were acknowledged by still earlier logs
+        if one_log and state.last == 0 and state.base is None:  # an empty log becomes the lost one
+            state = lost_log._replace(pruned=max(lost_log.pruned, contained_through))
+            if contained_through > lost_log.pruned:
+                state = state._replace(base=lost_log.identity, base_from=contained_through, base_through=contained_through)
+            state = tables.restore(state, rows)
         else:
-            written = [row for row in sorted(written, key=_time) if row.at > tables.time_of(row.item_id)]
-            raws = [(row.item_id, row.features, row.at) for row in written]
-            before = max(state.last, known.last)
-            if mark is not None and mark.sequence > before:
+            rows = [row for row in sorted(rows, key=attrgetter("at")) if row.at > tables.time_of(row.item_id)]
+            raws = [(row.item_id, row.features, row.at) for row in rows]
+            last = max(state.last, lost_log.last)
+            if mark is not None and mark.sequence > last:
                 if mark.identity == state.identity:
-                    lost = Lost(mark.identity, mark.sequence)
-                before = mark.sequence  # numbers are not given twice
-            state = taken_over(state, known.identity, held, known.last)._replace(last=before)
+                    loss = Loss(mark.identity, mark.sequence)
+                last = mark.sequence  # sequences are never reused
+            state = with_restored(state, lost_log.identity, contained_through, lost_log.last)._replace(last=last)
             state = tables.add(state, raws, blake2b(repr(raws).encode(), digest_size=16).digest())
-        self._reach(state.identity, state.last, (*_base(state), Lost(known.identity, known.last)), lost)
-        return len(written)
+        recovered = (*_taken_over(state), Loss(lost_log.identity, lost_log.last))
+        self._stage_mark(state.identity, state.last, recovered, loss)
+        return len(rows)
 
     def read(self, position: State | None, base: Base) -> Reading:
-        """Return what was written since a position, or everything if the log was replaced.
+        """Return the changes since a position, or all if the log was replaced.
 
         Args:
-            position: of the reader; None for one that starts.
-            base: what its version contains of the log.
+            position: state of the log at the reader's last read; None for a new reader.
+            base: changes that the reader's version contains.
 
         Raises:
-            JournalError: The log cannot be read, is damaged, or no longer has what the version lacks.
+            JournalError: The log cannot be read, is damaged, or has dropped changes that the version lacks.
         """
-        with self._reading_tables() as tables:
-            mark = self.mark.read()  # before the log, which others write meanwhile
+        with self._open_tables() as tables:
+            mark = self.mark.read()  # before the log, which other processes write meanwhile
             if tables is None:
                 return Reading(None, [], 0, False, mark)
             state = tables.state()
-            goes_on = position is not None and _goes_on(tables, state, position)
-            held, start = (0, position.last) if goes_on and position is not None else self._start(state, base)
-            rows = tables.rows_after(start, whole=not goes_on)
-        mark = self.mark.follow(mark, state.identity, state.last)
-        return Reading(state, rows, held, goes_on, mark, lacking(state, base.log, base.compacted_through))
+            continues = position is not None and _continues(tables, state, position)
+            contained, start = (0, position.last) if continues and position is not None else self._find_start(state, base)
+            rows = tables.rows_after(start, whole=not continues)
+        mark = self.mark.raise_to(mark, state.identity, state.last)
+        missing = missing_changes_through(state, base.log, base.compacted_through)
+        return Reading(state, rows, contained, continues, mark, missing)
 
     def state(self) -> State | None:
-        """Return the state of the log, or None when there is none.
+        """Return the state of the log, or None if there is no log.
 
         Raises:
-            JournalError: It cannot be read.
+            JournalError: The log cannot be read.
         """
-        with self._reading_tables() as tables:
+        with self._open_tables() as tables:
             return None if tables is None else tables.state()
 
     def prune(self, upto: int) -> int:
-        """Drop the changes up to a sequence that no version needs; return how many.
+        """Delete the changes up to a sequence; return their number.
+
+        The caller ensures that all versions in use contain them.
 
         Raises:
             JournalError: The log cannot be written.
         """
-        return 0 if self.state() is None else self._change(lambda tables: tables.drop(min(upto, tables.state().last)))
+        return 0 if self.state() is None else self._transact(lambda tables: tables.drop(min(upto, tables.state().last)))
 
     @abstractmethod
     def version(self) -> tuple[int, int]:
@@ -214,7 +230,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
         """
 
     def peek(self) -> tuple[int, int]:
-        """Return `version` in microseconds, of a remote log as it was last seen.
+        """Return `version` within microseconds; for Redis, its last observed value.
 
         Raises:
             JournalError: The log cannot be read.
@@ -223,18 +239,18 @@ class ChangeLog(GroupCommit[ItemBatch]):
 
     @abstractmethod
     def set_aside_damaged(self) -> str | None:
-        """Move a damaged log away, so that the next change begins a new one.
+        """Rename a damaged log, so that the next change creates a new one.
 
         Returns:
-            Where it is now; None where there is no log, or one that can be read.
+            The new path or address; None if there is no log or it is readable.
 
         Raises:
-            JournalError: It cannot be moved.
+            JournalError: The log cannot be renamed.
         """
 
     @abstractmethod
     def size(self) -> int:
-        """Return how many bytes it takes."""
+        """Return its size in bytes."""
 
     @abstractmethod
     def checkpoint(self) -> None:
@@ -242,7 +258,7 @@ class ChangeLog(GroupCommit[ItemBatch]):
 
     @abstractmethod
     def forget(self, ids: Sequence[str]) -> int:
-        """Remove the idempotency keys that name ids; return how many.
+        """Delete the idempotency keys that contain an id; return their number.
 
         Raises:
             JournalError: The log cannot be written.
@@ -257,75 +273,75 @@ class ChangeLog(GroupCommit[ItemBatch]):
         """Close all connections; a later call opens them again."""
 
     @abstractmethod
-    def _reading_tables(self) -> AbstractContextManager[LogTables | None]:
-        """Open the tables as they are at one moment; None if nothing is stored."""
+    def _open_tables(self) -> AbstractContextManager[LogTables | None]:
+        """Open a consistent snapshot of the tables; None if there is no log."""
 
     @abstractmethod
-    def _change(self, change: Callable[[LogTables], int]) -> int:
-        """Run a change in one transaction; it may run again if others write."""
+    def _transact(self, change: Callable[[LogTables], int]) -> int:
+        """Run a change in one transaction; it is retried if another process writes."""
 
-    def _insert_into(self, tables: LogTables, batch: ItemBatch) -> None:
-        """Write one batch within a transaction. Raises MovedError."""
+    def _append_batch(self, tables: LogTables, batch: ItemBatch) -> None:
+        """Append one batch within a transaction. Raises LogReplacedError."""
         state = tables.state()
-        if batch.expected is not None and not _goes_on(tables, state, batch.expected):
-            raise MovedError("the log is not the one that the writer has read")
-        state, lost = self._numbered(state, batch)
+        if batch.expected is not None and not _continues(tables, state, batch.expected):
+            raise LogReplacedError("the log is not the one that the writer has read")
+        state, loss = self._skip_used_sequences(state, batch)
         now = max(int(time.time() * 1e6), state.at + 1)
         state = tables.add(state, [(*row, now) for row in batch.rows], batch.digest)
         batch.last = state.last
-        self._reach(state.identity, state.last, _base(state), lost)
+        self._stage_mark(state.identity, state.last, _taken_over(state), loss)
 
-    def _numbered(self, state: State, batch: ItemBatch) -> tuple[State, Lost | None]:
-        """Return the state to number the next batch from, and what is missing by then."""
-        mark, base, lost = self.mark.read(), batch.base, None
+    def _skip_used_sequences(self, state: State, batch: ItemBatch) -> tuple[State, Loss | None]:
+        """Return the state that the batch continues from, and the log's loss, if any.
+
+        Sequences that were assigned before a loss are skipped, so that no two changes have the same one.
+        """
+        mark, base, loss = self.mark.read(), batch.base, None
         if mark is not None and mark.identity == state.identity and mark.sequence > state.last:
-            lost = Lost(mark.identity, mark.sequence)
-        before = max([batch.after, base.compacted_through, *([mark.sequence] if mark is not None else [])])
-        if before <= state.last:
-            return state, lost
-        if not state.last and not state.number:  # a new log, over a version that holds changes of one that is gone
+            loss = Loss(mark.identity, mark.sequence)
+        last = max([batch.after, base.compacted_through, *([mark.sequence] if mark is not None else [])])
+        if last <= state.last:
+            return state, loss
+        if not state.last and not state.number:  # a new log, and the version contains changes of a lost one
             state = state._replace(unnamed=int(base.log is None), pruned=base.compacted_through)
             if base.log is not None:
                 state = state._replace(base=base.log, base_from=base.compacted_through, base_through=base.compacted_through)
         elif base.compacted_through > state.last and base.log in (state.identity, None):
-            state = state._replace(pruned=base.compacted_through)  # the version holds changes that the log lost
+            state = state._replace(pruned=base.compacted_through)  # the version contains changes that the log lost
             missing = max(base.compacted_through, state.base_from)
             state = state._replace(base=state.identity, base_from=missing, base_through=missing)
-        return state._replace(last=before), lost
+        return state._replace(last=last), loss
 
-    def _start(self, state: State, base: Base) -> tuple[int, int]:
-        """Return the last sequence in the version, and after which it needs entries.
+    def _find_start(self, state: State, base: Base) -> tuple[int, int]:
+        """Return the last sequence in the version, and the one to read entries after.
 
         Raises:
-            JournalError: Neither the version nor the log has some of the changes.
+            JournalError: The log has dropped changes that the version lacks.
         """
         same = base.log == state.identity or (base.log is None and bool(state.unnamed))
-        before = base.log is not None and base.log == state.base
-        held = base.compacted_through if same else state.pruned if before and base.compacted_through >= state.base_from else 0
-        if held < state.pruned and not lacking(state, base.log, base.compacted_through):
-            raise self._gap(held + 1, state.pruned)
-        return held, held if same else 0
+        taken_over = base.log is not None and base.log == state.base and base.compacted_through >= state.base_from
+        contained = base.compacted_through if same else state.pruned if taken_over else 0
+        if contained < state.pruned and not missing_changes_through(state, base.log, base.compacted_through):
+            raise self._gap_error(contained + 1, state.pruned)
+        return contained, contained if same else 0
 
-    def _gap(self, first: int, last: int) -> JournalError:
+    def _gap_error(self, first: int, last: int) -> JournalError:
         return JournalError(
             f"changes {first} to {last} are no longer in the journal",
             where=self.where,
-            why="the version was made without them, and later versions hold them",
-            hint="Serve a version that was published since; or take this one in with `recall publish VERSION ROOT "
-            f"--as-of {last}`, which says that its tables hold those changes",
+            why="the version was built without them; later versions contain them",
+            hint="Serve a later version; or adopt this one with `recall publish VERSION ROOT "
+            f"--as-of {last}`, which states that its tables contain those changes",
         )
 
 
-def _goes_on(tables: LogTables, state: State, position: State) -> bool:
+def _continues(tables: LogTables, state: State, position: State) -> bool:
+    """Return whether a log contains all that a reader has read at a position."""
     if state.identity != position.identity or state.last < position.last:
         return False
-    return not state.identity or tables.has_passed(position.last, position.head)
+    return not state.identity or tables.has_head(position.last, position.head)
 
 
-def _base(state: State) -> tuple[Lost, ...]:
-    """Return the changes of an earlier log that a log has taken over."""
-    return () if state.base is None else (Lost(state.base, state.base_through),)
-
-
-def _time(row: LogRow) -> int:
-    return row.at
+def _taken_over(state: State) -> tuple[Loss, ...]:
+    """Return the changes of an earlier log that a log contains."""
+    return () if state.base is None else (Loss(state.base, state.base_through),)

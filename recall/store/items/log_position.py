@@ -1,6 +1,6 @@
-"""Records of the change log, and the position of a reader in it.
+"""Records of the change log, and the state of a reader that follows it.
 
-A reader notices when the file is no longer the log that it has read, and then loses nothing.
+A reader detects that the log was replaced or cut short, keeps serving the changes that it has read, and can write them back.
 """
 
 import time
@@ -12,14 +12,14 @@ from typing import NamedTuple
 import orjson
 
 from recall.errors import RecallError, TokenError
-from recall.store.high_water_mark import Marked, damage
+from recall.store.high_water_mark import MarkState, damage_warning
 
 KEPT_HEADS = 1024
-"""Commits whose head is kept: far more than a reader that looks a hundred times a second is ever behind."""
+"""Latest commits with a stored head: far more than a reader that polls a hundred times a second is ever behind."""
 MARK = "journal.mark"
-"""Name of the file beside the log that says how far it reached."""
+"""File name of the log's high-water mark."""
 
-_MEND = (
+_HINT = (
     "Put the whole journal back from a backup, its -wal file included, or make those changes again; "
     f"to go on without them, remove {MARK}"
 )
@@ -29,15 +29,16 @@ class State(NamedTuple):
     """Metadata of a log.
 
     Attributes:
-        identity: random, given when the file was created.
+        identity: random, set when the log was created.
         last: sequence of the last change.
-        pruned: changes up to this sequence are not in the file, or not all of them.
-        head: hash over all changes so far.
-        at: microseconds since 1970 of the last change; later changes have later times even if the clock is set back.
-        number, digest: how many entries there are, and the sum of their checksums.
-        unnamed: whether versions that name no log, as those of formats 1 to 3, count in this one.
-        base: identity of an earlier log that this one has taken over; its own, if it was begun again after a loss.
-        base_from, base_through: its changes after the first and up to the second are here. Those before are in versions only.
+        pruned: some or all of the changes up to this sequence were dropped from the log.
+        head: hash chained over all batches so far.
+        at: time of the last change in microseconds since 1970; monotonic even if the clock is set back.
+        number, digest: number of entries, and the sum of their checksums.
+        unnamed: 1 if sequences in manifests that name no log (bundle formats 1 to 3) refer to this log, else 0.
+        base: identity of an earlier log with changes in this one; the log's own identity if it was restored after a loss.
+        base_from, base_through: this log contains the changes of `base` after `base_from` and up to `base_through`. Earlier
+            ones are in published versions only.
     """
 
     identity: str
@@ -65,12 +66,12 @@ class LogRow(NamedTuple):
     at: int
 
 
-class MovedError(RecallError):
-    """The log is not the one that the writer has read: read again, then write."""
+class LogReplacedError(RecallError):
+    """The log was replaced since the writer read it; read again, then retry."""
 
 
 class Change(NamedTuple):
-    """New state of one item: its values by column, or None when it is deleted."""
+    """Upsert of one item with its values by column, or its deletion if they are None."""
 
     item_id: str
     features: Mapping[str, object] | None
@@ -78,9 +79,11 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Changes of a log that a version contains: those up to a sequence.
+    """Changes that a version contains: those of one log up to a sequence.
 
-    `log` is the log's identity, None if not recorded.
+    Attributes:
+        log: identity of the log; None if not recorded.
+        compacted_through: sequence of the last change that the version contains.
     """
 
     log: str | None = None
@@ -91,170 +94,186 @@ class Reading(NamedTuple):
     """Result of reading a log.
 
     Attributes:
-        state: None when there is no file.
-        rows: entries after the reader's position if the log continues from there, else all after the version's base.
-        held: the version holds the changes up to this sequence; 0 where the log continues.
-        goes_on: whether the log continues from the reader's position.
-        mark: how far the log reached, as noted outside of it.
-        lacks: changes up to this sequence of an earlier log are neither in the log nor in the version, as the log was lost.
+        state: metadata of the log; None if there is no log.
+        rows: entries after the reader's position if the log continues from there, else all that the version lacks.
+        contained_through: the version contains the changes up to this sequence; 0 if the log continues.
+        continues: whether the log continues from the reader's position.
+        mark: the log's high-water mark, read before the log.
+        missing_through: changes of an earlier, lost log up to this sequence are neither in this log nor in the version.
     """
 
     state: State | None
     rows: list[LogRow]
-    held: int
-    goes_on: bool
-    mark: Marked | None
-    lacks: int = 0
+    contained_through: int
+    continues: bool
+    mark: MarkState | None
+    missing_through: int = 0
 
 
-def values_of(row: LogRow) -> Mapping[str, object] | None:
-    """Return the values by column that a change gives, or None for a deletion."""
+def parse_values(row: LogRow) -> Mapping[str, object] | None:
+    """Return the upserted values by column, or None for a deletion."""
     if row.features is None:
         return None
     values: dict[str, object] = orjson.loads(row.features)
     return values
 
 
-def rows_of(changes: Sequence[Change], last: int) -> list[LogRow]:
-    """Return the rows of a batch of changes.
+def to_rows(changes: Sequence[Change], last: int) -> list[LogRow]:
+    """Return the rows of a batch of changes, with the current time.
 
     Args:
         changes: in order.
-        last: sequence of the last one.
+        last: sequence of the last change.
     """
     now = int(time.time() * 1e6)
-    first = last - len(changes) + 1
     return [
-        LogRow(first + at, one, None if values is None else to_json(values), now) for at, (one, values) in enumerate(changes)
+        LogRow(sequence, item_id, None if values is None else to_json(values), now)
+        for sequence, (item_id, values) in enumerate(changes, last - len(changes) + 1)
     ]
 
 
 def to_json(values: Mapping[str, object]) -> bytes:
-    """Return the values of an item as the log keeps them."""
+    """Return the stored form of an item's values."""
     return orjson.dumps(dict(values), option=orjson.OPT_SORT_KEYS)
 
 
 @dataclass(eq=False)
-class Past:
-    """The changes that are served over a version, and where they were read.
+class ServedChanges:
+    """Live changes that a process serves on top of a version, and its log position.
+
+    Changes that were acknowledged stay served when the log that had them is lost: they are `unsaved` until they are written
+    back.
 
     Attributes:
-        state: of the log when it was last read; None while there is no file.
-        held: the version holds the changes of that log up to this sequence.
-        known: the last change of each item that has changed since.
-        unsaved: those of them that the file lacks.
-        lost: the log that `unsaved` is from, as it was when all of it had been read.
-        lost_held: `unsaved` and what is in files are all changes of that log after this sequence.
-        lacks: changes of an earlier log up to this sequence are neither served nor in the file.
+        state: the log's state when it was last read; None while there is no log.
+        contained_through: the version contains the changes of that log up to this sequence.
+        latest: last change of each item that changed after the version, by item id.
+        unsaved: the changes in `latest` that the log lacks.
+        lost_log: state of the lost log that `unsaved` is from, as last read; None if nothing is unsaved.
+        lost_contained_through: the version contains the changes of the lost log up to this sequence.
+        missing_through: changes of an earlier log up to this sequence are neither served nor in the log.
     """
 
     state: State | None = None
-    held: int = 0
-    known: dict[str, LogRow] = field(default_factory=dict)
+    contained_through: int = 0
+    latest: dict[str, LogRow] = field(default_factory=dict)
     unsaved: dict[str, LogRow] = field(default_factory=dict)
-    lost: State | None = None
-    lost_held: int = 0
-    lacks: int = 0
+    lost_log: State | None = None
+    lost_contained_through: int = 0
+    missing_through: int = 0
 
-    def take(self, reading: Reading) -> list[LogRow] | None:
-        """Take in what was read.
+    def apply(self, reading: Reading) -> list[LogRow] | None:
+        """Update the state with a reading of the log.
 
         Returns:
-            The rows to add to what is served; None if all of `known` is to be served from scratch.
+            The rows to apply to the snapshot; None if the snapshot must be rebuilt from `latest`.
         """
-        before, self.lacks = max(self.held, self.lacks), reading.lacks
-        if reading.goes_on:
+        contained, self.missing_through = max(self.contained_through, self.missing_through), reading.missing_through
+        if reading.continues:
             rows = [row for row in reading.rows if self.unsaved.get(row.item_id, row).at <= row.at]
             for row in rows:
-                self.known[row.item_id] = row
+                self.latest[row.item_id] = row
                 self.unsaved.pop(row.item_id, None)
-            self._settle(reading.state)
+            self._set_state(reading.state)
             return rows
         if reading.state is None:
             if self.state is not None:
-                self._lose(dict(self.known), before)
+                self._mark_lost(dict(self.latest), contained)
             return []
-        began = self.state is None and self.lost is None
-        merged = {row.item_id: row for row in reading.rows}
-        unsaved = {one: row for one, row in self.known.items() if one not in merged or merged[one].at < row.at}
+        first_log = self.state is None and self.lost_log is None
+        stored = {row.item_id: row for row in reading.rows}
+        unsaved = {item_id: row for item_id, row in self.latest.items() if item_id not in stored or stored[item_id].at < row.at}
         if self.state is not None:
-            self._lose(unsaved, before)
-        self.known, self.unsaved, self.held = merged | unsaved, unsaved, reading.held
-        self._settle(reading.state)
-        return reading.rows if began else None
+            self._mark_lost(unsaved, contained)
+        self.latest, self.unsaved, self.contained_through = stored | unsaved, unsaved, reading.contained_through
+        self._set_state(reading.state)
+        return reading.rows if first_log else None
 
-    def ensure(self, rows: list[LogRow]) -> list[LogRow]:
-        """Keep changes that were acknowledged if the log vanished before they were read."""
-        missed = [row for row in rows if row.item_id not in self.known or self.known[row.item_id].sequence < row.sequence]
-        if self.lost is None:
+    def keep_acknowledged(self, rows: list[LogRow]) -> list[LogRow]:
+        """Keep acknowledged changes whose log was lost before they were read back.
+
+        Args:
+            rows: the acknowledged changes.
+
+        Returns:
+            Those that were not served yet; empty if no log was lost.
+        """
+        missed = [row for row in rows if row.item_id not in self.latest or self.latest[row.item_id].sequence < row.sequence]
+        if self.lost_log is None:
             return []
         for row in missed:
-            self.known[row.item_id] = self.unsaved[row.item_id] = row
-            self.lost = self.lost._replace(last=max(self.lost.last, row.sequence), at=max(self.lost.at, row.at))
+            self.latest[row.item_id] = self.unsaved[row.item_id] = row
+            self.lost_log = self.lost_log._replace(last=max(self.lost_log.last, row.sequence), at=max(self.lost_log.at, row.at))
         return missed
 
-    def knows(self, identity: str, sequence: int) -> bool:
-        """Return whether a change of a log is in this one, or was written back to it.
+    def includes(self, identity: str, sequence: int) -> bool:
+        """Return whether a change belongs to the followed log, or was written back to it.
 
         Args:
-            identity: of the log.
-            sequence: of the change.
+            identity: identity of the log that acknowledged the change.
+            sequence: sequence of the change in that log.
         """
-        states = [one for one in (self.state, self.lost) if one is not None]
-        return any(one.identity == identity or (one.base == identity and sequence <= one.base_through) for one in states)
+        return any(
+            state.identity == identity or (state.base == identity and sequence <= state.base_through)
+            for state in self._states()
+        )
 
-    def error(self, mark: Marked | None, base: Base) -> str:
-        """Return what is wrong with the log, in a sentence; empty when nothing is.
+    def error(self, mark: MarkState | None, base: Base) -> str:
+        """Describe lost changes or a damaged mark, in a sentence; empty if there are none.
 
         Args:
-            mark: how far the log reached, as noted outside of it.
-            base: what the version that is served holds of it.
+            mark: the log's high-water mark.
+            base: changes that the served version contains.
         """
-        return self._missing(mark, base) or damage(mark, MARK, "the journal")
+        return self._loss_warning(mark, base) or damage_warning(mark, MARK, "the journal")
 
-    def _missing(self, mark: Marked | None, base: Base) -> str:
+    def _loss_warning(self, mark: MarkState | None, base: Base) -> str:
         state = self.state
         if self.unsaved:
-            what = "is gone" if state is None else "was replaced or cut short"
+            cause = "is gone" if state is None else "was replaced or cut short"
             return (
-                f"the journal {what}: {len(self.unsaved)} acknowledged changes are served that it does not hold; they are "
+                f"the journal {cause}: {len(self.unsaved)} acknowledged changes are served that it does not hold; they are "
                 "written back with the next change, or by the service in a moment"
             )
-        if mark is not None and mark.lost is not None:
-            return f"acknowledged changes up to {mark.lost.through} are missing from the journal. {_MEND}"
-        if self.lacks:
+        if mark is not None and mark.first_loss is not None:
+            return f"acknowledged changes up to {mark.first_loss.through} are missing from the journal. {_HINT}"
+        if self.missing_through:
             return (
-                f"this version was made without the changes up to {self.lacks} of an earlier journal, and the journal that has "
-                "replaced it does not hold them. Serve a version that was published since, or publish one from tables that "
-                "hold them, with --as-of"
+                f"this version was made without the changes up to {self.missing_through} of an earlier journal, and the "
+                "journal that has replaced it does not hold them. Serve a version that was published since, or publish one "
+                "from tables that hold them, with --as-of"
             )
-        reached = 0 if mark is None or self._covers(mark, base) else mark.sequence
+        acknowledged = 0 if mark is None or self._covers(mark, base) else mark.sequence
         if state is not None and state.identity == base.log and state.last < base.compacted_through:
-            reached = max(reached, base.compacted_through)
-        if not reached:
+            acknowledged = max(acknowledged, base.compacted_through)
+        if not acknowledged:
             return ""
         if state is None:
-            return f"the journal is gone, and acknowledged changes up to {reached} with it. {_MEND}"
+            return f"the journal is gone, and acknowledged changes up to {acknowledged} with it. {_HINT}"
         if mark is not None and mark.identity not in ("", state.identity):
-            return f"the journal was replaced by a different one: it lacks changes up to {reached} of the earlier one. {_MEND}"
-        return f"the journal ends at change {state.last}, and {reached} was acknowledged. {_MEND}"
+            what = f"it lacks changes up to {acknowledged} of the earlier one"
+            return f"the journal was replaced by a different one: {what}. {_HINT}"
+        return f"the journal ends at change {state.last}, and {acknowledged} was acknowledged. {_HINT}"
 
-    def _covers(self, mark: Marked, base: Base) -> bool:
-        """Return whether all that the mark covers is in the log, the version, or memory."""
-        states = [one for one in (self.state, self.lost) if one is not None]
-        logs = [(one.identity, one.last) for one in states] + [(one.base, one.base_through) for one in states]
+    def _covers(self, mark: MarkState, base: Base) -> bool:
+        """Return whether every write up to the mark is in the log, version or memory."""
+        states = self._states()
+        logs = [(state.identity, state.last) for state in states] + [(state.base, state.base_through) for state in states]
         return any(
             log == mark.identity and through >= mark.sequence for log, through in (*logs, (base.log, base.compacted_through))
         )
 
-    def _lose(self, unsaved: dict[str, LogRow], held: int) -> None:
-        self.lost, self.lost_held = self.state, held
+    def _states(self) -> list[State]:
+        return [state for state in (self.state, self.lost_log) if state is not None]
+
+    def _mark_lost(self, unsaved: dict[str, LogRow], contained_through: int) -> None:
+        self.lost_log, self.lost_contained_through = self.state, contained_through
         self.state, self.unsaved = None, unsaved
 
-    def _settle(self, state: State | None) -> None:
+    def _set_state(self, state: State | None) -> None:
         self.state = state
         if not self.unsaved:
-            self.lost = None
+            self.lost_log = None
 
 
 def read_token(token: str) -> tuple[str, int]:
@@ -265,55 +284,55 @@ def read_token(token: str) -> tuple[str, int]:
     return identity, int(sequence)
 
 
-def taken_over(state: State, identity: str, held: int, through: int) -> State:
-    """Return the state of a log that gets back changes of its own or an earlier log.
+def with_restored(state: State, identity: str, start: int, through: int) -> State:
+    """Return a log's state after changes of a lost log were written back to it.
 
     Args:
-        state: before.
-        identity: of the log that they are from.
-        held: all of its changes after this sequence,
-        through: and up to this one are there afterwards.
+        state: state before.
+        identity: identity of the lost log; it may be the log itself.
+        start: the log then contains all changes of the lost log after this sequence,
+        through: and up to this one.
     """
-    again = state.base == identity
-    if again and held <= state.base_through and state.base_from <= through:  # else there is a gap between the two
-        held, through = min(held, state.base_from), max(through, state.base_through)
+    same_base = state.base == identity
+    if same_base and start <= state.base_through and state.base_from <= through:  # the two ranges join without a gap
+        start, through = min(start, state.base_from), max(through, state.base_through)
     elif state.identity == identity:
-        if held <= state.last:
+        if start <= state.last:
             return state
-        held = through = max(held, state.base_from)  # an older copy of the file, which ends before what versions hold
+        start = through = max(start, state.base_from)  # an older copy of the log, which ends before changes in versions
     elif state.base is not None:
-        if state.base_from and not held:
-            return state  # what is known to be missing counts for more than a log of which nothing is
-        held = max(held, state.base_from)
-        through = max(held, through)
-    pruned = min(state.pruned, held) if again and state.pruned <= state.base_from else state.pruned
-    return state._replace(base=identity, base_from=held, base_through=through, pruned=pruned)
+        if state.base_from and not start:
+            return state  # keep the earlier log, with changes known to be missing, over one that misses none
+        start = max(start, state.base_from)
+        through = max(start, through)
+    pruned = min(state.pruned, start) if same_base and state.pruned <= state.base_from else state.pruned
+    return state._replace(base=identity, base_from=start, base_through=through, pruned=pruned)
 
 
-def lacking(state: State, log: str | None, compacted_through: int) -> int:
-    """Return up to which sequence changes are missing from both log and version.
+def missing_changes_through(state: State, log: str | None, compacted_through: int) -> int:
+    """Return the last sequence whose changes neither the log nor the version has.
 
-    This happens to a log that was begun again after a loss.
+    Changes are missing from both when a log was begun again after a loss.
 
     Args:
-        state: of the log.
-        log: identity of the one whose changes the version contains, None if not recorded.
+        state: state of the log.
+        log: identity of the log whose changes the version contains; None if not recorded.
         compacted_through: the version contains them up to this sequence.
 
     Returns:
-        Sequence in the earlier log; 0 when nothing is missing.
+        Sequence in the earlier log; 0 if no change is missing.
     """
     if state.base is None or (log == state.base and compacted_through >= state.base_from):
         return 0
-    # numbers after those of the earlier log were given when the two were one, so a version of that time held all
+    # later sequences of this log were assigned after it had taken over the earlier one, so such a version contains all
     return 0 if log == state.identity and compacted_through >= state.base_through else state.base_from
 
 
 def next_head(head: bytes, digest: bytes) -> bytes:
-    """Return the hash over all changes after a batch.
+    """Return the chained hash after a batch.
 
     Args:
-        head: before.
-        digest: of the batch.
+        head: chained hash before the batch.
+        digest: digest of the batch.
     """
     return blake2b(head + digest, digest_size=16).digest()

@@ -25,11 +25,11 @@ from redis import exceptions
 from typing_extensions import override
 
 from recall.errors import JournalBusyError, JournalDamagedError, JournalDownError, JournalError, RecallError
-from recall.store.group_commit import names, other_changes
-from recall.store.high_water_mark import Mark
+from recall.store.group_commit import key_conflict, mentions
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_base import ChangeLog, ItemBatch, LogTables
 from recall.store.items.log_position import Base, Reading, State
-from recall.store.items.log_redis_tables import CHANGES, DOWN, KEY, LOG, NAMES, ChangedError, RedisTables, Server
+from recall.store.items.log_redis_tables import CHANGES, DOWN, KEY, LOG, NAMES, ConcurrentWriteError, RedisTables, Server
 
 SECONDS = 1.0
 """Default budget of one call."""
@@ -38,7 +38,7 @@ _WAIT = 5.0  # seconds for which a process tries again while others write
 _BLOCK = 0.5  # seconds of one XREAD, and so until a log that was emptied or cut is noticed
 _PAUSE = 0.2  # seconds before a connection that broke is made again
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 class RedisChangeLog(ChangeLog):
@@ -47,7 +47,7 @@ class RedisChangeLog(ChangeLog):
     def __init__(
         self,
         url: str,
-        mark: Mark,
+        mark: HighWaterMark,
         *,
         seconds: float = SECONDS,
         catalog: Callable[[], str] = str,
@@ -80,7 +80,7 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def version(self) -> tuple[int, int]:
-        with self._server.reports("read"):
+        with self._server.translate_errors("read"):
             seen = _look(self._server)
         if self._watch is not None:
             self._watch.seen = seen
@@ -98,13 +98,13 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def set_aside_damaged(self) -> str | None:
-        with self._server.reports("moved away"):
+        with self._server.translate_errors("moved away"):
             try:
                 tables = self._tables()
                 if tables.exists:
                     tables.rows_after(0, whole=True)
                 return None
-            except ChangedError:
+            except ConcurrentWriteError:
                 return None
             except JournalDamagedError:
                 to = f"{LOG}.damaged-{secrets.token_hex(4)}"
@@ -116,7 +116,7 @@ class RedisChangeLog(ChangeLog):
     @override
     def size(self) -> int:
         try:
-            with self._server.reports("read"):
+            with self._server.translate_errors("read"):
                 told = self._server.ask_all(*(("MEMORY", "USAGE", name) for name in NAMES))
         except JournalError:
             return 0
@@ -129,10 +129,10 @@ class RedisChangeLog(ChangeLog):
     @override
     def forget(self, ids: Sequence[str]) -> int:
         named, cursor = set[bytes](), b"0"
-        with self._server.reports("written"):
+        with self._server.translate_errors("written"):
             while True:
                 cursor, found = self._server.ask("SCAN", cursor, "MATCH", KEY + "*", "COUNT", 1000)
-                named |= {key for key in found if names(key.decode().removeprefix(KEY), ids)}
+                named |= {key for key in found if mentions(key.decode().removeprefix(KEY), ids)}
                 if cursor in (b"0", 0):
                     break
             if named:
@@ -141,7 +141,7 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def durability_warning(self) -> str:
-        with self._server.reports("read"):
+        with self._server.translate_errors("read"):
             return self._server.durability_warning()
 
     @override
@@ -153,13 +153,13 @@ class RedisChangeLog(ChangeLog):
 
     @override
     @contextmanager
-    def _reading_tables(self) -> Iterator[LogTables | None]:
-        with self._server.reports("read"):
+    def _open_tables(self) -> Iterator[LogTables | None]:
+        with self._server.translate_errors("read"):
             tables = self._tables()
             yield tables if tables.exists else None
 
     @override
-    def _change(self, change: Callable[[LogTables], int]) -> int:
+    def _transact(self, change: Callable[[LogTables], int]) -> int:
         with self._lock:
             return self._transaction(change)
 
@@ -169,18 +169,18 @@ class RedisChangeLog(ChangeLog):
             for batch in batches:
                 batch.error = None
                 try:
-                    self._take(tables, batch)
+                    self._add_batch(tables, batch)
                 except RecallError as error:
                     batch.error = error
 
         self._transaction(take_all, list(dict.fromkeys(batch.key for batch in batches if batch.key is not None)))
 
-    def _transaction(self, change: Callable[[RedisTables], Found], keys: Sequence[str] = ()) -> Found:
+    def _transaction(self, change: Callable[[RedisTables], Result], keys: Sequence[str] = ()) -> Result:
         """Run a change, and commit what it writes; the caller holds the lock."""
 
-        def once() -> Found:
-            self._reached = None  # what a transaction that failed has left
-            with self._server.reports("written"):
+        def once() -> Result:
+            self._staged_mark = None  # what a transaction that failed has left
+            with self._server.translate_errors("written"):
                 tables = self._tables(keys)
                 before = tables.state()
                 found = change(tables)
@@ -192,16 +192,16 @@ class RedisChangeLog(ChangeLog):
         self._advance_mark()
         return found
 
-    def _take(self, tables: RedisTables, batch: ItemBatch) -> None:
+    def _add_batch(self, tables: RedisTables, batch: ItemBatch) -> None:
         """Add one batch unless its key is known."""
         size = len(batch.digest)
         held = None if batch.key is None else tables.answers.get(batch.key)
         if held is not None:
             if held[:size] != batch.digest:
-                raise other_changes()
+                raise key_conflict()
             batch.last = int(held[size:])
             return
-        self._insert_into(tables, batch)
+        self._append_batch(tables, batch)
         if batch.key is not None:
             tables.answers[batch.key] = batch.digest + str(batch.last).encode()
 
@@ -218,7 +218,7 @@ class RedisChangeLog(ChangeLog):
         if isinstance(done, Exception):
             raise done
         if done != 1:
-            raise ChangedError
+            raise ConcurrentWriteError
         if waited and isinstance(waited[0], exceptions.ResponseError):  # an older server, or one without an append-only file
             self._waits = False
         elif waited and not isinstance(waited[0], Exception) and waited[0][0] < 1:
@@ -228,13 +228,13 @@ class RedisChangeLog(ChangeLog):
         self._catalog = self._catalog or self._find_catalog()
         return RedisTables(self._server, keys, self._catalog)
 
-    def _again(self, act: Callable[[], Found]) -> Found:
+    def _again(self, act: Callable[[], Result]) -> Result:
         """Run what begins again when another process writes meanwhile."""
         until = time.monotonic() + _WAIT
         while True:
             try:
                 return act()
-            except ChangedError:
+            except ConcurrentWriteError:
                 if time.monotonic() > until:
                     raise JournalBusyError("others write all the time", where=self.where, hint="Try again later") from None
 

@@ -29,7 +29,7 @@ DOWN = "the log of changes does not answer"
 
 _WAITAOF = (7, 2)  # version of Redis that brought the command
 _REMEMBERED = 24 * 60 * 60  # seconds for which the key of a batch is remembered
-_MEND = "Restore Redis from its own backup; or remove the keys of the log, and give every change since the live version again"
+_HINT = "Restore Redis from its own backup; or remove the keys of the log, and give every change since the live version again"
 
 _COMMIT = """
 if (redis.call('HGET', KEYS[1], 'state') or '') ~= ARGV[1] then return -1 end
@@ -99,7 +99,7 @@ class Server:
             )
 
     def ask(self, *command: bytes | str | int) -> Any:
-        """Return the answer to a command. Raises RedisError, see `reports`."""
+        """Return the answer to a command. Raises RedisError, see `translate_errors`."""
         return self._client.execute_command(*command)
 
     def ask_all(self, *commands: Command, transaction: bool = False, tolerant: bool = False) -> list[Any]:
@@ -116,7 +116,7 @@ class Server:
         return list(pipeline.execute(raise_on_error=not tolerant))
 
     @contextmanager
-    def reports(self, what: str) -> Iterator[None]:
+    def translate_errors(self, what: str) -> Iterator[None]:
         """Turn errors of the server and of the connection into a JournalError.
 
         Args:
@@ -163,7 +163,7 @@ class Server:
         self._client.connection_pool.disconnect()
 
 
-class ChangedError(Exception):
+class ConcurrentWriteError(Exception):
     """Another process has written between two calls."""
 
 
@@ -205,7 +205,7 @@ class RedisTables(LogTables):
         return self._state
 
     @override
-    def has_passed(self, sequence: int, head: bytes) -> bool:
+    def has_head(self, sequence: int, head: bytes) -> bool:
         if sequence == 0 or (sequence == self._state.last and head == self._state.head):
             return True
         found = self._server.ask("ZRANGEBYSCORE", HEADS, sequence, sequence)
@@ -220,13 +220,13 @@ class RedisTables(LogTables):
             transaction=True,
         )
         if raw != self._raw:
-            raise ChangedError
+            raise ConcurrentWriteError
         if length != int(number or 0):
             raise JournalDamagedError(
                 f"{int(number or 0) - length} changes are missing from the journal",
                 where=self._server.where,
                 why="the stream was trimmed, or entries of it were deleted",
-                hint=_MEND,
+                hint=_HINT,
             )
         return [self._row(*entry) for entry in (found[0][1] if found else ())]
 
@@ -293,7 +293,7 @@ class RedisTables(LogTables):
             values: dict[str, Any] = orjson.loads(self._raw)
             return State(**{**values, "head": bytes.fromhex(values["head"])}, number=number, digest=0)
         except (ValueError, LookupError, TypeError):
-            raise JournalDamagedError("this is not a log of changes", where=self._server.where, hint=_MEND) from None
+            raise JournalDamagedError("this is not a log of changes", where=self._server.where, hint=_HINT) from None
 
     def _row(self, place: bytes, values: Mapping[bytes, bytes]) -> LogRow:
         try:
@@ -301,4 +301,4 @@ class RedisTables(LogTables):
             return LogRow(int(sequence), values[b"id"].decode(), values[b"features"] or None, int(values[b"at"]))
         except (ValueError, LookupError):
             what = f"change {place.decode()} was damaged after it was written"
-            raise JournalDamagedError(what, where=self._server.where, hint=_MEND) from None
+            raise JournalDamagedError(what, where=self._server.where, hint=_HINT) from None

@@ -19,15 +19,15 @@ from recall.index.registry import index_beside
 from recall.store.items.delta import Delta, EncodedItems
 from recall.store.items.segment import Segment
 
-SEALED_FROM = 4_096
+SEAL_AT = 4_096
 """Slots from which on a delta is sealed: each batch copies its ids, and each search scans it."""
-INDEXED_FROM = 8_192
+INDEX_AT = 8_192
 """Rows from which on a sealed segment has an index; below, a scan takes as long."""
-MOST_GIVEN = 1_000_000
+MAX_CHANGES = 1_000_000
 """Changed items above which a whole compaction is due, as each process holds them in memory, and"""
-LARGEST_SHARE = 0.2
+MAX_CHANGED_SHARE = 0.2
 """the share of the version's items, but"""
-LEAST_GIVEN = 1_000
+MIN_CHANGES = 1_000
 """no fewer."""
 _RATIO = 4  # a sealed segment has at least so many times the live rows of the later ones together, or they are merged
 _IDS = 4_096  # made to a series at once, which no other thread can interrupt
@@ -114,9 +114,9 @@ class Tiers:
         return sum(one.count for one in self.sealed) + self.delta.count
 
     @property
-    def overgrown(self) -> bool:
+    def needs_compaction(self) -> bool:
         """Whether so much has changed that a compaction is due."""
-        most = min(MOST_GIVEN, max(LEAST_GIVEN, int(LARGEST_SHARE * self.published.size)))
+        most = min(MAX_CHANGES, max(MIN_CHANGES, int(MAX_CHANGED_SHARE * self.published.size)))
         return max(self.rows, self.published.tombstones.count) > most
 
     @property
@@ -124,7 +124,9 @@ class Tiers:
         last = (self.published, *self.sealed)[-1]
         return last.first + last.size
 
-    def changed(self, sequence: int, ids: Sequence[str], given: EncodedItems | None, refused: Mapping[str, str]) -> "Tiers":
+    def with_changes(
+        self, sequence: int, ids: Sequence[str], given: EncodedItems | None, refused: Mapping[str, str]
+    ) -> "Tiers":
         """Return the segments after more changes; one thread at a time may call it.
 
         Args:
@@ -134,13 +136,13 @@ class Tiers:
             refused: changes that do not fit, by id; they are among `ids`.
         """
         sealed = tuple(one.without(ids) for one in self.sealed)
-        delta = self.delta.changed(sequence, ids, given, refused)
-        if len(delta.item_ids) >= SEALED_FROM:
+        delta = self.delta.with_changes(sequence, ids, given, refused)
+        if len(delta.item_ids) >= SEAL_AT:
             sealed = (*sealed, delta.segment(self._end))
             delta = Delta.empty(sequence, self.published.vectors.shape[1], delta.refused)
         return Tiers(self.published.without(ids), sealed, delta)
 
-    def due(self) -> tuple[Segment, ...]:
+    def merge_candidates(self) -> tuple[Segment, ...]:
         """Return adjacent sealed segments to merge; none if there are few enough."""
         first, later = len(self.sealed), 0
         for at in reversed(range(len(self.sealed))):
@@ -187,10 +189,10 @@ def merge(run: Sequence[Segment], index: ItemIndex) -> Segment | None:
         return None
     items = SealedItems.of(run)
     vectors = items.item_vectors
-    own = index_beside(index, vectors) if len(vectors) >= INDEXED_FROM else None
+    own = index_beside(index, vectors) if len(vectors) >= INDEX_AT else None
     return Segment(run[0].first, items, RowBitmap.of_mask(np.zeros(len(vectors), dtype=bool)), own)
 
 
 def _wasteful(segment: Segment) -> bool:
     """Return whether a segment is searched much faster once it is copied."""
-    return 2 * segment.count < segment.size or (segment.index is None and segment.count >= INDEXED_FROM)
+    return 2 * segment.count < segment.size or (segment.index is None and segment.count >= INDEX_AT)

@@ -28,8 +28,8 @@ from typing_extensions import override
 
 from recall._breaker import Breaker
 from recall.errors import StoreBusyError, StoreDownError, StoreError
-from recall.store.group_commit import other_changes
-from recall.store.high_water_mark import Mark, Marked, damage
+from recall.store.group_commit import key_conflict
+from recall.store.high_water_mark import HighWaterMark, MarkState, damage_warning
 from recall.store.redis_nodes import DOWN, RANGES, Command, Node, Nodes, other_catalog, range_of, tags, weaknesses
 from recall.store.users.changes import (
     READ_SECONDS,
@@ -114,7 +114,7 @@ class RedisLiveUsers(LiveUsers):
         write_seconds: float = WRITE_SECONDS,
         prefix: str = "recall:",
         breaker: Callable[[], Breaker] = Breaker,
-        mark: Mark | None = None,
+        mark: HighWaterMark | None = None,
         catalog: Callable[[], str] = str,
     ) -> None:
         """No connection is made before the first call.
@@ -258,9 +258,9 @@ class RedisLiveUsers(LiveUsers):
                 if sequence:
                     self._mark.advance(identity, sequence)
                     mark = self._mark.read()
-            mark = self._mark.follow(mark, identity, sum(reached.values()))
+            mark = self._mark.raise_to(mark, identity, sum(reached.values()))
             self._identity, self._counts = identity, dict(reached)
-            return _lost(mark, identity, sequence) or damage(mark, USERS_REDIS_MARK, "Redis")
+            return _lost(mark, identity, sequence) or damage_warning(mark, USERS_REDIS_MARK, "Redis")
         if not self._identity or (same and reached == counts):
             self._identity, self._counts = identity, dict(counts)
             return ""
@@ -297,7 +297,7 @@ class RedisLiveUsers(LiveUsers):
             asked: list[Command] = [("HGET", self._user(one), field) for one in some]
             for told in self._writer.call(node, "read", asked, tolerant=True):
                 if isinstance(told, bytes) and told[:_DIGEST] != digest:
-                    raise other_changes()
+                    raise key_conflict()
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
         """Return identity, which is created if missing, and counters of changes."""
@@ -360,7 +360,7 @@ class RedisLiveUsers(LiveUsers):
         done = dict[str, tuple[int, bool, bool | None]]()
         for user_id, (outcome, was, told) in zip(own, answers, strict=False):
             if outcome == _REPEATED and told[:_DIGEST] != digest:
-                raise other_changes()
+                raise key_conflict()
             if outcome == _STRING:
                 self._writer.make_hash(node, self._user(user_id), _fields)
             elif outcome != _CONFLICT:
@@ -423,11 +423,11 @@ def _parsed(fields: Mapping[bytes, bytes]) -> _Stored:
     return _Stored(user, changes, {name: raw for name, raw in fields.items() if name.startswith(b"k")})
 
 
-def _lost(mark: Marked | None, identity: str, sequence: int) -> str:
+def _lost(mark: MarkState | None, identity: str, sequence: int) -> str:
     """Describe what Redis lacks by a mark, in a sentence; empty if nothing."""
     if mark is None:
         return ""
-    reached = mark.lost.through if mark.lost is not None else 0
+    reached = mark.first_loss.through if mark.first_loss is not None else 0
     if mark.identity and (mark.identity != identity or mark.sequence > sequence):
         reached = max(reached, mark.sequence)
     if not reached:

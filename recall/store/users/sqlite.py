@@ -15,8 +15,8 @@ from typing_extensions import override
 
 from recall.bundle.versions import catalog_of
 from recall.errors import ConfigError, StoreBusyError, StoreError, StoreFullError, StoreReadOnlyError
-from recall.store.group_commit import CREATE, DurableLog, PendingWrite
-from recall.store.high_water_mark import Lost, Mark, damage
+from recall.store.group_commit import CREATE_KEYS, DurableLog, PendingWrite
+from recall.store.high_water_mark import HighWaterMark, Loss, damage_warning
 from recall.store.sqlite import FileKind
 from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, Written, by_user, changed, digest_of
 from recall.store.users.record import LiveUser
@@ -33,24 +33,24 @@ def _upgrade(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE state SET identity = lower(hex(randomblob(16)))")
 
 
-_MEND = "Take the file back from a copy; or move it away, and users are known as the live version has them"
+_HINT = "Take the file back from a copy; or move it away, and users are known as the live version has them"
 _KIND = FileKind(
     noun="file of users",
-    holds="live changes",
-    application=0x464D5255,  # "FMRU"
+    content="live changes",
+    application_id=0x464D5255,  # "FMRU"
     version=2,
     create=(
         "CREATE TABLE users (number INTEGER PRIMARY KEY, user_id TEXT NOT NULL UNIQUE, known INTEGER NOT NULL,"
         " record BLOB NOT NULL, checksum INTEGER NOT NULL)",
-        CREATE,
+        CREATE_KEYS,
         "CREATE TABLE state (sequence INTEGER NOT NULL, identity TEXT NOT NULL)",
         "INSERT INTO state VALUES (0, lower(hex(randomblob(16))))",
     ),
-    hint=_MEND,
+    hint=_HINT,
     error=StoreError,
     busy=StoreBusyError,
     full=StoreFullError,
-    shut=StoreReadOnlyError,
+    read_only=StoreReadOnlyError,
     upgrade=_upgrade,
     wal_bytes=4 << 20,
 )
@@ -91,7 +91,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
         read: list[tuple[str, list[_Row]]] = []
         for start in range(0, len(user_ids), _TURN):
-            with self._reading, self._reader.reports("read"):
+            with self._reading, self._reader.translate_errors("read"):
                 connection = self._reader.reader()
                 if connection is None:
                     return {}
@@ -129,9 +129,9 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         mark = self.mark.read()  # before the file, which others write meanwhile
         state = self._read(self._state, None)
         sequence, identity = state or (0, "")
-        mark, seen = self.mark.follow(mark, identity, sequence), self._seen
-        if mark is not None and mark.lost is not None:
-            return f"acknowledged changes of users up to {mark.lost.through} are missing from their file. {_ACCEPT}"
+        mark, seen = self.mark.raise_to(mark, identity, sequence), self._seen
+        if mark is not None and mark.first_loss is not None:
+            return f"acknowledged changes of users up to {mark.first_loss.through} are missing from their file. {_ACCEPT}"
         known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
         reached = max([last for name, last in known if name != identity or last > sequence], default=0)
         unmarked = mark is None or (mark.identity == identity and not mark.losses)
@@ -140,7 +140,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             self._seen, reached = (identity, sequence), 0
         if not reached:
             self._seen = (identity, sequence) if identity else seen
-            return damage(mark, USERS_MARK, "the file of users")
+            return damage_warning(mark, USERS_MARK, "the file of users")
         if state is None:
             return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
         return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"
@@ -163,10 +163,10 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         before, identity = self._state(connection)
         mark, lost = self.mark.read(), None
         if mark is not None and mark.identity == identity and mark.sequence > before:
-            lost = Lost(identity, mark.sequence)  # numbers are not given twice
+            lost = Loss(identity, mark.sequence)  # numbers are not given twice
         batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
-        self._reach(identity, batch.last, lost=lost)
+        self._stage_mark(identity, batch.last, lost=lost)
 
     @override
     def _forget(self, connection: sqlite3.Connection, ids: Sequence[str]) -> None:
@@ -183,7 +183,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
             return None
         record, checksum = rows[0]
         if not isinstance(record, bytes) or _checksum(user_id, record) != checksum:
-            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), hint=_MEND)
+            raise StoreError(f"user {user_id!r} was damaged after it was written", where=str(self.path), hint=_HINT)
         return LiveUser.from_json(record)
 
 
@@ -225,5 +225,5 @@ def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_
         ) from None
     if root is None:
         return RedisLiveUsers(setting, read_seconds=read_seconds)
-    mark = Mark(root / USERS_REDIS_MARK)
+    mark = HighWaterMark(root / USERS_REDIS_MARK)
     return RedisLiveUsers(setting, read_seconds=read_seconds, mark=mark, catalog=lambda: catalog_of(root))

@@ -8,7 +8,7 @@ import pytest
 from recall.config import parse_config
 from recall.data.dataset import load_dataset
 from recall.data.scaffold.draft import draft
-from recall.data.scaffold.fields import guess
+from recall.data.scaffold.fields import guess_field
 from recall.errors import DataError
 
 
@@ -39,8 +39,8 @@ from recall.errors import DataError
     ],
 )
 def test_a_column_is_classified_by_its_values(values: list[object], field: str) -> None:
-    found = guess(pl.Series("column", values))
-    assert found.field == field
+    found = guess_field(pl.Series("column", values))
+    assert found.keys == field
     assert found.reason
 
 

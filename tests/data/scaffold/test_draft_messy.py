@@ -16,7 +16,7 @@ import pytest
 
 from recall.config import parse_config
 from recall.data.dataset import Dataset, load_dataset
-from recall.data.files import scan
+from recall.data.files import scan_table
 from recall.data.scaffold.draft import draft
 from recall.errors import DataError
 
@@ -244,7 +244,7 @@ def test_a_partition_of_text_without_a_value_is_missing(tmp_path: Path) -> None:
     for value in ("de", "__HIVE_DEFAULT_PARTITION__"):
         (tmp_path / f"land={value}").mkdir()
         (tmp_path / f"land={value}" / "part-0.csv").write_text("user_id\nu1\n")
-    assert scan(tmp_path).collect()["land"].sort().to_list() == [None, "de"]
+    assert scan_table(tmp_path).collect()["land"].sort().to_list() == [None, "de"]
 
 
 def test_backslashes_before_quotes_and_at_the_end_of_cells(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_backslashes_before_quotes_and_at_the_end_of_cells(tmp_path: Path) -> No
     (tmp_path / "interactions.csv").write_text("\n".join(["user_id,item_id,path,title", *lines]))
     read = loaded(tmp_path)[1]
     form = parse_config(tomllib.loads(read)).data.formats["interactions"]
-    frame = scan(tmp_path / "interactions.csv", (), form).collect()
+    frame = scan_table(tmp_path / "interactions.csv", (), form).collect()
     assert frame.row(4) == ("u4", "i4", "C:\\dir1\\", 'the "best", 4')
 
 

@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from recall.data.scaffold.fields import drafted_bag, guess, rare
+from recall.data.scaffold.fields import draft_bag, guess_field, min_count_key
 
 
 @pytest.mark.parametrize(
@@ -16,33 +16,33 @@ from recall.data.scaffold.fields import drafted_bag, guess, rare
 )
 def test_a_bag_is_drafted_with_its_separator(separator: str, keys: str) -> None:
     cells = pl.Series([separator.join(bag) for bag in [("a", "b"), ("b", "c"), ("c",), ("a", "c")] * 5])
-    assert drafted_bag(cells) == (keys, f'3 values between "{separator.strip()}"')
+    assert draft_bag(cells) == (keys, f'3 values between "{separator.strip()}"')
 
 
 def test_lists_written_as_text_are_omitted_and_reported() -> None:
-    found = drafted_bag(pl.Series(["['a', 'b']", "['b']"]))
+    found = draft_bag(pl.Series(["['a', 'b']", "['b']"]))
     assert found is not None
     assert (found[0], found[1].startswith("lists written as text")) == ("", True)
 
 
 @pytest.mark.parametrize("cells", [["3,5", "4,0", "3,5", "4"], ["0,1234", "17,2", "-5,125", "+8"], ["1.234,5", "999,25", "12"]])
 def test_numbers_with_a_decimal_comma_are_omitted_and_reported(cells: list[str]) -> None:
-    found = guess(pl.Series(cells * 5))
-    assert (found.field, found.reason.startswith("numbers with a decimal comma")) == ("", True)
+    found = guess_field(pl.Series(cells * 5))
+    assert (found.keys, found.reason.startswith("numbers with a decimal comma")) == ("", True)
 
 
 def test_bags_of_numbers_are_bags() -> None:
-    assert drafted_bag(pl.Series(["1,2", "2,3,4", "4", "1,4"] * 5)) == ('kind = "bag", separator = ","', '4 values between ","')
+    assert draft_bag(pl.Series(["1,2", "2,3,4", "4", "1,4"] * 5)) == ('kind = "bag", separator = ","', '4 values between ","')
 
 
 def test_text_of_several_lines_is_no_bag() -> None:
     cells = pl.Series([f"First, the {one}.\nThen, the {other}." for one in "abcd" for other in "abcd"])
-    assert drafted_bag(cells) is None
-    assert drafted_bag(cells.str.replace_all("\n", " ")) is not None
+    assert draft_bag(cells) is None
+    assert draft_bag(cells.str.replace_all("\n", " ")) is not None
 
 
 def test_a_column_that_is_not_a_bag_is_not_drafted_as_one() -> None:
-    assert drafted_bag(pl.Series(["a", "b", "a"])) is None
+    assert draft_bag(pl.Series(["a", "b", "a"])) is None
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_column_that_is_not_a_bag_is_not_drafted_as_one() -> None:
     ],
 )
 def test_min_count_is_the_smallest_that_limits_the_vocabulary(values: list[str], keys: str) -> None:
-    assert rare(pl.Series(values)) == keys
+    assert min_count_key(pl.Series(values)) == keys
 
 
 def test_bag_values_are_counted_separately() -> None:
     lists = pl.Series([[str(n), str(n + 1)] for n in range(1_200)])
-    assert drafted_bag(lists) == ('kind = "bag", min_count = 2', "lists")
+    assert draft_bag(lists) == ('kind = "bag", min_count = 2', "lists")

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from recall.data.scaffold.draft import draft
-from recall.data.scaffold.survey import own_id, survey
+from recall.data.scaffold.survey import find_table_id, survey
 from recall.data.tables import Table
 from recall.errors import DataError
 
@@ -57,7 +57,7 @@ def test_without_a_header_the_other_tables_say_which_id_comes_first(tmp_path: Pa
     found = survey({name: tmp_path / f"{name}.csv" for name in ("interactions", "users", "items")})
     read = found.tables["interactions"].collect([found.item_id, found.user_id]).row(3)
     assert read == tuple(map(str, rows[3] if item == 0 else rows[3][::-1]))
-    header = found.written["interactions"].reasons["header"]
+    header = found.formats["interactions"].reasons["header"]
     assert ("assumed: the user comes first" in header) == (item == 1)  # both tables hold the ids of both
 
 
@@ -67,7 +67,7 @@ def test_ratings_are_not_ids_because_low_numbers_are(tmp_path: Path) -> None:
     for name, most in (("users", 500), ("items", 400)):
         (tmp_path / f"{name}.csv").write_text(f"{name[:-1]}_id,a\n" + "".join(f"{row},x\n" for row in range(1, most + 1)))
     found = survey({name: tmp_path / f"{name}.csv" for name in ("interactions", "users", "items")})
-    assert "assumed: the user comes first, then the item" in found.written["interactions"].reasons["header"]
+    assert "assumed: the user comes first, then the item" in found.formats["interactions"].reasons["header"]
 
 
 def test_ids_of_the_other_table_count_more_than_a_name_that_holds_none() -> None:
@@ -88,17 +88,17 @@ def test_one_column_is_not_the_id_of_both_users_and_items() -> None:
 def test_ids_of_a_table_may_be_written_as_floats_be_repeated_and_be_missing_in_some_rows() -> None:
     ids = pl.Series("item", [str(row) for row in range(20)])
     items = pl.DataFrame({"code": [*(f"{row}.0" for row in range(20)), "3.0", None], "rank": [1] * 22, "sale": [True] * 22})
-    assert own_id(table(items), ids, "item") == "code"
+    assert find_table_id(table(items), ids, "item") == "code"
     with pytest.raises(DataError, match="no column holds their ids"):
-        own_id(table(items.select("rank", "sale")), ids, "item")
+        find_table_id(table(items.select("rank", "sale")), ids, "item")
     few = pl.DataFrame({"sku": [str(row) for row in range(15, 90)], "rank": range(75)})
-    assert own_id(table(few), ids, "item") == "sku"  # by its name
+    assert find_table_id(table(few), ids, "item") == "sku"  # by its name
 
 
 def test_ids_that_differ_in_how_they_are_written_are_shown() -> None:
     items = pl.DataFrame({"sku": [f"A-{row:03}" for row in range(9)], "rank": range(9)})
     with pytest.raises(DataError, match="'sku' holds them in other case or with other zeros: 'A-000' there") as caught:
-        own_id(table(items), pl.Series("item", [f"a-{row:03}" for row in range(9)]), "item")
+        find_table_id(table(items), pl.Series("item", [f"a-{row:03}" for row in range(9)]), "item")
     assert caught.value.hint == "Write them in one way in both tables"
 
 

@@ -213,7 +213,7 @@ def test_a_catalogue_with_many_changes_is_published_again(own_shop: Shop, tmp_pa
     own_shop.publish(seed=0)
     with serving(own_shop.root, tmp_path / "log") as server:
         server.wait()
-        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(tiers.LEAST_GIVEN + 1)]
+        many = [{"item_id": f"new {number}", "features": {"genre": "noir"}} for number in range(tiers.MIN_CHANGES + 1)]
         for first in range(0, len(many), 1000):
             assert upsert(server, many[first : first + 1000]).status == 200
         before = served(server)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from recall.store.items.log_base import ChangeLog
-from recall.store.items.log_position import Base, values_of
+from recall.store.items.log_position import Base, parse_values
 
 
 class Entry(NamedTuple):
@@ -19,9 +19,9 @@ def since(log: ChangeLog, sequence: int) -> list[Entry]:
     """The last change of each item that has changed after a sequence, in order; JournalError where some are gone."""
     state = log.state()
     reading = None if state is None else log.read(None, Base(state.identity or None, sequence))
-    if reading is not None and reading.lacks:
-        raise log._gap(sequence + 1, reading.lacks)
-    return [] if reading is None else [Entry(row.sequence, row.item_id, values_of(row)) for row in reading.rows]
+    if reading is not None and reading.missing_through:
+        raise log._gap_error(sequence + 1, reading.missing_through)
+    return [] if reading is None else [Entry(row.sequence, row.item_id, parse_values(row)) for row in reading.rows]
 
 
 def last(log: ChangeLog) -> int:

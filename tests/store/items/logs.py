@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from redis import Redis
 
-from recall.store.high_water_mark import Mark
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log import JOURNAL, SqliteChangeLog
 from recall.store.items.log_base import ChangeLog
 from recall.store.items.log_position import MARK, Change
@@ -89,7 +89,7 @@ class InRedis:
         self.client = Redis.from_url(self.url)
 
     def open(self) -> RedisChangeLog:
-        return RedisChangeLog(self.url, Mark(self.root / MARK), seconds=PATIENT)
+        return RedisChangeLog(self.url, HighWaterMark(self.root / MARK), seconds=PATIENT)
 
     def exists(self) -> bool:
         return bool(self.client.dbsize())
@@ -107,7 +107,7 @@ class InRedis:
 
     def replace(self) -> None:
         self.remove()
-        other = RedisChangeLog(self.url, Mark(self.root.parent / f"other-{next(self.copies)}.mark"), seconds=PATIENT)
+        other = RedisChangeLog(self.url, HighWaterMark(self.root.parent / f"other-{next(self.copies)}.mark"), seconds=PATIENT)
         other.append([Change("strange", {})])
         other.close()
 

@@ -231,7 +231,7 @@ def test_an_item_whose_score_overflows_is_refused(
         vectors = original(tables, rows)  # type: ignore[arg-type]
         return np.where(vectors[:, :1] == poison, np.float32(value), vectors)
 
-    given = live.items._reader.given({"b": {"category": "c2", "price": 7.0}})
+    given = live.items._reader.encode({"b": {"category": "c2", "price": 7.0}})
     poison = given.vectors[0, 0]
     monkeypatch.setattr(type(live.bundle.tables), "item_vectors", overflowing)
     with pytest.raises(RequestError, match=f"item 'b': the vector {what}") as raised:

@@ -22,7 +22,7 @@ def changed(delta: Delta, changes: Mapping[str, float | None]) -> Delta:
     if upserts:
         vectors = np.array([[value, 1.0, -value] for value in upserts.values()], dtype=np.float32)
         new = EncodedItems(tuple(upserts), pl.DataFrame({"id": list(upserts), "value": list(upserts.values())}), vectors)
-    return delta.changed(delta.sequence + len(changes), list(changes), new, {})
+    return delta.with_changes(delta.sequence + len(changes), list(changes), new, {})
 
 
 def seen(delta: Delta) -> tuple[object, ...]:
@@ -65,7 +65,7 @@ def test_slots_of_deleted_items_are_reused() -> None:
         delta = changed(delta, {"a": float(number), f"b {number % 10}": 1.0})
     assert delta.count == 11
     assert len(delta.item_ids.names) <= 2 * 11 + 64
-    assert len(delta._parts) < 10
+    assert len(delta._tables) < 10
     assert seen(delta)[0] == {"a": 999.0, **{f"b {number}": 1.0 for number in range(10)}}
 
 

@@ -159,9 +159,9 @@ def test_items_have_the_same_vectors_singly_and_in_batches(bundle: Bundle, monke
         read = reader.read({f"i{at}": one for at, one in enumerate(drawn)})
         together = bundle.tables.item_vectors(encoder.encode_items(reader.columns.frame(list(read), list(read.values()))))
         if len(read) > 1:
-            np.testing.assert_allclose(reader.given(read).vectors, together, rtol=1e-6, atol=1e-6)
-        singly = np.concatenate([reader.given({one: values}).vectors for one, values in read.items()])
-        np.testing.assert_array_equal(singly, reader.given(read).vectors)
+            np.testing.assert_allclose(reader.encode(read).vectors, together, rtol=1e-6, atol=1e-6)
+        singly = np.concatenate([reader.encode({one: values}).vectors for one, values in read.items()])
+        np.testing.assert_array_equal(singly, reader.encode(read).vectors)
 
     same()
 
@@ -172,7 +172,7 @@ def test_catalogue_items_encode_to_their_published_vectors(bundle: Bundle, monke
     read = reader.read(rows)
     for few in (64, 0):
         monkeypatch.setattr(delta, "_FEW", few)
-        found = reader.given(read)
+        found = reader.encode(read)
         np.testing.assert_array_equal(found.vectors, bundle.item_vectors)
         assert found.items.equals(bundle.items())
         assert found.ids == tuple(rows)
@@ -196,12 +196,12 @@ def test_times_to_the_nanosecond_keep_all_digits() -> None:
 def test_the_batch_that_was_read_is_not_encoded_again(published: Path) -> None:
     reader = ItemReader(load_bundle(published))
     items = reader.read({"a": {"price": 3, "category": "c1"}, "b": {}})
-    given_ = reader.given(items)
+    given_ = reader.encode(items)
     rows = [LogRow(7, "gone", None, 0), *(LogRow(8, one, to_json(values), 0) for one, values in items.items())]
-    assert reader.fitting(rows) == (given_, {})
-    assert reader.fitting(rows)[0] is given_
+    assert reader.encode_rows(rows) == (given_, {})
+    assert reader.encode_rows(rows)[0] is given_
     for other in (rows[:-1], [rows[2], rows[1]], [*rows[:2], LogRow(9, "b", b'{"price":4.0}', 0)]):
-        again, refused = reader.fitting(other)
+        again, refused = reader.encode_rows(other)
         assert again is not None
         assert refused == {}
         assert again is not given_

@@ -45,7 +45,7 @@ def changes(*ids: str) -> list[Change]:
 
 
 def test_old_idempotency_keys_expire(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "MOST_KEYS", 2)
+    monkeypatch.setattr(group_commit, "MAX_KEYS", 2)
     written = SqliteChangeLog(path)
     for key in "abc":
         written.append(changes(key), key=key)

@@ -6,7 +6,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import JournalError, RequestError
-from recall.store.high_water_mark import Lost, Marked
+from recall.store.high_water_mark import Loss, MarkState
 from recall.store.items.log_base import ItemBatch, LogTables
 from recall.store.items.log_position import Base, Change
 from tests.store.items.entries import Entry, last, since
@@ -118,10 +118,14 @@ def test_a_removed_log_continues_after_the_sequence_of_the_versions(bare: Storag
         since(written, 0)
     assert [row.item_id for row in written.read(None, Base("earlier", 7)).rows] == ["b"]
     older = written.read(None, Base("earlier", 6))  # the root must stay readable
-    assert ([row.item_id for row in older.rows], older.lacks) == (["b"], 7)
+    assert ([row.item_id for row in older.rows], older.missing_through) == (["b"], 7)
     assert older.state is not None
-    assert written.read(None, Base("earlier", 7)).lacks == written.read(None, Base(older.state.identity, 8)).lacks == 0
-    assert written.read(older.state, Base()).lacks == 7
+    assert (
+        written.read(None, Base("earlier", 7)).missing_through
+        == written.read(None, Base(older.state.identity, 8)).missing_through
+        == 0
+    )
+    assert written.read(older.state, Base()).missing_through == 7
 
 
 def test_a_loss_is_noted_however_many_batches_are_written_together(bare: Storage) -> None:
@@ -137,7 +141,7 @@ def test_a_loss_is_noted_however_many_batches_are_written_together(bare: Storage
     assert [one.last for one in together] == [3, 4]
     state = again.state()
     assert state is not None
-    assert again.mark.read() == Marked(state.identity, 4, (Lost(state.identity, 2, passed=True),))
+    assert again.mark.read() == MarkState(state.identity, 4, (Loss(state.identity, 2, overtaken=True),))
 
 
 def test_a_transaction_that_failed_does_not_move_the_mark(bare: Storage) -> None:
@@ -145,11 +149,11 @@ def test_a_transaction_that_failed_does_not_move_the_mark(bare: Storage) -> None
     assert written.append(changes("a")) == 1
 
     def fail(tables: LogTables) -> int:
-        written._reach(tables.state().identity, 99)
+        written._stage_mark(tables.state().identity, 99)
         raise JournalError("failed")
 
     with pytest.raises(JournalError, match="failed"):
-        written._change(fail)
+        written._transact(fail)
     assert written.prune(0) == 0
     mark = written.mark.read()
     assert mark is not None

@@ -85,7 +85,7 @@ def test_a_removed_log_is_written_back_on_request(storage: Storage, root: Path, 
 def test_a_corrupt_log_is_set_aside_and_rewritten_from_memory(root: Path, live: Recommender, content: bytes | None) -> None:
     live.items.upsert({"a": {}, "b": {}})
     live.items.delete(["i1"])
-    live.items.settle()
+    live.items.checkpoint()
     served, log = ids(live), root / JOURNAL
     damaged = log.read_bytes()[:5000] if content is None else content
     log.write_bytes(damaged)
@@ -203,7 +203,7 @@ def test_a_copy_without_the_wal_file_is_detected(root: Path, live: Recommender, 
     (degraded,) = started.recommend(EVERYTHING).degraded
     assert degraded.reason.startswith("the journal ends at change 0, and 2 was acknowledged")
     started.close()
-    live.items.settle()
+    live.items.checkpoint()
     whole = tmp_path / "whole"
     shutil.copytree(root, whole, ignore=shutil.ignore_patterns("*-wal", "*-shm"))
     assert fresh(whole) == ids(live)
@@ -343,10 +343,10 @@ def test_a_write_between_reading_mark_and_log_is_not_a_loss(
 
 def test_an_older_copy_of_equal_size_over_the_open_file_is_reported(root: Path, live: Recommender) -> None:
     live.items.upsert({"a": {"price": 1.0}})
-    live.items.settle()
+    live.items.checkpoint()
     before = (root / JOURNAL).read_bytes()
     live.items.upsert({"a": {"price": 2.0}, "b": {}})
-    live.items.settle()
+    live.items.checkpoint()
     served = live.recommend(EVERYTHING)
     assert (root / JOURNAL).stat().st_size == len(before)
     with (root / JOURNAL).open("r+b") as file:  # the file keeps its identity

@@ -152,7 +152,7 @@ def test_changes_of_two_lost_logs_with_the_same_numbers_are_written_back(storage
 
 
 def test_a_log_restored_in_two_parts_is_complete_only_without_a_gap(tmp_path: Path) -> None:
-    def lacks(*parts: tuple[int, int]) -> tuple[int, int]:
+    def missing_through(*parts: tuple[int, int]) -> tuple[int, int]:
         path = tmp_path / f"{parts}" / JOURNAL
         path.parent.mkdir()
         earlier, journal = SqliteChangeLog(path.with_name("earlier")), SqliteChangeLog(path)
@@ -162,15 +162,18 @@ def test_a_log_restored_in_two_parts_is_complete_only_without_a_gap(tmp_path: Pa
         assert known is not None
         for held, through in parts:
             journal.write_back(rows[held:through], known._replace(last=through), held)
-        found = journal.read(None, Base()).lacks, journal.read(None, Base(known.identity, parts[0][0])).lacks
+        found = (
+            journal.read(None, Base()).missing_through,
+            journal.read(None, Base(known.identity, parts[0][0])).missing_through,
+        )
         earlier.close()
         journal.close()
         return found
 
-    assert lacks((0, 20)) == (0, 0)
-    assert lacks((8, 20)) == (8, 0)
-    assert lacks((8, 20), (3, 12)) == (3, 0)
-    assert lacks((3, 8), (12, 20)) == (12, 12)
+    assert missing_through((0, 20)) == (0, 0)
+    assert missing_through((8, 20)) == (8, 0)
+    assert missing_through((8, 20), (3, 12)) == (3, 0)
+    assert missing_through((3, 8), (12, 20)) == (12, 12)
 
 
 def test_an_older_copy_is_complete_only_for_a_version_that_covers_it(storage: Storage, root: Path) -> None:

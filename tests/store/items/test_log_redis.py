@@ -20,7 +20,7 @@ from recall.errors import (
     JournalReadOnlyError,
 )
 from recall.serving.recommender import Recommender
-from recall.store.high_water_mark import Mark
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log import JOURNAL, VARIABLE, SqliteChangeLog, open_log
 from recall.store.items.log_position import MARK, Base, Change
 from recall.store.items.log_redis import RedisChangeLog
@@ -34,11 +34,11 @@ ROOT = Path(__file__).parents[3]
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from recall.store.high_water_mark import Mark
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.items.log_position import Change
 from recall.store.items.log_redis import RedisChangeLog
 
-log = RedisChangeLog(sys.argv[1], Mark(Path(sys.argv[2])), seconds=5.0)
+log = RedisChangeLog(sys.argv[1], HighWaterMark(Path(sys.argv[2])), seconds=5.0)
 for number in itertools.count():
     sequence = log.append([Change(f"{sys.argv[3]} {number}", {"n": number})], key=f"{sys.argv[3]} {number}")
     print(number, sequence, flush=True)
@@ -85,7 +85,7 @@ def test_acknowledged_changes_survive_kill_9_of_the_server(own_server: RedisServ
             number, sequence = map(int, line.split())
             acknowledged[f"{life} {number}"] = sequence
         own_server.start_again()
-    log = RedisChangeLog(own_server.url, Mark(tmp_path / MARK), seconds=PATIENT)
+    log = RedisChangeLog(own_server.url, HighWaterMark(tmp_path / MARK), seconds=PATIENT)
     held = {entry.item_id: entry.sequence for entry in since(log, 0)}
     assert {name: held.get(name) for name in acknowledged} == acknowledged
     assert last(log) == len(held)
@@ -97,7 +97,7 @@ def test_acknowledged_changes_survive_kill_9_of_the_server(own_server: RedisServ
 @only_redis
 @pytest.mark.parametrize("fault", ["reset", "refuse", "hang"])
 def test_a_broken_connection_loses_and_repeats_nothing(bare: InRedis, proxy: Proxy, fault: str) -> None:
-    log = RedisChangeLog(proxy.url, Mark(bare.root / MARK), seconds=0.3)
+    log = RedisChangeLog(proxy.url, HighWaterMark(bare.root / MARK), seconds=0.3)
     log.append(changes("a"), key="a")
     proxy.mode = fault
     for ask in (lambda: log.append(changes("b"), key="b"), lambda: log.read(None, Base()), log.version):
@@ -224,7 +224,7 @@ def test_a_replica_that_was_away_while_changes_were_compacted_catches_up(
 
 def test_a_full_or_read_only_redis_is_reported(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--maxmemory", "3mb") as small:
-        log = RedisChangeLog(small.url, Mark(tmp_path / MARK), seconds=PATIENT)
+        log = RedisChangeLog(small.url, HighWaterMark(tmp_path / MARK), seconds=PATIENT)
         log.append(changes("a"))
         with pytest.raises(JournalFullError, match="no room for changes in Redis"):
             [log.append([Change(f"{number}", {"text": "x" * 200_000})]) for number in count()]
@@ -246,7 +246,7 @@ def test_a_full_or_read_only_redis_is_reported(tmp_path: Path) -> None:
 )
 def test_weak_settings_of_redis_are_reported(tmp_path: Path, options: tuple[str, ...], warning: str) -> None:
     with redis_server(tmp_path / "redis", *options) as server:
-        log = RedisChangeLog(server.url, Mark(tmp_path / MARK), seconds=PATIENT)
+        log = RedisChangeLog(server.url, HighWaterMark(tmp_path / MARK), seconds=PATIENT)
         found = log.durability_warning()
         log.close()
     assert warning in found
@@ -255,7 +255,7 @@ def test_weak_settings_of_redis_are_reported(tmp_path: Path, options: tuple[str,
 
 def test_a_cluster_is_refused_in_words(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis", "--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
-        log = RedisChangeLog(server.url, Mark(tmp_path / MARK), seconds=PATIENT)
+        log = RedisChangeLog(server.url, HighWaterMark(tmp_path / MARK), seconds=PATIENT)
         with pytest.raises(JournalError, match="this Redis is in cluster mode, which is not supported"):
             log.append(changes("a"))
         log.close()
@@ -295,7 +295,7 @@ def test_a_redis_in_place_of_a_file_is_noticed(storage: InRedis, root: Path, mon
 @only_redis
 def test_the_changes_of_two_catalogues_are_not_mixed(bare: InRedis, tmp_path: Path) -> None:
     shop, books = (
-        RedisChangeLog(bare.url, Mark(tmp_path / f"{name}.mark"), seconds=PATIENT, catalog=lambda name=name: name)
+        RedisChangeLog(bare.url, HighWaterMark(tmp_path / f"{name}.mark"), seconds=PATIENT, catalog=lambda name=name: name)
         for name in ("shop", "books")
     )
     shop.append(changes("a"))

@@ -58,8 +58,8 @@ def test_the_log_keeps_the_last_changes_and_correct_checksums(batches: list[list
     for state in heads:
         later = {row.item_id for row in tables.rows_after(state.last, whole=False)}
         assert later == {one for one, (sequence, _) in expected.items() if sequence > state.last}
-        assert tables.has_passed(state.last, state.head)
-        assert not tables.has_passed(state.last, b"other")
+        assert tables.has_head(state.last, state.head)
+        assert not tables.has_head(state.last, b"other")
     state = tables.state()
     assert state.number == len(expected)
     assert tables.drop(state.last) == len(expected)

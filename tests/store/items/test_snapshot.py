@@ -139,7 +139,7 @@ class Changes(RuleBasedStateMachine):
             np.testing.assert_allclose(scores, best, rtol=1e-5, atol=1e-5)
 
     def vector(self, item_id: str) -> Float32:
-        return self.reader.given(self.reader.read({item_id: self.items[item_id]})).vectors[0]
+        return self.reader.encode(self.reader.read({item_id: self.items[item_id]})).vectors[0]
 
     @invariant()
     def the_catalogue_holds_what_it_should(self) -> None:
@@ -165,8 +165,8 @@ def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     """Exercise the code paths for many changes on a small catalogue."""
     monkeypatch.setattr(segment, "_FEW", request.param[0])
     monkeypatch.setattr(topk, "_FEW", request.param[1])
-    monkeypatch.setattr(tiers, "SEALED_FROM", request.param[2])
-    monkeypatch.setattr(tiers, "INDEXED_FROM", 2 * request.param[2])
+    monkeypatch.setattr(tiers, "SEAL_AT", request.param[2])
+    monkeypatch.setattr(tiers, "INDEX_AT", 2 * request.param[2])
     return
 
 

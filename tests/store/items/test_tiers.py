@@ -34,8 +34,8 @@ QUERIES = np.random.default_rng(1).standard_normal((5, DIM)).astype(np.float32)
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Seal and index after a few items, where a test merges by itself."""
-    monkeypatch.setattr(tiers, "SEALED_FROM", 4)
-    monkeypatch.setattr(tiers, "INDEXED_FROM", 6)
+    monkeypatch.setattr(tiers, "SEAL_AT", 4)
+    monkeypatch.setattr(tiers, "INDEX_AT", 6)
     return
 
 
@@ -52,11 +52,11 @@ def encoded(items: Mapping[str, float]) -> EncodedItems | None:
 
 def changed(before: Tiers, batch: Mapping[str, float | None]) -> Tiers:
     upserts = {one: value for one, value in batch.items() if value is not None}
-    return before.changed(before.delta.sequence + len(batch), list(batch), encoded(upserts), {})
+    return before.with_changes(before.delta.sequence + len(batch), list(batch), encoded(upserts), {})
 
 
 def published() -> Tiers:
-    content = Delta.empty(0, DIM).changed(0, NAMES, encoded({one: float(row) for row, one in enumerate(NAMES)}), {})
+    content = Delta.empty(0, DIM).with_changes(0, NAMES, encoded({one: float(row) for row, one in enumerate(NAMES)}), {})
     index = ExactIndex.build(np.ascontiguousarray(content.item_vectors))
     return Tiers.of(Segment(0, content, RowBitmap.of_rows(np.empty(0, dtype=np.int64), SIZE), index), 7)
 
@@ -109,7 +109,7 @@ def test_rows_and_searches_equal_those_of_a_dictionary(batches: list[dict[str, f
             if value is not None:
                 expected[one] = value  # at the end: the order is that of the last changes
         for _ in range(times):
-            run = found.due()
+            run = found.merge_candidates()
             if run:
                 after = found.with_merged(run, merge(run, found.published.index))  # type: ignore[arg-type]
                 assert after is not None
@@ -129,7 +129,7 @@ def test_there_are_few_segments_and_large_ones_are_indexed() -> None:
     found, most = published(), 0
     for number in range(400):
         found = changed(found, {f"n{number}": float(number), f"again {number % 3}": 1.0})
-        while run := found.due():
+        while run := found.merge_candidates():
             after = found.with_merged(run, merge(run, found.published.index))  # type: ignore[arg-type]
             assert after is not None
             found = after
@@ -139,7 +139,7 @@ def test_there_are_few_segments_and_large_ones_are_indexed() -> None:
     assert found.count == 403
     assert 1 <= most <= 4
     emptied = changed(found, {one: None for one, _ in contents(found)})
-    while run := emptied.due():
+    while run := emptied.merge_candidates():
         emptied = emptied.with_merged(run, merge(run, found.published.index)) or emptied  # type: ignore[arg-type]
     assert (emptied.sealed, emptied.count, contents(emptied)) == ((), 0, [])
 
@@ -149,7 +149,7 @@ def test_changes_during_a_merge_are_kept() -> None:
     found = published()
     for number in range(12):
         found = changed(found, {f"n{number}": float(number)})
-    run = found.due()
+    run = found.merge_candidates()
     assert [one.size for one in run] == [4, 4, 4]
     merged = merge(run, found.published.index)  # type: ignore[arg-type]
     later = changed(changed(found, {"n3": None, "n5": 77.0, "p0": None}), {f"m{number}": 50.0 for number in range(6)})
@@ -206,8 +206,8 @@ def test_answers_equal_those_of_one_delta_and_of_one_version(root: Path, monkeyp
         change(one)
         expected = answers(one)
         assert len(one.items.current().segments) == 2
-        monkeypatch.setattr(tiers, "SEALED_FROM", 6)
-        monkeypatch.setattr(tiers, "INDEXED_FROM", 12)
+        monkeypatch.setattr(tiers, "SEAL_AT", 6)
+        monkeypatch.setattr(tiers, "INDEX_AT", 12)
         live.items.refresh()
         for number in range(8):  # small segments after a large one
             live.items.upsert({f"i{number}": {"category": "c1"}, f"last{number}": {"price": 3.0}})
@@ -226,7 +226,7 @@ def test_answers_equal_those_of_one_delta_and_of_one_version(root: Path, monkeyp
 
 
 def test_segments_are_merged_in_the_background_while_requests_are_answered(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiers, "SEALED_FROM", 4)
+    monkeypatch.setattr(tiers, "SEAL_AT", 4)
     entered, leave = Event(), Event()
     inner = tiers.merge
 

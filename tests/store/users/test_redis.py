@@ -13,7 +13,7 @@ from redis import Redis
 
 from recall._breaker import Breaker
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
-from recall.store.high_water_mark import Mark
+from recall.store.high_water_mark import HighWaterMark
 from recall.store.users import redis as redis_module
 from recall.store.users.changes import GONE, InteractionEvent, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser
@@ -340,7 +340,7 @@ def test_settings_select_the_store(tmp_path: Path) -> None:
 
 
 def test_a_redis_emptied_while_stopped_is_reported_until_accepted(redis: RedisServer, tmp_path: Path) -> None:
-    prefix, mark = f"{tmp_path.name}:", Mark(tmp_path / USERS_REDIS_MARK)
+    prefix, mark = f"{tmp_path.name}:", HighWaterMark(tmp_path / USERS_REDIS_MARK)
 
     def opened() -> RedisLiveUsers:
         return RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix, mark=mark)
@@ -516,7 +516,7 @@ def test_a_user_who_is_changed_while_deleted_is_listed(
 def test_a_change_during_a_look_is_no_loss(
     redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
 ) -> None:
-    mark = Mark(tmp_path / USERS_REDIS_MARK) if marked else None
+    mark = HighWaterMark(tmp_path / USERS_REDIS_MARK) if marked else None
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:", mark=mark)
     store.write(took("i1"))
     assert store.error() == ""

@@ -3,16 +3,16 @@ import datetime
 import polars as pl
 import pytest
 
-from recall.data.scaffold.meaning import (
+from recall.data.scaffold.text_values import (
+    ambiguous_pattern,
+    boolean_words,
     clock_pattern,
-    day_pattern,
-    duration_form,
-    members_mark,
-    nulls_of,
-    number_mark,
-    swapped_pattern,
+    date_pattern,
+    decimal_mark,
+    duration_pattern,
+    find_null_spellings,
+    list_separator,
     time_pattern,
-    yes_and_no,
 )
 
 
@@ -42,7 +42,7 @@ from recall.data.scaffold.meaning import (
 )
 def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, other: str) -> None:
     values = pl.Series("date", days)
-    assert (time_pattern(values), swapped_pattern(values, pattern)) == (pattern, other)
+    assert (time_pattern(values), ambiguous_pattern(values, pattern)) == (pattern, other)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_day_that_may_be_the_month_is_noticed(days: list[str], pattern: str, o
     ],
 )
 def test_the_decimal_mark_follows_from_all_values(texts: list[str], mark: str) -> None:
-    assert number_mark(pl.Series("price", texts)) == mark
+    assert decimal_mark(pl.Series("price", texts)) == mark
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_times_of_day(texts: list[str], pattern: str) -> None:
     ],
 )
 def test_durations_that_may_mean_two_things_are_none(texts: list[str], form: str) -> None:
-    assert duration_form(pl.Series("length", texts)) == form
+    assert duration_pattern(pl.Series("length", texts)) == form
 
 
 def test_dates_without_a_time_of_day() -> None:
-    assert day_pattern(pl.Series("day", ["2024-01-31"])) == "%Y-%m-%d"
-    assert day_pattern(pl.Series("day", [datetime.date(2024, 1, 31)])) == "%Y-%m-%d"
-    assert day_pattern(pl.Series("day", ["31.01.2024"])) == "%d.%m.%Y"
-    assert day_pattern(pl.Series("day", ["31.01.2024 10:00"])) == ""
-    assert day_pattern(pl.Series("day", ["2015年3月5日"])) == "%Y年%m月%d日"
+    assert date_pattern(pl.Series("day", ["2024-01-31"])) == "%Y-%m-%d"
+    assert date_pattern(pl.Series("day", [datetime.date(2024, 1, 31)])) == "%Y-%m-%d"
+    assert date_pattern(pl.Series("day", ["31.01.2024"])) == "%d.%m.%Y"
+    assert date_pattern(pl.Series("day", ["31.01.2024 10:00"])) == ""
+    assert date_pattern(pl.Series("day", ["2015年3月5日"])) == "%Y年%m月%d日"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_dates_without_a_time_of_day() -> None:
     ],
 )
 def test_words_for_true_and_false(texts: list[str | None], words: tuple[str, str] | None) -> None:
-    assert yes_and_no(pl.Series("sale", texts)) == words
+    assert boolean_words(pl.Series("sale", texts)) == words
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_words_for_true_and_false(texts: list[str | None], words: tuple[str, str
     ],
 )
 def test_words_among_times_and_numbers_are_missing_values(texts: list[str], nulls: list[str]) -> None:
-    assert [spelling for spelling, _ in nulls_of(pl.Series("a", texts))] == nulls
+    assert [spelling for spelling, _ in find_null_spellings(pl.Series("a", texts))] == nulls
 
 
 def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
-    assert day_pattern(pl.Series("DATUM", ["20240305", "20241231"])) == "%Y%m%d"
-    assert day_pattern(pl.Series("number", ["20240305", "20241331"])) == ""
+    assert date_pattern(pl.Series("DATUM", ["20240305", "20241231"])) == "%Y%m%d"
+    assert date_pattern(pl.Series("number", ["20240305", "20241331"])) == ""
     assert clock_pattern(pl.Series("UHRZEIT", ["0915", "2359"])) == "%H%M"
     assert clock_pattern(pl.Series("time", ["091500", "235959"])) == "%H%M%S"
     assert clock_pattern(pl.Series("year", ["1955", "1959"])) == ""
@@ -155,4 +155,4 @@ def test_compact_days_and_clocks_are_known_by_their_digits_and_name() -> None:
     ],
 )
 def test_several_ids_in_a_cell_recur_one_by_one(texts: list[str], mark: str) -> None:
-    assert members_mark(pl.Series("item", texts)) == mark
+    assert list_separator(pl.Series("item", texts)) == mark

@@ -4,59 +4,71 @@ import polars as pl
 import pytest
 
 from recall.config import FileFormat
-from recall.data.roles import roles
-from recall.data.scaffold.detect import Written
-from recall.data.scaffold.shape import with_carried, with_columns, with_dates, with_flags, with_names, with_rows, with_shape
+from recall.data.roles import detect_roles
+from recall.data.scaffold.file_format import DetectedFormat
+from recall.data.scaffold.table_format import (
+    combine_date_parts,
+    combine_flags,
+    detect_carried_columns,
+    detect_conversions,
+    detect_item_lists,
+    detect_nesting_and_blanks,
+    name_columns,
+)
 
 
-def form_of(written: Written) -> dict[str, object]:
-    assert set(written.reasons) == written.form.model_fields_set
-    return {name: getattr(written.form, name) for name in written.reasons}
+def settings_of(detected: DetectedFormat) -> dict[str, object]:
+    assert set(detected.reasons) == detected.settings.model_fields_set
+    return {name: getattr(detected.settings, name) for name in detected.reasons}
 
 
 def test_blanks_that_divide_one_value_into_two_are_removed() -> None:
-    assert form_of(with_shape(Written(), pl.DataFrame({"id": ["a", " a", *"bcdefghijklmnopqrstuvwxyz"]}), text=True)) == {
-        "strip": True
-    }
-    assert form_of(with_shape(Written(), pl.DataFrame({"name": ["a "] + ["b"] * 40}), text=True)) == {}
+    assert settings_of(
+        detect_nesting_and_blanks(DetectedFormat(), pl.DataFrame({"id": ["a", " a", *"bcdefghijklmnopqrstuvwxyz"]}), text=True)
+    ) == {"strip": True}
+    assert (
+        settings_of(detect_nesting_and_blanks(DetectedFormat(), pl.DataFrame({"name": ["a "] + ["b"] * 40}), text=True)) == {}
+    )
 
 
 def test_columns_that_only_the_first_line_of_an_order_fills() -> None:
     frame = pl.DataFrame({"item": range(5), "order": [1, 1, 2, 2, 2], "user": ["a", None, "b", None, None]})
     frame = frame.with_columns(city=pl.Series(["x", None, None, None, None]))
-    assert form_of(with_carried(Written(), frame, "user", "item")) == {"carry": {"user": "order", "city": "order"}}
+    assert settings_of(detect_carried_columns(DetectedFormat(), frame, "user", "item")) == {
+        "carry": {"user": "order", "city": "order"}
+    }
     other = frame.with_columns(user=pl.Series(["a", None, "b", "c", None]))
-    assert form_of(with_carried(Written(), other, "user", "item")) == {}
+    assert settings_of(detect_carried_columns(DetectedFormat(), other, "user", "item")) == {}
     dated = frame.drop("order").with_columns(at=pl.Series(["2024-01-01", None, "2024-01-02", None, None]))
-    assert form_of(with_carried(Written(), dated, "user", "item")) == {"carry": {"user": "", "at": ""}}
+    assert settings_of(detect_carried_columns(DetectedFormat(), dated, "user", "item")) == {"carry": {"user": "", "at": ""}}
 
 
 def test_the_items_of_an_order_are_a_list() -> None:
     frame = pl.DataFrame({"user": ["a"], "tags": [["x"]], "items": [[{"item_id": 1}]]})
-    assert form_of(with_rows(Written(), frame)) == {"explode": "items", "unnest": True}
-    assert form_of(with_rows(Written(), frame.with_columns(product=pl.lit("p")))) == {}
+    assert settings_of(detect_item_lists(DetectedFormat(), frame)) == {"explode": "items", "unnest": True}
+    assert settings_of(detect_item_lists(DetectedFormat(), frame.with_columns(product=pl.lit("p")))) == {}
     texts = pl.DataFrame({"user": range(30), "items": [f"i{n % 5};i{n % 7}" if n % 4 else "i1" for n in range(30)]})
-    assert form_of(with_rows(Written(), texts)) == {"explode": "items", "explode_by": ";"}
-    written = pl.DataFrame({"user": ["a", "b"], "items": ["['x', 'y']", "['x']"]})
-    assert form_of(with_rows(Written(), written)) == {"explode": "items", "lists": ("items",)}
+    assert settings_of(detect_item_lists(DetectedFormat(), texts)) == {"explode": "items", "explode_by": ";"}
+    detected = pl.DataFrame({"user": ["a", "b"], "items": ["['x', 'y']", "['x']"]})
+    assert settings_of(detect_item_lists(DetectedFormat(), detected)) == {"explode": "items", "lists": ("items",)}
 
 
 def test_numbers_that_may_mean_two_things_follow_the_others_of_the_file() -> None:
     frame = pl.DataFrame({"price": ["1,50", "2,75"], "weight": ["1.234", "5.678"], "size": ["1,234", "2,345"]})
-    numbers = form_of(with_columns(Written(), frame, set(), interactions=False))["numbers"]
+    numbers = settings_of(detect_conversions(DetectedFormat(), frame, set(), interactions=False))["numbers"]
     assert numbers == {"price": ",", "size": ","}
 
 
 def test_groups_of_digits_are_said_to_be_assumed() -> None:
-    written = with_columns(Written(), pl.DataFrame({"length": ["1,250 h", "2,750 h"]}), set(), interactions=False)
-    assert form_of(written) == {"numbers": {"length": "."}, "units": {"length": ("h",)}}
-    assert "check whether the marks of length divide groups of three digits, as assumed" in written.reasons["numbers"]
+    detected = detect_conversions(DetectedFormat(), pl.DataFrame({"length": ["1,250 h", "2,750 h"]}), set(), interactions=False)
+    assert settings_of(detected) == {"numbers": {"length": "."}, "units": {"length": ("h",)}}
+    assert "check whether the marks of length divide groups of three digits, as assumed" in detected.reasons["numbers"]
 
 
 def test_names_of_a_repeated_header_stay() -> None:
-    written = Written(FileFormat(header=("user", "price", "price_2")), {"header": "repeated"})
+    detected = DetectedFormat(FileFormat(header=("user", "price", "price_2")), {"header": "repeated"})
     frame = pl.DataFrame({"user": ["a"], "price": ["1"], "price_2": ["2"]})
-    assert with_names({"interactions": frame}, {"interactions": written}, {})["interactions"] == written  # type: ignore[dict-item]
+    assert name_columns({"interactions": frame}, {"interactions": detected}, {})["interactions"] == detected  # type: ignore[dict-item]
 
 
 def test_durations_are_told_from_times_of_day() -> None:
@@ -74,16 +86,16 @@ def test_durations_are_told_from_times_of_day() -> None:
             "played_at": ["0:20:00", "1:02:33"],
         }
     )
-    written = with_columns(Written(), frame, set(), interactions=False)
-    assert form_of(written) == {"durations": dict.fromkeys(frame.columns[:6], "m:s")}
-    assert "such as '3:45' in length, '0:20:00' in watched" in written.reasons["durations"]
-    assert "of two numbers the first are minutes" in written.reasons["durations"]
+    detected = detect_conversions(DetectedFormat(), frame, set(), interactions=False)
+    assert settings_of(detected) == {"durations": dict.fromkeys(frame.columns[:6], "m:s")}
+    assert "such as '3:45' in length, '0:20:00' in watched" in detected.reasons["durations"]
+    assert "of two numbers the first are minutes" in detected.reasons["durations"]
 
 
 def test_a_duration_is_not_the_time_of_a_date() -> None:
     frame = pl.DataFrame({"date": ["31.01.2024", "01.02.2024"], "watched": ["0:20:00", "1:02:33"]})
-    written = form_of(with_columns(Written(), frame, set(), interactions=True))
-    assert written == {"times": {"date": "%d.%m.%Y"}, "durations": {"watched": "m:s"}}
+    detected = settings_of(detect_conversions(DetectedFormat(), frame, set(), interactions=True))
+    assert detected == {"times": {"date": "%d.%m.%Y"}, "durations": {"watched": "m:s"}}
 
 
 @pytest.mark.parametrize(
@@ -105,12 +117,12 @@ def test_flags_beside_one_another_are_events(
     frame = pl.DataFrame({"u": [n * 7 % 11 for n in range(rows)], "i": [n * 5 % 13 for n in range(rows)]}).with_columns(
         pl.Series(name, [values[n % len(values)] for n in range(rows)]) for name, values in columns.items()
     )
-    found = roles(frame, "u", "i", {})
-    written, after = with_flags(Written(), found)
+    found = detect_roles(frame, "u", "i", {})
+    detected, after = combine_flags(DetectedFormat(), found)
     if flags is None:
-        assert (written, after) == (Written(), found)
+        assert (detected, after) == (DetectedFormat(), found)
         return
-    assert form_of(written) == {"flags": {"event": flags}}
+    assert settings_of(detected) == {"flags": {"event": flags}}
     assert set(after) == {"event"}
     rule = after["event"].events
     assert rule is not None
@@ -122,11 +134,14 @@ def test_what_describes_the_user_and_what_is_only_assumed_is_no_flag() -> None:
     frame = pl.DataFrame({"u": [n * 7 % 31 for n in rows], "i": [n * 5 % 37 for n in rows]}).with_columns(
         clicked=pl.Series([n * n % 3 % 2 for n in rows]), subscribed=pl.col("u") % 2
     )
-    found = roles(frame, "u", "i", {})
+    found = detect_roles(frame, "u", "i", {})
     assert {name: role.kind for name, role in found.items()} == {"clicked": "label", "subscribed": "user"}
-    assert with_flags(Written(), found) == (Written(), found)
+    assert combine_flags(DetectedFormat(), found) == (DetectedFormat(), found)
     beside = frame.select("u", "i", like=pl.col("clicked"), is_open=pl.Series([n // 9 % 2 for n in rows]))
-    assert {name: role.kind for name, role in roles(beside, "u", "i", {}).items()} == {"like": "label", "is_open": "assumed"}
+    assert {name: role.kind for name, role in detect_roles(beside, "u", "i", {}).items()} == {
+        "like": "label",
+        "is_open": "assumed",
+    }
 
 
 def test_what_most_users_of_an_item_did_is_an_outcome() -> None:
@@ -135,10 +150,10 @@ def test_what_most_users_of_an_item_did_is_an_outcome() -> None:
     bought = [(i % 2) ^ (n % 10 == 0) for n, i in enumerate(items)]
     frame = pl.DataFrame({"u": users, "i": items, "purchased": bought, "clicked": [n % 3 % 2 for n in rows]})
     frame = frame.with_columns(recommended=pl.col("i") % 2, liked=pl.col("i") % 2)
-    kinds = {name: role.kind for name, role in roles(frame, "u", "i", {}).items()}
+    kinds = {name: role.kind for name, role in detect_roles(frame, "u", "i", {}).items()}
     assert kinds == {"purchased": "label", "clicked": "label", "recommended": "item", "liked": "label"}
     mostly = frame.drop("recommended").with_columns(recommended=pl.Series(bought))
-    assert roles(mostly, "u", "i", {})["recommended"].kind == "label"
+    assert detect_roles(mostly, "u", "i", {})["recommended"].kind == "label"
 
 
 def test_units_after_numbers_are_one_or_its_plural() -> None:
@@ -159,8 +174,8 @@ def test_units_after_numbers_are_one_or_its_plural() -> None:
             "room": ["12 A", "14 B"],
         }
     )
-    written = form_of(with_columns(Written(), frame, set(), interactions=False))
-    assert written == {
+    detected = settings_of(detect_conversions(DetectedFormat(), frame, set(), interactions=False))
+    assert detected == {
         "numbers": {"weight": ",", "cable": ".", "rating": ".", "votes": ".", "installs": "."},
         "units": {"weight": ("kg",), "cable": ("m",), "rating": ("stars", "star"), "votes": ("/5",), "installs": ("+",)},
     }
@@ -177,23 +192,25 @@ def test_a_date_in_parts_is_the_time_where_no_other_column_is() -> None:
             "tag": [1 + n * 3 % 28 for n in rows],
         }
     )
-    written, after = with_dates(Written(), frame, roles(frame, "u", "i", {}))
-    assert form_of(written) == {"dates": {"date": ("jahr", "monat", "tag")}}
+    detected, after = combine_date_parts(DetectedFormat(), frame, detect_roles(frame, "u", "i", {}))
+    assert settings_of(detected) == {"dates": {"date": ("jahr", "monat", "tag")}}
     assert [(name, role.kind) for name, role in after.items()] == [("date", "time")]
     timed = frame.with_columns(ts=1_700_000_000 + pl.int_range(120) * 7_000)
-    found = roles(timed, "u", "i", {})
-    assert with_dates(Written(), timed, found) == (Written(), found)
+    found = detect_roles(timed, "u", "i", {})
+    assert combine_date_parts(DetectedFormat(), timed, found) == (DetectedFormat(), found)
     for day in (pl.col("tag") + 9, pl.lit(30)):  # 37, and the 30th of February
         other = frame.with_columns(tag=day)
-        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}
+        assert settings_of(combine_date_parts(DetectedFormat(), other, detect_roles(other, "u", "i", {}))[0]) == {}
     for names in (("order_year", "order_month", "order_day"), ("yearOrdered", "monthOrdered", "dayOrdered")):
         other = frame.rename(dict(zip(("jahr", "monat", "tag"), names, strict=True))).with_columns(release_year=2000)
-        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {"dates": {"date": names}}
+        assert settings_of(combine_date_parts(DetectedFormat(), other, detect_roles(other, "u", "i", {}))[0]) == {
+            "dates": {"date": names}
+        }
     for names in (("release_year", "month", "day"), ("birth_year", "birth_month", "birth_day"), ("a_year", "b_month", "c_day")):
         other = frame.rename(dict(zip(("jahr", "monat", "tag"), names, strict=True)))
-        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}
+        assert settings_of(combine_date_parts(DetectedFormat(), other, detect_roles(other, "u", "i", {}))[0]) == {}
     for name in ("day_of_week", "weekday"):
         other = frame.rename({"tag": name})
-        assert form_of(with_dates(Written(), other, roles(other, "u", "i", {}))[0]) == {}
+        assert settings_of(combine_date_parts(DetectedFormat(), other, detect_roles(other, "u", "i", {}))[0]) == {}
     of_items = frame.with_columns(jahr=1990 + pl.col("i"))
-    assert form_of(with_dates(Written(), of_items, roles(of_items, "u", "i", {}))[0]) == {}
+    assert settings_of(combine_date_parts(DetectedFormat(), of_items, detect_roles(of_items, "u", "i", {}))[0]) == {}

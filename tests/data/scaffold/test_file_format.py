@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 
 from recall.config import FileFormat
-from recall.data.scaffold import detect as module
 from recall.data.scaffold import encoding as encodings
-from recall.data.scaffold.detect import detect, headless
+from recall.data.scaffold import file_format as module
 from recall.data.scaffold.draft import draft
+from recall.data.scaffold.file_format import detect_format, missing_header_reason
 from recall.errors import DataError
 
 
@@ -76,8 +76,8 @@ from recall.errors import DataError
 )
 def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, form: FileFormat) -> None:
     (tmp_path / name).write_text(text)
-    found = detect(tmp_path / name)
-    assert found.form == form
+    found = detect_format(tmp_path / name)
+    assert found.settings == form
     assert set(found.reasons) == form.model_fields_set
 
 
@@ -104,7 +104,7 @@ def test_separator_and_header_are_found(tmp_path: Path, name: str, text: str, fo
 )
 def test_the_encoding_is_found(tmp_path: Path, text: str, encoding: str) -> None:
     (tmp_path / "a.csv").write_text(text, encoding=encoding)
-    form = detect(tmp_path / "a.csv").form
+    form = detect_format(tmp_path / "a.csv").settings
     assert (tmp_path / "a.csv").read_bytes().decode(form.encoding) == text
     assert form.encoding.replace("cp932", "shift_jis") == encoding
 
@@ -113,16 +113,16 @@ def test_the_encoding_is_found(tmp_path: Path, text: str, encoding: str) -> None
 @pytest.mark.parametrize("cut", [61, 62])
 def test_the_start_of_a_file_is_enough(tmp_path: Path, encoding: str, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for one in (module, encodings):
-        monkeypatch.setattr(one, "SAMPLE", cut)
+        monkeypatch.setattr(one, "SAMPLE_BYTES", cut)
     (tmp_path / "a.csv").write_text("имя;книга\n" + "Привет дорогой друг;Мастер и Маргарита\n" * 9, encoding=encoding)
-    form = detect(tmp_path / "a.csv").form
+    form = detect_format(tmp_path / "a.csv").settings
     assert (form.encoding, form.separator) == (encoding, ";")
 
 
 def test_a_header_is_told_from_values() -> None:
-    assert headless([["user", "item"], ["a", "x"]]) == ""
-    assert headless([["a", "7"], ["b", "8"]]) == "the first line holds the number 7, and names are not numbers"
-    assert "'a', which is a value of the same column below" in headless([["a", "x"], ["b", "y"], ["a", "z"]])
+    assert missing_header_reason([["user", "item"], ["a", "x"]]) == ""
+    assert missing_header_reason([["a", "7"], ["b", "8"]]) == "the first line holds the number 7, and names are not numbers"
+    assert "'a', which is a value of the same column below" in missing_header_reason([["a", "x"], ["b", "y"], ["a", "z"]])
 
 
 @pytest.mark.parametrize(
@@ -137,42 +137,42 @@ def test_a_header_is_told_from_values() -> None:
 def test_other_kinds_of_files_are_refused_with_a_way_out(tmp_path: Path, name: str, what: str, hint: str) -> None:
     (tmp_path / name).write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match=f"{what}.* is not read") as caught:
-        detect(tmp_path / name)
+        detect_format(tmp_path / name)
     assert hint in caught.value.hint
 
 
 def test_lines_end_only_where_they_end(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("Report\u2028of\x85May\na,b\nx,2\ny,3\n", newline="")
-    assert detect(tmp_path / "a.csv").form == FileFormat(skip=1)
+    assert detect_format(tmp_path / "a.csv").settings == FileFormat(skip=1)
     (tmp_path / "a.csv").write_bytes(b"a,b\rx,2\ry,3\r")
-    assert detect(tmp_path / "a.csv").form == FileFormat()
+    assert detect_format(tmp_path / "a.csv").settings == FileFormat()
 
 
 def test_a_name_may_have_a_line_break(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('"user\nid",item_id\nx,2\ny,3\n')
-    assert detect(tmp_path / "a.csv").form == FileFormat()
+    assert detect_format(tmp_path / "a.csv").settings == FileFormat()
 
 
 def test_a_quote_without_its_pair_before_much_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('user_id,item_id\n"5 inch,1\n' + f"{'y' * 300},3\n" * 499)
-    assert detect(tmp_path / "a.csv").form == FileFormat(quote="")
+    assert detect_format(tmp_path / "a.csv").settings == FileFormat(quote="")
 
 
 def test_an_encoding_that_is_not_what_it_seems_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\0\0a\0\0\0,\1\0\0\2" * 9)
     with pytest.raises(DataError, match="the file is binary"):
-        detect(tmp_path / "a.csv")
+        detect_format(tmp_path / "a.csv")
     (tmp_path / "a.csv").write_text("a,b\nx\0y,2\nxyz,3\n")
-    assert detect(tmp_path / "a.csv").form == FileFormat()
+    assert detect_format(tmp_path / "a.csv").settings == FileFormat()
     (tmp_path / "a.csv").write_bytes("\ufeffa,b\n".encode() + b"\xe4,1\n")
     with pytest.raises(DataError, match="the text seems to be utf-8 and is not"):
-        detect(tmp_path / "a.csv")
+        detect_format(tmp_path / "a.csv")
 
 
 def test_parquet_under_another_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"PAR1....")
     with pytest.raises(DataError, match="a Parquet file has another suffix"):
-        detect(tmp_path / "a.csv")
+        detect_format(tmp_path / "a.csv")
 
 
 def test_the_draft_says_when_the_month_is_a_guess(tmp_path: Path) -> None:

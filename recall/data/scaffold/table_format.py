@@ -1,0 +1,441 @@
+"""Detect the settings of `[data.formats]` that depend on the values of a table.
+
+Each `detect_...` function returns the `DetectedFormat` with more settings, or the same one: `unnest`, `strip`, `header`,
+`explode`, `carry`, and the conversions of text columns. `combine_...` functions also replace the roles of several columns by
+that of a new one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from recall.config.docs import toml
+from recall.data.clock import TimeLike
+from recall.data.column_names import counts_events, flag_rule, id_column, names_id
+from recall.data.roles import Role
+from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
+from recall.data.scaffold.file_format import DetectedFormat
+from recall.data.scaffold.text_values import (
+    ambiguous_pattern,
+    any_names_clock,
+    are_lists,
+    are_times,
+    boolean_words,
+    clock_pattern,
+    date_pattern,
+    decimal_mark,
+    detect_unit,
+    duration_pattern,
+    find_date_parts,
+    list_separator,
+    time_pattern,
+)
+from recall.data.selection import id_missing
+from recall.data.tables import Table
+
+# Thresholds. Chosen, not tuned.
+_MAX_IRREGULAR = 0.01  # share of lines, such as totals, that may break a rule
+_MAX_TITLES = 50  # distinct section titles between the rows
+_MIN_SHARED = 0.9  # share of the distinct ids of a column that another table must contain
+_MIN_DISTINCT = 5  # distinct values of an id column
+_SAMPLE_IDS = 2_000  # distinct ids that are compared
+_MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
+_MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
+_MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
+
+
+def detect_nesting_and_blanks(detected: DetectedFormat, frame: pl.DataFrame, *, text: bool) -> DetectedFormat:
+    """Detect nested objects (`unnest`) and blanks around cells (`strip`).
+
+    Args:
+        detected: format of the table so far.
+        frame: sample of its rows.
+        text: whether the table is a text file.
+    """
+    nested = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Struct)]
+    if nested:
+        return detected.with_settings({"unnest": True}, {"unnest": f"objects in {', '.join(nested)}"})
+    if text and not detected.settings.strip:
+        for column in frame.select(pl.col(pl.String)):
+            padded = column.filter(column.str.contains(r"^\s|\s$"))
+            if (len(padded) and column.str.strip_chars().n_unique() < column.n_unique()) or len(padded) > _MIN_PADDED * len(
+                column
+            ):
+                return detected.with_settings({"strip": True}, {"strip": f"blanks around {padded[0]!r} in {column.name}"})
+    return detected
+
+
+def name_columns(
+    tables: Mapping[str, Table], detected: Mapping[str, DetectedFormat], ids: Mapping[str, str | None]
+) -> dict[str, DetectedFormat]:
+    """Name the id columns and the title of files without a header.
+
+    The users and items tables tell which columns of the interactions hold their ids. Without them, the first two columns
+    other than times are assumed to be the user and the item.
+
+    Args:
+        tables: opened tables by name.
+        detected: format of each table so far.
+        ids: by side, the column of the interactions that contains ids of the users or items table, or None.
+    """
+    updated = dict(detected)
+    for name, format_ in detected.items():
+        if format_.settings.header is None:
+            continue
+        names = list(format_.settings.header)
+        why = format_.reasons["header"]
+        if names[0] != "column_1":
+            continue
+        if name == "interactions" and len(names) > 1:
+            not_ids = _empty_or_time_columns(tables[name])
+            positions = [position for position, column in enumerate(names) if column not in not_ids]
+            id_positions = {side: names.index(column) for side, column in ids.items() if column in names}
+            id_positions = (
+                _positions_by_tables(tables, [names[position] for position in positions[:2]], positions) or id_positions
+            )
+            remaining = iter([position for position in positions if position not in id_positions.values()])
+            for side in ("user", "item"):
+                position = id_positions.get(side, next(remaining, None) if side not in id_positions else None)
+                if position is not None:
+                    names[position] = f"{side}_id"
+            assumed = "assumed: the user comes first, then the item"
+            why += f"; {assumed if len(id_positions) < len(ids) else 'the other tables have its ids'}"
+        elif name == "items":
+            titles = find_unique_texts(tables[name], ())
+            if titles:
+                names[names.index(titles[0])] = "title"
+        updated[name] = format_.with_settings({"header": tuple(names)}, {"header": why})
+    return updated
+
+
+def find_id_by_content(interactions: Table, other: Table | None, side: str) -> str | None:
+    """Return the column of the interactions that contains the ids of another table.
+
+    None if a column can be chosen by its name, or if no column matches. Small consecutive integers are not accepted as ids:
+    minutes or ratings would match them as well.
+
+    Args:
+        interactions: the interactions.
+        other: the users or items table, with unique ids.
+        side: user or item.
+    """
+    by_name, opposite = id_column(interactions.columns, side), id_column(interactions.columns, _OPPOSITE[side])
+    if other is None or (by_name is not None and names_id(by_name)):
+        return None
+    other_column = id_column(other.columns, side)
+    other_ids = _id_candidates(
+        other, [other_column] if other_column is not None and names_id(other_column) else other.columns, unique_ids=True
+    )
+    best: tuple[bool, int, str] = (False, 0, "")
+    for name, own_ids in _id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
+        sample = own_ids.head(_SAMPLE_IDS)
+        for column, ids in other_ids.items():
+            shared = _share_in(sample, ids)
+            if name == by_name and shared > 1 - _MIN_SHARED:
+                return None
+            integers = ids.cast(pl.Int64, strict=False)
+            are_integers = not integers.has_nulls() and not ids.str.contains(r"^0\d").any()
+            dense = are_integers and integers.max() < _MAX_DENSITY * len(integers)  # type: ignore[operator]
+            covers_few = are_integers and len(own_ids) < _MIN_COVERED * len(ids)
+            if shared >= _MIN_SHARED and not dense and not covers_few:
+                best = max(best, (name == column, len(own_ids), name))
+    return best[2] or None
+
+
+_OPPOSITE = {"user": "item", "item": "user"}
+
+
+def _id_candidates(table: Table, columns: Sequence[str], *, unique_ids: bool = False) -> dict[str, pl.Series]:
+    """Return the distinct values, as text, of each column that may hold ids.
+
+    Args:
+        table: any of the three tables.
+        columns: columns to consider.
+        unique_ids: whether to return the columns of unique values, or those of repeated values.
+    """
+    names = [name for name in columns if name and (table.types[name] == pl.String or table.types[name].is_integer())]
+    rows = table.frame.select(names) if len(names) == 1 else table.frame.select(names).head(SAMPLE_ROWS)
+    frame = rows.collect().select(pl.all().cast(pl.String).str.strip_chars())
+    candidates = {column.name: column.drop_nulls().unique(maintain_order=True) for column in frame}
+    candidates = {
+        name: ids
+        for name, ids in candidates.items()
+        if not decimal_mark(ids.head(_SAMPLE_IDS)) and not ids.str.contains(r"^-?\d+\.\d+$").any()
+    }
+    unique = {name: len(ids) >= _MIN_SHARED * len(frame) for name, ids in candidates.items()}
+    return {name: ids for name, ids in candidates.items() if len(ids) >= _MIN_DISTINCT and unique[name] == unique_ids}
+
+
+def _positions_by_tables(tables: Mapping[str, Table], columns: Sequence[str], positions: Sequence[int]) -> dict[str, int]:
+    """Return the positions of user and item, if the tables match one order only.
+
+    Args:
+        tables: opened tables by name.
+        columns: first two columns of the interactions that may be ids.
+        positions: positions of these columns.
+
+    Returns:
+        Position by side; empty if users or items are missing, or if both orders or neither match.
+    """
+    if len(columns) < 2 or not {"users", "items"} <= set(tables):
+        return {}
+    own_ids = tables["interactions"].collect(columns).select(pl.all().cast(pl.String).str.strip_chars())
+    other_ids = [
+        list(_id_candidates(tables[name], tables[name].columns, unique_ids=True).values()) for name in ("users", "items")
+    ]
+    fit_of_orders = []
+    for order in ((0, 1), (1, 0)):
+        both = zip((own_ids[columns[at]].drop_nulls().unique() for at in order), other_ids, strict=True)
+        fit_of_orders.append(
+            (min(max((_share_in(ids, one) for one in candidates), default=0.0) for ids, candidates in both), order)
+        )
+    (other_fit, _), (best_fit, order) = sorted(fit_of_orders)
+    if best_fit < _MIN_SHARED or other_fit == best_fit or (other_fit >= _MIN_SHARED and best_fit < 1):
+        return {}
+    required = [_MIN_COVERED * min(map(len, candidates)) for candidates in other_ids]
+    if any(own_ids[columns[at]].n_unique() < least for at, least in zip(order, required, strict=True)):  # such as ratings
+        return {}
+    return {side: positions[at] for side, at in zip(_OPPOSITE, order, strict=True)}
+
+
+def _share_in(ids: pl.Series, values: pl.Series) -> float:
+    return float(ids.is_in(values.implode()).mean() or 0)  # type: ignore[arg-type]
+
+
+def _empty_or_time_columns(table: Table) -> set[str]:
+    """Return the text columns that are empty or hold dates or times."""
+    head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
+    return {column.name for column in head if column.null_count() == len(column) or are_times(column.drop_nulls())}
+
+
+def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame) -> DetectedFormat:
+    """Detect rows with a list of items, which become a row for each item (`explode`).
+
+    Args:
+        detected: format of the interactions so far.
+        frame: sample of the interactions.
+    """
+    lists = {name: dtype.inner for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)}
+    item_column = id_column([name for name in frame.columns if name not in lists], "item")
+    if item_column is not None:
+        texts = frame[item_column].drop_nulls()
+        if texts.dtype != pl.String or not (are_lists(texts) or list_separator(texts)):
+            return detected
+        settings: dict[str, Any] = {"lists": (item_column,)} if are_lists(texts) else {"explode_by": list_separator(texts)}
+        return detected.with_settings(
+            {"explode": item_column, **settings}, dict.fromkeys(("explode", *settings), f"several items in {texts[0][:40]!r}")
+        )
+    for name, inner in lists.items():
+        members = [f"{name}.{member.name}" for member in inner.fields] if isinstance(inner, pl.Struct) else [name]
+        if id_column(members, "item") is not None:
+            why = f"each member of {name} is an item: it becomes a row"
+            return detected.with_settings({"explode": name, "unnest": True}, {"explode": why, "unnest": f"objects in {name}"})
+    return detected
+
+
+def detect_carried_columns(detected: DetectedFormat, frame: pl.DataFrame, user_id: str, item_id: str) -> DetectedFormat:
+    """Detect columns with values on the first line of each order only (`carry`).
+
+    Args:
+        detected: format of the interactions so far.
+        frame: sample of the interactions.
+        user_id: column that may be filled on the first lines only.
+        item_id: column that every line fills.
+    """
+    frame = frame.filter(pl.col(item_id).is_not_null())
+    user_missing = frame[user_id].is_null()
+    if frame.is_empty() or not _MIN_PADDED < user_missing.mean() < 1 or user_missing[0]:  # type: ignore[operator]
+        return detected
+    for order in (name for name, dtype in frame.schema.items() if name != user_id and not dtype.is_nested()):
+        values = frame[order]
+        first_lines = values.ne_missing(values.shift(1))
+        first_lines[0] = True
+        if (
+            not values.null_count()
+            and values.n_unique() == first_lines.sum() < len(values)
+            and (first_lines == ~user_missing).all()
+        ):
+            filled = {name: frame[name].is_not_null() for name in frame.columns if frame[name].null_count()}
+            columns = [name for name, there in filled.items() if not (there & ~first_lines).any()]
+            why = f"filled on the first line of each {order} only"
+            return detected.with_settings({"carry": dict.fromkeys(columns, order)}, {"carry": why})
+    missing_together = [name for name in frame.columns if (frame[name].is_null() != user_missing).mean() < _MAX_IRREGULAR]  # type: ignore[operator]
+    if any(
+        are_times(frame[name].drop_nulls()) for name in missing_together if frame[name].dtype == pl.String
+    ) or any_names_clock(missing_together):
+        why = f"lines without {user_id} have no time either: they belong to the line above"
+        return detected.with_settings({"carry": dict.fromkeys(missing_together, "")}, {"carry": why})
+    return detected
+
+
+_GROUPS = r"^\D*\d{1,3}([.,]\d{3})+\D*$"  # such as 1,234
+_CONVERTED = ("numbers", "units", "times", "durations", "lists", "booleans")
+
+
+def detect_conversions(detected: DetectedFormat, frame: pl.DataFrame, ids: set[str], *, interactions: bool) -> DetectedFormat:
+    """Detect text columns of numbers, times, durations, lists and booleans.
+
+    Args:
+        detected: format of the table so far.
+        frame: sample of its rows.
+        ids: id columns, which remain text.
+        interactions: whether the table is the interactions; there yes and no may be events, and remain text.
+    """
+    columns_of: dict[str, dict[str, Any]] = {name: {} for name in _CONVERTED}
+    if interactions:
+        detected, frame = _skip_section_titles(detected, frame, sorted(ids & set(frame.columns)))
+    clocks = _find_clock_columns(frame) if interactions else {}
+    ambiguous_dates: list[str] = []
+    ambiguous_marks: list[str] = []
+    for column in frame:
+        known = column.drop_nulls()
+        if column.name in clocks:
+            pattern, clock = date_pattern(known), clocks[column.name]
+            columns_of["times"][column.name] = f"{pattern} {clock_pattern(frame[clock])}"
+        elif column.dtype == pl.Duration:
+            columns_of["durations"][column.name] = "m:s"
+        elif column.dtype != pl.String or column.name in (*ids, *clocks.values()) or known.is_empty():
+            continue
+        elif pattern := time_pattern(known):
+            columns_of["times"][column.name] = pattern
+        elif mark := decimal_mark(known):
+            columns_of["numbers"][column.name] = mark
+            ambiguous_marks += [column.name] if known.str.contains(_GROUPS).all() else []
+        elif duration_format := duration_pattern(known):
+            columns_of["durations"][column.name] = duration_format
+        elif units := detect_unit(known):
+            columns_of["units"][column.name] = units
+            numbers = known.str.strip_suffix(units[0]).str.strip_suffix(units[-1]).str.strip_chars()
+            columns_of["numbers"][column.name] = decimal_mark(numbers) or "."
+            ambiguous_marks += [column.name] if numbers.str.contains(_GROUPS).all() else []
+        elif are_lists(known):
+            columns_of["lists"][column.name] = None
+        elif not interactions and (pair := boolean_words(known)) is not None:
+            columns_of["booleans"][column.name] = pair
+        if (pattern := columns_of["times"].get(column.name, "")) and column.dtype == pl.String:
+            alternative = ambiguous_pattern(known, pattern) if column.name not in clocks else ""
+            part = "year" if "%y" in (pattern[:2], alternative[:2]) else "month"
+            ambiguous_dates += (
+                [f"; {alternative} fits {column.name} as well: check which number is the {part}"] if alternative else []
+            )
+    marks = {mark for name, mark in columns_of["numbers"].items() if name not in ambiguous_marks}
+    if len(marks) == 1:  # 1,234 and 1.234 are read as the other numbers of the file
+        columns_of["numbers"] |= dict.fromkeys(ambiguous_marks, marks.pop())
+    changes: dict[str, Any] = {name: values for name, values in columns_of.items() if values}
+    changes |= {"lists": tuple(columns_of["lists"])} if columns_of["lists"] else {}
+    changes |= {"clocks": clocks} if clocks else {}
+    reasons = {}
+    for setting, value in changes.items():
+        shown = ", ".join(f"{str(frame[name].drop_nulls()[0])!r} in {name}" for name in value)
+        reasons[setting] = f"such as {shown}{''.join(ambiguous_dates) if setting == 'times' else ''}"
+    if ambiguous_marks and len(marks) != 1:
+        reasons["numbers"] += (
+            f"; check whether the marks of {' and '.join(ambiguous_marks)} divide groups of three digits, as assumed"
+        )
+    if columns_of["durations"]:
+        reasons["durations"] += '; they become seconds, and of two numbers the first are minutes (with "h:m" hours)'
+    if clocks:
+        reasons["clocks"] = "a date and a time of day in two columns"
+    return detected.with_settings(changes, reasons) if changes else detected
+
+
+def _skip_section_titles(
+    detected: DetectedFormat, frame: pl.DataFrame, ids: Sequence[str]
+) -> tuple[DetectedFormat, pl.DataFrame]:
+    """Leave out section titles, which have no ids, among rows that begin with numbers.
+
+    Returns the format with the titles as `totals`, and the other rows of the sample.
+    """
+    first_column, numbered = frame.columns[0], r"^\W*\d"
+    if not ids or frame.schema[first_column] != pl.String or first_column in ids:
+        return detected, frame
+    data_rows = frame.filter(~id_missing(ids))
+    titles = frame.filter(id_missing(ids))[first_column].drop_nulls().unique(maintain_order=True)
+    titles = titles.filter(~titles.str.contains(numbered))
+    if not 0 < len(titles) <= _MAX_TITLES or not data_rows[first_column].drop_nulls().str.contains(numbered).all():
+        return detected, frame
+    why = f"rows without {' or '.join(ids)}, such as {titles[0]!r}"
+    labels = tuple(dict.fromkeys((*detected.settings.totals, *titles.str.strip_chars())))
+    return detected.with_settings({"totals": labels}, {"totals": why}), frame.filter(
+        ~pl.col(first_column).is_in(titles).fill_null(value=False)
+    )
+
+
+def combine_date_parts(
+    detected: DetectedFormat, frame: pl.DataFrame, roles: Mapping[str, Role]
+) -> tuple[DetectedFormat, dict[str, Role]]:
+    """Combine columns of year, month and day into the time (`dates`).
+
+    Nothing changes if another column is the time, or if there are two such dates.
+
+    Args:
+        detected: format of the interactions so far.
+        frame: sample of the interactions.
+        roles: role of each column.
+
+    Returns:
+        The format, and the roles with the new column instead of its parts.
+    """
+    describing = [name for name, role in roles.items() if role.kind in ("item", "user")]  # such as the year of a film
+    candidates = [parts for parts in find_date_parts(frame.select(list(roles)), describing) if len(parts) >= 3]
+    parts = candidates[0] if len(candidates) == 1 else []
+    if not parts or any(role.time is not None and role.time.rank[0] > 1 for role in roles.values()):
+        return detected, dict(roles)
+    try:
+        frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))
+    except pl.exceptions.PolarsError:  # 30 February
+        return detected, dict(roles)
+    new_name = next(name for name in ("date", "date_of_row") if name not in roles)
+    remaining = {name: role for name, role in roles.items() if name not in parts}
+    combined = {name: Role("moment", role.reason) if role.kind == "time" else role for name, role in remaining.items()}
+    combined[new_name] = Role("time", f"made of {', '.join(parts)}", time=TimeLike((2, 3, 1), ""))
+    return detected.with_settings(
+        {"dates": {new_name: tuple(parts)}}, {"dates": "the parts of a date in columns of their own"}
+    ), combined
+
+
+def combine_flags(detected: DetectedFormat, roles: Mapping[str, Role]) -> tuple[DetectedFormat, dict[str, Role]]:
+    """Combine columns such as clicked and purchased into one of events (`flags`).
+
+    Args:
+        detected: format of the interactions so far.
+        roles: role of each column.
+
+    Returns:
+        The format, and the roles with the new column instead of the flags.
+    """
+    count_columns = {name for name, role in roles.items() if role.kind == "amount" and role.low >= 0 and counts_events(name)}
+    flags = [name for name, role in roles.items() if role.flag or name in count_columns]
+    if len(flags) < 2 or any(role.kind == "event" and not role.flag for role in roles.values()):
+        return detected, dict(roles)
+    rule = flag_rule(flags)
+    new_name = next(name for name in ("event", "event_of_row", "event_of_the_row") if name not in roles)
+    flags_in_order = (*rule.weights, *rule.not_taken, *rule.left_out)
+    reason = f"the last of {', '.join(flags_in_order)} that is {'above 0' if count_columns else 'true'}, see flags below"
+    combined = {name: role for name, role in roles.items() if name not in flags}
+    combined[new_name] = Role("event", reason, events=rule)
+    why = "one column of events"
+    if rule.weights:
+        why += f"; to use one of these alone, write label = {toml([*rule.weights][-1])} instead of events, and remove this line"
+    return detected.with_settings({"flags": {new_name: flags_in_order}}, {"flags": why}), combined
+
+
+def _find_clock_columns(frame: pl.DataFrame) -> dict[str, str]:
+    """Return the column with the time of day for each column of dates.
+
+    Either each is the only one of its kind, or the time of day is the next column after the date.
+    """
+    texts = [column.drop_nulls() for column in frame if column.dtype in (pl.String, pl.Date, pl.Time)]
+    texts = [column for column in texts if len(column)]
+    days = [column.name for column in texts if column.dtype != pl.Time and date_pattern(column)]
+    texts = [
+        column for column in texts if column.dtype == pl.Time or (column.dtype == pl.String and not duration_pattern(column))
+    ]
+    clocks = [column.name for column in texts if clock_pattern(column)]
+    adjacent = [day for day, name in zip(frame.columns, frame.columns[1:], strict=False) if day in days and [name] == clocks]
+    return (
+        dict(zip(days, clocks, strict=True))
+        if len(days) == len(clocks) == 1
+        else {one: name for one in adjacent for name in clocks}
+    )

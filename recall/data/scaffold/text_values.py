@@ -1,0 +1,376 @@
+"""Detect what a text column holds: nulls, numbers, times, booleans or lists.
+
+Patterns of times are those of `strftime`. Functions that return a pattern, mark or separator return "" where none fits.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from itertools import takewhile
+from typing import Final, Literal
+
+import polars as pl
+
+from recall.data.column_names import BOOLEAN_WORDS, TRUE_WORDS, word_set, words
+from recall.data.conversions import (
+    COLON_DURATIONS,
+    MONTH_DURATION,
+    NUMBER_PATTERNS,
+    WORDED_DURATION,
+    ambiguous_comma,
+    parse_time,
+)
+from recall.data.findings import count_list_texts
+from recall.data.times import Times
+from recall.errors import DataError
+
+NULL_SPELLINGS: Final = (
+    "\\N",
+    "NULL",
+    "null",
+    "(null)",
+    "NaN",
+    "nan",
+    "<NA>",
+    "#N/A",
+    "N/A",
+    "n/a",
+    "None",
+    *("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?"),
+    *("#NV", "#N/D", "#BEZUG!", "#WERT!", "#VALEUR!"),  # of spreadsheets in other languages
+)
+"""Spellings that mean a missing value in any column."""
+_NO_DATE: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
+"""Spellings of a missing date, which mean a missing value among numbers or times."""
+NULL_SPELLINGS_OF_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_NO_DATE)
+"""Spellings that mean a missing value if all other values of the column are numbers."""
+# Thresholds. Chosen, not tuned.
+_MAX_UNIT_LENGTH = 12  # characters
+_MIN_RECURRING = (
+    0.3  # share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
+)
+_MIN_LISTS = 0.05  # share of cells in list notation
+_PLURALS = ("", "s", "es", "n", "en")
+_MULTIPLIERS = word_set("k K M B G T Mio Mrd Tsd bn mn mln mrd tys K+ M+ k+ thousand million millions billion billions")
+
+_PLAIN_NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_DAY_PATTERNS = (
+    *("%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%m/%d/%y", "%d/%m/%Y", "%d/%m/%y", "%d-%m-%Y", "%d-%m-%y"),
+    *("%Y/%m/%d", "%Y.%m.%d", "%m %d, %Y", "%Y年%m月%d日", "%y-%m-%d", "%y/%m/%d", "%y.%m.%d"),
+)
+_MONTH_NAME_PATTERNS = ("%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%d %B %Y", "%b %d %Y")
+_COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
+_COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
+_DURATION_WORDS = word_set(
+    "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
+    "spielzeit duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
+)
+_MOMENT_WORDS = word_set("at on start started begin end um von bis")
+_LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]$"  # of a cable, or a size
+_CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
+_CLOCK_PATTERNS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
+_TIME_PATTERNS: Final = (
+    *(day + clock for day in (*_DAY_PATTERNS, *_MONTH_NAME_PATTERNS) for clock in _CLOCK_PATTERNS),
+    *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
+    *("%d %b %Y %H:%M:%S %z", "%d%b%Y:%H:%M:%S"),
+)
+"""Patterns of times, tried in this order."""
+
+
+def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
+    """Yield each spelling of a missing value in a text column, with the reason.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    blank = texts.filter(texts.str.contains(r"^[^\pL\pN]+$"))  # such as "  .  .  "
+    present = [
+        spelling for spelling in (*NULL_SPELLINGS, *NULL_SPELLINGS_OF_NUMBERS, *blank.head(3)) if (texts == spelling).any()
+    ]
+    others = texts.filter(~texts.is_in(present)) if present else texts
+    measured = decimal_mark(others) or duration_pattern(others) or detect_unit(others)
+    numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN_NUMBER).all()) or bool(measured))
+    for spelling in present:
+        if numbers:
+            yield spelling, f"among the numbers of {values.name}"
+        elif spelling in NULL_SPELLINGS and len(others) > 0:
+            yield spelling, f"in {values.name}"
+        elif spelling not in NULL_SPELLINGS and are_times(others):
+            yield spelling, f"among the times of {values.name}"
+
+
+def decimal_mark(values: pl.Series) -> Literal["", ".", ","]:
+    """Return the decimal mark of formatted numbers, such as "," of "1.234,50 €".
+
+    Plain numbers such as 1234.5 need no conversion and have none.
+
+    Args:
+        values: String [n], without nulls.
+    """
+    texts = values.drop_nulls().unique().str.strip_chars()
+    if texts.is_empty() or texts.str.contains(_PLAIN_NUMBER).all() or not texts.str.contains(r"\d").all():
+        return ""
+    fits_comma, fits_point = (bool(texts.str.contains(NUMBER_PATTERNS[mark]).all()) for mark in ",.")
+    if fits_comma and fits_point:  # only groups of three digits, such as 1,234: thousands rather than three decimals
+        return "." if texts.str.contains(",", literal=True).any() else ","
+    return "," if fits_comma else "." if fits_point else ""
+
+
+def detect_unit(values: pl.Series) -> tuple[str, ...]:
+    """Return the unit that follows every number; () if there is none.
+
+    A unit in singular and plural gives (plural, singular).
+    Multipliers are not units: beside 950, 1.2k is larger.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().str.strip_chars().unique()
+    suffixes = texts.str.extract(r"^[-+−]?\d[\d.,' ]*?\s*([^\d\s.,].*)$")
+    if suffixes.has_nulls():
+        return ()
+    units = sorted(suffixes.unique(), key=lambda unit: (len(unit), unit))
+    if (
+        not 0 < len(units) <= 2
+        or len(units[0]) > _MAX_UNIT_LENGTH
+        or len(texts) < 2
+        or _MULTIPLIERS & {unit.strip(".") for unit in units}
+    ):
+        return ()
+    plural = units[-1].lower().removeprefix(units[0].lower())
+    return tuple(reversed(units)) if units[-1].lower() == units[0].lower() + plural and plural in _PLURALS else ()
+
+
+def time_pattern(values: pl.Series) -> str:
+    """Return the pattern of times that are neither numbers nor ISO 8601.
+
+    Args:
+        values: String [n].
+    """
+    texts = values.drop_nulls().unique()
+    if texts.is_empty() or not texts.str.contains(r"\d").all() or texts.str.contains(_PLAIN_NUMBER).all():
+        return ""
+    try:
+        Times.of(texts, "")
+    except DataError:
+        pass
+    else:
+        return ""
+    four_digits = texts.head(100).str.contains(r"\d{4}")  # %Y would read 24 as the year 24
+    for pattern in _TIME_PATTERNS:
+        if "%Y" in pattern and not four_digits.all():
+            continue
+        try:
+            pl.select(parse_time(pl.lit(texts.head(10)), pattern))
+            pl.select(parse_time(pl.lit(texts), pattern))
+        except pl.exceptions.PolarsError:
+            continue
+        year_first = _year_first_pattern(texts, pattern)
+        return year_first[0] if year_first and year_first[2] else pattern
+    return ""
+
+
+def _year_first_pattern(texts: pl.Series, pattern: str) -> tuple[str, float, bool] | None:
+    """Return the year-first variant of a day-first pattern; None if it does not fit.
+
+    Returns:
+        The pattern; its distinct years divided by those of the day-first pattern, low where the year is likely to be first;
+        and whether it is certain: the first numbers are consecutive years after 2012, and the last ones too many for years.
+    """
+    swapped = re.sub("%[dm](.)%[dm].%y", r"%y\1%m\1%d", pattern)
+    if swapped == pattern or not _matches_pattern(texts, swapped):
+        return None
+    parts = texts.str.extract_groups(r"^\D*(\d+)\D+\d+\D+(\d+)").struct.unnest()
+    years, distinct_days = parts["1"].cast(pl.Int64).unique().sort(), parts["2"].n_unique()
+    certain = years[0] > 12 and years[-1] - years[0] == len(years) - 1 and len(years) < 12 < distinct_days
+    return swapped, len(years) / distinct_days, certain
+
+
+def _matches_pattern(texts: pl.Series, pattern: str) -> bool:
+    try:
+        pl.select(parse_time(pl.lit(texts), pattern))
+    except pl.exceptions.PolarsError:
+        return False
+    return True
+
+
+def are_times(values: pl.Series) -> bool:
+    """Return whether all texts are dates or times rather than numbers.
+
+    Args:
+        values: String [n], without nulls.
+    """
+    try:
+        return time_pattern(values) != "" or (len(values) > 0 and Times.of(values, "").unit > 1)
+    except DataError:
+        return False
+
+
+def ambiguous_pattern(values: pl.Series, pattern: str) -> str:
+    """Return a second pattern that fits as well, with day, month or year swapped.
+
+    Args:
+        values: String [n].
+        pattern: from `time_pattern`.
+    """
+    if "%d" not in pattern or "%m" not in pattern:
+        return ""
+    texts = values.drop_nulls().unique()
+    year_first = _year_first_pattern(texts, pattern)
+    if year_first and year_first[1] < 2:
+        return year_first[0]
+    swapped = re.sub("%[dmy](.)%[dmy].%[dmy]", r"%d\1%m\1%y", pattern) if pattern.startswith("%y") else ""
+    swapped = swapped or pattern.translate({ord("d"): "m", ord("m"): "d"})
+    return swapped if _matches_pattern(texts, swapped) else ""
+
+
+def clock_pattern(values: pl.Series) -> str:
+    """Return the pattern of times of day, such as "18:30".
+
+    Args:
+        values: String or Time [n].
+    """
+    texts = values.drop_nulls().cast(pl.String).str.strip_chars().unique()
+    if texts.is_empty():
+        return ""
+    if _CLOCK_WORDS & set(words(values.name)) and texts.str.contains(_COMPACT_CLOCK).all():
+        return "%H%M" if texts.str.len_chars().max() == 4 else "%H%M%S"
+    if not texts.str.contains(r"^\d{1,2}:\d{2}").all():
+        return ""
+    for pattern in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H:%M:%S%.f"):
+        if texts.str.to_time(pattern, strict=False).null_count() == 0:
+            return pattern
+    return ""
+
+
+def duration_pattern(values: pl.Series) -> Literal["", "m:s"]:
+    """Return "m:s" for a column of durations; "" for other text and times of day.
+
+    Args:
+        values: String [n].
+
+    Returns:
+        The meaning of two numbers such as "3:45", for `durations` of `[data.formats]`.
+    """
+    texts = values.drop_nulls().str.strip_chars().unique()
+    if texts.is_empty() or not texts.str.contains(r"\d").all():
+        return ""
+    has_colons = texts.str.contains(COLON_DURATIONS[2]) | texts.str.contains(COLON_DURATIONS[3])
+    not_durations = texts.str.contains(_LENGTH_UNIT).all() or texts.str.contains(MONTH_DURATION).any()
+    if (
+        not_durations
+        or not (has_colons | texts.str.contains(WORDED_DURATION)).all()
+        or texts.to_frame("a").select(ambiguous_comma(pl.col("a")).any()).item()
+    ):
+        return ""
+    named_as_duration = _DURATION_WORDS & set(words(values.name)) and not _MOMENT_WORDS & set(words(values.name))
+    midnight = texts.str.replace("^24:00", "00:00").alias(values.name)
+    return "m:s" if named_as_duration or not has_colons.all() or not clock_pattern(midnight) else ""
+
+
+def any_names_clock(names: Iterable[str]) -> bool:
+    """Return whether any of the column names denotes a time of day."""
+    return any(_CLOCK_WORDS & set(words(name)) for name in names)
+
+
+def date_pattern(values: pl.Series) -> str:
+    """Return the pattern of dates without a time of day.
+
+    Args:
+        values: String or Date [n].
+    """
+    if values.dtype == pl.Date:
+        return "%Y-%m-%d"
+    texts = values.drop_nulls().str.strip_chars().unique()
+    if len(texts) and texts.str.contains(r"^\d{4}-\d\d-\d\d$").all():
+        return "%Y-%m-%d"
+    if len(texts) and texts.str.contains(_COMPACT_DAY).all():
+        return "%Y%m%d"
+    pattern = time_pattern(values)
+    return "" if "%H" in pattern or "%I" in pattern else pattern
+
+
+_DATE_PARTS = {  # words for each part of a date, and its range
+    word_set("year jahr annee ano anno jaar rok год 年"): (1970, 2100),
+    word_set("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
+    word_set("day tag jour dia giorno dag dzien день 日"): (1, 31),
+    word_set("hour stunde heure hora ora uur час 時"): (0, 23),
+    word_set("minute minuten minuto"): (0, 59),
+    word_set("second sekunde seconde segundo secondo"): (0, 59),
+}
+
+
+def find_date_parts(frame: pl.DataFrame, excluded: Collection[str]) -> Iterator[list[str]]:
+    """Yield groups of columns for year, month, day and so on, such as order_year.
+
+    The names of a group differ in the word for the part only.
+
+    Args:
+        frame: sample of the rows.
+        excluded: columns with another role.
+    """
+    groups: dict[tuple[tuple[str, ...], ...], list[tuple[int, str]]] = {}
+    for name in frame.columns:
+        parts = words(name)
+        parts = parts[:-2] if parts[-2:] == ("of", "month") else parts
+        for rank, (known, (low, high)) in enumerate(_DATE_PARTS.items()):
+            for position in {0, len(parts) - 1} if parts and not _OTHER_DATES & set(parts) else ():
+                if parts[position] in known and _are_integers_between(frame[name], low, high):
+                    groups.setdefault((parts[:position], parts[position + 1 :]), []).append((rank, name))
+    for members in groups.values():
+        names_by_rank = [[name for rank, name in members if rank == expected] for expected in range(len(_DATE_PARTS))]
+        unique_parts = takewhile(lambda names: len(names) == 1 and names[0] not in excluded, names_by_rank)
+        yield [names[0] for names in unique_parts]
+
+
+_OTHER_DATES = word_set("birth born release released geburt naissance")  # not of the interaction
+
+
+def _are_integers_between(values: pl.Series, low: int, high: int) -> bool:
+    if values.dtype.is_nested() or values.has_nulls():
+        return False
+    numbers = values.cast(pl.Float64, strict=False)
+    return bool((numbers.is_between(low, high) & (numbers % 1 == 0)).fill_null(value=False).all())
+
+
+def boolean_words(values: pl.Series) -> tuple[str, str] | None:
+    """Return the words for true and false of a column; None if it has other values.
+
+    Args:
+        values: String [n].
+    """
+    counts = values.drop_nulls().str.strip_chars().value_counts().rows()
+    spellings: dict[str, str] = {}  # the most frequent spelling of each word
+    for text, _ in sorted(counts, key=lambda one: (-one[1], one[0])):
+        spellings.setdefault(text.lower(), text)
+    if frozenset(spellings) not in BOOLEAN_WORDS or frozenset(spellings) == {"true", "false"}:
+        return None
+    first, second = spellings
+    yes, no = (first, second) if first in TRUE_WORDS and second not in TRUE_WORDS else (second, first)
+    return spellings[yes], spellings[no]
+
+
+def are_lists(values: pl.Series) -> bool:
+    """Return whether a text column holds lists in programming notation."""
+    known = values.drop_nulls()
+    return len(known) > 0 and count_list_texts(known) > _MIN_LISTS * len(known)
+
+
+def list_separator(ids: pl.Series) -> str:
+    """Return the separator of cells that hold several ids.
+
+    Args:
+        ids: String [n], without nulls.
+    """
+    texts = ids.unique()
+    for separator in ("|", ";", ",", " ") if len(texts) else ():
+        parts = texts.str.split(separator)
+        members = parts.explode().str.strip_chars()
+        have_several = (parts.list.len() > 1).mean() > 0.5 and parts.list.len().n_unique() > 1  # type: ignore[operator]
+        look_like_ids = not members.str.contains(r"\s").any() and (separator != " " or members.str.contains(r"\d").all())
+        if not (have_several and look_like_ids) or members.n_unique() > len(members) / 2:
+            continue
+        first, others = (part.drop_nulls().unique() for part in (parts.list.first(), parts.list.slice(1).explode()))
+        if first.is_in(others.implode()).mean() > _MIN_RECURRING:  # type: ignore[operator]
+            return separator
+    return ""
