@@ -24,7 +24,7 @@ RATING = word_set(
     "sentiment preference enjoyment engagement "
     "bewertung bewertungen wertung noten zensur sterne punktzahl zufriedenheit "
     "etoiles evaluation appreciation calificacion calificaciones puntuacion valoracion estrellas "
-    "avaliacao classificacao estrelas pontuacao voto voti valutazione punteggio stelle "
+    "nota notas avaliacao classificacao estrelas pontuacao voto voti valutazione punteggio stelle "
     "beoordeling waardering cijfer sterren ocena oceny betyg karakter arvosana puan "
     "оценка рейтинг 评分 評分 评价 評価 평점 별점"
 )
@@ -59,7 +59,7 @@ AMOUNT = word_set(
     "renewals strength weight sales gmv payment tip fee fees subtotal progreso progresso "
     "secs viewtime views carts orders purchases bookings downloads shares saves "
     "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
-    "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
+    "delay retard prolongations cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal antal liczba bedrag duur betaald ilosc kwota wartosc nettowert warenwert количество сумма 数量 金额 金額 수량"
 )
 """How much, or for how long."""
@@ -70,9 +70,7 @@ TEXT = word_set(
 )
 """What the user wrote about the item."""
 
-STATE = word_set(
-    "status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 狀態 상태"
-)
+STATE = word_set("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 상태")
 """What became of a row since it was written, such as an order that was refunded."""
 
 _PAIRS = (
@@ -166,7 +164,7 @@ _NOT_TAKEN = word_set(
 )
 _UNDONE = word_set(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
-    "failed failure void voided chargeback removeu eliminado retirado отменён отменен возвращён "
+    "failed failure void voided chargeback removeu eliminado retirado отменён возвращён "
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
     "rembourse annule annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
@@ -175,9 +173,7 @@ _UNDONE = word_set(
 
 
 _PARTLY = word_set("partial partially partly teilweise partiellement parcialmente parziale czesciowo")  # the rest was kept
-_AFTERWARDS = word_set(
-    "reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён отклонен"
-)
+_AFTERWARDS = word_set("reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +208,7 @@ def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
         state: whether they say what became of a row, so that what was rejected afterwards had been chosen before.
     """
     meanings = {name: _meaning(name) for name in names.unique().sort()}
-    if state:
+    if state and 1.0 not in meanings.values():  # of views and other events, rejections are such, too
         meanings |= {name: 1.0 for name in meanings if _AFTERWARDS & set(words(name))}
     rule = _rule(meanings)
     return rule if rule.weights else EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))  # something must count
@@ -320,8 +316,8 @@ _TABLES = {
 _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
         word_set(
-            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten karty karta tarjeta "
-            "household householdid msisdn family famiglia famille familie familia"
+            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten karty karta "
+            "tarjeta household householdid msisdn family famiglia famille familie familia"
         ),
         word_set("device deviceid guest guestid session sessionid visit visitid"),
         word_set(

@@ -35,7 +35,7 @@ from recall.data.column_names import (
     word_set,
     words,
 )
-from recall.data.dependence import Codes, Dependence, described_side, encode_distinct, function_gain
+from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
@@ -311,6 +311,8 @@ def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
         )
     if different > _VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
+    if different > _VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
+        return Role("said", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 

@@ -213,10 +213,14 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
             kept[name], missing, rows = _with_ids(table, needed)
             said += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
             share = missing / rows if rows else 0.0
-        if data.repeated_ids == "last" and name != "interactions":
+        if data.repeated_ids != "error" and name != "interactions":
             again = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
-            kept[name] = replace(kept[name], frame=kept[name].frame.unique(ids[name], keep="last", maintain_order=True))
-            said += [f"of {again:,} rows that share their {ids[name][0]} the last of each counts"] if again else []
+            kept[name] = replace(
+                kept[name], frame=kept[name].frame.unique(ids[name], keep=data.repeated_ids, maintain_order=True)
+            )
+            said += (
+                [f"of {again:,} rows that share their {ids[name][0]} the {data.repeated_ids} of each counts"] if again else []
+            )
         if said:
             notes[name] = ("; ".join(said), share)
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
