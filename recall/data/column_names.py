@@ -71,7 +71,7 @@ TEXT = word_set(
 """What the user wrote about the item."""
 
 STATE = word_set("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 상태")
-"""What became of a row since it was written, such as an order that was refunded."""
+"""State of a row that may change after the interaction, such as an order that was refunded."""
 
 _PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
@@ -205,7 +205,7 @@ def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
 
     Args:
         names: String [n].
-        state: whether they say what became of a row, so that what was rejected afterwards had been chosen before.
+        state: whether they are states of a row, so that what was rejected later had been chosen before.
     """
     meanings = {name: _meaning(name) for name in names.unique().sort()}
     if state and 1.0 not in meanings.values():  # of views and other events, rejections are such, too
@@ -236,7 +236,7 @@ def names_event(name: str) -> bool:
 
 
 def names_reaction(name: str) -> bool:
-    """Return whether a name says what may follow a row that was taken, such as `completed`."""
+    """Return whether a name is a reaction to a taken item, such as `completed`."""
     return _meaning(name) == _LIKED
 
 

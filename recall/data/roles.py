@@ -209,10 +209,10 @@ def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -
 
 
 def _state(values: pl.Series) -> Role | None:
-    """Return the role of words for what became of a row, or None."""
+    """Return the role of words for the state of a row, or None."""
     few = values.dtype == pl.String and values.n_unique() <= _LEVELS[True]
     return (
-        Role("said", "what became of the row by its name, perhaps afterwards")
+        Role("said", "the state of the row by its name, perhaps a later one")
         if few and STATE & set(words(values.name))
         else None
     )

@@ -41,7 +41,7 @@ _MIN_SHARED = 0.9  # share of the distinct ids of a column that another table mu
 _MIN_DISTINCT = 5  # distinct values of an id column
 _SAMPLE_IDS = 2_000  # distinct ids that are compared
 _MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
-_MIN_NAMED = 100  # rows from which on a column of few values is no id
+_MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
 _MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 

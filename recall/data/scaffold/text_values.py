@@ -38,7 +38,7 @@ NULL_SPELLINGS: Final = (
     "None",
     *("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?"),
     *("#NV", "#N/D", "#BEZUG!", "#WERT!", "#VALEUR!"),  # of spreadsheets in other languages
-    *("0000-00-00", "0000-00-00 00:00:00"),
+    *("NULO", "0000-00-00", "0000-00-00 00:00:00"),
 )
 """Spellings that mean a missing value in any column."""
 _NO_DATE: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
