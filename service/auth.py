@@ -222,15 +222,16 @@ class Guard:
             ProblemError: It may not be answered.
         """
         found: Mapping[bytes, bytes] = scope["state"]["headers"]
-        host, token = found.get(b"host"), found.get(b"x-recall-token", b"")
-        if self._hosts is not None and host is not None and (self._strict or not self._keys) and not self._hosts.allow(host):
+        host, token, keyed = found.get(b"host"), found.get(b"x-recall-token"), bool(self._keys.keys)
+        if self._hosts is not None and host is not None and (self._strict or not keyed) and not self._hosts.allow(host):
             raise self._refuse(Kind.HOST, "Send it to localhost or 127.0.0.1; other names are set with --hosts.")
-        if not self._keys and scope["method"] not in SAFE_METHODS and self._is_foreign(found):
+        if not keyed and scope["method"] not in SAFE_METHODS and self._is_foreign(found):
             raise self._refuse(Kind.CROSS_SITE, _FOREIGN_PAGE)
-        key = scope["state"]["key"] = self._identify(_secrets(scope["headers"]), role) if self._keys else None
+        key = scope["state"]["key"] = self._identify(_secrets(scope["headers"]), role) if keyed else None
         self._count(key)
         deadline = self._deadline(found.get(b"x-request-timeout-ms")) if searches or token else None
-        scope["state"]["caller"] = Caller(deadline, token.decode("latin-1"), partial(has_disconnected, receive))
+        text = token.decode("latin-1") if token else ""
+        scope["state"]["caller"] = Caller(deadline, text, partial(has_disconnected, receive))
 
     def charge(self, scope: Scope, count: int) -> None:
         """Count an admitted request as several.

@@ -7,11 +7,12 @@ equal keys; a second pass refuses those, because other parsers would read anothe
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Coroutine, Generator, Iterable, Mapping
+from types import coroutine
 from typing import Any
 
 import orjson
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from recall import Recommendations, Request, ScoredItem
 from recall.errors import pointer
@@ -44,60 +45,36 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
-    first = _Message(receive)
+    reading = _read(receive, limit)
     try:
-        if first.arrived is not None and not first.arrived.get("more_body", False):
-            return await _read(first, receive, limit)
+        pause = reading.send(None)
+    except StopIteration as done:  # mostly all has arrived together with the headers, and nothing need limit the time
+        return bytes(done.value)
+    try:
         async with asyncio.timeout(seconds):
-            return await _read(first, receive, limit)
+            return await _resumed(reading, pause)
     except TimeoutError:
         raise ProblemError(Kind.TOO_SLOW, f"The body must arrive within {seconds:g} s.", headers=_CLOSE) from None
 
 
-class _Message:
-    """The first message of a body.
-
-    It has mostly arrived together with the headers, and then nothing need limit the time.
-
-    Attributes:
-        arrived: the message; None if it has to be awaited.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        """Receive it without waiting, in the task that awaits it."""
-        self.arrived: Message | None = None
-        self._steps = receive().__await__()
-        try:
-            self._pause = next(self._steps)
-        except StopIteration as received:
-            self.arrived = received.value
-
-    def __await__(self) -> Generator[object, None, Message]:
-        if self.arrived is not None:
-            return self.arrived
-        yield self._pause
-        return (yield from self._steps)
+async def _read(receive: Receive, limit: int) -> bytes:
+    parts, size, more = list[bytes](), 0, True
+    while more and size <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
+        parts.append(message.get("body", b""))
+        size, more = size + len(parts[-1]), message.get("more_body", False)
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(parts)
 
 
-async def _read(first: _Message, receive: Receive, limit: int) -> bytes:
-    message = await first
-    body, more = _part(message)
-    if not more and len(body) <= limit:
-        return body
-    parts, size = [body], len(body)
-    while size <= limit:
-        if not more:
-            return b"".join(parts)
-        body, more = _part(await receive())
-        parts.append(body)
-        size += len(body)
-    raise _too_large(limit)
-
-
-def _part(message: Message) -> tuple[bytes, bool]:
-    if message["type"] == "http.disconnect":
-        raise ProblemError(Kind.GONE, "The client left before the whole body had arrived.")
-    return message.get("body", b""), message.get("more_body", False)
+@coroutine
+def _resumed(started: Coroutine[object, None, bytes], pause: object) -> Generator[object, None, bytes]:
+    """Await the rest of a coroutine whose first step was taken, and yielded `pause`."""
+    yield pause
+    return (yield from started.__await__())
 
 
 def parse_json(body: bytes) -> object:

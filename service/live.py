@@ -40,6 +40,7 @@ class Live(Exchange):
 
     Attributes:
         draining: whether the process is about to stop.
+        in_flight: number of requests that are being answered.
         queue: runs searches in turn.
         tasks: background tasks of the application.
         tokens: writes and reads the tokens of lists.
@@ -52,6 +53,7 @@ class Live(Exchange):
         users = open_live_users(settings.users, root, settings.users_seconds)
         super().__init__(settings, users)
         self.draining = False
+        self.in_flight = 0
         self.tasks: list[asyncio.Task[None]] = []
         self.shadow = Shadow(self.meters, settings.shadow, lambda: self.queue.waiting > 0)
         if isinstance(users, SqliteLiveUsers):
@@ -287,7 +289,7 @@ class Live(Exchange):
         meters = self.meters
         degraded = any(one.part == "bundle" for one in self.degraded)
         ready = self.snapshot is not None and not self.draining
-        meters.set(waiting=self.queue.waiting, ready=ready, bundle_degraded=degraded)
+        meters.set(in_flight=self.in_flight, waiting=self.queue.waiting, ready=ready, bundle_degraded=degraded)
         if self.snapshot is not None:
             meters.measure(self.snapshot.recommender.items)
 

@@ -23,7 +23,7 @@ from service.errors import Kind
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"
 """Label for values that have no label of their own."""
-STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", "total", OTHER)
+STAGES = ("queue", "search", "parse", "recommend", "explain", "score", "encode", "read", OTHER)
 """Stages of an answer, as its Server-Timing header names them, and the wait in a queue before a search."""
 PARTS = ("items", "users", "index", "bundle", "scenarios", OTHER)
 """Parts of the service that may be degraded."""
@@ -54,6 +54,7 @@ _REQUESTS = (
 _STAGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 _COMMITS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _GAUGES = {
+    "in_flight": ("recall_http_requests_in_flight", "Requests that are being answered."),
     "waiting": ("recall_searches_waiting", "Searches that wait for their turn."),
     "unsaved": ("recall_journal_unsaved_changes", "Acknowledged changes that the journal does not hold."),
     "troubled": ("recall_journal_degraded", "1 while something is wrong with the journal of items."),
@@ -99,7 +100,6 @@ class Metrics:
             "route",
         )
         self._requests = self._counter("recall_http_requests", "Requests that were answered.", "route", "status")
-        self.in_flight = self._gauge("recall_http_requests_in_flight", "Requests that are being answered.")
         stages = self._histogram("recall_stage_duration_seconds", "Time that a part of an answer takes.", _STAGES, "stage")
         self.stages = {name: stages.labels(name) for name in STAGES}
         self.users = self._counters(
@@ -219,7 +219,7 @@ class Metrics:
         found[0].observe(seconds)
         found[1].inc()
         for name, spent in timings.items():
-            self.stages.get(name, self.stages[OTHER]).observe(spent)
+            (self.stages.get(name) or self.stages[OTHER]).observe(spent)
 
     def in_step(self) -> None:
         """Note that answers include every known change of items."""

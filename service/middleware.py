@@ -63,22 +63,25 @@ def begin(scope: Scope) -> tuple[str, dict[str, float]]:
         The id, from its headers or a new one, and the timings, none yet.
     """
     headers, timings = headers_of(scope["headers"]), dict[str, float]()
-    given = headers.get(b"x-request-id", b"")
-    request_id = given.decode("ascii") if _SAFE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    given = headers.get(b"x-request-id")
+    kept = given is not None and _SAFE_ID.fullmatch(given)
+    request_id = kept[0].decode("ascii") if kept else f"{random.getrandbits(128):032x}"
     REQUEST_ID.set(request_id)
-    scope.setdefault("state", {}).update(headers=headers, request_id=request_id, timings=timings)
+    state = scope.setdefault("state", {})
+    state["headers"], state["request_id"], state["timings"] = headers, request_id, timings
     return request_id, timings
 
 
-def measured(request_id: str, timings: Mapping[str, float]) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+def measured(request_id: str, timings: Mapping[str, float], total: float) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
     """Return the headers of an answer that name the request and its stages.
 
     Args:
         request_id: of the request.
         timings: seconds by stage.
+        total: seconds until the answer begins.
     """
-    stages = ", ".join([f"{name};dur={value * 1000:.3f}" for name, value in timings.items()])
-    return (b"x-request-id", request_id.encode()), (b"server-timing", stages.encode())
+    stages = "".join([f"{name};dur={value * 1000:.3f}, " for name, value in timings.items()])
+    return (b"x-request-id", request_id.encode()), (b"server-timing", f"{stages}total;dur={total * 1000:.3f}".encode())
 
 
 class RequestContext:
@@ -111,22 +114,22 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                timings["total"] = time.perf_counter() - start
+                total = time.perf_counter() - start
                 headers = message["headers"]
-                headers += measured(request_id, timings)
+                headers += measured(request_id, timings, total)
                 names = {name for name, _ in headers}
                 headers += [one for one in SECURE if one[0] not in names]
                 if self._traces is not None:  # the span ends with the answer
                     bundle = "" if self._live.snapshot is None else self._live.snapshot.folder.name
                     attributes = {"recall.request_id": request_id, "recall.bundle": bundle}
-                    record_stages(self._traces, attributes, timings, time.time_ns() - int(timings["total"] * 1e9))
+                    record_stages(self._traces, attributes, timings, time.time_ns() - int(total * 1e9))
                 if self._live.draining:
                     MutableHeaders(scope=message)["Connection"] = "close"  # the client's next connection reaches another server
             elif head:
                 message = {**message, "body": b""}
             await send(message)
 
-        self._live.meters.in_flight.inc()
+        self._live.in_flight += 1
         try:
             await self._app(scope, receive, send_with_headers)
         except BaseException:
@@ -148,7 +151,7 @@ def finish(live: Live, method: str, route: str, status: int, seconds: float, tim
         seconds: from its headers to the end of its answer.
         timings: seconds by stage.
     """
-    live.meters.in_flight.dec()
+    live.in_flight -= 1
     live.meters.finished(route, status, seconds, timings)
     if live.settings.access and random.random() < live.settings.access:  # noqa: S311 - a sample
         log_request(method, route, status, seconds)

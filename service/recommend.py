@@ -40,17 +40,17 @@ class RecommendEndpoint:
             await self._reject(request_id, start, send)
             return
         status = Kind.GONE.status
-        self._live.meters.in_flight.inc()
+        self._live.in_flight += 1
         try:
             try:
                 answered, body = 200, await self._answer(scope, receive, timings, request_id)
                 headers = [_JSON, (b"content-length", b"%d" % len(body))]
             except Exception as error:
                 answered, headers, body = _problem(error, request_id)
-            timings["total"] = time.perf_counter() - start
+            total = time.perf_counter() - start
             if self._live.draining:
                 headers = [one for one in headers if one[0] != b"connection"] + [(b"connection", b"close")]
-            headers += (*SECURE, *measured(request_id, timings))
+            headers += (*SECURE, *measured(request_id, timings, total))
             await send({"type": "http.response.start", "status": answered, "headers": headers})
             await send({"type": "http.response.body", "body": body})
             status = answered
@@ -64,7 +64,7 @@ class RecommendEndpoint:
         """
         body = orjson.dumps(self._live.queue.full().document(request_id))
         headers = [*_REJECTED, (b"content-length", b"%d" % len(body))]
-        headers += measured(request_id, {"total": time.perf_counter() - start})
+        headers += measured(request_id, {}, time.perf_counter() - start)
         await send({"type": "http.response.start", "status": Kind.BUSY.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
         self._live.meters.finished(PATH, Kind.BUSY.status, time.perf_counter() - start, {})

@@ -49,7 +49,7 @@ def record_stages(provider: "TracerProvider", attributes: Mapping[str, str], tim
     span.set_attributes(attributes)
     tracer, within = provider.get_tracer("fm-recall"), set_span_in_context(span)
     for name, seconds in timings.items():
-        if name != "total" and span.is_recording():
+        if span.is_recording():
             stage = tracer.start_span(name, within, start_time=began)
             began += int(seconds * 1e9)
             stage.end(began)
