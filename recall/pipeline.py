@@ -188,7 +188,7 @@ def run(
             note(f"{ranks.count} ranks summed {ranks.summed / 1e6:,.1f} MB")
         metrics: dict[str, JsonValue] = {} if raced is None else {"race": raced}
         metrics |= {"fields": [one.worth() for one in trained.fields]} if trained.fields else {}
-        exported, gate = _publish(trained, encoder, dataset, config, root, activation, metrics)
+        exported, gate = _publish(trained, dataset, config, root, activation, metrics)
         ranks.told("published")
     return Run(dataset, trained, exported, config, findings, raced, gate)
 
@@ -222,7 +222,6 @@ def _refuse_race(config: RunConfig, ranks: Ranks) -> None:
 
 def _publish(
     trained: TrainResult,
-    encoder: FeatureEncoder,
     dataset: Dataset,
     config: RunConfig,
     root: Path,
@@ -236,7 +235,9 @@ def _publish(
         figures |= {"validation": dict(trained.metrics)} if trained.metrics else {}
         before, live = live_name(root), activates_at_once(activation, root)
         model, factor = trained.model, trained.popularity
-        exported = export(model, encoder, dataset, config, root, figures | metrics, parent, expected, factor, activate=live)
+        exported = export(
+            model, trained.encoder, dataset, config, root, figures | metrics, parent, expected, factor, activate=live
+        )
     if activation == "always":
         return exported, None
     with stage("compare with the live version"):
@@ -396,7 +397,7 @@ def grow(
         retrained = _retrained(config, ground, trained) if compare else None
         metrics: dict[str, JsonValue] = {"growth": ground.record(trained, retrained)}
         parent, expected = ground.source.sequence, ground.expected
-        exported, gate = _publish(trained, ground.encoder, ground.dataset, config, root, activation, metrics, parent, expected)
+        exported, gate = _publish(trained, ground.dataset, config, root, activation, metrics, parent, expected)
     return Run(ground.dataset, trained, exported, config, gate=gate)
 
 

@@ -7,7 +7,7 @@ exactly as the training data were. `column` is the name in the user's own tables
 import hashlib
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, WrapValidator, field_validator, model_validator
@@ -172,7 +172,7 @@ class HashedField(ColumnField):
         return True
 
 
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class HistoryField(FieldConfig):
@@ -194,8 +194,11 @@ class HistoryField(FieldConfig):
     # a bundle holds the following settings only where they are used, so that others stay as they were
     shared: bool = Field(default=False, exclude_if=operator.not_)
     """One table of rows for all ranges: long histories then need no more rows than short ones."""
-    weights: tuple[_Positive, ...] = Field(default=(), exclude_if=operator.not_)
+    weights: tuple[_Finite, ...] = Field(default=(), exclude_if=operator.not_)
     """What each range weighs, in the order of `lags`; 1 each when left out."""
+    learn_weights: bool = Field(default=False, exclude_if=operator.not_)
+    """With `shared` and several ranges: train what each range weighs, beside the table. The first keeps its weight, the others
+    begin with theirs. The published bundle has the result as its `weights`; a run that continues from it keeps them."""
     decay: float = Field(default=0.0, ge=0, le=10, exclude_if=operator.not_)
     """The item of lag l weighs l^-decay within its range: 0 weighs all alike, 1 the second item half of the first."""
 
@@ -210,7 +213,27 @@ class HistoryField(FieldConfig):
     def _each_range_has_a_weight(self) -> "HistoryField":
         if self.weights and len(self.weights) != len(self.lags):
             raise ValueError(f"there are {len(self.weights)} weights for {len(self.lags)} ranges of lags: give one for each")
+        if self.learn_weights and not (self.shared and len(self.lags) > 1):
+            raise ValueError(
+                "learn_weights needs shared = true and two or more ranges of lags: "
+                "a range that has rows of its own learns by them how much it weighs"
+            )
         return self
+
+    @property
+    def weighted(self) -> bool:
+        """Whether ranges have weights, so that it cannot have others instead."""
+        return self.learn_weights or bool(self.weights)
+
+    def learned(self, factors: Iterable[float]) -> "HistoryField":
+        """Return the field with weights that training has found.
+
+        Args:
+            factors: what it has multiplied the weight of each range by, for all but the first, which keeps its own.
+        """
+        given = self.weights or (1.0,) * len(self.lags)
+        weights = tuple(weight * factor for weight, factor in zip(given, (1.0, *factors), strict=True))
+        return self.model_copy(update={"weights": weights, "learn_weights": False})
 
     @property
     def longest(self) -> int:
@@ -335,8 +358,22 @@ class Schema(_Base):
         """The history field with the longest lag, or None when the schema has none."""
         return max(self.histories.values(), key=lambda field: max(last for _, last in field.lags), default=None)
 
+    def with_weights_of(self, trained: "Schema") -> "Schema":
+        """Replace weights that are to be learnt by those that a trained schema has."""
+        found = {name: field for name, field in trained.histories.items() if field.weights and not field.learn_weights}
+        known = {
+            name: field.model_copy(update={"weights": found[name].weights, "learn_weights": False})
+            for name, field in self.histories.items()
+            if field.learn_weights and name in found
+        }
+        return self.model_copy(update={"fields": {**self.fields, **known}})
+
     def difference(self, other: "Schema") -> str:
-        """Describe the first difference to another schema; empty if there is none."""
+        """Describe the first difference to another schema; empty if there is none.
+
+        Weights that the other is to learn differ from none that were learnt.
+        """
+        other = other.with_weights_of(self)
         for column in ("user_id", "item_id"):
             mine, theirs = getattr(self, column), getattr(other, column)
             if mine != theirs:

@@ -5,7 +5,7 @@ there, and give the same rows and weights.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -101,6 +101,23 @@ class FeatureEncoder:
             for name, vocabulary in self._vocabularies()
             if vocabulary is not None and (known := before[name]) is not None
         }
+
+    def learned(self, factors: Mapping[str, Sequence[float]]) -> "FeatureEncoder":
+        """Return this encoder with the weights of ranges that training has found.
+
+        The ranges then share their rows.
+
+        Args:
+            factors: of every history field that learns them, by name; see `HistoryField.learned`.
+        """
+        found = {
+            name: replace(one, field=one.field.learned(factors[name]))
+            for name, one in self.histories.items()
+            if name in factors
+        }
+        fields = {**self.schema.fields, **{name: one.field for name, one in found.items()}}
+        schema = self.schema.model_copy(update={"fields": fields})
+        return replace(self, schema=schema, histories={**self.histories, **found})
 
     @cached_property
     def user_blocks(self) -> tuple[FeatureBlock, ...]:

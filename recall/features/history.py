@@ -1,7 +1,8 @@
 """The user's previous items, cut into ranges of lags; each range is a bag.
 
 Ranges have rows of their own, or share one table. In range r of weight w_r, the item of lag l has the weight
-w_r l^-decay / norm, the norm being that of all weights l^-decay in the range.
+w_r l^-decay / norm, the norm being that of all weights l^-decay in the range. While the weights are learnt, ranges that share a
+table have rows of their own in the feature space, which `recall.training.ranges` ties to each other.
 
 An empty history has a feature, too: the missing row of the first range. It lets the model learn a bias for users without a
 history.
@@ -44,7 +45,7 @@ class History:
 class HistoryEncoder:
     """A history field with its vocabulary of items.
 
-    Range r has rows `r * vocabulary.size` and on, or the rows of range 0 where ranges share them.
+    Range r has rows `r * vocabulary.size` and on, or the rows of range 0 where ranges share them and their weights are known.
 
     Attributes:
         field: the field.
@@ -74,12 +75,12 @@ class HistoryEncoder:
     @property
     def size(self) -> int:
         """Number of the field's rows over all ranges."""
-        return self.vocabulary.size * (1 if self.field.shared else len(self.field.lags))
+        return self.vocabulary.size * (len(self.field.lags) if self._apart else 1)
 
     def blocks(self, name: str) -> list[tuple[str, int]]:
         """Name and number of rows of each table, for a field of that name."""
         if self.field.shared:
-            return [(name, self.vocabulary.size)]
+            return [(name, self.size)]
         return [
             (f"{name}[{first}]" if first == last else f"{name}[{first}-{last}]", self.vocabulary.size)
             for first, last in self.field.lags
@@ -135,7 +136,7 @@ class HistoryEncoder:
         lengths = np.diff(history.indptr)
         row, slot = np.nonzero(lag <= lengths[:, None])
         feature = learnt[history.items[history.indptr[row] + lag[slot] - 1]].astype(np.int64)
-        if not self.field.shared:
+        if self._apart:
             feature += part[slot] * self.vocabulary.size
         keys = row * self.size + feature
         order = np.argsort(keys, kind="stable")  # adds up what a repeated item weighs in the order of `encode_one`
@@ -176,7 +177,7 @@ class HistoryEncoder:
         if plan is None:
             lag, part = self._slots
             there = lag <= len(learnt)
-            starts = 0 * part if self.field.shared else part * self.vocabulary.size
+            starts = part * self.vocabulary.size if self._apart else 0 * part
             slots = list(zip(starts[there].tolist(), (lag[there] - 1).tolist(), strict=True))
             plan = self._plans[len(learnt)] = slots, self._by_length[len(learnt)][there].tolist()
         slots, weights = plan
@@ -200,7 +201,12 @@ class HistoryEncoder:
     @cached_property
     def _alike(self) -> bool:
         """Whether all items of a range weigh alike, and no two ranges share rows."""
-        return not (self.field.shared or self.field.weights or self.field.decay)
+        return self._apart and not (self.field.weights or self.field.decay)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether each range has rows of its own."""
+        return self.field.learn_weights or not self.field.shared
 
     @cached_property
     def _slots(self) -> tuple[Int64, Int64]:

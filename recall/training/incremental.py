@@ -135,12 +135,12 @@ def retrain(config: RunConfig, ground: WarmStartRun, trained: TrainResult, repor
         TrainingInterruptedError: As `train`.
     """
     ground.require_validation()
-    encoder = FeatureEncoder.fit(ground.dataset)
-    full = train(config, ground.dataset, encoder, report)
+    dataset = replace(ground.dataset, schema=config.schema_)  # with weights that the other run has kept
+    full = train(config, dataset, FeatureEncoder.fit(dataset), report)
     judged = [
         validation.judge(one.model)
-        for one, known in ((full, encoder), (trained, ground.encoder))
-        if (validation := Validation.of(config, ground.dataset, known, PopularityFit.of(ground.dataset, known, config)))
+        for one in (full, trained)
+        if (validation := Validation.of(config, dataset, one.encoder, PopularityFit.of(dataset, one.encoder, config)))
         is not None
     ]
     return Retrained(full, compare(judged[0], judged[1], config.evaluation.intervals, config.seed))
@@ -166,6 +166,7 @@ def prepare_warm_start(
     """
     bundle = load_bundle(source)
     _check(config, bundle)
+    config = config.model_copy(update={"fields": config.schema_.with_weights_of(bundle.encoder.schema).fields})
     if old is None:
         tables, dataset = _remembering(config, new, bundle)
         overlap = _remembered_note(dataset) or _unknown_items_note(dataset, bundle)

@@ -23,6 +23,7 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.base import Model, side_of
 from recall.training.masking import Roles
+from recall.training.ranges import TiedRows
 from recall.training.ranks import ALONE, Ranks
 
 
@@ -68,15 +69,17 @@ class MeanRows:
         """
         seen, counts = contexts.column_sums(interactions), contexts.counts()
         ranks.add_up(seen, counts)
-        met, total = counts > 0, ranks.total(float(interactions.sum()))
+        ties = TiedRows.of(encoder)
+        met, total = (counts if ties is None else ties.summed(counts)) > 0, ranks.total(float(interactions.sum()))
         means = []
         for block in encoder.user_blocks:
             history = encoder.histories.get(block.field)
             every = [one for one in encoder.user_blocks if one.field == block.field] if history is not None else [block]
             values = history.vocabulary if history is not None else encoder.columns[block.field].vocabulary
-            of_values = float(seen[_range(block)].sum())
+            own = block if history is None else replace(block, size=history.vocabulary.size)  # the first of tied ranges
+            of_values = float(seen[_range(own)].sum())
             if values is not None and not met[block.offset + UNKNOWN] and of_values > 0:
-                means.append(_mean(block, UNKNOWN, [block], seen, of_values))
+                means.append(_mean(block, UNKNOWN, [own], seen, of_values))
             absent = history is None or (history.tells_empty and every[0] == block)
             if absent and not met[block.offset + MISSING] and total > 0:
                 means.append(_mean(block, MISSING, every, seen, total))
@@ -131,6 +134,7 @@ class ObservedPairs:
         item_roles: what the item fields are to new items; None where none of the rows is masked.
         user_means: user features that no training row has; None where none is set.
         shown: what the data say was shown and not taken; None without such data, or where no objective reads it.
+        ties: between user features whose factors are learnt; None without such.
         observation: weight of the smallest single observation, in the unit of `weights` and before any decay.
         ranks: holders of the other contexts, where this is a part of them.
     """
@@ -145,6 +149,7 @@ class ObservedPairs:
     item_roles: Roles | None = None
     user_means: MeanRows | None = None
     shown: ShownPairs | None = None
+    ties: TiedRows | None = None
     observation: float = 1.0
     ranks: Ranks = ALONE
 
@@ -183,6 +188,7 @@ class ObservedPairs:
             encoder.item_fields,
             Roles.of(encoder.item_fields, rows, encoder),
             MeanRows.of(features, np.diff(items.indptr), encoder, ranks),
+            ties=TiedRows.of(encoder),
             ranks=ranks,
             observation=dataset.observation,
         )
@@ -245,7 +251,7 @@ class ObservedPairs:
     @property
     def untrained(self) -> "Untrained":
         """The rows of a model that no training row has."""
-        return Untrained(self.user_means, self.item_roles)
+        return Untrained(self.user_means, self.item_roles, self.ties)
 
     @property
     def owners(self) -> npt.NDArray[np.int64]:
@@ -260,15 +266,21 @@ class Untrained:
     Attributes:
         means: features of the user side; None where none is set.
         roles: of the item fields; None where none of the rows is masked.
+        ties: between user features; None where none is tied.
     """
 
     means: MeanRows | None
     roles: Roles | None
+    ties: TiedRows | None
 
     def fill(self, model: Model) -> None:
         """Set the rows of a trained model."""
+        if self.ties is not None:
+            self.ties.tie(model)
         if self.means is not None:
             self.means.fill(model)
+            if self.ties is not None:  # a mean may be the row of unknown items
+                self.ties.tie(model)
         self.copy_twins(model)
 
     @torch.no_grad()

@@ -23,6 +23,7 @@ from recall.training.masking import PARTIAL, Masking
 from recall.training.objectives.base import BatchPart, BatchT, Objective
 from recall.training.optimizers import FTRL, SGD, Adagrad, Adam, RowOptimiser
 from recall.training.pairs import ObservedPairs
+from recall.training.ranges import TiedRows, scaled
 
 # Values that a batch does not get to see: against overfitting, and so that item features learn to replace an unknown id.
 
@@ -119,8 +120,14 @@ class _Vectors(nn.Module):
         self._with_offset = with_offset
 
     @override
-    def forward(self, users: SparseBatch, items: SparseBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return user vectors, item vectors and user offsets (zeros if unused)."""
+    def forward(self, users: SparseBatch, items: SparseBatch, numbers: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return user vectors, item vectors and user offsets (zeros if unused).
+
+        `numbers` are those of the factors of the users' entries, where rows are tied.
+        """
+        if numbers is not None:
+            users = users._replace(weights=users.weights * scaled(TiedRows.factors(self.model), numbers))
+            users = users.merged() if self._with_offset else users  # an item of two ranges has no product with itself
         offset = self.model.user_offset(users) if self._with_offset else users.weights.new_zeros(users.n)
         return self.model.user_vectors(users), self.model.item_vectors(items), offset
 
@@ -232,11 +239,14 @@ class GradientLearner(Generic[BatchT]):
         batch = objective.draw(own, rng, BatchPart(places, len(chosen), pairs.ranks) if pairs.ranks.count > 1 else None)
         drop_users, drop_items = self._dropping
         users, user_rows = SparseBatch.local(drop_users(pairs.contexts.take(batch.contexts), drops), fields=pairs.user_fields)
+        numbers: Tensor | None = None
+        if pairs.ties is not None:
+            users, user_rows, numbers = pairs.ties.local(users, user_rows)
         items, item_rows = self._items(batch.items, drop_items, drops)
         rows = {"user": user_rows, "item": item_rows, None: None}
         used = {name: _rows_of(table.data, rows[side_of(name)]) for name, table in self.model.named_parameters()}
         given = {f"model.{name}": table for name, table in used.items()}
-        phi, psi, offset = functional_call(self._vectors, given, (users, items))
+        phi, psi, offset = functional_call(self._vectors, given, (users, items, numbers))
         with torch.no_grad():
             found = objective.gradients(batch, phi.detach(), psi.detach(), offset.detach())
         # terms that do not rank have no gradient: without an offset the bias and the user's weights stay at rest

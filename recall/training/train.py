@@ -3,7 +3,7 @@
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, Squa
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation.cold_start import fair_figure
-from recall.features.csr import FeatureBlock, SparseRows
+from recall.features.csr import FeatureBlock
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.popularity import PopularityFactor
-from recall.models.torch.base import Model, Side, side_of
+from recall.models.torch.base import Model, side_of
 from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
 from recall.training.distribute import give
@@ -30,6 +30,7 @@ from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, 
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax, SoftmaxAtK
 from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
+from recall.training.ranges import TiedRows
 from recall.training.ranks import ALONE, Ranks
 from recall.training.sgd import Dropping, GradientLearner, StepRule
 from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
@@ -44,6 +45,7 @@ class TrainResult:
 
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
+        encoder: of its features; beside the one that was given, it has the weights of ranges of lags that were learnt.
         sweeps: sweeps or epochs that were made.
         best_sweep: the one whose model was kept; 0 when none was better than a warm start.
         metrics: of that model on the validation part; empty when nothing was held out.
@@ -59,6 +61,7 @@ class TrainResult:
     """
 
     model: Model
+    encoder: FeatureEncoder
     sweeps: int
     best_sweep: int
     metrics: dict[str, float]
@@ -131,7 +134,7 @@ def train(
         position = run_sweeps(
             learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
         )
-        return TrainResult(model, position.sweep, position.best_sweep, {}, position.seconds)
+        return TrainResult(model, encoder, position.sweep, position.best_sweep, {}, position.seconds)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     stopping, during = config.train.stopping, validation
     if validation is not None and "requests" not in stopping.model_fields_set:
@@ -167,6 +170,7 @@ def train(
     kept = position.sweep if validation is None else position.best_sweep
     result = TrainResult(
         model,
+        encoder,
         position.sweep,
         kept,
         metrics,
@@ -179,9 +183,26 @@ def train(
         fields=fields,
     )
     if popularity is None:
-        return replace(result, unknown_users=without_factor(encoder, config))
-    factor, line = popularity(model)
-    return replace(result, popularity=factor, unknown_users=line)
+        result = replace(result, unknown_users=without_factor(encoder, config))
+    else:
+        factor, line = popularity(model)
+        result = replace(result, popularity=factor, unknown_users=line)
+    return result if untrained.ties is None else _folded(result, untrained.ties)
+
+
+def _folded(result: TrainResult, ties: TiedRows) -> TrainResult:
+    """Turn factors of ranges of lags into weights of the encoder, and list these."""
+    model, encoder, kept = ties.folded(result.model, result.encoder)
+    factor = result.popularity
+    weights = {name: encoder.histories[name].field.weights for name in ties.fields}
+    learned = "; ".join(f"ranges of {name} weigh {', '.join(f'{one:.3g}' for one in found)}" for name, found in weights.items())
+    return replace(
+        result,
+        model=model,
+        encoder=encoder,
+        note=f"{result.note}; {learned}",
+        popularity=factor if factor is None else replace(factor, users=factor.users[kept]),
+    )
 
 
 def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder, ranks: Ranks = ALONE) -> ObservedPairs:
@@ -214,10 +235,12 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
         model.initialise(config.method.starting_scale, torch.Generator().manual_seed(config.seed))
-        _clear(model, {"user": pairs.contexts, "item": pairs.items}, pairs.ranks)
+        _clear(model, pairs)
         square = config.method if isinstance(config.method, SquareConfig) else config.method.opening
         if square is not None and square.start == "singular":
             start_from_singular_vectors(model, of_ids(pairs, encoder), config.seed)
+        if pairs.ties is not None:
+            pairs.ties.begin(model)
     else:
         start.give(model)
     learner = new_learner(config.method, model, pairs, config.seed, warm=start is not None)
@@ -236,10 +259,12 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
 
 
 @torch.no_grad()
-def _clear(model: Model, rows: Mapping[Side, SparseRows], ranks: Ranks) -> None:
+def _clear(model: Model, pairs: ObservedPairs) -> None:
     """Set features that no row has to zero, because training would never change them."""
-    counts = {side: part.counts() for side, part in rows.items()}
-    ranks.add_up(counts["user"])  # every rank has all items
+    counts = {"user": pairs.contexts.counts(), "item": pairs.items.counts()}
+    pairs.ranks.add_up(counts["user"])  # every rank has all items
+    if pairs.ties is not None:
+        counts["user"] = pairs.ties.summed(counts["user"])
     absent = {side: count == 0 for side, count in counts.items()}
     for name, table in model.named_parameters():
         side = side_of(name)

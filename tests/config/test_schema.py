@@ -60,6 +60,19 @@ def test_later_settings_of_a_history_are_written_only_where_they_are_used() -> N
     assert schema(x=plain).fingerprint() != schema(x=used).fingerprint()
 
 
+def test_weights_that_were_learnt_are_no_difference() -> None:
+    plain = HistoryField(kind="history", lags=((1, 1), (2, 9)), shared=True)
+    asked = schema(x=plain.model_copy(update={"learn_weights": True}))
+    trained = schema(x=plain.model_copy(update={"weights": (1.0, 0.3)}))
+    assert HistoryField.model_validate(asked.fields["x"].model_dump(mode="json")) == asked.fields["x"]
+    assert asked.with_weights_of(trained) == trained
+    assert asked.with_weights_of(asked) == asked
+    assert trained.difference(asked) == ""
+    assert asked.difference(asked) == ""
+    assert schema(x=plain).difference(asked) == "field 'x' has learn_weights True and not None"
+    assert asked.difference(trained) != ""
+
+
 def test_a_configuration_is_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         schema().user_id = "other"  # type: ignore[misc]
@@ -83,7 +96,9 @@ def test_a_configuration_is_immutable() -> None:
         ({"kind": "history", "lags": [[0, 1]]}, "first <= last"),
         ({"kind": "history", "lags": [[3, 2]]}, "first <= last"),
         ({"kind": "history", "lags": [[1, 1], [2, 3]], "weights": [1]}, "1 weights for 2 ranges"),
-        ({"kind": "history", "lags": [[1, 1]], "weights": [0]}, "greater than 0"),
+        ({"kind": "history", "lags": [[1, 1]], "weights": [float("inf")]}, "finite number"),
+        ({"kind": "history", "learn_weights": True}, "learn_weights needs shared = true and two or more ranges"),
+        ({"kind": "history", "lags": [[1, 9]], "shared": True, "learn_weights": True}, "two or more ranges"),
         ({"kind": "history", "decay": -1}, "greater than or equal to 0"),
         ({"kind": "history", "side": "item"}, "'user'"),
         ({"kind": "cross", "side": "user", "of": ["user_id", "nothing"]}, "which is not a field"),

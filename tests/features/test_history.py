@@ -31,6 +31,7 @@ def history(rows: list[list[int]]) -> History:
     st.booleans(),
     st.sampled_from([0.0, 0.5, 1.0]),
     st.booleans(),
+    st.booleans(),
 )
 def test_a_request_is_encoded_like_in_bulk(
     rows: list[list[int]],
@@ -40,6 +41,7 @@ def test_a_request_is_encoded_like_in_bulk(
     shared: bool,
     decay: float,
     weighted: bool,
+    learnt: bool,
 ) -> None:
     field = HistoryField.model_validate(
         {
@@ -50,6 +52,7 @@ def test_a_request_is_encoded_like_in_bulk(
             "shared": shared,
             "decay": decay,
             "weights": [0.3 + number for number in range(len(lags))] if weighted else (),
+            "learn_weights": learnt and shared and len(lags) > 1,
         }
     )
     encoder = fit(field)
@@ -102,6 +105,17 @@ def test_ranges_can_share_rows_and_have_weights() -> None:
     assert encoder.encode_one([], 100) == [(100 + MISSING, 1.0)]
     apart = fit(HistoryField.model_validate({"kind": "history", "lags": [(1, 1), (2, 3)], "norm": "none", "weights": [4, 1]}))
     assert dict(apart.encode_one(["a", "b"])) == {2: 4.0, 7 + 3: 1.0}
+
+
+def test_ranges_are_apart_until_their_weights_are_learnt() -> None:
+    lags = [(1, 1), (2, 3), (4, 4)]
+    values = {"kind": "history", "lags": lags, "norm": "none", "shared": True, "weights": [2, 1, 1], "learn_weights": True}
+    encoder = fit(HistoryField.model_validate(values))
+    assert encoder.blocks("past") == [("past", 3 * 7)]
+    assert dict(encoder.encode_one(["a", "b", "b", "a"])) == {2: 2.0, 7 + 3: 2.0, 14 + 2: 1.0}
+    field = encoder.field.learned([0.5, -0.25])
+    assert field == HistoryField.model_validate({**values, "weights": [2, 0.5, -0.25], "learn_weights": False})
+    assert dict(fit(field).encode_one(["a", "b", "b", "a"])) == {2: 2 - 0.25, 3: 1.0}
 
 
 def test_rare_items_are_unknown() -> None:

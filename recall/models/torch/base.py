@@ -110,6 +110,15 @@ class SparseBatch(NamedTuple):
         """
         return self.take(torch.full((n,), row, device=self.indptr.device))
 
+    def merged(self) -> "SparseBatch":
+        """Return the rows with each feature once, its weights added up."""
+        size = int(self.indices.max()) + 1 if len(self.indices) else 1
+        row = torch.repeat_interleave(torch.arange(self.n), self.indptr.diff())
+        keys, place = torch.unique(row * size + self.indices, return_inverse=True)
+        indptr = torch.searchsorted(keys, torch.arange(self.n + 1) * size)
+        fields = None if self.fields is None else torch.zeros_like(keys).index_copy_(0, place, self.fields)
+        return SparseBatch(indptr, keys % size, self.weights.new_zeros(len(keys)).index_add(0, place, self.weights), fields)
+
     def squared(self) -> "SparseBatch":
         """Return the rows with every weight squared."""
         return self._replace(weights=self.weights.square())
@@ -160,7 +169,10 @@ class Model(nn.Module, ABC):
             [n_item_features, ..., k].
         user_weights, item_weights: w, float [n_user_features] and [n_item_features].
         bias: w0, float [].
+        range_factors: of ranges of lags that share a table, float [n], while they are learnt (`recall.training.ranges`).
     """
+
+    range_factors: nn.Parameter | None
 
     def __init__(self, n_user_features: int, n_item_features: int, embedding: tuple[int, ...]) -> None:
         """Create a model with all parameters zero.
@@ -176,6 +188,7 @@ class Model(nn.Module, ABC):
         self.user_weights = nn.Parameter(torch.zeros(n_user_features))
         self.item_weights = nn.Parameter(torch.zeros(n_item_features))
         self.bias = nn.Parameter(torch.zeros(()))
+        self.register_parameter("range_factors", None)
 
     @property
     def k(self) -> int:

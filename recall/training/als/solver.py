@@ -8,7 +8,8 @@ psi = item_vectors, the loss is
 and the sum over all pairs is << Phi' diag(a) Phi, Psi' diag(b) Psi >>, so that it costs no more than the observed ones
 (Bayer, He, Kanagal and Rendle 2017; Chen et al. 2020). phi is linear in the user table. psi is quadratic in the item
 table, through the item's own second-order term; its step is a Gauss-Newton step, halved while it does not lower the
-loss. The field weights of a field-weighted machine are solved for between the tables. Each feature is regularised in
+loss. The field weights of a field-weighted machine are solved for between the tables, and so are the factors of ranges of lags
+that share rows (`recall.training.ranges`). Each feature is regularised in
 proportion to (what it observes + its share of all pairs)^nu (Rendle et al. 2021).
 User features that no training row has are means of others (`recall.training.pairs`), set after each sweep.
 The terms that only the user enters do not rank and are left at zero.
@@ -39,6 +40,7 @@ from recall.training.als.sweep_rows import ItemRows, SweepRows
 from recall.training.als.user_side import RESIDUAL, SCORE, ItemsSeen, Phi, UserSide, bordered_gram, conjugate_gradients
 from recall.training.als.weighing import penalty
 from recall.training.pairs import ObservedPairs
+from recall.training.ranges import TiedRows
 from recall.training.ranks import RowShares
 
 _HALVINGS = 6
@@ -77,6 +79,7 @@ class ImplicitALS:
         # a weight of two fields sees everything
         self._weights_penalty: float = config.regularisation * (weights.total * (1 + config.unobserved)) ** config.nu
         self._user_penalty = penalty(self._rows.user_sees, weights.total_b, config)
+        self._ties = pairs.ties
         # not the pairs themselves: their contexts are in the shards, in a shorter form
         self._ranks, self._untrained, roles = pairs.ranks, pairs.untrained, pairs.item_roles
         # no item has a pair of features of its own, and no masked one
@@ -123,8 +126,13 @@ class ImplicitALS:
             self._users_one_by_one(self._rows.users_one_hot, items)
             return
         form, contexts, ranks, shares = self._form, self._rows.contexts, self._ranks, self._rows.user_shares
-        side = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
-        curvature, sees = items.curvature, torch.from_numpy(self._rows.user_sees.together)
+        untied = UserSide(form, contexts.matrix, contexts.pairs, self._alpha * contexts.a)
+        side, seen = untied, self._rows.user_sees
+        if self._ties is not None:
+            spread = self._ties.spread(self.model)
+            side, seen = untied.tied(spread), seen.shared(spread)
+            self._user_penalty = penalty(seen, self._rows.weights.total_b, self._config)
+        curvature, sees = items.curvature, torch.from_numpy(seen.together)
         table, weight = form.user_table(), self._user_penalty
         target = shares.once(-weight * table)
         side.pull(target, table, *items.residual)
@@ -141,6 +149,8 @@ class ImplicitALS:
         self._descend(operator, target, diagonal, table, shares)
         shares.complete(table)
         form.set_user_table(table)
+        if self._ties is not None:
+            self._solve_ranges(self._ties, untied, items)
         if isinstance(form, FwFMParameterization):
 
             def pull(weights: Tensor, change: bool) -> Tensor:
@@ -149,6 +159,18 @@ class ImplicitALS:
                 return found
 
             solve_across(form, pull, sees, curvature, self._weights_penalty, self._descend)
+
+    def _solve_ranges(self, ties: TiedRows, side: UserSide, items: ItemsSeen) -> None:
+        """Solve for the factors of ranges that share rows."""
+        ties.tie(self.model)
+        table = self._form.user_table()
+
+        def pull(of: Tensor, change: bool) -> Tensor:
+            found = torch.zeros_like(of)
+            side.pull(found, of, *(items.score if change else items.residual))
+            return found
+
+        ties.solve(self.model, table, pull, self._ranks)
 
     def _turn_to_items(self) -> ItemsSeen:
         """Turn the factors to the axes of the items' Gram matrix; return what users see."""

@@ -215,9 +215,14 @@ class SweepRows:
         plain = squared_sums(rows, np.stack([of_context, self._alpha * weights.a], axis=1))
         ranks.add_up(plain)
         self.user_sees = Seen(plain, np.zeros_like(plain))
-        self.user_shares = RowShares.of(rows.counts() > 0, ranks)
+        counts = rows.counts() if pairs.ties is None else pairs.ties.summed(rows.counts())
+        self.user_shares = RowShares.of(counts > 0, ranks)
         # a feature is solved for by itself only where all of its contexts are
-        alone = isinstance(form, FMParameterization) and (ranks.count == 1 or not len(self.user_shares.shared))
+        alone = (
+            isinstance(form, FMParameterization)
+            and pairs.ties is None
+            and (ranks.count == 1 or not len(self.user_shares.shared))
+        )
         alone = alone and not ranks.any(not OneHotSide.fits(rows))
         self.users_one_hot = OneHotSide.of(rows, observed, self._n_items) if alone else None
         matrix = FeatureMatrix(

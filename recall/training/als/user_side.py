@@ -15,6 +15,7 @@ from recall.training.als import kernels
 from recall.training.als.kernels import Entries
 from recall.training.als.parameterization import Parameterization, mixed
 from recall.training.als.shards import Chunk, FeatureMatrix, Shard, Workers
+from recall.training.ranges import Spread
 from recall.training.ranks import RowShares
 
 # Conjugate gradients on a table of unknowns, without ever forming the matrix.
@@ -182,13 +183,21 @@ class _Block(NamedTuple):
 class UserSide:
     """Contexts: phi = [1 ; X table, mapped by the form], and their gradients."""
 
-    def __init__(self, form: Parameterization, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32) -> None:
-        self._form, self._contexts, self._pairs, self._alpha_a = form, contexts, pairs, alpha_a
+    def __init__(
+        self, form: Parameterization, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, spread: Spread | None = None
+    ) -> None:
+        self._form, self._contexts, self._pairs, self._alpha_a, self._spread = form, contexts, pairs, alpha_a, spread
+
+    def tied(self, spread: Spread) -> "UserSide":
+        """Return the side as a function of the rows that others are tied to."""
+        return UserSide(self._form, self._contexts, self._pairs, self._alpha_a, spread)
 
     def pull(
         self, total: Tensor, table: Tensor, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]
     ) -> None:
         """Add the transpose of table -> phi times the pulls on contexts.
+
+        With a spread, the table is that of shared rows.
 
         Args:
             total: [n_user_features, width], added to.
@@ -197,7 +206,9 @@ class UserSide:
             all_pairs: the unobserved part.
             psi: own parts [I] and vectors [I, dim].
         """
-        width = table.shape[1]
+        width, spread, out = table.shape[1], self._spread, total
+        if spread is not None:
+            table, out = spread.out(table), torch.zeros_like(total)
 
         def pulled(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), width), dtype=np.float32)
@@ -206,7 +217,9 @@ class UserSide:
                 kernels.scatter(block.x, block.follows, self._form.user_sums(pulls), part)
             return part
 
-        self._contexts.add(pulled, total.numpy())
+        self._contexts.add(pulled, out.numpy())
+        if spread is not None:
+            total.add_(spread.back(out))
 
     def pull_weights(
         self, weights: Tensor, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]

@@ -9,6 +9,7 @@ from torch import Tensor
 from recall._arrays import Float32
 from recall.config import OpeningConfig
 from recall.training.pairs import ObservedPairs
+from recall.training.ranges import Spread
 from recall.training.ranks import Ranks
 
 
@@ -78,6 +79,11 @@ class Seen:
     def beside(self, masked: Float32) -> "Seen":
         """Add what further masked rows show."""
         return Seen(self.plain, self.masked + masked)
+
+    def shared(self, spread: Spread) -> "Seen":
+        """Return what shared rows see by way of all that are tied to them."""
+        squared = spread.squared()
+        return Seen(*(squared.back(torch.from_numpy(part)).numpy() for part in (self.plain, self.masked)))
 
 
 def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:

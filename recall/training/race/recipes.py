@@ -171,7 +171,7 @@ def field_choices(
         if field.side == "user" and schema.user_id in field.columns(name) and name not in crossed and not field.parts
     ]
     for name, history in schema.histories.items():
-        if not history.decay and config.data.time is not None:
+        if not (history.decay or history.weighted) and config.data.time is not None:
             if without == _LONG_TUNED_ON:
                 continue
             if ids:

@@ -106,8 +106,7 @@ class Space:
             less = _one_of(trial, "fields", [_NOTHING, *self.leave_out])
         history = next(iter(self.config.schema_.histories), None)
         if history is not None:
-            timed = self.config.data.time is not None  # otherwise a history is one bag
-            lags = trial.suggest_categorical("lags", ["as configured", *_LAGS]) if timed else ""
+            lags = trial.suggest_categorical("lags", ["as configured", *_LAGS]) if self._lags_vary else ""
             norm = trial.suggest_categorical("norm", ["as configured", *_NORMS])
             if lags in _LAGS:
                 fields[history] = {"lags": _LAGS[lags]}
@@ -124,6 +123,13 @@ class Space:
         if history is not None and norm in _NORMS and fields.get(history, {}) is not None:
             fields[history] = {**cast(Values, fields.get(history, {})), "norm": norm}
         return {**found, "fields": fields} if fields else found
+
+    @property
+    def _lags_vary(self) -> bool:
+        """Whether other lags are tried than those configured."""
+        # without times a history is one bag, and weights are those of the ranges as they are
+        history = next(iter(self.config.schema_.histories.values()))
+        return self.config.data.time is not None and not history.weighted
 
     @property
     def _sizes(self) -> list[str]:
@@ -153,7 +159,7 @@ class Space:
         if self.config.data.time is not None:
             chosen["recency"] = "no"
         if self.config.schema_.histories:
-            chosen |= {"norm": "as configured"} | ({"lags": "as configured"} if self.config.data.time is not None else {})
+            chosen |= {"norm": "as configured"} | ({"lags": "as configured"} if self._lags_vary else {})
         chosen |= {f"min_count of {name}": "as configured" for name in self.rare}
         if objective == "square":
             return chosen | _square_parameters(train, "square")
