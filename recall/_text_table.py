@@ -119,16 +119,16 @@ class TextTable:
         """Return the row of a text, or -1 where it is not known."""
         return int(self._loops.found_one(_wanted((text,)), self._slots, self._starts, self._texts))
 
-    def order(self) -> Int64:
+    def argsort(self) -> Int64:
         """Return all rows by rising text: int64 [len]."""
         return self.values.arg_sort().to_numpy().astype(np.int64)
 
-    def place(self, order: Int64, text: str) -> int:
-        """Return how many rows, sorted by text, have one up to a text.
+    def count_up_to(self, order: Int64, text: str) -> int:
+        """Return the number of rows with a text <= another.
 
         Args:
             order: int64 [m], rows by rising text.
-            text: to compare with.
+            text: any text.
         """
         return bisect_right(order, text, key=self._id)
 

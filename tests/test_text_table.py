@@ -117,8 +117,8 @@ def test_ids_beyond_the_total_length_limit_are_refused(monkeypatch: pytest.Monke
 def test_ids_are_stored_in_order() -> None:
     values = ["b", "\U0001f600", "", "\ufffd", "a", "ab", "\u00e9"]
     ids = TextTable.of(pl.Series("item_id", values))
-    order = ids.order()
+    order = ids.argsort()
     assert ids.ids(order) == sorted(values)
     assert order.dtype == np.int64
     for text in [*values, "aa", "\uffff", "c"]:
-        assert ids.place(order, text) == sum(one <= text for one in values)
+        assert ids.count_up_to(order, text) == sum(one <= text for one in values)

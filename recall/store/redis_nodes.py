@@ -22,15 +22,15 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 DOWN = "the store of users does not answer"
 
 RANGES = 256
-"""Ranges of slots: with more, a page of ids asks for more sets; with fewer, nodes of a large cluster have unequal shares."""
+"""Ranges of hash slots: with more, a page of ids reads more sets; with fewer, nodes of a large cluster have unequal shares."""
 
-_REFRESH = 1.0  # seconds from one question where the slots are to the next
-_CONNECTIONS = 64  # to each node of reads, and as many of writes
+_REFRESH = 1.0  # minimum seconds between two refreshes of the slot map
+_CONNECTIONS = 64  # for reads to each node, and as many for writes
 
 Command = tuple[bytes | str | int, ...]
 Node = Any
 """A `ClusterNode`, which has no types; None is a Redis without cluster mode."""
-Kind = TypeVar("Kind", bound=Hashable)
+Value = TypeVar("Value", bound=Hashable)
 AnyError = TypeVar("AnyError", bound=RecallError)
 
 
@@ -38,11 +38,11 @@ def split_address(url: str, where: str) -> SplitResult:
     """Split the address of a Redis.
 
     Args:
-        url: `redis://HOST:PORT/DB` and the like.
-        where: what the Redis holds, for the error.
+        url: `redis://HOST:PORT/DB`, or with another scheme of Redis.
+        where: name of the setting, for the error.
 
     Raises:
-        ConfigError: It begins with none of the schemes.
+        ConfigError: The scheme is missing or unknown.
     """
     if not url.startswith(_SCHEMES):
         raise ConfigError("invalid address of a Redis", where=where, hint=f"Begin it with one of {', '.join(_SCHEMES)}")
@@ -50,20 +50,20 @@ def split_address(url: str, where: str) -> SplitResult:
 
 
 class Nodes:
-    """Connections to all nodes; made when they are needed. Thread-safe.
+    """Connections to a Redis or all nodes of a cluster, made on demand. Thread-safe.
 
-    Which node has a key is learnt from the cluster, and again after a failure; a key that has moved is followed.
+    The slot map is read from the cluster, and again after a failure. Redirections to another node are followed.
     """
 
     def __init__(self, url: str, seconds: float, breakers: dict[str, Breaker], breaker: Callable[[], Breaker]) -> None:
-        """Make no connection yet.
+        """Connect at the first call.
 
         Args:
-            url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
-                `unix://PATH` for a socket. Of a cluster, any node, or several as `HOST:PORT,HOST:PORT`.
-            seconds: budget of one call to a node.
-            breakers: by name of a node, "" for the address; filled as nodes are called.
-            breaker: returns a new one.
+            url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host if required; `rediss://` for TLS,
+                `unix://PATH` for a socket. For a cluster, any node, or several as `HOST:PORT,HOST:PORT`.
+            seconds: time limit of one call to a node.
+            breakers: circuit breakers by name of a node ("" for the address); nodes are added at their first call.
+            breaker: returns a new circuit breaker.
 
         Raises:
             ConfigError: The address is malformed.
@@ -78,83 +78,83 @@ class Nodes:
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
             "max_connections": _CONNECTIONS,
-            "protocol": 2,  # and no name of the library: each would be one more answer to wait for when connecting
+            "protocol": 2,  # like the driver's name, version 3 would add a round trip to connecting
             "driver_info": None,
         }
         with raising(ConfigError, "invalid address of a Redis", where="users", of=ValueError):
-            self._addresses = [Redis.from_url(one, retry=_once(), **self._options) for one in self._urls]
+            self._addresses = [Redis.from_url(one, retry=_no_retry(), **self._options) for one in self._urls]
         self._lock = Lock()
-        self._due = 0.0  # when to ask a cluster again
-        self._client: Any = None  # a Redis, or a RedisCluster, most of which has no types
+        self._next_refresh = 0.0  # monotonic time of the earliest refresh of the slot map
+        self._client: Any = None  # a Redis, or a RedisCluster, which has few types
 
-    def every(self) -> list[Node]:
-        """Return all nodes that have keys. Raises StoreError."""
-        client = self._connected()
+    def primaries(self) -> list[Node]:
+        """Return all nodes with keys. Raises StoreError."""
+        client = self._get_client()
         return list(client.get_primaries()) if _is_cluster(client) else [None]
 
-    def by_node(self, all_of: Iterable[Kind], key: Callable[[Kind], bytes]) -> list[tuple[Node, list[Kind]]]:
-        """Group things by the node that has their key.
+    def group_by_node(self, values: Iterable[Value], key: Callable[[Value], bytes]) -> list[tuple[Node, list[Value]]]:
+        """Group values by the node of their key.
 
         Args:
-            all_of: the things.
-            key: returns the key of one.
+            values: the values.
+            key: returns the key of a value.
 
         Raises:
-            StoreDownError: The cluster does not answer, or no node has a slot.
+            StoreDownError: The cluster does not answer, or no node has the slot of a key.
         """
-        client = self._connected()
+        client = self._get_client()
         if not _is_cluster(client):
-            return [(None, list(all_of))]
-        found: dict[str, tuple[Node, list[Kind]]] = {}
-        for one in all_of:
+            return [(None, list(values))]
+        groups: dict[str, tuple[Node, list[Value]]] = {}
+        for value in values:
             try:
-                node = client.get_node_from_key(key(one))
+                node = client.get_node_from_key(key(value))
             except exceptions.SlotNotCoveredError as error:
                 self._refresh(client)
-                raise StoreDownError(DOWN, why=str(error), hint="Look at the cluster: no node has this slot") from None
-            found.setdefault(node.name, (node, []))[1].append(one)
-        return list(found.values())
+                raise StoreDownError(DOWN, why=str(error), hint="Check the cluster: no node has this slot") from None
+            groups.setdefault(node.name, (node, []))[1].append(value)
+        return list(groups.values())
 
     def call(
-        self, node: Node, what: str, commands: Iterable[Command], *, whole: bool = False, tolerant: bool = False
+        self, node: Node, what: str, commands: Iterable[Command], *, transaction: bool = False, allow_wrong_type: bool = False
     ) -> list[Any]:
-        """Return the answers of a node to commands, which are sent at once.
+        """Send commands to a node in one pipeline, and return the answers.
 
         Args:
-            node: that has their keys.
+            node: the node that has the keys.
             what: past participle for messages, such as "read".
-            commands: with their arguments, each of one key.
-            whole: all or none are carried out, outside of a cluster.
-            tolerant: of a key of another type, the error is among the answers.
+            commands: commands with their arguments, each with one key.
+            transaction: execute all or none; has no effect in a cluster.
+            allow_wrong_type: return the error for a key of another type instead of raising it.
 
         Raises:
-            StoreDownError: It does not answer in time, or did not lately.
-            StoreFullError: It has no room.
-            StoreError: It answered with another error.
+            StoreDownError: The node does not answer in time, or its circuit breaker is open.
+            StoreFullError: The node is out of memory or disk space.
+            StoreError: The node answered with another error.
         """
-        client, sent = self._connected(), list(commands)
-        with self._reporting("" if node is None else node.name, what, client):
+        client, sent = self._get_client(), list(commands)
+        with self._guard("" if node is None else node.name, what, client):
             target = client.get_redis_connection(node) if node is not None and _is_cluster(client) else client
-            pipeline: Any = target.pipeline(transaction=whole and node is None)
+            pipeline: Any = target.pipeline(transaction=transaction and node is None)
             for command in sent:
                 pipeline.execute_command(*command)
             answers: list[Any] = pipeline.execute(raise_on_error=False)
-            for place, answer in enumerate(answers):
-                if isinstance(answer, exceptions.AskError) and _is_cluster(client):  # or it was moved
-                    answers[place] = answer = _answer(client, sent[place])
-                if isinstance(answer, exceptions.RedisError) and not (tolerant and str(answer).startswith("WRONGTYPE")):
+            for number, answer in enumerate(answers):
+                if isinstance(answer, exceptions.AskError) and _is_cluster(client):  # or its subclass `MovedError`
+                    answers[number] = answer = _follow_redirect(client, sent[number])
+                if isinstance(answer, exceptions.RedisError) and not (allow_wrong_type and str(answer).startswith("WRONGTYPE")):
                     raise answer
         return answers
 
-    def make_hash(self, node: Node, key: bytes, fields: Callable[[bytes], dict[str, bytes]]) -> None:
+    def convert_to_hash(self, node: Node, key: bytes, fields: Callable[[bytes], dict[str, bytes]]) -> None:
         """Replace a string by a hash in one transaction, if it is still a string.
 
-        Of a key that moves to another node, nothing is changed.
+        A key that is moving to another node is not changed.
 
         Args:
-            node: that has the key.
-            key: of the string.
-            fields: returns those of the hash for the string.
+            node: the node that has the key.
+            key: key of the string.
+            fields: returns the fields of the hash for the string's value.
 
         Raises:
             StoreError: As `call`.
@@ -167,11 +167,11 @@ class Nodes:
                 pipeline.delete(key)
                 pipeline.hset(key, mapping=fields(raw))
 
-        client = self._connected()
-        with self._reporting("" if node is None else node.name, "written", client):
+        client = self._get_client()
+        with self._guard("" if node is None else node.name, "written", client):
             try:
                 (client if node is None else client.get_redis_connection(node)).transaction(change, key)
-            except (exceptions.AskError, exceptions.TryAgainError):  # or `MovedError`, which is one
+            except (exceptions.AskError, exceptions.TryAgainError):  # or `MovedError`, a subclass of AskError
                 self._refresh(client)
 
     def close(self) -> None:
@@ -180,60 +180,62 @@ class Nodes:
         if client is not None:
             client.close()
 
-    def _connected(self) -> Any:
+    def _get_client(self) -> Any:
         client = self._client
         if client is None:
-            with self._lock:  # one thread asks, and the others need not wait for long
+            with self._lock:  # one thread connects, the others wait
                 if self._client is None:
-                    with self._reporting("", "read", None):
+                    with self._guard("", "read", None):
                         self._client = self._connect()
                 client = self._client
         return client
 
     def _connect(self) -> Any:
-        for place, address in enumerate(self._addresses, 1):
+        for number, address in enumerate(self._addresses, 1):
             try:
                 mode: Mapping[str, Any] = address.info("cluster")
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
-                if place == len(self._addresses):
+                if number == len(self._addresses):
                     raise
                 continue
             if mode.get("cluster_enabled"):
-                return self._cluster([])
+                return self._connect_cluster([])
             if len(self._addresses) > 1:
                 raise StoreError("several addresses were given of a Redis that is not a cluster", hint="Give one address")
             return address
-        raise AssertionError  # there is at least one
+        raise AssertionError  # unreachable: there is at least one address
 
-    def _cluster(self, known: Iterable[Node]) -> Any:
-        """Ask a cluster which node has which slots. Raises RedisClusterException."""
+    def _connect_cluster(self, known: Iterable[Node]) -> Any:
+        """Connect to a cluster and read its slot map. Raises RedisClusterException."""
         others = [Redis.from_url(one).connection_pool.connection_kwargs for one in self._urls[1:]]
         node: Any = ClusterNode
         nodes = [node(one["host"], one.get("port", 6379)) for one in others] + [node(one.host, one.port) for one in known]
-        # what timed out once has used up its budget, and a write may have been carried out
-        return RedisCluster(url=self._urls[0], startup_nodes=nodes, require_full_coverage=False, retry=_once(), **self._options)
+        # no retries: a call that timed out has used up its time limit, and a write may have been executed
+        return RedisCluster(
+            url=self._urls[0], startup_nodes=nodes, require_full_coverage=False, retry=_no_retry(), **self._options
+        )
 
     def _refresh(self, client: Any) -> None:
-        """Ask again which node has which slots; the old answer stays if there is none.
+        """Read the slot map again, at most once in `_REFRESH` seconds; keep it on errors.
 
-        Returns at once while another thread asks, and shortly after.
+        Returns at once while another thread does.
         """
         if not self._lock.acquire(blocking=False):
             return
         try:
-            if self._client is client and time.monotonic() >= self._due:
+            if self._client is client and time.monotonic() >= self._next_refresh:
                 with suppress(exceptions.RedisError, exceptions.RedisClusterException, OSError):
-                    self._client = self._cluster(client.get_nodes())
-                self._due = time.monotonic() + _REFRESH
+                    self._client = self._connect_cluster(client.get_nodes())
+                self._next_refresh = time.monotonic() + _REFRESH
         finally:
             self._lock.release()
 
     @contextmanager
-    def _reporting(self, name: str, what: str, client: Any) -> Iterator[None]:
-        """Report a call to the breaker; a late answer counts as failed, and is used."""
+    def _guard(self, name: str, what: str, client: Any) -> Iterator[None]:
+        """Guard a call by the node's breaker; a late answer is used, but counts as failed."""
         breaker = self._breakers.get(name) or self._breakers.setdefault(name, self._breaker())
         if not breaker.admits():
-            raise StoreDownError(DOWN, why="it did not answer lately, and is left alone for a moment")
+            raise StoreDownError(DOWN, why="calls are paused for a moment after several failures")
         start = breaker.clock()
         try:
             yield
@@ -247,12 +249,12 @@ class Nodes:
             breaker.failed()
             if _is_cluster(client):
                 self._refresh(client)
-            raise StoreDownError(DOWN, why=str(error) or type(error).__name__, hint="Look at Redis") from None
+            raise StoreDownError(DOWN, why=str(error) or type(error).__name__, hint="Check Redis") from None
         except exceptions.RedisError as error:
             breaker.succeeded()
             if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in str(error):
                 raise StoreFullError("there is no room for users in Redis", why=str(error)) from None
-            raise StoreError(f"users cannot be {what}", why=str(error), hint="Look at Redis") from None
+            raise StoreError(f"users cannot be {what}", why=str(error), hint="Check Redis") from None
         except BaseException:
             breaker.failed()
             raise
@@ -263,30 +265,30 @@ class Nodes:
 
 
 @cache
-def tags() -> tuple[bytes, ...]:
-    """Return a hash tag for each range of slots, whose own slot is in that range."""
-    found: dict[int, bytes] = {}
+def hash_tags() -> tuple[bytes, ...]:
+    """Return a hash tag for each range of slots: keys with this tag are in the range."""
+    by_range: dict[int, bytes] = {}
     for number in count():
         tag = b"%d" % number
-        found.setdefault(range_of(tag), tag)
-        if len(found) == RANGES:
+        by_range.setdefault(slot_range(tag), tag)
+        if len(by_range) == RANGES:
             break
-    return tuple(found[place] for place in range(RANGES))
+    return tuple(by_range[number] for number in range(RANGES))
 
 
-def range_of(key: bytes) -> int:
-    """Return the range that has the slot of a key."""
+def slot_range(key: bytes) -> int:
+    """Return the number of the range that contains a key's slot, in [0, RANGES)."""
     return key_slot(key) * RANGES // REDIS_CLUSTER_HASH_SLOTS
 
 
-def weaknesses(persistence: Mapping[str, Any], memory: Mapping[str, Any]) -> Iterator[str]:
-    """Yield ways in which a Redis may lose acknowledged writes, in sentences.
+def durability_problems(persistence: Mapping[str, Any], memory: Mapping[str, Any]) -> Iterator[str]:
+    """Yield sentences about settings with which Redis may lose acknowledged writes.
 
-    `appendfsync` is not among them: managed Redis services refuse the command that would read it.
+    `appendfsync` is not checked, as managed Redis services refuse the command that reads it.
 
     Args:
-        persistence: section of INFO.
-        memory: section of INFO.
+        persistence: section `persistence` of INFO.
+        memory: section `memory` of INFO.
     """
     if not int(persistence.get("aof_enabled", 0)):
         yield "Redis keeps changes in memory until it next saves them: set appendonly yes, and appendfsync always"
@@ -295,18 +297,18 @@ def weaknesses(persistence: Mapping[str, Any], memory: Mapping[str, Any]) -> Ite
         yield f"Redis is set up as a cache and drops keys when memory is full ({policy}): set maxmemory-policy noeviction"
 
 
-def other_catalog(kind: type[AnyError], held: str, name: str, field: str) -> AnyError:
-    """Return the error for a Redis that has the changes of another catalogue.
+def wrong_catalog(kind: type[AnyError], stored: str, name: str, field: str) -> AnyError:
+    """Return the error for a Redis with the changes of another catalogue.
 
     Args:
-        kind: of the error.
-        held: name of the catalogue there.
-        name: of the one here.
-        field: that has the name there.
+        kind: class of the error.
+        stored: name of the catalogue in Redis.
+        name: name of the catalogue of the live version.
+        field: key or field of Redis with the stored name.
     """
     return kind(
         "this Redis has the changes of another catalogue",
-        why=f"they are of {held!r}, and the live version here is of {name!r}",
+        why=f"they belong to {stored!r}, and the live version here to {name!r}",
         hint=f"Name a different Redis, or a database of it: redis://HOST:PORT/1; if the catalogue was renamed, remove {field}",
     )
 
@@ -315,13 +317,13 @@ def _is_cluster(client: Any) -> bool:
     return isinstance(client, RedisCluster)
 
 
-def _answer(client: Any, command: Command) -> Any:
-    """Return the answer of the node that has the key now, or its error."""
+def _follow_redirect(client: Any, command: Command) -> Any:
+    """Send a command to the node that has its key now; return the answer or the error."""
     try:
         return client.execute_command(*command)
     except exceptions.ResponseError as error:
         return error
 
 
-def _once() -> Retry:
+def _no_retry() -> Retry:
     return Retry(NoBackoff(), 0)

@@ -1,7 +1,6 @@
-"""Convert the values of a changed item to the types of the catalogue's columns.
+"""Convert JSON or text values of an item to the types of the catalogue's columns.
 
-A request gives JSON, a CSV file gives text; a catalogue's columns have types. A value that its column cannot hold is
-rejected, because the item would otherwise change at the next compaction.
+A value that does not fit its column's type is rejected: it would otherwise change at the next compaction.
 """
 
 import datetime
@@ -19,31 +18,31 @@ from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.canonical import BLANKS, LIST, TEXT, canonical_as, canonical_text, refuse_other
 from recall.features.values import canonical, moment
 
-Read = Callable[[object], object]
-"""Gives a value that is not missing as a column holds it. Raises ValueError that says what the value is not."""
+Parser = Callable[[object], object]
+"""Converts a value that is not missing. Raises ValueError whose text completes "the value is ..."."""
 
 
-_DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")  # as tables of text are read
-_TOO_LATE = 2**63 // 1_000_000_000 - 1  # seconds that nanoseconds in 63 bits cannot hold
+_DECIMAL = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")  # the syntax accepted in CSV files
+_MAX_SECONDS = 2**63 // 1_000_000_000 - 1  # as nanoseconds they fit into 63 bits
 _INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\.0*)?\s*")
 
 
 class CatalogColumns:
-    """The columns of a catalogue but the id."""
+    """Columns of a catalogue with their parsers; the id column is separate."""
 
     def __init__(self, types: Mapping[str, DataType], schema: Schema, canonical_types: Mapping[str, str] | None = None) -> None:
-        """Prepare the conversion.
+        """Choose a parser for each column.
 
         Args:
-            types: of the columns of the bundle's items, the id among them.
-            schema: the fields.
-            canonical_types: of the text of the columns.
+            types: data types of the columns of the bundle's items, including the id.
+            schema: schema of the fields, with the separators of bags.
+            canonical_types: canonical type of the text in a column, by column; text by default.
         """
         self.id_column = schema.item_id
         self._types = pl.Schema(types)
-        cuts, texts = schema.separators("item"), canonical_types or {}
-        self._read = {
-            name: _reader(dtype, cuts.get(name), texts.get(name, TEXT).removeprefix(LIST))
+        separators, texts = schema.separators("item"), canonical_types or {}
+        self._parsers = {
+            name: _parser_for(dtype, separators.get(name), texts.get(name, TEXT).removeprefix(LIST))
             for name, dtype in types.items()
             if name != schema.item_id
         }
@@ -55,46 +54,46 @@ class CatalogColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Columns that an item may have values in."""
-        return tuple(self._read)
+        """Names of all columns except the id."""
+        return tuple(self._parsers)
 
     def read(self, item_id: str, features: Mapping[str, object], where: str) -> dict[str, object]:
-        """Return the values of one item in the types of the columns, without missing ones.
+        """Convert the values of one item; missing values are left out.
 
         Args:
-            item_id: named in errors.
+            item_id: id of the item, for errors.
             features: values by column.
             where: JSON pointer of `features`, for errors.
 
         Raises:
-            RequestError: A column is unknown, or cannot hold its value. Values are not repeated: they may be secret.
+            RequestError: A column is unknown, or a value has the wrong type. The message omits the value, which may be secret.
         """
         values = {}
         for name, value in features.items():
-            read = self._read.get(name)
-            if read is None:
+            parse = self._parsers.get(name)
+            if parse is None:
                 raise RequestError(
                     f"item {item_id!r}: items have no column {name!r}",
                     where=where + pointer(name),
-                    hint=did_you_mean(name, self._read),
+                    hint=did_you_mean(name, self._parsers),
                 )
             if value is None or value == "":
                 continue
             try:
-                held = read(value)
+                converted = parse(value)
             except (ValueError, TypeError, OverflowError) as error:
                 what = f"item {item_id!r}: the value of column {name!r} is {error}"
                 raise RequestError(what, where=where + pointer(name)) from None
-            if held != "":  # an empty bag in a column of text is what a CSV file calls missing
-                values[name] = held
+            if converted != "":  # an empty bag in a text column is missing, as in a CSV file
+                values[name] = converted
         return values
 
     def frame(self, ids: Sequence[str], values: Sequence[Mapping[str, object]]) -> pl.DataFrame:
-        """Return items from `read` as a table with the columns of the catalogue.
+        """Return items as a table with the columns of the catalogue.
 
         Args:
             ids: String [m].
-            values: from `read`, [m].
+            values: results of `read`, [m].
         """
         columns = [
             pl.Series(name, ids, dtype=pl.String)
@@ -106,7 +105,7 @@ class CatalogColumns:
 
 
 def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
-    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":  # text, since datetimes of Python end at microseconds
+    if isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns":  # values are text, as Python's datetime has microseconds
         parts = [None if value is None else moment(str(value)) for value in values]
         numbers = [None if part is None else part[0] * 1_000_000_000 + part[1] for part in parts]
         utc = pl.Series(name, numbers, dtype=pl.Int64).cast(pl.Datetime("ns"))
@@ -117,41 +116,41 @@ def _series(name: str, dtype: DataType, values: list[object]) -> pl.Series:
     return pl.Series(name, values, dtype=dtype)
 
 
-def _reader(dtype: DataType, separator: str | None, type_: str) -> Read:
+def _parser_for(dtype: DataType, separator: str | None, type_: str) -> Parser:
     if isinstance(dtype, pl.List | pl.Array):
-        return _list_reader(_reader(dtype.inner, None, type_), separator)  # type: ignore[arg-type]
+        return _list_parser(_parser_for(dtype.inner, None, type_), separator)  # type: ignore[arg-type]
     if dtype == pl.String:
-        text = _text_reader(type_)
-        return text if separator is None else _joined(separator, text)
+        text = _text_parser(type_)
+        return text if separator is None else _bag_parser(separator, text)
     if dtype.is_integer():
-        return _integer_reader(dtype)
+        return _integer_parser(dtype)
     if dtype == pl.Float32:
-        return _narrow_number
+        return _parse_float32
     if dtype.is_float():
-        return _number
+        return _parse_float
     if dtype == pl.Boolean:
-        return _truth
+        return _parse_boolean
     if dtype == pl.Date:
-        return _date
+        return _parse_date
     if isinstance(dtype, pl.Datetime):
-        return _moment_reader(dtype)
+        return _datetime_parser(dtype)
     if dtype == pl.Time:
-        return _clock
-    return _nothing
+        return _parse_time
+    return _refuse
 
 
-def _text_reader(type_: str) -> Callable[[object], str]:
+def _text_parser(type_: str) -> Callable[[object], str]:
     """Return a parser of text of a column's type; dates and times are strict."""
 
     def read(value: object) -> str:
-        text = canonical_text(_text(value), type_)
+        text = canonical_text(_parse_text(value), type_)
         refuse_other(text, type_)
         return text
 
-    return read if type_ != TEXT else _text
+    return read if type_ != TEXT else _parse_text
 
 
-def _text(value: object) -> str:
+def _parse_text(value: object) -> str:
     if isinstance(value, float) and not isfinite(value):
         raise ValueError("not a finite number")
     try:
@@ -161,15 +160,15 @@ def _text(value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("no valid Unicode") from None
+        raise ValueError("not valid Unicode") from None
     return text
 
 
-def _joined(separator: str, text: Callable[[object], str]) -> Read:
+def _bag_parser(separator: str, text: Callable[[object], str]) -> Parser:
     def read(value: object) -> str:
         if not isinstance(value, list | tuple):
-            value = _text(value).split(separator)
-        parts = ["" if part is None or part == "" else text(part) for part in map(_bare, value)]
+            value = _parse_text(value).split(separator)
+        parts = ["" if part is None or part == "" else text(part) for part in map(_strip, value)]
         if any(separator in part for part in parts):
             raise ValueError(f"a list with {separator!r} inside a part, at which the column's text is cut")
         return separator.join(parts)
@@ -177,23 +176,23 @@ def _joined(separator: str, text: Callable[[object], str]) -> Read:
     return read
 
 
-def _list_reader(read: Read, separator: str | None) -> Read:
+def _list_parser(read: Parser, separator: str | None) -> Parser:
     def read_list(value: object) -> list[object]:
         if isinstance(value, str) and separator is not None:
             value = value.split(separator)
         if not isinstance(value, list | tuple):
-            raise ValueError("no list")
-        return [None if part is None else read(part) for part in map(_bare, value)]
+            raise ValueError("not a list")
+        return [None if part is None else read(part) for part in map(_strip, value)]
 
     return read_list
 
 
-def _bare(part: object) -> object:
-    """Strip a value of a list or bag, as in tables."""
+def _strip(part: object) -> object:
+    """Strip blanks of a value in a list or bag, as in tables."""
     return part.strip(BLANKS) if isinstance(part, str) else part
 
 
-def _number(value: object) -> float:
+def _parse_float(value: object) -> float:
     try:
         readable = isinstance(value, int | float) or (isinstance(value, str) and _DECIMAL.fullmatch(value) is not None)
         number = float(value) if readable else float("nan")  # type: ignore[arg-type]
@@ -204,13 +203,13 @@ def _number(value: object) -> float:
     return number
 
 
-def _narrow_number(value: object) -> float:
+def _parse_float32(value: object) -> float:
     with np.errstate(over="ignore"):
-        narrow = np.float32(_number(value))
-    return _number(str(narrow))  # the shortest decimal of 32 bits, as a table's is read
+        narrow = np.float32(_parse_float(value))
+    return _parse_float(str(narrow))  # via the shortest decimal of 32 bits, as when a table is read
 
 
-def _integer_reader(dtype: DataType) -> Read:
+def _integer_parser(dtype: DataType) -> Parser:
     bounds = np.iinfo(str(dtype).lower() if str(dtype) not in ("Int128", "UInt128") else "int64")
 
     def read(value: object) -> int:
@@ -226,27 +225,27 @@ def _integer_reader(dtype: DataType) -> Read:
     return read
 
 
-def _truth(value: object) -> bool:
+def _parse_boolean(value: object) -> bool:
     found = {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(found, bool):
         raise ValueError("neither true nor false")
     return found
 
 
-def _date(value: object) -> datetime.date:
+def _parse_date(value: object) -> datetime.date:
     try:
-        if isinstance(value, str):  # midnight is the date, as it is in text
+        if isinstance(value, str):  # a time at midnight is a date, as in text columns
             return datetime.date.fromisoformat(canonical_text(value, "date"))
     except ValueError:
         pass
     if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
-        raise ValueError("no date, such as 2026-01-31")
+        raise ValueError("not a date such as 2026-01-31")
     return value
 
 
-def _moment_reader(dtype: pl.Datetime) -> Read:
+def _datetime_parser(dtype: pl.Datetime) -> Parser:
     if dtype.time_unit == "ns":
-        return _nanosecond
+        return _parse_nanoseconds
     zone = None if dtype.time_zone is None else ZoneInfo(dtype.time_zone)
     coarse = dtype.time_unit == "ms"
 
@@ -256,7 +255,7 @@ def _moment_reader(dtype: pl.Datetime) -> Read:
         except ValueError:
             found = None
         if not isinstance(found, datetime.datetime):
-            raise ValueError("no time, such as 2026-01-31T18:00:00Z")
+            raise ValueError("not a time such as 2026-01-31T18:00:00Z")
         found = found.replace(tzinfo=datetime.UTC) if found.tzinfo is None else found.astimezone(datetime.UTC)
         if coarse:
             found = found.replace(microsecond=found.microsecond // 1000 * 1000)
@@ -265,27 +264,27 @@ def _moment_reader(dtype: pl.Datetime) -> Read:
     return read
 
 
-def _nanosecond(value: object) -> str:
-    """Format a moment in UTC, with all its digits."""
+def _parse_nanoseconds(value: object) -> str:
+    """Convert a time to canonical text in UTC, with nanoseconds."""
     text = canonical_as(value, "time") if isinstance(value, str | datetime.datetime) else None
     try:
         seconds, _ = moment(text or "")
     except ValueError:
-        seconds = _TOO_LATE
-    if text is None or abs(seconds) >= _TOO_LATE:
-        raise ValueError("no time from 1678 to 2262, such as 2026-01-31T18:00:00Z")
+        seconds = _MAX_SECONDS
+    if text is None or abs(seconds) >= _MAX_SECONDS:
+        raise ValueError("not a time from 1678 to 2262 such as 2026-01-31T18:00:00Z")
     return text
 
 
-def _clock(value: object) -> datetime.time:
+def _parse_time(value: object) -> datetime.time:
     try:
         clock = datetime.time.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
         clock = None
     if not isinstance(clock, datetime.time) or clock.tzinfo is not None:
-        raise ValueError("no time of day, such as 18:30")
+        raise ValueError("not a time of day such as 18:30")
     return clock
 
 
-def _nothing(_value: object) -> object:
-    raise ValueError("in a column of a type that cannot be given")
+def _refuse(_value: object) -> object:
+    raise ValueError("in a column whose type does not support changes")

@@ -1,6 +1,6 @@
-"""In-memory delta: the latest upserted items, encoded as those of a bundle.
+"""In-memory delta segment: the latest upserted items, encoded as a bundle's items.
 
-A delta never changes. Each batch of changes makes a new one, which shares with the one before all that stayed the same.
+A delta is immutable. Each batch of changes creates a new delta that shares the unchanged data with the previous one.
 """
 
 from bisect import bisect_right
@@ -24,47 +24,48 @@ from recall.store.items.coercion import CatalogColumns
 from recall.store.items.log_position import LogRow, parse_values, to_json
 from recall.store.items.segment import Segment
 
-_FIRST = 64  # vectors that there is room for at first
+_INITIAL_ROWS = 64  # capacity of a new buffer
 
 
 class GrowableArray:
-    """Vectors below each other, with room for more.
+    """Append-only float32 matrix with spare capacity.
 
-    Deltas share it, and each sees as many rows as there were when it was made: rows are never written twice.
+    Successive deltas share one buffer; each uses the rows that existed when it was created. Rows are written once, so an older
+    delta stays valid.
     """
 
     def __init__(self, dim: int) -> None:
-        self._array = np.empty((_FIRST, dim), dtype=np.float32)
+        self._array = np.empty((_INITIAL_ROWS, dim), dtype=np.float32)
         self._used = 0
 
-    def append(self, seen: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
-        """Append vectors to the rows of a delta, in place unless a different one did.
+    def append(self, rows: Float32, vectors: Float32) -> "tuple[GrowableArray, Float32]":
+        """Append vectors, in place if no later delta has and there is capacity.
 
         Args:
-            seen: float32 [m, dim], the first rows of this array.
-            vectors: float32 [k, dim].
+            rows: float32 [m, dim], the rows that a delta uses: the first m of this buffer.
+            vectors: float32 [k, dim], vectors to append.
 
         Returns:
-            The array that holds them, and its first rows: float32 [m + k, dim].
+            The buffer with the result, and its first rows: float32 [m + k, dim].
         """
-        count = len(seen) + len(vectors)
-        room = self
-        if len(seen) != self._used or count > len(self._array):
-            room = GrowableArray(seen.shape[1])
-            room._array = np.empty((max(2 * count, _FIRST), seen.shape[1]), dtype=np.float32)
-            room._array[: len(seen)] = seen
-        room._array[len(seen) : count] = vectors
-        room._used = count
-        return room, room._array[:count]
+        count = len(rows) + len(vectors)
+        buffer = self
+        if len(rows) != self._used or count > len(self._array):
+            buffer = GrowableArray(rows.shape[1])
+            buffer._array = np.empty((max(2 * count, _INITIAL_ROWS), rows.shape[1]), dtype=np.float32)
+            buffer._array[: len(rows)] = rows
+        buffer._array[len(rows) : count] = vectors
+        buffer._used = count
+        return buffer, buffer._array[:count]
 
 
 class EncodedItems(NamedTuple):
-    """New items.
+    """Items with their vectors.
 
     Attributes:
-        ids: at least one, each once.
-        items: [len(ids)], with the columns of the catalogue.
-        vectors: float32 [len(ids), dim], finite.
+        ids: String [m], m >= 1, distinct.
+        items: table [m] with the columns of the catalogue.
+        vectors: float32 [m, dim], finite.
     """
 
     ids: Sequence[str]
@@ -77,8 +78,8 @@ class SlotIds:
     """Ids of the slots of a delta.
 
     Attributes:
-        names: the id in each slot.
-        slots: the slot of each id that is alive.
+        names: id of each slot, dead ones included.
+        slots: live slot of each id.
     """
 
     names: tuple[str, ...]
@@ -92,18 +93,18 @@ class SlotIds:
         return [self.names[row] for row in rows.tolist()]
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the slots of ids: int64 [m], -1 where none is alive."""
-        return np.fromiter((self.slots.get(one, -1) for one in ids), dtype=np.int64, count=len(ids))
+        """Return the slots of ids: int64 [m], -1 for an id without a live slot."""
+        return np.fromiter((self.slots.get(item_id, -1) for item_id in ids), dtype=np.int64, count=len(ids))
 
-    def order(self) -> Int64:
+    def argsort(self) -> Int64:
         """Return all slots by rising id: int64 [len]."""
         return np.array(sorted(range(len(self.names)), key=self.names.__getitem__), dtype=np.int64)
 
-    def place(self, order: Int64, text: str) -> int:
-        """Count the slots whose id does not come after a text.
+    def count_up_to(self, order: Int64, text: str) -> int:
+        """Return the number of slots with an id <= a text.
 
         Args:
-            order: slots by rising id.
+            order: int64 [len], slots sorted by id.
             text: any text.
         """
         return bisect_right(order, text, key=self.names.__getitem__)
@@ -111,17 +112,17 @@ class SlotIds:
 
 @dataclass(frozen=True, eq=False)
 class Delta:
-    """Changes up to a sequence.
+    """Upserted items in slots 0 to m - 1.
 
-    Items are in slots 0 to m - 1; the slot of an item that was replaced or deleted is dead.
+    An item that changes again gets a new slot; the old one is dead.
 
     Attributes:
-        sequence: the last change that is in.
+        sequence: sequence of the last change contained.
         item_ids: ids of the slots.
-        item_vectors: float32 [m, dim], of the slots.
-        live: bool [m], the slots that are not dead.
-        longest: no vector's Euclidean length exceeds it.
-        refused: by id, why a change could not be made to fit this catalogue. Such an item is left out.
+        item_vectors: float32 [m, dim], vectors of the slots.
+        live: bool [m], False for dead slots.
+        longest: upper bound of the vectors' Euclidean lengths.
+        refused: why an item cannot be encoded with this bundle, by id. Such items are not served.
     """
 
     sequence: int
@@ -130,7 +131,7 @@ class Delta:
     live: Mask
     longest: float
     refused: Mapping[str, str]
-    _tables: tuple[pl.DataFrame, ...]  # of the values; each is more than twice as long as the next
+    _tables: tuple[pl.DataFrame, ...]  # values of the slots, in parts; each is more than twice as long as the next
     _buffer: GrowableArray
 
     @classmethod
@@ -138,16 +139,16 @@ class Delta:
         """Return a delta without items.
 
         Args:
-            sequence: the last change that older segments hold.
-            dim: length of a vector.
-            refused: changes that could not be made to fit so far, as the attribute.
+            sequence: sequence of the last change in older segments.
+            dim: dimension of the vectors.
+            refused: as the attribute.
         """
         vectors, live = np.empty((0, dim), dtype=np.float32), np.empty(0, dtype=bool)
         return cls(sequence, SlotIds((), {}), vectors, live, 0.0, refused or {}, (), GrowableArray(dim))
 
     @property
     def count(self) -> int:
-        """Items that are alive."""
+        """Number of live slots."""
         return len(self.item_ids.slots)
 
     @cached_property
@@ -155,7 +156,7 @@ class Delta:
         return pl.concat(self._tables) if self._tables else pl.DataFrame()
 
     def items(self) -> pl.DataFrame:
-        """Return the values of all slots [m]; without columns if m is 0."""
+        """Return the values of all slots: a table [m], without columns if m is 0."""
         return self._items
 
     def item_column(self, name: str) -> pl.Series:
@@ -167,78 +168,78 @@ class Delta:
         return self._items[rows]
 
     def segment(self, first: int) -> Segment:
-        """Return the slots as the segment that begins at a row of the catalogue."""
+        """Return the delta as a segment; its slot 0 is row `first` of the catalogue."""
         return Segment(first, self, RowBitmap.of_mask(~self.live), _derived={"longest": self.longest})
 
     def with_changes(
         self,
         sequence: int,
         ids: Sequence[str],
-        given: EncodedItems | None,
+        upserts: EncodedItems | None,
         refused: Mapping[str, str],
     ) -> "Delta":
         """Return the delta after more changes; at most one thread may call it at a time.
 
         Args:
-            sequence: of the last of them.
-            ids: all that changed, each once.
-            given: those that are not deleted, if any.
-            refused: changes that do not fit, by id; they are among `ids`.
+            sequence: sequence of the last change.
+            ids: distinct ids of the changed items.
+            upserts: the upserted items among them; None if there are none.
+            refused: why upserts cannot be encoded, by id; the ids are among `ids`.
         """
         slots, live = dict(self.item_ids.slots), self.live
-        dead = [slot for one in ids if (slot := slots.pop(one, None)) is not None]
+        dead = [slot for item_id in ids if (slot := slots.pop(item_id, None)) is not None]
         if dead:
             live = live.copy()
             live[dead] = False
         names = self.item_ids.names
-        vectors, longest, parts, room = self.item_vectors, self.longest, self._tables, self._buffer
-        if given is not None:
-            new, frame, added = given
-            slots |= zip(new, range(len(names), len(names) + len(new)), strict=True)
-            names = (*names, *new)
-            live = np.concatenate([live, np.ones(len(new), dtype=bool)])
-            room, vectors = room.append(vectors, added)
-            longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", added, added, dtype=np.float64).max())))
-            parts = _merge_parts((*parts, frame))
-        again = set(ids)
-        wrong = {one: why for one, why in self.refused.items() if one not in again} | dict(refused)
-        after = Delta(sequence, SlotIds(names, slots), vectors, live, longest, wrong, parts, room)
-        return after._without_dead_slots() if len(names) > 2 * len(slots) + _FIRST else after
+        vectors, longest, tables, buffer = self.item_vectors, self.longest, self._tables, self._buffer
+        if upserts is not None:
+            new_ids, table, new_vectors = upserts
+            slots |= zip(new_ids, range(len(names), len(names) + len(new_ids)), strict=True)
+            names = (*names, *new_ids)
+            live = np.concatenate([live, np.ones(len(new_ids), dtype=bool)])
+            buffer, vectors = buffer.append(vectors, new_vectors)
+            longest = max(longest, float(np.sqrt(np.einsum("ij,ij->i", new_vectors, new_vectors, dtype=np.float64).max())))
+            tables = _merge_parts((*tables, table))
+        changed = set(ids)
+        errors = {item_id: why for item_id, why in self.refused.items() if item_id not in changed} | dict(refused)
+        after = Delta(sequence, SlotIds(names, slots), vectors, live, longest, errors, tables, buffer)
+        return after._without_dead_slots() if len(names) > 2 * len(slots) + _INITIAL_ROWS else after
 
     def _without_dead_slots(self) -> "Delta":
-        """Return the same without dead slots."""
-        living = np.flatnonzero(self.live)
-        room, vectors = GrowableArray(self.item_vectors.shape[1]).append(self.item_vectors[:0], self.item_vectors[living])
+        """Return a copy without dead slots."""
+        live = np.flatnonzero(self.live)
+        buffer, vectors = GrowableArray(self.item_vectors.shape[1]).append(self.item_vectors[:0], self.item_vectors[live])
         names = tuple(self.item_ids.slots)
         return replace(
             self,
             item_ids=SlotIds(names, dict(zip(names, range(self.count), strict=True))),
             item_vectors=vectors,
             live=np.ones(self.count, dtype=bool),
-            _tables=(self._items[living],) if self.count else (),
-            _buffer=room,
+            _tables=(self._items[live],) if self.count else (),
+            _buffer=buffer,
         )
 
 
 def _merge_parts(parts: tuple[pl.DataFrame, ...]) -> tuple[pl.DataFrame, ...]:
-    """Concatenate parts as a binary counter carries: each row is copied log times."""
+    """Concatenate short parts, like carries of a binary counter: O(log n) copies."""
     while len(parts) > 1 and len(parts[-2]) <= 2 * len(parts[-1]):
         parts = (*parts[:-2], pl.concat(parts[-2:], rechunk=True))
     return parts
 
 
-_FEW = 256
-"""Items that are encoded one by one, as a table has costs of its own: of a generated shop, 100 take 1.2 and 4.6 ms."""
+_ENCODE_SINGLY_UP_TO = 256
+"""Batch size up to which items are encoded one by one: 100 items of a generated shop take 1.2 ms, as a table 4.6 ms."""
 
 Values = Mapping[str, Mapping[str, object]]
 """Values by column, by item id."""
 
 
 class ItemReader:
-    """Reads items as those of one bundle are read."""
+    """Coerces and encodes items with the schema and the model of one bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Nothing of the bundle is read before the first item comes."""
+        """Read nothing yet; the bundle's columns are read with the first item."""
         self._bundle = bundle
         self._last_encoded: tuple[list[tuple[str, bytes]], EncodedItems] | None = None
 
@@ -252,29 +253,30 @@ class ItemReader:
         """Return the values of items in the types of the catalogue's columns.
 
         Raises:
-            RequestError: An id is invalid or repeated, a column is unknown or cannot hold its value; `where` is a JSON pointer
-                that counts the items from 0.
+            RequestError: An id is invalid or repeated, a column is unknown, or a value has the wrong type; `where` is a JSON
+                pointer that counts the items from 0.
         """
-        read = {}
+        coerced = {}
         for position, (item_id, features) in enumerate(items.items()):
             where = f"/items/{position}/item_id"
             check_id(item_id, where)
-            known_as = self.columns.id(item_id)
-            if known_as in read:
-                what = f"item {known_as!r} is there twice"
+            canonical_id = self.columns.id(item_id)
+            if canonical_id in coerced:
+                what = f"item {canonical_id!r} is there twice"
                 raise RequestError(what, where=where, why=f"{item_id!r} is the same id", hint="Give each item once")
-            read[known_as] = self.columns.read(item_id, features, f"/items/{position}/features")
-        return read
+            coerced[canonical_id] = self.columns.read(item_id, features, f"/items/{position}/features")
+        return coerced
 
     def encode(self, items: Values) -> EncodedItems:
-        """Items from `read`, at least one, with their vectors.
+        """Encode at least one item from `read`.
 
         Raises:
-            RequestError: a field cannot read the values of an item, or its vector is not finite, or too large; names the item.
+            RequestError: A field cannot read the values of an item, or its vector is too large or not finite; the message
+                names the item.
         """
         try:
             encoded = self._encode(items)
-            self._last_encoded = [(one, to_json(values)) for one, values in items.items()], encoded
+            self._last_encoded = [(item_id, to_json(values)) for item_id, values in items.items()], encoded
             return encoded
         except (DataError, RequestError):
             for position, (item_id, values) in enumerate(items.items()):
@@ -288,15 +290,15 @@ class ItemReader:
             raise
 
     def encode_rows(self, rows: Iterable[LogRow]) -> tuple[EncodedItems | None, dict[str, str]]:
-        """Encode the items of changes that were made to some bundle, perhaps not this one.
+        """Encode the upserts of a log, which may have been accepted with another bundle.
 
-        Columns that this bundle lacks are ignored. The batch that `given` has encoded last is not encoded twice.
+        Columns that this bundle lacks are ignored. The batch that `encode` encoded last is not encoded again.
 
         Args:
             rows: changes in order, one of each item; deletions are ignored.
 
         Returns:
-            The items that fit, and by id why the others do not.
+            The encoded items (None if there are none), and why the others cannot be encoded, by id.
         """
         last, upserts = self._last_encoded, [row for row in rows if row.features is not None]
         if last is not None and last[0] == [(row.item_id, row.features) for row in upserts]:
@@ -304,9 +306,9 @@ class ItemReader:
         values: dict[str, dict[str, object]] = {}
         refused: dict[str, str] = {}
         for row in upserts:
-            known = {name: value for name, value in (parse_values(row) or {}).items() if name in self.columns.names}
+            features = {name: value for name, value in (parse_values(row) or {}).items() if name in self.columns.names}
             try:
-                values[row.item_id] = self.columns.read(row.item_id, known, "")
+                values[row.item_id] = self.columns.read(row.item_id, features, "")
             except RequestError as error:
                 refused[row.item_id] = str(error)
         while values:
@@ -325,8 +327,9 @@ class ItemReader:
         """Encode items; raises DataError or RequestError."""
         ids = tuple(items)
         frame = self.columns.frame(ids, list(items.values()))
-        rows = self._encode_one_by_one(items) if len(ids) <= _FEW else self._bundle.encoder.encode_items(frame)
-        if len(rows) == 1:  # a row alone is summed in another order than among others: the vector is to be the same
+        singly = len(ids) <= _ENCODE_SINGLY_UP_TO
+        rows = self._encode_one_by_one(items) if singly else self._bundle.encoder.encode_items(frame)
+        if len(rows) == 1:  # a single row is summed in a different order: duplicate it, so that the vector is bit-identical
             rows = rows.take(np.zeros(2, dtype=np.int64))
         with np.errstate(over="ignore", invalid="ignore"):
             vectors: Float32 = self._bundle.tables.item_vectors(rows)[: len(ids)]
@@ -336,7 +339,7 @@ class ItemReader:
         return EncodedItems(ids, frame, vectors)
 
     def _encode_one_by_one(self, items: Values) -> SparseRows:
-        """Encode items without the fixed costs of `encode_items`, features in its order."""
+        """Encode few items faster than `encode_items`, with features in the same order."""
         encoder, key = self._bundle.encoder, self._bundle.encoder.schema.item_id
         rows = [encoder.items.encode_one({**values, key: item_id})[0] for item_id, values in items.items()]
         indptr = np.cumsum([0, *map(len, rows)], dtype=np.int64)

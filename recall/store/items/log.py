@@ -2,11 +2,11 @@
 
     log      one row: identity, sequence of the last change, and what was dropped or written back
     entries  the last change of each item; a later change of the same item replaces the earlier one
-    blocks   number and checksum sum of the entries of each 256 sequences: gaps are normal, and a lost entry is still noticed
-    heads    hash over all changes up to a commit, for the latest commits: shows whether a reader's past is this file's past
+    blocks   number and checksum sum of the entries in each block of 256 sequences: detects lost entries, as gaps are normal
+    heads    chained hash after each of the latest commits: detects that a reader has read a different log
 
-The file is in WAL mode and fsynced at every commit. A batch is one transaction. SQLite lets one process write at a time and any
-number read meanwhile; concurrent writers of one process share one transaction, and so one fsync.
+The file is in WAL mode and fsynced at every commit. A batch is one transaction. SQLite allows one writing process and any
+number of readers at a time; concurrent writers of one process share one transaction, and thus one fsync.
 """
 
 import os
@@ -40,9 +40,9 @@ JOURNAL = "journal.sqlite"
 VERSION = 2
 SQLITE = "sqlite"
 VARIABLE = "RECALL_ITEMS"
-"""Environment variable that says where the changes of items are kept."""
+"""Environment variable with the location of the log: "sqlite", or the address of a Redis."""
 
-_WAL_BYTES = 4 << 20  # of the -wal file that are kept after a checkpoint; a large batch makes it longer for a while
+_WAL_BYTES = 4 << 20  # size of the -wal file after a checkpoint
 
 CREATE = (
     "CREATE TABLE log (identity TEXT NOT NULL, last INTEGER NOT NULL, pruned INTEGER NOT NULL, head BLOB NOT NULL,"
@@ -52,28 +52,28 @@ CREATE = (
     " checksum INTEGER NOT NULL)",
     "CREATE TABLE blocks (block INTEGER PRIMARY KEY, count INTEGER NOT NULL, digest INTEGER NOT NULL)",
     "CREATE TABLE heads (number INTEGER PRIMARY KEY, sequence INTEGER NOT NULL UNIQUE, head BLOB NOT NULL)",
-    # format 1 called the table so: what still writes that format fails, instead of writing past the checksums
+    # the table's name in format 1: a process that still writes that format fails instead of bypassing the checksums
     "CREATE VIEW changes AS SELECT sequence, item_id, features, checksum FROM entries",
     "INSERT INTO log VALUES (lower(hex(randomblob(16))), 0, 0, x'', 0, 0, 0, 0, NULL, 0, 0)",
 )
 ALL = (*CREATE, CREATE_KEYS)
 """Statements that create all tables."""
 _HINT = "Take the journal back from a copy; or move it away, and give every change since the live version again"
-_BLOCK = 8  # bits: 256 sequences, few enough to add up at each look, and few rows when all entries are far apart
+_BLOCK = 8  # bits: 256 sequences, few enough to sum at each poll, and few rows of blocks if entries are sparse
 
 _Sums = dict[int, list[int]]
-"""Number of entries and sum of their checksums by block, of a table or of what changes in it."""
+"""Number of entries and sum of their checksums by block; of a table, or of changes to it."""
 
 
 class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
-    """The log in a file; no file is needed before the first change."""
+    """Change log in a SQLite file, which the first write creates."""
 
     def __init__(self, path: Path, wait: float = 5.0) -> None:
         """Open nothing yet.
 
         Args:
-            path: the file.
-            wait: seconds that a writer waits for another process to finish.
+            path: path of the file.
+            wait: seconds to wait for the lock of another process.
         """
         super().__init__(path, KIND, MARK, wait, wait)
 
@@ -97,9 +97,9 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
                 return None
             self._reader.close()
             name = f"{self.path.name}.damaged-{secrets.token_hex(4)}"
-            for rest in ("-shm", "-wal", ""):  # the file itself last: without it, what is beside it counts for nothing
+            for suffix in ("-shm", "-wal", ""):  # the main file last: without it, the others have no meaning
                 with suppress(FileNotFoundError):
-                    self.path.with_name(self.path.name + rest).rename(self.path.with_name(name + rest))
+                    self.path.with_name(self.path.name + suffix).rename(self.path.with_name(name + suffix))
             return str(self.path.with_name(name))
 
     def _damaged(self) -> bool:
@@ -115,11 +115,11 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
 
     @override
     def size(self) -> int:
-        found = 0
+        size = 0
         for name in (self.path.name, f"{self.path.name}-wal"):
             with suppress(OSError):
-                found += self.path.with_name(name).stat().st_size
-        return found
+                size += self.path.with_name(name).stat().st_size
+        return size
 
     @override
     @contextmanager
@@ -140,11 +140,11 @@ class SqliteChangeLog(DurableLog[ItemBatch], ChangeLog):
     @override
     def _store(self, batches: Sequence[ItemBatch]) -> None:
         mark = self.mark.read()
-        if mark is not None and mark.identity.startswith(REMOTE):  # it would be a second log, which no service reads
+        if mark is not None and mark.identity.startswith(REMOTE):  # the services read the log in Redis, not this file
             raise JournalReadOnlyError(
                 "the changes of these items are kept in a Redis",
                 where=self.where,
-                why=f"{MARK} says so, and {VARIABLE} or --items names none",
+                why=f"{MARK} belongs to a log in Redis, and neither {VARIABLE} nor --items has its address",
                 hint=f"Give its address; or, to begin a log in a file, remove {MARK}",
             )
         super()._store(batches)
@@ -162,9 +162,9 @@ class SqliteTables(LogTables):
     """The tables of a file, within a transaction or a snapshot.
 
     Attributes:
-        connection: to the file.
-        old: whether the file is of format 1, which is read only.
-        where: what errors name.
+        connection: connection to the file.
+        old: whether the file has format 1, which is only read.
+        where: path of the file, for errors.
     """
 
     connection: sqlite3.Connection
@@ -181,27 +181,27 @@ class SqliteTables(LogTables):
 
     @override
     def has_head(self, sequence: int, head: bytes) -> bool:
-        asked = "SELECT head FROM heads WHERE sequence = ?"
-        return sequence == 0 or self.connection.execute(asked, (sequence,)).fetchall() == [(head,)]
+        statement = "SELECT head FROM heads WHERE sequence = ?"
+        return sequence == 0 or self.connection.execute(statement, (sequence,)).fetchall() == [(head,)]
 
     @override
     def rows_after(self, sequence: int, *, whole: bool) -> list[LogRow]:
         if self.old:
             return self._rows_of_format_1(sequence)
         first = (sequence + 1) >> _BLOCK
-        asked = "SELECT * FROM blocks WHERE block >= ?"
-        held = {block: [count, digest] for block, count, digest in self.connection.execute(asked, (first,))}
-        before = "SELECT count(*), coalesce(sum(checksum), 0) FROM entries WHERE sequence BETWEEN ? AND ?"
-        passed = self.connection.execute(before, (first << _BLOCK, sequence)).fetchone()
-        found: _Sums = {first: list(passed)} if passed[0] else {}
+        statement = "SELECT * FROM blocks WHERE block >= ?"
+        expected = {block: [count, digest] for block, count, digest in self.connection.execute(statement, (first,))}
+        statement = "SELECT count(*), coalesce(sum(checksum), 0) FROM entries WHERE sequence BETWEEN ? AND ?"
+        before = self.connection.execute(statement, (first << _BLOCK, sequence)).fetchone()  # the first block's other entries
+        sums: _Sums = {first: list(before)} if before[0] else {}
         rows = []
         statement = "SELECT sequence, item_id, features, at, checksum FROM entries WHERE sequence > ? ORDER BY sequence"
-        for number, item_id, features, at, own in self.connection.execute(statement, (sequence,)):
-            self._check(number, item_id, features, own)
-            _note(found, number, 1, own)
+        for number, item_id, features, at, checksum in self.connection.execute(statement, (sequence,)):
+            self._check(number, item_id, features, checksum)
+            _add(sums, number, 1, checksum)
             rows.append(LogRow(number, item_id, features, at))
-        if found != held:
-            wrong = min(block for block in found.keys() | held.keys() if found.get(block) != held.get(block))
+        if sums != expected:
+            wrong = min(block for block in sums.keys() | expected.keys() if sums.get(block) != expected.get(block))
             raise self._damaged(
                 f"changes among those from {wrong << _BLOCK} to {((wrong + 1) << _BLOCK) - 1} are missing from the journal"
             )
@@ -218,12 +218,12 @@ class SqliteTables(LogTables):
 
     @override
     def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        newest = {item_id: place for place, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
+        newest = {item_id: sequence for sequence, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
         sums: _Sums = {}
-        for item_id, place in newest.items():
-            _, features, at = rows[place - state.last - 1]
+        for item_id, sequence in newest.items():
+            _, features, at = rows[sequence - state.last - 1]
             self._delete(sums, "DELETE FROM entries WHERE item_id = ? RETURNING sequence, checksum", item_id)
-            self._insert(sums, LogRow(place, item_id, features, at))
+            self._insert(sums, LogRow(sequence, item_id, features, at))
         head = next_head(state.head, digest) if rows else state.head
         latest = max([state.at, *(at for _, _, at in rows)])
         return self._write(state._replace(last=state.last + len(rows), head=head, at=latest), sums)
@@ -243,22 +243,22 @@ class SqliteTables(LogTables):
         return count
 
     def _insert(self, sums: _Sums, row: LogRow) -> None:
-        own = _checksum(row.sequence, row.item_id, row.features)
-        self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (*row, own))
-        _note(sums, row.sequence, 1, own)
+        checksum = _checksum(row.sequence, row.item_id, row.features)
+        self.connection.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", (*row, checksum))
+        _add(sums, row.sequence, 1, checksum)
 
-    def _delete(self, sums: _Sums, statement: str, which: str | int) -> int:
-        """Delete entries by a statement that returns them; return how many there were."""
-        gone = self.connection.execute(statement, (which,)).fetchall()
-        for sequence, own in gone:
-            _note(sums, sequence, -1, -own)
-        return len(gone)
+    def _delete(self, sums: _Sums, statement: str, parameter: str | int) -> int:
+        """Run a DELETE that returns sequences and checksums; return their number."""
+        deleted = self.connection.execute(statement, (parameter,)).fetchall()
+        for sequence, checksum in deleted:
+            _add(sums, sequence, -1, -checksum)
+        return len(deleted)
 
     def _write(self, state: State, changes: _Sums) -> State:
-        """Write what changed of the entries' sums, the state, and its head.
+        """Apply changes to the blocks' sums, and store the state and its head.
 
         Returns:
-            The state with the sums, as it is stored.
+            The new state, with number and digest of all entries.
         """
         statement = (
             "INSERT INTO blocks VALUES (?, ?, ?) ON CONFLICT (block)"
@@ -276,19 +276,19 @@ class SqliteTables(LogTables):
         return state
 
     def _rows_of_format_1(self, sequence: int) -> list[LogRow]:
-        """Return `rows_after` of a file of format 1, which kept every change."""
+        """Return `rows_after` of a file of format 1, which has all changes of an item."""
         newest: dict[str, LogRow] = {}
-        asked = "SELECT sequence, item_id, features, checksum FROM changes WHERE sequence > ? ORDER BY sequence"
-        found = self.connection.execute(asked, (sequence,))
-        for expected, (number, item_id, features, own) in enumerate(found, start=sequence + 1):
+        statement = "SELECT sequence, item_id, features, checksum FROM changes WHERE sequence > ? ORDER BY sequence"
+        entries = self.connection.execute(statement, (sequence,))
+        for expected, (number, item_id, features, checksum) in enumerate(entries, start=sequence + 1):
             if number != expected:
                 raise self._damaged(f"change {expected} is missing from the journal")
-            self._check(number, item_id, features, own)
-            newest[item_id] = LogRow(number, item_id, features, number)  # long before any time that is written today
+            self._check(number, item_id, features, checksum)
+            newest[item_id] = LogRow(number, item_id, features, number)  # as a time, it is before that of any new change
         return sorted(newest.values())
 
     def _check(self, number: int, item_id: object, features: bytes | None, checksum: int) -> None:
-        """Raise JournalDamagedError for an entry that is not what was written."""
+        """Raise JournalDamagedError if an entry does not match its checksum."""
         if not isinstance(item_id, str) or _checksum(number, item_id, features) != checksum:
             raise self._damaged(f"change {number} was damaged after it was written")
 
@@ -297,10 +297,10 @@ class SqliteTables(LogTables):
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Turn tables of format 1, which kept every change, into those of today.
+    """Convert the tables of format 1, which has all changes of an item, to format 2.
 
     Raises:
-        JournalDamagedError: a change is missing or was damaged.
+        JournalDamagedError: A change is missing or damaged.
     """
     old, new = (SqliteTables(connection, one, JOURNAL) for one in (True, False))
     before = old.state()
@@ -319,10 +319,10 @@ def _checksum(sequence: int, item_id: str, features: bytes | None) -> int:
     return zlib.crc32(b"\0".join(parts))
 
 
-def _note(sums: _Sums, sequence: int, count: int, digest: int) -> None:
-    both = sums.setdefault(sequence >> _BLOCK, [0, 0])
-    both[0] += count
-    both[1] += digest
+def _add(sums: _Sums, sequence: int, count: int, digest: int) -> None:
+    block = sums.setdefault(sequence >> _BLOCK, [0, 0])
+    block[0] += count
+    block[1] += digest
 
 
 KIND = FileKind(
@@ -340,18 +340,18 @@ KIND = FileKind(
     upgrade=_upgrade,
     wal_bytes=_WAL_BYTES,
 )
-"""Tables, identification and errors of the file."""
+"""Format, tables and errors of the file."""
 
 
 def open_log(root: Path, setting: str | None = None) -> ChangeLog:
-    """Open the log of the changes that are served on top of a root's versions.
+    """Open the change log of a root of published versions.
 
     Args:
-        root: of published versions.
-        setting: "sqlite" for a file in the root, or the address of a Redis; by default what RECALL_ITEMS says, or "sqlite".
+        root: folder of published versions.
+        setting: "sqlite" for a file in the root, or the address of a Redis; by default the value of RECALL_ITEMS, or "sqlite".
 
     Raises:
-        ConfigError: The setting is neither, or what it needs is not installed.
+        ConfigError: The setting is neither, or the package redis is not installed.
     """
     setting = os.environ.get(VARIABLE, SQLITE) if setting is None else setting
     if setting == SQLITE:

@@ -5,12 +5,12 @@
     recall:log:changes   stream: the last change of each item, as entry SEQUENCE-0, which readers follow by plain XREAD
     recall:log:latest    hash: sequence of the last change of each item
     recall:log:heads     sorted set: hash over all changes up to a commit, for the latest commits
-    recall:log:key:KEY   digest of the batch with an idempotency key, and what was answered to it
+    recall:log:key:KEY   digest of the batch with an idempotency key, and its last sequence
 
 A commit is one script, which writes only if the state is still the one that was read. The entry of an item that changes again
-is deleted, so gaps between sequences are normal; a lost entry is noticed by the number of those that are left.
+is deleted, so gaps between sequences are normal; a lost entry is detected by the number of entries.
 
-A change is acknowledged when it is on the disk of Redis: with `appendfsync always`, or by WAITAOF where the server has it.
+A change is acknowledged when it is on the disk of Redis: with `appendfsync always`, or by WAITAOF if the server supports it.
 """
 
 import secrets
@@ -34,9 +34,9 @@ from recall.store.items.log_redis_tables import CHANGES, DOWN, KEY, LOG, NAMES, 
 SECONDS = 1.0
 """Default budget of one call."""
 
-_WAIT = 5.0  # seconds for which a process tries again while others write
-_BLOCK = 0.5  # seconds of one XREAD, and so until a log that was emptied or cut is noticed
-_PAUSE = 0.2  # seconds before a connection that broke is made again
+_WAIT = 5.0  # seconds for which a transaction is retried while other processes write
+_BLOCK = 0.5  # seconds of one XREAD, and thus until an emptied or truncated log is detected
+_PAUSE = 0.2  # seconds before reconnecting
 
 Result = TypeVar("Result")
 
@@ -52,14 +52,14 @@ class RedisChangeLog(ChangeLog):
         seconds: float = SECONDS,
         catalog: Callable[[], str] = str,
     ) -> None:
-        """No connection is made before the first call.
+        """Connect at the first call.
 
         Args:
             url: `redis://HOST:PORT/DB`, with `USER:PASSWORD@` before the host where Redis wants them; `rediss://` for TLS,
                 `unix://PATH` for a socket.
-            mark: a file on this machine that remembers how far the log had come.
-            seconds: budget of one call.
-            catalog: returns the name of the catalogue; empty as long as it is not known.
+            mark: high-water mark, a file on this machine.
+            seconds: time limit of one call.
+            catalog: returns the name of the catalogue; empty while it is unknown.
 
         Raises:
             ConfigError: The address is malformed.
@@ -72,16 +72,16 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def read(self, position: State | None, base: Base) -> Reading:
-        found = self._again(lambda: ChangeLog.read(self, position, base))
-        if found.mark is None and found.state is not None and found.state.last:  # the first look from this root
-            self.mark.advance(found.state.identity, found.state.last)
-            return found._replace(mark=self.mark.read())
-        return found
+        reading = self._retry(lambda: ChangeLog.read(self, position, base))
+        if reading.mark is None and reading.state is not None and reading.state.last:  # the first read from this root
+            self.mark.advance(reading.state.identity, reading.state.last)
+            return reading._replace(mark=self.mark.read())
+        return reading
 
     @override
     def version(self) -> tuple[int, int]:
         with self._server.translate_errors("read"):
-            seen = _look(self._server)
+            seen = _change_token(self._server)
         if self._watch is not None:
             self._watch.seen = seen
         return seen
@@ -93,7 +93,7 @@ class RedisChangeLog(ChangeLog):
             self._watch = _Watch(waiting, self.version())
             weakref.finalize(self, self._watch.stop)
         if self._watch.down:
-            raise JournalDownError(DOWN, where=self.where, why=self._watch.down, hint="Look at Redis")
+            raise JournalDownError(DOWN, where=self.where, why=self._watch.down, hint="Check Redis")
         return self._watch.seen
 
     @override
@@ -117,10 +117,10 @@ class RedisChangeLog(ChangeLog):
     def size(self) -> int:
         try:
             with self._server.translate_errors("read"):
-                told = self._server.ask_all(*(("MEMORY", "USAGE", name) for name in NAMES))
+                sizes = self._server.ask_all(*(("MEMORY", "USAGE", name) for name in NAMES))
         except JournalError:
             return 0
-        return sum(int(one or 0) for one in told)
+        return sum(int(size or 0) for size in sizes)
 
     @override
     def checkpoint(self) -> None:
@@ -128,16 +128,16 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def forget(self, ids: Sequence[str]) -> int:
-        named, cursor = set[bytes](), b"0"
+        keys, cursor = set[bytes](), b"0"
         with self._server.translate_errors("written"):
             while True:
                 cursor, found = self._server.ask("SCAN", cursor, "MATCH", KEY + "*", "COUNT", 1000)
-                named |= {key for key in found if mentions(key.decode().removeprefix(KEY), ids)}
+                keys |= {key for key in found if mentions(key.decode().removeprefix(KEY), ids)}
                 if cursor in (b"0", 0):
                     break
-            if named:
-                self._server.ask("DEL", *named)
-        return len(named)
+            if keys:
+                self._server.ask("DEL", *keys)
+        return len(keys)
 
     @override
     def durability_warning(self) -> str:
@@ -165,7 +165,7 @@ class RedisChangeLog(ChangeLog):
 
     @override
     def _store(self, batches: Sequence[ItemBatch]) -> None:
-        def take_all(tables: RedisTables) -> None:
+        def add_all(tables: RedisTables) -> None:
             for batch in batches:
                 batch.error = None
                 try:
@@ -173,47 +173,47 @@ class RedisChangeLog(ChangeLog):
                 except RecallError as error:
                     batch.error = error
 
-        self._transaction(take_all, list(dict.fromkeys(batch.key for batch in batches if batch.key is not None)))
+        self._transaction(add_all, list(dict.fromkeys(batch.key for batch in batches if batch.key is not None)))
 
     def _transaction(self, change: Callable[[RedisTables], Result], keys: Sequence[str] = ()) -> Result:
         """Run a change, and commit what it writes; the caller holds the lock."""
 
         def once() -> Result:
-            self._staged_mark = None  # what a transaction that failed has left
+            self._staged_mark = None  # a failed transaction may have left one
             with self._server.translate_errors("written"):
                 tables = self._tables(keys)
                 before = tables.state()
-                found = change(tables)
+                result = change(tables)
                 if tables.state() is not before:
                     self._execute(tables)
-            return found
+            return result
 
-        found = self._again(once)
+        result = self._retry(once)
         self._advance_mark()
-        return found
+        return result
 
     def _add_batch(self, tables: RedisTables, batch: ItemBatch) -> None:
-        """Add one batch unless its key is known."""
+        """Add one batch unless its key is stored."""
         size = len(batch.digest)
-        held = None if batch.key is None else tables.answers.get(batch.key)
-        if held is not None:
-            if held[:size] != batch.digest:
+        stored = None if batch.key is None else tables.answers.get(batch.key)
+        if stored is not None:
+            if stored[:size] != batch.digest:
                 raise key_conflict()
-            batch.last = int(held[size:])
+            batch.last = int(stored[size:])
             return
         self._append_batch(tables, batch)
         if batch.key is not None:
             tables.answers[batch.key] = batch.digest + str(batch.last).encode()
 
     def _execute(self, tables: RedisTables) -> None:
-        """Run the script, and wait until it is on the server's disk.
+        """Run the commit script, and wait until the server has synced it to disk.
 
         Raises:
-            ChangedError: Another process has written.
-            JournalError: It may have been written, and is not on disk.
+            ConcurrentWriteError: Another process wrote meanwhile.
+            JournalError: The commit may have been applied, but is not on disk.
         """
         wait = [("WAITAOF", 1, 0, int(self._server.seconds * 500))] if self._waits else []
-        done, *waited = self._server.ask_all(*tables.commands(), *wait, tolerant=True)
+        done, *waited = self._server.ask_all(*tables.commands(), *wait, return_errors=True)
         waited = waited[-1:] if wait else []
         if isinstance(done, Exception):
             raise done
@@ -222,60 +222,61 @@ class RedisChangeLog(ChangeLog):
         if waited and isinstance(waited[0], exceptions.ResponseError):  # an older server, or one without an append-only file
             self._waits = False
         elif waited and not isinstance(waited[0], Exception) and waited[0][0] < 1:
-            raise JournalError("Redis has not written the change to its disk in time", where=self.where, hint="Send it again")
+            raise JournalError("Redis did not write the change to its disk in time", where=self.where, hint="Send it again")
 
     def _tables(self, keys: Sequence[str] = ()) -> RedisTables:
         self._catalog = self._catalog or self._find_catalog()
         return RedisTables(self._server, keys, self._catalog)
 
-    def _again(self, act: Callable[[], Result]) -> Result:
-        """Run what begins again when another process writes meanwhile."""
-        until = time.monotonic() + _WAIT
+    def _retry(self, act: Callable[[], Result]) -> Result:
+        """Retry an operation while other processes write. Raises JournalBusyError."""
+        deadline = time.monotonic() + _WAIT
         while True:
             try:
                 return act()
             except ConcurrentWriteError:
-                if time.monotonic() > until:
-                    raise JournalBusyError("others write all the time", where=self.where, hint="Try again later") from None
+                if time.monotonic() > deadline:
+                    what = "other processes keep writing to the log"
+                    raise JournalBusyError(what, where=self.where, hint="Try again later") from None
 
 
-def _look(server: Server) -> tuple[int, int]:
-    """Return the token of the log. Raises RedisError."""
+def _change_token(server: Server) -> tuple[int, int]:
+    """Return the log's change token, see `ChangeLog.version`. Raises RedisError."""
     raw, length = server.ask_all(("HGET", LOG, "state"), ("XLEN", CHANGES))
     return hash(raw or b""), int(length)
 
 
 class _Watch:
-    """A thread that waits for changes of other processes.
+    """Background thread that updates the change token when other processes write.
 
     Attributes:
-        seen: token of the log when it was last polled.
-        down: why there was none; empty if there was.
+        seen: latest change token.
+        down: why the server does not answer; empty if it does.
     """
 
     def __init__(self, server: Server, seen: tuple[int, int]) -> None:
         """Start the thread, which ends some time after `stop`.
 
         Args:
-            server: with connections of its own, whose budget is longer than `_BLOCK`.
-            seen: the last token.
+            server: separate connections with a time limit above `_BLOCK`.
+            seen: latest change token.
         """
         self.seen, self.down = seen, ""
         self._server, self._stopped = server, Event()
         Thread(target=self._run, name="watching the log", daemon=True).start()
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Ask the thread to end."""
         self._stopped.set()
 
     def _run(self) -> None:
-        last: bytes = b"$"  # of the stream
+        last: bytes = b"$"  # entry of the stream to read after
         while not self._stopped.is_set():
             try:
-                self.seen, self.down = _look(self._server), ""
-                asked = ("XREAD", "COUNT", 1000, "BLOCK", int(_BLOCK * 1000), "STREAMS", CHANGES, last)
-                found = self._server.ask(*asked)
-                last = found[0][1][-1][0] if found else last
+                self.seen, self.down = _change_token(self._server), ""
+                command = ("XREAD", "COUNT", 1000, "BLOCK", int(_BLOCK * 1000), "STREAMS", CHANGES, last)
+                streams = self._server.ask(*command)
+                last = streams[0][1][-1][0] if streams else last
             except (exceptions.RedisError, OSError) as error:
                 self.down, last = str(error) or type(error).__name__, b"$"
                 self._stopped.wait(_PAUSE)

@@ -1,4 +1,4 @@
-"""Tables of a change log in Redis: calls, errors, and the script of a commit."""
+"""Tables of a change log in Redis: connection, errors, and the commit script."""
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ from recall.errors import (
 )
 from recall.store.items.log_base import REMOTE, LogTables
 from recall.store.items.log_position import KEPT_HEADS, LogRow, State, next_head
-from recall.store.redis_nodes import other_catalog, split_address, weaknesses
+from recall.store.redis_nodes import durability_problems, split_address, wrong_catalog
 
 DOWN = "the log of changes does not answer"
 
-_WAITAOF = (7, 2)  # version of Redis that brought the command
-_REMEMBERED = 24 * 60 * 60  # seconds for which the key of a batch is remembered
+_WAITAOF = (7, 2)  # first version of Redis with the command
+_KEY_TTL = 24 * 60 * 60  # seconds for which an idempotency key is stored
 _HINT = "Restore Redis from its own backup; or remove the keys of the log, and give every change since the live version again"
 
 _COMMIT = """
@@ -60,27 +60,27 @@ redis.call('HSET', KEYS[1], 'state', ARGV[2], 'number', redis.call('XLEN', KEYS[
 return 1
 """
 LOG, CHANGES, LATEST, HEADS = NAMES = ("recall:log", "recall:log:changes", "recall:log:latest", "recall:log:heads")
-"""Names of the tables."""
+"""Redis keys of the tables."""
 KEY = "recall:log:key:"
-"""Beginning of the names of idempotency keys."""
+"""Prefix of the Redis keys for idempotency keys."""
 
 Command = tuple[bytes | str | int, ...]
 
 
 class Server:
-    """Connections to one server; made when they are needed. Thread-safe.
+    """Connections to one Redis, made on demand. Thread-safe.
 
     Attributes:
         where: the address without a password.
-        seconds: budget of one call.
+        seconds: time limit of one call.
     """
 
     def __init__(self, url: str, seconds: float) -> None:
-        """Make no connection yet.
+        """Connect at the first call.
 
         Args:
             url: as for `RedisChangeLog`.
-            seconds: budget of one call.
+            seconds: time limit of one call.
 
         Raises:
             ConfigError: The address is malformed.
@@ -93,7 +93,7 @@ class Server:
                 url,
                 socket_timeout=seconds,
                 socket_connect_timeout=seconds,
-                retry=Retry(NoBackoff(), 0),  # a write may have been carried out
+                retry=Retry(NoBackoff(), 0),  # a write that timed out may have been executed
                 protocol=2,
                 driver_info=None,
             )
@@ -102,22 +102,22 @@ class Server:
         """Return the answer to a command. Raises RedisError, see `translate_errors`."""
         return self._client.execute_command(*command)
 
-    def ask_all(self, *commands: Command, transaction: bool = False, tolerant: bool = False) -> list[Any]:
-        """Return the answers to several commands, which are sent at once.
+    def ask_all(self, *commands: Command, transaction: bool = False, return_errors: bool = False) -> list[Any]:
+        """Send commands in one pipeline, and return the answers.
 
         Args:
-            commands: with their arguments.
-            transaction: nothing comes between them.
-            tolerant: errors are returned among the answers; otherwise the first is raised.
+            commands: commands with their arguments.
+            transaction: run them atomically.
+            return_errors: return errors among the answers instead of raising the first.
         """
         pipeline = self._client.pipeline(transaction=transaction)
         for command in commands:
             pipeline.execute_command(*command)
-        return list(pipeline.execute(raise_on_error=not tolerant))
+        return list(pipeline.execute(raise_on_error=not return_errors))
 
     @contextmanager
     def translate_errors(self, what: str) -> Iterator[None]:
-        """Turn errors of the server and of the connection into a JournalError.
+        """Raise errors of the server and of the connection as JournalError.
 
         Args:
             what: past participle for the message, such as "read".
@@ -125,9 +125,7 @@ class Server:
         try:
             yield
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-            raise JournalDownError(
-                DOWN, where=self.where, why=str(error) or type(error).__name__, hint="Look at Redis"
-            ) from None
+            raise JournalDownError(DOWN, where=self.where, why=str(error) or type(error).__name__, hint="Check Redis") from None
         except exceptions.RedisError as error:
             why = str(error)
             if isinstance(error, exceptions.OutOfMemoryError) or "No space left" in why:
@@ -139,24 +137,24 @@ class Server:
                     "this Redis is in cluster mode, which is not supported",
                     where=self.where,
                     why=f"a commit changes keys of several slots at once ({error})",
-                    hint="Name a Redis without cluster mode, for instance a primary with replicas",
+                    hint="Use a Redis without cluster mode, for instance a primary with replicas",
                 ) from None
-            raise JournalError(f"changes cannot be {what}", where=self.where, why=why, hint="Look at Redis") from None
+            raise JournalError(f"changes cannot be {what}", where=self.where, why=why, hint="Check Redis") from None
 
     def durability_warning(self) -> str:
-        """Return how acknowledged changes may be lost, in sentences. Raises RedisError."""
+        """Return a warning if acknowledged changes may be lost. Raises RedisError."""
         persistence, memory, server = (self._client.info(part) for part in ("persistence", "memory", "server"))
         waits = tuple(map(int, str(server["redis_version"]).split(".")[:2])) >= _WAITAOF
         try:
             fsync = str(self._client.config_get("appendfsync").get("appendfsync", ""))
         except exceptions.ResponseError:  # managed services refuse the command
             fsync = ""
-        said = list(weaknesses(persistence, memory))
+        problems = list(durability_problems(persistence, memory))
         if int(persistence.get("aof_enabled", 0)) and fsync != "always" and not waits:
-            known = f"appendfsync is {fsync}" if fsync else "this Redis does not tell how it writes to its disk"
+            cause = f"appendfsync is {fsync}" if fsync else "this Redis does not report its setting of appendfsync"
             hint = "set appendfsync always, or use Redis 7.2 or Valkey"
-            said.insert(0, f"{known}, so changes of the last second may be lost: {hint}")
-        return "; ".join(said)
+            problems.insert(0, f"{cause}, so changes of the last second may be lost: {hint}")
+        return "; ".join(problems)
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""
@@ -164,31 +162,30 @@ class Server:
 
 
 class ConcurrentWriteError(Exception):
-    """Another process has written between two calls."""
+    """Another process wrote to the log between two calls."""
 
 
 class RedisTables(LogTables):
-    """The tables as one call has found them, and what is to be written."""
+    """The tables as read by one call, and the writes to commit."""
 
     def __init__(self, server: Server, keys: Sequence[str] = (), catalog: str = "") -> None:
         """Read the state.
 
         Args:
-            server: that has them.
-            keys: idempotency keys that batches have.
-            catalog: name of the catalogue, if it is known.
+            server: connections to the Redis.
+            keys: idempotency keys of the batches to write.
+            catalog: name of the catalogue; empty if it is unknown.
 
         Raises:
             JournalError: The log has the changes of another catalogue.
         """
         self._server, self._catalog = server, catalog
-        named = [KEY + key for key in keys]
-        asked = ("HMGET", LOG, "state", "number", "catalog")
-        (self._raw, number, owner), *answers = server.ask_all(asked, *(("GET", name) for name in named))
+        command = ("HMGET", LOG, "state", "number", "catalog")
+        (self._raw, number, owner), *answers = server.ask_all(command, *(("GET", KEY + key) for key in keys))
         if catalog and owner is not None and owner.decode() != catalog:
-            raise other_catalog(JournalError, owner.decode(), catalog, f"the field `catalog` of the hash {LOG}")
+            raise wrong_catalog(JournalError, owner.decode(), catalog, f"the field `catalog` of the hash {LOG}")
         self.answers: dict[str, bytes] = {key: raw for key, raw in zip(keys, answers, strict=True) if raw is not None}
-        self._known = frozenset(self.answers)
+        self._stored_keys = frozenset(self.answers)
         self._number = int(number or 0)
         self._state = self._parsed(self._number)
         self._entries: dict[str, tuple[int, bytes | None, int]] = {}
@@ -237,16 +234,16 @@ class RedisTables(LogTables):
         sequence = self._server.ask("HGET", LATEST, item_id)
         if sequence is None:
             return -1
-        place = f"{int(sequence)}-0"
-        found = self._server.ask("XRANGE", CHANGES, place, place)
-        return self._row(*found[0]).at if found else -1
+        entry_id = f"{int(sequence)}-0"
+        entries = self._server.ask("XRANGE", CHANGES, entry_id, entry_id)
+        return self._row(*entries[0]).at if entries else -1
 
     @override
     def add(self, state: State, rows: Sequence[tuple[str, bytes | None, int]], digest: bytes) -> State:
-        newest = {item_id: place for place, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
-        for item_id, place in sorted(newest.items(), key=itemgetter(1)):  # a stream only grows at its end
-            _, features, at = rows[place - state.last - 1]
-            self._entry(place, item_id, features, at)
+        newest = {item_id: sequence for sequence, (item_id, _, _) in enumerate(rows, start=state.last + 1)}
+        for item_id, sequence in sorted(newest.items(), key=itemgetter(1)):  # a stream accepts increasing ids only
+            _, features, at = rows[sequence - state.last - 1]
+            self._add_entry(sequence, item_id, features, at)
         self._state = state._replace(
             last=state.last + len(rows),
             head=next_head(state.head, digest) if rows else state.head,
@@ -257,32 +254,32 @@ class RedisTables(LogTables):
     @override
     def restore(self, state: State, rows: Sequence[LogRow]) -> State:
         for row in rows:
-            self._entry(*row)
+            self._add_entry(*row)
         self._state = state
         return state
 
     @override
     def drop(self, upto: int) -> int:
-        gone = self._server.ask("XRANGE", CHANGES, "-", str(upto))
+        entries = self._server.ask("XRANGE", CHANGES, "-", str(upto))
         self._dropped = str(upto)
         self._state = self._state._replace(pruned=max(self._state.pruned, upto))
-        return len(gone)
+        return len(entries)
 
     def commands(self) -> list[Command]:
-        """Return the script that writes it all unless another process has written.
+        """Return the commit script with arguments, and a command for the catalogue.
 
-        A further command names the catalogue.
+        The script writes nothing if the state is no longer the one that was read.
         """
         state = self._state
-        answers = [(KEY + key, raw) for key, raw in self.answers.items() if key not in self._known]
+        answers = [(KEY + key, raw) for key, raw in self.answers.items() if key not in self._stored_keys]
         keys = [*NAMES, *(name for name, _ in answers)]
         values = {**state._asdict(), "head": state.head.hex()}
-        after = orjson.dumps({name: one for name, one in values.items() if name not in ("number", "digest")})
-        said = (self._raw or b"", after, self._dropped, state.last, state.head.hex(), _REMEMBERED, -1 - KEPT_HEADS)
-        named: list[Command] = [("HSETNX", LOG, "catalog", self._catalog)] if self._catalog else []
-        return [("EVAL", _COMMIT, len(keys), *keys, *said, *(raw for _, raw in answers), *self._arguments), *named]
+        after = orjson.dumps({name: value for name, value in values.items() if name not in ("number", "digest")})
+        fixed = (self._raw or b"", after, self._dropped, state.last, state.head.hex(), _KEY_TTL, -1 - KEPT_HEADS)
+        claim: list[Command] = [("HSETNX", LOG, "catalog", self._catalog)] if self._catalog else []
+        return [("EVAL", _COMMIT, len(keys), *keys, *fixed, *(raw for _, raw in answers), *self._arguments), *claim]
 
-    def _entry(self, sequence: int, item_id: str, features: bytes | None, at: int) -> None:
+    def _add_entry(self, sequence: int, item_id: str, features: bytes | None, at: int) -> None:
         self._entries[item_id] = sequence, features, at
         self._arguments += [sequence, item_id.encode(), at, b"" if features is None else features]
 
@@ -295,10 +292,10 @@ class RedisTables(LogTables):
         except (ValueError, LookupError, TypeError):
             raise JournalDamagedError("this is not a log of changes", where=self._server.where, hint=_HINT) from None
 
-    def _row(self, place: bytes, values: Mapping[bytes, bytes]) -> LogRow:
+    def _row(self, entry_id: bytes, values: Mapping[bytes, bytes]) -> LogRow:
         try:
-            sequence, _, _ = place.partition(b"-")
+            sequence, _, _ = entry_id.partition(b"-")
             return LogRow(int(sequence), values[b"id"].decode(), values[b"features"] or None, int(values[b"at"]))
         except (ValueError, LookupError):
-            what = f"change {place.decode()} was damaged after it was written"
+            what = f"change {entry_id.decode()} was damaged after it was written"
             raise JournalDamagedError(what, where=self._server.where, hint=_HINT) from None

@@ -1,4 +1,4 @@
-"""Segment: rows of a catalogue that were written together, and how to read them."""
+"""Segment: consecutive rows of the catalogue, immutable but for tombstones."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,9 +15,9 @@ from recall.index.bitmap import RowBitmap
 from recall.index.query import Predicate
 from recall.index.topk import longest_of, scan
 
-_NONE: Int64 = np.empty(0, dtype=np.int64)
-_FEW = 256  # tombstones that are excluded one by one: an index need not look up every row that it passes
-_MASKS = 64  # masks for which what remains of them is kept
+_NO_ROWS: Int64 = np.empty(0, dtype=np.int64)
+_MAX_EXCLUDED = 256  # with more tombstones, an index searches within a mask instead of excluding single rows
+_MAX_CACHED_MASKS = 64
 Derived = TypeVar("Derived")
 
 
@@ -30,16 +30,16 @@ class Ids(Protocol):
         """Return the ids of rows, each in [0, len)."""
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return rows of ids: int64 [m], -1 where an id is not in the segment."""
+        """Return the rows of ids: int64 [m], -1 for an id that is not in the segment."""
 
-    def order(self) -> Int64:
-        """Return all rows by rising id: int64 [len]."""
+    def argsort(self) -> Int64:
+        """Return all rows sorted by id: int64 [len]."""
 
-    def place(self, order: Int64, text: str) -> int:
-        """Count the rows whose id does not come after a text.
+    def count_up_to(self, order: Int64, text: str) -> int:
+        """Return the number of rows with an id <= a text.
 
         Args:
-            order: rows by rising id.
+            order: int64 [len], rows sorted by id.
             text: any text.
         """
 
@@ -67,32 +67,32 @@ class Items(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Consecutive rows of a catalogue, immutable but for tombstones.
-
-    Rows within it count from 0.
+    """Consecutive rows of the catalogue, numbered from 0 within the segment.
 
     Attributes:
-        first: row of the catalogue at which it begins.
+        first: the catalogue's row of row 0.
         content: ids, vectors and columns of the items.
-        tombstones: rows that were replaced or deleted.
-        index: over the vectors; None if the segment is small enough to be scanned.
+        tombstones: rows of items that were replaced or deleted.
+        index: index over the vectors; None if the segment is small enough to be scanned.
     """
 
     first: int
     content: Items
     tombstones: RowBitmap
     index: ItemIndex | None = None
-    _derived: dict[Hashable, Any] = field(default_factory=dict)  # shared by all states of the tombstones
-    _left: Cache[RowBitmap, tuple[RowBitmap, Int64]] = field(default_factory=lambda: Cache(_MASKS), init=False)
+    _derived: dict[Hashable, Any] = field(default_factory=dict)  # shared by copies with other tombstones
+    _excluded_dead: Cache[RowBitmap, tuple[RowBitmap, Int64]] = field(
+        default_factory=lambda: Cache(_MAX_CACHED_MASKS), init=False
+    )
 
     @property
     def size(self) -> int:
-        """Rows, dead ones included."""
+        """Number of rows, dead ones included."""
         return self.tombstones.size
 
     @property
     def count(self) -> int:
-        """Live rows."""
+        """Number of live rows."""
         return self.size - self.tombstones.count
 
     @cached_property
@@ -107,15 +107,15 @@ class Segment:
 
     @property
     def longest(self) -> float:
-        """The largest Euclidean length of a vector, or more."""
+        """Upper bound of the vectors' Euclidean lengths."""
         return self.derived("longest", lambda: longest_of(self.vectors))
 
     def derived(self, key: Hashable, make: Callable[[], Derived]) -> Derived:
-        """Return a value derived from the content, cached with it.
+        """Return a cached value that depends on the content only.
 
         Args:
-            key: of the value.
-            make: derives it; called twice if two threads ask for it at once.
+            key: key in the cache.
+            make: computes the value; called twice if two threads need it at once.
         """
         if key not in self._derived:
             self._derived.setdefault(key, make())
@@ -123,32 +123,32 @@ class Segment:
         return found
 
     def rows(self, ids: Sequence[str]) -> Int64:
-        """Return the rows of ids: int64 [m], -1 where none is alive."""
+        """Return the live rows of ids: int64 [m], -1 for an id without one."""
         rows = self.content.item_ids.rows(ids)
         if self.tombstones.count:
             rows[(rows >= 0) & self.tombstones.holds(rows)] = -1
         return rows
 
-    def without(self, ids: Sequence[str]) -> "Segment":
-        """Return the segment with tombstones for ids; itself if it has none of them."""
+    def with_tombstones(self, ids: Sequence[str]) -> "Segment":
+        """Return the segment with tombstones for ids; itself if none is in it."""
         rows = self.content.item_ids.rows(ids)
         tombstones = self.tombstones.with_rows(rows[rows >= 0])
         return self if tombstones is self.tombstones else replace(self, tombstones=tombstones)
 
     def ids_after(self, after: str | None, count: int) -> list[str]:
-        """Return the first ids of live rows in order.
+        """Return the first ids of live rows, sorted.
 
         Args:
-            after: only ids after this one; None for all.
-            count: ids wanted.
+            after: exclusive lower bound; None for none.
+            count: maximum number of ids.
         """
         ids = self.content.item_ids
-        order = self.derived("order", ids.order)
-        place = 0 if after is None else ids.place(order, after)
+        order = self.derived("argsort", ids.argsort)
+        start = 0 if after is None else ids.count_up_to(order, after)
         found: list[str] = []
-        while len(found) < count and place < len(order):
-            rows = order[place : place + count]
-            place += count
+        while len(found) < count and start < len(order):
+            rows = order[start : start + count]
+            start += count
             found += ids.ids(rows[~self.tombstones.holds(rows)])
         return found[:count]
 
@@ -157,9 +157,9 @@ class Segment:
         items = self.content.items()
         return items[self.live.rows] if self.tombstones.count else items
 
-    def local(self, rows: Int64) -> Int64:
-        """Return the rows of the catalogue that are in the segment, from its first."""
-        if not self.first and (not len(rows) or rows[rows.argmax()] < self.size):  # all of them, as nearly always
+    def to_local(self, rows: Int64) -> Int64:
+        """Convert rows of the catalogue to rows of the segment; drop all others."""
+        if not self.first and (not len(rows) or rows[rows.argmax()] < self.size):  # the usual case: no copy
             return rows
         return rows[(rows >= self.first) & (rows < self.first + self.size)] - self.first
 
@@ -179,13 +179,13 @@ class Segment:
             queries: float32 [q, dim].
             n: at least 1.
             excluded: rows of the segment that must not be returned, int64 [m] for each query.
-            masks: the rows that may be, for each query; None for all of them.
-            predicates: the filter behind each mask, if there is one.
+            masks: rows that may be returned, for each query; None for all rows.
+            predicates: filter behind each mask, or None, for engines that filter by themselves.
             exact: search exhaustively.
         """
         if self.index is None:
             return [self.scan(*each, n) for each in zip(queries, excluded, masks, strict=True)]
-        left = [self.without_dead(mask) for mask in masks]
+        left = [self.exclude_dead(mask) for mask in masks]
         without = [np.concatenate(both) for both in zip(excluded, (dead for _, dead in left), strict=True)]
         return self.index.search_each(queries, n, without, [mask for mask, _ in left], predicates, exact=exact)
 
@@ -195,31 +195,31 @@ class Segment:
         Args:
             query: float32 [dim].
             excluded: int64 [m], rows of the segment that must not be returned.
-            mask: the rows that may be; None for all of them.
-            n: rows wanted.
-            added: float32 [size], an offset of each score; none if None.
+            mask: rows that may be returned; None for all rows.
+            n: number of rows wanted.
+            added: float32 [size], added to the scores; None for zeros.
         """
-        within, dead = self.without_dead(mask)
+        within, dead = self.exclude_dead(mask)
         without = np.concatenate([excluded, dead])
         return scan(self.vectors, query, n, self.longest, added=added, within=within, excluded=without)
 
-    def without_dead(self, mask: RowBitmap | None) -> tuple[RowBitmap | None, Int64]:
-        """Take dead rows out of a mask, in the form that an index searches fastest.
+    def exclude_dead(self, mask: RowBitmap | None) -> tuple[RowBitmap | None, Int64]:
+        """Remove dead rows from a mask, in the form that an index searches fastest.
 
         Args:
-            mask: some rows, or None for all of them.
+            mask: rows to search; None for all rows.
 
         Returns:
-            Rows to search within, None for all, and rows to exclude from those, int64. A mask with few dead rows is
-            returned as it is, so that what an index keeps for it serves until much has changed.
+            Rows to search (None for all), and rows to exclude from them, int64 [e]. A mask with few dead rows is returned
+            unchanged, so that an index's cache for it stays valid.
         """
         if not self.tombstones.count:
-            return mask, _NONE
+            return mask, _NO_ROWS
         if mask is None:
-            return (None, self.tombstones.rows) if self.tombstones.count <= _FEW else (self.live, _NONE)
-        found = self._left.get(mask)
+            return (None, self.tombstones.rows) if self.tombstones.count <= _MAX_EXCLUDED else (self.live, _NO_ROWS)
+        found = self._excluded_dead.get(mask)
         if found is None:
             dead = mask & self.tombstones
-            found = (mask, dead.rows) if dead.count <= _FEW else (mask - dead, _NONE)
-            self._left.put(mask, found)
+            found = (mask, dead.rows) if dead.count <= _MAX_EXCLUDED else (mask - dead, _NO_ROWS)
+            self._excluded_dead.put(mask, found)
         return found

@@ -19,7 +19,7 @@ from recall.index.query import Predicate
 from recall.index.topk import merge
 from recall.store.items.segment import Segment
 
-_NONE: Int64 = np.empty(0, dtype=np.int64)
+_NO_ROWS: Int64 = np.empty(0, dtype=np.int64)
 
 
 class SegmentMasks(NamedTuple):
@@ -154,7 +154,7 @@ class CatalogSnapshot:
 
     def masks(self, rows: Int64) -> SegmentMasks:
         """Return some rows, int64 [m] each in [0, size), as masks."""
-        return SegmentMasks(tuple(RowBitmap.of_rows(one.local(rows), one.size) for one in self.segments))
+        return SegmentMasks(tuple(RowBitmap.of_rows(one.to_local(rows), one.size) for one in self.segments))
 
     def masks_of(self, mask: Mask) -> SegmentMasks:
         """Return the rows where a bool [size] is true, as masks."""
@@ -215,12 +215,12 @@ class CatalogSnapshot:
         if len(self.segments) == 1 and not first.tombstones.count and first.index is not None:
             masks = [None if scope is None else scope.masks[0] for scope in scopes]
             return first.index.search_each(queries, n, exclude, masks, predicates, exact=exact)
-        excluded = [_NONE] * len(queries) if exclude is None else exclude
+        excluded = [_NO_ROWS] * len(queries) if exclude is None else exclude
         found = [
             segment.search(
                 queries,
                 n,
-                [segment.local(rows) for rows in excluded],
+                [segment.to_local(rows) for rows in excluded],
                 [None if scope is None else scope.masks[number] for scope in scopes],
                 predicates,
                 exact=exact,
@@ -262,7 +262,7 @@ class CatalogSnapshot:
         parts = [
             segment.scan(
                 query,
-                segment.local(excluded),
+                segment.to_local(excluded),
                 None if masks is None else masks.masks[number],
                 n,
                 added[segment.first : segment.first + segment.size],

@@ -1,8 +1,8 @@
-"""Segments of a changing catalogue: published, sealed, and the delta.
+"""Segments of a mutable catalogue: the published one, sealed ones, and the delta.
 
-As in a log-structured merge tree: changes go to the delta. A delta that has grown is sealed, and a new one begins. Adjacent
-sealed segments are merged without their dead rows, so that a search has few of them; a large one has an index. The order
-of live rows stays that of their last change, which is the order that a version published now would have.
+They work like a log-structured merge tree: changes go to the delta; a delta that is large enough is sealed, and a new one
+begins. Adjacent sealed segments are merged without their dead rows, so that a search visits few segments; a large segment gets
+an index. Live rows stay in the order of their last change, as in a version that is compacted from them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,27 +20,27 @@ from recall.store.items.delta import Delta, EncodedItems
 from recall.store.items.segment import Segment
 
 SEAL_AT = 4_096
-"""Slots from which on a delta is sealed: each batch copies its ids, and each search scans it."""
+"""Slots at which a delta is sealed: each batch copies its ids, and each search scans it."""
 INDEX_AT = 8_192
-"""Rows from which on a sealed segment has an index; below, a scan takes as long."""
+"""Rows at which a sealed segment gets an index; with fewer, a scan is as fast."""
 MAX_CHANGES = 1_000_000
-"""Changed items above which a whole compaction is due, as each process holds them in memory, and"""
+"""Changed items above which a compaction is due in any case, as each process has them in memory."""
 MAX_CHANGED_SHARE = 0.2
-"""the share of the version's items, but"""
+"""Changed items above which a compaction is due, as a share of the version's items."""
 MIN_CHANGES = 1_000
-"""no fewer."""
-_RATIO = 4  # a sealed segment has at least so many times the live rows of the later ones together, or they are merged
-_IDS = 4_096  # made to a series at once, which no other thread can interrupt
+"""Changed items up to which no compaction is due in any case."""
+_RATIO = 4  # segments are merged unless each has at least this many times the live rows of all later ones
+_IDS = 4_096  # ids converted to a series at once, during which no other thread runs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SealedItems:
-    """Items of merged segments.
+    """Live items of merged segments.
 
     Attributes:
         item_ids: ids of the rows.
         item_vectors: float32 [m, dim].
-        table: values of the rows [m].
+        table: values of the rows, [m].
     """
 
     item_ids: TextTable
@@ -49,7 +49,7 @@ class SealedItems:
 
     @classmethod
     def of(cls, segments: Sequence[Segment]) -> "SealedItems":
-        """Copy the live rows of segments, at least one row in all."""
+        """Copy the live rows of segments, which have at least one."""
         rows = [one.live.rows for one in segments]
         parts = [
             (one, some[first : first + _IDS])
@@ -75,11 +75,11 @@ class SealedItems:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiers:
-    """A version's items and the changes up to a sequence. Immutable.
+    """All segments of a catalogue at one sequence. Immutable.
 
     Attributes:
-        published: the version's rows.
-        sealed: segments of changes, the oldest first.
+        published: the version's items.
+        sealed: segments of older changes, oldest first.
         delta: the latest changes.
     """
 
@@ -92,32 +92,32 @@ class Tiers:
         """Return a version without later changes.
 
         Args:
-            published: the version's rows.
-            sequence: the last change that they hold.
+            published: the version's items.
+            sequence: sequence of the last change that the version contains.
         """
         return cls(published, (), Delta.empty(sequence, published.vectors.shape[1]))
 
     @property
     def segments(self) -> tuple[Segment, ...]:
-        """The segments that hold a row, in the order of their rows."""
+        """All segments in the order of their rows; an empty delta is omitted."""
         older = (self.published, *self.sealed)
         return (*older, self.delta.segment(self._end)) if len(self.delta.item_ids) else older
 
     @property
     def rows(self) -> int:
-        """Rows beyond the version's, dead ones included."""
+        """Number of rows in addition to the version's, dead ones included."""
         return self._end - self.published.size + len(self.delta.item_ids)
 
     @property
     def count(self) -> int:
-        """Items that were added or replaced since the version."""
+        """Number of items added or replaced since the version."""
         return sum(one.count for one in self.sealed) + self.delta.count
 
     @property
     def needs_compaction(self) -> bool:
-        """Whether so much has changed that a compaction is due."""
-        most = min(MAX_CHANGES, max(MIN_CHANGES, int(MAX_CHANGED_SHARE * self.published.size)))
-        return max(self.rows, self.published.tombstones.count) > most
+        """Whether there are enough changes for a compaction."""
+        limit = min(MAX_CHANGES, max(MIN_CHANGES, int(MAX_CHANGED_SHARE * self.published.size)))
+        return max(self.rows, self.published.tombstones.count) > limit
 
     @property
     def _end(self) -> int:
@@ -125,74 +125,74 @@ class Tiers:
         return last.first + last.size
 
     def with_changes(
-        self, sequence: int, ids: Sequence[str], given: EncodedItems | None, refused: Mapping[str, str]
+        self, sequence: int, ids: Sequence[str], upserts: EncodedItems | None, refused: Mapping[str, str]
     ) -> "Tiers":
         """Return the segments after more changes; one thread at a time may call it.
 
         Args:
-            sequence: of the last of them.
-            ids: all that changed, each once.
-            given: those that are not deleted, if any.
-            refused: changes that do not fit, by id; they are among `ids`.
+            sequence: sequence of the last change.
+            ids: distinct ids of the changed items.
+            upserts: the upserted items among them; None if there are none.
+            refused: why upserts cannot be encoded, by id; the ids are among `ids`.
         """
-        sealed = tuple(one.without(ids) for one in self.sealed)
-        delta = self.delta.with_changes(sequence, ids, given, refused)
+        sealed = tuple(segment.with_tombstones(ids) for segment in self.sealed)
+        delta = self.delta.with_changes(sequence, ids, upserts, refused)
         if len(delta.item_ids) >= SEAL_AT:
             sealed = (*sealed, delta.segment(self._end))
             delta = Delta.empty(sequence, self.published.vectors.shape[1], delta.refused)
-        return Tiers(self.published.without(ids), sealed, delta)
+        return Tiers(self.published.with_tombstones(ids), sealed, delta)
 
     def merge_candidates(self) -> tuple[Segment, ...]:
-        """Return adjacent sealed segments to merge; none if there are few enough."""
-        first, later = len(self.sealed), 0
-        for at in reversed(range(len(self.sealed))):
-            if self.sealed[at].count <= _RATIO * later:
-                first = at
-            later += self.sealed[at].count
+        """Return adjacent sealed segments that should be merged; empty if none should."""
+        first, later_rows = len(self.sealed), 0
+        for number in reversed(range(len(self.sealed))):
+            if self.sealed[number].count <= _RATIO * later_rows:
+                first = number
+            later_rows += self.sealed[number].count
         if first < len(self.sealed):
             return self.sealed[first:]
-        return next(((one,) for one in self.sealed if _wasteful(one)), ())
+        return next(((segment,) for segment in self.sealed if _needs_rewrite(segment)), ())
 
     def with_merged(self, run: Sequence[Segment], merged: Segment | None) -> "Tiers | None":
-        """Replace adjacent segments by one; None if they are no longer among these.
+        """Replace sealed segments by their merge; None if they are no longer present.
 
         Args:
-            run: as `due` returned them, maybe of earlier tiers.
-            merged: of `merge`.
+            run: result of `merge_candidates`, possibly of earlier tiers.
+            merged: result of `merge` for `run`; rows that got a tombstone since get one here, too.
         """
-        contents = [one.content for one in self.sealed]
+        contents = [segment.content for segment in self.sealed]
         if run[0].content not in contents:
             return None
-        at = contents.index(run[0].content)
-        rest = at + len(run)
-        if contents[at:rest] != [one.content for one in run]:
+        start = contents.index(run[0].content)
+        end = start + len(run)
+        if contents[start:end] != [segment.content for segment in run]:
             return None
-        sealed, first = list(self.sealed[:at]), run[0].first
+        sealed, first = list(self.sealed[:start]), run[0].first
         if merged is not None:
-            died = [now.tombstones.holds(old.live.rows) for old, now in zip(run, self.sealed[at:rest], strict=True)]
+            died = [now.tombstones.holds(old.live.rows) for old, now in zip(run, self.sealed[start:end], strict=True)]
             sealed.append(replace(merged, first=first, tombstones=RowBitmap.of_mask(np.concatenate(died))))
             first += merged.size
-        for one in self.sealed[rest:]:  # what was derived from the rows of the segments before is derived again
-            sealed.append(replace(one, first=first, _derived={"longest": one.longest}))
-            first += one.size
+        for segment in self.sealed[end:]:  # other cached values may depend on earlier segments
+            sealed.append(replace(segment, first=first, _derived={"longest": segment.longest}))
+            first += segment.size
         return Tiers(self.published, tuple(sealed), self.delta)
 
 
 def merge(run: Sequence[Segment], index: ItemIndex) -> Segment | None:
-    """Return adjacent segments as one, without dead rows; None if no row is left.
+    """Merge adjacent segments into one without dead rows; None if no row is live.
 
     Args:
-        run: at least one.
-        index: of the version, which answers the same queries.
+        run: at least one segment.
+        index: the version's index; a large segment gets an exact index for the same queries.
     """
-    if not any(one.count for one in run):
+    if not any(segment.count for segment in run):
         return None
     items = SealedItems.of(run)
     vectors = items.item_vectors
-    own = index_beside(index, vectors) if len(vectors) >= INDEX_AT else None
-    return Segment(run[0].first, items, RowBitmap.of_mask(np.zeros(len(vectors), dtype=bool)), own)
+    own_index = index_beside(index, vectors) if len(vectors) >= INDEX_AT else None
+    return Segment(run[0].first, items, RowBitmap.of_mask(np.zeros(len(vectors), dtype=bool)), own_index)
 
 
-def _wasteful(segment: Segment) -> bool:
-    """Return whether a segment is searched much faster once it is copied."""
+def _needs_rewrite(segment: Segment) -> bool:
+    """Return whether a segment has mostly dead rows, or lacks an index."""
     return 2 * segment.count < segment.size or (segment.index is None and segment.count >= INDEX_AT)

@@ -30,7 +30,17 @@ from recall._breaker import Breaker
 from recall.errors import StoreBusyError, StoreDownError, StoreError
 from recall.store.group_commit import key_conflict
 from recall.store.high_water_mark import HighWaterMark, MarkState, damage_warning
-from recall.store.redis_nodes import DOWN, RANGES, Command, Node, Nodes, other_catalog, range_of, tags, weaknesses
+from recall.store.redis_nodes import (
+    DOWN,
+    RANGES,
+    Command,
+    Node,
+    Nodes,
+    durability_problems,
+    hash_tags,
+    slot_range,
+    wrong_catalog,
+)
 from recall.store.users.changes import (
     READ_SECONDS,
     InteractionEvent,
@@ -148,7 +158,7 @@ class RedisLiveUsers(LiveUsers):
         found: dict[str, LiveUser | StoreError] = {}
         down: list[StoreDownError] = []
         self._check_owner()
-        groups = self._reader.by_node(user_ids, self._user)
+        groups = self._reader.group_by_node(user_ids, self._user)
         for node, ids in groups:
             try:
                 stored = self._stored(self._reader, node, ids)
@@ -171,7 +181,7 @@ class RedisLiveUsers(LiveUsers):
         if field and len(waiting) > 1:  # before any of them is written
             self._check_key(waiting, field, digest)
         for _ in range(_TRIES):
-            for node, ids in self._writer.by_node(waiting, self._user):
+            for node, ids in self._writer.group_by_node(waiting, self._user):
                 own = {user_id: waiting[user_id] for user_id in ids}
                 done |= self._write(node, own, rewritten, field, digest)
             rewritten |= waiting.keys() - done.keys()
@@ -189,25 +199,25 @@ class RedisLiveUsers(LiveUsers):
     def forget(self, ids: Sequence[str]) -> int:
         self._check_owner()
         keys = 0
-        for node, some in self._writer.by_node(ids, self._user):
-            fields = self._writer.call(node, "read", [("HKEYS", self._user(one)) for one in some], tolerant=True)
+        for node, some in self._writer.group_by_node(ids, self._user):
+            fields = self._writer.call(node, "read", [("HKEYS", self._user(one)) for one in some], allow_wrong_type=True)
             keys += sum(field.startswith(b"k") for one in fields if not isinstance(one, Exception) for field in one)
             own = [("ZREM", self._of(b"users", one), one) for one in some]
             self._writer.call(node, "written", [*(("DEL", self._user(one)) for one in some), *own])
-        for node, _ in self._writer.by_node([self._prefix + b"users"], bytes):
+        for node, _ in self._writer.group_by_node([self._prefix + b"users"], bytes):
             self._writer.call(node, "written", [("ZREM", self._prefix + b"users", *ids)])
         return keys
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         self._check_owner()
-        names = [self._prefix + b"users", *(self._prefix + b"users:{%b}" % tag for tag in tags())]
+        names = [self._prefix + b"users", *(self._prefix + b"users:{%b}" % tag for tag in hash_tags())]
         most = count // RANGES * 2 + 16  # of one set: so many are hardly ever in a page
         least = b"-" if after is None else b"(" + after.encode()
         found: list[bytes] = []
         while len(found) < count:
             parts = dict[bytes, list[bytes]]()
-            for node, some in self._reader.by_node(names, bytes):
+            for node, some in self._reader.group_by_node(names, bytes):
                 asked: list[Command] = [("ZRANGEBYLEX", name, least, b"+", b"LIMIT", 0, most) for name in some]
                 parts |= dict(zip(some, self._reader.call(node, "read", asked), strict=True))
             ends = [part[-1] for part in parts.values() if len(part) == most]
@@ -227,9 +237,9 @@ class RedisLiveUsers(LiveUsers):
     @override
     def durability_warning(self) -> str:
         said: dict[str, None] = {}
-        for node in self._reader.every():
+        for node in self._reader.primaries():
             asked: list[Command] = [("INFO", "persistence"), ("INFO", "memory")]
-            said |= dict.fromkeys(weaknesses(*self._reader.call(node, "read", asked)))
+            said |= dict.fromkeys(durability_problems(*self._reader.call(node, "read", asked)))
         return "; ".join(said)
 
     @override
@@ -284,42 +294,42 @@ class RedisLiveUsers(LiveUsers):
             return
         key, nodes = self._prefix + b"catalog", self._writer if claim else self._reader
         if claim or not self._owner:
-            ((node, _),) = nodes.by_node([key], bytes)
+            ((node, _),) = nodes.group_by_node([key], bytes)
             noted: list[Command] = [("SET", key, self._name, "NX")] if claim else []
             held = nodes.call(node, "written" if claim else "read", [*noted, ("GET", key)])[-1]
             self._owner = bytes(held or b"").decode()
         if self._owner not in ("", self._name):
-            raise other_catalog(StoreError, self._owner, self._name, f"the key {key.decode()}")
+            raise wrong_catalog(StoreError, self._owner, self._name, f"the key {key.decode()}")
 
     def _check_key(self, ids: Iterable[str], field: bytes, digest: bytes) -> None:
         """Raise RequestError if one of some users had other changes with the same key."""
-        for node, some in self._writer.by_node(ids, self._user):
+        for node, some in self._writer.group_by_node(ids, self._user):
             asked: list[Command] = [("HGET", self._user(one), field) for one in some]
-            for told in self._writer.call(node, "read", asked, tolerant=True):
+            for told in self._writer.call(node, "read", asked, allow_wrong_type=True):
                 if isinstance(told, bytes) and told[:_DIGEST] != digest:
                     raise key_conflict()
 
     def _state(self) -> tuple[str, dict[bytes, int]]:
         """Return identity, which is created if missing, and counters of changes."""
         name = self._prefix + b"identity"
-        counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in tags())]
+        counters = [self._prefix + b"sequence", *(self._prefix + b"sequence:{%b}" % tag for tag in hash_tags())]
         found = dict[bytes, bytes | None]()
-        for node, some in self._reader.by_node([name, *counters], bytes):
+        for node, some in self._reader.group_by_node([name, *counters], bytes):
             found |= dict(zip(some, self._reader.call(node, "read", [("GET", one) for one in some]), strict=True))
         identity = found.pop(name)
         if identity is None:
-            ((node, _),) = self._writer.by_node([name], bytes)
+            ((node, _),) = self._writer.group_by_node([name], bytes)
             made: list[Command] = [("SET", name, secrets.token_hex(16), "NX"), ("GET", name)]
             identity = self._writer.call(node, "written", made)[1]
         return bytes(identity or b"").decode(), {counter: int(raw or 0) for counter, raw in found.items()}
 
     def _stored(self, nodes: Nodes, node: Node, ids: Sequence[str]) -> dict[str, _Stored]:
         """Return what is stored of users who are all on one node."""
-        answers = nodes.call(node, "read", [("HGETALL", self._user(one)) for one in ids], tolerant=True)
+        answers = nodes.call(node, "read", [("HGETALL", self._user(one)) for one in ids], allow_wrong_type=True)
         found = {one: _parsed(answer) for one, answer in zip(ids, answers, strict=True) if isinstance(answer, dict) and answer}
         strings = [one for one, answer in zip(ids, answers, strict=True) if isinstance(answer, exceptions.ResponseError)]
         if strings:  # as an earlier version wrote them, or changed by another process meanwhile
-            raws = nodes.call(node, "read", [("GET", self._user(one)) for one in strings], tolerant=True)
+            raws = nodes.call(node, "read", [("GET", self._user(one)) for one in strings], allow_wrong_type=True)
             own = zip(strings, raws, strict=True)
             found |= {one: _parsed({b"user": raw}) for one, raw in own if isinstance(raw, bytes)}
             for error in raws:
@@ -354,7 +364,7 @@ class RedisLiveUsers(LiveUsers):
         known: list[Command] = [("ZADD", at(b"users", one), 0, one) for one in own if one not in gone]
         counters = [at(b"sequence", one) for one in own]
         counted: list[Command] = [("INCRBY", name, len(some)) for name, some in zip(counters, own.values(), strict=True)]
-        answers = self._writer.call(node, "written", [*scripts, *known, *counted], whole=len(own) > 1)
+        answers = self._writer.call(node, "written", [*scripts, *known, *counted], transaction=len(own) > 1)
         for name, count in zip(counters, answers[-len(own) :], strict=True):
             self._counts[name] = max(self._counts.get(name, 0), int(count))
         done = dict[str, tuple[int, bool, bool | None]]()
@@ -362,7 +372,7 @@ class RedisLiveUsers(LiveUsers):
             if outcome == _REPEATED and told[:_DIGEST] != digest:
                 raise key_conflict()
             if outcome == _STRING:
-                self._writer.make_hash(node, self._user(user_id), _fields)
+                self._writer.convert_to_hash(node, self._user(user_id), _fields)
             elif outcome != _CONFLICT:
                 number = int(told[_DIGEST:].split()[0]) if outcome == _REPEATED else told
                 done[user_id] = int(number), outcome == _REPEATED, None if was < 0 else bool(was)
@@ -372,9 +382,11 @@ class RedisLiveUsers(LiveUsers):
         """Return those who are stored and not deleted, in the same order."""
         found = set[bytes]()
         # not within the budget of a read, which is that of a recommendation
-        for node, some in self._writer.by_node(ids, lambda one: self._prefix + b"user:" + one):
+        for node, some in self._writer.group_by_node(ids, lambda one: self._prefix + b"user:" + one):
             asked: list[Command] = [("HMGET", self._prefix + b"user:" + one, b"changes", b"gone") for one in some]
-            answers = self._writer.call(node, "read", asked, tolerant=True)  # an error is a string of an earlier version
+            answers = self._writer.call(
+                node, "read", asked, allow_wrong_type=True
+            )  # an error is a string of an earlier version
             own = zip(some, answers, strict=True)
             found |= {one for one, told in own if isinstance(told, Exception) or (told[0] is not None and told[1] is None)}
         return [one for one in ids if one in found]
@@ -384,7 +396,7 @@ class RedisLiveUsers(LiveUsers):
 
     def _of(self, name: bytes, user_id: str) -> bytes:
         """Return the name of the set or counter of a user's range of slots."""
-        return self._prefix + name + b":{%b}" % tags()[range_of(self._user(user_id))]
+        return self._prefix + name + b":{%b}" % hash_tags()[slot_range(self._user(user_id))]
 
 
 def _field(key: str) -> bytes:

@@ -203,7 +203,7 @@ def test_a_batch_retried_with_its_key_changes_nothing(live: Recommender) -> None
         ({"price": "dear"}, "/items/1/features/price", "not a finite number"),
         ({"price": [1.0]}, "/items/1/features/price", "not a finite number"),
         ({"tags": "t1|t2", "tag_weights": [1.0]}, "/items/1/features/tag_weights", "item 'b': .*weight"),
-        ({"tags": {"t1": 1}}, "/items/1/features/tags", "no list"),
+        ({"tags": {"t1": 1}}, "/items/1/features/tags", "not a list"),
         ({"tags": ["t1"], "tag_weights": [float("inf")]}, "/items/1/features/tag_weights", "finite"),
         ({"tags": ["t1"], "tag_weights": [1e300]}, "/items/1/features/tag_weights", "item 'b': .*too large"),
         ({"category": ["c1"]}, "/items/1/features/category", "not a scalar"),

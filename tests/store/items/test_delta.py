@@ -73,15 +73,15 @@ def test_a_remaining_mask_is_computed_once() -> None:
     content = changed(Delta.empty(0, DIM), {f"item {row}": 1.0 for row in range(SIZE)})
     segment = Segment(0, content, RowBitmap.of_rows(np.array([3, 4]), SIZE))
     few, other = RowBitmap.of_rows(np.array([3, 4, 5]), SIZE), RowBitmap.of_rows(np.array([7, 8]), SIZE)
-    left, dead = segment.without_dead(few)
+    left, dead = segment.exclude_dead(few)
     assert left is few  # an index may keep something for it
     assert dead.tolist() == [3, 4]
-    assert segment.without_dead(few)[1] is dead
-    assert segment.without_dead(other)[0] is other
-    assert segment.without_dead(other)[1].tolist() == []
-    assert segment.without_dead(None)[0] is None
+    assert segment.exclude_dead(few)[1] is dead
+    assert segment.exclude_dead(other)[0] is other
+    assert segment.exclude_dead(other)[1].tolist() == []
+    assert segment.exclude_dead(None)[0] is None
     nothing_dead = replace(segment, tombstones=RowBitmap.of_rows(np.empty(0, dtype=np.int64), SIZE))
-    assert nothing_dead.without_dead(few)[0] is few
+    assert nothing_dead.exclude_dead(few)[0] is few
     for number in range(200):
-        segment.without_dead(RowBitmap.of_rows(np.array([number % SIZE]), SIZE))
-    assert len(segment._left) <= 64
+        segment.exclude_dead(RowBitmap.of_rows(np.array([number % SIZE]), SIZE))
+    assert len(segment._excluded_dead) <= 64

@@ -115,17 +115,17 @@ def test_values_are_parsed_by_column_type(columns: CatalogColumns, column: str, 
         ("narrow", 1e300, "finite"),
         ("truth", 1, "neither true nor false"),
         ("truth", "yes", "neither true nor false"),
-        ("day", "2026-02-31", "no date"),
-        ("day", NOON, "no date"),
-        ("moment", "noon", "no time"),
-        ("zoned", 5, "no time"),
+        ("day", "2026-02-31", "not a date"),
+        ("day", NOON, "not a date"),
+        ("moment", "noon", "not a time"),
+        ("zoned", 5, "not a time"),
         ("number", "1_000", "finite"),
         ("number", "١", "finite"),
         ("whole", "1_0", "integer"),
         ("whole", "١", "integer"),
         ("clock", "25:00", "time of day"),
         ("bag", "x", "integer"),
-        ("bag", 3, "no list"),
+        ("bag", 3, "not a list"),
         ("bag", [[1]], "integer"),
         ("bgg", 3, "no column 'bgg'. Did you mean 'bag'"),
         ("item_id", "a", "no column 'item_id'"),
@@ -171,7 +171,7 @@ def test_catalogue_items_encode_to_their_published_vectors(bundle: Bundle, monke
     rows = {row.pop("item_id"): row for row in bundle.items().rows(named=True)}
     read = reader.read(rows)
     for few in (64, 0):
-        monkeypatch.setattr(delta, "_FEW", few)
+        monkeypatch.setattr(delta, "_ENCODE_SINGLY_UP_TO", few)
         found = reader.encode(read)
         np.testing.assert_array_equal(found.vectors, bundle.item_vectors)
         assert found.items.equals(bundle.items())
@@ -189,7 +189,7 @@ def test_times_to_the_nanosecond_keep_all_digits() -> None:
     assert frame["at"].to_physical().to_list() == [1_769_860_800_123_456_789, None]
     assert frame["zoned"].to_list() == [ZONED + datetime.timedelta(hours=1), None]
     for wrong in ("noon", "9999-01-01", 5):
-        with pytest.raises(RequestError, match="no time from 1678 to 2262"):
+        with pytest.raises(RequestError, match="not a time from 1678 to 2262"):
             columns.read("a", {"at": wrong}, "")
 
 

@@ -302,7 +302,7 @@ def test_the_changes_of_two_catalogues_are_not_mixed(bare: InRedis, tmp_path: Pa
     for call in (lambda: books.append(changes("b")), books.state, lambda: books.read(None, Base())):
         with pytest.raises(JournalError, match="another catalogue") as raised:
             call()
-        assert "they are of 'shop', and the live version here is of 'books'" in str(raised.value)
+        assert "they belong to 'shop', and the live version here to 'books'" in str(raised.value)
     shop.append(changes("c"))
     assert last(shop) == 2
     bare.client.hdel("recall:log", "catalog")  # it was renamed

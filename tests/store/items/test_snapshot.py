@@ -163,7 +163,7 @@ class Changes(RuleBasedStateMachine):
 @pytest.fixture(params=[(256, 256, 4096), (1, 1, 3)], ids=["usual", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Exercise the code paths for many changes on a small catalogue."""
-    monkeypatch.setattr(segment, "_FEW", request.param[0])
+    monkeypatch.setattr(segment, "_MAX_EXCLUDED", request.param[0])
     monkeypatch.setattr(topk, "_FEW", request.param[1])
     monkeypatch.setattr(tiers, "SEAL_AT", request.param[2])
     monkeypatch.setattr(tiers, "INDEX_AT", 2 * request.param[2])

@@ -97,9 +97,9 @@ def test_a_fault_is_reported_opens_the_breaker_and_recovers(proxy: Proxy, throug
     assert store.breakers[""].state == "open"
     reached = proxy.accepted
     for _ in range(20):
-        with pytest.raises(StoreDownError, match="left alone"):
+        with pytest.raises(StoreDownError, match="calls are paused"):
             store.get(["u"])
-        with pytest.raises(StoreDownError, match="left alone"):
+        with pytest.raises(StoreDownError, match="calls are paused"):
             store.write(took("never"))
         store.breakers[""]._due = time.monotonic() + 1  # however slow this machine is
     assert proxy.accepted == reached
@@ -467,7 +467,7 @@ def test_users_of_two_catalogues_are_not_mixed(redis: RedisServer, tmp_path: Pat
         for refused in (call, *calls):  # each as the first call, and after it
             with pytest.raises(StoreError, match="another catalogue") as raised:
                 refused(other)
-            assert "they are of 'shop', and the live version here is of 'books'" in str(raised.value)
+            assert "they belong to 'shop', and the live version here to 'books'" in str(raised.value)
     assert items_of(early) == ["i2", "i1"]
     client = Redis(port=redis.port)
     client.delete(f"{tmp_path.name}:catalog")  # it was renamed
@@ -476,7 +476,7 @@ def test_users_of_two_catalogues_are_not_mixed(redis: RedisServer, tmp_path: Pat
     client.delete(*client.keys(f"{tmp_path.name}:*"))
     others[1].write(took("theirs"))
     for call in (RedisLiveUsers.error, *calls):  # what was noted of a Redis that was emptied is forgotten
-        with pytest.raises(StoreError, match="they are of 'books'"):
+        with pytest.raises(StoreError, match="they belong to 'books'"):
             call(early)
     client.close()
     for one in (early, *others):

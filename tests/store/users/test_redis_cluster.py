@@ -147,8 +147,8 @@ def test_a_slot_without_a_node_is_not_asked_for_with_every_request(
     store, (user_id,) = opened(cluster, prefix), on_node(prefix, 0)
     nodes, asked = store._reader, count()
     assert store.get([user_id]) == {}
-    connect = nodes._cluster
-    monkeypatch.setattr(nodes, "_cluster", lambda known: (next(asked), connect(known))[1])
+    connect = nodes._connect_cluster
+    monkeypatch.setattr(nodes, "_connect_cluster", lambda known: (next(asked), connect(known))[1])
     monkeypatch.setattr(redis_nodes, "_REFRESH", 3600.0)
     slot = key_slot(f"{prefix}user:{user_id}".encode())
     for node in cluster.nodes:
@@ -157,7 +157,7 @@ def test_a_slot_without_a_node_is_not_asked_for_with_every_request(
         with pytest.raises(StoreDownError):
             store.get([user_id])
     assert next(asked) == 1
-    nodes._due = 0.0
+    nodes._next_refresh = 0.0
     with nodes._lock, pytest.raises(StoreDownError):  # another thread asks: this one does not wait
         store.get([user_id])
     cluster.nodes[0].client.execute_command("CLUSTER", "ADDSLOTS", slot)
