@@ -58,7 +58,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
-    parts, size, more = list[bytes](), 0, True
+    parts: list[bytes] = []
+    size, more = 0, True
     while more and size <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":

@@ -62,7 +62,8 @@ def begin(scope: Scope) -> tuple[str, dict[str, float]]:
     Returns:
         The id, from its headers or a new one, and the timings, none yet.
     """
-    headers, timings = headers_of(scope["headers"]), dict[str, float]()
+    headers = headers_of(scope["headers"])
+    timings: dict[str, float] = {}  # `dict[str, float]()` takes ten times as long
     given = headers.get(b"x-request-id")
     kept = given is not None and _SAFE_ID.fullmatch(given)
     request_id = kept[0].decode("ascii") if kept else f"{random.getrandbits(128):032x}"

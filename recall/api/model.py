@@ -14,9 +14,9 @@ import polars as pl
 
 from recall.config import RunConfig
 from recall.config.run import parse_config
+from recall.data.combine import append_rows
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.frames import TABLE_NAMES, Library, as_library, frame_of, open_run_tables, open_sources, series_of
-from recall.data.joined import followed
 from recall.data.split import TEST, VALID
 from recall.data.tables import Table
 from recall.errors import ConfigError, DataError
@@ -321,7 +321,7 @@ def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> t
     ]
     values = config.model_dump(mode="json", by_alias=True)
     values["data"] |= {"split": {"by": "column", "column": _PART}, "carve": 0.0, "carve_last": 0}
-    return parse_config(values), {**sources, "interactions": followed(*marked).frame}
+    return parse_config(values), {**sources, "interactions": append_rows(*marked).frame}
 
 
 def _warn(message: str) -> None:

@@ -264,14 +264,14 @@ def _check_users(table: "Table", pairs: Path, user_id: str, nulls: "Sequence[str
     """Raise DataError where a user id is blank: white space, or empty text in quotes."""
     import polars as pl
 
-    from recall.data.entities import refuse_absent
+    from recall.data.entities import refuse_missing_ids
     from recall.features.values import canonical_series
 
     frame = table.frame
     if pairs.suffix == ".csv":  # an empty cell is missing, empty text in quotes is not
         frame = pl.scan_csv(pairs, infer_schema=False, null_values=list(nulls))
     ids = canonical_series(frame.select(pl.col(user_id)).collect().to_series())
-    refuse_absent(
+    refuse_missing_ids(
         ids.fill_null("missing"), table.where(user_id), "Fill the ids in, or leave the cells of anonymous users empty"
     )
 
@@ -281,7 +281,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     import polars as pl
 
     from recall.data.column_types import forms
-    from recall.data.entities import ids_of
+    from recall.data.entities import read_ids
     from recall.features.values import as_requested, canonical_series, to_float
 
     encoder = recommender.bundle.encoder
@@ -295,7 +295,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
         for name in read
     ]
     user_ids = users.canonical(canonical_series(rows[schema.user_id]), table.where(schema.user_id))
-    item_ids = ids_of(rows[schema.item_id], table.where(schema.item_id), items)
+    item_ids = read_ids(rows[schema.item_id], table.where(schema.item_id), items)
     return as_requested(pl.DataFrame([user_ids, item_ids, *given]))
 
 

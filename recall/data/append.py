@@ -10,9 +10,9 @@ from polars.exceptions import PolarsError
 
 from recall._fsync import fsync
 from recall.config import DataConfig
+from recall.data.combine import upsert_rows
 from recall.data.files import COMPRESSED, kind_of
-from recall.data.incremental import without_repeated
-from recall.data.joined import replaced
+from recall.data.incremental import drop_repeated
 from recall.data.tables import Table, Tables, read_tables
 from recall.errors import DataError, RecallError
 
@@ -101,14 +101,14 @@ def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
         older = before.named[name]
         if name == "interactions":
             known = older.frame.select(pl.len()).collect().item()
-            newer, _ = without_repeated(data, older, newer, known)
+            newer, _ = drop_repeated(data, older, newer, known)
         rows = newer.frame.collect()
         counts[name] = len(rows)
         if not len(rows):
             continue
         if name != "interactions":
             key = data.user_id if name == "users" else data.item_id
-            rows = replaced(older, newer, key).frame.select(older.columns).collect()
+            rows = upsert_rows(older, newer, key).frame.select(older.columns).collect()
             if rows.equals(older.frame.collect()):
                 counts[name] = 0
                 continue

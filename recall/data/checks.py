@@ -13,7 +13,7 @@ from recall._arrays import Bool
 from recall.config import ColumnSplit, DataConfig, LastSplit, RunConfig
 from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
-from recall.data.column_types import typed
+from recall.data.column_types import column_type
 from recall.data.dataset import Dataset, dataset_of, open_tables
 from recall.data.dependence import Dependence, described_side, encode_distinct, leaks
 from recall.data.findings import (
@@ -181,7 +181,7 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
                 values = to_float(values, tables.named[table].where(column))
                 yield from spread(values, field, report)
             else:
-                values = canonical_column(values, typed(values, separator, data.text), separator=separator)
+                values = canonical_column(values, column_type(values, separator, data.text), separator=separator)
             yield from chain(missing(values, report), variety(values, field, report, separator))
             if separator is not None:
                 yield from bag_findings(values, separator, report)

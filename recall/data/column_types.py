@@ -69,11 +69,11 @@ def find_types(
             if is_number:
                 types[column.name] = _number_type(column)
             else:
-                types[column.name] = typed(column, cuts.get(column.name), text)
+                types[column.name] = column_type(column, cuts.get(column.name), text)
         _check_text(text, [*ids, *columns], {name for name in text if f"{side} {name}" in numeric})
         for where, column in (*ids, *columns):
             if f"{side} {column.name}" not in numeric:
-                assumptions += _assumed(where, column, types[column.name], cuts.get(column.name))
+                assumptions += _find_assumptions(where, column, types[column.name], cuts.get(column.name))
     read = {*found["user"], *found["item"]}
     for name in text:
         if name not in read:
@@ -85,7 +85,7 @@ def find_types(
     return CanonicalTypes(found["user"], found["item"]), tuple(assumptions)
 
 
-def typed(values: pl.Series, separator: str | None, text: Collection[str]) -> str:
+def column_type(values: pl.Series, separator: str | None, text: Collection[str]) -> str:
     """Find the type of a column.
 
     Args:
@@ -119,7 +119,7 @@ def _check_text(text: Collection[str], columns: Iterable[tuple[str, pl.Series]],
             )
 
 
-def _assumed(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
+def _find_assumptions(table: str, values: pl.Series, type_: str, separator: str | None) -> Iterator[Assumption]:
     """Yield an assumption where at least one text differs from its canonical form."""
     inner = type_.removeprefix(LIST)
     if type_ == TEXT or values.dtype not in (pl.String, pl.List(pl.String)):

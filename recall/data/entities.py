@@ -22,15 +22,15 @@ def listed(
     forms: ColumnForms | None = None,
     raw: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Return the rows of a users or items table.
+    """Read the rows of a users or items table, with unique ids.
 
     Args:
-        table: None when the configuration names none, which gives no rows.
-        id_column: its ids become text.
+        table: the table; None, if the configuration names none, gives no rows.
+        id_column: id column, which becomes text.
         columns: further columns to read.
         numeric: names of columns that become numbers, each in a type that loses no digit.
-        forms: types that text columns are brought to the canonical form of; default: text stays as it is.
-        raw: the columns of the table, where they were read before.
+        forms: canonical types of text columns; default: text keeps its spelling.
+        raw: columns of the table, if they have been read already.
 
     Raises:
         DataError: An id is missing or repeated, or a column is missing or holds other values.
@@ -39,7 +39,7 @@ def listed(
         return pl.DataFrame(schema={id_column: pl.String()})
     raw = table.collect([id_column, *columns]) if raw is None else raw
     forms = forms if forms is not None else ColumnForms()
-    ids = ids_of(raw[id_column], table.where(id_column), forms)
+    ids = read_ids(raw[id_column], table.where(id_column), forms)
     repeated = ids.filter(ids.is_duplicated())
     if len(repeated):
         raise DataError(
@@ -53,7 +53,7 @@ def listed(
     return pl.DataFrame([ids, *(values[name] for name in columns)])
 
 
-def ids_of(values: pl.Series, where: str, forms: ColumnForms) -> pl.Series:
+def read_ids(values: pl.Series, where: str, forms: ColumnForms) -> pl.Series:
     """Return ids as text in canonical form, String [n].
 
     Args:
@@ -65,41 +65,40 @@ def ids_of(values: pl.Series, where: str, forms: ColumnForms) -> pl.Series:
         DataError: An id is missing, empty, or blank.
     """
     ids = forms.canonical(canonical_series(values), where)
-    refuse_absent(ids, where)
+    refuse_missing_ids(ids, where)
     return ids
 
 
-def extended(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[pl.DataFrame, Int32]:
-    """Add the ids that only interactions hold, in order of appearance.
+def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[pl.DataFrame, Int32]:
+    """Append the ids that occur in interactions only, in order of appearance.
 
     Args:
-        frame: from `listed`; its first column is the id.
-        used: [n] ids of the interactions.
-        where: names the column of `used` in an error.
+        frame: rows from `listed`; the first column is the id.
+        used: ids of the interactions, [n].
+        where: location of that column, for errors.
 
     Returns:
-        The rows of `frame` followed by the new ones, with their other columns missing; and int32 [n], the row of each
-        interaction.
+        `frame` with a row for each new id, with null in the other columns; and int32 [n], the row of each interaction.
 
     Raises:
         DataError: An interaction has no id.
     """
     distinct = Distinct.of(used)
     ids = canonical_series(used.gather(distinct.first)).alias(frame.columns[0])
-    if _absent(ids).any():
-        refuse_absent(ids.gather(distinct.codes), where)
+    if _are_missing(ids).any():
+        refuse_missing_ids(ids.gather(distinct.codes), where)
     everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
     rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
     row = ids.to_frame().join(rows, on=ids.name, how="left", maintain_order="left").to_series(1).to_numpy()
     return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
 
 
-def _absent(ids: pl.Series) -> pl.Series:
+def _are_missing(ids: pl.Series) -> pl.Series:
     """Return which ids are missing, empty or blank; Boolean [n]."""
     return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
 
 
-def refuse_absent(ids: pl.Series, where: str, hint: str = "Fill the ids in, or leave the rows out") -> None:
+def refuse_missing_ids(ids: pl.Series, where: str, hint: str = "Fill the ids in, or leave the rows out") -> None:
     """Check that no id is missing, empty or blank.
 
     Args:
@@ -110,7 +109,7 @@ def refuse_absent(ids: pl.Series, where: str, hint: str = "Fill the ids in, or l
     Raises:
         DataError: An id is absent; names the first five rows.
     """
-    absent = _absent(ids)
+    absent = _are_missing(ids)
     count = int(absent.sum())
     if count:
         rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()
@@ -126,14 +125,14 @@ def refuse_absent(ids: pl.Series, where: str, hint: str = "Fill the ids in, or l
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The items of a catalogue, by whether they have training interactions.
+    """Items that were on offer during training: interacted with, or shown only.
 
-    An item that was not on offer could not be taken, so it is not a negative.
+    Only these are drawn as negatives, because an item that was not on offer could not be taken.
 
     Attributes:
-        interacted: bool [items], in the training interactions or before them.
-        shown: bool [items], on offer without being taken: shown according to the label column, or available before the
-            last training interaction according to `data.available_from`. Disjoint from `interacted`.
+        interacted: bool [items], items with interactions in training or before it.
+        shown: bool [items], items on offer without interactions: shown according to the label column, or available before
+            the last training interaction according to `data.available_from`. Disjoint from `interacted`.
     """
 
     interacted: Bool
@@ -144,16 +143,16 @@ class Offer:
         """Classify the items of a catalogue.
 
         Args:
-            interacted: rows of items that were taken, in any order.
-            shown: rows of items that were shown and not taken.
-            available: bool [n], on offer by their date; None when no date column is named.
+            interacted: row of the item of each interaction, in any order.
+            shown: row of the item of each negative.
+            available: bool [n], items on offer by their date; None without a date column.
             n: size of the catalogue.
         """
         taken = np.bincount(interacted, minlength=n) > 0
-        there = np.bincount(shown, minlength=n) > 0
+        shown_or_available = np.bincount(shown, minlength=n) > 0
         if available is not None:
-            there |= available
-        return Offer(taken, there & ~taken)
+            shown_or_available |= available
+        return Offer(taken, shown_or_available & ~taken)
 
     @property
     def candidates(self) -> Bool:
@@ -173,14 +172,14 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
     """Return the items that were on offer before the last training interaction.
 
     Args:
-        table: of the items; its rows are the first of the catalogue.
-        column: with the time from which each item is on offer; a missing one says nothing.
+        table: the items table, whose rows are the first of the catalogue.
+        column: column with the time from which each item is on offer; null for unknown.
         n: size of the catalogue.
-        times: of the interactions; they must be dates where the column holds dates, and numbers where it holds numbers.
-        last: the latest time of a training interaction.
+        times: times of the interactions: dates if the column holds dates, numbers if it holds numbers.
+        last: latest time of a training interaction.
 
     Returns:
-        bool [n].
+        bool [n], False for items of unknown time.
 
     Raises:
         DataError: The column is missing, or its times cannot be compared with those of the interactions.
@@ -197,9 +196,9 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
     if len(given):
         since = Times.of(raw.gather(given), table.where(column))
         if since.unit != times.unit:
-            held, other = ("dates", "numbers") if times.unit == 1 else ("numbers", "dates")
+            found_kind, expected_kind = ("dates", "numbers") if times.unit == 1 else ("numbers", "dates")
             raise DataError(
-                f"the column holds {held}, and data.time holds {other}",
+                f"the column holds {found_kind}, and data.time holds {expected_kind}",
                 where=table.where(column),
                 why="the two are compared with each other",
                 hint="Write both as dates, or both as numbers in the same unit",

@@ -10,7 +10,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.data.conversions import convert_columns
-from recall.data.dataset import move_columns
+from recall.data.dataset import apply_settings
 from recall.data.tables import Table, Tables, read_table
 from recall.errors import DataError
 
@@ -59,7 +59,7 @@ def open_run_tables(data: DataConfig, sources: Mapping[str, object]) -> Tables:
     """
     opened = open_sources(sources, data)
     users, items = opened.get("users"), opened.get("items")
-    return move_columns(
+    return apply_settings(
         data,
         Tables(
             opened["interactions"],

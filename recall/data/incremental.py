@@ -1,4 +1,4 @@
-"""Combine new interactions, users and items with what was known before."""
+"""Combine new interactions, users and items with those of earlier runs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +11,9 @@ import polars as pl
 
 from recall._arrays import Integers
 from recall.config import DataConfig, RunConfig
-from recall.data.column_types import typed
-from recall.data.dataset import Dataset, dataset_of
-from recall.data.joined import described, followed, origin, replaced
-from recall.data.outcomes import without_left_out
-from recall.data.selection import drop_incomplete_rows
+from recall.data.column_types import column_type
+from recall.data.combine import append_rows, find_source_row, move_columns, upsert_rows
+from recall.data.dataset import Dataset, dataset_of, drop_unused_rows
 from recall.data.split import REMEMBERED
 from recall.data.tables import Table, Tables, read_tables
 from recall.data.times import Times
@@ -23,18 +21,18 @@ from recall.errors import DataError, did_you_mean
 from recall.features.canonical import CanonicalTypes, canonical_column
 from recall.features.values import Distinct
 
-_FEW, _ENOUGH = 0.05, 10  # share of known items among those of new interactions; fewer items say nothing
+_MIN_KNOWN, _MIN_ITEMS = 0.05, 10  # share of known items among those of new interactions, checked from 10 items on
 
 
 def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
-    """Load old and new interactions as one data set.
+    """Load old and new tables as one data set.
 
-    New descriptions of users and items replace old ones. The split is that of all interactions together; a random share of
-    them (`data.carve`) is drawn from the new ones, because the old ones may have been trained on.
+    New rows of users and items replace old ones. The split applies to all interactions; a random share for validation
+    (`data.carve`) is drawn from the new ones only, because the old ones may have been trained on.
 
     Args:
         config: names the tables and columns.
-        new: folder of the new tables. Users and items may be left out where they are neither new nor changed.
+        new: folder of the new tables; users and items are optional if none is new or changed.
         old: folder of the old tables.
 
     Raises:
@@ -47,13 +45,13 @@ def load_additions(config: RunConfig, new: Path, old: Path) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """Old and new tables combined.
+    """Old and new tables, and their combination.
 
     Attributes:
-        tables: the combined ones.
-        known: number of old interactions, which come first.
-        note: what to say of new interactions that equal old ones, which are dropped, or with items of which almost none is
-            known; else empty.
+        tables: the combined tables.
+        known: number of old interactions, which are the first rows of the combined ones.
+        note: message about new interactions that repeat old ones and are dropped, or whose items are nearly all unknown;
+            "" for none.
         before: the old tables.
         after: the new tables.
     """
@@ -75,24 +73,24 @@ class Additions:
             DataError: As `load_dataset`; names the row of the original file.
             ConfigError: As `load_dataset`.
         """
-        with self.located(config.data):
+        with self.errors_located(config.data):
             return dataset_of(config, self.tables, self.known, types)
 
     @contextmanager
-    def located(self, data: DataConfig) -> Iterator[None]:
-        """Let errors that count rows of a combined table name the original file and row."""
+    def errors_located(self, data: DataConfig) -> Iterator[None]:
+        """Make errors about a row of a combined table name the source file and its row."""
         try:
             yield
         except DataError as error:
-            raise self._located(error, data) from None
+            raise self._locate(error, data) from None
 
-    def _located(self, error: DataError, data: DataConfig) -> DataError:
+    def _locate(self, error: DataError, data: DataConfig) -> DataError:
         keys = {"interactions": None, "users": data.user_id, "items": data.item_id}
         for name, newer in self.after.named.items():
             older = self.before.named.get(name)
             if error.row is None or older is None or not error.where.startswith(str(newer.path)):
                 continue
-            table, row = origin(older, newer, keys[name], error.row)
+            table, row = find_source_row(older, newer, keys[name], error.row)
             return error.at(str(table.path) + error.where.removeprefix(str(newer.path)), row)
         return error
 
@@ -110,76 +108,82 @@ def addition_tables(data: DataConfig, new: Path, old: Path) -> Additions:
     """
     if new.resolve() == old.resolve():
         raise DataError("the new tables are the old ones", where=str(new), hint="Give the folder of what came since")
-    before = _kept(data, read_tables(data, old))
+    before = drop_unused_rows(data, read_tables(data, old))
     after = _read(data, new, before.users, before.items)
     known = before.interactions.frame.select(pl.len()).collect().item()
-    added, note = without_repeated(data, before.interactions, after.interactions, known)
-    tables = replace(_joined(data, after, before.users, before.items), interactions=followed(before.interactions, added))
-    return Additions(described(data, tables), known, note, before, after)
+    added, note = drop_repeated(data, before.interactions, after.interactions, known)
+    tables = replace(
+        _upsert_entities(data, after, before.users, before.items), interactions=append_rows(before.interactions, added)
+    )
+    return Additions(move_columns(data, tables), known, note, before, after)
 
 
-def without_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, str]:
-    """Drop new interactions that the old table has too.
+def drop_repeated(data: DataConfig, older: Table, newer: Table, known: int) -> tuple[Table, str]:
+    """Drop new interactions that repeat old ones.
 
-    Interactions are equal that have one user, item and time, and the same label or event where there are such columns.
-    Without a time column all columns must be equal. A row that both tables have several times is dropped as often as the
-    old table has it.
+    Two interactions are equal if they have the same user, item and time, and the same label and event where such columns
+    are configured. Without a time column, all columns must be equal. Of a row that occurs several times, as many copies
+    are dropped as the old table has.
 
     Args:
         data: names the columns.
         older: the old interactions.
-        newer: the new ones.
-        known: number of old ones.
+        newer: the new interactions.
+        known: number of old interactions.
 
     Returns:
-        The new interactions that are left, and what to say of the others.
+        The new interactions that remain, and a message, see `Additions.note`.
 
     Raises:
         DataError: A column is missing, or a time cannot be read.
     """
-    both = followed(older, newer)
-    facts = [data.label, data.events.column if data.events is not None else None]
-    names = [data.user_id, data.item_id, data.time, *facts] if data.time is not None else both.columns
+    combined = append_rows(older, newer)
+    outcome_columns = [data.label, data.events.column if data.events is not None else None]
+    names = [data.user_id, data.item_id, data.time, *outcome_columns] if data.time is not None else combined.columns
     keys = list(dict.fromkeys(name for name in names if name is not None))
     for name in keys:
         for table in (older, newer):
             if name not in table.types:
                 raise DataError(f"there is no column {name!r}", where=str(table.path), hint=did_you_mean(name, table.columns))
-    raw = both.collect(keys)
+    raw = combined.collect(keys)
     columns = [
-        canonical_column(raw[name], typed(raw[name], None, data.text), both.where(name), None).alias(name) for name in keys
+        canonical_column(raw[name], column_type(raw[name], None, data.text), combined.where(name), None).alias(name)
+        for name in keys
     ]
     if data.time is not None:
         try:
-            columns[keys.index(data.time)] = Times.of(raw[data.time], both.where(data.time)).values
+            columns[keys.index(data.time)] = Times.of(raw[data.time], combined.where(data.time)).values
         except DataError as error:
             if error.row is not None:
-                table, row = origin(older, newer, None, error.row)
+                table, row = find_source_row(older, newer, None, error.row)
                 raise error.at(table.where(data.time), row) from None
             raise
     codes = Distinct.of(pl.DataFrame(columns)).codes
-    had = np.bincount(codes[:known], minlength=int(codes.max(initial=-1)) + 1)
-    fresh = codes[known:]
-    again = pl.Series(fresh).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy() < had[fresh]
-    if not again.any():
+    known_counts = np.bincount(codes[:known], minlength=int(codes.max(initial=-1)) + 1)
+    new_codes = codes[known:]
+    repeated = (
+        pl.Series(new_codes).to_frame("code").select(pl.int_range(pl.len()).over("code")).to_series().to_numpy()
+        < known_counts[new_codes]
+    )
+    if not repeated.any():
         items = columns[keys.index(data.item_id)]
         return newer, _unknown_items_note(items[known:], items[:known])
-    frame = newer.frame.collect().filter(pl.Series(~again)).lazy()
-    what = "every column" if data.time is None else "user, item and time"
-    counted = f"{int(again.sum()):,} of {len(fresh):,} new interactions equal old ones in {what}"
-    return replace(newer, frame=frame), f"{counted}: they are left out, so that none counts twice"
+    frame = newer.frame.collect().filter(pl.Series(~repeated)).lazy()
+    equal_in = "every column" if data.time is None else "user, item and time"
+    message = f"{int(repeated.sum()):,} of {len(new_codes):,} new interactions equal old ones in {equal_in}"
+    return replace(newer, frame=frame), f"{message}: they are left out, so that none counts twice"
 
 
 def _unknown_items_note(items: pl.Series, known: pl.Series) -> str:
-    """Warn when new interactions are with unknown items, perhaps of other data.
+    """Return a warning if nearly all items of the new interactions are unknown, or "".
 
     Args:
-        items: of the new interactions.
-        known: items that were known before.
+        items: items of the new interactions, [n].
+        known: items of the old interactions, [m].
     """
     distinct = items.unique()
     shared = int(distinct.is_in(known.unique().implode()).sum())
-    if len(distinct) < _ENOUGH or shared >= _FEW * len(distinct):
+    if len(distinct) < _MIN_ITEMS or shared >= _MIN_KNOWN * len(distinct):
         return ""
     return (
         f"{shared:,} of the {len(distinct):,} items of the new interactions are in the old interactions: are they those of "
@@ -188,51 +192,46 @@ def _unknown_items_note(items: pl.Series, known: pl.Series) -> str:
 
 
 def addition_tables_alone(data: DataConfig, new: Path, users: Table, items: Table) -> Tables:
-    """Return new interactions over all users and items, without the old ones.
+    """Return the new interactions, with old and new users and items.
 
     Args:
         data: names the tables and columns.
         new: folder of the new tables.
-        users: as they were known before.
-        items: as they were known before.
+        users: users of the earlier runs.
+        items: items of the earlier runs.
     """
     after = _read(data, new, users, items)
-    joined = _joined(data, after, _without(users, data.user_columns), _without(items, data.item_columns))
-    return described(data, joined, Tables(after.interactions, users, items))
+    joined = _upsert_entities(data, after, _drop_columns(users, data.user_columns), _drop_columns(items, data.item_columns))
+    return move_columns(data, joined, Tables(after.interactions, users, items))
 
 
 def _read(data: DataConfig, folder: Path, users: Table | None, items: Table | None) -> Tables:
-    """Read the new tables; those of users and items may be missing if known before."""
-    there = {
+    """Open the new tables; users and items are optional if earlier runs had them."""
+    present = {
         name: path
         for name, path, known in (("users", data.users, users), ("items", data.items, items))
         if path is not None and (known is None or (folder / path).exists())
     }
-    return _kept(data, read_tables(data.model_copy(update={"users": None, "items": None, **there}), folder))
+    return drop_unused_rows(data, read_tables(data.model_copy(update={"users": None, "items": None, **present}), folder))
 
 
-def _kept(data: DataConfig, tables: Tables) -> Tables:
-    tables = drop_incomplete_rows(data, tables)
-    return replace(tables, interactions=without_left_out(data, tables.interactions))
-
-
-def _without(table: Table, columns: tuple[str, ...]) -> Table:
-    """Return a table of an earlier run without the columns moved from interactions."""
-    there = [name for name in columns if name in table.types]
-    if not there:
+def _drop_columns(table: Table, columns: tuple[str, ...]) -> Table:
+    """Drop the columns that an earlier run moved here from the interactions."""
+    present = [name for name in columns if name in table.types]
+    if not present:
         return table
-    frame = table.frame.drop(there)
+    frame = table.frame.drop(present)
     return replace(table, frame=frame, types=frame.collect_schema())
 
 
-def _joined(data: DataConfig, after: Tables, users: Table | None, items: Table | None) -> Tables:
-    return Tables(after.interactions, _updated(users, after.users, data.user_id), _updated(items, after.items, data.item_id))
+def _upsert_entities(data: DataConfig, after: Tables, users: Table | None, items: Table | None) -> Tables:
+    return Tables(after.interactions, _upsert(users, after.users, data.user_id), _upsert(items, after.items, data.item_id))
 
 
-def _updated(before: Table | None, after: Table | None, key: str) -> Table | None:
+def _upsert(before: Table | None, after: Table | None, key: str) -> Table | None:
     if before is None or after is None:
         return after or before
-    return replaced(before, after, key)
+    return upsert_rows(before, after, key)
 
 
 class RememberedUser(Protocol):
@@ -248,14 +247,14 @@ class RememberedUser(Protocol):
 
 
 def with_remembered(dataset: Dataset, users: Iterable[tuple[str, RememberedUser]]) -> Dataset:
-    """Prepend the interactions that a bundle remembers, before others of their users.
+    """Prepend the interactions that a bundle stores for each user.
 
-    They neither train nor are evaluated, because their time and context are lost. But they are masked, they are part of
+    They are not trained or evaluated on, because their time and context are lost. But they are masked, they are part of
     histories, and they are exported with the users.
 
     Args:
-        dataset: its users include all that are remembered; items that left the catalogue are skipped.
-        users: ids and records.
+        dataset: data set with all of these users; stored items that left the catalogue are skipped.
+        users: id and record of each user.
     """
     schema = dataset.schema
     earlier = pl.DataFrame(
@@ -265,8 +264,8 @@ def with_remembered(dataset: Dataset, users: Iterable[tuple[str, RememberedUser]
     ).explode(schema.item_id, empty_as_null=False, keep_nulls=False)
     types = dataset.events.schema
     events = (
-        earlier.join(_rows(dataset.users, schema.user_id, "user"), on=schema.user_id, maintain_order="left")
-        .join(_rows(dataset.items, schema.item_id, "item"), on=schema.item_id, maintain_order="left")
+        earlier.join(_row_numbers(dataset.users, schema.user_id, "user"), on=schema.user_id, maintain_order="left")
+        .join(_row_numbers(dataset.items, schema.item_id, "item"), on=schema.item_id, maintain_order="left")
         .select(
             pl.col("user").cast(types["user"]),
             pl.col("item").cast(types["item"]),
@@ -275,16 +274,16 @@ def with_remembered(dataset: Dataset, users: Iterable[tuple[str, RememberedUser]
             *(pl.lit(None, dtype=types[name]).alias(name) for name in dataset.context_columns),
         )
     )
-    together = pl.concat([events, dataset.events]).sort("user", maintain_order=True)
-    return replace(dataset, events=together, negatives=_moved(dataset, events["user"].to_numpy()))
+    all_events = pl.concat([events, dataset.events]).sort("user", maintain_order=True)
+    return replace(dataset, events=all_events, negatives=_shift_negatives(dataset, events["user"].to_numpy()))
 
 
-def _moved(dataset: Dataset, user: Integers) -> pl.DataFrame | None:
-    """Shift the negatives by the remembered interactions of their users.
+def _shift_negatives(dataset: Dataset, user: Integers) -> pl.DataFrame | None:
+    """Shift the positions of negatives by the interactions that were prepended.
 
     Args:
-        dataset: with or without negatives.
-        user: integer [m], of the remembered interactions.
+        dataset: data set with or without negatives.
+        user: integer [m], user of each prepended interaction.
     """
     if dataset.negatives is None:
         return None
@@ -297,5 +296,5 @@ def _oldest_first(record: RememberedUser) -> list[str]:
     return [*reversed([item for item in record.seen if item not in recent]), *reversed(record.history)]
 
 
-def _rows(frame: pl.DataFrame, id_column: str, name: str) -> pl.DataFrame:
+def _row_numbers(frame: pl.DataFrame, id_column: str, name: str) -> pl.DataFrame:
     return frame.select(id_column).with_row_index(name)

@@ -25,8 +25,8 @@ class Outcomes:
     """Outcomes of the rows of an interactions table.
 
     Attributes:
-        taken: bool [n], False for a row that was shown and not taken; None when the configuration has no negatives.
-        weight: float64 [n], the weight of each row's event; None when no column names events.
+        taken: bool [n], False for a row that was shown and not taken; None if the configuration has no negatives.
+        weight: float64 [n], weight of the event of each row; None without an event column.
     """
 
     taken: Bool | None
@@ -34,21 +34,21 @@ class Outcomes:
 
     @staticmethod
     def of(raw: pl.DataFrame, data: DataConfig, where: Where) -> "Outcomes":
-        """Read the columns that say how interactions turned out.
+        """Evaluate label, outcome and event of each row.
 
-        A row counts as taken when the label, the threshold and the event all say so, as far as they are configured.
+        A row is taken if label, threshold and event all agree, as far as they are configured.
 
         Args:
-            raw: [n] rows without those that are left out.
-            data: names the columns.
-            where: names a column in an error.
+            raw: [n] rows, after `drop_left_out`.
+            data: the settings.
+            where: returns the location of a column, for errors.
 
         Raises:
             DataError: A label is neither 1 nor 0, a value is missing or not a number, an event is unknown, or no row is taken.
         """
         taken: Bool | None = np.ones(len(raw), dtype=np.bool_) if data.has_negatives else None
         if taken is not None and data.label is not None:
-            taken &= labels(raw[data.label], where(data.label))
+            taken &= parse_labels(raw[data.label], where(data.label))
         if taken is not None and data.outcome is not None and "not taken" in (data.outcome.below, data.outcome.missing):
             column = data.outcome.column
             taken &= _outcome_words(raw[column], data.outcome, where(column)) != "not taken"
@@ -68,7 +68,7 @@ class Outcomes:
         return Outcomes(taken, None if weight is None else np.where(weight > 0, weight, 1.0))
 
 
-def without_left_out(data: DataConfig, table: Table) -> Table:
+def drop_left_out(data: DataConfig, table: Table) -> Table:
     """Drop the rows that `data.outcome` and `data.events` leave out.
 
     Args:
@@ -79,29 +79,29 @@ def without_left_out(data: DataConfig, table: Table) -> Table:
         DataError: A value is missing or not a number, an event is not listed, or no row is left.
     """
     outcome, events = data.outcome, data.events
-    tests: dict[str, list[Callable[[pl.Series], pl.Series]]] = {}
+    filters: dict[str, list[Callable[[pl.Series], pl.Series]]] = {}
     if outcome is not None and "left out" in (outcome.below, outcome.missing):
-        tests.setdefault(outcome.column, []).append(
+        filters.setdefault(outcome.column, []).append(
             lambda values: pl.Series(_outcome_words(values, outcome, table.where(outcome.column)) != "left out")
         )
     if events is not None and (events.left_out or events.missing == "left out"):
-        tests.setdefault(events.column, []).append(
+        filters.setdefault(events.column, []).append(
             lambda values: pl.Series(np.isfinite(_event_weights(values, events, table.where(events.column))))
         )
-    if not tests:
+    if not filters:
         return table
-    raw = table.collect(tests)  # eagerly first, because polars wraps errors raised in a lazy query
-    kept = np.logical_and.reduce([test(raw[name]).to_numpy() for name, these in tests.items() for test in these])
+    raw = table.collect(filters)  # eagerly first, because polars wraps errors raised in a lazy query
+    kept = np.logical_and.reduce([keep(raw[name]).to_numpy() for name, conditions in filters.items() for keep in conditions])
     if kept.all():
         return table
     if not kept.any():
         message = "every row is left out, so that there are no interactions"
         raise DataError(message, where=str(table.path), hint="Look at data.outcome and data.events")
-    conditions = [pl.col(name).map_batches(test, pl.Boolean()) for name, these in tests.items() for test in these]
+    conditions = [pl.col(name).map_batches(keep, pl.Boolean()) for name, conditions in filters.items() for keep in conditions]
     return replace(table, frame=table.frame.filter(conditions), note=_COUNTED)
 
 
-def labels(values: pl.Series, where: str) -> Bool:
+def parse_labels(values: pl.Series, where: str) -> Bool:
     """Parse a column of 1 and 0, or true and false; bool [n].
 
     Args:

@@ -1,6 +1,6 @@
-"""Prepared data: interactions by rows of users and items, sorted, in shards.
+"""Read prepared data: sorted shards of interactions with rows instead of ids.
 
-docs/reference/prepared-data.md is the contract, for other programs that write such a folder.
+docs/reference/prepared-data.md specifies the format, for other programs that write such a folder.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from recall._arrays import Bool, Float64, Int32
 from recall._fsync import fsync
 from recall.config import ColumnSplit, DataConfig
 from recall.config.schema import Record, Schema
-from recall.data.entities import refuse_absent
+from recall.data.entities import refuse_missing_ids
 from recall.data.files import unreadable_file
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
 from recall.data.times import Times
@@ -35,7 +35,7 @@ USER, ITEM, TIME, WEIGHT, TAKEN = (f"recall_{name}" for name in ("user", "item",
 """Columns of the shards besides those that are copied from the interactions."""
 _IDS: Final = {"user": "user_ids.parquet", "item": "item_ids.parquet"}
 _TABLES: Final = {"users": "users.parquet", "items": "items.parquet"}
-_AT_READING: Final = {
+_APPLIED_WHEN_READ: Final = {
     "split",
     "carve",
     "carve_last",
@@ -45,9 +45,9 @@ _AT_READING: Final = {
     "user_attributes",
     "contains_changes_through",
 }
-"""Settings of [data] that are applied when prepared data is read, so that they may differ."""
+"""Settings of [data] that may differ from those of the preparation: they apply when it is read."""
 _NUMBERS: Final = {"Float64": pl.Float64, "Int64": pl.Int64, "UInt64": pl.UInt64}
-_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
+_PREPARE_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
 
 Side = Literal["user", "item"]
 
@@ -60,12 +60,12 @@ class PreparedFile(Record):
 
 
 class ReadAs(Record):
-    """Reading of a column of the interactions by fields, which decides its type."""
+    """Reading of an interactions column by fields, which decides its type."""
 
     number: Literal["Float64", "Int64", "UInt64"] | None = None
-    """Type of the numbers over all rows; None where no field reads numbers."""
+    """Type of the numbers over all rows; None if no field reads numbers."""
     separator: str | None = None
-    """Cuts text into the values of a bag."""
+    """Separator of the values of a bag."""
 
 
 class PreparedManifest(Record):
@@ -80,15 +80,15 @@ class PreparedManifest(Record):
     users: int
     items: int
     left_out: tuple[str, ...]
-    """What the settings that select interactions left out."""
+    """Messages about the rows that settings left out."""
     types: dict[str, dict[str, str]]
-    """Types of columns by side, where rows that were left out had a say; the values decide the others."""
+    """Types of columns by side, if rows that were left out influenced them; else found from the values."""
     read_as: dict[str, ReadAs] = Field(default={})
-    """How the copied columns were read, where `types` depend on it."""
+    """How fields read the copied columns, if `types` depends on it."""
     columns: dict[str, str]
-    """Columns of the shards and their types, as polars names them."""
+    """Columns of the shards and their polars types."""
     files: dict[str, PreparedFile]
-    """By path in the folder; shards in the order of their names."""
+    """Files by path in the folder; shards in the order of their names."""
 
     @property
     def shards(self) -> int:
@@ -98,14 +98,12 @@ class PreparedManifest(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedTables(Tables):
-    """Tables of a prepared folder.
-
-    `interactions` has rows of users and items in place of ids.
+    """Tables of a prepared folder, with rows instead of ids in the interactions.
 
     Attributes:
-        folder: of the manifest.
-        manifest: what it says.
-        sides: by id column.
+        folder: the folder.
+        manifest: its manifest.
+        sides: side by id column.
     """
 
     folder: Path
@@ -121,16 +119,16 @@ class PreparedTables(Tables):
         return self.ids(self.sides[name]).alias(name) if name in self.sides else self.interactions.collect([name])[name]
 
     def distinct(self, name: str) -> pl.Series:
-        """Read the different values of a copied column of text; other columns as `column`."""
+        """Read the distinct values of a copied text column; of other columns all values."""
         if name in self.sides or self.interactions.types[name] != pl.String:
             return self.column(name)
-        return pl.concat([part.unique(maintain_order=True) for part in self._parts(name)]).unique(maintain_order=True)
+        return pl.concat([part.unique(maintain_order=True) for part in self._read_shards(name)]).unique(maintain_order=True)
 
     def text(self, name: str, forms: ColumnForms) -> pl.Series:
-        """Read a copied column in canonical form, `coded` shard by shard where it is text.
+        """Read a copied column in canonical form; text is coded shard by shard.
 
         Args:
-            name: of the column.
+            name: the column.
             forms: canonical types by column.
 
         Raises:
@@ -140,27 +138,27 @@ class PreparedTables(Tables):
         if name not in self.sides and self.interactions.types[name] == pl.String:
             kind = coded(forms.canonical(self.distinct(name), where)).dtype
             if isinstance(kind, pl.Enum):
-                return pl.concat([forms.canonical(part, where).cast(kind) for part in self._parts(name)])
+                return pl.concat([forms.canonical(part, where).cast(kind) for part in self._read_shards(name)])
         return coded(forms.canonical(self.column(name), where))
 
-    def _parts(self, name: str) -> Iterator[pl.Series]:
-        for path in self._shards():
+    def _read_shards(self, name: str) -> Iterator[pl.Series]:
+        for path in self._shard_paths():
             yield replace(self.interactions, frame=pl.scan_parquet(path)).collect([name])[name]
 
-    def as_typed(self, numbers: pl.Series) -> pl.Series:
-        """Return a column of numbers in the type that rows left out decided."""
+    def cast_to_recorded(self, numbers: pl.Series) -> pl.Series:
+        """Cast a numeric column to the type over all rows, those left out included."""
         known = self.manifest.read_as.get(numbers.name)
         return numbers if known is None or known.number is None else numbers.cast(_NUMBERS[known.number])
 
-    def require_read_alike(self, schema: Schema, context: tuple[str, ...]) -> None:
-        """Check that fields read columns as they did when the data was prepared.
+    def require_same_reading(self, schema: Schema, context: tuple[str, ...]) -> None:
+        """Check that fields read context columns as they did in the preparation.
 
         Args:
             schema: the fields.
             context: columns of the interactions that user fields read.
 
         Raises:
-            DataError: A field has another kind or separator than then, or reads a column that none read.
+            DataError: A field has a different kind or separator, or reads a column that no field read.
         """
         if not self.manifest.types:
             return
@@ -170,32 +168,32 @@ class PreparedTables(Tables):
             if then is None or (then.number is not None, then.separator) != (name in numbers, cuts.get(name)):
                 what = f"fields read the column {name!r} in another way than when the data was prepared"
                 why = "its type depends on rows that were left out"
-                raise DataError(what, where=str(self.folder), why=why, hint=_AGAIN)
+                raise DataError(what, where=str(self.folder), why=why, hint=_PREPARE_AGAIN)
 
-    def overridden(self, types: CanonicalTypes) -> CanonicalTypes:
-        """Return types with those that rows left out decided."""
+    def with_recorded_types(self, types: CanonicalTypes) -> CanonicalTypes:
+        """Replace types by those that the manifest records."""
         known = CanonicalTypes.from_state(self.manifest.types or None)
         users = {name: known.users.get(name, type_) for name, type_ in types.users.items()}
         return CanonicalTypes(users, {name: known.items.get(name, type_) for name, type_ in types.items.items()})
 
-    def require_sound(self) -> None:
-        """Check that every file is as the manifest says.
+    def verify_files(self) -> None:
+        """Check the SHA-256 of every file against the manifest.
 
         Raises:
             DataError: A file is missing or damaged.
         """
         for name, file in self.manifest.files.items():
-            found = sha256(_existing(self.folder / name))
+            found = sha256(_require_file(self.folder / name))
             if found != file.sha256:
                 why = f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}"
-                raise DataError("the file is damaged", where=str(self.folder / name), why=why, hint=_AGAIN)
+                raise DataError("the file is damaged", where=str(self.folder / name), why=why, hint=_PREPARE_AGAIN)
 
     def ids(self, side: Side) -> pl.Series:
         """Return the ids of users or items by row, String [n]."""
         path = self.folder / _IDS[side]
         return self._read(path, "id", pl.String())
 
-    def extended(self, side: Side, frame: pl.DataFrame, forms: ColumnForms) -> tuple[pl.DataFrame, Int32]:
+    def add_missing_ids(self, side: Side, frame: pl.DataFrame, forms: ColumnForms) -> tuple[pl.DataFrame, Int32]:
         """Return all users or items, and the row of each interaction.
 
         Args:
@@ -211,27 +209,27 @@ class PreparedTables(Tables):
         """
         where = str(self.folder / _IDS[side])
         ids = self.ids(side).alias(frame.columns[0])
-        refuse_absent(ids, where, _AGAIN)
+        refuse_missing_ids(ids, where, _PREPARE_AGAIN)
         if ids.n_unique() < len(ids):
             what = f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}"
-            raise DataError(what, where=where, hint=_AGAIN)
+            raise DataError(what, where=where, hint=_PREPARE_AGAIN)
         if not forms.canonical(ids, where).equals(ids):
             what = f"ids of {side}s were prepared in another form than the model has"
             raise DataError(what, where=where, hint="Read the source files, or prepare the data as the model was trained")
         if not ids.head(len(frame)).equals(frame.to_series(0)):
             what = f"the first ids are not those of {_TABLES[f'{side}s']}, in its order"
-            raise DataError(what, where=where, hint=_AGAIN)
+            raise DataError(what, where=where, hint=_PREPARE_AGAIN)
         rows = self.numbers(USER if side == "user" else ITEM, pl.Int32())
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(ids):
             what = f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s"
-            raise DataError(what, where=self.interactions.where(USER if side == "user" else ITEM), hint=_AGAIN)
+            raise DataError(what, where=self.interactions.where(USER if side == "user" else ITEM), hint=_PREPARE_AGAIN)
         return pl.concat([frame, ids[len(frame) :].to_frame()], how="diagonal"), rows
 
     def times(self, user: Int32) -> Times | None:
-        """Return the times of the interactions, None without them; check the order.
+        """Return the times of the interactions, or None; check that they are sorted.
 
         Args:
-            user: int32 [n], rows of users.
+            user: int32 [n], user of each interaction.
 
         Raises:
             DataError: The interactions are not sorted by user and time.
@@ -250,7 +248,7 @@ class PreparedTables(Tables):
         if not later.all():
             row = int(np.flatnonzero(~later)[0]) + 2
             what = "interactions are not sorted by user and time"
-            raise DataError(what, where=str(self.folder / SHARDS), hint=_AGAIN, row=row)
+            raise DataError(what, where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row)
         return times
 
     def weights(self) -> Float64:
@@ -267,13 +265,13 @@ class PreparedTables(Tables):
         """Read a column of all shards into one array, shard by shard.
 
         Args:
-            column: without missing values.
-            dtype: of the column.
+            column: column without nulls.
+            dtype: type of the column.
 
         Raises:
             DataError: A shard lacks the column or holds another type.
         """
-        parts = (self._read(path, column, dtype).to_physical().to_numpy() for path in self._shards())
+        parts = (self._read(path, column, dtype).to_physical().to_numpy() for path in self._shard_paths())
         found: npt.NDArray[Any] | None = None
         at = 0
         for part in parts:
@@ -284,20 +282,20 @@ class PreparedTables(Tables):
         assert found is not None, "a manifest has at least one shard"
         return found
 
-    def _shards(self) -> Iterator[Path]:
+    def _shard_paths(self) -> Iterator[Path]:
         return (self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/"))
 
     def _read(self, path: Path, column: str, dtype: DataType) -> pl.Series:
         try:
-            values = pl.read_parquet(_existing(path), columns=[column])[column]
+            values = pl.read_parquet(_require_file(path), columns=[column])[column]
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(path, error) from None
         if values.dtype != dtype or values.null_count():
             what = f"column {column!r} must be {dtype} without missing values, got {values.dtype}"
-            raise DataError(what, where=str(path), hint=_AGAIN)
+            raise DataError(what, where=str(path), hint=_PREPARE_AGAIN)
         if column == WEIGHT and not (fit := values.is_finite() & (values > 0)).all():
             what = f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}"
-            raise DataError(what, where=f"{path}, column {column!r}", hint=_AGAIN, row=row + 1)
+            raise DataError(what, where=f"{path}, column {column!r}", hint=_PREPARE_AGAIN, row=row + 1)
         return values
 
 
@@ -310,19 +308,23 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
     """Open prepared data, without reading the interactions.
 
     Args:
-        data: of the run.
-        folder: with a manifest.
+        data: settings of the run.
+        folder: folder of prepared data.
 
     Raises:
         DataError: The folder is incomplete, of a newer format, or was prepared with other settings.
     """
     manifest = read_manifest(folder)
     now, then = settings(data), manifest.settings
-    changed = [name for name in {**then, **now} if name not in _AT_READING and now.get(name) != then.get(name)]
+    changed = [name for name in {**then, **now} if name not in _APPLIED_WHEN_READ and now.get(name) != then.get(name)]
     if changed:
-        shown = "; ".join(f"data.{one} was {_shown(then.get(one))} and is {_shown(now.get(one))}" for one in sorted(changed))
-        raise DataError("the configuration has changed since the data was prepared", where=str(folder), why=shown, hint=_AGAIN)
-    files = [_existing(folder / name) for name in manifest.files]
+        shown = "; ".join(
+            f"data.{one} was {_as_json(then.get(one))} and is {_as_json(now.get(one))}" for one in sorted(changed)
+        )
+        raise DataError(
+            "the configuration has changed since the data was prepared", where=str(folder), why=shown, hint=_PREPARE_AGAIN
+        )
+    files = [_require_file(folder / name) for name in manifest.files]
     shards = [path for path in files if path.parent.name == SHARDS]
     try:
         frame = pl.scan_parquet(shards)
@@ -332,7 +334,7 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         raise unreadable_file(folder / SHARDS, error) from None
     if rows != manifest.interactions:
         what = f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions"
-        raise DataError(what, where=str(folder / SHARDS), hint=_AGAIN)
+        raise DataError(what, where=str(folder / SHARDS), hint=_PREPARE_AGAIN)
     needed = {
         USER: True,
         ITEM: True,
@@ -342,7 +344,7 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         **({data.split.column: True} if isinstance(data.split, ColumnSplit) else {}),
     }
     for name in (name for name, is_needed in needed.items() if is_needed and name not in interactions.types):
-        raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_AGAIN)
+        raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_PREPARE_AGAIN)
     users, items = (read_table(folder / file, text=data.text) if file in manifest.files else None for file in _TABLES.values())
     sides: dict[str, Side] = {data.user_id: "user", data.item_id: "item"}
     return PreparedTables(interactions, users, items, folder=folder, manifest=manifest, sides=sides)
@@ -359,7 +361,9 @@ def read_manifest(folder: Path) -> PreparedManifest:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise DataError("the data was not prepared to the end", where=str(folder), why=f"{MANIFEST} is missing", hint=_AGAIN)
+        raise DataError(
+            "the data was not prepared to the end", where=str(folder), why=f"{MANIFEST} is missing", hint=_PREPARE_AGAIN
+        )
     try:
         plain = orjson.loads(path.read_bytes())
         if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
@@ -368,7 +372,7 @@ def read_manifest(folder: Path) -> PreparedManifest:
         return PreparedManifest.model_validate(plain)
     except (ValueError, ValidationError) as error:
         why = str(error).splitlines()[0]
-        raise DataError("the manifest is damaged", where=str(path), why=why, hint=_AGAIN) from None
+        raise DataError("the manifest is damaged", where=str(path), why=why, hint=_PREPARE_AGAIN) from None
 
 
 def seal(
@@ -382,12 +386,12 @@ def seal(
     """Write the manifest of a folder whose other files are complete.
 
     Args:
-        data: what they were made with.
-        folder: with the shards and the tables of ids.
+        data: settings of the preparation.
+        folder: folder with the shards and the tables of ids.
         sources: SHA-256 of each source file.
-        left_out: what the settings that select interactions left out.
-        types: of columns by side, where rows that were left out had a say.
-        read_as: how the columns of interactions among them were read.
+        left_out: messages about the rows that settings left out.
+        types: types of columns by side, if rows that were left out influenced them.
+        read_as: how fields read the context columns among them.
 
     Returns:
         The manifest.
@@ -436,11 +440,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _existing(path: Path) -> Path:
+def _require_file(path: Path) -> Path:
     if not path.exists():
-        raise DataError("a file of the prepared data is missing", where=str(path), hint=_AGAIN)
+        raise DataError("a file of the prepared data is missing", where=str(path), hint=_PREPARE_AGAIN)
     return path
 
 
-def _shown(value: JsonValue) -> str:
+def _as_json(value: JsonValue) -> str:
     return orjson.dumps(value).decode()

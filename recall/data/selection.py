@@ -65,38 +65,38 @@ def select(
         DataError: Nothing is left.
     """
     rows, notes = np.ones(len(user), dtype=np.bool_), []
-    of_items = np.ones(len(user), dtype=np.bool_) if taken is None else taken
+    positives = np.ones(len(user), dtype=np.bool_) if taken is None else taken
 
     def leave_out(kept: Bool, why: str) -> None:
         nonlocal rows
-        left = rows & kept
-        if not (left & of_items).any():
+        remaining = rows & kept
+        if not (remaining & positives).any():
             raise DataError(f"{why} leaves out every interaction", where="data", hint="Choose wider limits")
-        if left.sum() < rows.sum():
-            users, items = (len(np.unique(side[rows])) - len(np.unique(side[left])) for side in (user, item))
+        if remaining.sum() < rows.sum():
+            users, items = (len(np.unique(side[rows])) - len(np.unique(side[remaining])) for side in (user, item))
             notes.append(
-                f"{why} leaves out {rows.sum() - left.sum():,} of {len(rows):,} rows, {users:,} users and {items:,} items"
+                f"{why} leaves out {rows.sum() - remaining.sum():,} of {len(rows):,} rows, {users:,} users and {items:,} items"
             )
-        rows = left
+        rows = remaining
 
     for name, bound in (("since", data.since), ("until", data.until)):
         if bound is not None:
             if times is None or data.time is None:
                 raise ConfigError(f"data.{name} needs the time of each interaction", where="data", hint="Name it in data.time")
-            edge, values = _bound(bound, times, name, where(data.time)), times.values.to_numpy()
-            said = bound if isinstance(bound, str) else f"{bound:.15g}"
-            leave_out(values >= edge if name == "since" else values < edge, f"data.{name} = {said}")
+            edge, values = _in_unit_of(bound, times, name, where(data.time)), times.values.to_numpy()
+            shown = bound if isinstance(bound, str) else f"{bound:.15g}"
+            leave_out(values >= edge if name == "since" else values < edge, f"data.{name} = {shown}")
     if data.repeats == "merge":
-        chosen = np.flatnonzero(rows & of_items)
+        chosen = np.flatnonzero(rows & positives)
         at = None if times is None else times.values.gather(chosen)
-        last, sums = _merged(user[chosen], item[chosen], at, weights[chosen])
+        last, sums = _merge_pairs(user[chosen], item[chosen], at, weights[chosen])
         weights = weights.copy()
         weights[chosen[last]] = sums
-        kept = ~of_items
+        kept = ~positives
         kept[chosen[last]] = True
         leave_out(kept, 'data.repeats = "merge"')
     if data.min_user > 1 or data.min_item > 1:
-        chosen = np.flatnonzero(rows & of_items)
+        chosen = np.flatnonzero(rows & positives)
         core = k_core(user[chosen], item[chosen], data.min_user, data.min_item)
         kept = np.isin(user, user[chosen[core]]) & np.isin(item, item[chosen[core]])
         bounds = {"min_user": data.min_user, "min_item": data.min_item}
@@ -134,7 +134,7 @@ def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_use
     return rows
 
 
-def _merged(
+def _merge_pairs(
     user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], times: pl.Series | None, weights: Float64
 ) -> tuple[npt.NDArray[np.int64], Float64]:
     """Return the position of the last row of each pair, and the sum of its weights."""
@@ -145,7 +145,7 @@ def _merged(
     return merged["row"].cast(pl.Int64).to_numpy(), merged["weight"].to_numpy()
 
 
-def _bound(bound: float | str, times: Times, name: str, where: str) -> float:
+def _in_unit_of(bound: float | str, times: Times, name: str, where: str) -> float:
     """Return a bound in the unit of the times."""
     if not isinstance(bound, str):
         return bound * times.unit
@@ -167,7 +167,7 @@ FLOOR = 1e-3
 """Smallest share of its weight that decay leaves an interaction. Chosen, not tuned."""
 
 
-def decay(user: Integers, parts: Parts, half_life: float) -> Float32:
+def decay_shares(user: Integers, parts: Parts, half_life: float) -> Float32:
     """Return the share of its weight that each interaction keeps.
 
     A training interaction keeps half for every `half_life` later training interactions of its user; others keep all.
@@ -205,20 +205,22 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
     kept, notes = dict(tables.named), {}
     for name, table in tables.named.items():
-        said, share = [], 0.0
+        messages, share = [], 0.0
         refuse_nested_ids(table, ids[name])
         needed = [*ids[name]] if data.missing_ids == "left out" else []
         needed += [data.time] if data.missing_times == "left out" and data.time is not None and name == "interactions" else []
         if needed:
-            kept[name], missing, rows = _with_ids(table, needed)
-            said += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
+            kept[name], missing, rows = _drop_missing(table, needed)
+            messages += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
             share = missing / rows if rows else 0.0
-        if data.repeated_ids == "last" and name != "interactions":
-            again = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
-            kept[name] = replace(kept[name], frame=kept[name].frame.unique(ids[name], keep="last", maintain_order=True))
-            said += [f"of {again:,} rows that share their {ids[name][0]} the last of each counts"] if again else []
-        if said:
-            notes[name] = ("; ".join(said), share)
+        if data.repeated_ids != "error" and name != "interactions":
+            repeated = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
+            once = kept[name].frame.unique(ids[name], keep=data.repeated_ids, maintain_order=True)
+            kept[name] = replace(kept[name], frame=once)
+            counts = f"the {data.repeated_ids} of each counts"
+            messages += [f"of {repeated:,} rows that share their {ids[name][0]} {counts}"] if repeated else []
+        if messages:
+            notes[name] = ("; ".join(messages), share)
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
 
 
@@ -248,7 +250,7 @@ def id_missing(ids: Sequence[str]) -> pl.Expr:
     return pl.any_horizontal(*(one.is_null() | (one.cast(pl.String).str.strip_chars() == "") for one in columns))
 
 
-def _with_ids(table: Table, ids: list[str]) -> tuple[Table, int, int]:
+def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:
     """Return the rows that have the ids, the number of others, and of all."""
     missing = table.collect(ids).select(id_missing(ids)).to_series()
     count = int(missing.sum())

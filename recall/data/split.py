@@ -15,9 +15,9 @@ from recall.features.categorical import stable_hash
 from recall.features.values import examples
 
 GIVEN = -2
-"""History of a held-out user, sent with its requests: neither trained nor evaluated on."""
+"""History of a held-out user, sent with its requests; not trained or evaluated on."""
 REMEMBERED = -1
-"""Known from an earlier run: neither trained nor evaluated on."""
+"""Stored by an earlier run; not trained or evaluated on."""
 TRAIN = 0
 VALID = 1
 TEST = 2
@@ -26,13 +26,13 @@ Parts = Int8
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Positions of rows that do not count as interactions among those that do.
+class NegativeRows:
+    """Negatives (shown and not taken) with their positions among the interactions.
 
     Attributes:
-        user: int32 [m].
-        before: int64 [m], how many of all interactions, sorted by user and time, come before the row.
-        times: number [m], where there are times.
+        user: int32 [m], user of each negative.
+        before: int64 [m], number of interactions, sorted by user and time, before each negative.
+        times: number [m], times of the negatives; None without a time column.
     """
 
     user: Int32
@@ -40,7 +40,7 @@ class Places:
     times: pl.Series | None
 
 
-def by_user_and_time(user: Int32, times: Times | None) -> Int64:
+def order_by_user_and_time(user: Int32, times: Times | None) -> Int64:
     """Return the positions of the interactions by user, time and file order.
 
     Args:
@@ -59,17 +59,17 @@ def by_user_and_time(user: Int32, times: Times | None) -> Int64:
     return np.lexsort((time, user))
 
 
-def split_taken(order: Int64 | None, taken: Bool | None, n: int) -> tuple[Int64 | None, Int64, Int64]:
-    """Separate the positions of taken rows from others.
+def separate_negatives(order: Int64 | None, taken: Bool | None, n: int) -> tuple[Int64 | None, Int64, Int64]:
+    """Separate the interactions from the negatives, which were shown and not taken.
 
     Args:
-        order: int64 [n], the rows by user and time; None where that is their order.
-        taken: bool [n]; None where all are.
+        order: int64 [n], positions of the rows by user and time; None if they are sorted already.
+        taken: bool [n], False for negatives; None if there are none.
         n: number of rows.
 
     Returns:
-        Positions of taken rows, None where these are all in their order; positions of the others; and how many taken rows come
-        before each of the others.
+        Positions of the interactions, None if these are all rows in their order; positions of the m negatives; and int64 [m],
+        the number of interactions before each negative.
     """
     if taken is None:
         nothing = np.empty(0, dtype=np.int64)
@@ -93,10 +93,10 @@ def column_parts(values: pl.Series, rule: ColumnSplit, where: str) -> Parts:
     parts = {name: part for part, names in ((TRAIN, rule.train), (VALID, rule.valid), (TEST, rule.test)) for name in names}
     texts, names = named_values(values, parts)
     found = texts.replace_strict([names[name] for name in parts], list(parts.values()), default=None, return_dtype=pl.Int8)
-    strange = texts.filter(found.is_null())
-    if len(strange):
+    unknown = texts.filter(found.is_null())
+    if len(unknown):
         raise DataError(
-            f"{len(strange):,} rows name no part of the split: {examples(strange.unique().sort(nulls_last=True))}",
+            f"{len(unknown):,} rows name no part of the split: {examples(unknown.unique().sort(nulls_last=True))}",
             where=where,
             why=f"the configuration names {', '.join(map(repr, parts))}",
             hint="Add the values to data.split.train, .valid or .test, or leave the rows out",
@@ -112,14 +112,14 @@ def hashed_parts(ids: pl.Series, rule: UsersSplit | ItemsSplit, seed: int) -> Pa
 
     Args:
         ids: String [n], ids of users or items.
-        rule: says which of the two, and the shares.
-        seed: of the draw.
+        rule: split by users or by items, with the shares.
+        seed: seed of the hash.
 
     Returns:
         int8 [n], TRAIN, VALID or TEST.
     """
     drawn = np.array([stable_hash(f"{seed}:{rule.by}:{one}") for one in ids.to_list()], dtype=np.uint64) / 2.0**64
-    return _drawn_parts(drawn, rule)
+    return _parts_of_draws(drawn, rule)
 
 
 def random_parts(users: UInt64, items: UInt64, rule: RandomSplit, seed: int) -> Parts:
@@ -130,15 +130,15 @@ def random_parts(users: UInt64, items: UInt64, rule: RandomSplit, seed: int) -> 
 
     Args:
         users: uint64 [n], `id_hashes` of the user of each interaction.
-        items: uint64 [n], the same of its item.
-        rule: the shares.
-        seed: of the draw.
+        items: uint64 [n], `id_hashes` of the item of each interaction.
+        rule: split with the shares.
+        seed: seed of the hash.
 
     Returns:
         int8 [n], TRAIN, VALID or TEST.
     """
     drawn = mixed(mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
-    return _drawn_parts(drawn, rule)
+    return _parts_of_draws(drawn, rule)
 
 
 def id_hashes(ids: pl.Series) -> UInt64:
@@ -156,17 +156,17 @@ def mixed(values: UInt64) -> UInt64:
     return values ^ (values >> np.uint64(31))
 
 
-def _drawn_parts(drawn: Float64, rule: HashSplit) -> Parts:
+def _parts_of_draws(drawn: Float64, rule: HashSplit) -> Parts:
     return np.select([drawn < rule.test, drawn < rule.test + rule.valid], [TEST, VALID], TRAIN).astype(np.int8)
 
 
-def with_given(parts: Parts, user: Integers, share: float) -> Parts:
+def mark_given(parts: Parts, user: Integers, share: float) -> Parts:
     """Mark the oldest interactions of each held-out user as GIVEN, but never all.
 
     Args:
         parts: int8 [n], equal for all interactions of a user.
-        user: integer [n], never falling; interactions of one user are in order of time.
-        share: of a user's interactions, in [0, 1); rounded down.
+        user: integer [n], ascending; the interactions of a user are sorted by time.
+        share: share of a user's interactions, in [0, 1); rounded down.
     """
     first = np.searchsorted(user, user, side="left")
     count = np.searchsorted(user, user, side="right") - first
@@ -180,8 +180,8 @@ def sorted_parts(starts: Int64, times: pl.Series | None, unit: int, rule: Split)
     Args:
         starts: int64 [users + 1]; interactions of user u, oldest first, are rows starts[u] to starts[u + 1].
         times: number [n] in that order; required by a split by time.
-        unit: what one unit of the configuration is in `times`.
-        rule: how to split; a split by column is `column_parts`, one by users or items `hashed_parts`.
+        unit: one unit of the configuration in the unit of `times`, see `Times.unit`.
+        rule: a split by last interactions or by time; see `column_parts` and `hashed_parts` for others.
 
     Raises:
         ConfigError: There is no time to split by, or validation would start after the test.
@@ -199,81 +199,83 @@ def sorted_parts(starts: Int64, times: pl.Series | None, unit: int, rule: Split)
                 places = (starts[1:] - from_end)[np.diff(starts) >= from_end]
                 parts[places] = TEST if from_end <= rule.test else VALID
         case TimeSplit() if times is not None:
-            parts = _timed_parts(times.to_numpy(), times.to_numpy(), unit, rule)
+            parts = _time_parts(times.to_numpy(), times.to_numpy(), unit, rule)
     return parts
 
 
-def negative_parts(negatives: Places, starts: Int64, parts: Parts, times: pl.Series | None, unit: int, rule: Split) -> Parts:
+def negative_parts(
+    negatives: NegativeRows, starts: Int64, parts: Parts, times: pl.Series | None, unit: int, rule: Split
+) -> Parts:
     """Return the part of each negative row, by its position or its time.
 
     With a split by time the bounds are those of the interactions. Otherwise a row is in the part of its user's next
     interaction, or of the last where none follows; rows of a user without interactions train.
 
     Args:
-        negatives: the rows.
-        starts: as for `sorted_parts`.
-        parts: what `sorted_parts` returned.
-        times: number [n], of the interactions; required by a split by time.
-        unit: as for `sorted_parts`.
-        rule: the same rule.
+        negatives: the negatives.
+        starts: argument of `sorted_parts`.
+        parts: result of `sorted_parts`, int8 [n].
+        times: number [n], times of the interactions; required by a split by time.
+        unit: argument of `sorted_parts`.
+        rule: argument of `sorted_parts`.
     """
     if isinstance(rule, TimeSplit) and times is not None and negatives.times is not None:
-        return _timed_parts(negatives.times.to_numpy(), times.to_numpy(), unit, rule)
+        return _time_parts(negatives.times.to_numpy(), times.to_numpy(), unit, rule)
     first, end = starts[negatives.user], starts[negatives.user + 1]
     near = np.clip(np.minimum(negatives.before, end - 1), 0, None)
     return np.where(first < end, parts[near], np.int8(TRAIN))
 
 
-def carve(parts: Parts, share: float, seed: int, among: Bool | None = None) -> Parts:
+def carve(parts: Parts, share: float, seed: int, carvable: Bool | None = None) -> Parts:
     """Move a random share of the training interactions to validation.
 
-    Changes nothing when some validate already.
+    Nothing changes if the split has a validation part already.
 
     Args:
-        parts: [n].
-        share: of them.
-        seed: of the draw.
-        among: bool [n], those that may be drawn; default all.
+        parts: int8 [n].
+        share: share of the training interactions.
+        seed: seed of the draw.
+        carvable: bool [n], interactions that may be drawn; default all.
     """
     if share == 0 or (parts == VALID).any():
         return parts
-    train = _training(parts, among)
+    train = _training_rows(parts, carvable)
     drawn = np.random.default_rng(seed).choice(train, round(share * len(train)), replace=False, shuffle=False)
-    return _moved(parts, drawn)
+    return _move_to_validation(parts, drawn)
 
 
-def carve_last(parts: Parts, count: int, user: Integers, among: Bool | None = None) -> Parts:
+def carve_last(parts: Parts, count: int, user: Integers, carvable: Bool | None = None) -> Parts:
     """Move the last training interactions of each user to validation, but never all.
 
-    Changes nothing when some validate already.
+    Nothing changes if the split has a validation part already.
 
     Args:
-        parts: [n].
-        count: at most so many of each user.
-        user: integer [n], never falling; interactions of one user are in order of time.
-        among: bool [n], those that may be moved; default all.
+        parts: int8 [n].
+        count: maximum number of interactions of each user.
+        user: integer [n], ascending; the interactions of a user are sorted by time.
+        carvable: bool [n], interactions that may be moved; default all.
     """
     if count == 0 or (parts == VALID).any():
         return parts
-    train = _training(parts, among)
+    train = _training_rows(parts, carvable)
     of_user = user[train]
     first = np.searchsorted(of_user, of_user, side="left")
     end = np.searchsorted(of_user, of_user, side="right")
     place = np.arange(len(train))
-    return _moved(parts, train[(end - place <= count) & (place > first)])
+    return _move_to_validation(parts, train[(end - place <= count) & (place > first)])
 
 
-def _training(parts: Parts, among: Bool | None) -> Int64:
-    return np.flatnonzero(parts == TRAIN if among is None else (parts == TRAIN) & among)
+def _training_rows(parts: Parts, carvable: Bool | None) -> Int64:
+    return np.flatnonzero(parts == TRAIN if carvable is None else (parts == TRAIN) & carvable)
 
 
-def _moved(parts: Parts, chosen: Int64) -> Parts:
+def _move_to_validation(parts: Parts, chosen: Int64) -> Parts:
     carved = parts.copy()
     carved[chosen] = VALID
     return carved
 
 
-def _timed_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.number], unit: int, rule: TimeSplit) -> Parts:
+def _time_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.number], unit: int, rule: TimeSplit) -> Parts:
     """Return the parts of `times` [m], by bounds or quantiles of `interactions` [n]."""
     test = _threshold(interactions, rule.test, unit)
     valid = test if rule.valid is None else _threshold(interactions, rule.valid, unit)
@@ -289,8 +291,8 @@ def _timed_parts(times: npt.NDArray[np.number], interactions: npt.NDArray[np.num
     return parts
 
 
-def _threshold(times: npt.NDArray[np.number], at: float, unit: int) -> float:
-    if not 0 < at < 1:
-        return at * unit
-    place = int(at * len(times))
-    return float(np.partition(times, place)[place])
+def _threshold(times: npt.NDArray[np.number], bound: float, unit: int) -> float:
+    if not 0 < bound < 1:
+        return bound * unit
+    position = int(bound * len(times))
+    return float(np.partition(times, position)[position])

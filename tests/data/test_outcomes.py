@@ -9,7 +9,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.checks import check
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.incremental import load_additions
-from recall.data.outcomes import labels
+from recall.data.outcomes import parse_labels
 from recall.data.split import TEST
 from recall.errors import ConfigError, DataError
 
@@ -178,11 +178,11 @@ def test_check_counts_only_rows_that_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("values", [["1", "0"], ["true", "False"], [" TRUE", "0"], ["1.0", "0"]])
 def test_labels_may_be_booleans_as_text(values: list[str]) -> None:
-    np.testing.assert_array_equal(labels(pl.Series(values), "y"), [True, False])
+    np.testing.assert_array_equal(parse_labels(pl.Series(values), "y"), [True, False])
 
 
 def test_an_invalid_label_is_shown_as_written() -> None:
     with pytest.raises(DataError, match="neither 0 nor 1: '2'"):
-        labels(pl.Series(["1", "2"]), "y")
+        parse_labels(pl.Series(["1", "2"]), "y")
     with pytest.raises(DataError, match="not a number: 'yes'"):
-        labels(pl.Series(["1", "yes"]), "y")
+        parse_labels(pl.Series(["1", "yes"]), "y")

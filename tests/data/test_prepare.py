@@ -122,7 +122,7 @@ def assert_same(source: Dataset, read: Dataset) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_is_read_as_from_the_source_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 64)  # several batches
+    monkeypatch.setattr(module, "_BATCH_ROWS", 64)  # several batches
     write(tmp_path)
     config = config_of(CASES[name])
     assert_same(load_dataset(config, tmp_path), prepared(config, tmp_path, tmp_path / "prepared"))
@@ -187,7 +187,7 @@ def test_the_manifest_says_what_it_was_made_from(tmp_path: Path) -> None:
 def test_errors_name_the_row_of_the_source(
     column: str, value: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_AT_ONCE", 64)
+    monkeypatch.setattr(module, "_BATCH_ROWS", 64)
     write(tmp_path)
     frame = pl.read_csv(tmp_path / "interactions.csv", infer_schema=False)
     frame.with_columns(frame[column].scatter([300, 390], value)).write_csv(tmp_path / "interactions.csv")

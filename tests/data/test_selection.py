@@ -12,7 +12,7 @@ from recall.config import RunConfig, parse_config
 from recall.data.checks import check
 from recall.data.dataset import Dataset, load_dataset
 from recall.data.incremental import load_additions
-from recall.data.selection import FLOOR, decay, k_core
+from recall.data.selection import FLOOR, decay_shares, k_core
 from recall.data.split import TEST, TRAIN, VALID
 from recall.errors import ConfigError, DataError
 
@@ -202,12 +202,12 @@ def test_invalid_settings_are_refused(data: dict[str, object], message: str) -> 
 def test_later_training_interactions_of_a_user_halve_the_weight():
     user = np.array([0, 0, 0, 0, 1, 1])
     parts = np.array([TRAIN, TRAIN, TRAIN, TEST, TRAIN, VALID], dtype=np.int8)
-    assert decay(user, parts, 1.0).tolist() == [0.25, 0.5, 1.0, 1.0, 1.0, 1.0]
-    assert decay(user, parts, 2.0)[0] == 0.5
+    assert decay_shares(user, parts, 1.0).tolist() == [0.25, 0.5, 1.0, 1.0, 1.0, 1.0]
+    assert decay_shares(user, parts, 2.0)[0] == 0.5
 
 
 def test_weights_do_not_underflow_to_zero():
-    shares = decay(np.zeros(5000, dtype=np.int32), np.full(5000, TRAIN, dtype=np.int8), 3.0)
+    shares = decay_shares(np.zeros(5000, dtype=np.int32), np.full(5000, TRAIN, dtype=np.int8), 3.0)
     assert shares.min() == np.float32(FLOOR)
 
 
@@ -220,4 +220,4 @@ def test_decay_matches_a_manual_calculation(rows, half_life):
     for place, (one, part) in enumerate(rows):
         later = sum(other == one and where == TRAIN for other, where in rows[place + 1 :])
         expected.append(max(0.5 ** (later / half_life), FLOOR) if part == TRAIN else 1.0)
-    assert decay(user, parts, half_life).tolist() == pytest.approx(expected, rel=1e-6)
+    assert decay_shares(user, parts, half_life).tolist() == pytest.approx(expected, rel=1e-6)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recall.config import ItemsSplit, UsersSplit, parse_config
 from recall.data.contexts import items_before, previous_items
 from recall.data.dataset import Dataset, load_dataset
-from recall.data.split import GIVEN, TEST, TRAIN, VALID, hashed_parts, with_given
+from recall.data.split import GIVEN, TEST, TRAIN, VALID, hashed_parts, mark_given
 from recall.errors import ConfigError
 from recall.features.encoder import FeatureEncoder
 from tests.conftest import TINY
@@ -96,9 +96,9 @@ def test_held_out_items_are_in_the_catalogue_but_in_no_history(tiny_folder: Path
 def test_the_oldest_interactions_of_a_held_out_user_are_known() -> None:
     user = np.array([0, 0, 0, 1, 2, 2, 2, 2])
     parts = np.array([TEST, TEST, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN], dtype=np.int8)
-    assert with_given(parts, user, 0.5).tolist() == [GIVEN, TEST, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
-    assert with_given(parts, user, 0.99).tolist() == [GIVEN, GIVEN, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
-    assert with_given(parts, user, 0).tolist() == parts.tolist()
+    assert mark_given(parts, user, 0.5).tolist() == [GIVEN, TEST, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
+    assert mark_given(parts, user, 0.99).tolist() == [GIVEN, GIVEN, TEST, TEST, TRAIN, TRAIN, TRAIN, TRAIN]
+    assert mark_given(parts, user, 0).tolist() == parts.tolist()
 
 
 def test_without_times_no_interaction_of_a_held_out_user_is_known(tiny_folder: Path) -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from recall.config import RunConfig, parse_config
 from recall.data.checks import check
+from recall.data.combine import find_modes
 from recall.data.dataset import dataset_of, load_dataset
 from recall.data.incremental import addition_tables_alone, load_additions
-from recall.data.joined import agreement
 from recall.data.tables import read_table
 from recall.errors import ConfigError, DataError
 from recall.features.values import Distinct
@@ -103,17 +103,17 @@ def test_without_the_old_interactions_their_descriptions_are_kept(tmp_path: Path
 def test_the_most_frequent_value_matches_a_manual_count(rows: list[tuple[str, str | None]]) -> None:
     group, value = pl.Series([row[0] for row in rows], dtype=pl.String), pl.Series([row[1] for row in rows], dtype=pl.String)
     groups = Distinct.of(group)
-    found = agreement(groups, value)
+    found = find_modes(groups, value)
     other = 0
     for number, first in enumerate(groups.first):
         mine = [row[1] for row in rows if row[0] == rows[first][0] and row[1] is not None]
         if not mine:
-            assert found.value[number] == -1
+            assert found.mode_row[number] == -1
             continue
         most = max(mine, key=lambda one: (mine.count(one), len(mine) - mine[::-1].index(one)))
-        assert value[int(found.value[number])] == most
+        assert value[int(found.mode_row[number])] == most
         other += len(mine) - mine.count(most)
-    assert (found.other, found.rows) == (other, len(value.drop_nulls()))
+    assert (found.disagreeing, found.rows) == (other, len(value.drop_nulls()))
 
 
 def test_inconsistent_rows_are_reported(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.data.joined import followed, replaced
+from recall.data.combine import append_rows, upsert_rows
 from recall.data.tables import Table
 from recall.errors import DataError
 
@@ -19,14 +19,14 @@ def table(name: str, **columns: object) -> Table:
 
 
 def test_tables_are_concatenated_over_common_columns() -> None:
-    joined = followed(table("old", id=["a"], n=[1], only=[1]), table("new", n=[2.5], id=["b"]))
+    joined = append_rows(table("old", id=["a"], n=[1], only=[1]), table("new", n=[2.5], id=["b"]))
     assert joined.path == Path("new")
     assert joined.collect(["id", "n"]).to_dict(as_series=False) == {"id": ["a", "b"], "n": [1.0, 2.5]}
     assert "only" not in joined.columns
 
 
 def test_a_number_and_its_text_are_the_same_value() -> None:
-    joined = followed(table("old", id=[7, 8]), table("new", id=["007", "9"]))
+    joined = append_rows(table("old", id=[7, 8]), table("new", id=["007", "9"]))
     assert joined.collect(["id"])["id"].to_list() == ["7", "8", "007", "9"]
 
 
@@ -43,7 +43,7 @@ def test_a_number_and_its_text_are_the_same_value() -> None:
     ],
 )
 def test_columns_of_different_types_are_concatenated(before: list[object], after: list[object], both: list[object]) -> None:
-    joined = followed(table("old", x=before), table("new", x=after))
+    joined = append_rows(table("old", x=before), table("new", x=after))
     assert joined.collect(["x"])["x"].to_list() == both
 
 
@@ -51,15 +51,15 @@ def test_columns_of_different_types_are_concatenated(before: list[object], after
 def test_a_newer_row_replaces_an_older_one(before: list[int], after: list[int]) -> None:
     older = table("old", id=pl.Series(before, dtype=pl.Int64), x=["old"] * len(before))
     newer = table("new", id=pl.Series(map(str, after), dtype=pl.String), x=["new"] * len(after))
-    rows = dict(replaced(older, newer, "id").collect(["id", "x"]).iter_rows())
+    rows = dict(upsert_rows(older, newer, "id").collect(["id", "x"]).iter_rows())
     assert rows == {str(number): "old" for number in before} | {str(number): "new" for number in after}
 
 
 def test_bags_and_single_values_cannot_be_mixed() -> None:
     with pytest.raises(DataError, match=r"old: column 'tags' is of type List\(String\) here and String in new"):
-        followed(table("old", tags=[["a"]]), table("new", tags=["a|b"]))
+        append_rows(table("old", tags=[["a"]]), table("new", tags=["a|b"]))
 
 
 def test_a_table_without_ids_is_refused() -> None:
     with pytest.raises(DataError, match="new: there is no column 'id'"):
-        replaced(table("old", id=["a"]), table("new", x=["a"]), "id")
+        upsert_rows(table("old", id=["a"]), table("new", x=["a"]), "id")
