@@ -283,13 +283,13 @@ def test_constant_concurrent_writes_end_in_a_timeout(
     redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
-    inner = redis_module.changed
+    inner = redis_module.apply_changes
 
     def slower(*given):
         other.write(took("theirs"))
         return inner(*given)
 
-    monkeypatch.setattr(redis_module, "changed", slower)
+    monkeypatch.setattr(redis_module, "apply_changes", slower)
     with pytest.raises(StoreBusyError, match="other processes are changing"):
         store.write([UserUpsert("u", {"age": 30}, None, None)])
     assert (set(items_of(store)), user_of(store).features) == ({"theirs"}, {})
