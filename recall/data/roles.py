@@ -20,6 +20,7 @@ from recall.data.column_names import (
     LABEL,
     NEGATIVE,
     RATING,
+    STATE,
     TEXT,
     TRUE_MARKS,
     TRUE_WORDS,
@@ -28,12 +29,13 @@ from recall.data.column_names import (
     known_before,
     known_events,
     names_event,
+    names_reaction,
     names_visit,
     outcome_word,
     word_set,
     words,
 )
-from recall.data.dependence import Codes, Dependence, described_side, encode_distinct, function_gain
+from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
@@ -126,6 +128,7 @@ _SOURCE_WORDS = word_set(
 _STATE_WORDS = word_set(
     "subscribed abonniert recommended hidden removed"
 )  # flags that may describe a user or item, unlike bought
+_ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
 _MIN_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
@@ -196,7 +199,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     for name, role in roles.items():
         if role.kind == "context":
             assumed = _assumed_outcome(frame[name], None if time_column is None else frame[time_column], has_flag=has_flag)
-            roles[name] = _detail_of_events(frame, name, roles) or assumed or role
+            roles[name] = _detail_of_events(frame, name, roles) or assumed or _state_role(frame[name]) or role
     return roles
 
 
@@ -213,6 +216,16 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
         if len(filled) < len(shares) and filled["filled"].min() == 1:
             return Role("said", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
     return None
+
+
+def _state_role(values: pl.Series) -> Role | None:
+    """Return the role of words for the state of a row, or None."""
+    few = values.dtype == pl.String and values.n_unique() <= _MAX_EVENTS[True]
+    return (
+        Role("said", "the state of the row by its name, perhaps a later one")
+        if few and STATE & set(words(values.name))
+        else None
+    )
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -280,7 +293,7 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
     if not form or (times is not None and follows_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
-    if form == "switch" and not has_flag and names_event(values.name):
+    if form == "switch" and not has_flag and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in TRUE_MARKS}
         rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
@@ -308,6 +321,8 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
         )
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
+    if different > _MIN_VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
+        return Role("said", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 
@@ -357,7 +372,7 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
-    if outcome_word(name, AMOUNT | LABEL):
+    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
         return Role("amount", f"{_short(low)} to {_short(high)}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
@@ -378,13 +393,14 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
     if lower in BOOLEAN_WORDS and not outcome_word(name):  # a column of yes and no may answer any question
         return None
-    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
+    state = bool(STATE & set(words(name)))
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
     recognised = [] if _SOURCE_WORDS & set(words(name)) else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
-    if few and (len(recognised) >= max(2, len(texts) / 2) or (bool(outcome_word(name, EVENT | LABEL | RATING)))):
+    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts), flag=lower in BOOLEAN_WORDS)
-    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not few:
+        return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
+    if outcome_word(name, TEXT | RATING | EVENT | LABEL):
         return Role(
             "said", f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         )
