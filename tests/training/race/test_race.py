@@ -250,6 +250,16 @@ def test_a_field_of_many_values_is_raced_against_its_absence(tmp_path: Path, tag
         assert "tags" in load_dataset(less, tmp_path).items.columns
 
 
+@pytest.mark.parametrize("weighted", [{"weights": [1, 0.5]}, {"shared": True, "learn_weights": True}])
+def test_ranges_that_have_weights_stay(tmp_path: Path, weighted: dict) -> None:
+    values, dataset = dataset_with_tags(tmp_path, 4)
+    values = {**values, "fields": {**values["fields"], "previous": {**LOG["fields"]["previous"], **weighted}}}
+    choices = dict(field_choices(parse_config(values), dataset, FeatureEncoder.fit(dataset)))
+    assert list(choices) == ["with previous of norm mean", "without user_id", "without previous"]
+    config = merged(parse_config(values), {**choices["with previous of norm mean"], "train": {"objective": "square"}})
+    assert config.fields["previous"].lags == ((1, 1), (2, 3))
+
+
 def test_fields_of_a_cross_and_of_the_context_stay(tiny_folder: Path) -> None:
     config = tiny()
     dataset = load_dataset(config, tiny_folder)
