@@ -287,8 +287,8 @@ class DataConfig(Section):
     """Whether rows without an id, such as purchases of unknown customers, are an error."""
     missing_times: Literal["error", "left out"] = "error"
     """Whether rows without a time are an error, where `time` names a column."""
-    repeated_ids: Literal["error", "last"] = "error"
-    """Whether several rows of a user or item in their table are an error; with "last", the last row counts."""
+    repeated_ids: Literal["error", "first", "last"] = "error"
+    """Whether several rows of a user or item in their table are an error; with "first" or "last", that row counts."""
     text: tuple[str, ...] = ()
     """Columns whose values are kept exactly as they are written, such as product codes: without it, a column of a CSV file in
     which every value is a number, a truth value, a date or a time is read as such, and 1.50 is 1.5. Any table; ids too."""

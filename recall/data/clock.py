@@ -152,6 +152,7 @@ _DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for
 _LOOKED_AT = 2_000  # texts that are parsed; a time column is uniform
 _FEW = 20  # rows below which a name alone decides
 _PROPERTY = 0.95  # share of rows that must agree. Chosen, not tuned.
+_SIXTY = 60  # numbers up to it, such as days of a month, hours or minutes, are parts of a time
 _TIMELESS = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
 _PLACES = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
 
@@ -228,15 +229,16 @@ def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     if _NO_TIMES & set(words(name)) or not len(known):
         return None
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
-    if different < min(len(known), 3) or (len(known) > 1_000 and different < 30):
+    whole = bool((known == known.round()).all())
+    compact = whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
+    named = any(_USUAL.get(word, 0) > 1 for word in words(name))  # other numbers may be anything
+    if (different < min(len(known), 3) or (len(known) > 1_000 and different < 30)) and not (compact and named):
         return None
     for unit, factor in UNITS.items():
         if OLDEST * factor <= low and high <= NEWEST * factor:
             return 2, f"unix {unit}"
-    named = any(_USUAL.get(word, 0) > 1 for word in words(name))  # such numbers may be anything
     if named and low >= OLDEST / _DAY + _SHEETS and high < NEWEST / _DAY + _SHEETS:
         return 2, "days as spreadsheets count them, from the end of 1899, under the name of a time"
-    whole = bool((known == known.round()).all())
     for digits, unit in ((8, "days"), (14, "seconds")):
         scale = 10.0 ** (digits - 8)
         if whole and 19_900_101 * scale <= low and high < 21_000_101 * scale:
@@ -256,7 +258,8 @@ def _rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | No
     if len(pairs) < _FEW or _orders(pairs):
         return 1, "numbers that order the rows of a user, under the name of a time"
     plain = set(words(name)) <= set(_USUAL)
-    if plain and pairs["number"].n_unique() > _PLACES and len(pairs.unique()) > len(pairs) / 2:
+    many = pairs["number"].n_unique() > _PLACES and pairs["number"].max() > _SIXTY  # type: ignore[operator]
+    if plain and many and len(pairs.unique()) > len(pairs) / 2:
         return 1, "many different numbers, under the name of a time; the file is not in their order"
     return None
 

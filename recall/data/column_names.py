@@ -9,8 +9,14 @@ import polars as pl
 
 
 def word_set(names: str) -> frozenset[str]:
-    """Split a text at blanks into a set of names."""
-    return frozenset(names.split())
+    """Split a text at blanks into a set of names, as they are and without accents."""
+    return frozenset((*names.split(), *_without_accents(names).split()))
+
+
+def _without_accents(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
+    plain = "".join(one for one in decomposed if not unicodedata.combining(one)) if not text.isascii() else text
+    return unicodedata.normalize("NFC", plain)
 
 
 RATING = word_set(
@@ -18,7 +24,7 @@ RATING = word_set(
     "sentiment preference enjoyment engagement "
     "bewertung bewertungen wertung noten zensur sterne punktzahl zufriedenheit "
     "etoiles evaluation appreciation calificacion calificaciones puntuacion valoracion estrellas "
-    "avaliacao classificacao estrelas pontuacao voto voti valutazione punteggio stelle "
+    "nota notas avaliacao classificacao estrelas pontuacao voto voti valutazione punteggio stelle "
     "beoordeling waardering cijfer sterren ocena oceny betyg karakter arvosana puan "
     "оценка рейтинг 评分 評分 评价 評価 평점 별점"
 )
@@ -50,17 +56,22 @@ EVENT = word_set(
 AMOUNT = word_set(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "renewals strength weight sales gmv payment tip secs viewtime views carts orders purchases bookings downloads shares saves "
+    "renewals strength weight sales gmv payment tip fee fees subtotal progreso progresso "
+    "secs viewtime views carts orders purchases bookings downloads shares saves "
     "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
-    "cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
-    "aantal bedrag duur betaald ilosc kwota количество сумма 数量 金额 金額 수량"
+    "delay retard prolongations cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
+    "aantal antal liczba bedrag duur betaald ilosc kwota wartosc nettowert warenwert количество сумма 数量 金额 金額 수량"
 )
 """How much, or for how long."""
 TEXT = word_set(
     "review reviews comment comments reviewtext summary feedback text kommentar rezension commentaire avis "
-    "comentario resena opinion recensione commento recensie komentarz отзыв 评论 コメント 리뷰"
+    "message letter reply notes nachricht anmerkung mensaje antwort reponse respuesta "
+    "comentario resena opinion recensione commento recensie komentarz отзыв комментарий ответ 评论 コメント 리뷰"
 )
 """What the user wrote about the item."""
+
+STATE = word_set("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 상태")
+"""State of a row that may change after the interaction, such as an order that was refunded."""
 
 _PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
@@ -93,9 +104,7 @@ def words(name: str) -> tuple[str, ...]:
 
     `unixReviewTime` and `unix_review_time` have the same three.
     """
-    decomposed = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
-    plain = "".join(one for one in decomposed if not unicodedata.combining(one)) if not name.isascii() else name
-    apart = re.sub(_BORDERS, " ", unicodedata.normalize("NFC", plain))
+    apart = re.sub(_BORDERS, " ", _without_accents(name))
     return tuple(word.lower() for word in re.split(r"[\W_]+", apart) if word)
 
 
@@ -140,8 +149,10 @@ _WEIGHTS = {
     5.0: word_set(
         "purchase purchased buy bought order ordered transaction checkout pay paid install installed subscribe subscribed "
         "apply applied application hire hired accept accepted book booked booking conversion convert converted download yes "
+        "sale sold vente venta verkauf vendita venda sprzedaz "
         "gekauft bestellt kauf bestellung achete achat commande comprado compra pedido comprou acquistato acquisto gekocht "
         "שולם تقديم شراء купил покупка 购买 購入 注文 구매 주문 "
+        "paid delivered shipped fulfilled bezahlt geliefert livre entregado entregue доставлен оплачен "
         "ja oui si sim tak ano igen evet да 是 はい 예 wahr vrai verdadero verdadeiro vero waar"
     ),
 }
@@ -153,11 +164,16 @@ _NOT_TAKEN = word_set(
 )
 _UNDONE = word_set(
     "remove removed delete deleted unlike unlist return returned refund refunded cancel cancelled canceled block report "
+    "failed failure void voided chargeback removeu eliminado retirado отменён возвращён "
     "retoure retourniert rucksendung storno storniert erstattung retour retourne "
     "rembourse annule annulation devolucion devuelto "
     "reembolso cancelado devolucao devolvido reso rimborso annullato zwrot "
     "בוטל возврат отмена 返品 退货 退款 取消 キャンセル 반품 취소"
 )
+
+
+_PARTLY = word_set("partial partially partly teilweise partiellement parcialmente parziale czesciowo")  # the rest was kept
+_AFTERWARDS = word_set("reject rejected decline declined refused abgelehnt rechazado refuse recusado odrzucono отклонён")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +200,16 @@ def known_events(names: Iterable[str]) -> list[str]:
     return [name for name in names if _meaning(name) is not None]
 
 
-def event_rule(names: pl.Series) -> EventRule:
-    """Propose what each event of a column counts."""
+def event_rule(names: pl.Series, *, state: bool = False) -> EventRule:
+    """Propose what each event of a column counts.
+
+    Args:
+        names: String [n].
+        state: whether they are states of a row, so that what was rejected later had been chosen before.
+    """
     meanings = {name: _meaning(name) for name in names.unique().sort()}
+    if state and 1.0 not in meanings.values():  # of views and other events, rejections are such, too
+        meanings |= {name: 1.0 for name in meanings if _AFTERWARDS & set(words(name))}
     rule = _rule(meanings)
     return rule if rule.weights else EventRule(dict.fromkeys(meanings, 1.0), (), (), tuple(meanings))  # something must count
 
@@ -212,6 +235,11 @@ def names_event(name: str) -> bool:
     return bool(parts) and all(part in ("to", "was", "is", "has") or isinstance(_meaning(part), float) for part in parts)
 
 
+def names_reaction(name: str) -> bool:
+    """Return whether a name is a reaction to a taken item, such as `completed`."""
+    return _meaning(name) == _LIKED
+
+
 def counts_events(name: str) -> bool:
     """Return whether a name says how often something happened, such as `views`."""
     return names_event(name) and (name.lower().endswith("s") or bool(_COUNT & set(words(name))))
@@ -235,7 +263,7 @@ def _meaning(name: str) -> float | str | None:
     parts = {*words(name), name.strip().lower(), "".join(words(name))}
     parts |= {part.removesuffix("s") for part in parts}
     if parts & _UNDONE:
-        return "left out"
+        return "left out" if not parts & _PARTLY else 5.0
     if parts & _NOT_TAKEN:
         return "not taken"
     return next((weight for weight, names in sorted(_WEIGHTS.items(), reverse=True) if parts & names), None)
@@ -247,7 +275,9 @@ _SIDES = {
     "user": word_set(
         "user users userid uid customer customerid cust client clientid visitor visitorid member memberid person personid "
         "reader account profile reviewer reviewerid shopper buyer listener viewer subscriber participant attendee borrower "
-        "username patient patientid student studentid player playerid passenger "
+        "username patient patientid student studentid player playerid passenger donor candidate applicant "
+        "visitante visiteur besucher odwiedzajacy lyssnare zuhorer auditeur oyente ouvinte alumno aluno eleve schuler debiteur "
+        "lecteur lector leitor leser donateur donante spender abonado assinante bewerber посетитель "
         "kunde kunden kundennummer kundennr kundenid kd mitglied mitglieds benutzer nutzer utilisateur "
         "adherent usuario cliente clienti utente socio klant gebruiker "
         "πελατης χρηστης לקוח משתמש المستخدم العميل klient uzytkownik kund anvandare bruger asiakas musteri kullanici "
@@ -286,8 +316,8 @@ _TABLES = {
 _INSTEAD = {  # of ids, where no name says user or item; the first that fits
     "user": (
         word_set(
-            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten "
-            "household householdid msisdn family famiglia famille familie familia"
+            "email mail mailaddress login cookie cookieid card cardno karte karten kundenkarte kundenkarten karty karta "
+            "tarjeta household householdid msisdn family famiglia famille familie familia"
         ),
         word_set("device deviceid guest guestid session sessionid visit visitid"),
         word_set(

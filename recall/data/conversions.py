@@ -13,7 +13,7 @@ from recall.config import FileFormat
 from recall.data.column_names import TRUE_MARKS
 from recall.errors import DataError, did_you_mean
 
-LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(.*\))\s*$"
+LIST_NOTATION: Final = r"(?s)^\s*(\[.*\]|\{.*\}|\(\s*\)|\(.*[,'\"].*\))\s*$"
 """Pattern of lists in programming notation, for polars and for Python."""
 _GROUPS = (
     " '\u2019\u00a0\u2009\u202f"  # between groups of three digits, besides a point or comma; a group never follows a 0: 0.125
@@ -150,11 +150,17 @@ def rewrite_number(text: pl.Expr, mark: str) -> pl.Expr:
         text: such as "1.234,50 €".
         mark: the decimal mark.
     """
-    stripped = text.str.strip_chars()
+    stripped = minus_first(text)
     digits = stripped.str.replace(NUMBER_PATTERNS[mark], "${minus}${other}${whole}${rest}")
     plain = digits.str.replace_all(rf"[+{_GROUPS}{'.' if mark == ',' else ','}]", "")
     plain = plain.str.replace_many(["−", "▲", "△", ","], ["-", "-", "-", "."])
     return pl.when(stripped.str.contains(NUMBER_PATTERNS[mark])).then(plain).otherwise(text)
+
+
+def minus_first(text: pl.Expr) -> pl.Expr:
+    """Write the minus before a number: "5-" and "(5)" of accountants are -5."""
+    before = text.str.strip_chars().str.replace(r"^\(([^()]*\d[^()]*)\)$", "-${1}")
+    return before.str.replace(r"^([^-−▲△]*\d)\s*[-−]$", "-${1}")
 
 
 def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:

@@ -20,6 +20,7 @@ from recall.data.column_names import (
     LABEL,
     NEGATIVE,
     RATING,
+    STATE,
     TEXT,
     TRUE_MARKS,
     TRUE_WORDS,
@@ -28,12 +29,13 @@ from recall.data.column_names import (
     known_before,
     known_events,
     names_event,
+    names_reaction,
     names_visit,
     outcome_word,
     word_set,
     words,
 )
-from recall.data.dependence import Codes, Dependence, described_side, encode_distinct, function_gain
+from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
 from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
@@ -122,6 +124,7 @@ PARTS = frozenset({"train", "valid", "test"})
 _LEVELS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 _WHENCE = word_set("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
 _STATES = word_set("subscribed abonniert recommended hidden removed")  # flags that may describe a user or item, unlike bought
+_ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _VISITS = 20  # different values above which those that each belong to one user are visits
 _OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
@@ -186,7 +189,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping
     for name, role in found.items():
         if role.kind == "context":
             assumed = _assumed(frame[name], None if best is None else frame[best], real=real)
-            found[name] = _of_some_events(frame, name, found) or assumed or role
+            found[name] = _of_some_events(frame, name, found) or assumed or _state(frame[name]) or role
     return found
 
 
@@ -203,6 +206,16 @@ def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -
         if len(filled) < len(shares) and filled["filled"].min() == 1:
             return Role("said", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
     return None
+
+
+def _state(values: pl.Series) -> Role | None:
+    """Return the role of words for the state of a row, or None."""
+    few = values.dtype == pl.String and values.n_unique() <= _LEVELS[True]
+    return (
+        Role("said", "the state of the row by its name, perhaps a later one")
+        if few and STATE & set(words(values.name))
+        else None
+    )
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -270,7 +283,7 @@ def _assumed(values: pl.Series, times: pl.Series | None, *, real: bool) -> Role 
     if not look or (times is not None and of_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
-    if look == "switch" and not real and names_event(values.name):
+    if look == "switch" and not real and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in TRUE_MARKS}
         rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
@@ -298,6 +311,8 @@ def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
         )
     if different > _VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
+    if different > _VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
+        return Role("said", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 
@@ -347,7 +362,7 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
-    if outcome_word(name, AMOUNT | LABEL):
+    if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
         return Role("amount", f"{_shown(low)} to {_shown(high)}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
@@ -368,13 +383,14 @@ def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
     if lower in BOOLEAN_WORDS and not outcome_word(name):  # a column of yes and no may answer any question
         return None
-    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or {"type", "status", "kind"} & set(words(name)) != set()
+    state = bool(STATE & set(words(name)))
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
     recognised = [] if _WHENCE & set(words(name)) else known_events(texts)
     few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]
-    if few and (len(recognised) >= max(2, len(texts) / 2) or (bool(outcome_word(name, EVENT | LABEL | RATING)))):
+    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts), flag=lower in BOOLEAN_WORDS)
-    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not few:
+        return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
+    if outcome_word(name, TEXT | RATING | EVENT | LABEL):
         return Role(
             "said", f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         )

@@ -213,10 +213,12 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
             kept[name], missing, rows = _drop_missing(table, needed)
             messages += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
             share = missing / rows if rows else 0.0
-        if data.repeated_ids == "last" and name != "interactions":
+        if data.repeated_ids != "error" and name != "interactions":
             repeated = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
-            kept[name] = replace(kept[name], frame=kept[name].frame.unique(ids[name], keep="last", maintain_order=True))
-            messages += [f"of {repeated:,} rows that share their {ids[name][0]} the last of each counts"] if repeated else []
+            once = kept[name].frame.unique(ids[name], keep=data.repeated_ids, maintain_order=True)
+            kept[name] = replace(kept[name], frame=once)
+            counts = f"the {data.repeated_ids} of each counts"
+            messages += [f"of {repeated:,} rows that share their {ids[name][0]} {counts}"] if repeated else []
         if messages:
             notes[name] = ("; ".join(messages), share)
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)

@@ -29,7 +29,10 @@ def converted(frame: pl.LazyFrame, form: FileFormat) -> pl.LazyFrame:
         ("CHF 1\u2019234.50", ".", "1234.50"),
         ("₹1,23,456.00", ".", "123456.00"),
         ("12.34.56", ",", "12.34.56"),
-        ("(5,00)", ",", "(5,00)"),  # what is not such a number stays, and reading it is an error
+        ("(5,00)", ",", "-5.00"),  # of accountants
+        ("($1,250.00)", ".", "-1250.00"),
+        ("1.200,000-", ",", "-1200.000"),  # of SAP
+        ("1-2", ",", "1-2"),  # what is not such a number stays, and reading it is an error
         ("1/2", ".", "1/2"),
         ("12:30", ".", "12:30"),
         ("1,5", ".", "1,5"),

@@ -1,6 +1,7 @@
 """Draft the text of a configuration: `[data]` with the outcomes, and `[fields]`."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from recall.data.scaffold.fields import (
     strip_control_characters,
     unreadable_comment,
 )
+from recall.data.scaffold.file_format import DetectedFormat
 from recall.data.scaffold.survey import Survey, files_in, survey
 from recall.data.scaffold.table_format import combine_date_parts, combine_flags
 from recall.data.tables import Table
@@ -226,6 +228,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
     user_name = None if users is None else title_of(find_unique_texts(users, {user_id, table_ids["users"]}))
     detected, roles = combine_flags(*combine_date_parts(surveyed.formats["interactions"], frame, roles))
     surveyed = replace(surveyed, formats={**surveyed.formats, "interactions": detected})
+    roles |= {name: Role("said", why) for name, why in _unknown_in_advance(detected, roles)}
     describing = _DescribingColumns.choose(roles, frame, tables, user_id, item_id, titles)
     time = find_time_column(roles)
     without_time = 0 if time is None or time not in interactions.types else interactions.collect([time])[time].null_count()
@@ -257,7 +260,7 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         shared = set(interactions.columns) - set(describing.copied)
         lines += draft_table_fields(users, "user", {user_id, table_ids["users"]}, shared, field_names)
     lines += draft_described_fields(frame, describing.user_fields, "user", user_id, field_names)
-    lines += draft_context_fields(frame, roles, () if users is None else users.columns, field_names)
+    lines += draft_context_fields(_counted_rows(frame, roles), roles, () if users is None else users.columns, field_names)
     lines += [unreadable_comment(interactions, name) for name in interactions.columns if name not in frame.columns]
     history = toml_key(field_names.allocate("previous", "previous_items"))
     lines += [f'{history} = {{ kind = "history", lags = [[1, 1], [2, 3], [4, 10]] }}'] if time else []
@@ -272,6 +275,22 @@ def draft_tables(surveyed: Survey, name: str, paths: Mapping[str, str], notes: S
         'objective = "auto"  # known recipes are raced on the validation part; the best is trained on it, too',
     ]
     return "\n".join([*map(strip_control_characters, lines), ""])
+
+
+def _unknown_in_advance(detected: DetectedFormat, roles: Mapping[str, Role]) -> Iterator[tuple[str, str]]:
+    """Yield contexts that a request is assumed not to know, and why."""
+    for name in (name for name, role in roles.items() if role.kind == "context"):
+        if name in detected.settings.durations:
+            yield name, "how long something took, assumed to be known only afterwards"
+        elif name in (detected.settings.header or ()) and re.fullmatch(r"column_\d+", name):
+            yield name, "a column without a name, of which nothing says that a request knows it"
+
+
+def _counted_rows(frame: pl.DataFrame, roles: Mapping[str, Role]) -> pl.DataFrame:
+    """Return the rows that the drafted outcome counts, without returns."""
+    amount = next((name for name, role in roles.items() if role.kind == "amount" and role.low < 0), None)
+    kept = frame if amount is None else frame.filter(pl.col(amount).cast(pl.Float64, strict=False) > 0)
+    return frame if kept.is_empty() else kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import chain, count
 import polars as pl
 
 from recall.config.docs import toml, toml_key
+from recall.data.column_names import word_set, words
 from recall.data.findings import count_list_texts, guess_separator, have_decimal_commas
 from recall.data.roles import Role
 from recall.data.sources import RESERVED
@@ -60,6 +61,8 @@ def draft_bag(known: pl.Series) -> tuple[str, str] | None:
             "",
             'numbers with a decimal comma, which no field reads: write "3,5" as "3.5" (or "3|5", for two values)',
         )
+    if known.str.contains(r"\d,\d{3}(\D|$)").mean() > 0.5:  # type: ignore[operator]  # commas between groups of digits
+        return None
     prose = known.str.contains(r"[\r\n]").mean() > _MIN_LISTS  # type: ignore[operator]  # lists have no lines
     separator = "" if prose else guess_separator(known)
     if not separator:
@@ -83,6 +86,7 @@ def min_count_key(values: pl.Series) -> str:
     return f", min_count = {chosen}"
 
 
+_CODE_WORDS = word_set("id ids ean gtin upc isbn barcode kod")
 _MIN_COUNTING = 20  # rows; in fewer, numbers that rise by one may be chance rather than a row number
 _MAX_CATEGORIES = 50  # distinct integers that are categories rather than quantities
 _MIN_PER_CATEGORY = 20  # rows per distinct integer, with which up to _MAX_VOCABULARY are categories, such as codes
@@ -137,6 +141,8 @@ def guess_field(values: pl.Series) -> FieldGuess:
         and bool((known == known.round()).all())
     ):
         return FieldGuess('kind = "categorical"', f"whole numbers, {different:,} different")
+    if _CODE_WORDS & set(words(values.name)[-1:]):
+        return FieldGuess("", f"{different:,} different numbers that identify, by the name: nothing to learn from")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return FieldGuess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
 

@@ -38,7 +38,10 @@ _FALLBACK_SEPARATORS = ((ALIGNED,), ("^", "~"), (" ",))  # tried if no other sep
 _RULED_SEPARATORS = ("|", ALIGNED, " ")  # of tables with lines of dashes
 _MAX_PREAMBLE = 20  # lines above the header
 _COMMENT = r"^\s*(#|//|--|%)"
-_TOTALS = "total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|итого|toplam|σύνολο|合計|总计|총계"
+_TOTALS = (
+    "total|sum|summe|gesamt|gesamtsumme|insgesamt|somme|totale|suma|razem|ogółem|celkem|totaal|totalt|összesen|toplam|итого|всего|"
+    "σύνολο|合計|总计|총계"
+)
 _TOTAL = rf"(?i)^(grand |sub)?({_TOTALS})s?:?$"
 _TYPE_NAME = (
     r"^(Nullable\(|LowCardinality\(|Array\()*(U?Int\d+|Float\d+|(Fixed)?String|Date(Time)?\d*|Bool|UUID|Decimal|Enum\d*)"
@@ -144,9 +147,9 @@ def detect_format(path: Path) -> DetectedFormat:
     elif width > 1 and (longer := next((row for row in rows if len(row) > width), None)) is not None:
         assume("ragged", True, f"the row of {longer[0]!r} ends in empty cells beyond the header")
     body = rows[2:] if len(rows) > _MAX_PREAMBLE else rows[1:]  # the second line may belong to the header
-    encoding_reason = missing_header_reason([rows[0], *(row for row in body if row != rows[0])])
-    if encoding_reason:
-        assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), encoding_reason)
+    headless = missing_header_reason([rows[0], *(row for row in body if row != rows[0])])
+    if headless:
+        assume("header", tuple(f"column_{number}" for number in range(1, width + 1)), headless)
     elif "" in rows[0]:
         names = [name or ("row" if number == 1 else f"column_{number}") for number, name in enumerate(rows[0], 1)]
         assume("header", _deduplicated(names), f"{names[rows[0].index('')]} has no name in the file")
@@ -160,14 +163,15 @@ def detect_format(path: Path) -> DetectedFormat:
         assume("header", _deduplicated(rows[0]), reason)
         assume("skip", skip + 1, "with the header of the file")
     if len(raw) < SAMPLE_BYTES and width > 1 and (last := _total_label(text, separator, quote)):
-        assume("totals", (last,), "the last row begins so")
-    elif not encoding_reason and len(rows) > 1 and all(re.match(_TYPE_NAME, cell) for cell in rows[1]):
+        again = bool(not headless and split_lines(text).count(lines[preamble]) > 1)
+        assume("totals", (last, *rows[0][:again]), "the last row begins so" + ", and the header is repeated" * again)
+    elif not headless and len(rows) > 1 and all(re.match(_TYPE_NAME, cell) for cell in rows[1]):
         assume("totals", (rows[1][0],), "the line below the header has the types of the columns, or marks its end")
-    elif not encoding_reason and (column := _second_header_column(rows)):
+    elif not headless and (column := _second_header_column(rows)):
         second = split_lines(text, _SAMPLE_LINES + 1).index(lines[preamble + 1])
         assume("header", changes.get("header", tuple(rows[0])), "of the first of two lines")
         assume("skip", second + 1, f"the line below the header has no number in {column}, and all others have")
-    elif not encoding_reason and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[preamble])}\r?$", text)) > 1:
+    elif not headless and width > 1 and len(re.findall(rf"(?m)^{re.escape(lines[preamble])}\r?$", text)) > 1:
         assume("totals", (rows[0][0],), "the header is repeated, as in files that were concatenated")
     if kind_of(first) is None and not changes:  # a file with an unknown suffix is read only if a format is configured
         assume("separator", separator, "the usual one")

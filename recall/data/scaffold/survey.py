@@ -15,7 +15,7 @@ import polars as pl
 
 from recall.config import DataConfig
 from recall.config.docs import toml
-from recall.data.column_names import fallback_id_column, id_column, names_visit, table_of_file
+from recall.data.column_names import fallback_id_column, id_column, names_id, names_visit, table_of_file
 from recall.data.files import files_of, kind_of, uncompressed_name, unreadable_file
 from recall.data.findings import normalize_ids
 from recall.data.frames import TABLE_NAMES, open_sources
@@ -29,7 +29,7 @@ from recall.data.scaffold.table_format import (
     find_id_by_content,
     name_columns,
 )
-from recall.data.scaffold.text_values import find_null_spellings
+from recall.data.scaffold.text_values import NULL_SPELLINGS, NULL_SPELLINGS_OF_NUMBERS, find_null_spellings
 from recall.data.selection import id_missing, refuse_nested_ids
 from recall.data.tables import Table
 from recall.errors import DataError, did_you_mean
@@ -41,6 +41,7 @@ _MIN_SHARED = 0.5  # share of the interactions' ids that the id column of a user
 _MIN_UNIQUE = 0.9  # distinct values of an id column in its own table, relative to the rows
 _MAX_PROPERTIES = 0.2  # distinct property names in a table of (id, property, value), relative to the rows
 _MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
+_MIN_ONCE = 0.8  # distinct values / rows of a column that both tables have; former rows may be there, too
 _MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
 _OPTIONS = {"user": "--user-id (user_id=)", "item": "--item-id (item_id=)"}
 
@@ -111,11 +112,13 @@ def survey(sources: Mapping[str, object], user_id: str | None = None, item_id: s
         formats[name] = detect_nesting_and_blanks(formats[name], frame, text=_is_text_file(given[name]))
     heads = _collect_heads(_open(given, formats, {}))
     nulls: dict[str, str] = {}
-    for name, frame in heads.items():
-        if _is_text_file(given[name]) or not isinstance(given[name], str | Path):
-            for column in frame.select(pl.col(pl.String)):
-                for spelling, why in find_null_spellings(column):
-                    nulls.setdefault(spelling, why)
+    written = [name for name, source in given.items() if _is_text_file(source) or not isinstance(source, str | Path)]
+    texts = [column for name in written for column in heads[name].select(pl.col(pl.String))]
+    usual = {*NULL_SPELLINGS, *NULL_SPELLINGS_OF_NUMBERS}
+    for column in texts:
+        for spelling, why in find_null_spellings(column):
+            if spelling in usual or not re.search(r"\w", spelling) or sum((one == spelling).any() for one in texts) == 1:
+                nulls.setdefault(spelling, why)
     tables = _open(given, formats, nulls)
     content_ids = {side: find_id_by_content(tables["interactions"], tables.get(f"{side}s"), side) for side in _OPTIONS}
     if content_ids["user"] == content_ids["item"]:
@@ -297,11 +300,13 @@ def _is_numeric(table: Table, name: str) -> bool:
 
 
 def _shared_column(interactions: Table, other: Table | None) -> str | None:
-    """Return the only column of both tables that has unique values in the other."""
+    """Return the only column of both tables whose values hardly recur in the other."""
     if other is None:
         return None
     both = [name for name in interactions.columns if name in other.types]
-    unique = [name for name in both if canonical_series(other.collect([name])[name]).is_unique().all()]
+    columns = {name: canonical_series(other.collect([name])[name]) for name in both}
+    unique = [name for name, ids in columns.items() if ids.n_unique() >= _MIN_ONCE * len(ids)]
+    unique = [name for name in unique if names_id(name)] if len(unique) > 1 else unique
     return unique[0] if len(unique) == 1 else None
 
 
@@ -374,10 +379,13 @@ def detect_row_settings(
         repeated = known.filter(known.is_duplicated())
         if name != "interactions" and len(repeated):
             _refuse_property_rows(tables[name], ids[0])
-            settings["repeated_ids"] = (
-                "last",
-                f"{repeated.n_unique():,} ids of the {name} are in several rows, such as {repeated[0]!r}",
-            )
+            why, kept = f"{repeated.n_unique():,} ids of the {name} are in several rows, such as {repeated[0]!r}", "last"
+            for flag in (one for one, dtype in tables[name].types.items() if dtype == pl.Boolean):
+                rows = tables[name].collect([*ids, flag]).filter(pl.col(ids[0]).is_duplicated())
+                current = rows.group_by(ids[0]).agg(pl.col(flag).sum().alias("n"), pl.col(flag).first().alias("first"))
+                if (current["n"] == 1).all() and current["first"].all():  # of former and current rows
+                    why, kept = f"{why}, and {flag} is true in the first", "first"
+            settings["repeated_ids"] = (kept, why)
     return settings
 
 

@@ -41,6 +41,7 @@ _MIN_SHARED = 0.9  # share of the distinct ids of a column that another table mu
 _MIN_DISTINCT = 5  # distinct values of an id column
 _SAMPLE_IDS = 2_000  # distinct ids that are compared
 _MAX_DENSITY = 10  # largest integer id / number of ids; denser ids match any column of small integers
+_MIN_NAMED = 100  # rows of a column, from which on few values cannot be ids
 _MIN_COVERED = 0.3  # share of the integer ids of a table that must occur in the interactions
 _MIN_PADDED = 0.05  # share of the cells of a column that have blanks around them
 
@@ -94,6 +95,9 @@ def name_columns(
             id_positions = (
                 _positions_by_tables(tables, [names[position] for position in positions[:2]], positions) or id_positions
             )
+            first = [tables[name].frame.select(names[place]).head(1_000).collect() for place in positions[:2]]
+            if not id_positions and any(len(one) > _MIN_NAMED and one.n_unique() < _MIN_DISTINCT for one in first):
+                continue  # such as the number of a till: nothing tells which columns are meant
             remaining = iter([position for position in positions if position not in id_positions.values()])
             for side in ("user", "item"):
                 position = id_positions.get(side, next(remaining, None) if side not in id_positions else None)
@@ -123,11 +127,10 @@ def find_id_by_content(interactions: Table, other: Table | None, side: str) -> s
     by_name, opposite = id_column(interactions.columns, side), id_column(interactions.columns, _OPPOSITE[side])
     if other is None or (by_name is not None and names_id(by_name)):
         return None
-    other_column = id_column(other.columns, side)
-    other_ids = _id_candidates(
-        other, [other_column] if other_column is not None and names_id(other_column) else other.columns, unique_ids=True
-    )
-    best: tuple[bool, int, str] = (False, 0, "")
+    named = [name for name in (id_column(other.columns, side),) if name is not None and names_id(name)]
+    named = [name for name in named if other.frame.select(pl.col(name).drop_nulls().is_unique().all()).collect().item()]
+    other_ids = _id_candidates(other, named or other.columns, unique_ids=True)
+    best: tuple[bool, bool, bool, int, str] = (False, False, False, 0, "")
     for name, own_ids in _id_candidates(interactions, [name for name in interactions.columns if name != opposite]).items():
         sample = own_ids.head(_SAMPLE_IDS)
         for column, ids in other_ids.items():
@@ -139,8 +142,9 @@ def find_id_by_content(interactions: Table, other: Table | None, side: str) -> s
             dense = are_integers and integers.max() < _MAX_DENSITY * len(integers)  # type: ignore[operator]
             covers_few = are_integers and len(own_ids) < _MIN_COVERED * len(ids)
             if shared >= _MIN_SHARED and not dense and not covers_few:
-                best = max(best, (name == column, len(own_ids), name))
-    return best[2] or None
+                unique = len(ids) == other.frame.select(pl.col(column).is_not_null().sum()).collect().item()
+                best = max(best, (unique, name == column, names_id(column), len(own_ids), name))
+    return best[-1] or None
 
 
 _OPPOSITE = {"user": "item", "item": "user"}
@@ -206,7 +210,8 @@ def _share_in(ids: pl.Series, values: pl.Series) -> float:
 def _empty_or_time_columns(table: Table) -> set[str]:
     """Return the text columns that are empty or hold dates or times."""
     head = table.frame.select(pl.col(pl.String)).head(1_000).collect()
-    return {column.name for column in head if column.null_count() == len(column) or are_times(column.drop_nulls())}
+    known = {column.name: column.drop_nulls() for column in head}
+    return {name for name, texts in known.items() if texts.is_empty() or are_times(texts) or date_pattern(texts)}
 
 
 def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame) -> DetectedFormat:
@@ -380,7 +385,7 @@ def combine_date_parts(
     describing = [name for name, role in roles.items() if role.kind in ("item", "user")]  # such as the year of a film
     candidates = [parts for parts in find_date_parts(frame.select(list(roles)), describing) if len(parts) >= 3]
     parts = candidates[0] if len(candidates) == 1 else []
-    if not parts or any(role.time is not None and role.time.rank[0] > 1 for role in roles.values()):
+    if not parts or any(role.time is not None and role.time.rank[0] >= 2 for role in roles.values()):
         return detected, dict(roles)
     try:
         frame.select(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)))

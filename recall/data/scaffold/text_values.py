@@ -17,6 +17,7 @@ from recall.data.conversions import (
     NUMBER_PATTERNS,
     WORDED_DURATION,
     ambiguous_comma,
+    minus_first,
     parse_time,
 )
 from recall.data.findings import count_list_texts
@@ -37,6 +38,7 @@ NULL_SPELLINGS: Final = (
     "None",
     *("N/D", "n/d", "N/C", "n/c", "S/D", "s/d", "k.A.", "k. A.", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?"),
     *("#NV", "#N/D", "#BEZUG!", "#WERT!", "#VALEUR!"),  # of spreadsheets in other languages
+    *("NULO", "0000-00-00", "0000-00-00 00:00:00"),
 )
 """Spellings that mean a missing value in any column."""
 _NO_DATE: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Nie", "jamais", "Jamais", "TBA", "TBD")
@@ -44,11 +46,12 @@ _NO_DATE: Final = ("n.d.", "s.d.", "o.J.", "o. J.", "never", "Never", "nie", "Ni
 NULL_SPELLINGS_OF_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", "missing", "-inf", "inf", *_NO_DATE)
 """Spellings that mean a missing value if all other values of the column are numbers."""
 # Thresholds. Chosen, not tuned.
-_MAX_UNIT_LENGTH = 12  # characters
+_MAX_UNIT_LENGTH = 16  # characters
 _MIN_RECURRING = (
     0.3  # share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
 )
 _MIN_LISTS = 0.05  # share of cells in list notation
+_MAX_WORDS, _MIN_PRICED = 2, 3  # distinct words and formatted numbers in a column where words mean a missing number
 _PLURALS = ("", "s", "es", "n", "en")
 _MULTIPLIERS = word_set("k K M B G T Mio Mrd Tsd bn mn mln mrd tys K+ M+ k+ thousand million millions billion billions")
 
@@ -62,12 +65,12 @@ _COMPACT_DAY = r"^(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$"
 _COMPACT_CLOCK = r"^(([01]\d|2[0-3])[0-5]\d|([01]\d|2[0-3])[0-5]\d[0-5]\d)$"
 _DURATION_WORDS = word_set(
     "duration length runtime playtime watchtime elapsed dwell spent listened watched played dauer lange laufzeit spieldauer "
-    "spielzeit duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
+    "spielzeit langd snittlangd speltid duree longueur duracion durata duracao duur czas длительность 時長 时长 再生時間"
 )
 _MOMENT_WORDS = word_set("at on start started begin end um von bis")
 _LENGTH_UNIT = r"(?i)^\d+(?:[.,]\d+)?\s*[mds]$"  # of a cable, or a size
 _CLOCK_WORDS = word_set("time clock zeit uhrzeit heure hora ora tijd czas")  # 1955 is a year elsewhere
-_CLOCK_PATTERNS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M")
+_CLOCK_PATTERNS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %Hh%M", ", %H:%M:%S", ", %H:%M")
 _TIME_PATTERNS: Final = (
     *(day + clock for day in (*_DAY_PATTERNS, *_MONTH_NAME_PATTERNS) for clock in _CLOCK_PATTERNS),
     *("%Y%m%d%H%M%S", "%Y%m%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z"),
@@ -79,6 +82,8 @@ _TIME_PATTERNS: Final = (
 def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
     """Yield each spelling of a missing value in a text column, with the reason.
 
+    Words among formatted numbers, such as "free" among prices, may be values of other columns.
+
     Args:
         values: String [n].
     """
@@ -88,6 +93,10 @@ def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
         spelling for spelling in (*NULL_SPELLINGS, *NULL_SPELLINGS_OF_NUMBERS, *blank.head(3)) if (texts == spelling).any()
     ]
     others = texts.filter(~texts.is_in(present)) if present else texts
+    priced = others.filter(others.str.contains(r"\d"))
+    if 0 < len(others) - len(priced) <= _MAX_WORDS < _MIN_PRICED <= len(priced) and decimal_mark(priced):  # "free" of prices
+        present += others.filter(~others.str.contains(r"\d")).sort().to_list()
+        others = priced
     measured = decimal_mark(others) or duration_pattern(others) or detect_unit(others)
     numbers = len(others) > 0 and (bool(others.str.contains(_PLAIN_NUMBER).all()) or bool(measured))
     for spelling in present:
@@ -107,7 +116,7 @@ def decimal_mark(values: pl.Series) -> Literal["", ".", ","]:
     Args:
         values: String [n], without nulls.
     """
-    texts = values.drop_nulls().unique().str.strip_chars()
+    texts = values.drop_nulls().unique().to_frame("a").select(minus_first(pl.col("a"))).to_series()
     if texts.is_empty() or texts.str.contains(_PLAIN_NUMBER).all() or not texts.str.contains(r"\d").all():
         return ""
     fits_comma, fits_point = (bool(texts.str.contains(NUMBER_PATTERNS[mark]).all()) for mark in ",.")
@@ -157,8 +166,9 @@ def time_pattern(values: pl.Series) -> str:
     else:
         return ""
     four_digits = texts.head(100).str.contains(r"\d{4}")  # %Y would read 24 as the year 24
+    versions = texts.str.contains(r"^\d+(\.\d){2,}$").any()  # such as 5.1.2
     for pattern in _TIME_PATTERNS:
-        if "%Y" in pattern and not four_digits.all():
+        if ("%Y" in pattern and not four_digits.all()) or ("%y" in pattern and versions):
             continue
         try:
             pl.select(parse_time(pl.lit(texts.head(10)), pattern))
@@ -291,7 +301,7 @@ def date_pattern(values: pl.Series) -> str:
 
 
 _DATE_PARTS = {  # words for each part of a date, and its range
-    word_set("year jahr annee ano anno jaar rok год 年"): (1970, 2100),
+    word_set("year jahr annee ano anio anno jaar rok год 年"): (1970, 2100),
     word_set("month monat mois mes mese maand miesiac месяц 月"): (1, 12),
     word_set("day tag jour dia giorno dag dzien день 日"): (1, 31),
     word_set("hour stunde heure hora ora uur час 時"): (0, 23),
