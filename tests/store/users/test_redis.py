@@ -304,7 +304,7 @@ def test_constant_concurrent_writes_end_in_a_timeout(
 def test_an_unreadable_record_is_reported(redis: RedisServer, tmp_path: Path) -> None:
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:")
     client = Redis(port=redis.port)
-    client.hset(store._user("u"), "user", b"{")
+    client.hset(store._user_key("u"), "user", b"{")
     with pytest.raises(StoreError, match="cannot be read"):
         store.get(["u"])
     with pytest.raises(StoreError, match="cannot be read"):
