@@ -43,7 +43,7 @@ from recall.data.dataset import load_dataset
 from recall.data.split import TEST, TRAIN, VALID
 from recall.errors import RecallError
 from recall.evaluation.bootstrap import Comparison, Estimate
-from recall.evaluation.cold_start import start_cold
+from recall.evaluation.cold_start import evaluate_cold_start
 from recall.evaluation.evaluate import EvaluationReport, evaluate
 from recall.evaluation.offline import OfflineReplay
 from recall.evaluation.protocol import held_out
@@ -253,7 +253,7 @@ def _leak(config: RunConfig, data: Path, root: Path, report: EvaluationReport) -
     with closing(Recommender.load(root, threads=os.cpu_count() or 1)) as recommender:
         replay = OfflineReplay.of(recommender, dataset, held)
         whole = replay.judge(replay.lists(_AT), sorted(config.evaluation.at))
-        simulated = start_cold(replay, recommender.bundle, whole, config.evaluation, config.seed).new_items
+        simulated = evaluate_cold_start(replay, recommender.bundle, whole, config.evaluation, config.seed).new_items
     if simulated is None or report.held_out_items is None:
         return "no item field reads the id: nothing is masked"
     figure, real = simulated.metrics[f"recall@{_AT}"].value, report.held_out_items.among_all.value

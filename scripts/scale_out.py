@@ -48,7 +48,7 @@ from training.prepared_data import data, spark
 from training.rank_faults import ranks_faults
 from training.ranks import ranks, train_rank
 
-from recall.bundle.activation import activate, bring, follow, previous
+from recall.bundle.activation import activate, fetch_version, follow, previous
 from recall.bundle.depot import VARIABLE as DEPOT
 from recall.bundle.reader import load_bundle
 from recall.bundle.versions import live_name, open_depot
@@ -451,7 +451,7 @@ def depot(folder: Path, quick: bool, check: Check) -> None:
         other = folder / "other"
         follow(other, open_depot())
         change(root, "last")
-        moved, files = bring(other, live_name(root), open_depot()), load_bundle(root).manifest.files
+        moved, files = fetch_version(other, live_name(root), open_depot()), load_bundle(root).manifest.files
         same = ("users.sqlite", "tables.safetensors", "encoder.json", "vocabularies.parquet")
         least = sum(entry.bytes for name, entry in files.items() if name not in same)
         size = sum(entry.bytes for entry in files.values())

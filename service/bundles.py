@@ -218,7 +218,7 @@ class Exchange:
         """
         root = self.settings.bundle
         async with self._taking:
-            await asyncio.to_thread(activation.bring, root, name, self._depot)
+            await asyncio.to_thread(activation.fetch_version, root, name, self._depot)
             folder = await asyncio.to_thread(activation.find, root, name)
             live = await asyncio.to_thread(live_name, root)
             if expected is not None and live != expected:

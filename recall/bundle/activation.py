@@ -1,4 +1,4 @@
-"""List versions, make one live, or find the one to fall back to."""
+"""List versions, activate one, follow a depot, or choose one to fall back to."""
 
 import re
 from contextlib import suppress
@@ -22,8 +22,8 @@ from recall.bundle.versions import (
     number,
     open_depot,
     past,
-    point_at,
     remove,
+    set_live,
     shared_pointer,
     staging,
     versions,
@@ -34,18 +34,18 @@ from recall.errors import BundleError, PublishBusyError, PublishError, VersionMo
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Pattern of names that are accepted for a version."""
 _FOLLOWING = ".following"
-_KEPT = 3  # versions that were live last stay in a root that follows a depot
+_KEPT = 3  # formerly live versions that a root keeps when it follows a depot
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One published version.
+    """A published version.
 
     Attributes:
-        folder: path of the folder; its name is the version's.
-        live: whether CURRENT names it.
-        manifest: what is known about it; None when it cannot be read.
-        fault: why it cannot.
+        folder: its folder, whose name is that of the version.
+        live: whether it is the live version.
+        manifest: its manifest; None if it cannot be read.
+        fault: why the manifest cannot be read; empty if it can.
     """
 
     folder: Path
@@ -55,15 +55,12 @@ class Version:
 
     @property
     def size(self) -> int:
-        """Bytes of its files, as the manifest has them."""
+        """Size of its files in bytes, according to the manifest."""
         return sum(entry.bytes for entry in self.manifest.files.values()) if self.manifest is not None else 0
 
 
-def listed(root: Path) -> list[Version]:
-    """Return all versions of a root, newest first, by reading their manifests.
-
-    Links do not count.
-    """
+def list_versions(root: Path) -> list[Version]:
+    """Return all versions of a root with their manifests, newest first, without links."""
     live = live_name(root)
     return [_version(folder, live) for folder in reversed(versions(root)) if not folder.is_symlink()]
 
@@ -72,8 +69,8 @@ def find(root: Path, name: str) -> Path:
     """Return the folder of a version.
 
     Args:
-        root: the folder of versions.
-        name: of the version.
+        root: root of published versions.
+        name: name of the version.
 
     Raises:
         BundleError: The name is invalid, or there is no such version.
@@ -95,7 +92,7 @@ def previous(root: Path) -> Path:
     Raises:
         BundleError: No other version is left.
     """
-    for name in _lived(root):
+    for name in _formerly_live(root):
         return root / VERSIONS / name
     raise BundleError("there is no version to go back to", where=str(root), hint="`recall versions` lists those that there are")
 
@@ -104,23 +101,23 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
     """Make a version live; the caller has verified it and holds it open.
 
     Args:
-        root: the folder of versions.
-        name: of the version.
-        expected: fail unless this version is live.
-        wait: seconds to wait for a publisher to finish.
-        depot: through which the root is shared; by default the one of the environment.
+        root: root of published versions.
+        name: name of the version.
+        expected: fail unless the version with this name is live.
+        wait: seconds to wait for the lock of a publisher.
+        depot: depot that shares the root; by default, the depot of the environment.
 
     Returns:
-        The name of the version that was live; empty when none was.
+        Name of the version that was live before; empty if none was.
 
     Raises:
         BundleError: As `find`.
-        VersionMovedError: Another version is live than was expected.
+        VersionMovedError: A different version is live than expected.
         PublishBusyError: A publisher held the lock for the whole wait.
-        PublishError: The file system refused; what was live stays live.
+        PublishError: Writing failed; the live version does not change.
     """
     depot = open_depot() if depot is None else depot
-    bring(root, name, depot)
+    fetch_version(root, name, depot)
     folder = find(root, name)
     failure = raising(PublishError, "the live version could not be changed", where=str(root), hint="What was live stays live")
     with failure, locked(root / LOCK, wait, PUBLISHING):
@@ -130,59 +127,59 @@ def activate(root: Path, name: str, expected: str | None = None, wait: float = 1
             raise VersionMovedError(
                 f"version {live or 'none'} is live, and not {expected}", where=str(root / CURRENT), hint="Look again"
             )
-        back = name in _lived(root)[:1]
+        back = name in _formerly_live(root)[:1]
         if live != name:
             depot.send(folder)
-            depot.point_at(name, pointer, back=back)
+            depot.set_live(name, pointer, back=back)
         if live_name(root) != name:
-            point_at(root, name, back=back)
+            set_live(root, name, back=back)
     return live
 
 
-def bring(root: Path, name: str, depot: Depot) -> int:
-    """Bring a version from a depot into a root; return the bytes transferred.
+def fetch_version(root: Path, name: str, depot: Depot) -> int:
+    """Download a version that a root lacks from a depot; return the bytes transferred.
 
     Args:
-        root: the folder of versions.
-        name: of the version.
-        depot: that has it.
+        root: root of published versions.
+        name: name of the version.
+        depot: depot with the version.
 
     Raises:
-        BundleError: There is no such version, or its files are not what its manifest says.
-        PublishError: The depot does not answer, or the file system refused.
+        BundleError: There is no such version, or its files do not match its manifest.
+        PublishError: The depot does not answer, or writing failed.
     """
     if not depot.shared or (root / VERSIONS / name).is_dir():
         return 0
     if not VERSION.fullmatch(name):
         raise BundleError(f"{name[:80]!r} is not a name of a version", where=str(root))
-    held: dict[tuple[str, str], Path] = {}
+    local: dict[tuple[str, str], Path] = {}
     for folder in versions(root):
         with suppress(BundleError):
-            held |= {(file, entry.sha256): folder / file for file, entry in Manifest.read(folder).files.items()}
-    with staging(root) as made, raising(PublishError, "the version could not be fetched", where=str(root)):
-        moved = depot.fetch(name, made, held)
-        for path in made.iterdir():
+            local |= {(file, entry.sha256): folder / file for file, entry in Manifest.read(folder).files.items()}
+    with staging(root) as staged, raising(PublishError, "the version could not be fetched", where=str(root)):
+        transferred = depot.fetch(name, staged, local)
+        for path in staged.iterdir():
             fsync(path)
-        fsync(made)
+        fsync(staged)
         with locked(root / LOCK, 10.0, PUBLISHING):
             if not (root / VERSIONS / name).is_dir():  # else another process was faster
-                made.rename(root / VERSIONS / name)
+                staged.rename(root / VERSIONS / name)
                 fsync(root / VERSIONS)
-    return moved
+    return transferred
 
 
 def follow(root: Path, depot: Depot) -> None:
-    """Make live in a root what its depot says, and bring the presets of requests.
+    """Download and activate a depot's live version, and download request presets.
 
-    Versions that have not been live lately are removed from the root, unless a process holds them.
+    Versions that were live some time ago are removed from the root, unless a process has them open.
 
     Args:
-        root: the folder of versions.
-        depot: of the root.
+        root: root of published versions.
+        depot: depot that shares the root.
 
     Raises:
-        BundleError: As `bring`; what was live stays live.
-        PublishError: As `bring`; what was live stays live.
+        BundleError: As `fetch_version`; the live version does not change.
+        PublishError: As `fetch_version`; the live version does not change.
     """
     pointer = depot.read()
     if not pointer.live:
@@ -190,7 +187,7 @@ def follow(root: Path, depot: Depot) -> None:
     with raising(PublishError, "the live version could not be changed", where=str(root)):
         make_folder(root)
         with suppress(PublishBusyError), locked(root / _FOLLOWING, 0.0, "another process of this machine follows the depot"):
-            bring(root, pointer.live, depot)
+            fetch_version(root, pointer.live, depot)
             depot.fetch_scenarios(root / SCENARIOS)
             if live_name(root) != pointer.live:
                 with locked(root / LOCK, 10.0, PUBLISHING):
@@ -205,14 +202,14 @@ def candidates(root: Path) -> list[Path]:
 
     Versions newer than the live one are left out: they are about to become live, or were rolled back.
     """
-    live, lived = live_name(root), _lived(root)
-    rest = [one.name for one in reversed(versions(root)) if one.name not in lived and one.name != live]
-    older = [name for name in rest if not live or number(name) < number(live)]
-    return [root / VERSIONS / name for name in (*lived, *older) if not (root / VERSIONS / name).is_symlink()]
+    live, former = live_name(root), _formerly_live(root)
+    others = [folder.name for folder in reversed(versions(root)) if folder.name not in (*former, live)]
+    older = [name for name in others if not live or number(name) < number(live)]
+    return [root / VERSIONS / name for name in (*former, *older) if not (root / VERSIONS / name).is_symlink()]
 
 
-def _lived(root: Path) -> list[str]:
-    """Versions that were live before the one that is, and are there, the latest first."""
+def _formerly_live(root: Path) -> list[str]:
+    """Return the existing formerly live versions, latest first."""
     folders = (root / VERSIONS / name for name in reversed(past(root)))
     return [folder.name for folder in folders if folder.is_dir() and not folder.is_symlink()]
 

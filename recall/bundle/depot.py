@@ -1,15 +1,15 @@
 """Depot: an object store through which machines share the versions of their roots.
 
-    live.json              name of the live version, those before it, and the last number that was given out
+    live.json              names of the live version and of former ones, and the last sequence assigned
     versions/NAME.json     manifest of a version, written after its files
     files/SHA256           content of files, stored once for all versions that have it
     scenarios.toml         presets of requests, as the last publisher had them
-    leases/NAME.json       holder and end of each task that one machine does at a time
+    leases/NAME.json       holder and expiry of a task that one machine runs at a time
 
-Each machine keeps a root of its own, where versions are written, verified and mapped as without a depot. A publisher sends a
-version before it makes it live; `live.json` is replaced only in the state in which it was read (a conditional put), so of two
-publishers one is refused. A replica fetches only files that none of its versions has. Serving needs no depot: a replica that
-cannot reach it serves what it has.
+Each machine has a root of its own, where versions are written, verified and mapped as without a depot. A publisher uploads a
+version before it makes it live; `live.json` is replaced by a conditional put, so one of two concurrent publishers is refused. A
+replica downloads only files that none of its versions has. Serving does not need the depot: a replica that cannot reach it
+serves the versions it has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ VARIABLE = "RECALL_DEPOT"
 
 
 class Pointer(NamedTuple):
-    """The live version, as the depot has it.
+    """Content of `live.json`.
 
     Attributes:
         live: name of the live version; empty before the first.
-        past: names of those before it, the latest last.
-        last: last number that was given out.
-        state: identifies this content for a conditional put; None when there is none.
+        past: names of formerly live versions, latest last.
+        last: last sequence assigned.
+        state: tag of the object for a conditional put; None if there is no object.
     """
 
     live: str = ""
@@ -38,26 +38,24 @@ class Pointer(NamedTuple):
 
 
 class Depot:
-    """Store through which machines share the versions of a root.
-
-    This one, the default, shares nothing.
+    """Interface of a depot, and the default without one, which shares nothing.
 
     Attributes:
-        shared: whether there is such a place; without it, versions stay in the root.
+        shared: whether versions are shared; False for the default.
     """
 
     shared = False
 
     def read(self) -> Pointer:
-        """Return what is live. Raises PublishError."""
+        """Return the current pointer. Raises PublishError."""
         return Pointer()
 
-    def take_number(self, pointer: Pointer, least: int) -> Pointer:
-        """Take a number for a new version; return the pointer with it as `last`.
+    def reserve_number(self, pointer: Pointer, least: int) -> Pointer:
+        """Reserve a sequence for a new version; return the pointer with it as `last`.
 
         Args:
-            pointer: what is live; the depot must still say so.
-            least: numbers up to this one are taken in the root.
+            pointer: expected pointer of the depot.
+            least: sequences up to this one are used in the root.
 
         Raises:
             VersionMovedError: Another version went live meanwhile.
@@ -66,18 +64,18 @@ class Depot:
         return pointer._replace(last=1 + max(least, pointer.last))
 
     def send(self, folder: Path) -> None:
-        """Store a version. Raises PublishError."""
+        """Upload a version. Raises PublishError."""
 
     def send_scenarios(self, file: Path) -> None:
-        """Store the presets of requests, if there are any. Raises PublishError."""
+        """Upload the request presets, if there are any. Raises PublishError."""
 
-    def point_at(self, name: str, expected: Pointer, *, back: bool = False) -> None:
+    def set_live(self, name: str, expected: Pointer, *, back: bool = False) -> None:
         """Make a version live.
 
         Args:
-            name: of the version.
-            expected: what was live; the depot must still say so.
-            back: the version was live before, and later ones are forgotten.
+            name: name of the version.
+            expected: expected pointer of the depot.
+            back: roll back: the version was live before, and later entries of `past` are dropped.
 
         Raises:
             VersionMovedError: Another version went live meanwhile.
@@ -85,42 +83,42 @@ class Depot:
         """
 
     def fetch(self, name: str, to: Path, held: Mapping[tuple[str, str], Path]) -> int:  # noqa: ARG002
-        """Fetch the files of a version; return the bytes that were transferred.
+        """Download the files of a version; return the bytes transferred.
 
         Args:
-            name: of the version.
+            name: name of the version.
             to: an empty folder.
-            held: files on this machine by name and digest, which are linked in place of being fetched.
+            held: files on this machine by name and digest, which are linked instead of downloaded.
 
         Raises:
-            BundleError: There is no such version, or its files are not what the manifest says.
+            BundleError: There is no such version, or its files do not match the manifest.
             PublishError: The depot cannot be read.
         """
         return 0
 
     def fetch_scenarios(self, file: Path) -> None:
-        """Bring the presets of requests, if the file has other ones. Raises PublishError."""
+        """Download the request presets if they differ from the file. Raises PublishError."""
 
     def prune(self, keep: int) -> None:
-        """Remove old versions, and files that none has. Raises PublishError."""
+        """Remove old versions, and files that no version uses. Raises PublishError."""
 
     def versions(self) -> list[str]:
         """Return the names of all versions. Raises PublishError."""
         return []
 
     def remove(self, name: str, files: Sequence[str]) -> None:
-        """Remove a version at once, and some of its files; `prune` removes the others.
+        """Remove a version and some of its files at once; `prune` removes the others.
 
         Args:
-            name: of the version, which is not live.
-            files: names of files, whose content is removed unless another version has it.
+            name: name of the version, which is not live.
+            files: names of files to remove unless another version has the same content.
 
         Raises:
             PublishError: The depot cannot be written.
         """
 
     def lease(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Hold what one machine does at a time.
+        """Hold a lease on a task that one machine runs at a time.
 
         Raises:
             PublishBusyError: Another machine holds it.

@@ -60,7 +60,7 @@ class ObjectDepot(Depot):
             raise PublishError("this is not the pointer of a depot", where=f"{self.url}/{_LIVE}") from None
 
     @override
-    def take_number(self, pointer: Pointer, least: int) -> Pointer:
+    def reserve_number(self, pointer: Pointer, least: int) -> Pointer:
         for _ in range(_TRIES):
             taken = pointer._replace(last=1 + max(least, pointer.last))
             try:
@@ -85,7 +85,7 @@ class ObjectDepot(Depot):
             self._put(file.name, file)
 
     @override
-    def point_at(self, name: str, expected: Pointer, *, back: bool = False) -> None:
+    def set_live(self, name: str, expected: Pointer, *, back: bool = False) -> None:
         past = [*expected.past, *([expected.live] if expected.live else [])]
         if back and name in past:
             past = past[: len(past) - 1 - past[::-1].index(name)]

@@ -41,7 +41,7 @@ KEY_FILE = ".token-key"
 PUBLISHING = "another process is publishing"
 VERSION = re.compile(r"[0-9]{6,12}-[0-9a-f]{8}")
 """Pattern of the whole name of a published version."""
-_REMEMBERED = 100  # names in HISTORY
+_MAX_HISTORY = 100  # names in HISTORY
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def publish(
                     hint="Start again from the live version",
                 )
             manifest = Manifest.read(staged)
-            pointer = depot.take_number(pointer, max([live, *(number(one.name) for one in versions(root))]))
+            pointer = depot.reserve_number(pointer, max([live, *(number(one.name) for one in versions(root))]))
             manifest = manifest.model_copy(update={"sequence": pointer.last})
             manifest.write(staged)
             fsync(staged / MANIFEST)
@@ -129,8 +129,8 @@ def publish(
             depot.send(place)
             depot.send_scenarios(root / SCENARIOS)
             if activate:
-                depot.point_at(place.name, pointer)
-                point_at(root, place.name)
+                depot.set_live(place.name, pointer)
+                set_live(root, place.name)
             if keep is not None:
                 _prune(root, keep, shared=depot.shared)
                 with suppress(PublishError):  # what is left is removed by the next publisher
@@ -179,7 +179,7 @@ def shared_pointer(root: Path, depot: Depot) -> Pointer:
     if found.live or not live:
         return found
     depot.send(root / VERSIONS / live)
-    depot.point_at(live, found._replace(past=tuple(past(root))))
+    depot.set_live(live, found._replace(past=tuple(past(root))))
     return depot.read()
 
 
@@ -215,7 +215,7 @@ def versions(root: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=lambda name: (number(name), name))]
 
 
-def point_at(root: Path, version: str, *, back: bool = False) -> None:
+def set_live(root: Path, version: str, *, back: bool = False) -> None:
     """Make a version live; the caller holds the root's lock.
 
     HISTORY is written first, and ends with the live version's name in a consistent state. Names after it come from a process
@@ -230,8 +230,8 @@ def point_at(root: Path, version: str, *, back: bool = False) -> None:
         OSError: The file system refused; what was live stays live.
     """
     before, live = past(root), live_name(root)
-    names = before[: _end(before, version)] if back else [*before, *([live] if live else []), version]
-    write_lines(root, HISTORY, names[-_REMEMBERED:])
+    names = before[: _position_after(before, version)] if back else [*before, *([live] if live else []), version]
+    write_lines(root, HISTORY, names[-_MAX_HISTORY:])
     write_lines(root, CURRENT, [version])
 
 
@@ -245,10 +245,10 @@ def past(root: Path) -> list[str]:
         names = [name for name in (root / HISTORY).read_text(encoding="utf-8").split() if VERSION.fullmatch(name)]
     except (OSError, UnicodeDecodeError):
         names = [folder.name for folder in versions(root) if live and number(folder.name) < number(live)]
-    return names[: _end(names, live) - 1] if live in names else names
+    return names[: _position_after(names, live) - 1] if live in names else names
 
 
-def _end(names: list[str], name: str) -> int:
+def _position_after(names: list[str], name: str) -> int:
     """Return the position after the last occurrence of a name."""
     return len(names) - names[::-1].index(name)
 

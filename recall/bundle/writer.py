@@ -1,4 +1,4 @@
-"""Write bundles: training, rebuilding and importing go through the same steps."""
+"""Write and publish a bundle; shared by training, rebuilding and importing."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def check_tables(tables: ServingModel) -> None:
     """Check that every parameter is finite.
 
     Raises:
-        ExportError: One is not; names the array and its first such row.
+        ExportError: A parameter is not finite; the message names the array and its first such row.
     """
     for name, values in tables.arrays().items():
         wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
@@ -70,30 +70,33 @@ def check_tables(tables: ServingModel) -> None:
 
 
 class BundleWriter:
-    """Write one bundle into a folder of its own, and publish it.
+    """Writer of one bundle in a staging folder.
 
     The steps are `write_contents`, the users, the deletions, the index, `check_parity`, `write_manifest` and `publish`, in
-    this order. Users, deletions and index are written by their own modules into `folder`.
+    this order. Users, deletions and index are written to `folder` by their own modules.
+
+    Attributes:
+        root: root of published versions.
+        folder: staging folder with the files written so far.
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
         """Create a writer; use `BundleWriter.open`.
 
         Args:
-            root: the folder of versions.
-            folder: the staged bundle.
+            root: root of published versions.
+            folder: the staging folder.
         """
         self.root = root
         self.folder = folder
-        """Holds what has been written; nothing reads it until it is published."""
 
     @classmethod
     @contextmanager
     def open(cls, root: Path) -> Iterator["BundleWriter"]:
-        """Begin a bundle for `root`, which is removed unless it is published.
+        """Open a writer; its folder is removed at the end unless it was published.
 
         Raises:
-            PublishError: The file system refused.
+            PublishError: The folder cannot be created.
         """
         with staging(root) as folder:
             yield cls(root, folder)
@@ -104,16 +107,16 @@ class BundleWriter:
         """Write every file but the users, the deletions, the index and the manifest.
 
         Args:
-            encoder: what the tables' features mean.
+            encoder: encoder of the model's features.
             tables: the model's parameters.
             item_vectors: float32 [items, dim].
-            items: [items] with the id column of the schema, the columns that item fields read, and the attributes, in the
-                order of the vectors.
-            counts: int32 [items], training interactions of each; zeros where nothing is known of any.
+            items: table [items] with the id column, the columns that item fields read, and the attributes, in the order of the
+                vectors.
+            counts: int32 [items], numbers of training interactions; 0 if unknown.
 
         Raises:
-            ExportError: a vector or a parameter is not finite.
-            PublishError: the file system refused.
+            ExportError: A vector or a parameter is not finite.
+            PublishError: Writing failed.
         """
         check_items(item_vectors, items[encoder.schema.item_id])
         check_tables(tables)
@@ -134,16 +137,16 @@ class BundleWriter:
                 write_tensors(folder / files.LOOKUP, lookup)
 
     def link(self, file: Path) -> None:
-        """Share a file that does not change with another version of the root.
+        """Add an immutable file of another version by a hard link, or by a copy.
 
-        A hard link takes neither time nor space, and pruning one version leaves the other whole. Where the file system has
-        none, the file is copied.
+        A hard link takes neither time nor space, and removing one version does not affect the other. The file is copied if the
+        file system does not support links.
 
         Args:
-            file: of a published version.
+            file: file of a published version.
 
         Raises:
-            PublishError: as `copy`.
+            PublishError: As `copy`.
         """
         try:
             os.link(file, self.folder / file.name)
@@ -151,7 +154,7 @@ class BundleWriter:
             self.copy(file)
 
     def copy(self, file: Path) -> None:
-        """Take a file of another bundle over. Raises PublishError."""
+        """Copy a file of another bundle. Raises PublishError."""
         try:
             shutil.copyfile(file, self.folder / file.name)
         except OSError as error:
@@ -169,14 +172,14 @@ class BundleWriter:
         """Compare the scores that will be served with those of a reference.
 
         Args:
-            reference: the trained model, or the tables of the bundle that this one is made of.
-            users: u rows in the user feature space, encoded as requests are.
+            reference: source of the scores: the trained model, or the tables of the source bundle.
+            users: u rows in the user feature space, encoded as for requests.
             items: integer [i], rows of items.
-            scores: float64 [u, i], what the reference says.
-            tolerance: largest relative error allowed.
+            scores: float64 [u, i], scores of the reference.
+            tolerance: maximum relative error.
 
         Raises:
-            ExportError: a score is not finite, an error exceeds the tolerance, or a list differs by more than ties.
+            ExportError: A score is not finite, an error exceeds the tolerance, or rankings differ by more than ties.
         """
         served, offset = self._tables.user_vectors(users), self._tables.user_offset(users)
         return check_parity(served, offset, self._vectors[items], scores, tolerance, reference)
@@ -184,17 +187,17 @@ class BundleWriter:
     def write_manifest(
         self, origin: Provenance, users: int, parity: Parity, index: IndexRecord, fold: FoldRecord | None = None
     ) -> None:
-        """Write the manifest of a folder that holds every other file.
+        """Write the manifest, after all other files.
 
         Args:
-            origin: where the bundle comes from.
-            users: number of users that are stored.
-            parity: what was shown about scores.
-            index: what was shown about the index.
-            fold: what was lost where a field-weighted model was folded.
+            origin: provenance of the bundle.
+            users: number of stored users.
+            parity: result of `check_parity`.
+            index: record of the index and its verification.
+            fold: error of folding a field-weighted model; None for other models.
 
         Raises:
-            PublishError: the file system refused.
+            PublishError: Writing failed.
         """
         encoder, tables = self._encoder, self._tables
         Manifest(
@@ -233,20 +236,20 @@ class BundleWriter:
         keep: int | None = None,
         activate: bool = True,
     ) -> tuple[Path, Manifest]:
-        """Make the bundle a version of its root, and the live one.
+        """Publish the bundle as a version of its root.
 
         Args:
             rehearse: opens the finished folder as a service would, and raises if it must not go live; it may add golden
                 requests to the manifest.
-            expected: publish only if this sequence is still the live one.
-            keep: number of versions that stay, see `recall.bundle.versions.publish`; None removes none.
-            activate: make it live.
+            expected: publish only if the version with this sequence is still live.
+            keep: number of versions to keep, see `recall.bundle.versions.publish`; None to remove none.
+            activate: make the version live.
 
         Returns:
             The folder of the new version, and its manifest.
 
         Raises:
-            PublishError: the file system refused, another publisher held the root, or another version went live.
+            PublishError: Writing failed, another publisher held the lock, or another version went live.
         """
         rehearse(self.folder)
         published = publish(self.folder, self.root, expected, keep=keep, activate=activate)
@@ -254,7 +257,7 @@ class BundleWriter:
 
 
 def _lookup(encoder: FeatureEncoder, item_ids: pl.Series) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of all tables that are worth a file."""
+    """Return the arrays of all lookup tables that are large enough to be stored."""
     tables = {files.FIELD + name: table for name, table in encoder.tables().items()}
     if len(item_ids) > FEW:
         tables[files.ITEM_TABLE] = TextTable.of(item_ids)

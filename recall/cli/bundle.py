@@ -139,12 +139,12 @@ def show_versions(root: Root, as_json: output.Json = False) -> None:
 
     With a depot, what is live there is brought into the root first. Without any version --json prints an empty list.
     """
-    from recall.bundle.activation import follow, listed
+    from recall.bundle.activation import follow, list_versions
     from recall.bundle.versions import open_depot
     from recall.errors import BundleError
 
     follow(root, open_depot())
-    found = listed(root)
+    found = list_versions(root)
     if as_json:
         output.show_json([_plain(one) for one in found])
         return
@@ -161,10 +161,10 @@ def activate(
     as_json: output.Json = False,
 ) -> None:
     """Make a version live, after verifying it. Running services pick it up."""
-    from recall.bundle.activation import bring, find
+    from recall.bundle.activation import fetch_version, find
     from recall.bundle.versions import open_depot
 
-    bring(root, version, open_depot())
+    fetch_version(root, version, open_depot())
     _activate(root, find(root, version), expect, as_json)
 
 

@@ -208,7 +208,7 @@ def predict(
     import polars as pl
 
     from recall.data.tables import read_table
-    from recall.publish.rebuild import trained_on
+    from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
 
     with Recommender.load(bundle) as recommender:
@@ -220,7 +220,7 @@ def predict(
                 why=f"it was trained with objective {objective!r}" if objective else "it was not trained by log loss",
                 hint='Train with train.objective = "logistic", or ask for --scores',
             )
-        nulls = trained_on(recommender.bundle.manifest).nulls
+        nulls = data_config(recommender.bundle.manifest).nulls
         table = read_table(pairs, nulls)
         rows = table.collect(table.columns)
         _check_columns(table, rows, recommender)

@@ -229,12 +229,12 @@ def upsert_items(
     from recall.data.entities import listed
     from recall.data.tables import read_items
     from recall.features.values import as_requested
-    from recall.publish.rebuild import trained_on
+    from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
 
     with Recommender.load(root, verify=False) as recommender:
         column = recommender.bundle.encoder.schema.item_id
-        read = read_items(trained_on(recommender.bundle.manifest), table)
+        read = read_items(data_config(recommender.bundle.manifest), table)
         items = as_requested(listed(read, column, tuple(name for name in read.columns if name != column), set()))
         receipt = recommender.items.upsert({row.pop(column): row for row in items.iter_rows(named=True)}, key)
         _show(receipt, {"added": len(items) - receipt.known, "replaced": receipt.known}, as_json)

@@ -346,10 +346,10 @@ def _users(path: Path, bundle: Path) -> "pl.DataFrame":
     """Read the users of a file, with the columns that a request may have."""
     from recall.bundle.reader import load_bundle
     from recall.data.tables import read_table
-    from recall.publish.rebuild import trained_on
+    from recall.publish.rebuild import data_config
 
     manifest = load_bundle(bundle, verify=False, index=False).manifest
-    table = read_table(path, trained_on(manifest).nulls)
+    table = read_table(path, data_config(manifest).nulls)
     key = manifest.schema_.user_id
     if key not in table.columns:
         raise DataError(f"there is no column {key!r}", where=str(path), hint="Name the column of user ids so")

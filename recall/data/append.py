@@ -114,7 +114,7 @@ def append(data: DataConfig, new: Path, old: Path) -> Mapping[str, int]:
                 continue
         elif not older.path.is_dir():
             rows = pl.concat([older.frame.collect(), rows.select(older.columns)], how="vertical_relaxed")
-        _write(older, rows.select(older.columns).rename(dict(older.written)))
+        _write(older, rows.select(older.columns).rename(dict(older.original_names)))
     return counts
 
 

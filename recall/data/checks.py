@@ -20,18 +20,18 @@ from recall.data.findings import (
     Finding,
     Level,
     bag_findings,
-    missing,
+    missing_findings,
     normalize_ids,
-    positions,
-    rounded,
-    spelling,
-    spread,
-    variety,
+    rounded_id_findings,
+    row_number_findings,
+    spelling_findings,
+    spread_findings,
+    variety_findings,
 )
 from recall.data.outcomes import Outcomes, weight_findings
 from recall.data.parts import part_findings
 from recall.data.prepared import PreparedTables
-from recall.data.roles import looks_like_outcome, numbers_of, of_calendar
+from recall.data.roles import follows_calendar, looks_like_outcome, numbers_of
 from recall.data.sources import find_attributes, find_columns
 from recall.data.split import TEST, TRAIN, VALID, column_parts
 from recall.data.tables import Tables
@@ -41,11 +41,11 @@ from recall.features.canonical import TEXT, canonical_column, id_type
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import canonical_series, examples, to_float
 
-_COLD = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
-_MOST = 0.5  # share of the rows that have no ids, or one user, above which it is a warning. Chosen, not tuned.
-_USERS = 20  # users from which on one of them should not have most of the interactions. Chosen, not tuned.
+_MAX_UNKNOWN = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
+_MAX_SHARE = 0.5  # share of the rows that have no ids, or one user, above which it is a warning. Chosen, not tuned.
+_MIN_USERS = 20  # users from which on one of them should not have most of the interactions. Chosen, not tuned.
 _SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
-_CONTRADICTED = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
+_MAX_DISAGREEING = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
 def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
@@ -53,7 +53,7 @@ def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: 
 
     Args:
         config: names the tables, columns and fields.
-        root: folder that relative paths start at.
+        root: folder to which paths are relative.
         say: called with the name of each check.
 
     Returns:
@@ -63,8 +63,8 @@ def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: 
         tables = open_tables(config.data, root)
     except RecallError as error:
         return [_error(error)]
-    looks = {"loading and encoding": _training(config, tables), **_looks(config, tables)}
-    return _found(looks, say)
+    checks = {"loading and encoding": _check_training(config, tables), **_table_checks(config, tables)}
+    return _run_checks(checks, say)
 
 
 def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Finding]:
@@ -72,55 +72,59 @@ def check_loaded(config: RunConfig, tables: Tables, dataset: Dataset) -> list[Fi
 
     Args:
         config: names the columns and fields.
-        tables: as they were opened.
-        dataset: read from them.
+        tables: the opened tables.
+        dataset: the data set that was read from them.
 
     Returns:
-        Findings as of `check`.
+        Findings, errors first.
     """
-    return _found({"parts": _parts(config, dataset), **_looks(config, tables)})
+    return _run_checks({"parts": _check_dataset(config, dataset), **_table_checks(config, tables)})
 
 
-def _looks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
-    """Return the checks of source tables, each lazy, by what they look at."""
+def _table_checks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Finding]]:
+    """Return the lazy checks of the source tables by name."""
     if isinstance(tables, PreparedTables):
         return {}
     return {
-        "formats": _formats(config.data, tables),
+        "formats": _check_formats(config.data, tables),
         "rows left out": (
-            Finding("warning" if share > _MOST else "note", table, "", message, 1)
+            Finding("warning" if share > _MAX_SHARE else "note", table, "", message, 1)
             for table, (message, share) in tables.notes.items()
         ),
-        "descriptions of users and items": _contradicted(tables),
-        "columns of fields": _fields(config, tables),
-        "ids": _ids(config.data, tables),
-        "rows": _rows(config.data, tables),
-        "contexts": _assumed(config, tables),
+        "descriptions of users and items": _check_moved_columns(tables),
+        "columns of fields": _check_fields(config, tables),
+        "ids": _check_ids(config.data, tables),
+        "rows": _check_rows(config.data, tables),
+        "contexts": _check_contexts(config, tables),
     }
 
 
-def _formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
-    """Report columns whose text should be converted and that the table lacks.
+def _check_formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """Report columns of `data.formats` that the table lacks.
 
-    A warning, because new tables may lack columns that no field reads.
+    This is a warning only, because new tables may lack columns that no field reads.
     """
-    for name, form in data.formats.items():
+    for name, file_format in data.formats.items():
         table = tables.named.get(name)
-        there = [] if table is None else [table.written.get(column, column) for column in table.columns]
-        there += [one.column for one in tables.moved]
-        for column in () if table is None else (*form.numbers, *form.times, *form.booleans, *form.durations, *form.lists):
-            if column not in there and column != form.explode:
-                message = f"data.formats.{name} names this column, which the table lacks. {did_you_mean(column, there)}"
+        known = [] if table is None else [table.original_names.get(column, column) for column in table.columns]
+        known += [moved.column for moved in tables.moved]
+        for column in (
+            ()
+            if table is None
+            else (*file_format.numbers, *file_format.times, *file_format.booleans, *file_format.durations, *file_format.lists)
+        ):
+            if column not in known and column != file_format.explode:
+                message = f"data.formats.{name} names this column, which the table lacks. {did_you_mean(column, known)}"
                 yield Finding("warning", name, column, message, 1)
 
 
-def _found(looks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:
+def _run_checks(checks: Mapping[str, Iterator[Finding]], say: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Return the distinct findings, errors first."""
     found: dict[Finding, None] = {}
-    for number, (name, look) in enumerate(looks.items(), 1):
-        say(f"{name} ({number} of {len(looks)})")
+    for number, (name, findings) in enumerate(checks.items(), 1):
+        say(f"{name} ({number} of {len(checks)})")
         try:
-            found |= dict.fromkeys(look)
+            found |= dict.fromkeys(findings)
         except RecallError as error:  # one check that fails does not stop the others
             found |= {_error(error): None}
     return sorted(found, key=lambda finding: ("error", "warning", "note").index(finding.level))
@@ -134,16 +138,16 @@ def _report(table: str, column: str, level: Level, message: str, count: int) -> 
     return Finding(level, table, column, message, count)
 
 
-def _training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
-    """Load and encode the run, then check it as `_parts` does."""
+def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Load and encode the data set, then check it."""
     dataset = dataset_of(config, tables)
     FeatureEncoder.fit(dataset)
-    yield from _parts(config, dataset)
+    yield from _check_dataset(config, dataset)
 
 
-def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
-    """Report contexts that leak the answer, and unknown users and items."""
-    yield from leaks(dataset, _outcomes(config.data))
+def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
+    """Report leaking contexts, weights, parts of the split, and unknown ids."""
+    yield from leaks(dataset, _outcome_columns(config.data))
     events = dataset.events
     for table, column, message in dataset.assumptions:
         yield Finding("note", table, column, message, 1)
@@ -160,13 +164,13 @@ def _parts(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
             asked = events[side].gather(dataset.select(part)).to_numpy()
             cold = int((~known[asked]).sum())
             if cold:
-                level: Level = "warning" if cold > _COLD * len(asked) else "note"
+                level: Level = "warning" if cold > _MAX_UNKNOWN * len(asked) else "note"
                 message = f"{cold:,} of {len(asked):,} {name} interactions are with {side}s that never train"
                 yield Finding(level, "interactions", column, message, cold)
 
 
-def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
-    """Report on each column that a field reads, and on columns that nothing reads."""
+def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Report problems of columns that fields read, and columns that nothing reads."""
     data, schema = config.data, config.schema_
     columns = find_columns(schema, tables)
     read = {"interactions": columns.context, "users": columns.users, "items": columns.items}
@@ -179,54 +183,54 @@ def _fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
             values = tables.named[table].collect([column])[column]
             if field.reads_numbers:
                 values = to_float(values, tables.named[table].where(column))
-                yield from spread(values, field, report)
+                yield from spread_findings(values, field, report)
             else:
                 values = canonical_column(values, column_type(values, separator, data.text), separator=separator)
-            yield from chain(missing(values, report), variety(values, field, report, separator))
+            yield from chain(missing_findings(values, report), variety_findings(values, field, report, separator))
             if separator is not None:
                 yield from bag_findings(values, separator, report)
             elif not field.reads_numbers:
-                yield from spelling(values, report)
-            if table == "interactions" and column in _outcomes(data):
+                yield from spelling_findings(values, report)
+            if table == "interactions" and column in _outcome_columns(data):
                 yield report("warning", "the field reads what is known only after the interaction", len(values))
     attributes = (*find_attributes(data, columns, tables), *find_attributes(data, columns, tables, "user"))
-    used = {*_outcomes(data), data.user_id, data.item_id, data.time, *attributes}
+    used = {*_outcome_columns(data), data.user_id, data.item_id, data.time, *attributes}
     for table, file in tables.named.items():
         for column, dtype in file.types.items():
             if column not in read[table] and column not in used:
-                yield _unread(table, column, dtype.is_temporal())
+                yield _unread_column(table, column, dtype.is_temporal())
 
 
-def _contradicted(tables: Tables) -> Iterator[Finding]:
-    """Report columns moved to users or items whose rows disagree."""
-    for one in tables.moved:
-        if one.other:
-            level: Level = "warning" if one.other > _CONTRADICTED * one.rows else "note"
-            name = one.table.removesuffix("s")
-            message = f"{one.other:,} of {one.rows:,} interactions hold another value than the most frequent of their {name}, "
-            message += "which is taken" + (f": does it describe the {name}?" if level == "warning" else "")
-            yield Finding(level, one.table, one.column, message, one.other)
+def _check_moved_columns(tables: Tables) -> Iterator[Finding]:
+    """Report columns that were moved to users or items although their rows disagree."""
+    for moved in tables.moved:
+        if moved.disagreeing:
+            level: Level = "warning" if moved.disagreeing > _MAX_DISAGREEING * moved.rows else "note"
+            name = moved.table.removesuffix("s")
+            message = f"{moved.disagreeing:,} of {moved.rows:,} interactions hold another value than the most frequent "
+            message += f"of their {name}, which is taken" + (f": does it describe the {name}?" if level == "warning" else "")
+            yield Finding(level, moved.table, moved.column, message, moved.disagreeing)
 
 
-def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
-    """Report contexts whose values look like an outcome.
+def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:
+    """Report context columns whose values look like an outcome.
 
-    A field with `source = "interactions"` says that its column is a context.
+    Columns of fields with `source = "interactions"` are declared as contexts and skipped.
     """
     data, schema = config.data, config.schema_
     context, table = find_columns(schema, tables).context, tables.interactions
     declared = {schema.column(name) for name, field in schema.column_fields.items() if field.source == "interactions"}
-    names = [name for name in context if name not in {*declared, *_outcomes(data)} and not outcome_word(name)]
+    names = [name for name in context if name not in {*declared, *_outcome_columns(data)} and not outcome_word(name)]
     for name in names:
         raw = table.collect([name, data.user_id, data.item_id, *([] if data.time is None else [data.time])]).drop_nulls()
         raw = raw.sample(_SAMPLE, seed=0) if len(raw) > _SAMPLE else raw
-        look = looks_like_outcome(raw[name], None if raw[name].dtype.is_nested() else numbers_of(raw[name]))
-        if not look or (data.time is not None and of_calendar(raw[name], raw[data.time])):
+        form = looks_like_outcome(raw[name], None if raw[name].dtype.is_nested() else numbers_of(raw[name]))
+        if not form or (data.time is not None and follows_calendar(raw[name], raw[data.time])):
             continue
         user, item = (encode_distinct(canonical_series(raw[column])) for column in (data.user_id, data.item_id))
         if described_side(Dependence.of(user, item, raw[name])):
             continue
-        holds = "truth values" if look == "switch" else "marks on a scale"
+        holds = "truth values" if form == "switch" else "marks on a scale"
         message = (
             f"this context holds {holds} that follow from neither user, item nor time, as an outcome does: if it is one, name "
             "it in data.label, data.outcome or data.weight and leave the field out; if a request knows it before an item is "
@@ -235,7 +239,7 @@ def _assumed(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         yield Finding("warning", "interactions", name, message, len(raw))
 
 
-def _unread(table: str, column: str, temporal: bool) -> Finding:
+def _unread_column(table: str, column: str, temporal: bool) -> Finding:
     outcome = table == "interactions" and not temporal
     word = outcome_word(column, RATING | LABEL | NEGATIVE | EVENT) if outcome else ""
     if not word:
@@ -247,62 +251,64 @@ def _unread(table: str, column: str, temporal: bool) -> Finding:
     return Finding("warning", table, column, message, 1)
 
 
-def _outcomes(data: DataConfig) -> set[str]:
+def _outcome_columns(data: DataConfig) -> set[str]:
     split = {data.split.column} if isinstance(data.split, ColumnSplit) else set()
     return split | set(data.outcome_columns)
 
 
-def _ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
-    """Report how ids are spelled, and ids that are missing in the other tables."""
+def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+    """Report spelling of ids, and ids that the users or items table lacks."""
     for name, column in (("users", data.user_id), ("items", data.item_id)):
         raw = {
             table: tables.named[table].collect([column])[column] for table in ("interactions", name) if table in tables.named
         }
         for table, values in raw.items():
-            yield from rounded(values, partial(_report, table, column))
+            yield from rounded_id_findings(values, partial(_report, table, column))
         type_ = TEXT if column in data.text else id_type(raw.values())
-        each = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
-        used = each.unique()
-        most, count = each.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _USERS else ("", 0)
-        if count > _MOST * len(each):
-            message = f"{count:,} of {len(each):,} interactions are of one user, {most!r}: if it means an unknown user, "
+        ids = canonical_column(canonical_series(raw["interactions"]), type_).drop_nulls()
+        used = ids.unique()
+        most, count = ids.value_counts().sort("count").row(-1) if name == "users" and len(used) >= _MIN_USERS else ("", 0)
+        if count > _MAX_SHARE * len(ids):
+            message = f"{count:,} of {len(ids):,} interactions are of one user, {most!r}: if it means an unknown user, "
             message += "leave these rows out; data.nulls may name it if it means nothing else"
             yield Finding("warning", "interactions", column, message, count)
-        yield from spelling(used, partial(_report, "interactions", column))
+        yield from spelling_findings(used, partial(_report, "interactions", column))
         if name not in tables.named:
             continue
         listed = canonical_column(canonical_series(raw[name]), type_)
-        yield from positions(listed, partial(_report, name, column))
-        strange = used.filter(~used.is_in(listed.implode())).sort()
-        if len(strange):
-            level: Level = "warning" if len(strange) > _COLD * len(used) else "note"
-            message = f"{len(strange):,} of {len(used):,} ids are not in the {name} table, such as {examples(strange)}"
-            yield Finding(level, "interactions", column, message, len(strange))
-        similar = normalize_ids(strange).is_in(normalize_ids(listed.drop_nulls()).implode())
+        yield from row_number_findings(listed, partial(_report, name, column))
+        unknown = used.filter(~used.is_in(listed.implode())).sort()
+        if len(unknown):
+            level: Level = "warning" if len(unknown) > _MAX_UNKNOWN * len(used) else "note"
+            message = f"{len(unknown):,} of {len(used):,} ids are not in the {name} table, such as {examples(unknown)}"
+            yield Finding(level, "interactions", column, message, len(unknown))
+        similar = normalize_ids(unknown).is_in(normalize_ids(listed.drop_nulls()).implode())
         if similar.any():
-            shown = examples(strange.filter(similar))
+            shown = examples(unknown.filter(similar))
             message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
             yield Finding("warning", "interactions", column, message, int(similar.sum()))
 
 
-def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
+def _check_rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     """Report repeated interactions, and those out of order."""
-    timed = [data.time] if data.time is not None else []
-    read = [data.user_id, data.item_id, *timed]
+    time_columns = [data.time] if data.time is not None else []
+    read = [data.user_id, data.item_id, *time_columns]
     raw = tables.interactions.collect([*read, *data.outcome_columns])
     outcomes = Outcomes.of(raw, data, tables.interactions.where)
     taken = np.ones(len(raw), dtype=np.bool_) if outcomes.taken is None else outcomes.taken
     raw = raw.select(read).filter(taken)
-    again = _repeated(raw)
-    if again:
-        same = "user, item and time" if timed else "user and item"
-        kind: Level = "warning" if timed else "note"
-        yield Finding(kind, "interactions", "", f"{again:,} rows repeat the {same} of another; their weights add up", again)
+    repeated = _count_repeated(raw)
+    if repeated:
+        what = "user, item and time" if time_columns else "user and item"
+        level: Level = "warning" if time_columns else "note"
+        yield Finding(
+            level, "interactions", "", f"{repeated:,} rows repeat the {what} of another; their weights add up", repeated
+        )
     if data.time is None:
         return
-    moments = Times.of(raw[data.time], tables.interactions.where(data.time))
-    yield from time_findings(moments, raw[data.user_id], data.split, data.time, datetime.now(UTC))
-    tied = _repeated(raw.select(data.user_id, data.time))
+    times = Times.of(raw[data.time], tables.interactions.where(data.time))
+    yield from time_findings(times, raw[data.user_id], data.split, data.time, datetime.now(UTC))
+    tied = _count_repeated(raw.select(data.user_id, data.time))
     if tied:
         message = f"{tied / len(raw):.1%} of the rows share their time with another of the same user; the file orders them"
         yield Finding("note", "interactions", data.time, message, tied)
@@ -312,10 +318,10 @@ def _rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:
     if isinstance(data.split, ColumnSplit):
         table, column = tables.interactions, data.split.column
         parts = column_parts(table.collect([column])[column], data.split, table.where(column))[taken]
-        yield from _leaks(raw[data.user_id], moments.values, parts == TRAIN, parts == TEST, data.time)
+        yield from _check_future(raw[data.user_id], times.values, parts == TRAIN, parts == TEST, data.time)
 
 
-def _repeated(rows: pl.DataFrame) -> int:
+def _count_repeated(rows: pl.DataFrame) -> int:
     """Return the number of rows that repeat an earlier one.
 
     Counted by hashes of 64 bits, which take a tenth of the memory of the rows themselves: of 10 million rows it errs by one
@@ -324,7 +330,7 @@ def _repeated(rows: pl.DataFrame) -> int:
     return len(rows) - rows.hash_rows().n_unique()
 
 
-def _leaks(users: pl.Series, times: pl.Series, train: Bool, test: Bool, column: str) -> Iterator[Finding]:
+def _check_future(users: pl.Series, times: pl.Series, train: Bool, test: Bool, column: str) -> Iterator[Finding]:
     """Report training interactions that are later than tested ones."""
     frame = pl.DataFrame({"user": users, "time": times, "train": train, "test": test})
     first = pl.col("time").filter("test").min()

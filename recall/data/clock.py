@@ -1,4 +1,4 @@
-"""Find the time column of interactions, and check their times."""
+"""Detect the time column of the interactions, and check its values."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from recall.data.findings import Finding
 from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within_unit
 from recall.errors import DataError
 
-_AHEAD = timedelta(days=1).total_seconds()  # clocks and time zones differ
-_FACTOR = 1000.0  # times the median, for numbers that are not unix times. Chosen, not tuned.
-_SPREADS = 20.0  # interquartile ranges from the median. Chosen, not tuned.
+_MAX_AHEAD = timedelta(days=1).total_seconds()  # clocks and time zones differ
+_MAX_FACTOR = 1000.0  # times the median, for numbers that are not unix times. Chosen, not tuned.
+_MAX_SPREADS = 20.0  # interquartile ranges from the median. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
     """Report implausible times, and bounds of a split in another unit.
 
     Args:
-        times: of all interactions, [n].
-        users: the user of each, [n].
+        times: times of all interactions, [n].
+        users: user of each interaction, [n].
         rule: the split.
         column: the time column.
-        now: times after this are in the future.
+        now: current time; later times are in the future.
     """
     values = times.values.to_numpy().astype(np.float64)
     if not len(values):
@@ -44,14 +44,14 @@ def time_findings(times: Times, users: pl.Series, rule: Split, column: str, now:
         message = f"{times.naive:,} of {len(values):,} times have no offset from UTC, the others do: they are read as UTC"
         yield Finding("warning", "interactions", column, message, times.naive)
     unit = "microseconds" if times.unit > 1 else unit_of_time(values)
-    for odd in _moments(values, unit, now) if unit else _numbers(values):
+    for odd in _unix_time_oddities(values, unit, now) if unit else _number_oddities(values):
         if odd.rows.any():
-            yield Finding("warning", "interactions", column, _said(odd, times, users), int(odd.rows.sum()))
+            yield Finding("warning", "interactions", column, _message(odd, times, users), int(odd.rows.sum()))
     if isinstance(rule, TimeSplit):
-        yield from _bounds(values, times.unit, rule, column)
+        yield from _bound_findings(values, times.unit, rule, column)
 
 
-def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
+def _unix_time_oddities(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
     """Yield oddities of times in a known unit of unix time."""
     seconds = values / UNITS[unit]
     left = np.ones(len(values), dtype=np.bool_)
@@ -60,39 +60,41 @@ def _moments(values: Float64, unit: str, now: datetime) -> Iterator[_Oddity]:
             mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])
             left &= ~mixed
             yield _Oddity(mixed, f"looks like {other} among {unit}", "the order and the split are wrong")
-    future = left & (seconds > now.timestamp() + _AHEAD)
+    future = left & (seconds > now.timestamp() + _MAX_AHEAD)
     yield _Oddity(future, "is in the future", "a placeholder for a missing date, or another unit?")
     old = left & (seconds < OLDEST)
     yield _Oddity(old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?")
     low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     spread = max(high - low, timedelta(days=1).total_seconds())
-    far = left & ~future & ~old & (np.abs(seconds - middle) > _SPREADS * spread)
+    far = left & ~future & ~old & (np.abs(seconds - middle) > _MAX_SPREADS * spread)
     if far.mean() < 0.25:
         yield _Oddity(far, "is far from all others", "is it right?")
 
 
-def _numbers(values: Float64) -> Iterator[_Oddity]:
+def _number_oddities(values: Float64) -> Iterator[_Oddity]:
     """Yield oddities of numbers that are not unix times, such as positions."""
     middle = max(float(np.median(np.abs(values))), 1.0)
-    yield _Oddity(values > _FACTOR * middle, f"is more than {_FACTOR:g} times the median", "a placeholder, or another unit?")
+    yield _Oddity(
+        values > _MAX_FACTOR * middle, f"is more than {_MAX_FACTOR:g} times the median", "a placeholder, or another unit?"
+    )
     negative = values < 0
     if 0 < negative.mean() < 0.5:
         yield _Oddity(negative, "is negative among positive ones", "a placeholder such as -1?")
 
 
-def _said(odd: _Oddity, times: Times, users: pl.Series) -> str:
+def _message(odd: _Oddity, times: Times, users: pl.Series) -> str:
     rows = np.flatnonzero(odd.rows)
-    shown = list(dict.fromkeys(_written(times, int(row)) for row in rows[:1000]))[:3]
+    shown = list(dict.fromkeys(_format_time(times, int(row)) for row in rows[:1000]))[:3]
     frame = pl.DataFrame({"user": users, "time": times.values, "odd": odd.rows})
     latest = frame.group_by("user").agg(pl.col("odd").filter(pl.col("time") == pl.col("time").max()).any())["odd"]
     last = f", and for {int(latest.sum()):,} of {len(latest):,} users it is the latest" if latest.any() else ""
-    said = (
+    text = (
         f"in {len(rows):,} of {len(users):,} rows the time {odd.what}, such as {', '.join(shown)}, first in row {rows[0] + 1:,}"
     )
-    return f"{said}{last}: {odd.hint}"
+    return f"{text}{last}: {odd.hint}"
 
 
-def _written(times: Times, row: int) -> str:
+def _format_time(times: Times, row: int) -> str:
     value = times.values[row]
     if times.unit == 1:
         return str(value)
@@ -100,7 +102,7 @@ def _written(times: Times, row: int) -> str:
     return str(moment)
 
 
-def _bounds(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterator[Finding]:
+def _bound_findings(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterator[Finding]:
     """Report bounds of a split outside the range of all times."""
     low, high = values.min() / unit, values.max() / unit
     for key, bound in (("test", rule.test), ("valid", rule.valid)):
@@ -118,7 +120,7 @@ def _bounds(values: Float64, unit: int, rule: TimeSplit, column: str) -> Iterato
 
 
 # Recognise a time column.
-_USUAL = {
+_TIME_WORDS = {
     "timestamp": 3,
     "time": 3,
     "datetime": 3,
@@ -130,12 +132,12 @@ _USUAL = {
     "occurred": 2,
     "position": 1,
 }
-_USUAL |= dict.fromkeys(
+_TIME_WORDS |= dict.fromkeys(
     ("zeit", "zeitpunkt", "zeitstempel", "uhrzeit", "heure", "hora", "fecha", "datum", "日時", "時間", "时间"), 3
 )
-_USUAL |= dict.fromkeys(("tag", "jour", "dia", "data", "日付", "日期", "날짜"), 2)
-_USUAL |= {"seq": 1, "sequence": 1, "step": 1, "order": 1, "on": 2}
-_NO_TIMES = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
+_TIME_WORDS |= dict.fromkeys(("tag", "jour", "dia", "data", "日付", "日期", "날짜"), 2)
+_TIME_WORDS |= {"seq": 1, "sequence": 1, "step": 1, "order": 1, "on": 2}
+_OTHER_WORDS = frozenset({"id", "no", "number", "nr", "num", "nummer", "zip", "phone", "code", "ean", "isbn"})
 _FORMATS = {
     "%m/%d/%Y %H:%M": "12/31/2010 8:26",
     "%d/%m/%Y %H:%M": "31/12/2010 8:26",
@@ -149,12 +151,12 @@ _FORMATS = {
     "%a %b %d %H:%M:%S %z %Y": "Fri Dec 31 08:26:00 +0000 2010",
 }
 _DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for the first day of unix time
-_LOOKED_AT = 2_000  # texts that are parsed; a time column is uniform
-_FEW = 20  # rows below which a name alone decides
-_PROPERTY = 0.95  # share of rows that must agree. Chosen, not tuned.
-_SIXTY = 60  # numbers up to it, such as days of a month, hours or minutes, are parts of a time
-_TIMELESS = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
-_PLACES = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
+_SAMPLE_ROWS = 2_000  # texts that are parsed; a time column is uniform
+_MIN_ROWS = 20  # rows below which a name alone decides
+_MIN_AGREEING = 0.95  # share of rows that must agree. Chosen, not tuned.
+_MAX_DATE_PART = 60  # numbers up to it, such as days of a month, hours or minutes, are parts of a time
+_MAX_MISSING = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
+_MAX_POSITIONS = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,9 @@ class TimeLike:
     """A column that may be the time of the interactions.
 
     Attributes:
-        rank: compares columns: by content (2 dates and unix times, 1 rising numbers, 0 dates in an unreadable format, half less
-            where some are missing), then by name, then by number of different values.
-        reason: in words.
+        rank: order of preference among columns: by content (2 for dates and unix times, 1 for ascending numbers, 0 for dates in
+            an unreadable format; half less if some are missing), then by name, then by number of distinct values.
+        reason: reason, which the draft shows as a comment.
     """
 
     rank: tuple[float, int, int]
@@ -177,42 +179,46 @@ class TimeLike:
 
 
 def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeLike | None:
-    """Return why a column may be the time, or None where nothing suggests it.
+    """Return the rank of a column that may be the time, or None.
 
     Args:
-        values: [n], the column.
-        numbers: [n], the same as numbers; None where it holds others.
-        users: integer [n], the user of each row.
-        items: integer [n], the item of each row. A value that all rows of an item share, such as a release date, is not
-            the time of an interaction.
+        values: the column, [n].
+        numbers: the column as numbers, [n]; None if it has other values.
+        users: integer [n], user of each row.
+        items: integer [n], item of each row. A value that all rows of an item share, such as a release date, is not the time
+            of an interaction.
     """
     known = values.drop_nulls()
     if known.is_empty() or values.dtype == pl.Boolean:
         return None
-    found = _dated(known) if numbers is None else _epoch(numbers, values.name) or _rising(numbers, values.name, users)
+    found = (
+        _rank_dates(known)
+        if numbers is None
+        else _rank_unix_time(numbers, values.name) or _rank_rising(numbers, values.name, users)
+    )
     if found is None:
         return None
     codes = encode_distinct(values)
     kept = codes >= 0
-    if function_gain(items[kept], codes[kept]).value >= _PROPERTY:
+    if function_gain(items[kept], codes[kept]).value >= _MIN_AGREEING:
         return None
     plain = set(words(values.name)) <= set(
-        _USUAL
+        _TIME_WORDS
     )  # a log with one visit per user has one time per user, but so has a sign-up date
-    if not plain and function_gain(users[kept], codes[kept]).value >= _PROPERTY:
+    if not plain and function_gain(users[kept], codes[kept]).value >= _MIN_AGREEING:
         return None
-    name = max((_USUAL.get(word, 0) for word in words(values.name)), default=0)
+    name = max((_TIME_WORDS.get(word, 0) for word in words(values.name)), default=0)
     missing = values.null_count() / len(values)
     reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    return TimeLike((0 if missing > _TIMELESS else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
+    return TimeLike((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
 
 
-def _dated(known: pl.Series) -> tuple[int, str] | None:
+def _rank_dates(known: pl.Series) -> tuple[int, str] | None:
     if known.dtype in (pl.Date, pl.Datetime):
         return 2, "dates or times"
     if known.dtype != pl.String:
         return None
-    some = known.head(_LOOKED_AT)
+    some = known.head(_SAMPLE_ROWS)
     try:
         unit = Times.of(some, "").unit
     except DataError:
@@ -224,14 +230,14 @@ def _dated(known: pl.Series) -> tuple[int, str] | None:
     return (2, "dates or times in ISO 8601") if unit > 1 else None
 
 
-def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
+def _rank_unix_time(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     known = numbers.drop_nulls()
-    if _NO_TIMES & set(words(name)) or not len(known):
+    if _OTHER_WORDS & set(words(name)) or not len(known):
         return None
     low, high, different = float(known.min()), float(known.max()), known.n_unique()  # type: ignore[arg-type]
     whole = bool((known == known.round()).all())
     compact = whole and low >= 19_900_101 and high < 21_000_101  # such as 20240131, of which a log of a week has seven
-    named = any(_USUAL.get(word, 0) > 1 for word in words(name))  # other numbers may be anything
+    named = any(_TIME_WORDS.get(word, 0) > 1 for word in words(name))  # other numbers may be anything
     if (different < min(len(known), 3) or (len(known) > 1_000 and different < 30)) and not (compact and named):
         return None
     for unit, factor in UNITS.items():
@@ -249,29 +255,29 @@ def _epoch(numbers: pl.Series, name: str) -> tuple[int, str] | None:
     return None
 
 
-def _rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | None:
-    """Recognise numbers that order the rows of each user, under a telling name."""
-    if not set(words(name)) & set(_USUAL) or _NO_TIMES & set(words(name)) or outcome_word(name, AMOUNT | RATING):
+def _rank_rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str] | None:
+    """Rank numbers that order the rows of each user and are named like a time."""
+    if not set(words(name)) & set(_TIME_WORDS) or _OTHER_WORDS & set(words(name)) or outcome_word(name, AMOUNT | RATING):
         return None
     known = np.flatnonzero(numbers.is_not_null().to_numpy())
     pairs = pl.DataFrame({"user": users[known], "number": numbers.gather(known)})
-    if len(pairs) < _FEW or _orders(pairs):
+    if len(pairs) < _MIN_ROWS or _order_rows(pairs):
         return 1, "numbers that order the rows of a user, under the name of a time"
-    plain = set(words(name)) <= set(_USUAL)
-    many = pairs["number"].n_unique() > _PLACES and pairs["number"].max() > _SIXTY  # type: ignore[operator]
+    plain = set(words(name)) <= set(_TIME_WORDS)
+    many = pairs["number"].n_unique() > _MAX_POSITIONS and pairs["number"].max() > _MAX_DATE_PART  # type: ignore[operator]
     if plain and many and len(pairs.unique()) > len(pairs) / 2:
         return 1, "many different numbers, under the name of a time; the file is not in their order"
     return None
 
 
-def _orders(pairs: pl.DataFrame) -> bool:
+def _order_rows(pairs: pl.DataFrame) -> bool:
     """Return whether numbers rise within each user, or count the rows of each user."""
-    if pairs["number"].n_unique() <= _PLACES:
+    if pairs["number"].n_unique() <= _MAX_POSITIONS:
         return False
     step = pairs.select((pl.col("number") - pl.col("number").shift(1)).over("user")).to_series().drop_nulls()
-    rising = len(step) > 0 and (step >= 0).mean() >= _PROPERTY and (step > 0).mean() > 0.5  # type: ignore[operator]
+    rising = len(step) > 0 and (step >= 0).mean() >= _MIN_AGREEING and (step > 0).mean() > 0.5  # type: ignore[operator]
     users = pairs.group_by("user").agg(
         rows=pl.len(), different=pl.col("number").n_unique(), span=pl.col("number").max() - pl.col("number").min() + 1
     )
     counting = users.select(((pl.col("rows") == pl.col("different")) & (pl.col("span") == pl.col("rows"))).mean()).item()
-    return bool(rising or counting >= _PROPERTY)
+    return bool(rising or counting >= _MIN_AGREEING)

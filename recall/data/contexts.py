@@ -20,10 +20,11 @@ from recall.features.values import Distinct
 def previous_items(dataset: Dataset, positions: Int64, longest: int) -> History:
     """Return the items of the same user's earlier interactions, most recent first.
 
-    Of interactions at one time, those further up in the file are earlier. The split does not matter: the past is known.
+    Interactions at the same time are in the order of the file. All parts of the split are included, because a request knows
+    the past of its user.
 
     Args:
-        dataset: its events are sorted by user and time.
+        dataset: data set with events sorted by user and time.
         positions: int64 [m], positions in `dataset.events`, in any order.
         longest: maximum number of previous items.
 
@@ -36,14 +37,13 @@ def previous_items(dataset: Dataset, positions: Int64, longest: int) -> History:
 def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int) -> History:
     """Return the latest items of users at given moments, most recent first.
 
-    Held-out items are in no history, because they count as not yet on offer.
-
-    Without times the items have no order, and a history holds what else the user took, see `_other_items`.
+    No history includes held-out items, because they represent items that are not yet on offer. Without times the items have
+    no order, and a history has the other items of the user, see `_other_items`.
 
     Args:
-        dataset: its events are sorted by user and time.
-        users: integer [m].
-        before: int64 [m], how many of all events come before the moment.
+        dataset: data set with events sorted by user and time.
+        users: integer [m], user of each history.
+        before: int64 [m], number of events before the moment of each history.
         longest: maximum number of items.
 
     Returns:
@@ -54,9 +54,9 @@ def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int)
     user = dataset.events["user"].to_numpy()
     item = dataset.events["item"].to_numpy()
     if dataset.hold_out == "items":
-        there = dataset.events["split"].to_numpy() <= TRAIN
-        before = np.concatenate([[0], np.cumsum(there)])[before]
-        user, item = user[there], item[there]
+        offered = dataset.events["split"].to_numpy() <= TRAIN
+        before = np.concatenate([[0], np.cumsum(offered)])[before]
+        user, item = user[offered], item[offered]
     starts = np.searchsorted(user, users)  # the user's first interaction: events are sorted by user
     lengths = np.minimum(before - starts, longest)
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -65,17 +65,17 @@ def items_before(dataset: Dataset, users: Integers, before: Int64, longest: int)
 
 
 def _other_items(dataset: Dataset, users: Integers, positions: Int64, longest: int) -> History:
-    """Return what else users took, for interactions without an order.
+    """Return the other items of each user, for interactions without an order.
 
-    An interaction that trains has the user's other training interactions, but none with its own item, which would give the
-    target away. One that is held out has those of the parts before its own, and the moment after all interactions of the user
-    has all that train. Of more than `longest`, an interaction that trains has the ones that follow it in the file, round the
-    end; one that is held out has the last.
+    The history of a training interaction has the user's other training interactions, without its own item, which would leak
+    the target. That of a held-out interaction has the parts before its own. The moment after all interactions of a user has
+    all training interactions. If there are more than `longest`, a training interaction gets those that follow it in the
+    file, cyclically, and a held-out one the last.
 
     Args:
-        dataset: its events are sorted by user.
-        users: integer [m].
-        positions: int64 [m], positions in `dataset.events`; past the user's last one for the moment after all.
+        dataset: data set with events sorted by user.
+        users: integer [m], user of each history.
+        positions: int64 [m], positions in `dataset.events`; one past the last of the user for the moment after all.
         longest: maximum number of items.
 
     Returns:
@@ -85,39 +85,39 @@ def _other_items(dataset: Dataset, users: Integers, positions: Int64, longest: i
     after = positions == len(owner)
     positions = positions - after
     part = np.where(after | (owner[positions] != users), VALID, np.maximum(split[positions], TRAIN))
-    lengths, taken = np.zeros(len(positions), dtype=np.int64), []
+    lengths, chunks = np.zeros(len(positions), dtype=np.int64), []
     for number in np.unique(part):
         rows, known = np.flatnonzero(part == number), split <= TRAIN if number == TRAIN else split < number
-        of_known, items, own = owner[known], item[known], (np.cumsum(known) - 1)[positions[rows]]
+        of_known, items, own_positions = owner[known], item[known], (np.cumsum(known) - 1)[positions[rows]]
         starts, ends = (np.searchsorted(of_known, users[rows], side) for side in ("left", "right"))
-        found = np.minimum(ends - starts - (number == TRAIN), longest)
-        row = np.repeat(np.arange(len(rows)), found)
-        nth = np.arange(len(row)) - np.repeat(np.cumsum(found) - found, found) + 1
+        n_others = np.minimum(ends - starts - (number == TRAIN), longest)
+        row = np.repeat(np.arange(len(rows)), n_others)
+        nth = np.arange(len(row)) - np.repeat(np.cumsum(n_others) - n_others, n_others) + 1
         if number == TRAIN:
-            others = items[starts[row] + (own[row] - starts[row] + nth) % (ends - starts)[row]]
-            apart = others != item[positions[rows]][row]
-            row, others = row[apart], others[apart]
+            others = items[starts[row] + (own_positions[row] - starts[row] + nth) % (ends - starts)[row]]
+            distinct = others != item[positions[rows]][row]
+            row, others = row[distinct], others[distinct]
         else:
             others = items[ends[row] - nth]
         lengths[rows] = np.bincount(row, minlength=len(rows))
-        taken.append((rows[row], others))
-    row, others = (np.concatenate(parts) for parts in zip(*taken, strict=True)) if taken else (lengths, item[:0])
+        chunks.append((rows[row], others))
+    row, others = (np.concatenate(parts) for parts in zip(*chunks, strict=True)) if chunks else (lengths, item[:0])
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return History(indptr, others[np.argsort(row, kind="stable")])
 
 
-_AT_ONCE = 1 << 21  # (interaction, lag) pairs in one batch, about 50 MB. Chosen, not tuned.
+_BATCH_PAIRS = 1 << 21  # (interaction, lag) pairs in one batch, about 50 MB. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """Interactions with the same user-side input share one context.
+    """Distinct user-side inputs; interactions with the same input share a context.
 
     Attributes:
         features: C rows in the user feature space.
-        context: int32 [m], the context of each of the m interactions.
-        event: int64 [C], the position in `dataset.events` of that interaction, the first in order; in
-            `dataset.negatives` where the contexts are of those.
+        context: int32 [m], context of each of the m interactions.
+        event: int64 [C], position of the first interaction of each context in `dataset.events`, or in `dataset.negatives`
+            for contexts of negatives.
     """
 
     features: SparseRows
@@ -146,14 +146,14 @@ class Positives:
 def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, before: Int64 | None = None) -> Contexts:
     """Return the contexts of some interactions.
 
-    With a history field each interaction is a context of its own. Otherwise two interactions share one when they agree
-    in every context column, and in the user where any field reads the user.
+    With a history field each interaction has its own context. Otherwise two interactions share a context if they have the
+    same values in all context columns, and the same user if any field reads the user.
 
     Args:
         dataset: the interactions.
-        encoder: fitted on its training part.
+        encoder: encoder fitted on the training part.
         positions: int64 [m], positions in `dataset.events`.
-        before: int64 [m], how many of all events come before the moment of each history; default `positions`.
+        before: int64 [m], number of events before the moment of each history; default `positions`.
 
     Raises:
         DataError: A column does not hold what its field reads.
@@ -162,13 +162,13 @@ def build_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: Int64, 
 
 
 def negative_contexts(dataset: Dataset, encoder: FeatureEncoder, positions: Int64) -> Contexts:
-    """Return the contexts in which something was shown and not taken.
+    """Return the contexts of negatives, which were shown and not taken.
 
-    A history holds what had been taken until then.
+    Their histories have the interactions before them.
 
     Args:
-        dataset: with negatives.
-        encoder: fitted on its training part.
+        dataset: data set with negatives.
+        encoder: encoder fitted on the training part.
         positions: int64 [m], positions in `dataset.negatives`.
 
     Raises:
@@ -187,14 +187,14 @@ def _contexts(
     positions: Int64,
     before: Int64,
 ) -> Contexts:
-    """Return the contexts of the rows at `positions` [m], `before` [m] events in."""
+    """Return the contexts of the rows at `positions` [m], after `before` [m] events."""
     if encoder.histories:
         first, context = np.arange(len(positions)), np.arange(len(positions), dtype=np.int32)
     else:
         distinct = Distinct.of(rows.select(_keys(dataset, encoder))[positions])
         first, context = distinct.first, distinct.codes
     event = positions[first]
-    features = SparseRows.vstack(_encoded(dataset, encoder, rows, event, before[first]))
+    features = SparseRows.vstack(_encode_batches(dataset, encoder, rows, event, before[first]))
     return Contexts(features, context, event)
 
 
@@ -206,25 +206,25 @@ def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:
 
 
 def part_of(dataset: Dataset, encoder: FeatureEncoder, part: int, parts: int) -> Dataset:
-    """Return one of several parts of a dataset, with about as many training rows.
+    """Return one of several parts of a dataset with about equally many training rows.
 
-    No context and no user is in two of them. Where no field reads the user, only contexts are not in two, and events that do
-    not train are in none.
+    The parts are disjoint in users and contexts. If no field reads the user, they are disjoint in contexts only, and have
+    training events only.
 
     Args:
-        dataset: the whole.
-        encoder: fitted on its training part.
+        dataset: the complete data set.
+        encoder: encoder fitted on the training part.
         part: number of the part, from 0.
-        parts: how many there are.
+        parts: number of parts.
 
     Returns:
-        The dataset with the interactions of the part and all users and items, which are on offer as in the whole.
+        The data set with the interactions of the part, and all users and items; the offer is that of the complete data set.
     """
     keys = ["user"] if encoder.histories else _keys(dataset, encoder)
     events, negatives = dataset.events, dataset.negatives
     if "user" in keys:
         counts = np.bincount(events["user"].to_numpy()[dataset.training], minlength=len(dataset.users))
-        first_user, last_user = np.searchsorted(_shares(counts, parts), [part, part + 1])
+        first_user, last_user = np.searchsorted(_assign_parts(counts, parts), [part, part + 1])
         first, last = np.searchsorted(events["user"].to_numpy(), [first_user, last_user]).tolist()
         events = events[first:last]
         if negatives is not None:
@@ -241,10 +241,10 @@ def _rows_of_part(rows: pl.DataFrame, keys: list[str], part: int, parts: int) ->
     """Return the rows that train in one of several parts; equal keys are in one part."""
     training = rows.filter(pl.col("split") == TRAIN)
     codes = Distinct.of(training.select(keys)).codes
-    return training.filter(_shares(np.bincount(codes), parts)[codes] == part)
+    return training.filter(_assign_parts(np.bincount(codes), parts)[codes] == part)
 
 
-def _shares(counts: Int64, parts: int) -> Int64:
+def _assign_parts(counts: Int64, parts: int) -> Int64:
     """Return the part of each owner of `counts` [n] rows, rising: int64 [n]."""
     middle = np.cumsum(counts) - counts / 2
     found: Int64 = np.minimum(middle * parts / max(counts.sum(), 1), parts - 1).astype(np.int64)
@@ -269,7 +269,7 @@ def positives(dataset: Dataset, contexts: Contexts, positions: Int64) -> Positiv
     return Positives(pairs.indptr, pairs.indices, pairs.weights)
 
 
-def _encoded(
+def _encode_batches(
     dataset: Dataset,
     encoder: FeatureEncoder,
     rows: pl.DataFrame,
@@ -279,7 +279,7 @@ def _encoded(
     """Yield the user features of some rows in batches, which bounds memory."""
     users = encoder.users.encode(dataset.users)
     histories = encoder.histories_over(dataset.items[dataset.schema.item_id])
-    piece = max(1, _AT_ONCE // max(histories.longest, 16))
+    piece = max(1, _BATCH_PAIRS // max(histories.longest, 16))
     for first in range(0, max(len(positions), 1), piece):
         events = rows[positions[first : first + piece]]
         user = events["user"].to_numpy()

@@ -1,4 +1,4 @@
-"""Convert numbers, times, durations, lists and truth values from text."""
+"""Convert text columns to numbers, times, durations, lists and booleans."""
 
 import ast
 import csv
@@ -67,15 +67,15 @@ _CLOCK = re.compile(r"%[-_0]?[HIklTRXrcs+]")  # parts of a format that hold a ti
 
 
 def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.LazyFrame:
-    """Convert the written numbers, times and lists of a table.
+    """Apply the conversions of a table in `[data.formats]`.
 
     Args:
-        frame: as it was read.
-        form: names the columns; those that are not text are left as they are.
-        where: the location of the format and table, for errors.
+        frame: table as it was read.
+        form: conversions by column; columns that are not text remain unchanged.
+        where: location of the format and table, for errors.
 
     Raises:
-        DataError: A column is missing that another is made of, or that has the items of each row.
+        DataError: A column of `explode`, `flags` or `dates` is missing.
     """
     if form.explode is not None:
         _refuse_missing("explode", [form.explode], frame, where)
@@ -142,13 +142,13 @@ def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def rewrite_number(text: pl.Expr, mark: str) -> pl.Expr:
-    """Rewrite numbers with a decimal point, and without anything else.
+    """Rewrite formatted numbers such as "1.234,50 €" as plain ones, "1234.50".
 
-    A text that is not such a number stays as it is, so that reading it as a number tells where it is.
+    Other text remains unchanged, so that parsing the column as numbers reports its row.
 
     Args:
-        text: such as "1.234,50 €".
-        mark: the decimal mark.
+        text: column of formatted numbers.
+        mark: decimal mark.
     """
     stripped = minus_first(text)
     digits = stripped.str.replace(NUMBER_PATTERNS[mark], "${minus}${other}${whole}${rest}")
@@ -169,11 +169,11 @@ def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:
 
 
 def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
-    """Parse times; one that does not fit is an error.
+    """Parse times; text that does not match the pattern is an error.
 
     Args:
-        text: the column.
-        pattern: as of `strftime`.
+        text: column of times.
+        pattern: `strftime` pattern.
     """
     stripped, pattern = text.str.strip_chars(), pattern.replace(".%f", "%.f")  # which polars reads as strftime does .%f
     stripped = stripped.str.replace_all("[\u200e\u200f\u202a-\u202e]", "")  # marks of the direction of writing
@@ -204,7 +204,7 @@ def _english(text: pl.Expr) -> pl.Expr:
 
 
 def parse_boolean(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Read two words as truth values, in any case; any other is an error.
+    """Parse two words as booleans, ignoring case; other words are an error.
 
     Args:
         text: the column.
@@ -227,11 +227,11 @@ def ambiguous_comma(text: pl.Expr) -> pl.Expr:
 
 
 def rewrite_duration(text: pl.Expr, two: str) -> pl.Expr:
-    """Rewrite durations as seconds; a text that is none stays as it is.
+    """Rewrite durations as seconds; other text remains unchanged.
 
     Args:
-        text: such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
-        two: what two numbers such as "3:45" mean, "m:s" or "h:m".
+        text: column of durations such as "1:02:33", "1 day, 0:30:00", "95 min" or "PT1H35M".
+        two: meaning of two numbers such as "3:45", "m:s" or "h:m".
     """
     worded = text.str.strip_chars().str.replace(COLON_DURATIONS[3], "${1}${2}${3}h ${4}m ${5}s")
     worded = worded.str.replace(COLON_DURATIONS[2], "${1}${2}m ${3}s" if two == "m:s" else "${1}${2}h ${3}m")
@@ -251,7 +251,7 @@ def last_true_flag(names: Sequence[str]) -> pl.Expr:
     """Return the name of the last column that is true or above 0, or null.
 
     Args:
-        names: of columns with truth values, words for these, or numbers.
+        names: columns of booleans, words for them, or numbers.
     """
     said = {name: pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase() for name in names}
     true = {
@@ -263,10 +263,10 @@ def last_true_flag(names: Sequence[str]) -> pl.Expr:
 def parse_lists(texts: pl.Series) -> pl.Series:
     """Parse lists in programming notation, List(String) [n].
 
-    A text that is not a list is its only member.
+    Text that is not a list becomes the only member of one.
 
     Args:
-        texts: such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
+        texts: column of text such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
     """
     known = {text: _list(text) for text in texts.unique().drop_nulls()}
     return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))

@@ -1,4 +1,4 @@
-"""Checks of one column: its values, and how bags are written as text."""
+"""Check the values of one column, such as missing values, outliers or separators."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,22 +17,22 @@ from recall.features.values import examples
 Level = Literal["error", "warning", "note"]
 
 # Thresholds of notes and warnings. Chosen, not tuned.
-_FAR = 8.0  # standard deviations from the mean
-_WIDE = 1e3  # standard deviation
-_RARE = 0.05  # share of the distinct texts
-_MANY = 100  # values
+_MAX_DEVIATIONS = 8.0  # standard deviations from the mean
+_MAX_DEVIATION = 1e3  # standard deviation
+_MAX_RARE = 0.05  # share of the distinct texts
+_MIN_VALUES = 100  # values
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something to correct (error), to look at (warning), or to know (note).
+    """Result of a check of the data.
 
     Attributes:
-        level: how much it matters; with an error the run cannot be trained.
+        level: error, which prevents training, warning or note.
         table: interactions, users, items, or "" for the run as a whole.
-        column: "" for the table as a whole.
-        message: what was found and what to do about it.
-        count: how many rows or values it concerns.
+        column: the column, or "" for the table as a whole.
+        message: the problem and how to solve it.
+        count: number of rows or values concerned.
     """
 
     level: Level
@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def place(self) -> str:
-        """The table and column, as far as there are any."""
+        """Location as table.column, without empty parts."""
         return ".".join(part for part in (self.table, self.column) if part)
 
     @property
@@ -53,10 +53,10 @@ class Finding:
 
 
 Report = Callable[[Level, str, int], Finding]
-"""Makes a finding for one column from level, message and count."""
+"""Function that returns a finding for one column, given level, message and count."""
 
 
-def missing(values: pl.Series, report: Report) -> Iterator[Finding]:
+def missing_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
     """Report rows without a value, NaN included.
 
     Args:
@@ -68,7 +68,7 @@ def missing(values: pl.Series, report: Report) -> Iterator[Finding]:
         yield report("note", f"{count / len(values):.1%} of the rows have no value; they share the row for missing", count)
 
 
-def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
+def spelling_findings(values: pl.Series, report: Report) -> Iterator[Finding]:
     """Report text that is probably one value spelled in several ways.
 
     Args:
@@ -91,7 +91,7 @@ def spelling(values: pl.Series, report: Report) -> Iterator[Finding]:
         yield report("warning", message, len(twice))
     words, numerals = texts.filter(parsed.is_null()), texts.filter(parsed.is_not_null())
     fewer = min(words, numerals, key=len)
-    if 0 < len(fewer) <= _RARE * len(texts):
+    if 0 < len(fewer) <= _MAX_RARE * len(texts):
         kinds = ("words", "numbers") if fewer is words else ("numbers", "words")
         message = f"a few values are {kinds[0]} among {kinds[1]}, such as {examples(fewer.sort())}: are they meant?"
         yield report("warning", message, len(fewer))
@@ -107,7 +107,7 @@ def _equal_numbers(texts: pl.Series) -> pl.Series:
     return texts.filter(pl.Series([times[number] > 1 for number in exact], dtype=pl.Boolean))
 
 
-def variety(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
+def variety_findings(values: pl.Series, field: FieldConfig, report: Report, separator: str | None = None) -> Iterator[Finding]:
     """Report a column with one value only, or with nearly as many values as rows.
 
     Args:
@@ -124,12 +124,12 @@ def variety(values: pl.Series, field: FieldConfig, report: Report, separator: st
     if distinct <= 1:
         shown = f"one value only, {examples(known)}" if distinct else "no value at all"
         yield report("warning", f"the column holds {shown}, and teaches nothing", len(known))
-    elif field.learns_values and len(known) > _MANY and distinct > len(known) / 2:
+    elif field.learns_values and len(known) > _MIN_VALUES and distinct > len(known) / 2:
         message = f"{distinct:,} different values in {len(known):,}: most are seen once, raise min_count or leave the field out"
         yield report("warning", message, distinct)
 
 
-def spread(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Finding]:
+def spread_findings(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Finding]:
     """Report outliers, and numbers so far apart that they may not be a quantity.
 
     Args:
@@ -140,19 +140,19 @@ def spread(values: pl.Series, field: FieldConfig, report: Report) -> Iterator[Fi
     known = values.drop_nulls().to_numpy()
     if not field.standardized or len(known) < 2 or not known.std():
         return
-    far = int((np.abs(known - known.mean()) > _FAR * known.std()).sum())
+    far = int((np.abs(known - known.mean()) > _MAX_DEVIATIONS * known.std()).sum())
     if far:
         message = (
-            f"in {far:,} of {len(values):,} rows the value lies more than {_FAR:g} standard deviations out: "
+            f"in {far:,} of {len(values):,} rows the value lies more than {_MAX_DEVIATIONS:g} standard deviations out: "
             'scale = "log" or "buckets" tames them'
         )
         yield report("warning", message, far)
-    if known.std() > _WIDE:
+    if known.std() > _MAX_DEVIATION:
         message = f"the standard deviation is {known.std():.3g}: is this a quantity rather than an id or time?"
         yield report("note", message, len(known))
 
 
-def positions(ids: pl.Series, report: Report) -> Iterator[Finding]:
+def row_number_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
     """Report ids that number the rows of their own table.
 
     Args:
@@ -169,7 +169,7 @@ def positions(ids: pl.Series, report: Report) -> Iterator[Finding]:
             yield report("note", message, len(ids))
 
 
-def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
+def rounded_id_findings(ids: pl.Series, report: Report) -> Iterator[Finding]:
     """Report ids that have lost digits, because a program wrote them as floats.
 
     Args:
@@ -191,7 +191,7 @@ def rounded(ids: pl.Series, report: Report) -> Iterator[Finding]:
 
 
 def normalize_ids(ids: pl.Series) -> pl.Series:
-    """Return ids without what programs change: case, blanks, quotes and zeros."""
+    """Return ids without case, outer blanks and quotes, and leading zeros."""
     return ids.str.strip_chars(" '").str.to_lowercase().str.strip_chars_start("0")
 
 
@@ -199,12 +199,12 @@ def normalize_ids(ids: pl.Series) -> pl.Series:
 
 _SEPARATORS = ("|", ",", ";", "/", "、", "，", "；", "؛", "،", "・")
 _BLANKS = ("\t", " ")  # suggested by checks only: a draft would cut ordinary text
-_HELD = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not tuned.
+_MIN_HOLDING = 0.05  # of the cells; fewer contain a separator by chance. Chosen, not tuned.
 _MOST = 0.95
 
 
 def count_list_texts(texts: pl.Series) -> int:
-    """Count the texts that are lists in programming notation, such as "['a', 'b']"."""
+    """Count texts that are lists in programming notation, such as "['a', 'b']"."""
     return int(texts.str.contains(LIST_NOTATION).sum())
 
 
@@ -224,7 +224,9 @@ def guess_separator(texts: pl.Series) -> str:
     """
     for mark in _SEPARATORS:
         holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > _HELD * len(texts) and (mark == "|" or (_recombines(holding, mark) and not _places(texts, mark))):
+        if len(holding) > _MIN_HOLDING * len(texts) and (
+            mark == "|" or (_recombines(holding, mark) and not _positions_matter(texts, mark))
+        ):
             return mark
     return ""
 
@@ -236,10 +238,10 @@ def _recombines(texts: pl.Series, mark: str) -> bool:
     return parts.n_unique() <= min(0.5 * len(parts), most)
 
 
-def _places(texts: pl.Series, mark: str) -> bool:
-    """Return whether places of parts have a meaning, such as in "Smith, John".
+def _positions_matter(texts: pl.Series, mark: str) -> bool:
+    """Return whether the position of a part has a meaning, as in "Smith, John".
 
-    Each text has two parts, and no value is in both places.
+    It has if each text has two parts, and no value occurs in both positions.
     """
     parts = texts.str.split(mark)
     if mark == " " or (parts.list.len() != 2).any():
@@ -260,14 +262,14 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
         lists = stripped(values.cast(pl.List(values.dtype.inner)))
     elif values.dtype == pl.String:
         texts = values.drop_nulls()
-        yield from _cuts(texts.filter(texts != ""), separator, report)
+        yield from _separator_findings(texts.filter(texts != ""), separator, report)
         lists = stripped(values.str.split(separator))
     else:
         return
     parts = lists.explode(empty_as_null=False, keep_nulls=False)
     if parts.dtype != pl.String:
         return
-    yield from spelling(parts, report)
+    yield from spelling_findings(parts, report)
     empty = lists.filter((lists.list.len() > 1) & (lists.list.eval(pl.element() == "").list.any()).fill_null(value=False))
     if len(empty):
         yield report("note", f"{len(empty):,} bags have an empty value between separators; it does not count", len(empty))
@@ -278,22 +280,22 @@ def bag_findings(values: pl.Series, separator: str, report: Report) -> Iterator[
         yield report("note", message, len(twice))
 
 
-def _cuts(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
-    """Report a separator that cuts nothing, and lists in another notation."""
+def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Iterator[Finding]:
+    """Report a separator that hardly occurs, and lists in another notation."""
     if texts.is_empty():
         return
     lists = count_list_texts(texts)
-    if lists > _HELD * len(texts):
+    if lists > _MIN_HOLDING * len(texts):
         shown = examples(texts.filter(texts.str.contains(LIST_NOTATION)))
         message = f"{lists:,} of {len(texts):,} cells look like lists written as text, such as {shown}: "
         yield report("warning", message + "store them as lists in Parquet, or as text with a separator", lists)
         return
     cut = int(texts.str.contains(separator, literal=True).sum())
-    if cut > _HELD * len(texts):
+    if cut > _MIN_HOLDING * len(texts):
         return
     for mark in (one for one in (*_SEPARATORS, *_BLANKS) if one != separator):
         holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > max(_HELD * len(texts), cut) and (mark != " " or _recombines(holding, mark)):
+        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _recombines(holding, mark)):
             few = (
                 f"no cell holds the separator {separator!r}"
                 if not cut

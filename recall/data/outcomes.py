@@ -132,10 +132,10 @@ def parse_labels(values: pl.Series, where: str) -> Bool:
 def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
     """Return "taken", "left out" or "not taken" for each row, [n]."""
     parsed = to_float(values, where)
-    absent = parsed.null_count()
-    if absent and rule.missing == "error":
+    missing = parsed.null_count()
+    if missing and rule.missing == "error":
         raise DataError(
-            f"{absent:,} of {len(parsed):,} rows have no value, and nothing says what they count as",
+            f"{missing:,} of {len(parsed):,} rows have no value, and nothing says what they count as",
             where=where,
             hint='Set data.outcome.missing to "taken", "left out" or "not taken"',
         )
@@ -156,14 +156,14 @@ def _event_weights(values: pl.Series, rule: EventsConfig, where: str) -> Float64
             hint='Set data.events.missing to "taken", "left out" or "not taken"',
         )
     found = texts.replace_strict(list(known), list(known.values()), default=None, return_dtype=pl.Float64)
-    strange = texts.filter(found.is_null() & texts.is_not_null())
-    if len(strange):
-        different = strange.unique().sort()
+    unknown = texts.filter(found.is_null() & texts.is_not_null())
+    if len(unknown):
+        distinct = unknown.unique().sort()
         raise DataError(
-            f"{len(strange):,} rows name events that are not listed: {examples(different)}",
+            f"{len(unknown):,} rows name events that are not listed: {examples(distinct)}",
             where=where,
             why="data.events says what each event counts as",
-            hint=f"Add them to data.events.weights, .left_out or .not_taken. {did_you_mean(different[0], known)}",
+            hint=f"Add them to data.events.weights, .left_out or .not_taken. {did_you_mean(distinct[0], known)}",
         )
     return found.fill_null(_MISSING[rule.missing]).to_numpy()
 

@@ -31,14 +31,14 @@ _NAMES = {
     REMEMBERED: "are known from the bundle",
 }
 _KEYS = {VALID: "valid", TEST: "test"}
-_AT_ONCE = 1 << 20  # rows that are compared at a time, which bounds memory
-_FAR = 0.25  # relative deviation from the configured share that is reported. Chosen, not tuned.
+_BATCH_ROWS = 1 << 20  # rows that are compared at a time, which bounds memory
+_MAX_DEVIATION = 0.25  # relative deviation from the configured share that is reported. Chosen, not tuned.
 _SIGMAS = 3.0  # standard deviations that a random share may deviate
-_MOSTLY = 0.5  # share of the test pairs known from training that is a warning. Chosen, not tuned.
+_MAX_KNOWN = 0.5  # share of the test pairs known from training that is a warning. Chosen, not tuned.
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartSize:
     """The size of one part.
 
     Attributes:
@@ -57,12 +57,12 @@ class Part:
         return f"{self.rows:,} ({self.share:.1%}, {self.users:,} user{'s' * (self.users != 1)})"
 
     @property
-    def plain(self) -> str:
+    def without_share(self) -> str:
         """The size without a share, for rows outside of the split."""
         return f"{self.rows:,} of {self.users:,} user{'s' * (self.users != 1)}"
 
 
-def part_sizes(dataset: Dataset) -> dict[int, Part]:
+def part_sizes(dataset: Dataset) -> dict[int, PartSize]:
     """Return the size of each part; train, valid and test are there even if empty."""
     split = dataset.events["split"].to_numpy()
     user, item = dataset.events["user"].to_numpy(), dataset.events["item"].to_numpy()
@@ -72,7 +72,7 @@ def part_sizes(dataset: Dataset) -> dict[int, Part]:
         rows = np.flatnonzero(split == part)
         if part >= TRAIN or len(rows):
             share = len(rows) / whole if part >= TRAIN else 0.0
-            sizes[part] = Part(len(rows), len(np.unique(user[rows])), len(np.unique(item[rows])), share)
+            sizes[part] = PartSize(len(rows), len(np.unique(user[rows])), len(np.unique(item[rows])), share)
     return sizes
 
 
@@ -83,7 +83,7 @@ def parts_line(dataset: Dataset) -> str:
     """
     sizes = part_sizes(dataset)
     parts = [f"{size} {_NAMES[part]}" for part, size in sizes.items() if part >= TRAIN]
-    parts += [f"besides {size.plain} {_NAMES[part]}" for part, size in sizes.items() if part < TRAIN]
+    parts += [f"besides {size.without_share} {_NAMES[part]}" for part, size in sizes.items() if part < TRAIN]
     return ", ".join(parts)
 
 
@@ -98,29 +98,29 @@ def part_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """
     data, sizes = config.data, part_sizes(dataset)
     if isinstance(data.split, NoSplit) and not data.carve and not data.carve_last:
-        yield from _stopping(config, sizes)
+        yield from _early_stopping_findings(config, sizes)
         return
     yield _finding("note", f"parts: {parts_line(dataset)}", sizes[TRAIN].rows)
     for part in (VALID, TEST):
-        asked = _asked(data, part)
-        share = _measured(data, dataset, sizes, part)
-        if asked > 0 and not sizes[part].rows:
+        configured = _configured_share(data, part)
+        share = _actual_share(data, dataset, sizes, part)
+        if configured > 0 and not sizes[part].rows:
             yield _finding("warning", f"data.split asks for a {_KEYS[part]} part, but no interaction is in it", 0)
-        elif 0 < asked < 1 and _is_far(share, asked, data, dataset):
+        elif 0 < configured < 1 and _is_far(share, configured, data, dataset):
             what = "users" if isinstance(data.split, UsersSplit) else "items" if isinstance(data.split, ItemsSplit) else "rows"
-            message = f"{share:.1%} of the {what} {_NAMES[part]}, where data.split asks for {asked:.1%}"
+            message = f"{share:.1%} of the {what} {_NAMES[part]}, where data.split asks for {configured:.1%}"
             if isinstance(data.split, TimeSplit):
                 message += ": many rows share the time at the bound, and all of them come after it"
             yield _finding("warning", message, sizes[part].rows)
-    yield from _stopping(config, sizes)
-    yield from _known(config, dataset)
+    yield from _early_stopping_findings(config, sizes)
+    yield from _known_pair_findings(config, dataset)
 
 
 def _finding(level: Level, message: str, count: int) -> Finding:
     return Finding(level, "interactions", "", message, count)
 
 
-def _asked(data: DataConfig, part: int) -> float:
+def _configured_share(data: DataConfig, part: int) -> float:
     """Return the configured share; 1 for a part of unknown size, 0 for none."""
     rule = data.split
     carved = data.carve or (1.0 if data.carve_last else 0.0)
@@ -143,7 +143,7 @@ def _asked(data: DataConfig, part: int) -> float:
     return carved if part == VALID and not share else share
 
 
-def _measured(data: DataConfig, dataset: Dataset, sizes: dict[int, Part], part: int) -> float:
+def _actual_share(data: DataConfig, dataset: Dataset, sizes: dict[int, PartSize], part: int) -> float:
     """Return the share that a part has, of what the split divides."""
     if isinstance(data.split, UsersSplit):
         return sizes[part].users / max(dataset.events["user"].n_unique(), 1)
@@ -154,7 +154,7 @@ def _measured(data: DataConfig, dataset: Dataset, sizes: dict[int, Part], part: 
     return sizes[part].share
 
 
-def _is_far(share: float, asked: float, data: DataConfig, dataset: Dataset) -> bool:
+def _is_far(share: float, configured: float, data: DataConfig, dataset: Dataset) -> bool:
     n = len(dataset.events)
     if isinstance(data.split, UsersSplit):
         n = dataset.events["user"].n_unique()
@@ -162,14 +162,14 @@ def _is_far(share: float, asked: float, data: DataConfig, dataset: Dataset) -> b
         n = dataset.events["item"].n_unique()
     elif isinstance(data.split, RandomSplit):
         n = dataset.events.select("user", "item").n_unique()
-    chance = _SIGMAS * (asked * (1 - asked) / n) ** 0.5 if isinstance(data.split, HashSplit) else 1 / n
-    return abs(share - asked) > max(_FAR * asked, chance)
+    chance = _SIGMAS * (configured * (1 - configured) / n) ** 0.5 if isinstance(data.split, HashSplit) else 1 / n
+    return abs(share - configured) > max(_MAX_DEVIATION * configured, chance)
 
 
-def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
+def _early_stopping_findings(config: RunConfig, sizes: dict[int, PartSize]) -> Iterator[Finding]:
     """Report what happens to early stopping where nothing validates."""
     if sizes[VALID].rows:
-        if config.data.carve and _asked(config.data.model_copy(update={"carve": 0.0, "carve_last": 0}), VALID):
+        if config.data.carve and _configured_share(config.data.model_copy(update={"carve": 0.0, "carve_last": 0}), VALID):
             yield _finding("note", "data.carve does nothing: the split itself gives a validation part", 0)
         return
     if isinstance(config.train, AutoConfig):
@@ -186,29 +186,29 @@ def _stopping(config: RunConfig, sizes: dict[int, Part]) -> Iterator[Finding]:
         yield _finding("note", message, 0)
 
 
-def _known(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
+def _known_pair_findings(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Report held-out pairs that are known already, which masking leaves out."""
     if config.evaluation.mask == "none":
         return
     keys = ["user", "item", *(dataset.context_columns if config.evaluation.mask == "context" else ())]
     for part, name in ((VALID, "validation"), (TEST, "test")):
-        judged = dataset.events.select(keys).filter(dataset.events["split"] == part)
-        if judged.is_empty():
+        held_out = dataset.events.select(keys).filter(dataset.events["split"] == part)
+        if held_out.is_empty():
             continue
         # those that are judged are far fewer, and so is the table that is built of them
-        asked = judged.unique()
+        distinct_pairs = held_out.unique()
         known = pl.concat(
-            rows.filter(pl.col("split") < part).select(keys).join(asked, on=keys, how="semi", nulls_equal=True)
-            for rows in dataset.events.iter_slices(_AT_ONCE)
+            rows.filter(pl.col("split") < part).select(keys).join(distinct_pairs, on=keys, how="semi", nulls_equal=True)
+            for rows in dataset.events.iter_slices(_BATCH_ROWS)
         )
-        again = len(judged.join(known, on=keys, how="semi", nulls_equal=True))
-        if not again:
+        repeated = len(held_out.join(known, on=keys, how="semi", nulls_equal=True))
+        if not repeated:
             continue
-        level: Level = "warning" if again >= _MOSTLY * len(judged) else "note"
+        level: Level = "warning" if repeated >= _MAX_KNOWN * len(held_out) else "note"
         message = (
-            f"{again:,} of {len(judged):,} {name} pairs are known from before: evaluation.mask = "
+            f"{repeated:,} of {len(held_out):,} {name} pairs are known from before: evaluation.mask = "
             f'"{config.evaluation.mask}" leaves known items out of the answers, so each counts as a miss'
         )
         if level == "warning":
             message += '; set evaluation.mask = "none" where repeats are to be recommended, or leave the repeats out'
-        yield _finding(level, message, again)
+        yield _finding(level, message, repeated)

@@ -1,8 +1,8 @@
-"""Recognise the role of each column of the interactions, by values, then by name.
+"""Detect the role of each interactions column, such as time, outcome or context.
 
-A truth value or a mark on a scale that follows neither from the user, nor from the item, nor from the calendar, is more
-often the result of an interaction than something a request knows in advance. Values alone do not prove it: callers state
-it as an assumption.
+Values decide first, then the name. A boolean or a rating scale that depends neither on the user, nor on the item, nor on
+the calendar, is more often an outcome of the interaction than a context that a request knows in advance. As values alone do
+not prove it, such a column has the role "assumed".
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
 
-Look = Literal["", "switch", "scale"]
+OutcomeForm = Literal["", "switch", "scale"]
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale
@@ -48,15 +48,15 @@ _CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone st
 _HOUR = 3_600
 
 
-def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
-    """Return whether a column holds truth values or marks that may be an outcome.
+def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> OutcomeForm:
+    """Return whether a column holds booleans or ratings that may be an outcome.
 
     Args:
-        values: [n], the column.
-        numbers: [n], the same as numbers; None where it holds others.
+        values: the column, [n].
+        numbers: the column as numbers, [n]; None if it has other values.
 
     Returns:
-        "switch", "scale", or "" where name or levels speak against it.
+        "switch" for booleans, "scale" for ratings, or "" if the name or the values speak against an outcome.
     """
     if values.dtype.is_nested() or known_before(values.name):
         return ""
@@ -64,10 +64,10 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
     if values.dtype == pl.Boolean:
         return "switch" if known.n_unique() == 2 else ""
     if numbers is None:
-        few = known.unique().head(3)
+        samples = known.unique().head(3)
         return (
             "switch"
-            if known.dtype == pl.String and frozenset(few.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS
+            if known.dtype == pl.String and frozenset(samples.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS
             else ""
         )
     levels = numbers.drop_nulls().unique().sort()
@@ -75,16 +75,16 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> Look:
         return "switch"
     if not _FEWEST <= len(levels) <= _MOST or float(levels[0]) not in (0.0, 0.5, 1.0) or float(levels[-1]) not in _TOPS:
         return ""
-    halves = bool((levels * 2 == (levels * 2).round()).all())
-    return "scale" if halves and len(levels) >= 0.4 * min(float(levels[-1]), 20) else ""
+    half_steps = bool((levels * 2 == (levels * 2).round()).all())
+    return "scale" if half_steps and len(levels) >= 0.4 * min(float(levels[-1]), 20) else ""
 
 
-def of_calendar(values: pl.Series, times: pl.Series) -> bool:
-    """Return whether a column follows from hour, weekday or month.
+def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
+    """Return whether a column is a function of hour, weekday or month.
 
     Args:
-        values: [n], of few levels.
-        times: [n], the time column; one in unknown units has no calendar.
+        values: a column of few distinct values, [n].
+        times: the time column, [n]; False is returned for times of an unknown unit.
     """
     dated = times.is_not_null()
     values, seconds = values.filter(dated), _seconds(times.filter(dated))
@@ -121,29 +121,33 @@ Kind = Literal[
 
 PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
-_LEVELS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
-_WHENCE = word_set("source channel referrer referer medium page section origin campaign via tab screen")  # origins, not events
-_STATES = word_set("subscribed abonniert recommended hidden removed")  # flags that may describe a user or item, unlike bought
+_MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
+_SOURCE_WORDS = word_set(
+    "source channel referrer referer medium page section origin campaign via tab screen"
+)  # origins, not events
+_STATE_WORDS = word_set(
+    "subscribed abonniert recommended hidden removed"
+)  # flags that may describe a user or item, unlike bought
 _ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
-_VISITS = 20  # different values above which those that each belong to one user are visits
-_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
+_MIN_VISITS = 20  # different values above which those that each belong to one user are visits
+_MIN_OF_ONE_USER = 0.95  # share of the values of a visit column that belong to one user
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The recognised role of a column, and why.
+    """Detected role of a column.
 
     Attributes:
-        kind: "item" and "user" describe one of the two, "visit" names a basket or session, "said" is text about an outcome,
-            "moment" is a time besides that of the interactions, "assumed" is an outcome by its values only.
-        reason: in words, for the reader of a draft.
-        time: of a time.
-        events: of events.
+        kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session, "said" depends
+            on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its values only.
+        reason: reason, which the draft shows as a comment.
+        time: rank of a time column; else None.
+        events: proposed weights of an event column; else None.
         low: smallest value of a rating or an amount.
         high: largest value of a rating or an amount.
-        levels: the different numbers of a rating, rising; empty for truth values.
-        flag: whether it is an outcome that says true or false of one thing.
+        levels: distinct values of a rating, ascending; empty for booleans.
+        flag: whether the column is a boolean outcome, such as clicked.
         lacking: whether some rows have no value.
     """
 
@@ -158,45 +162,51 @@ class Role:
     lacking: bool = False
 
 
-def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, whole: Mapping[str, pl.Series]) -> dict[str, Role]:
-    """Return the role of every column but the ids.
+def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_values: Mapping[str, pl.Series]) -> dict[str, Role]:
+    """Return the role of every column except the ids.
 
     Args:
-        frame: some of the rows.
-        user_id: the column of user ids.
-        item_id: the column of item ids.
-        whole: by column, the distinct values of all rows, for columns of few values; others may be missing.
+        frame: sample of the interactions.
+        user_id: column of user ids.
+        item_id: column of item ids.
+        distinct_values: distinct values over all rows, for columns that have few.
     """
     users, items = (encode_distinct(canonical_series(frame[name])) for name in (user_id, item_id))
-    there = np.flatnonzero((users >= 0) & (items >= 0))
-    frame, users, items = frame[there], users[there], items[there]
-    found = {
-        name: _role(frame[name], users, items, whole.get(name)) for name in frame.columns if name not in (user_id, item_id)
+    complete = np.flatnonzero((users >= 0) & (items >= 0))
+    frame, users, items = frame[complete], users[complete], items[complete]
+    roles = {
+        name: _detect_role(frame[name], users, items, distinct_values.get(name))
+        for name in frame.columns
+        if name not in (user_id, item_id)
     }
-    times = {name: role.time for name, role in found.items() if role.time is not None}
-    best = max(times, key=lambda name: times[name].rank, default=None)
+    times = {name: role.time for name, role in roles.items() if role.time is not None}
+    time_column = max(times, key=lambda name: times[name].rank, default=None)
     for name in times:
-        if name != best:
-            role = Role("moment", f"{times[name].reason}, beside {best}; no field reads a moment")
-            found[name] = role if times[name].rank[0] > 1 else _untimed(frame[name], users, items, whole.get(name))
-    flags = [name for name, role in found.items() if role.flag]
+        if name != time_column:
+            role = Role("moment", f"{times[name].reason}, beside {time_column}; no field reads a moment")
+            roles[name] = (
+                role
+                if times[name].rank[0] > 1
+                else _detect_role_without_time(frame[name], users, items, distinct_values.get(name))
+            )
+    flags = [name for name, role in roles.items() if role.flag]
     for name in flags if len(flags) > 1 else ():
-        role = _described(frame[name], users, items)  # such as whether the user has subscribed
+        role = _describing_role(frame[name], users, items)  # such as whether the user has subscribed
         ids = pl.DataFrame({"id": users if role.kind == "user" else items, "value": frame[name]}).drop_nulls()
         always = ids.n_unique() == ids["id"].n_unique()  # what most users of an item do follows from it nearly as well
-        found |= {name: role} if role.kind in ("item", "user") and always and _STATES & set(words(name)) else {}
-    real = any(found[name].flag for name in flags)
-    for name, role in found.items():
+        roles |= {name: role} if role.kind in ("item", "user") and always and _STATE_WORDS & set(words(name)) else {}
+    has_flag = any(roles[name].flag for name in flags)
+    for name, role in roles.items():
         if role.kind == "context":
-            assumed = _assumed(frame[name], None if best is None else frame[best], real=real)
-            found[name] = _of_some_events(frame, name, found) or assumed or _state(frame[name]) or role
-    return found
+            assumed = _assumed_outcome(frame[name], None if time_column is None else frame[time_column], has_flag=has_flag)
+            roles[name] = _detail_of_events(frame, name, roles) or assumed or _state_role(frame[name]) or role
+    return roles
 
 
-def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role of a column with values for some events only, or None.
+def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
+    """Return the role "said" for a column that only some events fill, else None.
 
-    Such as the currency of purchases.
+    An example is the currency of purchases.
     """
     if not frame[name].null_count():
         return None
@@ -208,9 +218,9 @@ def _of_some_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -
     return None
 
 
-def _state(values: pl.Series) -> Role | None:
+def _state_role(values: pl.Series) -> Role | None:
     """Return the role of words for the state of a row, or None."""
-    few = values.dtype == pl.String and values.n_unique() <= _LEVELS[True]
+    few = values.dtype == pl.String and values.n_unique() <= _MAX_EVENTS[True]
     return (
         Role("said", "the state of the row by its name, perhaps a later one")
         if few and STATE & set(words(values.name))
@@ -219,9 +229,9 @@ def _state(values: pl.Series) -> Role | None:
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
-    """Return a column as float64 [n]; None where a value is not a plain number.
+    """Return a column as float64 [n], or None if a value is not a plain number.
 
-    Text such as 007 is a name, although it can be parsed.
+    Text with leading zeros such as 007 is not a number, although it can be parsed.
     """
     if values.dtype.is_numeric():
         return values.cast(pl.Float64).fill_nan(None)
@@ -235,27 +245,27 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
     return parsed.fill_nan(None)
 
 
-def _role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     if values.dtype.is_nested():
-        return _described(values, users, items)
+        return _describing_role(values, users, items)
     distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
     if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
         return Role("split", "names the part of every row")
     time = time_like(values, numbers_of(values), users, items)
     if time is not None:
         return Role("time", time.reason, time=time)
-    return _untimed(values, users, items, whole)
+    return _detect_role_without_time(values, users, items, whole)
 
 
-def _untimed(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
+def _detect_role_without_time(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     numbers = numbers_of(values)
-    outcome = _outcome(values, numbers, whole)
+    outcome = _outcome_by_name(values, numbers, whole)
     lacking = (values if numbers is None else numbers).null_count() > 0
     outcome = _with_missing(outcome, values) if outcome is not None and lacking else outcome
     strong = outcome is not None and outcome.kind not in ("amount", "said")
     if outcome is not None and strong:
         return outcome
-    role = _described(values if numbers is None else numbers, users, items)
+    role = _describing_role(values if numbers is None else numbers, users, items)
     if role.kind in ("item", "user") and values.name.lower() != "weight":
         return role
     return outcome or role
@@ -273,72 +283,72 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
     return replace(role, kind="event" if rule is not None else role.kind, events=rule, lacking=True)
 
 
-def _assumed(values: pl.Series, times: pl.Series | None, *, real: bool) -> Role | None:
-    """Return the role of a context that may be an outcome, or None.
+def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bool) -> Role | None:
+    """Return the role of a context column that may be an outcome, or None.
 
     Values, name and calendar can each speak against it.
     """
     numbers = None if values.dtype.is_nested() else numbers_of(values)
-    look = looks_like_outcome(values, numbers)
-    if not look or (times is not None and of_calendar(values, times)):
+    form = looks_like_outcome(values, numbers)
+    if not form or (times is not None and follows_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
-    if look == "switch" and not real and names_event(values.name) and not names_reaction(values.name):
+    if form == "switch" and not has_flag and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in TRUE_MARKS}
         rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
         return Role("event", "the name says what the user did", events=rule, flag=True, lacking=lacking)
-    if look == "switch" or numbers is None:
+    if form == "switch" or numbers is None:
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
         return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", lacking=lacking)
     levels = tuple(numbers.drop_nulls().unique().sort().to_list())
-    reason = f"{_shown(levels[0])} to {_shown(levels[-1])}, {len(levels)} different, as a scale has them"
+    reason = f"{_short(levels[0])} to {_short(levels[-1])}, {len(levels)} different, as a scale has them"
     return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, lacking=lacking)
 
 
-def _described(values: pl.Series, users: Codes, items: Codes) -> Role:
-    """Return whether a column describes the item, the user, the visit, or none."""
+def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
+    """Return the role item, user, visit or context by what determines the column."""
     relations = Dependence.of(users, items, values)
-    whose = described_side(relations)
-    if whose == "item":
+    side = described_side(relations)
+    if side == "item":
         return Role("item", f"follows from the item in {relations.of_item.rows:,} rows that could be compared")
-    if whose == "user":
+    if side == "user":
         return Role("user", f"follows from the user in {relations.of_user.rows:,} rows that could be compared")
     different = values.drop_nulls().n_unique()
     if _names_visits(values, users):
         return Role(
             "visit", f"{different:,} different values, each of one user: a basket, session or row, which no new request has"
         )
-    if different > _VISITS and names_visit(values.name):
+    if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
-    if different > _VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
+    if different > _MIN_VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
         return Role("said", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 
 def _names_visits(values: pl.Series, users: Codes) -> bool:
-    """Return whether each value belongs to one user, who has others too."""
-    if isinstance(values.dtype, pl.List | pl.Array) or not (values.dtype == pl.String or _whole(values)):
+    """Return whether nearly every value belongs to one user, who has several values."""
+    if isinstance(values.dtype, pl.List | pl.Array) or not (values.dtype == pl.String or _are_integers(values)):
         return False
     pairs = pl.DataFrame({"value": values, "user": users}).drop_nulls().unique()
     different = pairs["value"].n_unique()
     of_one = pairs.group_by("value").len()["len"].eq(1).sum() if len(pairs) else 0
-    return different > _VISITS and of_one >= _OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
+    return different > _MIN_VISITS and of_one >= _MIN_OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
 
 
-def _whole(values: pl.Series) -> bool:
+def _are_integers(values: pl.Series) -> bool:
     known = values.drop_nulls()
     return values.dtype.is_numeric() and bool((known == known.round()).all())
 
 
-def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
-    """Return the kind of outcome a column is; None where nothing suggests one."""
+def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
+    """Return the role of a column that its name makes an outcome, or None."""
     name, known = values.name, values.drop_nulls()
     if known.is_empty():
         return None
     distinct = known.unique() if whole is None else whole.drop_nulls()
     if numbers is None or values.dtype == pl.Boolean:
-        role = _outcome_in_words(values, distinct)
+        role = _outcome_of_words(values, distinct)
         if role is not None or numbers is None:
             return role
     different = numbers_of(distinct)
@@ -358,16 +368,16 @@ def _outcome(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | No
             return Role("label", f"{shown}, and the name says what the user did", flag=True)
         return Role("amount", "one value only", low=low, high=high) if outcome_word(name, LABEL) else None
     if outcome_word(name, RATING):
-        reason = f"{_shown(low)} to {_shown(high)}, {len(levels)} different: how much the user liked the item"
+        reason = f"{_short(low)} to {_short(high)}, {len(levels)} different: how much the user liked the item"
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
-        return Role("amount", f"{_shown(low)} to {_shown(high)}: how much, or for how long", low=low, high=high, levels=levels)
+        return Role("amount", f"{_short(low)} to {_short(high)}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
 
-def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
+def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     name, texts = values.name, canonical_series(distinct).unique().sort()
     lower = {text.strip().lower() for text in texts}
     if len(lower) == 1 and lower <= TRUE_MARKS and values.null_count() and outcome_word(name, LABEL):
@@ -385,8 +395,8 @@ def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return None
     state = bool(STATE & set(words(name)))
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
-    recognised = [] if _WHENCE & set(words(name)) else known_events(texts)
-    few = 1 < len(texts) <= _LEVELS[bool(outcome_word(name, EVENT))]
+    recognised = [] if _SOURCE_WORDS & set(words(name)) else known_events(texts)
+    few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
     if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
@@ -397,5 +407,5 @@ def _outcome_in_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     return None
 
 
-def _shown(number: float) -> str:
+def _short(number: float) -> str:
     return f"{number:g}"

@@ -1,6 +1,6 @@
-"""Select and weigh interactions: by time, by k-core, one row for each pair.
+"""Select and weigh interactions by time, repeats, k-core and recency.
 
-Rows without ids, and repeated rows of users and items, are left out as well.
+`drop_incomplete_rows` also drops rows without ids, and repeated rows of users and items.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ COUNTED = " (rows are counted without those that data.since, .until, .min_user, 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Selection of the interactions that a run reads.
+    """Interactions that a run keeps.
 
     Attributes:
-        rows: bool [n], those that are kept.
-        weights: float64 [n], positive; of a merged row the sum.
-        notes: what each setting left out.
+        rows: bool [n], whether each row is kept.
+        weights: float64 [n], positive; a merged row has the sum of the weights.
+        notes: message for each setting that left out rows.
     """
 
     rows: Bool
@@ -50,19 +50,19 @@ def select(
 
     Args:
         data: the settings.
-        user: integer [n], the user of each row.
-        item: integer [n], the item of each row.
-        times: of the rows, where a column names them.
-        taken: bool [n], False for rows that were shown and not taken; None where all were taken.
+        user: integer [n], user of each row.
+        item: integer [n], item of each row.
+        times: times of the rows; None without a time column.
+        taken: bool [n], False for negatives, which were shown and not taken; None if there are none.
         weights: float64 [n], positive.
-        where: names a column in an error.
+        where: returns the location of a column, for errors.
 
     Returns:
-        None where nothing is configured.
+        The selection; None if the settings keep everything.
 
     Raises:
-        ConfigError: A bound needs a time, or cannot be compared with the times.
-        DataError: Nothing is left.
+        ConfigError: A bound needs a time column, or cannot be compared with the times.
+        DataError: No interaction is left.
     """
     rows, notes = np.ones(len(user), dtype=np.bool_), []
     positives = np.ones(len(user), dtype=np.bool_) if taken is None else taken
@@ -106,16 +106,16 @@ def select(
 
 
 def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_user: int, min_item: int) -> Bool:
-    """Return the largest set of rows in which every user and item has enough partners.
+    """Return the rows of the k-core: every user and item has enough partners.
 
-    Users with fewer than `min_user` different items and items with fewer than `min_item` different users are left out
-    until none is left to leave out.
+    Users with fewer than `min_user` distinct items, and items with fewer than `min_item` distinct users, are removed
+    repeatedly until none remains.
 
     Args:
         user: integer [n].
         item: integer [n].
-        min_user: different items of a user, at least.
-        min_item: different users of an item, at least.
+        min_user: minimum number of distinct items of a user.
+        min_item: minimum number of distinct users of an item.
 
     Returns:
         bool [n].
@@ -168,14 +168,15 @@ FLOOR = 1e-3
 
 
 def decay_shares(user: Integers, parts: Parts, half_life: float) -> Float32:
-    """Return the share of its weight that each interaction keeps.
+    """Return the factor by which the weight of each interaction decays.
 
-    A training interaction keeps half for every `half_life` later training interactions of its user; others keep all.
+    The weight of a training interaction halves with every `half_life` later training interactions of its user; others do
+    not decay.
 
     Args:
-        user: integer [n], never falling; interactions of one user are in order of time.
-        parts: int8 [n].
-        half_life: in interactions, positive.
+        user: integer [n], ascending; the interactions of a user are sorted by time.
+        parts: int8 [n], part of the split of each interaction.
+        half_life: number of interactions, positive.
 
     Returns:
         float32 [n], in [FLOOR, 1].
@@ -196,11 +197,11 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
     """Apply `data.missing_ids`, `data.missing_times` and `data.repeated_ids`.
 
     Args:
-        data: names the columns.
-        tables: as they were opened.
+        data: the settings.
+        tables: the opened tables.
 
     Raises:
-        DataError: An id column is missing, or no interaction has all that it needs.
+        DataError: An id column is missing, or no row has all of its ids and its time.
     """
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
     kept, notes = dict(tables.named), {}
@@ -225,11 +226,11 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
 
 
 def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
-    """Check that columns of ids hold one id in each row.
+    """Check that id columns hold one id in each row.
 
     Args:
-        table: any.
-        ids: names of the columns; missing ones are reported where they are read.
+        table: the table.
+        ids: names of the id columns; missing columns are skipped here, and reported when they are read.
 
     Raises:
         DataError: A column holds lists or objects.
@@ -241,7 +242,7 @@ def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
 
 
 def id_missing(ids: Sequence[str]) -> pl.Expr:
-    """Return whether one of several id columns is missing, empty or blank.
+    """Return whether any of several ids of a row is null, empty or blank.
 
     Args:
         ids: names of the columns.
@@ -251,7 +252,7 @@ def id_missing(ids: Sequence[str]) -> pl.Expr:
 
 
 def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:
-    """Return the rows that have the ids, the number of others, and of all."""
+    """Return the rows with all ids, the number of rows without, and of all rows."""
     missing = table.collect(ids).select(id_missing(ids)).to_series()
     count = int(missing.sum())
     if not count:

@@ -26,21 +26,21 @@ _REFUSED = (pl.Binary, pl.Struct, pl.Object, pl.Duration)
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file, opened lazily.
+    """A source table, opened lazily.
 
     Attributes:
-        path: the file, or a folder of Parquet files.
-        frame: its rows, lazily.
-        types: its columns and their types, in order.
-        written: original name of each renamed column.
+        path: the file, or a folder of files.
+        frame: the rows, as a lazy frame.
+        types: names and types of the columns, in order.
+        original_names: original name of each renamed column.
         note: appended to the location in errors, such as how rows are counted.
-        text: columns whose values stay as they are written; see `DataConfig.text`.
+        text: columns whose values keep their spelling; see `DataConfig.text`.
     """
 
     path: Path
     frame: pl.LazyFrame
     types: pl.Schema
-    written: Mapping[str, str] = field(default_factory=dict)
+    original_names: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     text: tuple[str, ...] = ()
 
@@ -83,7 +83,7 @@ class Table:
 
     def where(self, column: str) -> str:
         """Return the location of a column, for errors."""
-        return f"{self.path}, column {self.written.get(column, column)!r}{self.note}"
+        return f"{self.path}, column {self.original_names.get(column, column)!r}{self.note}"
 
     def renamed(self, old: str | None, new: str) -> "Table":
         """Rename a column; nothing changes when `old` is None or equals `new`.
@@ -107,7 +107,7 @@ class Table:
                 hint=f"Rename or remove column {new!r}",
             )
         frame = self.frame.rename({old: new})
-        return replace(self, frame=frame, types=frame.collect_schema(), written={**self.written, new: old})
+        return replace(self, frame=frame, types=frame.collect_schema(), original_names={**self.original_names, new: old})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +116,15 @@ class MovedColumn:
 
     Attributes:
         table: users or items.
-        column: its name.
-        rows: interactions with a value.
-        other: those among them whose value differs from the one chosen for their user or item.
+        column: name of the column.
+        rows: number of interactions with a value.
+        disagreeing: number of interactions whose value differs from the one of their user or item.
     """
 
     table: str
     column: str
     rows: int
-    other: int
+    disagreeing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,12 @@ class Tables:
     """All tables of a run.
 
     Attributes:
-        interactions: always there.
-        users: None when the configuration names none.
-        items: None when the configuration names none.
+        interactions: the interactions.
+        users: the users; None if the configuration names none.
+        items: the items; None if the configuration names none.
         moved: columns that were moved from the interactions to the users and items.
-        notes: what `data.missing_ids` and `data.repeated_ids` left out, and the share of all rows that have no ids, by table.
+        notes: by table, a message about rows that `data.missing_ids` and `data.repeated_ids` left out, and the share of rows
+            without ids.
     """
 
     interactions: Table
@@ -208,7 +209,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
         path: the file or folder.
         nulls: texts of a text file that mean a missing value, as an empty cell does.
         text: columns whose values stay as they are written.
-        written: how the file is written; with it, a text file may have any name.
+        written: format of the file; with it, a text file may have any name.
 
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.

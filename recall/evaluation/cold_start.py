@@ -31,13 +31,13 @@ from recall.features.vocabulary import MISSING, UNKNOWN
 
 
 class Masked(Figures):
-    """The model when some of its fields are masked."""
+    """Metrics of the model with some of its fields masked."""
 
     fields: tuple[str, ...]
     """Fields that are masked."""
     metrics: dict[str, Estimate]
     comparison: dict[str, Comparison]
-    """Masked against whole, over the same requests; the ratio is the share that is kept."""
+    """The masked model compared with the whole model, on the same requests."""
 
 
 class ColdStart(Figures):
@@ -52,33 +52,33 @@ class ColdStart(Figures):
     whole: dict[str, Estimate]
     """The model with nothing masked."""
     popularity: dict[str, Estimate]
-    """The baseline, which knows the training count of each item."""
+    """The popularity baseline, with the training counts of all items."""
     new_items: Masked | None
-    """Every relevant item of a request is known by its other fields only, among all other items as they are; None when no
-    item field reads the id: then a new item is scored as any other with its features."""
+    """The ids of all relevant items of a request are masked, and no others; None if no item field reads the id, as a new item
+    is then scored like any other with its features."""
     new_users: Masked | None
-    """The user is known by their other fields only; None when no user field reads the id."""
+    """The id of the user is masked; None if no user field reads the id."""
     history_only: Masked | None
-    """All is missing but the history; None when there is no history field, or no other."""
+    """All user fields except the history are missing; None if there is no history field, or no other field."""
     seconds: float
 
     def parts(self) -> dict[str, Masked]:
-        """Return what was masked, by a few words each."""
+        """Return the evaluated parts, by name."""
         parts = {"new items": self.new_items, "new users": self.new_users, "history only": self.history_only}
         return {part: masked for part, masked in parts.items() if masked is not None}
 
 
-def start_cold(
+def evaluate_cold_start(
     trial: OfflineReplay, bundle: Bundle, popularity: PerRequestMetrics, config: EvaluationConfig, seed: int
 ) -> ColdStart:
-    """Mask ids, and evaluate again.
+    """Evaluate the model again with masked ids.
 
     Args:
-        trial: the requests.
-        bundle: the one that the trial is of.
-        popularity: the baseline on the same requests, in the same order.
-        config: lengths of the lists, and number of resamples.
-        seed: of the resamples.
+        trial: replay of the held-out requests.
+        bundle: bundle of the replayed model.
+        popularity: metrics of the popularity baseline on the same requests, in the same order.
+        config: configuration with the lengths of lists and the number of resamples.
+        seed: seed of the resamples.
     """
     started = time.monotonic()
     at, encoder = sorted(set(config.at)), bundle.encoder
@@ -91,13 +91,13 @@ def start_cold(
             comparison=compare(judged, whole, config.intervals, seed),
         )
 
-    def asked_again(blocks: tuple[FeatureBlock, ...], value: int) -> Masked:
-        vectors = bundle.tables.user_vectors(standing_in(trial.users, blocks, value))
+    def evaluate_masked(blocks: tuple[FeatureBlock, ...], value: int) -> Masked:
+        vectors = bundle.tables.user_vectors(replace_blocks(trial.users, blocks, value))
         return masked(blocks, trial.judge(trial.lists(at[-1], user_vectors=vectors), at))
 
     item_ids, user_ids = encoder.id_blocks("item"), encoder.id_blocks("user")
-    told = tuple(block for block in encoder.user_blocks if block.field in encoder.columns)
-    new_items = trial.lists(at[-1], replaced=_as_new(trial, bundle, item_ids)) if item_ids else None
+    other_blocks = tuple(block for block in encoder.user_blocks if block.field in encoder.columns)
+    new_items = trial.lists(at[-1], replaced=_scores_without_ids(trial, bundle, item_ids)) if item_ids else None
     return ColdStart(
         requests=len(trial),
         users=len(np.unique(trial.user)),
@@ -106,19 +106,19 @@ def start_cold(
             PerRequestMetrics(popularity.user, {name: popularity.values[name] for name in whole.values}), config.intervals, seed
         ),
         new_items=None if new_items is None else masked(item_ids, trial.judge(new_items, at)),
-        new_users=asked_again(user_ids, UNKNOWN) if user_ids else None,
-        history_only=asked_again(told, MISSING) if encoder.histories and told else None,
+        new_users=evaluate_masked(user_ids, UNKNOWN) if user_ids else None,
+        history_only=evaluate_masked(other_blocks, MISSING) if encoder.histories and other_blocks else None,
         seconds=time.monotonic() - started,
     )
 
 
-def standing_in(rows: SparseRows, blocks: Sequence[FeatureBlock], value: int) -> SparseRows:
+def replace_blocks(rows: SparseRows, blocks: Sequence[FeatureBlock], value: int) -> SparseRows:
     """Replace the features of some blocks by one of weight 1 in each.
 
     Args:
-        rows: n rows.
-        blocks: where it is added.
-        value: row in each block, such as UNKNOWN or MISSING.
+        rows: n rows of features.
+        blocks: the blocks to replace.
+        value: index of the feature in each block, such as UNKNOWN or MISSING.
     """
     ones = np.ones(len(rows), dtype=np.int32)
     return SparseRows.hstack(
@@ -126,18 +126,18 @@ def standing_in(rows: SparseRows, blocks: Sequence[FeatureBlock], value: int) ->
     )
 
 
-def _as_new(trial: OfflineReplay, bundle: Bundle, blocks: tuple[FeatureBlock, ...]) -> Replaced:
-    """Return the scores of relevant items when the model does not know their ids."""
+def _scores_without_ids(trial: OfflineReplay, bundle: Bundle, blocks: tuple[FeatureBlock, ...]) -> Replaced:
+    """Return the scores of relevant items with masked ids."""
     relevant, size = trial.relevant, len(trial.item_vectors)
     there = relevant.items < size
     pairs = ItemLists.from_pairs(relevant.owners[there], relevant.items[there], len(relevant))
     items, place = np.unique(pairs.items, return_inverse=True)
     rows = bundle.encoder.encode_items(bundle.items()[items])
-    vectors: Float32 = bundle.tables.item_vectors(standing_in(rows, blocks, UNKNOWN))
+    vectors: Float32 = bundle.tables.item_vectors(replace_blocks(rows, blocks, UNKNOWN))
     return Replaced(pairs, pair_scores(trial.user_vectors, vectors, ItemLists(pairs.indptr, place.astype(np.int32))))
 
 
-# Requests asked as if nothing were known of the user, beside the most popular items under the same masks.
+# Held-out requests sent as by an unknown user, compared with the most popular items under the same masks.
 
 _STANDARD_ERRORS = 1.96  # half the width of a 95 % interval of a mean
 
@@ -170,9 +170,9 @@ class UnknownUsers:
 
     Attributes:
         features: one row in the user feature space, from `unknown_user`.
-        relevant: q lists, what each request should find.
-        masked: q lists, what is left out of each answer.
-        popularity: metrics of the most frequent training items, on the same requests under the same masks.
+        relevant: q lists of the relevant items of each request.
+        masked: q lists of the items excluded from each answer.
+        popularity: metrics of the most popular training items, on the same requests under the same masks.
         at: lengths of the lists.
     """
 
@@ -184,27 +184,27 @@ class UnknownUsers:
 
     @staticmethod
     def of(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, at: Sequence[int]) -> "UnknownUsers":
-        """Ask held-out requests as by an unknown user.
+        """Send held-out requests as by an unknown user.
 
         Args:
-            dataset: its training part is what popularity counts.
-            encoder: of the model to be judged.
+            dataset: data set, whose training part popularity counts.
+            encoder: encoder of the evaluated model.
             held: the requests; rows are those of `dataset.items`.
-            at: lengths to judge at.
+            at: lengths of the lists.
         """
         counts = np.bincount(dataset.events["item"].to_numpy()[dataset.training], minlength=len(dataset.items))
         popular = _judged(Popularity.fit(counts), held.user, held.relevant, held.masked, at)
         return UnknownUsers(unknown_user(encoder), held.relevant, held.masked, popular, tuple(at))
 
     def judge(self, user_vector: Float32, item_vectors: Float32) -> PerRequestMetrics:
-        """Judge the one ranking that an unknown user gets, request by request.
+        """Return the metrics of the ranking that an unknown user gets, for each request.
 
         Args:
             user_vector: float32 [1, dim], of `features`.
             item_vectors: float32 [items, dim].
 
         Raises:
-            TrainingError: a score is not finite.
+            TrainingError: A score is not finite.
         """
         scores = item_vectors @ user_vector[0]
         if not np.isfinite(scores).all():
@@ -236,8 +236,7 @@ class UnknownUsers:
 def fair_figure(figures: Mapping[str, float], metric: str) -> float:
     """Return a metric less its significant deficit to popularity for unknown users.
 
-    Early stopping uses it: a sweep that serves unknown users worse than popularity must gain as much on the requests as
-    they are.
+    Early stopping uses it: a deficit for unknown users must be outweighed by a gain on the requests of known users.
 
     Args:
         figures: from a validation: the metric, and its `unknown_margin_` of `UnknownUsers.figures` where there is one.

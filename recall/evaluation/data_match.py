@@ -17,21 +17,22 @@ from recall.errors import BundleError, ConfigError, DataError
 from recall.store.users.bundle_users import SqliteUsers
 
 _SAMPLE = 500  # users whose interactions are compared
-_FEW_LEARNT = 0.01  # share of held-out interactions, as a few rows may be deleted from a table. Chosen, not tuned.
-_FEW_IDS = 0.05  # share of known ids below which a bundle is of other data
-_FEW_PAIRS = 0.1  # numbers as ids occur in any data set, interactions do not
-_ENOUGH = 100  # interactions of two bundles below which a share says nothing
+_MAX_LEARNT = 0.01  # tolerated share of held-out interactions, as a table may lose a few rows. Chosen, not tuned.
+_MIN_IDS = 0.05  # share of common ids below which the data sets are different
+_MIN_PAIRS = 0.1  # the same for interactions: numeric ids occur in any data set, interactions do not
+_MIN_COMPARED = 100  # interactions of two bundles below which their overlap is not significant
 
 
 @dataclass(frozen=True, slots=True)
 class DataMatch:
-    """Share of a data set that a bundle knows.
+    """Shares of a data set that a bundle contains.
 
     Attributes:
-        items: share of the items with a training interaction that are in its catalogue.
-        users: share of the users with a training interaction that it stores; None where it stores no users.
-        pairs: share of their training interactions that it has seen; None where it has seen nothing of known users.
-        fields: the first difference between the fields, in words; empty when there is none.
+        items: share of the items with training interactions that are in the bundle's catalogue.
+        users: share of the users with training interactions that the bundle stores; None if it stores no users.
+        pairs: share of the common users' training interactions that the bundle stores; None if it stores no interaction of
+            them.
+        fields: description of the first difference between the fields; empty if there is none.
     """
 
     items: float
@@ -41,14 +42,14 @@ class DataMatch:
 
     @property
     def foreign(self) -> bool:
-        """Whether the bundle was trained on other data than these."""
-        few_users = self.users is not None and self.users < _FEW_IDS
-        return self.items < _FEW_IDS or few_users or (self.pairs is not None and self.pairs < _FEW_PAIRS)
+        """Whether the bundle was trained on a different data set."""
+        few_users = self.users is not None and self.users < _MIN_IDS
+        return self.items < _MIN_IDS or few_users or (self.pairs is not None and self.pairs < _MIN_PAIRS)
 
     @property
     def unrelated(self) -> bool:
-        """Whether the bundle knows almost none of the ids, old or new."""
-        return self.items < _FEW_IDS and (self.users is None or self.users < _FEW_IDS)
+        """Whether almost no ids of items and users are common."""
+        return self.items < _MIN_IDS and (self.users is None or self.users < _MIN_IDS)
 
     def __str__(self) -> str:
         known = [f"{self.items:.1%} of the items"]
@@ -58,13 +59,13 @@ class DataMatch:
 
 
 def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None]) -> DataMatch:
-    """Compare the training part of a data set with what a bundle knows.
+    """Compare the training part of a data set with a bundle's ids and interactions.
 
     Args:
-        dataset: the interactions, split.
+        dataset: the split data set.
         bundle: the bundle.
-        stored: number of users that it stores.
-        record: gives what it stores of a user.
+        stored: number of users in the bundle.
+        record: returns the bundle's record of a user.
     """
     schema = dataset.schema
     training = dataset.events[dataset.training]
@@ -74,30 +75,29 @@ def match_data(dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[
     rows = training["user"].unique().sort().to_numpy()
     chosen = np.sort(np.random.default_rng(0).choice(rows, min(len(rows), _SAMPLE), replace=False))
     records = {int(row): record(user_ids[int(row)]) for row in chosen} if stored else {}
-    found = {row: one for row, one in records.items() if one is not None}
-    taken = training.filter(training["user"].is_in(list(found))).select("user", "item").unique()
-    seen = {row: set(one.seen) for row, one in found.items()}
+    seen = {row: set(user.seen) for row, user in records.items() if user is not None}
+    compared = training.filter(training["user"].is_in(list(seen))).select("user", "item").unique()
     pairs: float | None = None
-    if any(seen.values()) and len(taken):
-        ids = item_ids.gather(taken["item"]).to_list()
-        pairs = sum(item in seen[user] for user, item in zip(taken["user"].to_list(), ids, strict=True)) / len(taken)
-    return DataMatch(known_items, len(found) / len(chosen) if stored else None, pairs, bundle.encoder.schema.difference(schema))
+    if any(seen.values()) and len(compared):
+        ids = item_ids.gather(compared["item"]).to_list()
+        pairs = sum(item in seen[user] for user, item in zip(compared["user"].to_list(), ids, strict=True)) / len(compared)
+    return DataMatch(known_items, len(seen) / len(chosen) if stored else None, pairs, bundle.encoder.schema.difference(schema))
 
 
 def refuse_foreign(
     dataset: Dataset, bundle: Bundle, stored: int, record: Callable[[str], RememberedUser | None], *, all_new: bool = False
 ) -> None:
-    """Check that a bundle was trained on the same data.
+    """Check that a bundle was trained on the same data set.
 
     Args:
         dataset: as for `match_data`.
         bundle: as for `match_data`.
         stored: as for `match_data`.
         record: as for `match_data`.
-        all_new: the bundle was trained on none of these interactions, so that only ids can be known.
+        all_new: the bundle was trained on none of these interactions, so only ids are compared.
 
     Raises:
-        DataError: It was trained on other data.
+        DataError: The bundle was trained on a different data set.
     """
     if bundle.manifest.data_hash == dataset.fingerprint():
         return
@@ -121,82 +121,82 @@ def refuse_trained_on(
 ) -> None:
     """Check that a bundle was not trained on the interactions that are evaluated.
 
-    A bundle trained with another split may have been, and one whose tables had later interactions that these lack. Where it
-    does not record its split, or these tables cannot be split so, nothing is known and nothing is refused.
+    It may have been if it was trained with a different split, or with later interactions that these tables lack. The check is
+    skipped if the bundle does not record its split, or if these tables cannot be split in that way.
 
     Args:
-        dataset: the interactions, split as `config` says.
-        config: of the evaluation.
-        part: the one that is evaluated.
+        dataset: the data set, split according to `config`.
+        config: configuration of the evaluation.
+        part: the evaluated part of the split.
         bundle: the bundle.
-        record: returns what it stores of a user.
-        load: reads the same tables with another configuration.
+        record: returns the bundle's record of a user.
+        load: loads the same tables with another configuration.
 
     Raises:
-        DataError: Some of them were trained on, which would inflate the figures.
+        DataError: The bundle was trained on evaluated interactions, which would inflate the metrics.
     """
-    judged = dataset.select(part)
-    _refuse_shortened(dataset, config, part, bundle, record)
+    evaluated = dataset.select(part)
+    _refuse_truncated(dataset, config, part, bundle, record)
     try:
-        as_trained = _split_as(bundle, config)
-        if as_trained is None or not len(judged):
+        as_trained = _with_split_of(bundle, config)
+        if as_trained is None or not len(evaluated):
             return
         parts = load(as_trained).events["split"].to_numpy()
     except (ConfigError, DataError):
         return
     if len(parts) != len(dataset.events):
         return
-    rows = dataset.events[judged[parts[judged] == TRAIN]]
+    rows = dataset.events[evaluated[parts[evaluated] == TRAIN]]
     user_ids, item_ids = dataset.users[dataset.schema.user_id], dataset.items[dataset.schema.item_id]
-    seen = {row: set(found.seen) for row in rows["user"].unique() if (found := record(user_ids[row])) is not None}
+    seen = {row: set(user.seen) for row in rows["user"].unique() if (user := record(user_ids[row])) is not None}
     pairs = zip(rows["user"].to_list(), item_ids.gather(rows["item"]).to_list(), strict=True)
     learnt = sum(user in seen and item in seen[user] for user, item in pairs)
     if learnt:
         split = as_trained.data.split.model_dump(mode="json")
         raise DataError(
-            f"bundle {bundle.manifest.version} was trained on {learnt:,} of the {len(judged):,} interactions that are held out",
+            f"bundle {bundle.manifest.version} was trained on {learnt:,} of the {len(evaluated):,} held-out interactions",
             where="data.split",
             why=f"it was trained with data.split = {split} and seed = {as_trained.seed}",
             hint="Evaluate with the data.split and seed that it was trained with, or train with these",
         )
 
 
-def _refuse_shortened(
+def _refuse_truncated(
     dataset: Dataset, config: RunConfig, part: int, bundle: Bundle, record: Callable[[str], RememberedUser | None]
 ) -> None:
-    """Check that no user's last interactions are earlier ones of a longer history.
+    """Check that the tables do not lack later interactions of the training data.
 
-    With a split by the last interactions of each user, those that a bundle was not trained on are the latest that it knows. Not
-    checked where repeats are merged, since a merged row moves to the end by itself.
+    With a split by each user's last interactions, only the latest interactions of the bundle's histories were not trained on.
+    Skipped if repeats are merged, because a merged row moves to the end by itself.
     """
     rule, recorded = config.data.split, bundle.manifest.config.get("data")
     same = isinstance(recorded, dict) and recorded.get("split") == rule.model_dump(mode="json")
     if part != TEST or not isinstance(rule, LastSplit) or not same or config.data.repeats == "merge":
         return
-    judged = dataset.events[dataset.select(part)]
-    users = judged["user"].unique().sort().to_numpy()
+    evaluated = dataset.events[dataset.select(part)]
+    users = evaluated["user"].unique().sort().to_numpy()
     chosen = np.sort(np.random.default_rng(0).choice(users, min(len(users), _SAMPLE), replace=False))
     user_ids, item_ids = dataset.users[dataset.schema.user_id], dataset.items[dataset.schema.item_id]
     before = dataset.events.filter(pl.col("split") < part).select("user", "item")
-    rows = judged.filter(pl.col("user").is_in(chosen)).select("user", "item").join(before, on=["user", "item"], how="anti")
+    rows = evaluated.filter(pl.col("user").is_in(chosen)).select("user", "item").join(before, on=["user", "item"], how="anti")
     learnt = 0
-    for (user,), mine in rows.group_by("user"):
-        found = record(user_ids[int(user)])
-        if found is not None:
-            trained_on = set(found.seen) - set(found.history[: rule.valid + rule.test])
-            learnt += sum(item in trained_on for item in item_ids.gather(mine["item"]))
-    of = int(judged["user"].is_in(chosen).sum())
-    if learnt > _FEW_LEARNT * of:
+    for (user,), own in rows.group_by("user"):
+        stored = record(user_ids[int(user)])
+        if stored is not None:
+            trained_on = set(stored.seen) - set(stored.history[: rule.valid + rule.test])
+            learnt += sum(item in trained_on for item in item_ids.gather(own["item"]))
+    total = int(evaluated["user"].is_in(chosen).sum())
+    if learnt > _MAX_LEARNT * total:
         raise DataError(
-            f"bundle {bundle.manifest.version} was trained on {learnt:,} of {of:,} interactions that are held out",
+            f"bundle {bundle.manifest.version} was trained on {learnt:,} of {total:,} held-out interactions",
             where="data.interactions",
-            why="it knows later interactions of these users, which the table lacks",
+            why="it stores later interactions of these users, which the table lacks",
             hint="Give the table with all interactions that it was trained on",
         )
 
 
-def _split_as(bundle: Bundle, config: RunConfig) -> RunConfig | None:
-    """Return `config` with the split of a bundle; None where equal or unknown."""
+def _with_split_of(bundle: Bundle, config: RunConfig) -> RunConfig | None:
+    """Return `config` with the split of a bundle; None if it is equal or unknown."""
     recorded, values = bundle.manifest.config.get("data"), config.model_dump(mode="json", by_alias=True)
     if not isinstance(recorded, dict) or "split" not in recorded:
         return None
@@ -209,14 +209,14 @@ def _split_as(bundle: Bundle, config: RunConfig) -> RunConfig | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """Overlap of a bundle with the one that is served.
+class BundleOverlap:
+    """Overlap of the data of a bundle with those of the live version.
 
     Attributes:
-        columns: id columns with another name, each as "its name, the served one".
-        items: share of the smaller catalogue that is in the other one.
-        pairs: share of what the users of both have taken that both know, of the bundle that knows less of them; None where
-            that is too little to compare.
+        columns: id columns with different names, as pairs (in the bundle, in the live version).
+        items: share of the smaller catalogue that is also in the larger one.
+        pairs: number of common interactions of common users, divided by the smaller of their numbers of interactions in the two
+            bundles; None if these are too few to compare.
     """
 
     columns: tuple[tuple[str, str], ...]
@@ -225,25 +225,25 @@ class Likeness:
 
     @property
     def other_data(self) -> bool:
-        """Whether the bundles were made from different data sets."""
-        return bool(self.columns) or self.items < _FEW_IDS or (self.pairs is not None and self.pairs < _FEW_PAIRS)
+        """Whether the bundles come from different data sets."""
+        return bool(self.columns) or self.items < _MIN_IDS or (self.pairs is not None and self.pairs < _MIN_PAIRS)
 
     def reasons(self) -> Iterator[str]:
-        """Say what they do not have in common, one clause each."""
+        """Yield descriptions of the differences."""
         for mine, served in self.columns:
             yield f"its ids are in a column {mine!r}, and those of the served version in {served!r}"
-        if self.items < _FEW_IDS:
+        if self.items < _MIN_IDS:
             yield f"{self.items:.1%} of the item ids are in both catalogues"
-        if self.pairs is not None and self.pairs < _FEW_PAIRS:
-            yield f"{self.pairs:.1%} of what their common users have taken is the same"
+        if self.pairs is not None and self.pairs < _MIN_PAIRS:
+            yield f"{self.pairs:.1%} of the interactions of common users are the same"
 
 
-def compare_data(bundle: Bundle, served: Bundle) -> Likeness:
-    """Compare the ids of two bundles, and the history of a sample of shared users.
+def compare_data(bundle: Bundle, served: Bundle) -> BundleOverlap:
+    """Compare ids and a sample of interactions of two bundles.
 
     Args:
-        bundle: one.
-        served: the other one.
+        bundle: a bundle.
+        served: the live version.
 
     Raises:
         BundleError: A file cannot be read.
@@ -252,44 +252,44 @@ def compare_data(bundle: Bundle, served: Bundle) -> Likeness:
     names = ((mine.user_id, theirs.user_id), (mine.item_id, theirs.item_id))
     smaller, larger = sorted((bundle.item_ids, served.item_ids), key=len)
     shared = larger.rows(smaller.values.to_list()) >= 0
-    return Likeness(
+    return BundleOverlap(
         columns=tuple((one, other) for one, other in names if one != other),
         items=float(np.mean(shared)),
-        pairs=_pairs(bundle, served),
+        pairs=_shared_interactions(bundle, served),
     )
 
 
 def refuse_other_data(bundle: Bundle, served: Bundle) -> None:
-    """Check that a bundle comes from the same data set as the one that is served.
+    """Check that a bundle comes from the same data set as the live version.
 
     Args:
-        bundle: the new one.
-        served: the one that is served.
+        bundle: the bundle.
+        served: the live version.
 
     Raises:
-        BundleError: It comes from another data set.
+        BundleError: The bundle comes from a different data set.
     """
-    likeness = compare_data(bundle, served)
-    if likeness.other_data:
+    overlap = compare_data(bundle, served)
+    if overlap.other_data:
         raise BundleError(
             f"the version comes from another data set than {served.manifest.version}, which is served",
             where=str(bundle.folder),
-            why="; ".join(likeness.reasons()),
+            why="; ".join(overlap.reasons()),
             hint="Give a version of the data that this root serves, or another root; "
             "add --other-data if this root is to serve the other data from now on",
         )
 
 
-def _pairs(bundle: Bundle, served: Bundle) -> float | None:
+def _shared_interactions(bundle: Bundle, served: Bundle) -> float | None:
     if bundle.manifest.users_elsewhere is not None or served.manifest.users_elsewhere is not None:
         return None
     with closing(SqliteUsers(bundle.users_file)) as mine, closing(SqliteUsers(served.users_file)) as theirs:
-        both = found = known = 0
-        for user in theirs.sample(_SAMPLE, 0):
-            ours, other = mine.get(user), theirs.get(user)
-            if ours is not None and other is not None:
-                both += len(set(ours.seen) & set(other.seen))
-                found += len(ours.seen)
-                known += len(other.seen)
-        least = min(found, known)
-        return both / least if least >= _ENOUGH else None
+        common = own = other = 0
+        for user_id in theirs.sample(_SAMPLE, 0):
+            in_bundle, in_served = mine.get(user_id), theirs.get(user_id)
+            if in_bundle is not None and in_served is not None:
+                common += len(set(in_bundle.seen) & set(in_served.seen))
+                own += len(in_bundle.seen)
+                other += len(in_served.seen)
+        fewer = min(own, other)
+        return common / fewer if fewer >= _MIN_COMPARED else None

@@ -21,7 +21,7 @@ from recall.evaluation import metrics
 from recall.evaluation.baselines import Popularity
 from recall.evaluation.bootstrap import Comparison, Estimate, Figures, PerRequestMetrics, compare, estimate
 from recall.evaluation.calibration import Discrimination, discriminate
-from recall.evaluation.cold_start import ColdStart, start_cold
+from recall.evaluation.cold_start import ColdStart, evaluate_cold_start
 from recall.evaluation.data_match import refuse_foreign
 from recall.evaluation.hold_out import HeldOutItems, HeldOutUsers, judge_items, judge_users, refuse_learnt
 from recall.evaluation.offline import Ablation, Dial, OfflineReplay, ablate, turn
@@ -302,7 +302,7 @@ def evaluate(
         popularity=popularity,
         comparison=compare(by_model, by_popularity, resamples, seed),
         dial=turn(trial, config.evaluation, seed),
-        cold=None if dataset.hold_out else start_cold(trial, bundle, popular, config.evaluation, seed),
+        cold=None if dataset.hold_out else evaluate_cold_start(trial, bundle, popular, config.evaluation, seed),
         held_out_users=judge_users(trial, bundle, popular, config.evaluation, seed) if dataset.hold_out == "users" else None,
         held_out_items=judge_items(trial, bundle, dataset, split, popular, config.evaluation, seed)
         if dataset.hold_out == "items"

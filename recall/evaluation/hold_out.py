@@ -24,7 +24,7 @@ from recall.features.csr import FeatureBlock
 from recall.features.vocabulary import UNKNOWN
 
 
-class Against(Figures):
+class BaselineResult(Figures):
     """One way to answer the requests, beside another."""
 
     metrics: dict[str, Estimate]
@@ -43,16 +43,16 @@ class HeldOutUsers(Figures):
     users: int
     popularity: dict[str, Estimate]
     """The baseline: the most frequent training items."""
-    unknown: Against
+    unknown: BaselineResult
     """The model, asked with an id that it has not learnt and nothing else; `comparison` is with popularity."""
-    features: Against | None
+    features: BaselineResult | None
     """Asked with the columns of the users table and of the request's context, without a history; None when no user field
     reads such a column."""
-    history: Against | None
+    history: BaselineResult | None
     """Asked with the history alone, which holds the `given` share of the user's interactions; None without history field."""
     seconds: float
 
-    def ways(self) -> dict[str, Against]:
+    def ways(self) -> dict[str, BaselineResult]:
         """Return how the model was asked, by a few words each."""
         ways = {"unknown": self.unknown, "by features": self.features, "by history": self.history}
         return {way: asked for way, asked in ways.items() if asked is not None}
@@ -72,9 +72,9 @@ class HeldOutItems(Figures):
     """n, all items of the bundle, m among them."""
     model: dict[str, Estimate]
     """recall, hit_rate and ndcg among all n items, each as `name@k`."""
-    popularity: Against
+    popularity: BaselineResult
     """The most frequent training items, which are never new ones; `comparison` is the model against it."""
-    content: Against | None
+    content: BaselineResult | None
     """The cosine between an item's features and the sum over the user's training items; None when no item field reads
     anything but the id."""
     k: int
@@ -109,11 +109,11 @@ def judge_users(
     histories = encoder.history_blocks
     columns = [block for block in encoder.user_blocks if block not in histories]
 
-    def asked(blocks: Sequence[FeatureBlock]) -> Against:
+    def asked(blocks: Sequence[FeatureBlock]) -> BaselineResult:
         """Evaluate the requests with `blocks` as for an unknown user."""
         rows = trial.users.replaced(blocks, nothing)
         judged = trial.judge(trial.lists(at[-1], user_vectors=bundle.tables.user_vectors(rows)), at)
-        return Against(
+        return BaselineResult(
             metrics=estimate(judged, config.intervals, seed), comparison=compare(judged, popularity, config.intervals, seed)
         )
 
@@ -170,9 +170,9 @@ def judge_items(
     among_all = PerRequestMetrics(trial.user, {"recall": model.values[f"recall@{k}"]})
     among_new = PerRequestMetrics(trial.user, {"recall": recall(hits, trial.relevant.lengths, k_new)})
 
-    def against(judged: PerRequestMetrics) -> Against:
+    def against(judged: PerRequestMetrics) -> BaselineResult:
         kept = PerRequestMetrics(judged.user, {name: judged.values[name] for name in model.values})
-        return Against(metrics=estimate(kept, resamples, seed), comparison=compare(model, kept, resamples, seed))
+        return BaselineResult(metrics=estimate(kept, resamples, seed), comparison=compare(model, kept, resamples, seed))
 
     features, content = item_features(bundle), None
     if features is not None:

@@ -17,7 +17,7 @@ from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.calibration import Discrimination
 from recall.evaluation.cold_start import ColdStart
 from recall.evaluation.evaluate import EvaluationReport, Rival
-from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
+from recall.evaluation.hold_out import BaselineResult, HeldOutItems, HeldOutUsers
 from recall.evaluation.offline import Ablation, Dial
 
 _WORTH = {"higher": "better", "lower": "worse", "undecided": "undecided"}
@@ -166,7 +166,7 @@ def _held_out_items(held: HeldOutItems) -> Iterable[RenderableType]:
         yield Text("content: cosine between an item's features and the sum over the user's training items.")
 
 
-def _beside(baseline: Against, name: str) -> tuple[str, str]:
+def _beside(baseline: BaselineResult, name: str) -> tuple[str, str]:
     return _margin(baseline.metrics[name]), baseline.comparison[name].difference.interval("+")
 
 

@@ -1,4 +1,4 @@
-"""Copy a root of published versions at one point in time, while it is served."""
+"""Back up a root of published versions while it is served."""
 
 import os
 import secrets
@@ -35,12 +35,12 @@ class BackupReport:
     """Contents of a backup.
 
     Attributes:
-        folder: the copy.
-        live: the version that is live in it.
-        versions: how many versions it holds.
-        linked: how many files share their bytes on disk with the root, as they never change.
-        changes: sequence of the last change of items in it.
-        users: sequence of the last change of users in it.
+        folder: folder of the copy.
+        live: name of its live version.
+        versions: number of versions.
+        linked: number of files that are hard links to those of the root, as they are immutable.
+        changes: sequence of the last change of items.
+        users: sequence of the last change of users.
     """
 
     folder: Path
@@ -54,65 +54,65 @@ class BackupReport:
 def backup(root: Path, to: Path) -> BackupReport:
     """Copy a root while other processes serve and change it.
 
-    Versions are linked where the file system allows that, else copied. Logs are copied by SQLite, after the versions, so that
-    they hold every change that the versions need. The copy appears at its place as a whole, verified.
+    Versions are hard-linked if the file system supports it, else copied. Logs are copied by SQLite, after the versions, so that
+    they have all changes that the versions need. The copy is verified before it gets its name.
 
     Args:
-        root: the folder of published versions.
-        to: where the copy goes; it must not exist.
+        root: folder of published versions.
+        to: path of the copy, which must not exist.
 
     Raises:
         BundleError: The root has no live version, or the copy is not valid.
         JournalError: The copied log cannot be read.
         StoreError: The copied user store cannot be read.
         PublishBusyError: A publisher held the root's lock for the whole wait.
-        PublishError: The target exists or is within the root, or the file system refused.
+        PublishError: The target exists or is within the root, or writing failed.
     """
     if not live_name(root):
         raise BundleError("the folder has no published versions", where=str(root), hint=f"Give one that holds {CURRENT}")
     if to.exists():
-        raise PublishError("there is something there already", where=str(to), hint="Name a folder that does not exist yet")
+        raise PublishError("the target already exists", where=str(to), hint="Name a folder that does not exist yet")
     if to.resolve().is_relative_to(root.resolve()):
         raise PublishError(
             "the copy would be in the folder that it is a copy of", where=str(to), hint="Name a folder elsewhere"
         )
-    made = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
+    staged = to.with_name(f".{to.name}.{secrets.token_hex(4)}")
     with raising(PublishError, "the copy could not be made", where=str(to), of=(OSError, sqlite3.Error)):
         make_folder(to.parent)
-        made.mkdir()
+        staged.mkdir()
         try:
             with locked(root / LOCK, 10.0, PUBLISHING):
-                linked = _copy_versions(root, made)
+                linked = _copy_versions(root, staged)
                 for name in (CURRENT, HISTORY, SCENARIOS):
                     with suppress(FileNotFoundError):
-                        shutil.copyfile(root / name, made / name)
+                        shutil.copyfile(root / name, staged / name)
                 if (root / EVALUATIONS).is_dir():
-                    shutil.copytree(root / EVALUATIONS, made / EVALUATIONS)
+                    shutil.copytree(root / EVALUATIONS, staged / EVALUATIONS)
                 with suppress(
                     FileNotFoundError, PermissionError
-                ):  # only its owner may read it; a service without one makes one
-                    shutil.copy(root / KEY_FILE, made / KEY_FILE)
-                for name in (MARK, USERS_MARK):  # before the logs, so that they are never ahead of them
+                ):  # only its owner may read it; a service without a key creates one
+                    shutil.copy(root / KEY_FILE, staged / KEY_FILE)
+                for name in (MARK, USERS_MARK):  # before the logs, so that a mark is never ahead of its log
                     with suppress(FileNotFoundError):
-                        shutil.copyfile(root / name, made / name)
+                        shutil.copyfile(root / name, staged / name)
                 for name in (JOURNAL, USERS_LIVE):
-                    _copy_database(root / name, made / name)
-            changes, users = _mark(made)
-            Recommender.load(made, verify=True).close()
-            _sync_all(made)
-            made.rename(to)
+                    _copy_database(root / name, staged / name)
+            changes, users = _write_marks(staged)
+            Recommender.load(staged, verify=True).close()
+            _sync_all(staged)
+            staged.rename(to)
             fsync(to.parent)
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(staged, ignore_errors=True)
     return BackupReport(to, live_name(to), len(versions(to)), linked, changes, users)
 
 
-def _copy_versions(root: Path, made: Path) -> int:
+def _copy_versions(root: Path, staged: Path) -> int:
     linked = 0
     for version in versions(root):
         if version.is_symlink():
             continue
-        folder = made / VERSIONS / version.name
+        folder = staged / VERSIONS / version.name
         folder.mkdir(parents=True)
         for file in sorted(version.iterdir()):
             try:
@@ -132,20 +132,20 @@ def _copy_database(source: Path, to: Path) -> None:
         read.backup(written)
 
 
-def _mark(made: Path) -> tuple[int, int]:
-    """Note how far the copied logs reach, and what the root knows to be lost.
+def _write_marks(staged: Path) -> tuple[int, int]:
+    """Advance the copied marks to the last changes of the copied logs.
 
     Returns:
-        The sequences of their last changes.
+        Sequences of the last changes of items and of users.
     """
-    with closing(SqliteChangeLog(made / JOURNAL)) as journal, closing(SqliteLiveUsers(made / USERS_LIVE)) as users:
+    with closing(SqliteChangeLog(staged / JOURNAL)) as journal, closing(SqliteLiveUsers(staged / USERS_LIVE)) as users:
         state, identity, last = journal.state(), users.identity(), users.sequence()
     if state is not None and state.last:
-        HighWaterMark(made / MARK).advance(
+        HighWaterMark(staged / MARK).advance(
             state.identity, state.last, () if state.base is None else [Loss(state.base, state.base_through)]
         )
     if identity and last:
-        HighWaterMark(made / USERS_MARK).advance(identity, last)
+        HighWaterMark(staged / USERS_MARK).advance(identity, last)
     return (0 if state is None else state.last), last
 
 

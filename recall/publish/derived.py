@@ -1,8 +1,8 @@
-"""Versions made of another: with live changes, a new index, or in another root.
+"""Derive versions from others: compact live changes, rebuild the index, or adopt.
 
-Compaction keeps the delta segment small. The new version records up to which change it contains them; later ones are replayed
-from the log on top of it, as those before were on top of the old one. So it may be killed at any point: either version gives
-the same answers. The log keeps what was compacted, because a version that is published from tables later may need it.
+A compacted version records the sequence of the last change that it contains; later changes are applied on top of it from the
+log. Both versions with their later changes give the same answers, so a compaction may be killed at any point. Compacted changes
+stay in the log, because a version published from older tables later needs them again.
 """
 
 import tempfile
@@ -32,11 +32,11 @@ from recall.publish.rebuild import (
     Published,
     RebuildReport,
     carried_counts,
-    kept,
-    open_for_another_index,
+    encode_stored_users,
+    open_ignoring_index,
     publish_items,
-    user_rows,
-    with_through,
+    versions_to_keep,
+    with_contained_changes,
 )
 from recall.serving.filters.columns import coded_columns
 from recall.serving.recommender import Recommender
@@ -54,30 +54,30 @@ def compact(root: Path) -> RebuildReport | None:
         root: the folder of published versions.
 
     Returns:
-        What was published; None when nothing has changed since the live version.
+        The published version; None if there are no changes since the live version.
 
     Raises:
-        PublishBusyError: Another process does the same.
-        JournalError: The log cannot be read, or a change does not fit the live version.
-        BundleError: As `rebuild`; what was live stays live.
-        ExportError: As `rebuild`; what was live stays live.
-        PublishError: As `rebuild`; what was live stays live.
+        PublishBusyError: Another process is compacting.
+        JournalError: The log cannot be read, or a change cannot be encoded with the live version.
+        BundleError: As `rebuild`; the live version does not change.
+        ExportError: As `rebuild`; the live version does not change.
+        PublishError: As `rebuild`; the live version does not change.
     """
     depot = open_depot()
     with locked(root / _LOCK, 0.0, "another process is compacting"), depot.lease("compacting"):
         follow(root, depot)
         folder = resolve(root)
         with Recommender.load(folder, root=root, pause=None, users=None) as now:  # the catalogue at one moment
-            report = _published(now, root)
+            report = _publish_current_items(now, root)
         prune(root)
         return report
 
 
 def prune(root: Path) -> int:
-    """Drop the changes that no version can need from the log; return how many.
+    """Delete the changes from the log that no version can need; return their number.
 
-    These are the changes that the tables behind every version contain, as stated in training. What compaction has put into a
-    version stays in the log: a version that is trained from older tables needs it.
+    These are the changes that the tables of all versions contain, according to `data.contains_changes_through`. Changes that
+    are only compacted into a version stay in the log: a version trained from older tables needs them.
 
     Raises:
         JournalError: The log cannot be read or written.
@@ -86,17 +86,17 @@ def prune(root: Path) -> int:
         state = journal.state()
         if state is None:
             return 0
-        held: list[int] = []
+        contained: list[int] = []
         for version in versions(root):
             try:
-                held.append(contained_through(Manifest.read(version), state.identity))
+                contained.append(contained_through(Manifest.read(version), state.identity))
             except BundleError:
-                return 0  # what a damaged version would need is unknown
-        lowest = min(held, default=0)
+                return 0  # it is unknown which changes a damaged version needs
+        lowest = min(contained, default=0)
         return journal.prune(lowest) if lowest > state.pruned else 0
 
 
-def _published(now: Recommender, root: Path) -> RebuildReport | None:
+def _publish_current_items(now: Recommender, root: Path) -> RebuildReport | None:
     catalogue, manifest = now.items.current(), now.bundle.manifest
     if catalogue.sequence == manifest.folded:
         return None
@@ -104,7 +104,7 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
         raise JournalError(
             f"version {manifest.version} lacks changes up to {now.items.missing_through} of an earlier journal",
             where=str(root / JOURNAL),
-            why="the journal was lost, and what has replaced it does not hold them; a version made now would hide that",
+            why="the journal was lost, and the one that replaced it does not hold them; a version made now would hide that",
             hint="Activate a version that holds them, or publish one from tables that do, with --as-of",
         )
     for item_id, why in now.items.refused.items():
@@ -118,21 +118,21 @@ def _published(now: Recommender, root: Path) -> RebuildReport | None:
     if items.is_empty():
         raise PublishError("every item was deleted", where=str(root), hint="A version holds at least one item: add some first")
     with closing(open_log(root)) as journal:
-        gone = deletions_through(journal, catalogue.sequence)
+        deletions = deletions_through(journal, catalogue.sequence)
     log_overlap = LogOverlap(Base(now.items.identity or None, catalogue.sequence))
-    return publish_items(now, items, root, manifest.sequence, log_overlap, gone)
+    return publish_items(now, items, root, manifest.sequence, log_overlap, deletions)
 
 
 @dataclass(frozen=True, slots=True)
 class ReindexReport:
-    """Result of tuning.
+    """Result of rebuilding an index.
 
     Attributes:
-        before: the index that the source has.
-        index: the one that was chosen.
-        folder: the published bundle; None where nothing was to be published.
-        version: of that bundle, or of the source.
-        unopened: why the source's index could not be opened; empty when it could.
+        before: index of the source.
+        index: the new index.
+        folder: folder of the published version; None if none was published.
+        version: name of the published version, or of the source.
+        unopened: why the source's index could not be opened; empty if it could.
     """
 
     before: IndexRecord
@@ -146,33 +146,33 @@ def reindex(
     source: Path,
     root: Path | None,
     changes: Mapping[str, JsonValue],
-    tell: Callable[[IndexTrial], None] = lambda _: None,
+    on_trial: Callable[[IndexTrial], None] = lambda _: None,
 ) -> ReindexReport:
     """Find the fastest index that reaches a target, for the stored users of a bundle.
 
     Args:
-        source: a bundle, or the root whose live version is taken.
-        root: where a version with that index is published; None publishes nothing. When it is also the source, its live
+        source: a bundle, or a root, for its live version.
+        root: root to publish a version with the new index to; None to publish nothing. If it is also the source, its live
             version must not change meanwhile.
         changes: settings of the index that override those of the bundle.
-        tell: called with each candidate when it was tried.
+        on_trial: called after each candidate.
 
     Raises:
         BundleError: The source is missing or damaged.
         ConfigError: A setting is unknown or out of range.
-        PublishError: The file system refused, or another version went live meanwhile; what was live stays live.
+        PublishError: Writing failed, or another version went live meanwhile; the live version does not change.
     """
     if root is not None and (root / MANIFEST).exists():
         raise PublishError("a bundle is not a folder to publish to", where=str(root), hint="Give one with versions: --out")
-    old, unopened = open_for_another_index(source, users=None)
+    old, unopened = open_ignoring_index(source, users=None)
     with old:
         bundle, manifest = old.bundle, old.bundle.manifest
         config = _config(manifest, changes)
-        users = bundle.tables.user_vectors(user_rows(bundle.encoder, old.users, manifest.seed))
-        asked = QuerySample(users, STORED, manifest.seed)
+        users = bundle.tables.user_vectors(encode_stored_users(bundle.encoder, old.users, manifest.seed))
+        sample = QuerySample(users, STORED, manifest.seed)
         if root is None:
             with tempfile.TemporaryDirectory() as temporary:
-                index = write_index(Path(temporary), bundle.item_vectors, asked, config, tell=tell, always=True)
+                index = write_index(Path(temporary), bundle.item_vectors, sample, config, on_trial=on_trial, always=True)
             drop(index.engine, index.kind, index.params)
             return ReindexReport(manifest.index, index, None, manifest.version, unopened)
         with BundleWriter.open(root) as writer:
@@ -181,12 +181,14 @@ def reindex(
             writer.link(bundle.users_file)
             write_deletions(writer.folder, read_deletions(bundle.folder))
             columns = partial(coded_columns, items, bundle.encoder)
-            index = write_index(writer.folder, bundle.item_vectors, asked, config, tell=tell, always=True, columns=columns)
+            index = write_index(
+                writer.folder, bundle.item_vectors, sample, config, on_trial=on_trial, always=True, columns=columns
+            )
             settings = {**manifest.config, "index": config.model_dump(mode="json")}
             origin = manifest.provenance(config=settings)
             writer.write_manifest(origin, manifest.sizes.users, manifest.parity, index, manifest.model.fold)
             live = (source / CURRENT).exists() and source.resolve() == root.resolve()
-            published, after = writer.publish(golden.record, manifest.sequence if live else None, kept(manifest))
+            published, after = writer.publish(golden.record, manifest.sequence if live else None, versions_to_keep(manifest))
         return ReindexReport(manifest.index, index, published, after.version, unopened)
 
 
@@ -201,11 +203,12 @@ def _config(manifest: Manifest, changes: Mapping[str, JsonValue]) -> IndexConfig
 
 @dataclass(frozen=True, slots=True)
 class Adopted(Published):
-    """The copy of a version.
+    """A version copied to another root.
 
     Attributes:
-        source: name of the version where it came from.
-        unmatched: why it could not be compared with the version that was served; empty when it was, or nothing was served.
+        source: name of the original version.
+        unmatched: why its data could not be compared with those of the live version; empty if they were, or if there was no
+            live version.
     """
 
     source: str
@@ -215,46 +218,46 @@ class Adopted(Published):
 def adopt(version: Path, root: Path, as_of: int = 0, *, other_data: bool = False) -> Adopted:
     """Publish a copy of a version to a root.
 
-    None of the root's live changes are in it, whatever it contains of those of its own root: all are applied on top
-    of it, but for those up to `as_of`.
+    The root's live changes after `as_of` apply on top of the copy, regardless of the changes of its original root that the
+    version contains.
 
     Args:
-        version: the folder of a version, or another root, whose live version is taken.
-        root: the folder to publish to.
-        as_of: the tables behind the version contain all live changes of `root` up to this sequence.
-        other_data: take it although it comes from another data set than the version that is served.
+        version: folder of a version, or another root, for its live version.
+        root: root to publish to.
+        as_of: the version's tables contain all live changes of `root` up to this sequence.
+        other_data: publish the version even if it comes from a different data set than the live version.
 
     Raises:
-        BundleError: the version is missing, damaged, does not answer its golden requests as it did, or comes from another data
+        BundleError: The version is missing or damaged, answers its golden requests differently, or comes from a different data
             set.
-        IndexFileError: its index does not fit.
-        ConfigError: there is no live change of that sequence.
-        JournalError: the root's log cannot be read.
-        PublishError: the file system refused; what was live stays live.
+        IndexFileError: Its index does not match.
+        ConfigError: `as_of` is after the last change.
+        JournalError: The root's log cannot be read.
+        PublishError: Writing failed; the live version does not change.
     """
     folder = resolve(version)
     with Recommender.load(folder, users=None) as recommender:
         golden.check(recommender)
         bundle = recommender.bundle
-        unmatched = "" if other_data else _matched(bundle, root)
+        unmatched = "" if other_data else _check_same_data(bundle, root)
         log_overlap = compare_with_log(root, bundle.item_ids.values.to_list(), as_of)
         names = (bundle.encoder.user_fields.names, bundle.encoder.item_fields.names)
-        base, config = log_overlap.base, with_through(bundle.manifest.config, log_overlap.base.compacted_through)
+        base, config = log_overlap.base, with_contained_changes(bundle.manifest.config, log_overlap.base.compacted_through)
         with BundleWriter.open(root) as writer:
             for name in bundle.manifest.files:
                 writer.copy(folder / name)
             bundle.manifest.adopted(base.compacted_through, base.log, config, names).write(writer.folder)
-            published, manifest = writer.publish(lambda copy: _rehearse(copy, root), keep=kept(bundle.manifest))
+            published, manifest = writer.publish(lambda copy: _check_loads(copy, root), keep=versions_to_keep(bundle.manifest))
     return Adopted(published, manifest, log_overlap, folder.name, unmatched)
 
 
-def _rehearse(copy: Path, root: Path) -> None:
-    """Open a copy as it will be served, with the root's live changes on top."""
+def _check_loads(copy: Path, root: Path) -> None:
+    """Check that a copy can be loaded with the root's live changes."""
     Recommender.load(copy, verify=True, root=root, users=None).close()
 
 
-def _matched(bundle: Bundle, root: Path) -> str:
-    """Compare a version with the live one; return why that was not possible.
+def _check_same_data(bundle: Bundle, root: Path) -> str:
+    """Check that a version has the live version's data; return why if that is unknown.
 
     Raises:
         BundleError: They come from different data sets.
@@ -263,7 +266,7 @@ def _matched(bundle: Bundle, root: Path) -> str:
         return ""
     try:
         served = load_bundle(root, index=False)
-    except BundleError as error:  # which publishing may repair
-        return f"the version that was served cannot be read, so whether this one is of the same data is not known: {error.what}"
+    except BundleError as error:  # publishing a new version is a way to repair the root
+        return f"the live version cannot be read, so it is unknown whether this one has the same data: {error.what}"
     refuse_other_data(bundle, served)
     return ""

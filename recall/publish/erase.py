@@ -44,7 +44,7 @@ from recall.features.vocabulary import FIRST
 from recall.models.serving.layout import Layout
 from recall.publish import golden
 from recall.publish.index import QuerySample, write_index
-from recall.publish.rebuild import STORED, carried_counts, user_rows
+from recall.publish.rebuild import STORED, carried_counts, encode_stored_users
 from recall.serving.filters.columns import coded_columns
 from recall.store.items.log import JOURNAL, open_log
 from recall.store.items.log_position import MARK
@@ -58,16 +58,16 @@ _POLL = 0.2  # seconds between two tries to remove versions that are served
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """Outcome of the data of some users.
+    """Result of an erasure.
 
     Attributes:
-        version: name of the version without them; None if the live one did not contain them.
-        removed: names of versions that contained them and are gone.
-        held: names of versions that contain them, and of staged folders, that could not be removed, because a process has
-            them open. The users stay deleted in the live changes, and so unknown, until another run removes those.
-        depot: names of versions that contained them and are gone from the depot.
-        keys: idempotency keys that named them and are gone.
-        remains: where data of them may be left, in sentences.
+        version: name of the new version without the users; None if the live version did not contain them.
+        removed: names of removed versions that contained the users.
+        held: names of versions with the users, and of staged folders, that could not be removed because a process has them
+            open. The users stay deleted by live changes, and thus unknown, until another run removes these.
+        depot: names of versions that contained the users and were removed from the depot.
+        keys: number of removed idempotency keys that contained an id.
+        remains: sentences about other places that may have data of the users.
     """
 
     version: str | None
@@ -79,16 +79,16 @@ class ErasureReport:
 
 
 def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: float = 10.0) -> ErasureReport:
-    """Erase users from everything below a root, while it may be served.
+    """Erase users from all files of a root, which may be served meanwhile.
 
-    The users are deleted from the live changes first, so no later answer knows them. Then a version without them is published
-    and all versions with them, or that cannot be read, are removed. At the end no file that this program wrote below the root
-    contains their ids as those of users, except those that the report names. Versions in the depot are treated alike.
+    The users are deleted by a live change first, so no later answer knows them. Then a version without them is published, and
+    all versions that contain them or cannot be read are removed, from the root and from the depot. At the end no file that this
+    program wrote in the root contains ids of the users, except those that the report names.
 
     Args:
-        root: the folder of published versions.
-        user_ids: of the users; unknown ones are ignored.
-        live: the changes of users.
+        root: folder of published versions.
+        user_ids: ids of the users; unknown ones are ignored.
+        live: store of user changes.
         wait: seconds to wait until services have closed the older versions.
 
     Raises:
@@ -97,7 +97,7 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
         RequestError: An id is malformed.
         StoreError: The live changes cannot be written.
         JournalError: The log of items cannot be written.
-        PublishError: The file system refused, the depot does not answer, or another version is live; run it again.
+        PublishError: Writing failed, the depot does not answer, or another version is live; run it again.
     """
     check_ids(user_ids, "/user_ids")
     folder, depot = resolve(root), open_depot()
@@ -107,25 +107,25 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
             where=str(root),
             hint="Run it where the live version of the depot is served",
         )
-    lock = acquire(folder)  # against removal by another publisher
+    lock = acquire(folder)  # so that no other publisher removes it
     try:
         bundle = load_bundle(folder, index=False)
         ids = list(dict.fromkeys([*user_ids, *map(bundle.encoder.user_id, user_ids)]))
-        live.write([UserDelete(one) for one in ids])
-        version = _publish_without(bundle, root, ids) if _holds(folder, ids) else None
+        live.write([UserDelete(user_id) for user_id in ids])
+        version = _publish_without(bundle, root, ids) if _contains_users(folder, ids) else None
     finally:
         if lock is not None:
             lock.close()
     sent = _remove_from_depot(root, depot, ids)
-    shared = [one.name for one in _shared(root) if _holds(one, ids)]
+    shared = [one.name for one in _shared_outside(root) if _contains_users(one, ids)]
     with raising(PublishError, "a version could not be removed", where=str(root), hint="Run it again"):
-        removed, held = _remove(root, ids, wait)
+        removed, held = _remove_versions(root, ids, wait)
     keys = 0
     if not held:
         keys = live.forget(ids)
         with closing(open_log(root)) as log:
             keys += log.forget(ids)
-    remains = _remains(shared, _others(root), live)
+    remains = _remaining_data(shared, _other_files(root), live)
     if depot.shared:
         remains += (
             "Roots of other machines have versions with the users until the same command is run there",
@@ -138,9 +138,10 @@ def erase_users(root: Path, user_ids: Sequence[str], live: LiveUsers, wait: floa
 def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
     """Publish the live version without some users; return its name."""
     manifest = bundle.manifest
-    encoder, rows = _without_values(bundle.encoder, ids)
+    encoder, rows = _erase_values(bundle.encoder, ids)
     arrays = {
-        name: _cleared(array, rows) if name.startswith("user_") else array for name, array in bundle.tables.arrays().items()
+        name: _with_zero_rows(array, rows) if name.startswith("user_") else array
+        for name, array in bundle.tables.arrays().items()
     }
     tables = Layout.of(bundle.tables).tables(arrays, encoder.user_fields, encoder.item_fields)
     items = bundle.items()
@@ -149,45 +150,45 @@ def _publish_without(bundle: Bundle, root: Path, ids: Sequence[str]) -> str:
         count = copy_user_store(bundle.users_file, writer.folder / files.USERS, ids)
         write_deletions(writer.folder, read_deletions(bundle.folder))
         with closing(SqliteUsers(writer.folder / files.USERS)) as users:  # the index is checked with vectors of users
-            asked = QuerySample(tables.user_vectors(user_rows(encoder, users, manifest.seed)), STORED, manifest.seed)
+            sample = QuerySample(tables.user_vectors(encode_stored_users(encoder, users, manifest.seed)), STORED, manifest.seed)
         config = IndexConfig.recorded(manifest.config.get("index", {}))
         columns = partial(coded_columns, items, encoder)
-        index = write_index(writer.folder, bundle.item_vectors, asked, config, manifest.index, columns=columns)
+        index = write_index(writer.folder, bundle.item_vectors, sample, config, manifest.index, columns=columns)
         writer.write_manifest(manifest.provenance(), count, manifest.parity, index, manifest.model.fold)
         return writer.publish(golden.record, manifest.sequence)[1].version
 
 
-def _without_values(encoder: FeatureEncoder, ids: Sequence[str]) -> tuple[FeatureEncoder, list[int]]:
-    """Return an encoder without some ids, and the feature rows that were theirs.
+def _erase_values(encoder: FeatureEncoder, ids: Sequence[str]) -> tuple[FeatureEncoder, list[int]]:
+    """Return an encoder without some ids, and their feature rows.
 
-    Their places are taken by random values, so all other rows stay.
+    The ids are replaced by random values in the vocabularies, so that the rows of all other values do not change.
     """
     values, vocabularies = encoder.state()
     rows: list[int] = []
     parts = []
     for (name,), frame in vocabularies.group_by("field", maintain_order=True):
-        known = frame["value"].to_list()
-        places = _places(encoder, str(name), known, set(ids))
+        vocabulary = frame["value"].to_list()
+        positions = _positions(encoder, str(name), vocabulary, set(ids))
         start = next((block.offset for block in encoder.user_blocks if block.name == name), 0)
-        for place in places:
-            known[place] = f"0:erased-{secrets.token_hex(8)}"  # that a cross can read, too
-        rows += [start + FIRST + place for place in places]
-        parts.append(frame.with_columns(pl.Series("value", known, dtype=pl.String())))
+        for position in positions:
+            vocabulary[position] = f"0:erased-{secrets.token_hex(8)}"  # in the syntax of values of crosses
+        rows += [start + FIRST + position for position in positions]
+        parts.append(frame.with_columns(pl.Series("value", vocabulary, dtype=pl.String())))
     return FeatureEncoder.from_state(values, pl.concat([vocabularies.clear(), *parts])), rows
 
 
-def _places(encoder: FeatureEncoder, field: str, values: Sequence[str], ids: set[str]) -> list[int]:
-    """Return the positions in a vocabulary of values that contain one of some ids."""
+def _positions(encoder: FeatureEncoder, field: str, values: Sequence[str], ids: set[str]) -> list[int]:
+    """Return positions of values in a vocabulary that contain one of the ids."""
     column, read = encoder.columns.get(field), encoder.schema.user_id
     if column is None or read not in column.columns or encoder.schema.fields[field].side != "user":
         return []
     if isinstance(column, CrossEncoder):
-        return [place for place, value in enumerate(values) if ids.intersection(column.reads(value, read))]
-    return [place for place, value in enumerate(values) if value in ids]
+        return [position for position, value in enumerate(values) if ids.intersection(column.reads(value, read))]
+    return [position for position, value in enumerate(values) if value in ids]
 
 
-def _cleared(array: Float32, rows: Sequence[int]) -> Float32:
-    """Return an array of features with zeros in some rows."""
+def _with_zero_rows(array: Float32, rows: Sequence[int]) -> Float32:
+    """Return a copy of a parameter array with zeros in some rows."""
     if not rows:
         return array
     copy = np.array(array)
@@ -195,13 +196,13 @@ def _cleared(array: Float32, rows: Sequence[int]) -> Float32:
     return copy
 
 
-def _holds(folder: Path, ids: Sequence[str]) -> bool:
-    """Return whether a version contains a user, or cannot be read."""
+def _contains_users(folder: Path, ids: Sequence[str]) -> bool:
+    """Return whether a version contains one of the users, or cannot be read."""
     try:
         bundle = load_bundle(folder, verify=False, index=False)
         if any(one.user_id in ids for one in bundle.manifest.golden or ()):
             return True
-        if _without_values(bundle.encoder, ids)[1]:
+        if _erase_values(bundle.encoder, ids)[1]:
             return True
         with closing(SqliteUsers(bundle.users_file)) as users:
             return any(users.get(one) is not None for one in ids)
@@ -209,29 +210,29 @@ def _holds(folder: Path, ids: Sequence[str]) -> bool:
         return True
 
 
-def _remove(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Remove the versions that contain a user, and leftovers of killed processes.
+def _remove_versions(root: Path, ids: Sequence[str], wait: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Remove versions that contain one of the users, and leftovers of processes.
 
     Returns:
-        The removed ones, and those that are open.
+        Names of the removed versions, and names of versions and staged folders that are open.
     """
     deadline = time.monotonic() + wait
-    held = [one for one in versions(root) if _holds(one, ids)]
+    remaining = [folder for folder in versions(root) if _contains_users(folder, ids)]
     removed: list[str] = []
     while True:
         with locked(root / LOCK, 10.0, PUBLISHING):
-            gone = [one for one in held if _gone(one, root / STAGING)]
+            gone = [folder for folder in remaining if _remove_version(folder, root / STAGING)]
             staged = clear_leftovers(root)
-        removed += [one.name for one in gone]
-        held = [one for one in held if one not in gone]
-        if not (held or staged) or time.monotonic() > deadline:
+        removed += [folder.name for folder in gone]
+        remaining = [folder for folder in remaining if folder not in gone]
+        if not (remaining or staged) or time.monotonic() > deadline:
             break
         time.sleep(_POLL)
-    return tuple(removed), (*(one.name for one in held), *(f"{STAGING}/{one.name}" for one in staged))
+    return tuple(removed), (*(folder.name for folder in remaining), *(f"{STAGING}/{folder.name}" for folder in staged))
 
 
-def _gone(folder: Path, aside: Path) -> bool:
-    """Remove a version; if its index cannot be removed, that stays: it has no users."""
+def _remove_version(folder: Path, aside: Path) -> bool:
+    """Remove a version; leave an index that its server cannot remove."""
     try:
         return remove(folder, aside)
     except (IndexFileError, ConfigError):
@@ -239,10 +240,10 @@ def _gone(folder: Path, aside: Path) -> bool:
 
 
 def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[str, ...]:
-    """Remove the versions of a depot that contain a user, or cannot be read.
+    """Remove the depot's versions that contain one of the users, or cannot be read.
 
     Returns:
-        Their names.
+        Names of the removed versions.
     """
     live, local = depot.read().live, {one.name: one for one in versions(root)}
     removed = []
@@ -253,32 +254,32 @@ def _remove_from_depot(root: Path, depot: Depot, ids: Sequence[str]) -> tuple[st
             try:
                 if name not in local:
                     depot.fetch(name, folder, {})
-                holds = _holds(local.get(name, folder), ids)
+                contains = _contains_users(local.get(name, folder), ids)
             except BundleError:
-                holds = True
-        if holds:
+                contains = True
+        if contains:
             depot.remove(name, (files.USERS, files.VOCABULARIES))
             removed.append(name)
     return tuple(removed)
 
 
-def _shared(root: Path) -> list[Path]:
-    """Return the versions whose file of users has links outside the root."""
-    found = [(one, (one / files.USERS).stat()) for one in versions(root) if (one / files.USERS).exists()]
-    inside = Counter((stat.st_dev, stat.st_ino) for _, stat in found)
-    return [one for one, stat in found if stat.st_nlink > inside[stat.st_dev, stat.st_ino]]
+def _shared_outside(root: Path) -> list[Path]:
+    """Return the versions whose file of users has hard links outside the root."""
+    stats = [(folder, (folder / files.USERS).stat()) for folder in versions(root) if (folder / files.USERS).exists()]
+    links_inside = Counter((stat.st_dev, stat.st_ino) for _, stat in stats)
+    return [folder for folder, stat in stats if stat.st_nlink > links_inside[stat.st_dev, stat.st_ino]]
 
 
-def _others(root: Path) -> list[str]:
-    """Return what is neither a version nor a log: copies, damaged logs, checkpoints."""
+def _other_files(root: Path) -> list[str]:
+    """Return paths that are not managed: copies, damaged logs, checkpoints."""
     logs = [f"{name}{ending}" for name in (JOURNAL, USERS_LIVE) for ending in ("", "-wal", "-shm")]
     known = {CURRENT, HISTORY, VERSIONS, STAGING, EVALUATIONS, SCENARIOS, KEY_FILE, MARK, USERS_MARK, USERS_REDIS_MARK, *logs}
-    other = [one for one in root.iterdir() if one.name not in known]
-    other += set((root / VERSIONS).iterdir()) - set(versions(root))
-    return sorted(str(one.relative_to(root)) for one in other if one.is_dir() or one.stat().st_size)  # a lock is empty
+    others = [path for path in root.iterdir() if path.name not in known]
+    others += set((root / VERSIONS).iterdir()) - set(versions(root))
+    return sorted(str(path.relative_to(root)) for path in others if path.is_dir() or path.stat().st_size)  # locks are empty
 
 
-def _remains(shared: Sequence[str], others: Sequence[str], live: LiveUsers) -> tuple[str, ...]:
+def _remaining_data(shared: Sequence[str], others: Sequence[str], live: LiveUsers) -> tuple[str, ...]:
     backups = "Backups that were made before contain the users: erase them there with the same command, or remove the backups"
     if shared:
         backups += f"; files of {', '.join(shared)} are shared with one on this file system"

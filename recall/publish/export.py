@@ -37,7 +37,7 @@ from recall.store.items.binding import compare_with_log
 from recall.store.users.bundle_users import SqliteUsers, write_user_store
 
 _SOURCE = "an interaction of each of these users, held out of training where enough of them have such a one"
-_DEFINED = 32  # items of each user of a proof that a model with fields scores by its definition
+_DEFINED = 32  # items per user whose scores are computed by the definition of a model with fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ExportReport(Published):
     """Result of an export.
 
     Attributes:
-        seconds: spent in each stage, in order.
+        seconds: duration of each stage in seconds, in order.
     """
 
     seconds: Mapping[str, float]
@@ -64,28 +64,28 @@ def export(
     *,
     activate: bool = True,
 ) -> ExportReport:
-    """Write, prove and publish a bundle.
+    """Write, verify and publish a bundle.
 
-    Items are encoded and turned into vectors; an index is built over them. Then users and items drawn at random are
-    scored twice: as requests are, through the written users, the single-request encoder and float32 vectors; and by
-    the model itself, in float64, from the rows that it was trained on.
+    Item vectors are computed, and an index is built over them. Then random users and items are scored twice: as a request is,
+    with the written users, the single-request encoder and float32 vectors; and by the model itself, in float64, from the rows
+    of its training. The scores must agree.
 
     Args:
         model: the trained model, on any device.
-        encoder: the encoder that its features come from.
-        dataset: the catalogue, the users, and their interactions, all of which are known when serving.
-        config: how to index and to prove; recorded whole.
-        root: where versions are published.
-        metrics: anything to record beside the model.
-        parent: sequence of the bundle that the model continues.
-        expected: publish only if this sequence is still the live one; see `publish`.
-        popularity: factor beside those of the model.
-        activate: make it live.
+        encoder: encoder of its features.
+        dataset: items, users and all interactions that serving may use.
+        config: the run's configuration, which is recorded in the manifest.
+        root: root to publish to.
+        metrics: metrics to record in the manifest.
+        parent: sequence of the bundle that training continued.
+        expected: publish only if the version with this sequence is still live; see `publish`.
+        popularity: popularity factor in addition to the model.
+        activate: make the new version live.
 
     Raises:
-        ConfigError: the tables are said to contain live changes that there are not.
-        ExportError: the vectors do not reproduce the model within `config.export.tolerance`; nothing is published.
-        PublishError: the file system refused, or another publisher held the root.
+        ConfigError: `data.contains_changes_through` is after the last live change.
+        ExportError: The vectors do not reproduce the model within `config.export.tolerance`; nothing is published.
+        PublishError: Writing failed, or another publisher held the lock.
     """
     seconds: dict[str, float] = {}
     log_overlap = compare_with_log(root, dataset.items[dataset.schema.item_id].to_list(), config.data.contains_changes_through)
@@ -101,9 +101,9 @@ def export(
         with _timed(seconds, "index"):
             positions = _draw(dataset, QUERIES, config.seed)
             queries = tables.user_vectors(build_contexts(dataset, encoder, positions).features)
-            asked = QuerySample(queries, _SOURCE, config.seed)
+            sample = QuerySample(queries, _SOURCE, config.seed)
             columns = partial(coded_columns, dataset.items, encoder)
-            index = write_index(writer.folder, item_vectors, asked, config.index, columns=columns)
+            index = write_index(writer.folder, item_vectors, sample, config.index, columns=columns)
         with _timed(seconds, "proof"):
             parity, fold = _parity(writer, model, tables, encoder, dataset, item_rows, config, popularity)
         with _timed(seconds, "publish"):
@@ -131,9 +131,9 @@ def tables_of(
 
     Args:
         model: the trained model.
-        encoder: of its fields.
-        config: rank and tolerance of the fold.
-        popularity: factor beside those of the model.
+        encoder: encoder of its features.
+        config: configuration with rank and tolerance of the fold.
+        popularity: popularity factor in addition to the model.
 
     Raises:
         ExportError: A parameter of a model that is to be folded is not finite.
@@ -189,7 +189,7 @@ def _parity(
 
 
 def _requests(encoder: FeatureEncoder, dataset: Dataset, users: SqliteUsers, positions: Int64) -> list[SparseRows]:
-    """Encode the requests of some interactions as the server does."""
+    """Encode the contexts of interactions as the server encodes requests."""
     events = dataset.events[positions]
     ids = dataset.users[dataset.schema.user_id].gather(events["user"]).to_list()
     field = dataset.schema.history
@@ -211,10 +211,10 @@ def _requests(encoder: FeatureEncoder, dataset: Dataset, users: SqliteUsers, pos
 
 
 def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> Float64:
-    """Return the model's score of every pair in float64: [users, items].
+    """Return the model's score of every pair: float64 [users, items].
 
-    By the definition over the whole of x. Where that sums over fields or pairs of fields, it is computed for some random items
-    of every user, and the others are scored by the split, in float64, too.
+    Scores are computed by the model's definition on the features of user and item. For models with fields, where that is slow,
+    only some random items per user are; the others are inner products of user and item vectors, in float64, too.
     """
     plain = isinstance(model, FactorizationMachine)
     rng = np.random.default_rng(seed)

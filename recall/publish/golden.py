@@ -1,7 +1,7 @@
-"""Golden requests: answers recorded at publication, checked before serving.
+"""Golden requests: answers recorded at publication, and compared before serving.
 
-They take the whole path of a request, from stored users and the encoder to ids. So they detect faults that no checksum
-can: a library, a processor or a version of this program that computes something else from the same bytes.
+They exercise the whole path of a request, from stored users and the encoder to the ids of items. So they detect what checksums
+cannot: a library, processor or version of this program that computes different results from the same files.
 """
 
 from contextlib import closing
@@ -18,20 +18,21 @@ from recall.serving.request import Request
 from recall.store.users.profiles import UserProfiles
 
 USERS, HISTORIES = 16, 8
-"""Number of requests of stored users, and of anonymous ones with a synthetic history; one more has no user at all."""
+"""Number of requests for stored users, and for a synthetic history; one more request has neither."""
 TOP = 10
+"""Items per request."""
 TOLERANCE = 1e-4
-"""Largest difference of a score, relative to the largest of its list or to 1: processors add up in other orders."""
-_DIGITS = ".6g"  # of scores that are stored: so few that any other digit is another number, which the checksum sees
-_SLACK = 0.02  # of all items of the lists of an index that is not exact: those at the edge of what it scans
+"""Maximum difference of a score, relative to the largest score of its list or to 1: processors sum in different orders."""
+_DIGITS = ".6g"  # format of stored scores: with so few digits, a change of any digit is detected by the checksum
+_SLACK = 0.02  # share of all items that may differ with an approximate index, whose scanned cells may differ at the margin
 
 
 def record(folder: Path) -> Manifest:
-    """Query a finished bundle and write the answers into its manifest.
+    """Query a finished bundle, and write the answers into its manifest.
 
     Raises:
-        BundleError: It cannot be loaded, or a score is not finite.
-        PublishError: The file system refused.
+        BundleError: The bundle cannot be loaded, or a score is not finite.
+        PublishError: The manifest cannot be written.
     """
     with Recommender.load(folder, verify=False) as recommender:
         requests = _requests(recommender)
@@ -40,7 +41,7 @@ def record(folder: Path) -> Manifest:
             raise BundleError(
                 "a score is not finite",
                 where="golden requests",
-                hint="Nothing was published. Look at the training metrics: the model diverged",
+                hint="Nothing was published. Check the training metrics: the model diverged",
             )
         golden = tuple(
             GoldenRecord(
@@ -57,7 +58,7 @@ def record(folder: Path) -> Manifest:
 
 
 def check(recommender: Recommender) -> int:
-    """Check that a bundle reproduces its golden answers; return how many there are.
+    """Check that a bundle reproduces its golden answers; return their number.
 
     The bundle is queried without live changes.
 
@@ -68,19 +69,19 @@ def check(recommender: Recommender) -> int:
     golden = bundle.manifest.golden or ()
     with closing(UserProfiles.of(bundle.users_file, None, None, bundle.encoder, bundle.manifest.data_hash)) as users:
         alone = Recommender(bundle, recommender.index, users)
-        stored, said = len(users), bundle.manifest.sizes.users
-        if stored != said:
+        stored, expected = len(users), bundle.manifest.sizes.users
+        if stored != expected:
             where = str(bundle.users_file)
-            raise BundleError(f"the file holds {stored} users, the manifest says {said}", where=where)
+            raise BundleError(f"the file holds {stored} users, the manifest says {expected}", where=where)
         answers = alone.recommend_batch([Request(one.user_id, history=one.history, n=TOP) for one in golden])
     lists = [{item.item_id: item.score for item in answer.items} for answer in answers]
-    wrong = list(map(_differences, golden, lists))
+    differences = list(map(_count_differences, golden, lists))
     allowed = 0 if recommender.index.exact else int(_SLACK * sum(len(one.items) for one in golden))
-    if sum(wrong) > allowed:
+    if sum(differences) > allowed:
         raise BundleError(
-            f"{sum(map(bool, wrong))} of {len(golden)} golden requests are not answered as they were when it was published",
+            f"{sum(map(bool, differences))} of {len(golden)} golden requests are not answered as at publication",
             where=str(bundle.folder),
-            why=f"{sum(wrong)} items of their lists are missing, or have another score",
+            why=f"{sum(differences)} items of their lists are missing, or have another score",
             hint="Compare the versions of the libraries with those in its manifest, or export it again here",
         )
     return len(golden)
@@ -99,19 +100,19 @@ def _requests(recommender: Recommender) -> list[Request]:
     ]
 
 
-def _differences(expected: GoldenRecord, found: dict[str, float]) -> int:
-    """Items that should be in a list and are not, or have another score.
+def _count_differences(expected: GoldenRecord, found: dict[str, float]) -> int:
+    """Count the items that are missing from a list, or have a different score.
 
-    An item whose score ties with the last one's may give way to another of that score.
+    An item that ties with the last one may be replaced by another item of the same score.
     """
     if len(found) != len(expected.items):
         return max(len(expected.items), 1)
     if not found:
         return 0
-    near = TOLERANCE * max(1.0, *map(abs, expected.scores))
+    tolerance = TOLERANCE * max(1.0, *map(abs, expected.scores))
     last = expected.scores[-1]
-    wrong = sum(
-        abs(found[one] - score) > near if one in found else score > last + near
-        for one, score in zip(expected.items, expected.scores, strict=True)
+    differences = sum(
+        abs(found[item_id] - score) > tolerance if item_id in found else score > last + tolerance
+        for item_id, score in zip(expected.items, expected.scores, strict=True)
     )
-    return wrong + sum(found[one] < last - near for one in found.keys() - set(expected.items))
+    return differences + sum(found[item_id] < last - tolerance for item_id in found.keys() - set(expected.items))

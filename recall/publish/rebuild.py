@@ -1,7 +1,7 @@
-"""A new catalogue for a published model: no training, no torch.
+"""Publish a model with a new table of items, without training and without torch.
 
-A factorization machine's item vector is a weighted sum of rows, so items that training never saw are encoded with what
-it learnt, and served beside the others. Everything but the items and the index is carried over from the source bundle.
+A factorization machine's item vector is a weighted sum of the parameters of its features, so new items get vectors from learned
+features. Everything except the items and the index is copied from the source bundle.
 """
 
 import shlex
@@ -41,11 +41,11 @@ from recall.store.users.bundle_users import SqliteUsers
 from recall.store.users.profiles import UserProfiles
 
 SAMPLE = 200
-"""Stored users whose lists before and after are compared."""
+"""Number of stored users whose recommendations before and after are compared."""
 TOP = 10
-"""Length of those lists."""
+"""Length of these recommendations."""
 STORED = "stored users, as they ask without a context"
-"""Whose vectors the index is set up and judged with."""
+"""Source of the query vectors with which the index is tuned, as recorded in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Published:
     """A version that was published.
 
     Attributes:
-        folder: of the version.
-        manifest: with the proofs.
+        folder: folder of the version.
+        manifest: its manifest.
         log_overlap: how the root's live changes apply to it.
     """
 
@@ -65,15 +65,17 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport(Published):
-    """Changes of a rebuild; its manifest has the source's sequence as `parent`.
+    """A version with new items; its manifest has the source's sequence as `parent`.
 
     Attributes:
-        added, removed, changed: ids of items that are new, gone, or have another vector than before, in order of rows.
-        kept: number of items whose vector is the same as before.
-        users: stored users whose lists were compared.
-        overlap: mean share of a user's list before that is in the list after; 1 when no user is stored.
-        unopened: why the source's index could not be opened; a new one was built from the vectors. Empty when it could.
-        warnings: what is new to the model among added and changed items, in sentences.
+        added: ids of new items, in order of rows.
+        removed: ids of items of the source that are not in the table.
+        changed: ids of items with a different vector, in order of rows.
+        kept: number of items with the same vector.
+        users: number of stored users whose recommendations were compared.
+        overlap: mean share of a user's recommendations before that are in those after; 1 if no user is stored.
+        unopened: why the source's index could not be opened; empty if it could.
+        warnings: sentences about values of added and changed items that the model does not know.
     """
 
     added: tuple[str, ...]
@@ -96,27 +98,27 @@ def rebuild(
     other_data: bool = False,
     activate: bool = True,
 ) -> RebuildReport:
-    """Publish a bundle with a model as it is and items as they are now.
+    """Publish the model of a bundle with the items of a table.
 
     Args:
-        source: a bundle, or the root whose live version is taken.
-        table: all items, with the id column, every column that an item field reads and every attribute that the source's
-            configuration names: `.parquet` or `.csv`.
-        root: where the new version is published. When it is also the source, its live version must not change meanwhile.
-        ignore: columns of the table that no field reads and that are there on purpose.
-        as_of: the table contains all live changes of the root up to this sequence; later ones stay on top of it.
-        other_data: publish although no item of the source is in the table.
-        activate: make it live.
+        source: a bundle, or a root, for its live version.
+        table: `.parquet` or `.csv` file of all items, with the id column, all columns that item fields read, and all attributes
+            of the source's configuration.
+        root: root to publish to. If it is also the source, its live version must not change meanwhile.
+        ignore: columns of the table that no field reads.
+        as_of: the table contains all live changes of the root up to this sequence; later ones apply on top of it.
+        other_data: publish even if the table has no item of the source.
+        activate: make the new version live.
 
     Raises:
-        BundleError: the source is missing or damaged.
-        ConfigError: there is no live change of that sequence.
-        DataError: the table lacks a column, has one that no field reads, repeats an id, or holds no item of the source;
-            nothing is published.
-        ExportError: the new vectors are not finite or do not give the model's scores; nothing is published.
-        PublishError: the file system refused, or another version went live meanwhile; what was live stays live.
+        BundleError: The source is missing or damaged.
+        ConfigError: `as_of` is after the last change.
+        DataError: The table lacks a column, has one that no field reads, repeats an id, or has no item of the source; nothing
+            is published.
+        ExportError: The new vectors are not finite or do not reproduce the model's scores; nothing is published.
+        PublishError: Writing failed, or another version went live meanwhile; the live version does not change.
     """
-    old, unopened = open_for_another_index(resolve(source))  # the version alone: live changes stay on top of the new one
+    old, unopened = open_ignoring_index(resolve(source))  # without live changes, which apply on top of the new version
     with old:
         items = _read_items(table, old.bundle, ignore)
         live = (source / CURRENT).exists() and source.resolve() == root.resolve()
@@ -133,7 +135,7 @@ def rebuild(
         return replace(report, unopened=unopened)
 
 
-def open_for_another_index(path: Path, users: Literal["own"] | None = "own") -> tuple[Recommender, str]:
+def open_ignoring_index(path: Path, users: Literal["own"] | None = "own") -> tuple[Recommender, str]:
     """Open a bundle whose index will be rebuilt, even if it is damaged or missing.
 
     Args:
@@ -165,13 +167,13 @@ def publish_items(
     """Publish the model of a bundle with other items.
 
     Args:
-        old: the bundle; its lists, with the live changes that it contains, are compared with those of the new one.
-        items: with the columns of the bundle's own.
-        root: where the new version is published.
-        expected: publish only if this sequence is still the live one.
+        old: the open bundle, possibly with live changes; its recommendations are compared with those of the new version.
+        items: table with the columns of the bundle's items.
+        root: root to publish to.
+        expected: publish only if the version with this sequence is still live.
         log_overlap: how the root's live changes apply to the items.
-        deletions: those that have been carried out on the items; None if the items are a table of their own.
-        activate: make it live.
+        deletions: live deletions that the items reflect; None if the items are an independent table.
+        activate: make the new version live.
 
     Raises:
         ExportError, PublishError: as `rebuild`.
@@ -180,27 +182,27 @@ def publish_items(
         _assemble(old, items, writer, log_overlap, deletions)
         with Recommender.load(writer.folder) as new:
             compared = _compare_lists(old, new)
-        published = writer.publish(golden.record, expected, kept(old.bundle.manifest), activate)
+        published = writer.publish(golden.record, expected, versions_to_keep(old.bundle.manifest), activate)
     return _report(old, items, new.bundle.item_vectors, published, compared, log_overlap)
 
 
 def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFrame:
     encoder, schema, boosts = bundle.encoder, bundle.encoder.schema, bundle.manifest.boosts
     attributes = bundle.manifest.attributes
-    table = read_items(trained_on(bundle.manifest), path)
+    table = read_items(data_config(bundle.manifest), path)
     wanted = tuple(name for name in dict.fromkeys([*encoder.items.columns, *attributes]) if name != schema.item_id)
     for name in ignore:
         if name not in table.columns:
             raise DataError(f"column {name!r} cannot be ignored", where=str(path), hint=did_you_mean(name, table.columns))
-    strange = [name for name in table.columns if name not in {schema.item_id, *wanted, *ignore}]
-    if strange:
+    unread = [name for name in table.columns if name not in {schema.item_id, *wanted, *ignore}]
+    if unread:
         raise DataError(
-            f"no item field reads column {strange[0]!r}" + (f", nor {len(strange) - 1} others" if len(strange) > 1 else ""),
+            f"no item field reads column {unread[0]!r}" + (f", nor {len(unread) - 1} others" if len(unread) > 1 else ""),
             where=str(path),
-            why="it may be a misspelt one that a field does read",
+            why="it may be the misspelt name of a column that a field reads",
             hint="Rename it, or ignore what is there on purpose: "
-            f"{' '.join(f'--ignore {shlex.quote(one)}' for one in strange)}. "
-            + did_you_mean(strange[0], [schema.item_id, *wanted]),
+            f"{' '.join(f'--ignore {shlex.quote(name)}' for name in unread)}. "
+            + did_you_mean(unread[0], [schema.item_id, *wanted]),
         )
     numeric = schema.number_columns("item")
     numeric |= text_numbers(boosts, [name for name in attributes if name not in encoder.items.columns], table.types)
@@ -227,14 +229,14 @@ def _assemble(
     writer.write_contents(bundle.encoder, bundle.tables, vectors, items, carried_counts(bundle, items))
     writer.link(bundle.users_file)
     write_deletions(writer.folder, carried_deletions(bundle, items) if deletions is None else deletions)
-    users = user_rows(bundle.encoder, old.users, before.seed)
+    users = encode_stored_users(bundle.encoder, old.users, before.seed)
     config = IndexConfig.recorded(before.config.get("index", {}))
-    asked = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
+    sample = QuerySample(bundle.tables.user_vectors(users), STORED, before.seed)
     columns = partial(coded_columns, items, bundle.encoder)
-    index = write_index(writer.folder, vectors, asked, config, before.index, columns=columns)
+    index = write_index(writer.folder, vectors, sample, config, before.index, columns=columns)
     base = log_overlap.base
     origin = before.provenance(
-        config=before.config if deletions is not None else with_through(before.config, base.compacted_through),
+        config=before.config if deletions is not None else with_contained_changes(before.config, base.compacted_through),
         folded=base.compacted_through,
         log=base.log,
     )
@@ -242,33 +244,33 @@ def _assemble(
     writer.write_manifest(origin, before.sizes.users, parity, index, before.model.fold)
 
 
-def with_through(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
-    """Return a configuration for tables that contain live changes up to a sequence.
+def with_contained_changes(config: dict[str, JsonValue], through: int) -> dict[str, JsonValue]:
+    """Return a configuration whose tables contain live changes up to a sequence.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         through: the sequence.
     """
     data = config.get("data")
     return {**config, "data": {**(data if isinstance(data, dict) else {}), THROUGH: through}}
 
 
-def trained_on(manifest: Manifest) -> DataConfig:
-    """Return how the tables of a bundle's run were read, such as names of id columns."""
+def data_config(manifest: Manifest) -> DataConfig:
+    """Return the `[data]` section with which a bundle's tables were read."""
     return DataConfig.model_validate(manifest.config.get("data", {}))
 
 
-def kept(manifest: Manifest) -> int:
-    """Return the number of versions that the run of a bundle keeps."""
+def versions_to_keep(manifest: Manifest) -> int:
+    """Return `export.keep` of a bundle's run: the number of versions to keep."""
     return ExportConfig.model_validate(manifest.config.get("export", {})).keep
 
 
 def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
-    """Return the training interactions of items, int32 [items]; 0 if unknown.
+    """Return training interactions of new items: int32 [items], 0 if unknown.
 
     Args:
-        bundle: with the counts.
-        items: the new catalogue.
+        bundle: bundle with the numbers for its own items.
+        items: table of the new items.
     """
     rows = bundle.item_ids.rows(items[bundle.encoder.schema.item_id].to_list())
     before, counts = bundle.counts(), np.zeros(len(items), dtype=np.int32)
@@ -278,22 +280,22 @@ def carried_counts(bundle: Bundle, items: pl.DataFrame) -> Int32:
 
 
 def carried_deletions(bundle: Bundle, items: pl.DataFrame) -> pl.DataFrame:
-    """Return the deletions of a bundle, without ids that these items contain.
+    """Return the deletions of a bundle, except of ids that are in a table.
 
     Args:
-        bundle: with the deletions.
-        items: the new catalogue.
+        bundle: bundle with the deletions.
+        items: table of the new items.
     """
     return read_deletions(bundle.folder).filter(~pl.col(ITEM_ID).is_in(items[bundle.encoder.schema.item_id].to_list()))
 
 
-def user_rows(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: int) -> SparseRows:
-    """Encode stored users as requests without context.
+def encode_stored_users(encoder: FeatureEncoder, store: SqliteUsers | UserProfiles, seed: int) -> SparseRows:
+    """Encode at most `QUERIES` random users without context features.
 
     Args:
-        encoder: of the model.
-        store: of the users; an empty one gives one anonymous user.
-        seed: of the draw of at most `QUERIES` users.
+        encoder: the model's encoder.
+        store: store of users; if it is empty, the result is one anonymous user.
+        seed: seed of the random generator.
     """
     found = ((user_id, store.get(user_id)) for user_id in store.sample(QUERIES, seed))
     rows = [record.encoded(encoder, user_id) for user_id, record in found if record is not None]
@@ -335,15 +337,15 @@ def _report(
     before = old.bundle.item_ids.rows(ids.to_list())
     known = np.flatnonzero(before >= 0)
     same = (old.bundle.item_vectors[before[known]] == vectors[known]).all(axis=1)
-    gone = np.ones(len(old.bundle.item_ids), dtype=bool)
-    gone[before[known]] = False
-    fresh = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
-    warnings = novelties(old.bundle.encoder, "item", as_requested(fresh).iter_rows(named=True), shown=True)
+    removed = np.ones(len(old.bundle.item_ids), dtype=bool)
+    removed[before[known]] = False
+    modified = items[np.sort(np.concatenate([np.flatnonzero(before < 0), known[~same]]))]
+    warnings = novelties(old.bundle.encoder, "item", as_requested(modified).iter_rows(named=True), shown=True)
     return RebuildReport(
         *published,
         log_overlap,
         added=tuple(ids.gather(np.flatnonzero(before < 0))),
-        removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(gone))),
+        removed=tuple(old.bundle.item_ids.values.gather(np.flatnonzero(removed))),
         changed=tuple(ids.gather(known[~same])),
         kept=int(same.sum()),
         users=compared[0],

@@ -1,7 +1,7 @@
 """Export vectors of items and users, and their ids, to files for other systems.
 
-What is written is what is served: of a root the live version with its live changes, of a version's folder only that
-version. The score of an item for a user is the inner product of their vectors, which are not padded.
+The vectors are those that are served: for a root, those of the live version with live changes; for the folder of a version,
+those of the version alone. The score of an item for a user is the inner product of their vectors.
 
     parquet   items.parquet: the id column, and `vector` as a list of float32; users.parquet alike
     npy       item_vectors.npy, float32 [items, dim], and item_ids.json, a list of text; user_vectors.npy, user_ids.json
@@ -33,21 +33,21 @@ from recall.store.items.snapshot import CatalogSnapshot
 
 FORMATS = ("parquet", "npy", "faiss")
 ABOUT = "export.json"
-"""Name of the file that says what the others hold."""
+"""Name of the file that describes the others."""
 _ROWS = 1 << 16  # item vectors copied at a time
 _USERS = 4096  # users encoded at a time
 
 
 class VectorExport(NamedTuple):
-    """Counts of what was written.
+    """Description of exported files.
 
     Attributes:
-        folder: that holds the files.
+        folder: folder of the files.
         version: name of the bundle's version.
-        sequence: of the last live change that is in.
+        sequence: sequence of the last live change that they contain.
         items: number of item vectors.
-        users: number of user vectors; None if they were not asked for.
-        dim: length of a vector.
+        users: number of user vectors; None if they were not exported.
+        dim: dimension of the vectors.
         files: names of the files.
     """
 
@@ -62,7 +62,7 @@ class VectorExport(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Vectors of items or of users, in parts, and the ids in the order of the vectors."""
+    """Vectors of all items or users, in batches, and their ids in the same order."""
 
     name: str
     column: str
@@ -71,21 +71,19 @@ class _Side:
 
 
 def export_vectors(bundle: Path, out: Path, format_: str, *, users: bool = False) -> VectorExport:
-    """Write the vectors of a bundle to a new folder.
-
-    The folder appears when it is complete; nothing is left behind if something fails.
+    """Write the vectors of a bundle to a new folder, which appears when complete.
 
     Args:
-        bundle: a bundle, or the root whose live version is taken together with its live changes.
-        out: folder to make.
+        bundle: a bundle, or a root, for its live version with live changes.
+        out: path of the new folder.
         format_: one of `FORMATS`.
-        users: write the vector of each known user too, as of a request that gives only the user's id.
+        users: also write the vector of each known user, as in a request with the user's id only.
 
     Raises:
-        BundleError, IndexFileError, JournalError: the bundle or its live changes cannot be read.
-        ConfigError: the format is unknown.
-        PublishError: `out` exists or is inside a bundle, or the file system refused.
-        StoreError: what changed of users cannot be read.
+        BundleError, IndexFileError, JournalError: The bundle or its live changes cannot be read.
+        ConfigError: The format is unknown.
+        PublishError: `out` exists or is inside a bundle, or writing failed.
+        StoreError: Live changes of users cannot be read.
     """
     if format_ not in FORMATS:
         raise ConfigError(
@@ -154,7 +152,7 @@ def _users(recommender: Recommender) -> _Side:
 
 
 def _write(out: Path, format_: str, sides: Sequence[_Side], about: dict[str, object], dim: int) -> tuple[str, ...]:
-    """Write into a folder beside `out`, and give it its name at the end."""
+    """Write to a temporary folder, and rename it to `out` at the end."""
     staged = out.parent / f".{out.name}.{secrets.token_hex(4)}"
     try:
         staged.mkdir(parents=True)

@@ -16,7 +16,7 @@ from redis.crc import key_slot
 from recall._breaker import Breaker
 from recall.errors import RecallError
 from recall.store.users.changes import InteractionEvent, UserPut
-from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser
+from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser
 from recall.store.users.redis import RedisLiveUsers
 from serving.processes import service
 from serving.redis_servers import SLOTS, Cluster, until
@@ -101,7 +101,7 @@ def users(folder: Path, quick: bool, check: Check) -> None:
 
 def _bytes(cluster: Cluster, many: int, check: Check) -> None:
     store, (heavy,) = opened(cluster.url), on_node(2, 1)
-    items = tuple(f"item-{number:05}" for number in range(MOST_HISTORY + MOST_SEEN))
+    items = tuple(f"item-{number:05}" for number in range(MAX_HISTORY + MAX_SEEN))
     store.write([UserPut(heavy, {}, items, ())])
     before = cluster.nodes[2].written()
     for number in range(many):
@@ -154,9 +154,9 @@ def _report(over: str, cluster: Cluster, writers: Sequence[Writer], check: Check
     for user_id, own in written.items():
         user = store.get([user_id])[user_id]
         assert isinstance(user, LiveUser)
-        if len(own) <= MOST_HISTORY:
-            doubled += len(user.taken) - len(set(user.taken))
-        lost += len(set(own) - {*user.taken, *user.seen})
+        if len(own) <= MAX_HISTORY:
+            doubled += len(user.interactions) - len(set(user.interactions))
+        lost += len(set(own) - {*user.interactions, *user.seen})
     store.close()
     total, tries = sum(map(len, written.values())), sum(one.tries for one in writers)
     figures = f"{lost} lost and {doubled} doubled of {total:,} {over}; {tries - total:,} tries were not acknowledged"

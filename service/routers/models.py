@@ -169,7 +169,7 @@ async def _found(request: Request) -> tuple[list[activation.Version], str, str |
 def _versions(root: Path) -> tuple[list[activation.Version], str]:
     """Return all versions of a root or the only bundle, and the live one's name."""
     if not (root / MANIFEST).exists():
-        return activation.listed(root), live_name(root)
+        return activation.list_versions(root), live_name(root)
     try:
         return [activation.Version(root, live=True, manifest=Manifest.read(root))], root.name
     except BundleError as error:

@@ -30,14 +30,14 @@ def live(root: Path) -> str:
 
 
 def test_versions_are_listed_newest_first(tmp_path: Path, five: list[str]) -> None:
-    listed = activation.listed(tmp_path)
+    listed = activation.list_versions(tmp_path)
     assert [one.folder.name for one in listed] == five[::-1]
     assert [one.live for one in listed] == [True, False, False, False, False]
     assert all(
         one.manifest is not None and one.size == sum(file.bytes for file in one.manifest.files.values()) for one in listed
     )
     (tmp_path / "versions" / five[0] / "manifest.json").write_text("{}")
-    assert "no format version" in activation.listed(tmp_path)[-1].fault
+    assert "no format version" in activation.list_versions(tmp_path)[-1].fault
 
 
 def test_repeated_rollbacks_go_further_back(tmp_path: Path, template: Manifest) -> None:
@@ -100,7 +100,7 @@ def test_links_and_foreign_folders_are_not_versions(tmp_path: Path, five: list[s
         with pytest.raises(BundleError, match="there is no version"):
             activation.activate(tmp_path, name)
     assert live(tmp_path) == five[4]
-    assert [one.folder.name for one in activation.listed(tmp_path)] == five[::-1]
+    assert [one.folder.name for one in activation.list_versions(tmp_path)] == five[::-1]
     with pytest.raises(BundleError, match=f"Did you mean '{five[1]}'"):
         activation.find(tmp_path, five[1][:-1])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from recall.bundle.activation import activate, bring, follow, listed, previous
+from recall.bundle.activation import activate, fetch_version, follow, list_versions, previous
 from recall.bundle.depot import VARIABLE
 from recall.bundle.files import USERS
 from recall.bundle.manifest import MANIFEST
@@ -84,7 +84,7 @@ def test_only_files_with_another_digest_are_fetched(url: str, root: Path, tmp_pa
     report = compact(root)
     assert report is not None
     name = live_name(root)
-    moved = bring(other, name, open_depot())
+    moved = fetch_version(other, name, open_depot())
     sizes = {file: entry.bytes for file, entry in load_bundle(root).manifest.files.items()}
     same = {USERS, "encoder.json", "vocabularies.parquet", "tables.safetensors"}
     assert moved == sum(size for file, size in sizes.items() if file not in same)
@@ -117,12 +117,12 @@ def test_of_two_publishers_one_is_refused_and_numbers_are_given_once(url: str, r
     before = depot.read()
     name = publish_again(other, "theirs")
     with pytest.raises(VersionMovedError):
-        depot.point_at("000001-00000000", before)
+        depot.set_live("000001-00000000", before)
     with pytest.raises(VersionMovedError):
-        depot.take_number(before, 0)
+        depot.reserve_number(before, 0)
     mine = publish_again(root, "mine")  # made from what was live before, but nothing said that it must be
     assert int(mine[:6]) == int(name[:6]) + 1
-    assert len({one.folder.name[:6] for one in listed(root)} | {name[:6]}) == len(listed(root)) + 1
+    assert len({one.folder.name[:6] for one in list_versions(root)} | {name[:6]}) == len(list_versions(root)) + 1
     follow(other, depot)
     assert live_name(other) == mine
 

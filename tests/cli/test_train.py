@@ -279,7 +279,7 @@ def test_a_bundle_trained_on_rows_held_out_now_is_refused(run, split, shop: Path
     dataset = load_dataset(load_config(shop / "recall.toml", [f"data.split={split}"]), shop)
     trained = load_dataset(load_config(shop / "recall.toml"), shop).training
     learnt, judged = len(np.intersect1d(trained, dataset.select(TEST))), len(dataset.select(TEST))
-    assert f"was trained on {learnt:,} of the {judged:,} interactions that are held out" in " ".join(ended.err.split())
+    assert f"was trained on {learnt:,} of the {judged:,} held-out interactions" in " ".join(ended.err.split())
     other = run("evaluate", shop / "recall.toml", bundles, *LITTLE, "--set", "seed=1")  # the seed does not affect this split
     assert other.code == 0
 

@@ -183,7 +183,7 @@ def test_a_table_that_lost_its_latest_rows_is_no_judge(run, made: Path, shop: Pa
     whole[:-400].write_csv(shop / "interactions.csv")
     ended = run(*asked)
     assert ended.code == 65
-    assert "it knows later interactions of these users, which the table lacks" in ended.err
+    assert "it stores later interactions of these users, which the table lacks" in ended.err
     assert len(versions(bundles)) == 1
     assert run("evaluate", shop / "recall.toml", bundles).code == 65
     whole[:-1].write_csv(shop / "interactions.csv")  # one row says little

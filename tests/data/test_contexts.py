@@ -106,7 +106,7 @@ def test_chunked_processing_gives_the_same_contexts(
 ) -> None:
     everything = np.arange(len(tiny_dataset.events))
     whole = build_contexts(tiny_dataset, tiny_encoder, everything).features
-    monkeypatch.setattr(module, "_AT_ONCE", 7 * 16)
+    monkeypatch.setattr(module, "_BATCH_PAIRS", 7 * 16)
     pieces = build_contexts(tiny_dataset, tiny_encoder, everything).features
     np.testing.assert_array_equal(whole.indptr, pieces.indptr)
     np.testing.assert_array_equal(whole.indices, pieces.indices)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from recall.evaluation.bootstrap import PerRequestMetrics
-from recall.evaluation.cold_start import start_cold
+from recall.evaluation.cold_start import evaluate_cold_start
 from tests.evaluation import reference
 from tests.evaluation.conftest import PLAIN, world_of
 
@@ -13,7 +13,7 @@ def cold_of(world):
     popularity = PerRequestMetrics(
         world.trial.user, {name: np.zeros(len(world.trial)) for name in world.trial.judge(world.trial.lists(3), (1, 3)).values}
     )
-    return start_cold(world.trial, world.recommender.bundle, popularity, world.config.evaluation, 0)
+    return evaluate_cold_start(world.trial, world.recommender.bundle, popularity, world.config.evaluation, 0)
 
 
 def mean_recall(world, scores_of):

@@ -7,7 +7,7 @@ from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.calibration import Bin, Calibration, Discrimination
 from recall.evaluation.cold_start import ColdStart, Masked
 from recall.evaluation.evaluate import EvaluationReport, ListFigures, Rival
-from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
+from recall.evaluation.hold_out import BaselineResult, HeldOutItems, HeldOutUsers
 from recall.evaluation.offline import Dial, DialPoint
 from recall.evaluation.report import render
 
@@ -143,7 +143,7 @@ def compared(value, low, high):
 
 def test_held_out_users_are_grouped_by_the_known_data():
     figure = Estimate(value=0.25, low=0.2, high=0.3)
-    way = Against(metrics={"ndcg@20": figure}, comparison={"ndcg@20": compared(0.125, 0.0625, 0.1875)})
+    way = BaselineResult(metrics={"ndcg@20": figure}, comparison={"ndcg@20": compared(0.125, 0.0625, 0.1875)})
     held = HeldOutUsers(
         requests=1200,
         users=400,
@@ -161,14 +161,14 @@ def test_held_out_users_are_grouped_by_the_known_data():
 
 def test_held_out_items_are_compared_with_content():
     figure = Estimate(value=0.25, low=0.2, high=0.3)
-    beside = Against(metrics={"recall@20": figure}, comparison={"recall@20": compared(-0.125, -0.1875, -0.0625)})
+    beside = BaselineResult(metrics={"recall@20": figure}, comparison={"recall@20": compared(-0.125, -0.1875, -0.0625)})
     held = HeldOutItems(
         requests=1200,
         users=400,
         new=1192,
         items=11924,
         model={"recall@20": Estimate(value=0.125, low=0.1, high=0.15)},
-        popularity=Against(metrics={"recall@20": Estimate(value=0.0)}, comparison={}),
+        popularity=BaselineResult(metrics={"recall@20": Estimate(value=0.0)}, comparison={}),
         content=beside,
         k=20,
         k_new=2,

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recall.evaluation.cold_start import standing_in
+from recall.evaluation.cold_start import replace_blocks
 from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.vocabulary import MISSING, UNKNOWN
 from tests.features.rows import as_sets
@@ -40,4 +40,4 @@ def test_a_mask_row_replaces_the_features_of_a_block(rows, blocks, value):
         | {block.offset + value: 1.0 for block in blocks}
         for row in rows
     ]
-    assert as_sets(standing_in(sparse(rows), blocks, value)) == expected
+    assert as_sets(replace_blocks(sparse(rows), blocks, value)) == expected

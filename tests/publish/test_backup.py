@@ -98,7 +98,7 @@ def test_a_backup_is_consistent_during_writes(root: Path, tmp_path: Path) -> Non
 
 def test_nothing_is_overwritten_and_invalid_roots_are_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(PublishError, match="something there already"):
+    with pytest.raises(PublishError, match="the target already exists"):
         backup(root, tmp_path / "there")
     for inside in (root / "copy", root / "versions" / "copy", tmp_path / "there" / ".." / root.name / "copy"):
         with pytest.raises(PublishError, match="in the folder that it is a copy of"):

@@ -63,7 +63,7 @@ def root(tmp_path: Path) -> Path:
         ({"prefix": "b"}, "0.0% of the item ids are in both catalogues"),
         ({"item": "movie"}, "its ids are in a column 'movie', and those of the served version in 'item_id'"),
         ({"user": "member"}, "its ids are in a column 'member', and those of the served version in 'user_id'"),
-        ({"seed": 1}, "% of what their common users have taken is the same"),  # the same numbers for other users and items
+        ({"seed": 1}, "% of the interactions of common users are the same"),  # the same numbers for other users and items
     ],
 )
 def test_a_version_of_another_data_set_is_refused_unless_requested(
@@ -97,7 +97,7 @@ def test_replacing_a_corrupt_version_reports_that_data_were_not_compared(root: P
     elsewhere = shutil.copytree(root, tmp_path / "copy")
     items = resolve(root) / "items.parquet"
     items.write_bytes(b"damaged")
-    assert adopt(elsewhere, root).unmatched.startswith("the version that was served cannot be read")
+    assert adopt(elsewhere, root).unmatched.startswith("the live version cannot be read")
 
 
 def test_training_reports_that_it_replaces_a_version_of_other_data(root: Path, tmp_path: Path) -> None:

@@ -102,10 +102,10 @@ def test_an_index_like_the_previous_one_is_tried_first(
 ) -> None:
     calls: list[list[str]] = []
 
-    def recorded(*arguments: Any, tell: Any, exact: Any) -> Tuning:
+    def recorded(*arguments: Any, on_trial: Any, exact: Any) -> Tuning:
         tried: Sequence[Candidate] = arguments[5]
         calls.append([one.name for one in tried])
-        return tune(*arguments, tell=tell, exact=exact)
+        return tune(*arguments, on_trial=on_trial, exact=exact)
 
     monkeypatch.setattr(certificate, "tune", recorded)
     before = IndexRecord(engine=engine_of(kind).name, kind=kind, params=params, queries=1, n=15, recall=1.0, lowest=1.0)

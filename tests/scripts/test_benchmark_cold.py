@@ -8,7 +8,7 @@ import pytest
 
 from recall.evaluation.bootstrap import Comparison, Estimate
 from recall.evaluation.evaluate import EvaluationReport
-from recall.evaluation.hold_out import Against, HeldOutItems, HeldOutUsers
+from recall.evaluation.hold_out import BaselineResult, HeldOutItems, HeldOutUsers
 from tests.conftest import write_tiny_tables
 from tests.scripts import tiny
 from tests.scripts.tiny import ROOT, run
@@ -73,9 +73,9 @@ def test_known_users_are_compared_with_a_bundle_trained_without_hold_out(folder:
     assert "trained before" in beside.stdout
 
 
-def against(low: float, high: float, name: str) -> Against:
+def against(low: float, high: float, name: str) -> BaselineResult:
     figure = Estimate(value=0.25)
-    return Against(
+    return BaselineResult(
         metrics={name: figure},
         comparison={name: Comparison(difference=Estimate(value=(low + high) / 2, low=low, high=high), ratio=None)},
     )

@@ -58,7 +58,7 @@ def current_before_version() -> None:
     from recall._fsync import fsync
     from recall.bundle import versions
 
-    point_at, rename = versions.point_at, Path.rename
+    set_live, rename = versions.set_live, Path.rename
     pending: list[tuple[Path, Path]] = []
 
     def later(self: Path, target: Path) -> Path:
@@ -68,14 +68,14 @@ def current_before_version() -> None:
         return Path(target)
 
     def first(root: Path, version: str, **given: Any) -> None:
-        point_at(root, version, **given)
+        set_live(root, version, **given)
         for source, target in pending:
             rename(source, target)
             fsync(target.parent)
         pending.clear()
 
     Path.rename = later  # type: ignore[method-assign, assignment]
-    versions.point_at = first
+    versions.set_live = first
 
 
 def _synchronous(level: str) -> None:

@@ -55,7 +55,7 @@ def tune(
     seed: int,
     threads: int,
     tried: Sequence[Candidate],
-    tell: Callable[[IndexTrial], None] = lambda _: None,
+    on_trial: Callable[[IndexTrial], None] = lambda _: None,
     exact: ItemIndex | None = None,
 ) -> Tuning:
     """Find the fastest index that reaches a target.
@@ -68,7 +68,7 @@ def tune(
         seed: of all random draws.
         threads: to build with.
         tried: the candidates, of which exact search is always one more.
-        tell: called with each candidate when its effort is set.
+        on_trial: called with each candidate when its effort is set.
         exact: for exact search; one in this process if None.
 
     Raises:
@@ -92,7 +92,7 @@ def tune(
             continue
         began_one = time.perf_counter()
         index = candidate.build(vectors, users.fitting, seed, threads)
-        tell(bench.add(candidate.name, index, time.perf_counter() - began_one))
+        on_trial(bench.add(candidate.name, index, time.perf_counter() - began_one))
     bench.compare()
     tuning = _verified(bench, vectors, users, exact)
     for name in set(bench.running) - {EXACT, tuning.name}:

@@ -141,13 +141,13 @@ def import_model(
         vectors = tables.item_vectors(rows)
         writer.write_contents(encoder, tables, vectors, dataset.items, np.zeros(len(vectors), dtype=np.int32))
         write_user_store(writer.folder / files.USERS, dataset)
-        asked = _requests(writer.folder / files.USERS, encoder, mapped, QUERIES)
-        users = SparseRows.vstack(encoder.encode_user(values).rows for values in asked)
+        sample = _requests(writer.folder / files.USERS, encoder, mapped, QUERIES)
+        users = SparseRows.vstack(encoder.encode_user(values).rows for values in sample)
         drawn = QuerySample(tables.user_vectors(users), "users of the catalogue, in contexts drawn at random", _SEED)
         index = write_index(writer.folder, vectors, drawn, IndexConfig())
         picked = np.sort(np.random.default_rng(_SEED).permutation(len(vectors))[:_PROVED_ITEMS])
         proved = users.take(np.arange(min(_PROVED_USERS, len(users))))
-        scores = _scores(model, mapped, asked[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
+        scores = _scores(model, mapped, sample[: len(proved)], as_requested(dataset.items[picked]), dataset.types)
         parity = writer.check_parity("model", proved, picked, scores, config.tolerance)
         base = log_overlap.base
         origin = Provenance(

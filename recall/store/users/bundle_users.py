@@ -1,4 +1,4 @@
-"""The users of a bundle: one SQLite file that is written once and never changes."""
+"""Users of a bundle: an immutable SQLite file of features and interactions."""
 
 import random
 import sqlite3
@@ -25,77 +25,77 @@ _BATCH = 10_000
 
 
 class SqliteUsers:
-    """The users of a bundle, with a pool of connections.
+    """The users of a bundle, with a pool of connections: one per concurrent reader.
 
-    There are as many connections as there were concurrent readers.
+    Attributes:
+        title: column with the users' titles, such as a name; None if there is none.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a file of `write_user_store`; raises BundleError for any other."""
+        """Open a file written by `write_user_store`; raises BundleError for any other."""
         self._path = path
         self._idle: list[sqlite3.Connection] = []  # append and pop are atomic
         self._closed = False
-        self._size = int(self._ask("SELECT count(*) FROM users", ())[0][0])
-        titled = self._ask("SELECT 1 FROM sqlite_master WHERE name = 'titles'", ())
-        self.title = self._ask("SELECT name FROM title_column", ())[0][0] if titled else None
-        """The column that holds titles; None if there is none."""
+        self._size = int(self._query("SELECT count(*) FROM users", ())[0][0])
+        has_titles = self._query("SELECT 1 FROM sqlite_master WHERE name = 'titles'", ())
+        self.title = self._query("SELECT name FROM title_column", ())[0][0] if has_titles else None
 
     def __len__(self) -> int:
-        """Return the number of known users."""
+        """Return the number of users."""
         return self._size
 
     def get(self, user_id: str) -> UserRecord | None:
-        """Return the record of a user, or None."""
-        rows = self._ask("SELECT features, history, seen FROM users WHERE user_id = ?", (user_id,))
+        """Return the record of a user, or None if the user is unknown."""
+        rows = self._query("SELECT features, history, seen FROM users WHERE user_id = ?", (user_id,))
         if not rows:
             return None
         features, history, seen = rows[0]
         items = tuple(orjson.loads(history))
-        # of most users they are the same: nothing was taken twice, and nothing is too long ago for the history
+        # the same for most users, whose history is complete and without repetitions
         return UserRecord(orjson.loads(features), items, items if seen == history else tuple(orjson.loads(seen)))
 
     def sample(self, count: int, seed: int) -> list[str]:
         """Return ids of distinct users, drawn at random.
 
         Args:
-            count: maximum number.
-            seed: of the draw.
+            count: maximum number of ids.
+            seed: seed of the random generator.
         """
         numbers = random.Random(seed).sample(range(1, self._size + 1), min(count, self._size))  # noqa: S311
-        return [self._ask("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
+        return [self._query("SELECT user_id FROM users WHERE number = ?", (number,))[0][0] for number in numbers]
 
     def ids(self, after: str | None, count: int) -> list[str]:
         """Return the first ids in order of their UTF-8.
 
         Args:
-            after: only ids after this one; None for all.
-            count: maximum number.
+            after: exclusive lower bound; None for none.
+            count: maximum number of ids.
         """
         statement = "SELECT user_id FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"
-        return [row[0] for row in self._ask(statement, (after or "", count))]  # no id is empty
+        return [row[0] for row in self._query(statement, (after or "", count))]  # no id is empty
 
-    def titled(self, text: str, count: int) -> list[str]:
-        """Return ids of users whose title begins with a text, then by words in it.
+    def find_by_title(self, text: str, count: int) -> list[str]:
+        """Return ids of users whose title, then of those whose title's word, has a prefix.
 
         Args:
-            text: as of `folded`.
-            count: maximum number.
+            text: the prefix, from `fold_text`.
+            count: maximum number of ids.
         """
         if self.title is None:
             return []
-        low = text[:_LONGEST]
+        prefix = text[:_MAX_CHARACTERS]
         statement = (
             "SELECT user_id FROM titles JOIN users USING (number) "
             "WHERE text >= ? AND text < ? AND whole = ? ORDER BY text LIMIT ?"
         )
-        found = [self._ask(statement, (low, low + chr(0x10FFFF), whole, count)) for whole in (1, 0)]
+        found = [self._query(statement, (prefix, prefix + chr(0x10FFFF), whole, count)) for whole in (1, 0)]
         return list(dict.fromkeys(row[0] for rows in found for row in rows))[:count]
 
     def records(self) -> Iterator[tuple[str, UserRecord]]:
-        """Every user's id and record, in the order that they were written in."""
+        """Yield id and record of all users, in the order of the file."""
         for first in range(0, self._size, _BATCH):
             statement = "SELECT user_id, features, history, seen FROM users WHERE number > ? ORDER BY number LIMIT ?"
-            for user_id, *parts in self._ask(statement, (first, _BATCH)):
+            for user_id, *parts in self._query(statement, (first, _BATCH)):
                 features, history, seen = map(orjson.loads, parts)
                 yield user_id, UserRecord(features, tuple(history), tuple(seen))
 
@@ -106,34 +106,34 @@ class SqliteUsers:
             while True:
                 self._idle.pop().close()
 
-    def _ask(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[str, ...]]:
+    def _query(self, statement: str, values: tuple[str | int, ...]) -> list[tuple[str, ...]]:
         if self._closed:
             raise BundleError("the users were closed", where=str(self._path), hint="Load the bundle again")
         try:
-            connection = self._borrow()
+            connection = self._acquire()
             try:
                 return connection.execute(statement, values).fetchall()
             finally:
-                self._give_back(connection)
+                self._release(connection)
         except sqlite3.DatabaseError as error:
             raise BundleError("the users cannot be read", where=str(self._path), why=str(error)) from None
 
-    def _borrow(self) -> sqlite3.Connection:
+    def _acquire(self) -> sqlite3.Connection:
         try:
             return self._idle.pop()
         except IndexError:
-            # immutable: neither locks nor a journal are looked for; one thread at a time has the connection, but not always one
+            # immutable: SQLite takes no locks; threads use a connection one after the other, hence check_same_thread=False
             uri = f"file:{quote(str(self._path.absolute()))}?mode=ro&immutable=1"
             return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _release(self, connection: sqlite3.Connection) -> None:
         self._idle.append(connection)
         if self._closed:
             self.close()
 
 
-HISTORY = 50
-"""Histories keep at least this many items, so that a longer history field can be tried on the same store."""
+MIN_HISTORY = 50
+"""Minimum length to which histories are cut, so that a longer history field can be tried with the same file."""
 _CREATE = """
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
@@ -150,21 +150,21 @@ _CREATE_TITLES = """
     ) WITHOUT ROWID;
 """
 _INSERT_TITLE = "INSERT OR IGNORE INTO titles VALUES (?, (SELECT number FROM users WHERE user_id = ?), ?)"
-_WORDS, _LONGEST = 8, 64  # words of a title that a search finds, and characters from each on. Chosen, not tuned.
+_MAX_WORDS, _MAX_CHARACTERS = 8, 64  # indexed words of a title, and characters from the start of each. Chosen, not tuned.
 
 
 def write_user_store(path: Path, dataset: "Dataset") -> None:
-    """Write the users of a data set to a new file. The file is not fsynced.
+    """Write the users of a data set to a new file, without an fsync.
 
     Args:
-        path: must not exist.
-        dataset: gives the users, their columns and their interactions.
+        path: path of the file, which must not exist.
+        dataset: the users with their columns and interactions.
 
     Raises:
-        PublishError: the file system refused.
+        PublishError: The file cannot be written.
     """
-    with _writing(path) as connection:
-        _insert(connection, _rows(dataset))
+    with _new_database(path) as connection:
+        _insert_users(connection, _user_rows(dataset))
         key, users = dataset.schema.user_id, dataset.users
         column = title_of(one.name for one in users if one.dtype == pl.String and one.name != key)
         if column is not None:
@@ -172,72 +172,72 @@ def write_user_store(path: Path, dataset: "Dataset") -> None:
 
 
 def copy_user_store(source: Path, to: Path, without: Sequence[str]) -> int:
-    """Copy the users of a bundle, except some; return their number.
+    """Copy the users of a bundle except some; return the number of users copied.
 
     Args:
-        source: a file that `write_user_store` wrote.
-        to: must not exist.
-        without: ids of users.
+        source: a file written by `write_user_store`.
+        to: path of the copy, which must not exist.
+        without: ids of the users to leave out.
 
     Raises:
-        PublishError: the file system refused.
+        PublishError: The file cannot be written.
     """
-    with _writing(to) as connection, closing(SqliteUsers(source)) as users:
-        gone = set(without)
+    with _new_database(to) as connection, closing(SqliteUsers(source)) as users:
+        excluded = set(without)
         rows = (
-            (one, _json(user.features), _json(user.history), _json(user.seen))
-            for one, user in users.records()
-            if one not in gone
+            (user_id, _json(user.features), _json(user.history), _json(user.seen))
+            for user_id, user in users.records()
+            if user_id not in excluded
         )
-        _insert(connection, rows)
+        _insert_users(connection, rows)
         if users.title is not None:
-            titles = ((one, user.features.get(users.title)) for one, user in users.records() if one not in gone)
+            titles = ((user_id, user.features.get(users.title)) for user_id, user in users.records() if user_id not in excluded)
             _insert_titles(connection, users.title, titles)
         return int(connection.execute("SELECT count(*) FROM users").fetchone()[0])
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a new file, and commit what the block writes. Raises PublishError."""
+def _new_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Create a database; commit at the end of the block. Raises PublishError."""
     failure = raising(PublishError, "the users could not be written", where=str(path), of=sqlite3.Error)
     with failure, closing(sqlite3.connect(path)) as connection:
         yield connection
         connection.commit()
 
 
-def _insert(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, bytes, bytes]]) -> None:
+def _insert_users(connection: sqlite3.Connection, rows: Iterator[tuple[str, bytes, bytes, bytes]]) -> None:
     connection.executescript(_CREATE)
     while batch := list(islice(rows, _BATCH)):
         connection.executemany(_INSERT, batch)
     connection.execute(_INDEX)
 
 
-def folded(text: str) -> str:
-    """Return a text without the differences that a search ignores."""
+def fold_text(text: str) -> str:
+    """Return a text casefolded and with single spaces, for case-insensitive search."""
     return " ".join(text.casefold().split())
 
 
 def _insert_titles(connection: sqlite3.Connection, column: str, titles: Iterable[tuple[str, object]]) -> None:
-    """Write each title from each of its words on, as `folded`."""
+    """Index the suffixes of titles that begin at a word, folded by `fold_text`."""
     connection.executescript(_CREATE_TITLES)
     connection.execute("INSERT INTO title_column VALUES (?)", (column,))
     rows = (
-        (" ".join(words[at:])[:_LONGEST], user_id, int(at == 0))
+        (" ".join(words[at:])[:_MAX_CHARACTERS], user_id, int(at == 0))
         for user_id, title in titles
         if isinstance(title, str)
-        for words in (folded(title).split(),)
-        for at in range(min(len(words), _WORDS))
+        for words in (fold_text(title).split(),)
+        for at in range(min(len(words), _MAX_WORDS))
     )
     while batch := list(islice(rows, _BATCH)):
         connection.executemany(_INSERT_TITLE, batch)
 
 
-def _rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:
-    """(id, features, history, seen) of every user, the last three as JSON."""
+def _user_rows(dataset: "Dataset") -> Iterator[tuple[str, bytes, bytes, bytes]]:
+    """Yield id, features, history and seen items of all users, the last three as JSON."""
     column = dataset.schema.user_id
     users = as_requested(dataset.users)
     field = dataset.schema.history
-    longest = max(HISTORY, max(last for _, last in field.lags) if field is not None else 0)
+    longest = max(MIN_HISTORY, max(last for _, last in field.lags) if field is not None else 0)
     item_ids = dataset.items[dataset.schema.item_id].to_list()
     item = dataset.events["item"].to_numpy()  # sorted by user and time
     ends = np.cumsum(np.bincount(dataset.events["user"].to_numpy(), minlength=len(users))).tolist()

@@ -1,4 +1,7 @@
-"""User mutations: each returns the new state of a user from the previous one."""
+"""Changes of users, and the interface of a store for them.
+
+Each change has `apply(before, now)`, which returns the new state of a user.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,26 +13,26 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from recall.errors import StoreError
-from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser, latest
+from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser, first_distinct
 
-GONE = LiveUser(known=False, whole=True, history=(), all_seen=True)
-"""Deletion of a user."""
+DELETED = LiveUser(known=False, all_features=True, history=(), all_seen=True)
+"""State of a deleted user."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserPut:
-    """Replace a user completely; what is left out becomes unknown."""
+    """Replace a user completely; values that are left out become missing."""
 
     user_id: str
     features: Mapping[str, object]
     history: tuple[str, ...]
     seen: tuple[str, ...]
 
-    def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
+    def apply(self, _before: LiveUser | None, _now: float) -> LiveUser:
         """Return the user after the change."""
         features = {name: value for name, value in self.features.items() if value is not None}
-        history, seen = self.history[:MOST_HISTORY], latest((*self.history[MOST_HISTORY:], *self.seen), MOST_SEEN)
-        return LiveUser(features=features, whole=True, history=history, seen=seen, all_seen=True)
+        history, seen = self.history[:MAX_HISTORY], first_distinct((*self.history[MAX_HISTORY:], *self.seen), MAX_SEEN)
+        return LiveUser(features=features, all_features=True, history=history, seen=seen, all_seen=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +44,30 @@ class UserUpsert:
     history: tuple[str, ...] | None
     seen: tuple[str, ...] | None
 
-    def after(self, before: LiveUser | None, _now: float) -> LiveUser:
+    def apply(self, before: LiveUser | None, _now: float) -> LiveUser:
         """Return the user after the change."""
         user = replace(before or LiveUser(), known=True)
         user = replace(user, features={**user.features, **self.features})
         if self.history is not None:
-            passed = (*user.taken, *(user.history or ()), *user.seen)
-            seen = latest((*self.history[MOST_HISTORY:], *passed), MOST_SEEN)
-            user = replace(user, history=self.history[:MOST_HISTORY], taken=(), times=(), data=(), seen=seen)
+            earlier = (*user.interactions, *(user.history or ()), *user.seen)
+            seen = first_distinct((*self.history[MAX_HISTORY:], *earlier), MAX_SEEN)
+            user = replace(
+                user, history=self.history[:MAX_HISTORY], interactions=(), interaction_times=(), interaction_data=(), seen=seen
+            )
         if self.seen is not None:
-            user = replace(user, seen=latest(self.seen, MOST_SEEN), all_seen=True)
+            user = replace(user, seen=first_distinct(self.seen, MAX_SEEN), all_seen=True)
         return user
 
 
 @dataclass(frozen=True, slots=True)
 class InteractionEvent:
-    """An interaction: the user's latest, or in order of its time.
+    """An interaction of a user with an item.
 
     Attributes:
-        time: in seconds since 1970, or None.
-        data: hash of the data behind the bundle that is served.
+        user_id: id of the user.
+        item_id: id of the item.
+        time: in seconds since 1970; None if it is the user's latest interaction.
+        data: hash of the data set of the served bundle.
     """
 
     user_id: str
@@ -68,85 +75,93 @@ class InteractionEvent:
     time: float | None
     data: str
 
-    def after(self, before: LiveUser | None, now: float) -> LiveUser:
+    def apply(self, before: LiveUser | None, now: float) -> LiveUser:
         """Return the user after the change.
 
         Args:
-            before: the user, or None.
-            now: in seconds since 1970.
+            before: state before the change; None if there is none.
+            now: current time in seconds since 1970.
         """
-        return interacted(before, [(self, now)])
+        return apply_interactions(before, [(self, now)])
 
 
 @dataclass(frozen=True, slots=True)
 class UserDelete:
-    """Forget a user, including that of the bundle; a later change creates a new one."""
+    """Delete a user, also if the bundle has them; a later change creates a new user."""
 
     user_id: str
 
-    def after(self, _before: LiveUser | None, _now: float) -> LiveUser:
+    def apply(self, _before: LiveUser | None, _now: float) -> LiveUser:
         """Return the user after the change."""
-        return GONE
+        return DELETED
 
 
 UserChange = UserPut | UserUpsert | InteractionEvent | UserDelete
 
 
-def interacted(before: LiveUser | None, events: Iterable[tuple[InteractionEvent, float]]) -> LiveUser:
-    """Return a user after interactions; many take hardly longer than one.
+def apply_interactions(before: LiveUser | None, events: Iterable[tuple[InteractionEvent, float]]) -> LiveUser:
+    """Return a user after interactions; a batch takes hardly longer than a single one.
 
     Args:
-        before: the user, or None.
-        events: each with the time at which it came, in seconds since 1970, in the order in which they came.
+        before: state before the interactions; None if there is none.
+        events: interactions in order of arrival, each with its time of arrival in seconds since 1970.
     """
     user = replace(before or LiveUser(), known=True)
-    # the earliest is at the root; of interactions at one time the one that came first is the earlier one
-    taken = list(zip(user.times, range(0, -len(user.times), -1), user.taken, user.data, strict=True))
-    heapify(taken)
-    left: list[str] = []
-    last = user.times[0] if user.times else float("-inf")
-    for place, (event, now) in enumerate(events, 1):
-        # a clock that was set back does not make the latest interaction an earlier one
+    # a heap with the earliest at the root; interactions at the same time are in order of arrival
+    heap = list(
+        zip(
+            user.interaction_times,
+            range(0, -len(user.interaction_times), -1),
+            user.interactions,
+            user.interaction_data,
+            strict=True,
+        )
+    )
+    heapify(heap)
+    removed: list[str] = []
+    last = user.interaction_times[0] if user.interaction_times else float("-inf")
+    for number, (event, now) in enumerate(events, 1):
+        # a clock that was set back must not make the latest interaction an earlier one
         time = event.time if event.time is not None else max(now, last)
         last = max(last, time)
-        entry = (time, place, event.item_id, event.data)
-        if len(taken) < MOST_HISTORY:
-            heappush(taken, entry)
+        entry = (time, number, event.item_id, event.data)
+        if len(heap) < MAX_HISTORY:
+            heappush(heap, entry)
         else:
-            left.append(heappushpop(taken, entry)[2])
-    taken.sort(reverse=True)
+            removed.append(heappushpop(heap, entry)[2])
+    heap.sort(reverse=True)
     return replace(
         user,
-        taken=tuple(item for _, _, item, _ in taken),
-        times=tuple(time for time, _, _, _ in taken),
-        data=tuple(data for _, _, _, data in taken),
-        seen=latest((*reversed(left), *user.seen), MOST_SEEN) if left else user.seen,
+        interactions=tuple(item for _, _, item, _ in heap),
+        interaction_times=tuple(time for time, _, _, _ in heap),
+        interaction_data=tuple(data for _, _, _, data in heap),
+        seen=first_distinct((*reversed(removed), *user.seen), MAX_SEEN) if removed else user.seen,
     )
 
 
-def changed(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...], now: float) -> dict[str, LiveUser]:
-    """Every user of some changes after all of them.
+def apply_changes(users: Mapping[str, LiveUser | None], changes: tuple[UserChange, ...], now: float) -> dict[str, LiveUser]:
+    """Return the users of a batch of changes after all of them, by id.
 
     Args:
-        users: as they were before, each that a change names; None for one of whom nothing is stored.
-        changes: in order.
-        now: in seconds since 1970.
+        users: states before, of each user with a change; None if nothing is stored.
+        changes: changes in order.
+        now: current time in seconds since 1970.
     """
     after: dict[str, LiveUser] = {}
-    for user_id, own in by_user(changes).items():
+    for user_id, own in group_by_user(changes).items():
         user = users[user_id]
-        for interactions, run in groupby(own, lambda change: isinstance(change, InteractionEvent)):
-            if interactions:
-                user = interacted(user, ((one, now) for one in run if isinstance(one, InteractionEvent)))
+        for are_interactions, run in groupby(own, lambda change: isinstance(change, InteractionEvent)):
+            if are_interactions:
+                user = apply_interactions(user, ((event, now) for event in run if isinstance(event, InteractionEvent)))
             else:
                 for change in run:
-                    user = change.after(user, now)
+                    user = change.apply(user, now)
         assert user is not None  # there is at least one change
         after[user_id] = user
     return after
 
 
-def by_user(changes: Iterable[UserChange]) -> dict[str, list[UserChange]]:
+def group_by_user(changes: Iterable[UserChange]) -> dict[str, list[UserChange]]:
     """Return the changes of each user, in order."""
     found: dict[str, list[UserChange]] = {}
     for change in changes:
@@ -154,25 +169,28 @@ def by_user(changes: Iterable[UserChange]) -> dict[str, list[UserChange]]:
     return found
 
 
-def digest_of(changes: tuple[UserChange, ...]) -> bytes:
+def batch_digest(changes: tuple[UserChange, ...]) -> bytes:
     """Return a digest of a batch of changes, independent of the served bundle."""
-    said = [[type(one).__name__, *(getattr(one, part.name) for part in fields(one) if part.name != "data")] for one in changes]
-    return blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+    content = [
+        [type(change).__name__, *(getattr(change, part.name) for part in fields(change) if part.name != "data")]
+        for change in changes
+    ]
+    return blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
 READ_SECONDS = 0.02
-"""Default budget of a read that goes to another machine."""
+"""Default time limit of a read from another machine."""
 
 
-class Written(NamedTuple):
-    """Outcome of a batch, which is stored.
+class WriteResult(NamedTuple):
+    """Outcome of a stored batch.
 
     Attributes:
-        sequence: of its last change, larger than that of every earlier change of the same user; of a batch that was applied
-            before, what it was then.
-        repeated: the store remembers the key, and the batch was applied before.
-        known: for each user whether they were known before; None where the store had nothing of them. After a repeated batch,
-            whether they are known now.
+        sequence: sequence of the last change, larger than those of all earlier changes of the same user; for a repeated batch,
+            the sequence returned the first time.
+        repeated: whether a batch with this key had been applied before.
+        known: for each user, whether they existed before (for a repeated batch: exist now); None if the store had no state of
+            them.
     """
 
     sequence: int
@@ -181,51 +199,51 @@ class Written(NamedTuple):
 
 
 class LiveUsers(Protocol):
-    """Changes of users since the bundle was built; safe for threads and processes."""
+    """Store for changes of users since the bundle. Safe for threads and processes."""
 
     @property
     def remote(self) -> bool:
-        """Whether a read may wait for another machine and must stay off an event loop."""
+        """Whether a read may wait for another machine, and must not block an event loop."""
 
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
-        """Return the stored users, with all acknowledged changes.
+        """Return the users with stored changes, all acknowledged changes applied.
 
-        A store of several parts has an error in place of each user whose part does not answer, if others do.
+        If some nodes of a cluster do not answer, the result has an error for each of their users.
 
         Raises:
             StoreError: The store cannot be read, or does not answer in time.
         """
 
-    def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
-        """Apply changes in order; they are stored when this returns.
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> WriteResult:
+        """Apply changes in order; they are durable when this returns.
 
-        Those of one user are applied all or none. In one file that holds for the whole batch; in Redis, a batch of several
-        users that fails may be applied to some of them, and is completed when it is sent again with its key.
+        The changes of one user are atomic. SQLite applies the whole batch atomically; in Redis, a batch of several users that
+        fails may be applied to some of them, and is completed when it is sent again with its key.
 
         Args:
             changes: at least one.
-            key: idempotency key. A batch with a key that the store remembers is not applied again. Redis remembers it with the
-                users of the batch, so a batch of none of them may use it.
+            key: idempotency key. A batch with a stored key is not applied again. Redis stores the key with the users of the
+                batch, so that a conflict is detected only between batches with a common user.
 
         Raises:
             RequestError: The key belongs to other changes.
             StoreBusyError: Other processes wrote for the whole wait.
             StoreFullError: The store is full.
             StoreReadOnlyError: The store cannot be written.
-            StoreError: The store does not answer in time. Then nothing was acknowledged: the batch may
-                have been written or not, and can be sent again with the same key.
+            StoreError: The store does not answer in time. Then nothing was acknowledged: the batch may have been written or
+                not, and can be sent again with the same key.
         """
 
     def forget(self, ids: Sequence[str]) -> int:
-        """Remove every trace of users, also that they were deleted, for good.
+        """Erase all data about users, including the information that they were deleted.
 
         A bundle that contains such a user makes them known again.
 
         Args:
-            ids: of the users.
+            ids: ids of the users.
 
         Returns:
-            How many idempotency keys were removed because they name a user.
+            The number of idempotency keys removed.
 
         Raises:
             StoreBusyError: Another process reads the store.
@@ -233,14 +251,14 @@ class LiveUsers(Protocol):
         """
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
-        """Ids of users that are stored and not deleted, in order of their UTF-8.
+        """Return ids of stored users that are not deleted, in order of their UTF-8.
 
         Args:
-            after: those after this one; None for all.
-            count: at most so many.
+            after: exclusive lower bound; None for none.
+            count: maximum number of ids.
 
         Raises:
-            StoreError: as `get`.
+            StoreError: As `get`.
         """
 
     def sequence(self) -> int:
@@ -258,14 +276,14 @@ class LiveUsers(Protocol):
         """
 
     def checkpoint(self) -> None:
-        """Make a plain copy of the store as complete as possible; called when idle."""
+        """Move all writes to the store's main file, if it has one; called when idle."""
 
     def durability_warning(self) -> str:
-        """Explain why acknowledged changes may be lost, in a sentence; else empty.
+        """Return a warning if acknowledged changes may be lost; else empty.
 
         Raises:
             StoreError: The store cannot be read.
         """
 
     def close(self) -> None:
-        """Free connections."""
+        """Close all connections."""

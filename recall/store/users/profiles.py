@@ -1,4 +1,4 @@
-"""Current users: those of a bundle, overlaid with what has changed since."""
+"""Current users: a bundle's records with live changes applied."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
@@ -16,22 +16,22 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.novelty import novelties
 from recall.features.values import canonical
 from recall.store.group_commit import Receipt
-from recall.store.users.bundle_users import SqliteUsers, folded
+from recall.store.users.bundle_users import SqliteUsers, fold_text
 from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert
 from recall.store.users.record import LiveUser, UserRecord
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
 
 RECENT = 4096
-"""Size of the cache of recently used users."""
-_TAG = 16  # characters of a hash of data that are kept with an interaction
+"""Number of the bundle's records in the cache."""
+_TAG = 16  # characters of the data set's hash that are stored with an interaction
 
 
 class Lookup(NamedTuple):
-    """Profile of one user.
+    """Result of looking up a user.
 
     Attributes:
-        record: None for an unknown user.
-        error: why later changes are not in the record; empty when they are.
+        record: the user's record; None for an unknown user.
+        error: why live changes could not be applied to the record; empty if they were.
     """
 
     record: UserRecord | None
@@ -39,7 +39,7 @@ class Lookup(NamedTuple):
 
 
 class User(NamedTuple):
-    """Changes of one user; parts that are None stay as they are."""
+    """Changes of one user; history and seen items that are None do not change."""
 
     user_id: str
     features: Mapping[str, object] = {}
@@ -48,7 +48,13 @@ class User(NamedTuple):
 
 
 class Interaction(NamedTuple):
-    """An item that a user took: now, or at a time in seconds since 1970."""
+    """An interaction of a user with an item.
+
+    Attributes:
+        user_id: id of the user.
+        item_id: id of the item.
+        time: in seconds since 1970; None for now.
+    """
 
     user_id: str
     item_id: str
@@ -61,14 +67,14 @@ class UserProfiles:
     def __init__(
         self, stored: SqliteUsers, live: LiveUsers | None, encoder: FeatureEncoder, data_hash: str, *, owned: bool = False
     ) -> None:
-        """Join them.
+        """Combine the bundle's users with a store of changes.
 
         Args:
             stored: the bundle's users.
-            live: what changes; without it nothing does.
-            encoder: reads the features.
-            data_hash: of the data behind the bundle.
-            owned: whether `close` closes `live` too.
+            live: store of changes; None for users that do not change.
+            encoder: the model's encoder.
+            data_hash: hash of the bundle's data set.
+            owned: whether `close` also closes `live`.
         """
         self._owned = owned
         self._stored, self._live, self._encoder = stored, live, encoder
@@ -78,20 +84,20 @@ class UserProfiles:
         id_column, contexts = encoder.schema.user_id, encoder.context_columns
         read = dict.fromkeys((*encoder.users.columns, *encoder.contexts.columns, *encoder.types.users))
         self.columns = tuple(name for name in read if name not in contexts and name != id_column)
-        """Columns that a user may have values in."""
+        """Names of the columns that the model reads for users, and of the user table."""
 
     @classmethod
     def of(
         cls, stored: Path, live: LiveUsers | Literal["own"] | None, root: Path | None, encoder: FeatureEncoder, data_hash: str
     ) -> "UserProfiles":
-        """Return the users of a bundle with their changes.
+        """Open the users of a bundle.
 
         Args:
             stored: the bundle's file.
-            live: the store of changes; "own" is the file in a root, if there is one.
-            root: of the versions.
-            encoder: of the model.
-            data_hash: of the data behind the bundle.
+            live: store of changes; "own" for the SQLite file in the root, if there is a root.
+            root: root of published versions; None for a bundle outside of a root.
+            encoder: the model's encoder.
+            data_hash: hash of the bundle's data set.
         """
         if live == "own":
             own = None if root is None else SqliteLiveUsers(root / USERS_LIVE)
@@ -118,42 +124,42 @@ class UserProfiles:
         return known.record
 
     def known(self, user_ids: Iterable[str]) -> dict[str, Lookup]:
-        """Return the current records of users, or those of the bundle with the reason."""
-        named = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
-        live, error = self._changes(list(dict.fromkeys(named.values())))
-        return {given: self._lookup(user_id, live.get(user_id), error) for given, user_id in named.items()}
+        """Return the current records of users by id, or the bundle's with an error."""
+        canonical_ids = {user_id: self._encoder.user_id(user_id) for user_id in user_ids}
+        live, error = self._read_changes(list(dict.fromkeys(canonical_ids.values())))
+        return {name: self._lookup(user_id, live.get(user_id), error) for name, user_id in canonical_ids.items()}
 
     def one(self, user_id: str) -> Lookup:
         """Return `known` of one user."""
         if not self._ids_are_text:
             user_id = self._encoder.user_id(user_id)
-        live, error = self._changes((user_id,))
+        live, error = self._read_changes((user_id,))
         return self._lookup(user_id, live.get(user_id), error)
 
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
         """Return ids of users in order of their UTF-8.
 
-        A user that is known from the first page to the last is on exactly one of them.
+        A user that exists while all pages are read is on exactly one page.
 
         Args:
-            after: only ids after this one; None for all.
-            count: maximum number.
+            after: exclusive lower bound; None for none.
+            count: maximum number of ids.
 
         Raises:
             StoreError: The changes cannot be read, so that deleted users are unknown.
         """
         if self._live is None:
             return self._stored.ids(after, count)
-        changed = self._live.ids(after, count)
+        upserted = self._live.ids(after, count)
         found: list[str] = []
         while len(found) < count and (batch := self._stored.ids(after, count)):
             after = batch[-1]
-            states = self._live.get(batch)  # a user in there is in `changed`, or was deleted
+            states = self._live.get(batch)  # a user with changes is in `upserted`, or was deleted
             for state in states.values():
                 if isinstance(state, StoreError):
                     raise state
             found += [user_id for user_id in batch if user_id not in states]
-        return list(islice(merge(found, changed), count))
+        return list(islice(merge(found, upserted), count))
 
     @property
     def title(self) -> str | None:
@@ -161,26 +167,32 @@ class UserProfiles:
         return self._stored.title
 
     def find(self, text: str, count: int) -> list[tuple[str, str | None]]:
-        """Return id and title of users whose id or title begins with a text.
+        """Find users by a prefix of the id, the title or a word in the title.
 
-        Case is ignored in titles, and a word in one may begin with the text, too. The user of that id comes first, then titles
-        that begin with the text, those with a word that does, and ids. A title that has changed since the bundle is found
-        again in the next one; the user is found by id until then.
+        Case is ignored in titles. A user with exactly this id comes first, then titles that begin with the text, titles with a
+        word that does, and ids that begin with it. A title that changed after the bundle is found once a later bundle has it.
 
         Args:
-            text: not empty.
-            count: maximum number.
+            text: the prefix, not empty.
+            count: maximum number of users.
+
+        Returns:
+            Id and title (None without one) of each user.
 
         Raises:
             StoreError: The changes cannot be read.
         """
-        needle, first = folded(text), self._encoder.user_id(text)
-        ids = [first, *self._stored.titled(needle, count), *(one for one in self.ids(text, count) if one.startswith(text))]
+        needle, first = fold_text(text), self._encoder.user_id(text)
+        ids = [
+            first,
+            *self._stored.find_by_title(needle, count),
+            *(user_id for user_id in self.ids(text, count) if user_id.startswith(text)),
+        ]
         found = []
-        for user_id, known in self.known(dict.fromkeys(ids)).items():
-            title = None if known.record is None or self.title is None else known.record.features.get(self.title)
+        for user_id, (record, _) in self.known(dict.fromkeys(ids)).items():
+            title = None if record is None or self.title is None else record.features.get(self.title)
             title = title if isinstance(title, str) else None
-            if known.record is not None and (user_id == first or user_id.startswith(text) or needle in folded(title or "")):
+            if record is not None and (user_id == first or user_id.startswith(text) or needle in fold_text(title or "")):
                 found.append((user_id, title))
         return found[:count]
 
@@ -188,36 +200,36 @@ class UserProfiles:
         """Return ids of random users of the bundle.
 
         Args:
-            count: maximum number.
-            seed: of the draw.
+            count: maximum number of ids.
+            seed: seed of the random generator.
         """
         return self._stored.sample(count, seed)
 
     def put(self, user: User, key: str | None = None) -> Receipt:
-        """Replace a user completely: what is None or left out becomes unknown.
+        """Replace a user completely: values that are None or left out become missing.
 
         Args:
-            user: values by column, items latest first; items of the history count as seen.
-            key: idempotency key: a change that is sent again under the same key is applied once.
+            user: features by column, and ids of items, latest first; items of the history count as seen.
+            key: idempotency key: a change that is sent again with its key is applied once.
 
         Raises:
-            RequestError: An id is invalid, a column is unknown, or its field cannot read the value; nothing is changed. Or
+            RequestError: An id is invalid, a column is unknown, or its field cannot read the value; no user is changed. Or
                 the key belongs to another change.
             StoreError: The change could not be stored, and is not acknowledged; see `LiveUsers.write`.
         """
-        features = self._features(user, "")
+        features = self._checked_features(user, "")
         history, seen = (tuple(self._encoder.item_ids(items or ())) for items in (user.history, user.seen))
         put = UserPut(self._encoder.user_id(user.user_id), features, history, seen)
-        return self._warned(self._write([put], key), [user])
+        return self._with_warnings(self._write([put], key), [user])
 
     def upsert(self, users: Sequence[User], key: str | None = None) -> Receipt:
-        """Insert or change users, each completely or not at all.
+        """Insert or change users; the change of one user is atomic.
 
-        Features change column by column, and None is a missing value; history and seen items that are given replace the former.
-        Of two that name one user the later one is applied last.
+        Features change column by column, with None for a missing value; history and seen items are replaced if they are not
+        None. Changes of the same user are applied in order.
 
         Args:
-            users: changes.
+            users: the changes.
             key: as for `put`.
 
         Raises:
@@ -226,18 +238,18 @@ class UserProfiles:
         """
         changes = []
         for place, (user_id, _, history, seen) in enumerate(users):
-            features = self._features(users[place], f"/users/{place}")
+            features = self._checked_features(users[place], f"/users/{place}")
             both = (None if items is None else tuple(self._encoder.item_ids(items)) for items in (history, seen))
             changes.append(UserUpsert(self._encoder.user_id(user_id), features, *both))
-        return self._warned(self._write(changes, key), [user for user in users if user.features])
+        return self._with_warnings(self._write(changes, key), [user for user in users if user.features])
 
     def log_interactions(self, interactions: Sequence[Interaction], key: str | None = None) -> Receipt:
-        """Add interactions to histories and seen items in order, of a user all or none.
+        """Add interactions to histories and seen items; those of one user are atomic.
 
-        An item need not be in the catalogue. An unknown user becomes known.
+        Items need not be in the catalogue. An unknown user is created.
 
         Args:
-            interactions: in order.
+            interactions: interactions in order.
             key: as for `put`.
 
         Raises:
@@ -262,10 +274,10 @@ class UserProfiles:
     took = log_interactions  # its name until the next minor version
 
     def delete(self, user_ids: Sequence[str], key: str | None = None) -> Receipt:
-        """Forget users, including those of the bundle; unknown ones stay unknown.
+        """Delete users, also those of the bundle; unknown ones are ignored.
 
         Args:
-            user_ids: of the users.
+            user_ids: ids of the users.
             key: as for `put`.
 
         Raises:
@@ -284,7 +296,7 @@ class UserProfiles:
         self._encoder.encode_user({name: value for name, value in features.items() if value is not None})
 
     def close(self) -> None:
-        """Free what the stores hold."""
+        """Close the stores."""
         self._recent = Cache(1)
         self._stored.close()
         if self._owned and self._live is not None:
@@ -293,7 +305,7 @@ class UserProfiles:
     def _write(self, changes: Sequence[UserChange], key: str | None) -> Receipt:
         if self._live is None:
             raise StoreError(
-                "this bundle has no store of users that change",
+                "this bundle has no store for changes of users",
                 hint="Load the root of published versions, not the folder of one, or name a Redis",
             )
         if key is not None:
@@ -307,17 +319,18 @@ class UserProfiles:
             known += before if before is not None else self._stored.get(user_id) is not None
         return Receipt(written.sequence, known, repeated=written.repeated)
 
-    def _warned(self, receipt: Receipt, users: Sequence[User]) -> Receipt:
-        """Add warnings about values new to the model, unless a user has only a history."""
-        given = ({name: value for name, value in user.features.items() if value is not None} for user in users)
-        return Receipt(*receipt, warnings=novelties(self._encoder, "user", filter(None, given)), repeated=receipt.repeated)
+    def _with_warnings(self, receipt: Receipt, users: Sequence[User]) -> Receipt:
+        """Add warnings about features that the model does not know."""
+        features = ({name: value for name, value in user.features.items() if value is not None} for user in users)
+        return Receipt(*receipt, warnings=novelties(self._encoder, "user", filter(None, features)), repeated=receipt.repeated)
 
-    def _features(self, user: User, where: str) -> dict[str, object]:
-        """Return the features of a user as they are stored."""
+    def _checked_features(self, user: User, where: str) -> dict[str, object]:
+        """Check a change of a user; return the features in their stored form."""
         check_id(user.user_id, f"{where}/user_id")
         for name, items in (("history", user.history), ("seen", user.seen)):
             if isinstance(items, str):
-                raise RequestError(f"{name} is one text", where=f"{where}/{name}", hint="Give a list of ids")
+                what = f"{name} must be a list of strings, got a single string"
+                raise RequestError(what, where=f"{where}/{name}", hint="Give a list of ids")
             check_ids(items or (), f"{where}/{name}")
         for name in user.features:
             if name not in self.columns:
@@ -330,12 +343,12 @@ class UserProfiles:
         try:
             plain = orjson.dumps(dict(user.features), default=canonical, option=orjson.OPT_PASSTHROUGH_DATETIME)
         except TypeError as error:
-            raise RequestError("a value has no form in JSON", where=f"{where}/features", why=str(error)) from None
+            raise RequestError("a value cannot be stored as JSON", where=f"{where}/features", why=str(error)) from None
         read: dict[str, object] = orjson.loads(plain)
         return read
 
-    def _changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser | StoreError], str]:
-        """Return the changes of users, or why they are unknown."""
+    def _read_changes(self, user_ids: Sequence[str]) -> tuple[dict[str, LiveUser | StoreError], str]:
+        """Return the changes of users by id, or why they cannot be read."""
         if self._live is None or not user_ids:
             return {}, ""
         try:
@@ -344,7 +357,7 @@ class UserProfiles:
             return {}, _unread(error)
 
     def _lookup(self, user_id: str, user: LiveUser | StoreError | None, error: str) -> Lookup:
-        """Return a user, from the bundle alone if the changes cannot be read."""
+        """Return a user; without changes if they cannot be read."""
         if isinstance(user, StoreError):
             return Lookup(self._record(user_id, None), _unread(user))
         return Lookup(self._record(user_id, user), error)
@@ -356,10 +369,10 @@ class UserProfiles:
             record = self._stored.get(user_id)
             if record is not None:
                 self._recent.put(user_id, record)
-        return record if user is None else self._readable(user.over(record, self._data))
+        return record if user is None else self._without_foreign_columns(user.apply_to(record, self._data))
 
-    def _readable(self, record: UserRecord | None) -> UserRecord | None:
-        """Drop columns of other bundles that this model does not read."""
+    def _without_foreign_columns(self, record: UserRecord | None) -> UserRecord | None:
+        """Drop columns that were stored with another bundle, and that this one lacks."""
         if record is None or record.features.keys() <= set(self.columns):
             return record
         features = {name: value for name, value in record.features.items() if name in self.columns}

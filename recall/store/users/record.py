@@ -1,4 +1,4 @@
-"""One user: the record of a bundle, and what has changed since."""
+"""State of one user: the bundle's record, and live changes on top of it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ from recall.features.values import canonical
 
 @dataclass(frozen=True, slots=True)
 class UserRecord:
-    """One known user. Items are external ids, because rows change with the catalogue.
+    """Features and interactions of a known user; items by external id.
 
     Attributes:
-        features: by column name; a missing value is absent.
-        history: items of the latest interactions, most recent first, repeats included.
-        seen: every different item interacted with, most recent first.
+        features: values by column; missing values are left out.
+        history: ids of the items of the latest interactions, most recent first, with repetitions.
+        seen: distinct ids of all items interacted with, most recent first.
     """
 
     features: Mapping[str, object]
@@ -28,107 +28,105 @@ class UserRecord:
     seen: tuple[str, ...]
 
     def encoded(self, encoder: FeatureEncoder, user_id: str) -> SparseRows:
-        """Encode the user as a request without context: one row.
+        """Encode the user without context features: one row.
 
         Args:
-            encoder: of the model.
-            user_id: of the user.
+            encoder: the model's encoder.
+            user_id: id of the user.
         """
         column = encoder.schema.user_id
         named = {column: user_id} if column in encoder.users.columns else {}
         return encoder.encode_user({**self.features, **named}, self.history).rows
 
 
-# One user's changes since a bundle was published, and what they make of the bundle's own record.
-
-MOST_HISTORY = 1000
-"""Items that a history holds, the latest; older ones are remembered as seen."""
-MOST_SEEN = 10_000
-"""Items besides the history that are remembered as seen, the latest."""
+MAX_HISTORY = 1000
+"""Maximum length of a history; older items are stored as seen."""
+MAX_SEEN = 10_000
+"""Maximum number of seen items in addition to the history; the latest are stored."""
 _FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LiveUser:
-    """Changes of one user on top of a bundle.
+    """Live changes of one user, applied on top of the record of any bundle.
 
     Attributes:
-        known: whether there is such a user; False when they were deleted, even if a bundle contains them.
-        features: by column; None where a value is missing, even if a bundle has one.
-        whole: whether these are all features, and none of a bundle's counts.
-        history: items before those that were `taken`, latest first; None for those of the bundle.
-        taken: items that the user took since, latest first.
-        times: of each of them, in seconds since 1970; they only order them.
-        data: at each of them, hash of the data behind the bundle that was served, by which a later bundle that may contain
-            it, too, is recognised.
-        seen: items besides the history, latest first.
-        all_seen: whether these are all, and none of a bundle's counts.
+        known: whether the user exists; False for a deleted user, also if the bundle has them.
+        features: changed values by column; None for a value that was removed.
+        all_features: whether `features` replaces all features of the bundle.
+        history: ids of items that replace the bundle's history, latest first; None to keep the bundle's.
+        interactions: ids of items of logged interactions, latest first; they precede `history`.
+        interaction_times: times of `interactions` in seconds since 1970, for their order.
+        interaction_data: for each of `interactions`, hash of the data set of the bundle that was served then. A bundle with
+            other data may contain the interaction already.
+        seen: ids of seen items in addition to the history and the interactions, latest first.
+        all_seen: whether `seen` replaces the bundle's seen items.
     """
 
     known: bool = True
     features: Mapping[str, object] = field(default_factory=dict)
-    whole: bool = False
+    all_features: bool = False
     history: tuple[str, ...] | None = None
-    taken: tuple[str, ...] = ()
-    times: tuple[float, ...] = ()
-    data: tuple[str, ...] = ()
+    interactions: tuple[str, ...] = ()
+    interaction_times: tuple[float, ...] = ()
+    interaction_data: tuple[str, ...] = ()
     seen: tuple[str, ...] = ()
     all_seen: bool = False
 
-    def over(self, stored: UserRecord | None, data: str) -> UserRecord | None:
-        """Return the current user; None when deleted.
+    def apply_to(self, stored: UserRecord | None, data: str) -> UserRecord | None:
+        """Return the bundle's record with the changes applied; None for a deleted user.
 
         Args:
-            stored: the bundle's record, if it has one.
-            data: hash of the data behind the bundle.
+            stored: the bundle's record; None if the bundle does not have the user.
+            data: hash of the bundle's data set.
         """
         if not self.known:
             return None
-        features = dict(self.features) if self.whole or stored is None else {**stored.features, **self.features}
+        features = dict(self.features) if self.all_features or stored is None else {**stored.features, **self.features}
         history = self.history if self.history is not None else stored.history if stored is not None else ()
-        taken = self.taken
+        interactions = self.interactions
         if self.history is None and stored is not None:
-            taken = taken[: self._later_than(history, data)]
-        history = (*taken, *history)[:MOST_HISTORY]
-        before = stored.seen if stored is not None and not self.all_seen else ()
+            interactions = interactions[: self._count_new(history, data)]
+        history = (*interactions, *history)[:MAX_HISTORY]
+        stored_seen = stored.seen if stored is not None and not self.all_seen else ()
         return UserRecord(
             {name: value for name, value in features.items() if value is not None},
             history,
-            tuple(dict.fromkeys((*history, *self.taken, *self.seen, *before))),
+            tuple(dict.fromkeys((*history, *self.interactions, *self.seen, *stored_seen))),
         )
 
-    def _later_than(self, history: tuple[str, ...], data: str) -> int:
+    def _count_new(self, history: tuple[str, ...], data: str) -> int:
         """Return the number of latest interactions that a bundle's history lacks.
 
-        Those that came while other data were served may be among the data of this bundle: where its history begins with what
-        the interactions end with, they are the same ones.
+        Interactions logged while other data was served may be in this bundle's data: if its history begins with the items of
+        the older interactions, these are taken to be the same.
         """
-        taken = self.taken
-        if self.data.count(data) == len(taken):
-            return len(taken)
-        first = next(at for at, one in enumerate(self.data) if one != data)
-        for start in range(first, len(taken)):
-            shared = min(len(taken) - start, len(history))
-            if history[:1] == taken[start : start + 1] and history[:shared] == taken[start : start + shared]:
+        items = self.interactions
+        if self.interaction_data.count(data) == len(items):
+            return len(items)
+        first = next(number for number, served in enumerate(self.interaction_data) if served != data)
+        for start in range(first, len(items)):
+            shared = min(len(items) - start, len(history))
+            if history[:1] == items[start : start + 1] and history[:shared] == items[start : start + shared]:
                 return start
-        return len(taken)
+        return len(items)
 
     def to_json(self) -> bytes:
         """Return the stored form.
 
         Raises:
-            TypeError: A feature has none.
+            TypeError: A feature's value cannot be represented in JSON.
         """
         return orjson.dumps(
             {
                 "format": _FORMAT,
                 "known": self.known,
                 "features": dict(self.features),
-                "whole": self.whole,
+                "whole": self.all_features,
                 "history": self.history,
-                "taken": self.taken,
-                "times": self.times,
-                "data": self.data,
+                "taken": self.interactions,
+                "times": self.interaction_times,
+                "data": self.interaction_data,
                 "seen": self.seen,
                 "all_seen": self.all_seen,
             },
@@ -141,7 +139,7 @@ class LiveUser:
         """Parse what `to_json` wrote.
 
         Raises:
-            StoreError: It is damaged.
+            StoreError: The stored form is damaged, or newer than this version.
         """
         try:
             read: dict[str, Any] = orjson.loads(raw)
@@ -150,18 +148,18 @@ class LiveUser:
                     f"a user is stored in format {read['format']}, newer than the format {_FORMAT} that this version reads",
                     hint="Upgrade fm-recall",
                 )
-            history, taken = read["history"], tuple(read["taken"])
+            history, items = read["history"], tuple(read["taken"])
             times, data = tuple(read["times"]), tuple(read["data"])
-            if not len(taken) == len(times) == len(data):
+            if not len(items) == len(times) == len(data):
                 raise ValueError
             return LiveUser(
                 known=read["known"],
                 features=read["features"],
-                whole=read["whole"],
+                all_features=read["whole"],
                 history=None if history is None else tuple(history),
-                taken=taken,
-                times=times,
-                data=data,
+                interactions=items,
+                interaction_times=times,
+                interaction_data=data,
                 seen=tuple(read["seen"]),
                 all_seen=read["all_seen"],
             )
@@ -169,16 +167,16 @@ class LiveUser:
             raise StoreError("what is stored of a user cannot be read", why=type(error).__name__) from None
 
 
-def latest(items: Iterable[str], most: int) -> tuple[str, ...]:
+def first_distinct(items: Iterable[str], limit: int) -> tuple[str, ...]:
     """Return the first distinct items.
 
     Args:
-        items: in order.
-        most: maximum number.
+        items: items in order.
+        limit: maximum number.
     """
-    return tuple(islice(dict.fromkeys(items), most))
+    return tuple(islice(dict.fromkeys(items), limit))
 
 
 def _plain(value: object) -> object:
-    """Convert what orjson does not support."""
+    """Convert a value that orjson does not support."""
     return list(value) if isinstance(value, tuple) else canonical(value)

@@ -1,7 +1,7 @@
-"""Users that change, in one SQLite file in the root of published versions.
+"""Store of user changes in one SQLite file, in the root of published versions.
 
-It is written as the journal of items is: in WAL mode, fsynced at every commit, by one process at a time and read by any
-number meanwhile. A read asks the file, so it sees all that any process has acknowledged.
+Like the change log of items, it is in WAL mode, fsynced at every commit, with one writing process at a time and any number of
+readers. Reads are not cached, so they reflect the acknowledged changes of all processes.
 """
 
 import sqlite3
@@ -18,22 +18,30 @@ from recall.errors import ConfigError, StoreBusyError, StoreError, StoreFullErro
 from recall.store.group_commit import CREATE_KEYS, DurableLog, PendingWrite
 from recall.store.high_water_mark import HighWaterMark, Loss, damage_warning
 from recall.store.sqlite import FileKind
-from recall.store.users.changes import READ_SECONDS, LiveUsers, UserChange, Written, by_user, changed, digest_of
+from recall.store.users.changes import (
+    READ_SECONDS,
+    LiveUsers,
+    UserChange,
+    WriteResult,
+    apply_changes,
+    batch_digest,
+    group_by_user,
+)
 from recall.store.users.record import LiveUser
 
 USERS_LIVE = "users.live.sqlite"
 """Name of the file in a root of published versions."""
 USERS_MARK = "users.live.mark"
-"""Name of the file beside it that says how far it reached."""
+"""File name of its high-water mark."""
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Give a file of format 1 an identity."""
+    """Upgrade a file of format 1, which has no identity."""
     connection.execute("ALTER TABLE state ADD COLUMN identity TEXT NOT NULL DEFAULT ''")
     connection.execute("UPDATE state SET identity = lower(hex(randomblob(16)))")
 
 
-_HINT = "Take the file back from a copy; or move it away, and users are known as the live version has them"
+_HINT = "Restore the file from a copy; or move it away, and users are as in the live version"
 _KIND = FileKind(
     noun="file of users",
     content="live changes",
@@ -54,35 +62,35 @@ _KIND = FileKind(
     upgrade=_upgrade,
     wal_bytes=4 << 20,
 )
-_ACCEPT = (
+_LOSS_HINT = (
     "Put the whole file back from a backup, its -wal file included, or make those changes again; "
     f"to go on without them, remove {USERS_MARK}"
 )
-_READ_WAIT = 0.05  # seconds: reading waits only for a process that recovers the file after a crash
-_TURN = 32  # users that are read before others may: a request for one does not wait for a thousand
+_READ_WAIT = 0.05  # seconds: a reader waits only for a process that recovers the file after a crash
+_READ_BATCH = 32  # users read before the lock is released: a request for one user does not wait for a thousand
 
 _Row = tuple[bytes, int]
 
 
 @dataclass(eq=False, kw_only=True)
 class _Batch(PendingWrite):
-    """Changes that one caller wants written, and which of its users were known before."""
+    """Batch of changes of one caller; `known` is that of `WriteResult`."""
 
     changes: tuple[UserChange, ...]
     known: dict[str, bool | None] = field(init=False, default_factory=dict)
 
 
 class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
-    """User changes of one root, in SQLite; no file is needed before the first change."""
+    """Store in a SQLite file, which the first write creates; see `LiveUsers`."""
 
     remote = False
 
     def __init__(self, path: Path, wait: float = 5.0) -> None:
-        """Nothing is opened yet.
+        """Open nothing yet.
 
         Args:
-            path: the file.
-            wait: seconds that a writer waits for another process to finish.
+            path: path of the file.
+            wait: seconds that a writer waits for the lock of another process.
         """
         super().__init__(path, _KIND, USERS_MARK, wait, _READ_WAIT)
         self._seen: tuple[str, int] | None = None
@@ -90,22 +98,22 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
     @override
     def get(self, user_ids: Sequence[str]) -> dict[str, LiveUser | StoreError]:
         read: list[tuple[str, list[_Row]]] = []
-        for start in range(0, len(user_ids), _TURN):
+        for start in range(0, len(user_ids), _READ_BATCH):
             with self._reading, self._reader.translate_errors("read"):
                 connection = self._reader.reader()
                 if connection is None:
                     return {}
-                read += [(user_id, _rows(connection, user_id)) for user_id in user_ids[start : start + _TURN]]
+                read += [(user_id, _fetch(connection, user_id)) for user_id in user_ids[start : start + _READ_BATCH]]
         return {user_id: user for user_id, rows in read if (user := self._user(user_id, rows)) is not None}
 
     @override
-    def write(self, changes: Sequence[UserChange], key: str | None = None) -> Written:
-        batch = _Batch(changes=tuple(changes), key=key, digest=digest_of(tuple(changes)))
+    def write(self, changes: Sequence[UserChange], key: str | None = None) -> WriteResult:
+        batch = _Batch(changes=tuple(changes), key=key, digest=batch_digest(tuple(changes)))
         last = self._commit(batch)
         if batch.repeated:
-            now = self.get([*by_user(changes)])
+            now = self.get([*group_by_user(changes)])
             batch.known = {one: isinstance(user, LiveUser) and user.known for one, user in now.items()}
-        return Written(last, batch.repeated, batch.known)
+        return WriteResult(last, batch.repeated, batch.known)
 
     @override
     def ids(self, after: str | None = None, count: int = 1000) -> list[str]:
@@ -117,7 +125,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         return self._read(_sequence, 0)
 
     def identity(self) -> str:
-        """Return the random identity of the file; empty where there is none.
+        """Return the random identity of the file; empty if there is no file.
 
         Raises:
             StoreError: The file cannot be read.
@@ -126,24 +134,24 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
 
     @override
     def error(self) -> str:
-        mark = self.mark.read()  # before the file, which others write meanwhile
+        mark = self.mark.read()  # before the file, which other processes write meanwhile
         state = self._read(self._state, None)
         sequence, identity = state or (0, "")
         mark, seen = self.mark.raise_to(mark, identity, sequence), self._seen
         if mark is not None and mark.first_loss is not None:
-            return f"acknowledged changes of users up to {mark.first_loss.through} are missing from their file. {_ACCEPT}"
-        known = [one for one in (seen, None if mark is None else (mark.identity, mark.sequence)) if one is not None]
-        reached = max([last for name, last in known if name != identity or last > sequence], default=0)
-        unmarked = mark is None or (mark.identity == identity and not mark.losses)
-        if seen is not None and seen[0] != identity and state is not None and unmarked:
-            # The mark was removed, which accepts the loss: one that was there would have noted it at the next write.
-            self._seen, reached = (identity, sequence), 0
-        if not reached:
+            return f"acknowledged changes of users up to {mark.first_loss.through} are missing from their file. {_LOSS_HINT}"
+        bounds = [bound for bound in (seen, None if mark is None else (mark.identity, mark.sequence)) if bound is not None]
+        acknowledged = max([last for name, last in bounds if name != identity or last > sequence], default=0)
+        no_loss_marked = mark is None or (mark.identity == identity and not mark.losses)
+        if seen is not None and seen[0] != identity and state is not None and no_loss_marked:
+            # The operator removed the mark, which accepts the loss: else the first write would have recorded it there.
+            self._seen, acknowledged = (identity, sequence), 0
+        if not acknowledged:
             self._seen = (identity, sequence) if identity else seen
             return damage_warning(mark, USERS_MARK, "the file of users")
         if state is None:
-            return f"the file of users is gone, and acknowledged changes up to {reached} with it. {_ACCEPT}"
-        return f"the file of users was replaced or cut short: {reached} changes were acknowledged. {_ACCEPT}"
+            return f"the file of users is gone, and acknowledged changes up to {acknowledged} with it. {_LOSS_HINT}"
+        return f"the file of users was replaced or cut short: {acknowledged} changes were acknowledged. {_LOSS_HINT}"
 
     @override
     def durability_warning(self) -> str:
@@ -151,9 +159,9 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
 
     @override
     def _insert(self, connection: sqlite3.Connection, batch: _Batch) -> None:
-        users = {user_id: self._user(user_id, _rows(connection, user_id)) for user_id in by_user(batch.changes)}
+        users = {user_id: self._user(user_id, _fetch(connection, user_id)) for user_id in group_by_user(batch.changes)}
         batch.known = {user_id: None if user is None else user.known for user_id, user in users.items()}
-        after = changed(users, batch.changes, time.time())
+        after = apply_changes(users, batch.changes, time.time())
         rows = [(user_id, user.known, raw := user.to_json(), _checksum(user_id, raw)) for user_id, user in after.items()]
         connection.executemany(
             "INSERT INTO users (user_id, known, record, checksum) VALUES (?, ?, ?, ?) ON CONFLICT (user_id)"
@@ -163,7 +171,7 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         before, identity = self._state(connection)
         mark, lost = self.mark.read(), None
         if mark is not None and mark.identity == identity and mark.sequence > before:
-            lost = Loss(identity, mark.sequence)  # numbers are not given twice
+            lost = Loss(identity, mark.sequence)  # sequences are never reused
         batch.last = max(before, 0 if mark is None else mark.sequence) + len(batch.changes)
         connection.execute("UPDATE state SET sequence = ?", (batch.last,))
         self._stage_mark(identity, batch.last, lost=lost)
@@ -187,8 +195,8 @@ class SqliteLiveUsers(DurableLog[_Batch], LiveUsers):
         return LiveUser.from_json(record)
 
 
-def _rows(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
-    # all are fetched, though there is at most one: a statement that has not ended keeps its snapshot open
+def _fetch(connection: sqlite3.Connection, user_id: str) -> list[_Row]:
+    # fetchall although there is at most one row: an unfinished statement keeps its read snapshot open
     return connection.execute("SELECT record, checksum FROM users WHERE user_id = ?", (user_id,)).fetchall()
 
 
@@ -204,16 +212,15 @@ SQLITE = "sqlite"
 
 
 def open_live_users(setting: str, root: Path | None, read_seconds: float = READ_SECONDS) -> LiveUsers | None:
-    """Open the store of user changes that a setting names.
+    """Open the store of user changes; None for "sqlite" without a root.
 
     Args:
         setting: "sqlite" for a file in the root of published versions, or the address of a Redis.
-        root: of published versions; without one there is no place for the file, and nothing is stored. With a Redis it has a
-            file that remembers how far that had come.
-        read_seconds: budget of a read that goes to another machine.
+        root: root of published versions, with the SQLite file, or the high-water mark of the Redis; None if there is none.
+        read_seconds: time limit of a read from another machine.
 
     Raises:
-        ConfigError: The setting is neither, or what it needs is not installed.
+        ConfigError: The setting is neither, or the package redis is not installed.
     """
     if setting == SQLITE:
         return None if root is None else SqliteLiveUsers(root / USERS_LIVE)

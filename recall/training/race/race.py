@@ -20,7 +20,18 @@ from recall.errors import TrainingError
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import upper_end
 from recall.training.race.entrant import Entrant, Ground, merged, sampled
-from recall.training.race.recipes import SPARSE, SQUARES, USUAL_K, Recipe, Scale, Values, field_choices, neighbours, softmaxes
+from recall.training.race.recipes import (
+    SPARSE,
+    SQUARES,
+    USUAL_K,
+    Recipe,
+    Scale,
+    Values,
+    field_choices,
+    has_item_ids_only,
+    neighbours,
+    softmaxes,
+)
 
 SECONDS = 30.0
 """Duration of a race where the final training is shorter."""
@@ -273,8 +284,14 @@ class _Track:
     def _after(self, square: Entrant) -> Iterator[tuple[str, Values]]:
         """Yield the objectives that continue from a square loss, with its fields."""
         fields = {section: values for section, values in square.values.items() if section not in ("model", "train")}
-        pairs = square.ground.pairs
-        scale = Scale(len(pairs.contexts), self._users, len(pairs.items), len(pairs.observed))
+        pairs, schema = square.ground.pairs, square.config.schema_
+        scale = Scale(
+            len(pairs.contexts),
+            self._users,
+            len(pairs.items),
+            int(len(pairs.observed) / self._share),
+            item_ids_only=has_item_ids_only(schema),
+        )
         for recipe in softmaxes(cast(Values, square.values["train"]), scale):
             if not (recipe.cosine and self._config.model.kind == "lr"):
                 yield f"{recipe.name}, after {square.name}", self._values(recipe, fields)

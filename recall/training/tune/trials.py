@@ -16,7 +16,7 @@ from recall.evaluation.cold_start import fair_figure
 from recall.features.encoder import FeatureEncoder
 from recall.training.loop import SweepReport
 from recall.training.race.entrant import merged
-from recall.training.race.recipes import SQUARES, Recipe, Scale, Values, softmaxes
+from recall.training.race.recipes import SQUARES, Recipe, Scale, Values, has_item_ids_only, softmaxes
 from recall.training.train import train
 from recall.training.tune.space import Objective, Space
 
@@ -108,7 +108,13 @@ class Bench:
         self.space = Space.of(config, dataset, limits.objectives, limits.most_k)
         rows = dataset.events.select("user", *dataset.context_columns)[dataset.training]
         contexts = len(rows) if dataset.schema.history is not None else rows.n_unique()
-        self.scale = Scale(contexts, rows["user"].n_unique(), len(dataset.items), len(rows))
+        self.scale = Scale(
+            contexts,
+            rows["user"].n_unique(),
+            len(dataset.items),
+            len(rows),
+            item_ids_only=has_item_ids_only(dataset.schema),
+        )
 
     def figure(self, values: Values, deadline: float, poor: Callable[[str, list[float]], bool]) -> Judged:
         """Train a proposal and judge the model of its best sweep.

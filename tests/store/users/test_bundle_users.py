@@ -112,7 +112,7 @@ def test_values_keep_their_text_form(tiny_dataset: Dataset, tmp_path: Path) -> N
 def test_the_file_is_never_written(users: SqliteUsers, tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["users.sqlite"]
     with pytest.raises(BundleError, match="readonly"):
-        users._ask("DELETE FROM users", ())
+        users._query("DELETE FROM users", ())
 
 
 def test_an_invalid_file_is_refused(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_titles_are_erased_with_their_users_and_stay_with_the_others(named: Path
     assert copy_user_store(bundle.users_file, tmp_path / "copy", ["u0"]) == 11
     assert b"ovelace" not in (tmp_path / "copy").read_bytes()
     with closing(SqliteUsers(tmp_path / "copy")) as users:
-        assert (users.title, users.titled("ada", 9), users.titled("grace", 9)) == ("name", ["u2"], ["u1"])
+        assert (users.title, users.find_by_title("ada", 9), users.find_by_title("grace", 9)) == ("name", ["u2"], ["u1"])
     with closing(SqliteUsers(bundle.users_file)) as users:  # what a training continues from
         rows = _users(bundle, users).collect(["user_id", "name"])
     assert dict(rows.iter_rows())["u1"] == "Grace Hopper"

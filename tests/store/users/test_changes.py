@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 
 from recall.errors import RequestError
-from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert, Written
+from recall.store.users.changes import InteractionEvent, LiveUsers, UserChange, UserDelete, UserPut, UserUpsert, WriteResult
 from recall.store.users.record import LiveUser, UserRecord
 from tests.store.users.conftest import Open
 
@@ -23,7 +23,7 @@ def took(user_id: str, item_id: str, time: float | None = None) -> InteractionEv
 def record_of(store: LiveUsers, user_id: str, stored: UserRecord | None = None) -> UserRecord | None:
     user = store.get([user_id]).get(user_id)
     assert isinstance(user, LiveUser)
-    return user.over(stored, DATA)
+    return user.apply_to(stored, DATA)
 
 
 def test_a_new_store_is_empty(store: LiveUsers) -> None:
@@ -140,7 +140,7 @@ def test_a_retried_batch_is_applied_once(open_store: Open) -> None:
     second = store.write([took("u", "i2")], "two")
     assert second.sequence > store.write([took("u", "i1"), batch[1]], "one").sequence
     again: list[UserChange] = [took("u", "i1"), UserUpsert("v", {"a": 2, "b": 1}, None, None)]
-    assert store.write(again, "one") == Written(first.sequence, True, {"u": True, "v": True})
+    assert store.write(again, "one") == WriteResult(first.sequence, True, {"u": True, "v": True})
     assert open_store().write(batch, "one").sequence == first.sequence
     record = record_of(store, "u")
     assert record is not None
@@ -167,7 +167,7 @@ def test_a_retried_batch_is_recognised_with_any_served_bundle(store: LiveUsers) 
     assert store.write([first], "one").sequence == store.write([again], "one").sequence
     user = store.get(["u"])["u"]
     assert isinstance(user, LiveUser)
-    assert user.taken == ("i1",)
+    assert user.interactions == ("i1",)
 
 
 def _drawn(rng: random.Random) -> UserChange:
@@ -199,7 +199,7 @@ def test_the_store_behaves_like_a_dictionary(open_store: Open, seed: int) -> Non
             written += len(batch)
             last = rng.choice(stores).write(batch, key).sequence
             for change in batch:
-                held[change.user_id] = change.after(held.get(change.user_id), 0.0)
+                held[change.user_id] = change.apply(held.get(change.user_id), 0.0)
             if key is not None:
                 keys[key] = batch, last
         store = rng.choice(stores)
@@ -209,13 +209,13 @@ def test_the_store_behaves_like_a_dictionary(open_store: Open, seed: int) -> Non
 
 
 def test_many_interactions_are_applied_in_their_order(store: LiveUsers) -> None:
-    rng, held = random.Random(3), UserPut("u", {"age": 30}, ("h1", "h2"), ("s1",)).after(None, 0.0)
+    rng, held = random.Random(3), UserPut("u", {"age": 30}, ("h1", "h2"), ("s1",)).apply(None, 0.0)
     store.write([UserPut("u", {"age": 30}, ("h1", "h2"), ("s1",))])
     for number in range(60):
         batch = [took("u", f"i{rng.randint(0, 900)}", rng.choice([float(rng.randint(0, 99)), 1e3 + number])) for _ in range(30)]
         store.write(batch)
         for event in batch:
-            held = event.after(held, 0.0)
+            held = event.apply(held, 0.0)
         if number % 9 == 0:
             assert store.get(["u"]) == {"u": held}
     assert store.get(["u"]) == {"u": held}
@@ -265,5 +265,5 @@ def test_the_size_of_a_record_is_bounded(store: LiveUsers) -> None:
         store.write([took("u", f"i{number}") for number in range(start, start + 1000)])
     user = store.get(["u"])["u"]
     assert isinstance(user, LiveUser)
-    assert list(user.taken) == [f"i{number}" for number in range(11_999, 10_999, -1)]
+    assert list(user.interactions) == [f"i{number}" for number in range(11_999, 10_999, -1)]
     assert list(user.seen) == [f"i{number}" for number in range(10_999, 999, -1)]

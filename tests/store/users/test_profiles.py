@@ -183,7 +183,7 @@ def test_an_empty_batch_changes_nothing(root: Path, live: Recommender) -> None:
 def test_a_single_bundle_cannot_be_changed(root: Path) -> None:
     recommender = Recommender.load(resolve(root))
     assert not recommender.users.writable
-    with pytest.raises(StoreError, match="no store of users"):
+    with pytest.raises(StoreError, match="no store for changes of users"):
         recommender.users.log_interactions([Interaction("u1", "i1")])
     recommender.close()
     assert not list(root.rglob("*" + USERS_LIVE))

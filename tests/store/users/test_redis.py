@@ -15,8 +15,8 @@ from recall._breaker import Breaker
 from recall.errors import ConfigError, StoreBusyError, StoreDownError, StoreError, StoreFullError
 from recall.store.high_water_mark import HighWaterMark
 from recall.store.users import redis as redis_module
-from recall.store.users.changes import GONE, InteractionEvent, UserDelete, UserPut, UserUpsert
-from recall.store.users.record import MOST_HISTORY, MOST_SEEN, LiveUser
+from recall.store.users.changes import DELETED, InteractionEvent, UserDelete, UserPut, UserUpsert
+from recall.store.users.record import MAX_HISTORY, MAX_SEEN, LiveUser
 from recall.store.users.redis import USERS_REDIS_MARK, RedisLiveUsers
 from recall.store.users.sqlite import SqliteLiveUsers, open_live_users
 from tests.store.users.servers import Proxy, RedisServer, redis_server
@@ -62,7 +62,7 @@ def took(*items: str) -> list[InteractionEvent]:
 
 
 def items_of(store: RedisLiveUsers) -> list[str]:
-    return list(user_of(store).taken)
+    return list(user_of(store).interactions)
 
 
 def user_of(store: RedisLiveUsers) -> LiveUser:
@@ -210,7 +210,7 @@ def test_an_acknowledged_write_survives_a_kill_of_redis(tmp_path: Path) -> None:
         healed(store)
         user = user_of(store)
         store.close()
-    held = [*user.taken, *user.seen]
+    held = [*user.interactions, *user.seen]
     assert set(acknowledged) <= set(held)
     assert len(set(held)) == len(held) <= len(acknowledged) + 3  # the last write before each kill may be lost or kept
 
@@ -283,14 +283,14 @@ def test_constant_concurrent_writes_end_in_a_timeout(
     redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, other = (RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=f"{tmp_path.name}:") for _ in range(2))
-    inner = redis_module.changed
+    inner = redis_module.apply_changes
 
     def slower(*given):
         other.write(took("theirs"))
         return inner(*given)
 
-    monkeypatch.setattr(redis_module, "changed", slower)
-    with pytest.raises(StoreBusyError, match="others are changing"):
+    monkeypatch.setattr(redis_module, "apply_changes", slower)
+    with pytest.raises(StoreBusyError, match="other processes are changing"):
         store.write([UserUpsert("u", {"age": 30}, None, None)])
     assert (set(items_of(store)), user_of(store).features) == ({"theirs"}, {})
     store.write(took("mine"))  # does not read first, and so has no conflict
@@ -404,14 +404,14 @@ def test_an_interaction_does_not_rewrite_the_history(redis: RedisServer, tmp_pat
     def written() -> int:
         return sum(one.stat().st_size for one in redis.folder.glob("appendonlydir/*.aof"))
 
-    items = tuple(f"item-{number:05}" for number in range(MOST_HISTORY + MOST_SEEN))
+    items = tuple(f"item-{number:05}" for number in range(MAX_HISTORY + MAX_SEEN))
     store.write([UserPut("u", {}, items, ())])
     whole, before = len(user_of(store).to_json()), written()
     for number in range(300):
         store.write(took(f"later-{number}"), key=f"key {number}")
     assert whole > 140_000
     assert written() - before < whole + 300 * 600  # the history is rewritten once
-    assert user_of(store).taken[0] == "later-299"
+    assert user_of(store).interactions[0] == "later-299"
     store.close()
 
 
@@ -419,9 +419,9 @@ def test_users_of_an_earlier_version_are_read_and_migrated(redis: RedisServer, t
     prefix, client = f"{tmp_path.name}:", Redis(port=redis.port)
     store = RedisLiveUsers(redis.url, read_seconds=5, write_seconds=5, prefix=prefix)
     earlier = {
-        "u": UserPut("u", {"age": 30}, ("h1",), ("s1",)).after(None, 0.0),
-        "v": InteractionEvent("v", "i1", 5.0, "d").after(None, 0.0),
-        "gone": GONE,
+        "u": UserPut("u", {"age": 30}, ("h1",), ("s1",)).apply(None, 0.0),
+        "v": InteractionEvent("v", "i1", 5.0, "d").apply(None, 0.0),
+        "gone": DELETED,
     }
     for user_id, user in earlier.items():
         client.set(f"{prefix}user:{user_id}", user.to_json())
@@ -433,8 +433,10 @@ def test_users_of_an_earlier_version_are_read_and_migrated(redis: RedisServer, t
         [*took("i2"), UserDelete("v"), InteractionEvent("gone", "i3", None, "d"), UserUpsert("w", {}, None, None)]
     )
     assert written.known == {"u": True, "v": True, "gone": False, "w": None}
-    assert user_of(store) == replace(earlier["u"], taken=("i2",), times=user_of(store).times, data=("d",))
-    assert store.get(["v"]) == {"v": GONE}
+    assert user_of(store) == replace(
+        earlier["u"], interactions=("i2",), interaction_times=user_of(store).interaction_times, interaction_data=("d",)
+    )
+    assert store.get(["v"]) == {"v": DELETED}
     assert store.ids() == ["gone", "u", "w"]
     assert store.sequence() >= 11
     assert store.forget(["u", "gone"]) == 0

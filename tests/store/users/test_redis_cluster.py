@@ -35,7 +35,7 @@ def took(user_id: str, item_id: str) -> list[InteractionEvent]:
 def items_of(store: RedisLiveUsers, user_id: str) -> list[str]:
     user = store.get([user_id])[user_id]
     assert isinstance(user, LiveUser)
-    return [*user.taken, *user.seen]
+    return [*user.interactions, *user.seen]
 
 
 def on_node(prefix: str, place: int, many: int = 1) -> list[str]:

@@ -44,7 +44,7 @@ def took(*items: str, user: str = "u") -> list[InteractionEvent]:
 
 
 def items_of(store: SqliteLiveUsers, user_id: str = "u") -> list[str]:
-    return list(store.get([user_id])[user_id].taken)
+    return list(store.get([user_id])[user_id].interactions)
 
 
 def test_there_is_no_file_before_the_first_change(path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_copy_without_wal_is_reported_unless_checkpointed(path: Path, users: S
     shutil.copytree(path.parent, tmp_path / "whole", ignore=ignored)
     whole = SqliteLiveUsers(tmp_path / "whole" / USERS_LIVE)
     assert whole.error() == ""
-    assert whole.get(["u"])["u"].taken == ("c", "b", "a")
+    assert whole.get(["u"])["u"].interactions == ("c", "b", "a")
 
 
 def test_an_unreadable_mark_is_reported_until_removed(path: Path, users: SqliteLiveUsers) -> None:
@@ -80,7 +80,7 @@ def test_an_unreadable_mark_is_reported_until_removed(path: Path, users: SqliteL
     (path.parent / USERS_MARK).unlink()
     for one in (users, SqliteLiveUsers(path)):
         assert one.error() == ""
-        assert one.get(["u"])["u"].taken == ("d", "c", "b", "a")
+        assert one.get(["u"])["u"].interactions == ("d", "c", "b", "a")
 
 
 def test_a_format_1_file_gets_an_identity(path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_format_1_file_gets_an_identity(path: Path) -> None:
     assert len(again.identity()) == 32
     assert again.identity() == SqliteLiveUsers(path).identity()
     assert again.write([InteractionEvent("u", "b", 2.0, "d")]).sequence == 2
-    assert again.get(["u"])["u"].taken == ("b", "a")
+    assert again.get(["u"])["u"].interactions == ("b", "a")
     assert again.error() == ""
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from recall.training.race import race as race_module
 from recall.training.race.decide import as_in_bundle, load_race, on_everything, resolved, save_race
 from recall.training.race.entrant import Entrant, merged, sampled, with_validation
 from recall.training.race.race import race
-from recall.training.race.recipes import SQUARES, Recipe, Scale, field_choices, neighbours, softmaxes
+from recall.training.race.recipes import SQUARES, Recipe, Scale, field_choices, has_item_ids_only, neighbours, softmaxes
 from recall.training.train import train
 from tests.conftest import TINY
 
@@ -321,7 +322,7 @@ def test_all_recipes_and_their_neighbours_are_valid_configurations() -> None:
 def test_the_softmax_of_data_with_one_context_for_each_user_has_more_factors_and_epochs() -> None:
     usual = softmaxes(SQUARES[0].train, Scale(contexts=300_000, users=3_000, items=4_000, pairs=300_000))[0]
     many = softmaxes(SQUARES[0].train, Scale(contexts=30_000, users=30_000, items=40_000, pairs=700_000))[0]
-    less = softmaxes(SQUARES[0].train, Scale(contexts=30_000, users=30_000, items=40_000, pairs=300_000))[0]
+    less = softmaxes(SQUARES[0].train, Scale(contexts=30_000, users=30_000, items=40_000, pairs=600_000))[0]
     small = softmaxes(SQUARES[0].train, Scale(contexts=900, users=900, items=1_500, pairs=12_000))[0]
     assert (usual.name, usual.k) == ("softmax, temperature 0.1", 64)
     assert (many.name, many.k) == ("softmax, temperature 0.08", 192)
@@ -329,6 +330,16 @@ def test_the_softmax_of_data_with_one_context_for_each_user_has_more_factors_and
     assert (small.name, small.k) == (usual.name, 64)
     assert many.train["epochs"] > usual.train["epochs"]
     assert "candidates" not in many.train
+
+
+def test_no_items_train_as_new_ones_where_their_ids_are_all_there_is() -> None:
+    ids = {"user_id": {"side": "user", "kind": "categorical"}, "item_id": {"side": "item", "kind": "categorical"}}
+    assert has_item_ids_only(parse_config({**TINY, "fields": ids}).schema_)
+    more = {**ids, "category": {"side": "item", "kind": "categorical"}}
+    assert not has_item_ids_only(parse_config({**TINY, "fields": more}).schema_)
+    scale = Scale(contexts=30_000, users=30_000, items=40_000, pairs=700_000)
+    assert {one.train["drop"] for one in softmaxes(SQUARES[0].train, replace(scale, item_ids_only=True))} == {0.0}
+    assert not any("drop" in one.train for one in softmaxes(SQUARES[0].train, scale))
 
 
 def test_settings_of_the_configuration_are_kept_for_the_winner() -> None:
