@@ -76,7 +76,7 @@ STATE = word_set("status state stage estado statut statuto stato statusu zustand
 _PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
     *("s n", "verdadero falso", "sim não", "sim nao", "verdadeiro falso", "vero falso", "ja nee", "waar onwaar", "ja nej"),
-    *("tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
+    *("sì no", "tak nie", "e h", "ano ne", "igen nem", "evet hayır", "да нет", "是 否", "はい いいえ", "예 아니요"),
 )
 BOOLEAN_WORDS = frozenset(frozenset(pair.split()) for pair in _PAIRS)
 """Pairs of words for true and false, in lower case."""

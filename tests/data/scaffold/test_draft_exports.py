@@ -116,3 +116,8 @@ def test_the_current_of_several_rows_of_an_item_counts(tmp_path: Path) -> None:
         order.write_parquet(tmp_path / "items.parquet")
         config, _ = drafted(tmp_path, {"user_id": USERS, "item_id": ITEMS})
         assert config["data"]["repeated_ids"] == kept
+
+
+def test_yes_and_no_of_any_language_may_answer_any_question(tmp_path: Path) -> None:
+    columns = {"user_id": USERS, "item_id": ITEMS, "Restituito": [("sì", "no")[row // 2 % 2] for row in range(ROWS)]}
+    assert "events" not in drafted(tmp_path, columns)[0]["data"]
