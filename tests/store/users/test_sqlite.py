@@ -247,7 +247,7 @@ for _ in range(2):
     try:
         store.write([InteractionEvent("u", "2" * 100_000, None, "d")])
     except StoreError:
-        print(*store.get(["u"])["u"].taken)
+        print(*store.get(["u"])["u"].interactions)
 """
 
 
