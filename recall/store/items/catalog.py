@@ -76,6 +76,11 @@ class Catalog:
         return self._tiers.needs_compaction
 
     @property
+    def overgrown(self) -> bool:
+        """Old name of `needs_compaction`, for one minor version."""
+        return self.needs_compaction
+
+    @property
     def added(self) -> int:
         """Number of items added or replaced since the bundle."""
         return self._tiers.count
