@@ -154,7 +154,7 @@ _DAY, _SHEETS = 86_400, 25_569  # seconds; the number that spreadsheets have for
 _SAMPLE_ROWS = 2_000  # texts that are parsed; a time column is uniform
 _MIN_ROWS = 20  # rows below which a name alone decides
 _MIN_AGREEING = 0.95  # share of rows that must agree. Chosen, not tuned.
-_INSTANT_WORDS = frozenset({"timestamp", "time", "datetime", "ts", "when"})  # never names of a day or an hour
+_DATE_PART_WORDS = frozenset({"date", "datum", "fecha", "data", "tag", "jour", "dia", "uhrzeit", "heure", "hora"})
 _MAX_DATE_PART = 60  # numbers up to it, such as days of a month, hours or minutes, may be parts of a time
 _MAX_MISSING = 0.2  # share of rows without a value up to which a column can be the time. Chosen, not tuned.
 _MAX_POSITIONS = 10  # up to so many different numbers may be positions on a screen. Chosen, not tuned.
@@ -203,9 +203,8 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
     kept = codes >= 0
     if function_gain(items[kept], codes[kept]).value >= _MIN_AGREEING:
         return None
-    plain = set(words(values.name)) <= set(
-        _TIME_WORDS
-    )  # a log with one visit per user has one time per user, but so has a sign-up date
+    # a log with one visit per user has one time per user, but so has a sign-up date
+    plain = set(words(values.name)) <= set(_TIME_WORDS)
     if not plain and function_gain(users[kept], codes[kept]).value >= _MIN_AGREEING:
         return None
     name = max((_TIME_WORDS.get(word, 0) for word in words(values.name)), default=0)
@@ -265,7 +264,7 @@ def _rank_rising(numbers: pl.Series, name: str, users: Codes) -> tuple[int, str]
     if len(pairs) < _MIN_ROWS or _order_rows(pairs):
         return 1, "numbers that order the rows of a user, under the name of a time"
     plain = set(words(name)) <= set(_TIME_WORDS)
-    part = not _INSTANT_WORDS & set(words(name)) and pairs["number"].max() <= _MAX_DATE_PART  # type: ignore[operator]
+    part = bool(_DATE_PART_WORDS & set(words(name))) and pairs["number"].max() <= _MAX_DATE_PART  # type: ignore[operator]
     many = pairs["number"].n_unique() > _MAX_POSITIONS
     if plain and many and not part and len(pairs.unique()) > len(pairs) / 2:
         return 1, "many different numbers, under the name of a time; the file is not in their order"

@@ -24,7 +24,7 @@ RATING = word_set(
     "sentiment preference enjoyment engagement "
     "bewertung bewertungen wertung noten zensur sterne punktzahl zufriedenheit "
     "etoiles evaluation appreciation calificacion calificaciones puntuacion valoracion estrellas "
-    "nota notas avaliacao classificacao estrelas pontuacao voto voti valutazione punteggio stelle "
+    "avaliacao classificacao estrelas pontuacao voto voti valutazione punteggio stelle "
     "beoordeling waardering cijfer sterren ocena oceny betyg karakter arvosana puan "
     "оценка рейтинг 评分 評分 评价 評価 평점 별점"
 )
@@ -56,13 +56,22 @@ EVENT = word_set(
 AMOUNT = word_set(
     "qty quantity amount paid spent spend revenue plays playcount playtime listens count cnt times units duration dwell "
     "watchtime watchratio watch minutes seconds msplayed hours progress completion percent listened played total "
-    "renewals strength weight sales gmv payment tip fee fees subtotal progreso progresso "
+    "renewals strength weight sales gmv payment tip subtotal progreso progresso "
     "secs viewtime views carts orders purchases bookings downloads shares saves "
     "miktar adet menge anzahl stuckzahl betrag umsatz dauer bezahlt quantite montant duree paye "
-    "delay retard prolongations cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
+    "prolongations cantidad importe duracion pagado quantidade duracao pago quantita importo durata pagato "
     "aantal antal liczba bedrag duur betaald ilosc kwota wartosc nettowert warenwert количество сумма 数量 金额 金額 수량"
 )
 """How much, or for how long."""
+CONSEQUENCE = word_set("delay delays retard verspatung fee fees")
+"""What an interaction led to, such as its costs; negative ones undo nothing."""
+GRADE = word_set("nota notas")
+"""A rating in numbers up to 100, and also a note or an invoice."""
+PRICE = word_set(
+    "price prices preis preise prix precio precios preco precos prezzo prezzi cena prijs pris fiyat tarif tarifa cost costs "
+    "salary gehalt sueldo rent miete цена 価格 价格 가격"
+)
+"""What something costs."""
 TEXT = word_set(
     "review reviews comment comments reviewtext summary feedback text kommentar rezension commentaire avis "
     "message letter reply notes nachricht anmerkung mensaje antwort reponse respuesta "
@@ -71,7 +80,9 @@ TEXT = word_set(
 """What the user wrote about the item."""
 
 STATE = word_set("status state stage estado statut statuto stato statusu zustand stav staat статус состояние 状態 状态 상태")
-"""State of a row that may change after the interaction, such as an order that was refunded."""
+"""State of a row that may change after the interaction, such as an order that was refunded; also a part of a country."""
+PLACE = word_set("state estado stato staat stage")
+"""Those that may name a place."""
 
 _PAIRS = (
     *("true false", "yes no", "y n", "t f", "ja nein", "j n", "wahr falsch", "oui non", "o n", "vrai faux", "si no", "sí no"),
@@ -92,7 +103,7 @@ _CONTEXT = word_set(
     "position rank slot page depth screen people guests persons party children adults nights rooms "
     "stunde wochentag wochenende monat tag feiertag heure jour mois weekdag hora dia mes giorno mese ora"
 )
-_OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT
+_OUTCOME = RATING | LABEL | NEGATIVE | EVENT | AMOUNT | TEXT | CONSEQUENCE
 
 
 _EAST = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # scripts whose words are not apart: 顧客ID

@@ -16,9 +16,12 @@ from recall.data.clock import TimeLike, time_like
 from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
+    CONSEQUENCE,
     EVENT,
+    GRADE,
     LABEL,
     NEGATIVE,
+    PLACE,
     RATING,
     STATE,
     TEXT,
@@ -122,12 +125,19 @@ Kind = Literal[
 PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
-_SOURCE_WORDS = word_set(
-    "source channel referrer referer medium page section origin campaign via tab screen"
-)  # origins, not events
-_STATE_WORDS = word_set(
-    "subscribed abonniert recommended hidden removed"
-)  # flags that may describe a user or item, unlike bought
+# origins, not events
+_SOURCE_WORDS = word_set("source channel referrer referer medium page section origin campaign via tab screen")
+# flags that may describe a user or item, unlike bought
+_STATE_WORDS = word_set("subscribed abonniert recommended hidden removed")
+# states that a request knows
+_PERSONAL_WORDS = word_set("marital civil relationship family employment membership member weather mood")
+_PROGRESS_WORDS = word_set(
+    "pending open closed active inactive processing finished completed cancelled waiting done curso finalizado empezar "
+    "pendiente terminado aprobado abandonado andamento aberto concluido pendente corso aperto chiuso finito completato"
+)
+# of a column about a text, such as message_type
+_ASPECT_WORDS = word_set("type kind device channel language lang category")
+_MAX_GRADE = 100  # of marks at school or in percent
 _ID_WORDS = word_set("id key uuid code")  # last in the names of numbers of orders, for instance
 _NUMBERED_EVENTS = 8  # most different numbers of an event column
 _MIN_VISITS = 20  # different values above which those that each belong to one user are visits
@@ -220,12 +230,11 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
 
 def _state_role(values: pl.Series) -> Role | None:
     """Return the role of words for the state of a row, or None."""
-    few = values.dtype == pl.String and values.n_unique() <= _MAX_EVENTS[True]
-    return (
-        Role("said", "the state of the row by its name, perhaps a later one")
-        if few and STATE & set(words(values.name))
-        else None
-    )
+    named, texts = set(words(values.name)), canonical_series(values).drop_nulls().unique()
+    if values.dtype != pl.String or not STATE & named or _PERSONAL_WORDS & named or len(texts) > _MAX_EVENTS[True]:
+        return None
+    said = not PLACE & named or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
+    return Role("said", "the state of the row by its name, perhaps a later one") if said else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -321,7 +330,8 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
         )
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
-    if different > _MIN_VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
+    numbered = values.dtype.is_numeric() or (values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"\d").all()))
+    if numbered and different > _MIN_VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
         return Role("said", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
@@ -367,11 +377,14 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         if both and outcome_word(name, LABEL):
             return Role("label", f"{shown}, and the name says what the user did", flag=True)
         return Role("amount", "one value only", low=low, high=high) if outcome_word(name, LABEL) else None
-    if outcome_word(name, RATING):
+    graded = outcome_word(name, GRADE) and low >= 0 and high <= _MAX_GRADE
+    if outcome_word(name, RATING) or graded:
         reason = f"{_short(low)} to {_short(high)}, {len(levels)} different: how much the user liked the item"
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
+    if outcome_word(name, CONSEQUENCE):
+        return Role("said", f"{_short(low)} to {_short(high)}: what followed, by the name")
     if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
         return Role("amount", f"{_short(low)} to {_short(high)}: how much, or for how long", low=low, high=high, levels=levels)
     return None
@@ -391,7 +404,7 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     if lower == {"true", "false"}:
         reason = "true and false, and the name says what the user did"
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
-    if lower in BOOLEAN_WORDS and not outcome_word(name):  # a column of yes and no may answer any question
+    if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
         return None
     state = bool(STATE & set(words(name)))
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
@@ -400,10 +413,10 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
-    if outcome_word(name, TEXT | RATING | EVENT | LABEL):
-        return Role(
-            "said", f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
-        )
+    aspect = few and words(name)[-1] in _ASPECT_WORDS
+    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not aspect:
+        reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
+        return Role("said", reason)
     return None
 
 

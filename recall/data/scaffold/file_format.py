@@ -29,10 +29,8 @@ from recall.errors import DataError
 _MAX_NUL_SHARE = 0.1  # share of NUL characters; a file with more is binary
 _SAMPLE_LINES = 500  # lines from which the separator and the header are detected
 _MIN_CONSISTENT = 0.95  # share of the lines that must have the same number of cells
-_OTHER_FILE_BYTES, _OTHER_FILES = (
-    1 << 20,
-    100,
-)  # bytes of other files of the table, and how many of these, whose encoding is compared
+# bytes of other files of the table, and how many of these, whose encoding is compared
+_OTHER_FILE_BYTES, _OTHER_FILES = 1 << 20, 100
 _SEPARATORS = ("\t", ";", ",", "|", "::", "\x01")  # the first wins among those that give equally many columns
 _FALLBACK_SEPARATORS = ((ALIGNED,), ("^", "~"), (" ",))  # tried if no other separator fits, as text contains blanks
 _RULED_SEPARATORS = ("|", ALIGNED, " ")  # of tables with lines of dashes

@@ -40,6 +40,7 @@ from recall.features.values import canonical_series
 _MIN_SHARED = 0.5  # share of the interactions' ids that the id column of a users or items table must contain
 _MIN_UNIQUE = 0.9  # distinct values of an id column in its own table, relative to the rows
 _MAX_PROPERTIES = 0.2  # distinct property names in a table of (id, property, value), relative to the rows
+_MIN_REPEATED = 10  # repeated ids whose first rows alone are marked, to take the mark for that of current rows
 _MAX_MISSING = 0.5  # share of interactions without an id; more are reported as a warning
 _MIN_ONCE = 0.8  # distinct values / rows of a column that both tables have; former rows may be there, too
 _MAX_NUMERIC = 20  # numeric columns; with more, the table may be a user-item matrix
@@ -383,7 +384,8 @@ def detect_row_settings(
             for flag in (one for one, dtype in tables[name].types.items() if dtype == pl.Boolean):
                 rows = tables[name].collect([*ids, flag]).filter(pl.col(ids[0]).is_duplicated())
                 current = rows.group_by(ids[0]).agg(pl.col(flag).sum().alias("n"), pl.col(flag).first().alias("first"))
-                if (current["n"] == 1).all() and current["first"].all():  # of former and current rows
+                several = current.height >= _MIN_REPEATED  # fewer may be so by chance
+                if several and (current["n"] == 1).all() and current["first"].all():  # of former and current rows
                     why, kept = f"{why}, and {flag} is true in the first", "first"
             settings["repeated_ids"] = (kept, why)
     return settings

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import polars as pl
 
-from recall.data.column_names import BOOLEAN_WORDS, TRUE_WORDS, word_set, words
+from recall.data.column_names import AMOUNT, BOOLEAN_WORDS, PRICE, TRUE_WORDS, word_set, words
 from recall.data.conversions import (
     COLON_DURATIONS,
     MONTH_DURATION,
@@ -47,9 +47,8 @@ NULL_SPELLINGS_OF_NUMBERS: Final = ("NA", "na", "-", "--", "?", ".", "unknown", 
 """Spellings that mean a missing value if all other values of the column are numbers."""
 # Thresholds. Chosen, not tuned.
 _MAX_UNIT_LENGTH = 16  # characters
-_MIN_RECURRING = (
-    0.3  # share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
-)
+# share of first list members that are also later members: of ids, but not of paths such as 9|L and 9|L|red
+_MIN_RECURRING = 0.3
 _MIN_LISTS = 0.05  # share of cells in list notation
 _MAX_WORDS, _MIN_PRICED = 2, 3  # distinct words and formatted numbers in a column where words mean a missing number
 _PLURALS = ("", "s", "es", "n", "en")
@@ -94,7 +93,8 @@ def find_null_spellings(values: pl.Series) -> Iterator[tuple[str, str]]:
     ]
     others = texts.filter(~texts.is_in(present)) if present else texts
     priced = others.filter(others.str.contains(r"\d"))
-    if 0 < len(others) - len(priced) <= _MAX_WORDS < _MIN_PRICED <= len(priced) and decimal_mark(priced):  # "free" of prices
+    money = (PRICE | AMOUNT) & set(words(values.name)) or priced.str.contains(r"\p{Sc}").any()  # not of sizes or codes
+    if money and 0 < len(others) - len(priced) <= _MAX_WORDS < _MIN_PRICED <= len(priced) and decimal_mark(priced):
         present += others.filter(~others.str.contains(r"\d")).sort().to_list()
         others = priced
     measured = decimal_mark(others) or duration_pattern(others) or detect_unit(others)

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -55,13 +56,14 @@ def test_states_notes_and_ratings_in_words_are_no_context(tmp_path: Path) -> Non
     columns = {
         "user_id": USERS,
         "item_id": ITEMS,
-        "estado": [("waiting", "half", "early")[row % 3] for row in range(ROWS)],
+        "estado": [("sin empezar", "en curso", "finalizado")[row % 3] for row in range(ROWS)],
+        "order_status": [("waiting", "half", "early")[row % 3] for row in range(ROWS)],
         "completed": [("t", "f", "f")[row // 3 % 3] for row in range(ROWS)],
         "notes": [("ring twice", "leave it", "")[row // 5 % 3] for row in range(ROWS)],
         "stars": [f"{row % 5 + 1} of 5 *{'*' * (row % 5)}" for row in range(ROWS)],
     }
     config, _ = drafted(tmp_path, columns)
-    assert not {"estado", "completed", "notes", "stars"} & set(config["fields"])
+    assert not {"estado", "order_status", "completed", "notes", "stars"} & set(config["fields"])
     assert not {"events", "label", "outcome"} & set(config["data"])  # every row counts
 
 
@@ -109,7 +111,7 @@ def test_the_unique_column_of_the_users_is_their_id(tmp_path: Path) -> None:
 
 def test_the_current_of_several_rows_of_an_item_counts(tmp_path: Path) -> None:
     ids = sorted(set(ITEMS))
-    repeated = [one for place, name in enumerate(ids) for one in [name] * (1 + (place % 8 == 0))]
+    repeated = [one for place, name in enumerate(ids) for one in [name] * (1 + (place % 2 == 0))]
     current = [place == 0 or repeated[place - 1] != one for place, one in enumerate(repeated)]
     items = pl.DataFrame({"item_id": repeated, "title": [f"T{now}" for now in current], "is_current": current})
     for order, kept in ((items, "first"), (items.reverse(), "last")):
@@ -118,6 +120,55 @@ def test_the_current_of_several_rows_of_an_item_counts(tmp_path: Path) -> None:
         assert config["data"]["repeated_ids"] == kept
 
 
-def test_yes_and_no_of_any_language_may_answer_any_question(tmp_path: Path) -> None:
-    columns = {"user_id": USERS, "item_id": ITEMS, "Restituito": [("sì", "no")[row // 2 % 2] for row in range(ROWS)]}
+@pytest.mark.parametrize("name", ["Restituito", "gift_message", "delay", "nota_credito", "first_message", "delivery_fee"])
+def test_yes_and_no_of_any_language_may_answer_any_question(name: str, tmp_path: Path) -> None:
+    columns = {"user_id": USERS, "item_id": ITEMS, name: [("sì", "no")[row // 2 % 2] for row in range(ROWS)]}
     assert "events" not in drafted(tmp_path, columns)[0]["data"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("ship_state", ["CA", "NY", "TX", "WA", "FL"]),
+        ("marital_status", ["single", "married", "widowed"]),
+        ("message_type", ["push", "email", "sms"]),
+        ("summary_device", ["web", "app", "tv"]),
+        ("size", ["1,5", "2,5", "3,0", "10,5", "S", "XL"]),
+        ("nota", ["regalo", "casa", "ufficio"]),
+    ],
+)
+def test_words_of_outcomes_beside_others_leave_a_context(name: str, values: list[str], tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    columns = {"user_id": USERS, "item_id": ITEMS, name: random.choice(values, ROWS).tolist()}
+    config, _ = drafted(tmp_path, columns)
+    assert config["fields"][name]["kind"] == ("bag" if name == "size" else "categorical")
+    assert "nulls" not in config["data"].get("formats", {}).get("interactions", {})
+
+
+@pytest.mark.parametrize(("name", "values"), [("delay", [-5, -1, 0, 3, 10]), ("fees", [-2.5, 0, 2.5, 4.9])])
+def test_what_followed_leaves_no_rows_out(name: str, values: list[float], tmp_path: Path) -> None:
+    columns = {"user_id": USERS, "item_id": ITEMS, name: np.random.default_rng(0).choice(values, ROWS).tolist()}
+    config, text = drafted(tmp_path, columns)
+    assert "outcome" not in config["data"]
+    assert name not in config["fields"]
+    assert f"{name}: {min(values):g} to {max(values):g}: what followed" in text
+
+
+def test_numbers_of_invoices_are_no_ratings(tmp_path: Path) -> None:
+    for name, values in (("nota_fiscal", range(100_000, 100_000 + ROWS)), ("nota", [row % 21 / 2 for row in range(ROWS)])):
+        text = drafted(tmp_path, {"user_id": USERS, "item_id": ITEMS, name: list(values)})[1]
+        assert ("how much the user liked the item" in text) == (name == "nota")
+
+
+def test_codes_of_items_are_not_missing(tmp_path: Path) -> None:
+    codes = [*(f"{one}.{two}00" for one in range(1, 7) for two in range(1, 9)), "POST", "GIFT"]
+    columns = {"user_id": USERS, "item_id": [codes[row * 7 % len(codes)] for row in range(ROWS)]}
+    config, text = drafted(tmp_path, columns)
+    assert "nulls" not in config["data"].get("formats", {}).get("interactions", {})
+    assert "not read" not in text
+
+
+def test_a_search_is_known_before_its_item(tmp_path: Path) -> None:
+    columns = {"user_id": USERS, "item_id": ITEMS, "search_query": [f"find {item}" for item in ITEMS]}
+    text = drafted(tmp_path, columns)[1]
+    assert "nearly tell the item" not in text
