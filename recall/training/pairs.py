@@ -69,7 +69,7 @@ class MeanRows:
         """
         seen, counts = contexts.column_sums(interactions), contexts.counts()
         ranks.add_up(seen, counts)
-        sizes = seen  # what an unknown value stands for is a mean of rows, whatever their signs
+        sizes = seen  # a row that is unknown is a mean of others, whatever the signs of their weights
         if any(weight < 0 for history in encoder.histories.values() for weight in history.field.weights):
             sizes = replace(contexts, weights=np.abs(contexts.weights)).column_sums(interactions)
             ranks.add_up(sizes)

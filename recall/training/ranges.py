@@ -188,7 +188,10 @@ class Spread:
         return total.index_add_(0, self.base, table.mul_(self.scale[:, None]))
 
     def squared(self) -> "Spread":
-        """Return the map with every scale squared, float32 [n_user_features], which carries diagonals."""
+        """Return the map that carries diagonals.
+
+        Its scale, float32 [n_user_features], is squared.
+        """
         return Spread(self.base, self.scale.square())
 
 

@@ -121,8 +121,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_gradients_are_differences_of_the_exported_model(kind: str, cosine: bool, seed: int, world: Dataset) -> None:
     """The exported form has the factors as weights of its encoder.
 
-    Its vectors are linear in them, and its offsets quadratic, so that differences are exact; those of cosines are near for small
-    steps.
+    Its vectors are linear in them, and its offsets quadratic, so that differences are exact; those of cosines are near for
+    small steps.
     """
     config, rng = config_of(kind, OBJECTIVES[1], cosine), np.random.default_rng(seed)
     encoder, step = FeatureEncoder.fit(world), 0.01 if cosine else 1.0
