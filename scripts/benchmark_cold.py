@@ -247,7 +247,7 @@ def _leak(config: RunConfig, data: Path, root: Path, report: EvaluationReport) -
     met = replace(dataset, events=dataset.events.with_columns(split=pl.Series(parts)), hold_out="")
     encoder = FeatureEncoder.fit(met)
     trained = train(config, met, encoder, lambda _: None)
-    export(trained.model, encoder, met, config, root, popularity=trained.popularity)
+    export(trained.model, trained.encoder, met, config, root, popularity=trained.popularity)
     held = held_out(dataset, config.evaluation, dataset.select(TEST), dataset.training)
     held = held.take(held.drawn(config.evaluation.sample, config.seed))
     with closing(Recommender.load(root, threads=os.cpu_count() or 1)) as recommender:

@@ -72,7 +72,7 @@ def run(config: RunConfig, data: Path, share: float, scratch: Path) -> Result:
     dataset = load_dataset(config, old)
     encoder = FeatureEncoder.fit(dataset)
     trained = train(config, dataset, encoder, _say)
-    export(trained.model, encoder, dataset, config, root, popularity=trained.popularity)
+    export(trained.model, trained.encoder, dataset, config, root, popularity=trained.popularity)
     both = prepare_warm_start(config, root, new, old, root)
     went_on = train(config, both.dataset, both.encoder, _say, start=both.start)
     retrained = retrain(config, both, went_on, _say)

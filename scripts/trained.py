@@ -62,7 +62,7 @@ def publish(entrant: Entrant, data: Path, root: Path) -> Trained:
     encoder = FeatureEncoder.fit(dataset)
     loaded = time.monotonic() - started
     trained = train(config, dataset, encoder, _progress)
-    manifest = export(trained.model, encoder, dataset, config, root, popularity=trained.popularity).manifest
+    manifest = export(trained.model, trained.encoder, dataset, config, root, popularity=trained.popularity).manifest
     return _described(entrant.label, manifest, trained.sweeps, {"load and encode": loaded, "train": trained.seconds})
 
 

@@ -161,6 +161,12 @@ class RunConfig(Section):
             raise ValueError("the square loss is of inner products and cannot train model.cosine = true")
         if isinstance(self.train, AutoConfig) and self.model.cosine:
             raise ValueError('train.objective = "auto" chooses model.cosine: leave it out, or name an objective')
+        for name, field in self.schema_.histories.items():
+            if field.learn_weights and self.model.kind == "lr":
+                raise ValueError(
+                    f"no list of a model of kind 'lr' depends on the history '{name}': leave out its learn_weights, "
+                    "or choose a kind with factors, such as 'fm'"
+                )
         return self
 
     @model_validator(mode="after")

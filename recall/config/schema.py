@@ -198,7 +198,8 @@ class HistoryField(FieldConfig):
     """What each range weighs, in the order of `lags`; 1 each when left out."""
     learn_weights: bool = Field(default=False, exclude_if=operator.not_)
     """With `shared` and several ranges: train what each range weighs, beside the table. The first keeps its weight, the others
-    begin with theirs. The published bundle has the result as its `weights`; a run that continues from it keeps them."""
+    begin with theirs, which are not 0. The published bundle has the result as its `weights`; a run that continues from it keeps
+    them."""
     decay: float = Field(default=0.0, ge=0, le=10, exclude_if=operator.not_)
     """The item of lag l weighs l^-decay within its range: 0 weighs all alike, 1 the second item half of the first."""
 
@@ -217,6 +218,10 @@ class HistoryField(FieldConfig):
             raise ValueError(
                 "learn_weights needs shared = true and two or more ranges of lags: "
                 "a range that has rows of its own learns by them how much it weighs"
+            )
+        if self.learn_weights and 0 in self.weights:
+            raise ValueError(
+                "learn_weights multiplies weights, and 0 stays 0: begin with another, such as 0.1, or leave the range out"
             )
         return self
 

@@ -69,6 +69,10 @@ class MeanRows:
         """
         seen, counts = contexts.column_sums(interactions), contexts.counts()
         ranks.add_up(seen, counts)
+        sizes = seen  # a row that is unknown is a mean of others, whatever the signs of their weights
+        if any(weight < 0 for history in encoder.histories.values() for weight in history.field.weights):
+            sizes = replace(contexts, weights=np.abs(contexts.weights)).column_sums(interactions)
+            ranks.add_up(sizes)
         ties = TiedRows.of(encoder)
         met, total = (counts if ties is None else ties.summed(counts)) > 0, ranks.total(float(interactions.sum()))
         means = []
@@ -77,9 +81,9 @@ class MeanRows:
             every = [one for one in encoder.user_blocks if one.field == block.field] if history is not None else [block]
             values = history.vocabulary if history is not None else encoder.columns[block.field].vocabulary
             own = block if history is None else replace(block, size=history.vocabulary.size)  # the first of tied ranges
-            of_values = float(seen[_range(own)].sum())
+            of_values = float(sizes[_range(own)].sum())
             if values is not None and not met[block.offset + UNKNOWN] and of_values > 0:
-                means.append(_mean(block, UNKNOWN, [own], seen, of_values))
+                means.append(_mean(block, UNKNOWN, [own], sizes, of_values))
             absent = history is None or (history.tells_empty and every[0] == block)
             if absent and not met[block.offset + MISSING] and total > 0:
                 means.append(_mean(block, MISSING, every, seen, total))

@@ -112,9 +112,10 @@ class TiedRows:
             sum_s <D_r, A D_s> d_s = <D_r, g>
 
         Args:
-            model: has the factors f.
+            model: has the factors f, float32 [n], which change, as its rows do.
             table: tied, float32 [n_user_features, width].
-            pull: a table and whether it is a change, to what untied rows are pulled at by the contexts of this rank.
+            pull: a table as that one, and whether it is a change, to what untied rows are pulled at by the contexts of this
+                rank, float32 [n_user_features, width].
             ranks: that have the other contexts.
         """
         factors, shared = self.factors(model), table[self.base]
@@ -165,16 +166,32 @@ class Spread:
     base: Tensor
     scale: Tensor
 
-    def out(self, table: Tensor) -> Tensor:
-        """Return E table: every row from that of the first range. [n_user_features, ...]."""
-        return table[self.base] * self.scale.view(-1, *[1] * (table.dim() - 1))
+    def out(self, table: Tensor, room: Tensor | None = None) -> Tensor:
+        """Return E table: every row from that of the first range.
 
-    def back(self, table: Tensor) -> Tensor:
-        """Return E' table, which is 0 but for the first range: [n_user_features, width]."""
-        return torch.zeros_like(table).index_add_(0, self.base, table * self.scale[:, None])
+        Args:
+            table: float32 [n_user_features, ...].
+            room: for the result, of its shape; new memory by default.
+
+        Returns:
+            float32 [n_user_features, ...].
+        """
+        return torch.index_select(table, 0, self.base, out=room).mul_(self.scale.view(-1, *[1] * (table.dim() - 1)))
+
+    def back(self, table: Tensor, total: Tensor) -> Tensor:
+        """Add E' table, which is 0 but for the first range.
+
+        Args:
+            table: float32 [n_user_features, width]; is used up.
+            total: float32 [n_user_features, width], added to, and returned.
+        """
+        return total.index_add_(0, self.base, table.mul_(self.scale[:, None]))
 
     def squared(self) -> "Spread":
-        """Return the map with every entry squared, which carries diagonals."""
+        """Return the map that carries diagonals.
+
+        Its scale, float32 [n_user_features], is squared.
+        """
         return Spread(self.base, self.scale.square())
 
 

@@ -109,7 +109,7 @@ def own(split: ColdSplit) -> tuple[float, tuple[float, float]]:
     """Train with this library; return the seconds of training, and both figures."""
     trained = train(split.config, split.dataset, split.encoder, lambda _: None)
     with tempfile.TemporaryDirectory() as root:
-        export(trained.model, split.encoder, split.dataset, split.config, Path(root), popularity=trained.popularity)
+        export(trained.model, trained.encoder, split.dataset, split.config, Path(root), popularity=trained.popularity)
         with closing(Recommender.load(Path(root))) as recommender:
             asked = requests(split.dataset, split.held, recommender.bundle.encoder, AT)
             users = np.asarray(recommender.user_vectors(asked), dtype=np.float32)

@@ -133,6 +133,14 @@ def test_an_empty_override_is_refused(file: Path, override: str, message: str) -
         ({"model": {"kind": "fwfm", "rank": 2, "cosine": True}}, "model: a cosine is of whole vectors"),
         ({"model": {"kind": "gbm"}}, "model: Input tag 'gbm'"),
         ({"model": {"cosine": True}}, "the square loss is of inner products"),
+        (
+            {
+                "data": {"time": "t"},
+                "fields": {**FIELDS, "past": {"kind": "history", "shared": True, "learn_weights": True}},
+                "model": {"kind": "lr"},
+            },
+            "no list of a model of kind 'lr' depends on the history 'past': leave out its learn_weights",
+        ),
         ({"fields": {"user_id": FIELDS["user_id"]}}, "no field of side 'item'"),
         (
             {"fields": {**FIELDS, "past": {"kind": "history"}}},

@@ -99,6 +99,10 @@ def test_a_configuration_is_immutable() -> None:
         ({"kind": "history", "lags": [[1, 1]], "weights": [float("inf")]}, "finite number"),
         ({"kind": "history", "learn_weights": True}, "learn_weights needs shared = true and two or more ranges"),
         ({"kind": "history", "lags": [[1, 9]], "shared": True, "learn_weights": True}, "two or more ranges"),
+        (
+            {"kind": "history", "lags": [[1, 1], [2, 9]], "shared": True, "weights": [1, 0], "learn_weights": True},
+            "0 stays 0: begin with another, such as 0.1",
+        ),
         ({"kind": "history", "decay": -1}, "greater than or equal to 0"),
         ({"kind": "history", "side": "item"}, "'user'"),
         ({"kind": "cross", "side": "user", "of": ["user_id", "nothing"]}, "which is not a field"),

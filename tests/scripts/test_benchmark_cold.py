@@ -15,7 +15,8 @@ from tests.scripts.tiny import ROOT, run
 
 CONFIG = tiny.CONFIG.replace(
     "item_id = {",
-    'gender = { side = "user", kind = "categorical" }\nrecent = { kind = "history", lags = [[1, 2]] }\nitem_id = {',
+    'gender = { side = "user", kind = "categorical" }\n'
+    'recent = { kind = "history", lags = [[1, 1], [2, 2]], shared = true, learn_weights = true }\nitem_id = {',
 )
 
 

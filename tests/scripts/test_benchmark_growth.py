@@ -27,8 +27,12 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_three_runs_are_compared(shop: Path, tmp_path: Path) -> None:
+    text, history = (shop / "recall.toml").read_text(), "lags = [[1, 1]"
+    assert history in text
+    learnt = text.replace(history, f"shared = true, learn_weights = true, {history}, [2, 2]")
+    (tmp_path / "recall.toml").write_text(learnt)
     settings = ("--set", "train.sweeps=2", "--set", "evaluation.intervals=20")
-    done = run(shop / "recall.toml", "--data", shop, *settings, "--docs", tmp_path / "docs.md")
+    done = run(tmp_path / "recall.toml", "--data", shop, *settings, "--docs", tmp_path / "docs.md")
     assert done.returncode == 0, done.stderr
     for row in (
         "the original bundle",

@@ -7,7 +7,9 @@ import pytest
 from tests.conftest import write_tiny_tables
 from tests.scripts import tiny
 
-CONFIG = tiny.CONFIG.replace("[evaluation]", "[evaluation]\nat = [3]")
+CONFIG = tiny.CONFIG.replace("[evaluation]", "[evaluation]\nat = [3]").replace(
+    "[fields]", '[fields]\nrecent = { kind = "history", lags = [[1, 1], [2, 2]], shared = true, learn_weights = true }'
+)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

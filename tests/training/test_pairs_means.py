@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from recall.config import parse_config
+from recall.data.dataset import load_dataset
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.registry import new_model
@@ -64,3 +65,20 @@ def test_unknown_values_have_the_mean_of_known_ones(tiny_dataset, tiny_encoder, 
     block = tiny_encoder.user_blocks[0]
     rows = model.user_factors[[block.offset + UNKNOWN, block.offset + MISSING]].detach()
     torch.testing.assert_close(rows[0], rows[1])  # each context has one id
+
+
+@pytest.mark.parametrize("weights", [[1.0, -1.06], [1.0, -1.2], [-1.0, -1.0]])
+@pytest.mark.parametrize("shared", [True, False])
+def test_unknown_items_of_weights_of_both_signs_have_a_mean_of_known_ones(weights, shared, tiny_folder):
+    history = {"kind": "history", "lags": [[1, 1], [2, 2]], "shared": shared, "weights": weights, "norm": "none"}
+    config = parse_config({**TINY, "fields": {**TINY["fields"], "history": history}})
+    dataset = load_dataset(config, tiny_folder)
+    encoder = FeatureEncoder.fit(dataset)
+    means = ObservedPairs.of(dataset, encoder, dataset.training).user_means
+    assert means is not None
+    for block in encoder.history_blocks:
+        (mean,) = (one for one in means.means if one.feature == block.offset + UNKNOWN)
+        ((part, shares),) = mean.parts
+        assert part == slice(block.offset, block.offset + block.size)
+        assert shares.min() >= 0
+        assert shares.sum() == pytest.approx(1)

@@ -17,7 +17,7 @@ from recall.data.dataset import Dataset, load_dataset
 from recall.errors import ConfigError, TrainingInterruptedError
 from recall.features.csr import SparseRows
 from recall.features.encoder import FeatureEncoder
-from recall.features.vocabulary import MISSING
+from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import new_model
@@ -41,9 +41,10 @@ OBJECTIVES = [
 ]
 
 
-def config_of(kind: str = "fm", train: dict | None = None, **history: object) -> RunConfig:
+def config_of(kind: str = "fm", train: dict | None = None, cosine: bool = False, **history: object) -> RunConfig:
     fields = {**TINY["fields"], "history": {**HISTORY, **history}}
-    return parse_config({**TINY, "fields": fields, "model": {"kind": kind, "k": 4}, "train": train or OBJECTIVES[0]})
+    model = {"kind": kind, "k": 4, "cosine": cosine}
+    return parse_config({**TINY, "fields": fields, "model": model, "train": train or OBJECTIVES[0]})
 
 
 @pytest.fixture
@@ -83,14 +84,14 @@ RECOVERED_BY = {
 }
 
 
-@pytest.mark.parametrize("method", RECOVERED_BY)
-def test_true_weights_are_recovered(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "start"), [*((method, 1.0) for method in RECOVERED_BY), ("square", -0.5)])
+def test_true_weights_are_recovered(method: str, start: float, tmp_path: Path) -> None:
     table_of_transitions(np.random.default_rng(1), 0.25, method == "square").write_parquet(tmp_path / "interactions.parquet")
     config = parse_config(
         {
             "data": {"time": "time", "split": {"by": "last", "test": 1, "valid": 0}},
             "fields": {
-                "previous": {**HISTORY, "lags": [[1, 1], [2, 2]], "norm": "none"},
+                "previous": {**HISTORY, "lags": [[1, 1], [2, 2]], "norm": "none", "weights": [1, start]},
                 "item_id": {"side": "item", "kind": "categorical"},
             },
             "model": {"k": 12},
@@ -116,10 +117,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @settings(max_examples=3)
 @given(seed=st.integers(0, 1000))
-@pytest.mark.parametrize("kind", ["fm", "fwfm", "ffm"])
-def test_gradients_are_differences_of_the_exported_model(kind: str, seed: int, world: Dataset) -> None:
-    """The exported form has the factors as weights of its encoder: its vectors are linear in them, its offsets quadratic."""
-    config, rng, encoder = config_of(kind), np.random.default_rng(seed), FeatureEncoder.fit(world)
+@pytest.mark.parametrize(("kind", "cosine"), [("fm", False), ("fwfm", False), ("ffm", False), ("fm", True)])
+def test_gradients_are_differences_of_the_exported_model(kind: str, cosine: bool, seed: int, world: Dataset) -> None:
+    """The exported form has the factors as weights of its encoder.
+
+    Its vectors are linear in them, and its offsets quadratic, so that differences are exact; those of cosines are near for
+    small steps.
+    """
+    torch.manual_seed(seed)
+    config, rng = config_of(kind, OBJECTIVES[1], cosine), np.random.default_rng(seed)
+    encoder, step = FeatureEncoder.fit(world), 0.002 if cosine else 1.0
     ties = TiedRows.of(encoder)
     assert ties is not None
     model = drawn(new_model(config.model, encoder.user_fields, encoder.item_fields), seed).double()
@@ -151,14 +158,14 @@ def test_gradients_are_differences_of_the_exported_model(kind: str, seed: int, w
     value = (phi * by_phi).sum() + offset @ by_offset
     assert float(exported(factors, table)) == pytest.approx(float(value.detach()), rel=1e-4, abs=1e-4)
     by_rows, by_factors = torch.autograd.grad(value, list(moved.values()))
-    along_rows, along_factors = torch.randn_like(by_rows), torch.randn_like(by_factors)
+    along_rows, along_factors = step * torch.randn_like(by_rows), step * torch.randn_like(by_factors)
     change = torch.zeros_like(table).index_copy_(0, features, along_rows)
     for expected, factor_step, row_step in (
         (by_factors @ along_factors, along_factors, torch.zeros_like(change)),
         ((by_rows * along_rows).sum(), torch.zeros_like(factors), change),
     ):
         ends = [exported(factors + sign * factor_step, table + sign * row_step) for sign in (1, -1)]
-        assert float(ends[0] - ends[1]) / 2 == pytest.approx(float(expected), rel=1e-3, abs=1e-3)
+        assert float(ends[0] - ends[1]) / 2 / step == pytest.approx(float(expected) / step, rel=1e-3, abs=1e-3)
 
 
 @given(seed=st.integers(0, 1000))
@@ -223,15 +230,26 @@ def test_training_is_equal_on_several_ranks(train_section: dict, world: Dataset)
             assert torch.allclose(table, alone[name], atol=1e-3), name
 
 
-def test_rows_that_nothing_trains_are_means_of_the_exported_model(dataset: Dataset) -> None:
-    """An empty history has the mean of what histories contribute, with the weights that were learnt."""
-    result = trained(config_of(lags=[[1, 1], [2, 2]], norm="none"), dataset)
+@pytest.mark.parametrize("start", [[1.0, 1.0], [-1.0, 0.5]])
+def test_rows_that_nothing_trains_are_means_of_the_exported_model(start: list[float], tiny_folder: Path) -> None:
+    """An empty history has the mean of what histories contribute, with the weights that were learnt.
+
+    An unknown item has the mean of the items, by how often each is in the first range.
+    """
+    config = config_of(lags=[[1, 1], [2, 2]], norm="none", weights=start)
+    dataset = load_dataset(config, tiny_folder)
+    result = trained(config, dataset)
     encoder, table = result.encoder, result.model.user_factors.detach()
     block = encoder.history_blocks[0]
     pairs = ObservedPairs.of(dataset, encoder, dataset.training)
     seen = pairs.contexts.column_sums(np.diff(pairs.indptr))[block.offset : block.offset + block.size]
     mean = torch.from_numpy(seen / np.diff(pairs.indptr).sum()).float() @ table[block.offset : block.offset + block.size]
     assert torch.allclose(table[block.offset + MISSING], mean, atol=1e-5)
+    first = ObservedPairs.of(dataset, FeatureEncoder.fit(dataset), dataset.training)
+    often = np.abs(first.contexts.column_sums(np.diff(first.indptr))[block.offset : block.offset + block.size])
+    mean = torch.from_numpy(often / often.sum()).float() @ table[block.offset : block.offset + block.size]
+    assert mean.norm() > 0.01
+    assert torch.allclose(table[block.offset + UNKNOWN], mean, atol=1e-5)
 
 
 # What is published.

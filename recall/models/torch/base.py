@@ -111,7 +111,11 @@ class SparseBatch(NamedTuple):
         return self.take(torch.full((n,), row, device=self.indptr.device))
 
     def merged(self) -> "SparseBatch":
-        """Return the rows with each feature once, its weights added up."""
+        """Add up the weights of features that a row has several times.
+
+        Returns:
+            n rows with m <= nnz entries, rising within a row: indices and fields int64 [m], weights [m] of the same dtype.
+        """
         size = int(self.indices.max()) + 1 if len(self.indices) else 1
         row = torch.repeat_interleave(torch.arange(self.n), self.indptr.diff())
         keys, place = torch.unique(row * size + self.indices, return_inverse=True)

@@ -187,6 +187,7 @@ class UserSide:
         self, form: Parameterization, contexts: FeatureMatrix, pairs: Entries, alpha_a: Float32, spread: Spread | None = None
     ) -> None:
         self._form, self._contexts, self._pairs, self._alpha_a, self._spread = form, contexts, pairs, alpha_a, spread
+        self._room = None if spread is None else torch.empty(2, *form.user_table().shape)  # for every pull
 
     def tied(self, spread: Spread) -> "UserSide":
         """Return the side as a function of the rows that others are tied to."""
@@ -207,8 +208,8 @@ class UserSide:
             psi: own parts [I] and vectors [I, dim].
         """
         width, spread, out = table.shape[1], self._spread, total
-        if spread is not None:
-            table, out = spread.out(table), torch.zeros_like(total)
+        if spread is not None and self._room is not None:
+            table, out = spread.out(table, self._room[0]), self._room[1].zero_()
 
         def pulled(shard: Shard) -> Float32:
             part = np.zeros((len(shard.features), width), dtype=np.float32)
@@ -219,7 +220,7 @@ class UserSide:
 
         self._contexts.add(pulled, out.numpy())
         if spread is not None:
-            total.add_(spread.back(out))
+            spread.back(out, total)
 
     def pull_weights(
         self, weights: Tensor, signs: tuple[float, float], all_pairs: AllPairsTerm, psi: tuple[Tensor, Tensor]

@@ -83,7 +83,8 @@ class Seen:
     def shared(self, spread: Spread) -> "Seen":
         """Return what shared rows see by way of all that are tied to them."""
         squared = spread.squared()
-        return Seen(*(squared.back(torch.from_numpy(part)).numpy() for part in (self.plain, self.masked)))
+        parts = (torch.tensor(part) for part in (self.plain, self.masked))  # copies, which are used up
+        return Seen(*(squared.back(part, torch.zeros_like(part)).numpy() for part in parts))
 
 
 def penalty(sees: Seen, others: float, config: OpeningConfig) -> Tensor:

@@ -289,7 +289,8 @@ class _Track:
             len(pairs.contexts),
             self._users,
             len(pairs.items),
-            int(len(pairs.observed) / self._share),
+            len(pairs.observed),
+            self._share,
             item_ids_only=has_item_ids_only(schema),
         )
         for recipe in softmaxes(cast(Values, square.values["train"]), scale):

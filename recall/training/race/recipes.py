@@ -92,7 +92,7 @@ with 8,192.
 """
 _ONE = 1.5  # contexts of a user, up to which they count as one. Chosen, not tuned.
 _SAMPLES, _SAMPLES_OF_USERS = 2048, 8192
-_LARGE = 100_000  # pairs that train, from which there is time for ten epochs before others. Chosen, not tuned.
+_LARGE = 100_000  # pairs of what is raced, from which there is time for ten epochs before others. Chosen, not tuned.
 _LARGE_K = {700_000: 192, 500_000: 128}
 """Factors, by the pairs of the final training from which they help, where a user has one context. NDCG@20 on parts of gowalla's
 training rows: .107 with 64 and .117 with 128; by its example, .119 with 128 and .123 with 192, in 1.5 times the time."""
@@ -107,7 +107,8 @@ class Scale:
         contexts: distinct contexts.
         users: distinct users.
         items: of the catalogue.
-        pairs: distinct (context, item) pairs of the final training, which may have more data than a race.
+        pairs: distinct (context, item) pairs.
+        share: of the data of the final training, which may have more than a race.
         item_ids_only: whether items have no field beside their id.
     """
 
@@ -115,6 +116,7 @@ class Scale:
     users: int
     items: int
     pairs: int
+    share: float = 1.0
     item_ids_only: bool = False
 
 
@@ -145,7 +147,7 @@ def softmaxes(square: Mapping[str, JsonValue], scale: Scale) -> tuple[Recipe, ..
     gradients: Values = {"epochs": 6, "learning_rate": 0.005, "dropout": 0.1, "opening": opening}
     if scale.item_ids_only:
         gradients["drop"] = 0.0
-    k = next((k for pairs, k in _LARGE_K.items() if one_each and scale.pairs >= pairs), USUAL_K)
+    k = next((k for pairs, k in _LARGE_K.items() if one_each and scale.pairs / scale.share >= pairs), USUAL_K)
 
     def softmax(temperature: float, reason: str, **changes: JsonValue) -> Recipe:
         train = {"objective": "softmax", "batch": batch, "temperature": temperature, **gradients, **sampled, **changes}

@@ -327,6 +327,8 @@ def test_the_softmax_of_data_with_one_context_for_each_user_has_more_factors_and
     assert (usual.name, usual.k) == ("softmax, temperature 0.1", 64)
     assert (many.name, many.k) == ("softmax, temperature 0.08", 192)
     assert less.k == 128
+    part = Scale(contexts=3_000, users=3_000, items=40_000, pairs=70_000, share=0.1)  # no time for more epochs in a race
+    assert [(one.name, one.k) for one in softmaxes(SQUARES[0].train, part)[:2]] == [(usual.name, 192), (many.name, 192)]
     assert (small.name, small.k) == (usual.name, 64)
     assert many.train["epochs"] > usual.train["epochs"]
     assert "candidates" not in many.train
