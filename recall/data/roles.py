@@ -230,8 +230,11 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
 
 def _state_role(values: pl.Series) -> Role | None:
     """Return the role of words for the state of a row, or None."""
-    named, texts = set(words(values.name)), canonical_series(values).drop_nulls().unique()
-    if values.dtype != pl.String or not STATE & named or _PERSONAL_WORDS & named or len(texts) > _MAX_EVENTS[True]:
+    named = set(words(values.name))
+    if values.dtype != pl.String or not STATE & named or _PERSONAL_WORDS & named:
+        return None
+    texts = values.drop_nulls().unique()
+    if len(texts) > _MAX_EVENTS[True]:
         return None
     said = not PLACE & named or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
     return Role("said", "the state of the row by its name, perhaps a later one") if said else None
