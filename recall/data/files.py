@@ -95,7 +95,8 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
     parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
     for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
         if len(names) and names != (first := parts[0].collect_schema().names()):
-            why = f"{one.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
+            differing = [name for name in [*names, *first] if (name in names) != (name in first)]
+            why = f"only one of {files[0].name} and {one.name} has {', '.join(differing[:8]) or 'names in this order'}"
             hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
             raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
     return convert_columns(pl.concat(parts), form, where)

@@ -17,11 +17,13 @@ from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
     CONSEQUENCE,
+    DELETED,
     EVENT,
     GRADE,
     LABEL,
     NEGATIVE,
     PLACE,
+    PRICE,
     RATING,
     STATE,
     TEXT,
@@ -32,6 +34,7 @@ from recall.data.column_names import (
     known_before,
     known_events,
     names_event,
+    names_id,
     names_reaction,
     names_visit,
     outcome_word,
@@ -43,12 +46,12 @@ from recall.data.times import Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
 
-OutcomeForm = Literal["", "switch", "scale"]
+OutcomeForm = Literal["", "switch", "scale", "quantity"]
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
-_FEWEST, _MOST = 4, 21  # levels of a scale
+_FEWEST_LEVELS, MOST_LEVELS = 4, 21  # of a scale
 _CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
-_HOUR = 3_600
+_HOUR, _DAY = 3_600, 86_400
 
 
 def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> OutcomeForm:
@@ -76,10 +79,11 @@ def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> OutcomeF
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"
-    if not _FEWEST <= len(levels) <= _MOST or float(levels[0]) not in (0.0, 0.5, 1.0) or float(levels[-1]) not in _TOPS:
+    low, high = float(levels.min() or 0), float(levels.max() or 0)  # type: ignore[arg-type]
+    if not _FEWEST_LEVELS <= len(levels) <= MOST_LEVELS or low not in (0.0, 0.5, 1.0) or high not in _TOPS:
         return ""
     half_steps = bool((levels * 2 == (levels * 2).round()).all())
-    return "scale" if half_steps and len(levels) >= 0.4 * min(float(levels[-1]), 20) else ""
+    return "scale" if half_steps and len(levels) >= 0.4 * min(high, 20) else ""
 
 
 def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
@@ -190,7 +194,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
         if name not in (user_id, item_id)
     }
     times = {name: role.time for name, role in roles.items() if role.time is not None}
-    time_column = max(times, key=lambda name: times[name].rank, default=None)
+    time_column = _first_time(frame, times) if times else None
     for name in times:
         if name != time_column:
             role = Role("moment", f"{times[name].reason}, beside {time_column}; no field reads a moment")
@@ -213,14 +217,27 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
     return roles
 
 
-def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role "said" for a column that only some events fill, else None.
+def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeLike]) -> str:
+    """Return the column of the best rank; of equal ones the earliest, such as the booking before the journey."""
+    best = max(times, key=lambda name: times[name].rank)
+    equal = [name for name, time in times.items() if time.rank[:2] == times[best].rank[:2]]
+    seconds = {name: _seconds(frame[name].drop_nulls()) for name in equal}
+    medians = {name: float(np.median(values)) for name, values in seconds.items() if values is not None}
+    first = min(medians, key=lambda name: medians[name], default=best)
+    return first if best in medians and medians[best] - medians[first] > _DAY else best
 
-    An example is the currency of purchases.
+
+def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
+    """Return the role "said" for a column that tells the event, or that only some events fill, else None.
+
+    Examples are the number of a state, and the currency of purchases.
     """
-    if not frame[name].null_count():
+    if frame[name].dtype.is_nested():
         return None
-    for other in (one for one, role in found.items() if role.kind == "event"):
+    for other in (one for one, role in found.items() if role.kind == "event" and one in frame.columns):
+        different, events = frame[name].n_unique(), frame[other].n_unique()
+        if 1 < events <= different <= 2 * events and frame.select(name, other).n_unique() == different:
+            return Role("said", f"its values tell {other}")
         shares = frame.group_by(other).agg(pl.col(name).is_not_null().mean().alias("filled"))
         filled = shares.filter(pl.col("filled") > 0)
         if len(filled) < len(shares) and filled["filled"].min() == 1:
@@ -302,6 +319,8 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
     """
     numbers = None if values.dtype.is_nested() else numbers_of(values)
     form = looks_like_outcome(values, numbers)
+    if not form and numbers is not None and _is_unknown_quantity(values.name, numbers):
+        form = "quantity"
     if not form or (times is not None and follows_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
@@ -314,8 +333,16 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
         return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", lacking=lacking)
     levels = tuple(numbers.drop_nulls().unique().sort().to_list())
-    reason = f"{_short(levels[0])} to {_short(levels[-1])}, {len(levels)} different, as a scale has them"
+    why = "as a scale has them" if form == "scale" else "and no name says that a request knows them"
+    reason = f"{_short(levels[0])} to {_short(levels[-1])}, {len(levels):,} different, {why}"
     return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, lacking=lacking)
+
+
+def _is_unknown_quantity(name: str, numbers: pl.Series) -> bool:
+    """Return whether a column holds amounts, of which nothing says that they were known before the interaction."""
+    if known_before(name) or names_id(name) or PRICE & set(words(name)):
+        return False
+    return numbers.drop_nulls().n_unique() > MOST_LEVELS
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -375,7 +402,8 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         both = len(levels) == 2 or (high == 1 and numbers.null_count() > 0)
         shown = "0 and 1" if len(levels) == 2 else "1 or nothing"
         if both and outcome_word(name, NEGATIVE):
-            rule = EventRule({"0": 1.0} if low == 0 else {}, (), ("1",), ())
+            left_out, not_taken = (("1",), ()) if outcome_word(name, DELETED) else ((), ("1",))
+            rule = EventRule({"0": 1.0} if low == 0 else {}, left_out, not_taken, ())
             return Role("event", f"{shown}, and 1 means no by the name", events=rule, flag=True)
         if both and outcome_word(name, LABEL):
             return Role("label", f"{shown}, and the name says what the user did", flag=True)
@@ -403,7 +431,8 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         yes = dict.fromkeys((text for text in texts if text not in no), 1.0)
         refused = no[0].strip().lower()
         reason = f"{refused} and {min(lower - {refused})}, and {refused} means no by the name"
-        return Role("event", reason, events=EventRule(yes, (), no, ()), flag=True)
+        left_out, not_taken = (no, ()) if outcome_word(name, DELETED) else ((), no)
+        return Role("event", reason, events=EventRule(yes, left_out, not_taken, ()), flag=True)
     if lower == {"true", "false"}:
         reason = "true and false, and the name says what the user did"
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
@@ -413,13 +442,16 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
     recognised = [] if _SOURCE_WORDS & set(words(name)) else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
-    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
+    rule = event_rule(texts, state=state) if few else EventRule({}, (), (), ())
+    if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL) or (state and rule.left_out)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
-    aspect = few and words(name)[-1] in _ASPECT_WORDS
-    if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not aspect:
+        return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
+    aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
+    if outcome_word(name, TEXT | RATING | GRADE | EVENT | LABEL) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         return Role("said", reason)
+    if outcome_word(name, DELETED):
+        return Role("said", "by its name it marks deleted rows, which count as others unless they are removed from the file")
     return None
 
 
