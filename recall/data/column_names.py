@@ -378,7 +378,7 @@ _DESCRIBES = word_set(
 """Words of columns that describe a user or an item, such as the notes of a customer."""
 _IDS = re.compile(r"(id|nr\.?|nummer|number|no\.?|num|code|sku|asin|isbn|uuid|guid|key|番号|コード|编号|编码|번호|код|номер)$")
 
-_ID_PREFIXES = word_set("id cod codigo code codice kod ref nr no num код")
+_ID_PREFIXES = word_set("id cod codigo code codice kod ref nr no num nummer number sku uuid guid key код номер")
 
 
 def fallback_id_column(columns: Iterable[str], side: str) -> str | None:

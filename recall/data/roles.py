@@ -223,7 +223,8 @@ def _first_time(frame: pl.DataFrame, times: Mapping[str, TimeLike]) -> str:
     equal = [name for name, time in times.items() if time.rank[:2] == times[best].rank[:2]]
     seconds = {name: _seconds(frame[name].drop_nulls()) for name in equal}
     medians = {name: float(np.median(values)) for name, values in seconds.items() if values is not None}
-    first = min(medians, key=lambda name: medians[name], default=best)
+    timed = {name for name, values in seconds.items() if values is not None and (values % _DAY).any()}
+    first = min((name for name in medians if best not in timed or name in timed), key=lambda name: medians[name], default=best)
     return first if best in medians and medians[best] - medians[first] > _DAY else best
 
 
@@ -447,7 +448,8 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
         return Role("event", how, events=rule, flag=lower in BOOLEAN_WORDS)
     aspect = few and _ASPECT_WORDS & set(words(name)[-1:])
-    if outcome_word(name, TEXT | RATING | GRADE | EVENT | LABEL) and not aspect:
+    graded = outcome_word(name, GRADE) and texts.str.contains(r"^\d").any()  # marks beside letters; also a note or an invoice
+    if (outcome_word(name, TEXT | RATING | EVENT | LABEL) or graded) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         return Role("said", reason)
     if outcome_word(name, DELETED):

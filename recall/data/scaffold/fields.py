@@ -14,6 +14,7 @@ from recall.data.roles import Role, numbers_of
 from recall.data.scaffold.text_values import are_times, clock_pattern
 from recall.data.sources import RESERVED
 from recall.data.tables import Table
+from recall.data.times import unit_of_time
 from recall.errors import DataError
 from recall.features.canonical import BLANKS
 
@@ -137,7 +138,7 @@ def guess_field(values: pl.Series) -> FieldGuess:
         known = numbers
     if known.dtype == pl.Boolean:
         return FieldGuess('kind = "categorical"', "true or false")
-    if len(known) == len(values) > _MIN_COUNTING and bool((known.cast(pl.Float64).diff().drop_nulls() == 1).all()):
+    if len(known) == len(values) > _MIN_COUNTING and _are_row_numbers(known.cast(pl.Float64)):
         return FieldGuess("", "counts the rows: nothing to learn from")
     different = known.n_unique()
     repeated = different <= max(_MAX_CATEGORIES / 2, len(known) / 2)
@@ -148,9 +149,15 @@ def guess_field(values: pl.Series) -> FieldGuess:
     ):
         return FieldGuess('kind = "categorical"', f"whole numbers, {different:,} different")
     if _CODE_WORDS & set(words(values.name)[-1:]) or _are_long_codes(known):
-        return FieldGuess("", f"{different:,} different numbers that identify, or are moments: nothing to learn from")
+        return FieldGuess("", f"{different:,} different numbers that identify: nothing to learn from")
     skewed = float(known.min() or 0) >= 0 and float(known.max() or 0) > 20 * float(known.median() or 0)  # type: ignore[arg-type]
     return FieldGuess('kind = "numeric"' + (', scale = "log"' if skewed else ""), f"{different:,} different numbers")
+
+
+def _are_row_numbers(known: pl.Series) -> bool:
+    """Return whether numbers rise by one, but for rows that were left out since."""
+    steps = known.diff().drop_nulls()
+    return bool((steps >= 1).all()) and float((steps == 1).mean()) > 0.9  # type: ignore[arg-type]
 
 
 def _are_long_codes(known: pl.Series) -> bool:
@@ -159,7 +166,8 @@ def _are_long_codes(known: pl.Series) -> bool:
     low = float(known.min() or 0)  # type: ignore[arg-type]
     if length < _CODE_DIGITS or low < 10 ** (length - 1) or not (known == known.round()).all():
         return False
-    return known.n_unique() >= 0.9 * len(known) > _MIN_COUNTING
+    moments = unit_of_time(known.cast(pl.Float64).to_numpy())
+    return not moments and known.n_unique() >= 0.9 * len(known) > _MIN_COUNTING
 
 
 _A_TIME = "a date or time, which no field reads; write it as a category, such as a weekday"

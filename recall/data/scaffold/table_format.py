@@ -215,7 +215,7 @@ def _empty_or_time_columns(table: Table) -> set[str]:
     return {name for name, texts in known.items() if texts.is_empty() or are_times(texts) or date_pattern(texts)}
 
 
-def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame, item_id: str | None) -> DetectedFormat:
+def detect_item_lists(detected: DetectedFormat, frame: pl.DataFrame, item_id: str | None = None) -> DetectedFormat:
     """Detect rows with a list of items, which become a row for each item (`explode`).
 
     Args:
