@@ -126,7 +126,11 @@ def test_ids_are_preferred_to_names_and_kinds_are_no_ids() -> None:
         }
     )
     assert survey({"interactions": rows.drop("item"), "items": items}).item_id == "cod"
-    kinds = rows.select("item", client=pl.Series(["web", "ios", "app"] * 100)[: len(rows)], steamid="user")
+    kinds = rows.select(
+        "item",
+        client=pl.Series(["web", "ios", "app"] * 100)[: len(rows)],
+        steamid=pl.Series([7 * row % 120 for row in range(len(rows))]),
+    )
     assert (
         survey({"interactions": kinds, "items": pl.DataFrame({"item": [f"i{one}" for one in range(ITEMS)]})}).user_id
         == "steamid"
