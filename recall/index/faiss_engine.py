@@ -207,7 +207,7 @@ def half_precision_lists(vectors: Float32, queries: Float32, count: int, seed: i
     check_vectors(vectors)
     # inner products with scaled vectors rank the same, and neither overflow nor lose small numbers in 16 bits
     scale = np.float32(2.0 ** np.floor(np.log2(_LARGEST / max(float(np.abs(vectors).max()), 1e-30))))
-    centroids, cells = cut_into_cells(vectors, scale, queries, count, seed, threads)
+    centroids, cells = cut_into_cells(vectors, float(scale), queries, count, seed, threads)
     padded = pad(centroids)
     coarse = faiss.IndexFlatIP(padded.shape[1])
     coarse.add(padded)

@@ -211,7 +211,9 @@ class ExactIndex(ItemIndex):
         """
         padded = pad(np.stack([query.vector for query in queries]))
         within = queries[0].within
-        params = None if within is None else faiss.SearchParameters(sel=selector(within))
+        params: Any = None if within is None else faiss.SearchParameters()
+        if within is not None:
+            params.sel = selector(within)
         with faiss_threads(self._threads):
             scores, rows = self._flat.search(padded, width, params=params)
         found = []
