@@ -145,7 +145,7 @@ def tables_of(
         tables = tables.folded(chosen.rank, chosen.tolerance)
     if popularity is None:
         return tables
-    return PopularityTables(tables, encoder.user_fields, encoder.item_fields, popularity)
+    return PopularityTables(tables, popularity)
 
 
 def _counts(dataset: Dataset) -> Int32:

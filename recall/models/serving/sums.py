@@ -68,22 +68,8 @@ def exact_field_sums(rows: SparseRows, fields: FeatureLayout, table: Float32) ->
         fields: of their side.
         table: float32 [n_features, ...].
     """
-    values = table[rows.indices]
-    return entry_sums(rows, fields, rows.weights.astype(np.float64).reshape(-1, *[1] * (values.ndim - 1)) * values)
-
-
-def entry_sums(rows: SparseRows, fields: FeatureLayout, values: Float64) -> Float64:
-    """Return the sum of the values of each row's entries, by field.
-
-    Args:
-        rows: n rows.
-        fields: of their side.
-        values: float64 [nnz, ...].
-
-    Returns:
-        float64 [n, fields, ...].
-    """
-    sums = np.zeros((len(rows), len(fields), *values.shape[1:]))
+    sums = np.zeros((len(rows), len(fields), *table.shape[1:]))
+    values = rows.weights.astype(np.float64).reshape(-1, *[1] * (table.ndim - 1)) * table[rows.indices]
     np.add.at(sums, (rows.owners, fields.of(rows.indices)), values)
     return sums
 
