@@ -224,7 +224,7 @@ def _scores(model: Model, users: SparseBatch, items: SparseBatch, seed: int) -> 
         for row in range(users.n):
             drawn = np.arange(items.n) if plain else rng.choice(items.n, min(_DEFINED, items.n), replace=False)
             some = items if plain else items.take(torch.from_numpy(drawn))
-            scores[row, drawn] = model.score(users.repeated(row, some.n), some).numpy()
+            scores[row, drawn] = model.score(users.take(torch.full((some.n,), row)), some).numpy()
     return scores
 
 

@@ -28,7 +28,7 @@ def tables_of(world: World) -> ServingModel:
 def model_scores(world: World) -> np.ndarray:
     users, items = world.batches()
     with torch.no_grad():
-        return np.stack([world.model.score(users.repeated(row, items.n), items).numpy() for row in range(users.n)])
+        return np.stack([world.model.score(users.take(torch.full((items.n,), row)), items).numpy() for row in range(users.n)])
 
 
 def scale_of(world: World, tables: ServingModel) -> float:

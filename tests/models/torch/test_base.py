@@ -35,9 +35,6 @@ def test_the_score_is_the_offset_and_one_inner_product(kind: str, data: st.DataO
     phi, psi = model.user_vectors(users), model.item_vectors(items)
     assert phi.shape == psi.shape == (len(world.users), model.dim)
     close(model.user_offset(users) + (phi * psi).sum(-1), model.score(users, items))
-    every = model.user_offset(users)[:, None] + phi @ psi.t()
-    catalogue = SparseBatch.of(world.items.take(np.tile(np.arange(users.n), users.n)), torch.float64, world.item_fields)
-    close(model(users, catalogue), every)
 
 
 @every_kind
