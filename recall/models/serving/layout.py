@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from typing_extensions import override
 
-from recall._arrays import Float32, Float64, Int64
+from recall._arrays import Float32, Float64, Floats, Int64
 from recall.features.csr import FeatureLayout, SparseRows
 from recall.models.serving.base import Kind, ServingModel, WrappedModel
 from recall.models.serving.ffm import FFMTables
@@ -231,9 +231,9 @@ class _Groups(NamedTuple):
         indptr = np.concatenate([[0], np.cumsum(np.bincount(self.of, minlength=self.n))])
         return SparseRows(indptr, row.indices[order], row.weights[order], row.n_features)
 
-    def sums(self, values: Float64) -> Float64:
-        """Return the sum of the entries' values by group: float64 [nnz] -> [n]."""
-        return np.bincount(self.of, values, self.n)
+    def sums(self, values: Floats) -> Float64:
+        """Return the sum of the entries' values by group: float [nnz] -> float64 [n]."""
+        return np.bincount(self.of, values, self.n).astype(np.float64, copy=False)
 
 
 def field_parts(
