@@ -127,6 +127,6 @@ def test_a_field_weighted_model_starts_as_a_factorization_machine() -> None:
 @given(st.data())
 def test_cosines_are_between_minus_1_and_1(kind: str, data: st.DataObject) -> None:
     world: World = data.draw(worlds(kind))
-    assert world.model(*world.batches()).abs().max() <= 1 + 1e-12
+    assert world.model.score(*world.batches()).abs().max() <= 1 + 1e-12
     lengths = world.model.user_vectors(world.batches()[0]).norm(dim=1)
     close(lengths, torch.ones_like(lengths))  # the leading 1 keeps user vectors non-zero
