@@ -359,7 +359,7 @@ class FeatureLayout:
         return np.searchsorted(self.offsets, features, side="right") - 1
 
     def split(self, rows: SparseRows) -> SparseRows:
-        """Split each row by field: the entries of row r in field f become row r len(self) + f."""
+        """Split each row by field: row r's field f becomes row r len(self) + f."""
         place = rows.owners * len(self) + self.of(rows.indices)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(place, minlength=len(rows) * len(self)))]).astype(np.int64)
         if (np.diff(place) >= 0).all():  # as encoders write items

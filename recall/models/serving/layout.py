@@ -191,7 +191,9 @@ _ROUNDING = 1e-12  # share of the largest own part of a group, below which a dif
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Contributions of groups of entries, such as fields, that sum to <user_vector, item_vector> of two rows.
+    """Contributions of groups of entries that sum to an inner product.
+
+    Groups are fields, or single entries.
 
     Attributes:
         across: second order between a group of the user and one of the item, float64 [user groups, item groups].
