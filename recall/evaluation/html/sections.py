@@ -55,13 +55,16 @@ def _curves(page: Subjects) -> Iterator[Part]:
                 found = True
                 yield from head
                 yield _race_chart(str(race["metric"]), str(race["winner"]), runs, race["popularity"])
-                yield Table(
-                    ["recipe", str(race["metric"]), "best sweep", "s"],
+                rows = [
                     [
-                        [run["recipe"], Estimate(**_estimate(run)).interval(), str(run["sweeps"]), str(run["seconds"])]
-                        for run in runs
-                    ],
-                )
+                        run["recipe"],
+                        Estimate(value=run["value"], low=run["low"], high=run["high"]).interval(),
+                        str(run["sweeps"]),
+                        str(run["seconds"]),
+                    ]
+                    for run in runs
+                ]
+                yield Table(["recipe", str(race["metric"]), "best sweep", "s"], rows)
         if isinstance(curve, dict) and isinstance(losses := curve.get("losses"), list) and losses:
             found = True
             yield from head
@@ -72,7 +75,6 @@ def _curves(page: Subjects) -> Iterator[Part]:
 
 def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) -> Lines:
     longest = max(len(run["figures"]) for run in runs)
-    shades = iter(SERIES[1:3])
     drawn = []
     for run in reversed(runs):
         first = run["recipe"] == winner
@@ -86,7 +88,7 @@ def _race_chart(metric: str, winner: str, runs: Sequence[Any], popularity: Any) 
             )
         )
     level = float(popularity["value"])
-    drawn.append(Line("popularity", (1, max(2, longest)), (level, level), colour=next(shades), dashed=True, thin=True))
+    drawn.append(Line("popularity", (1, max(2, longest)), (level, level), colour=SERIES[1], dashed=True, thin=True))
     return Lines(f"Learning curves of the {len(runs)} runs of the race", "sweep", f"{metric}, validation", drawn)
 
 
@@ -309,10 +311,6 @@ def _latency(page: Subjects) -> Iterator[Part]:
 
 def _ends(one: Estimate) -> tuple[float, float] | None:
     return None if one.low is None or one.high is None else (one.low, one.high)
-
-
-def _estimate(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in ("value", "low", "high")}
 
 
 SECTIONS: tuple[tuple[str, Callable[[Subjects], Iterator[Part]]], ...] = (
