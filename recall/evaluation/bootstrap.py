@@ -146,18 +146,19 @@ def redrawn(users: int, resamples: int, seed: int) -> Iterator[Float64]:
         yield times.astype(np.float64)
 
 
-def resampled_sums(values: Float64, resamples: int, seed: int) -> Float64:
+def resampled_sums(values: Float64 | Integers, resamples: int, seed: int) -> Float64:
     """Return the sums over the drawn users of each resample.
 
     Args:
-        values: float64 [users, m].
+        values: numbers [users, m].
         resamples: number of resamples.
         seed: of the draws.
 
     Returns:
         float64 [resamples, m]; without rows for a single user.
     """
-    return np.concatenate([values[:0], *(times @ values for times in redrawn(len(values), resamples, seed))])
+    numbers = np.asarray(values, dtype=np.float64)
+    return np.concatenate([numbers[:0], *(times @ numbers for times in redrawn(len(numbers), resamples, seed))])
 
 
 def interval(value: float, drawn: Float64) -> Estimate:
