@@ -45,7 +45,7 @@ def _differences(page: Subjects) -> Iterator[Part]:
 
 
 def _of_each_bundle(draw: Callable[[Subject], Iterator[Part]]) -> Callable[[Subjects], Iterator[Part]]:
-    """Return a section that draws each bundle which has the data, under headings if there are two."""
+    """Make a section of all bundles from a function that draws one."""
 
     def draw_all(page: Subjects) -> Iterator[Part]:
         reasons = []

@@ -264,9 +264,9 @@ def apply_rules(fetch: Callable[[int, Mask | None], Candidates], steps: Sequence
 
 
 def without_tags(path: Sequence[str | int]) -> list[str | int]:
-    """Return the path of a pydantic error in a list of tagged values, without the tags.
+    """Return the path of a pydantic error without the tags of tagged values.
 
-    A tag follows a position, and is no key of the request.
+    A tag follows a position; a request does not have it.
     """
     return [step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int))]
 
