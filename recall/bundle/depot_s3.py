@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from recall._fsync import fsync
 from recall.bundle.depot import Depot, Pointer
-from recall.bundle.files import check_listed
+from recall.bundle.files import check_listed, link_or_copy
 from recall.bundle.manifest import MANIFEST, Manifest
 from recall.errors import BundleError, ConfigError, IndexFileError, PublishBusyError, PublishError, VersionMovedError
 
@@ -100,7 +100,10 @@ class ObjectDepot(Depot):
             raise BundleError(f"the manifest of version {name} says {manifest.version}", where=self.url)
         check_listed(to, manifest)
         for file, entry in manifest.files.items():
-            if not _link(held.get((file, entry.sha256)), to / file):
+            local = held.get((file, entry.sha256))
+            if local is not None:
+                link_or_copy(local, to / file)
+            else:
                 moved += self._download(entry.sha256, to / file)
         return moved
 
@@ -291,16 +294,6 @@ def open_s3(url: str) -> ObjectDepot:
 
 def _name(path: str) -> str:
     return path.removeprefix("versions/").removesuffix(".json")
-
-
-def _link(file: Path | None, to: Path) -> bool:
-    if file is None:
-        return False
-    try:
-        os.link(file, to)
-    except OSError:
-        return False
-    return True
 
 
 def _first(error: Exception) -> str:
