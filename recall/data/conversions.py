@@ -86,14 +86,15 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         elif form.explode in form.lists and frame.collect_schema().get(form.explode) == pl.String:
             frame = frame.with_columns(members.map_batches(parse_lists, return_dtype=pl.List(pl.String)))
         frame = frame.explode(form.explode, empty_as_null=False, keep_nulls=False)
-    if form.unnest:
-        frame = _unnested(frame)
-    made_of = {**form.flags, **form.dates}
-    for name, parts in made_of.items():
+    while form.unnest and (nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]):
+        frame = frame.unnest(nested, separator=".")  # a column for each member, such as `user.id`
+    for name, parts in {**form.flags, **form.dates}.items():
         if not set(parts).isdisjoint(frame.collect_schema()):  # new rows may lack all of them
             _refuse_missing(f"{'flags' if name in form.flags else 'dates'}.{name}", parts, frame, where)
-    filled = {name: (pl.col(name).forward_fill(), group) for name, group in form.carry.items()}
-    frame = frame.with_columns(above.over(pl.col(group).rle_id()) if group else above for above, group in filled.values())
+    frame = frame.with_columns(
+        pl.col(name).forward_fill().over(pl.col(group).rle_id()) if group else pl.col(name).forward_fill()
+        for name, group in form.carry.items()
+    )
     if not form.converted and not form.joined:
         return frame
     types = frame.collect_schema()
@@ -103,11 +104,10 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         rewrite_number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts
     ]
     for name, pattern in form.times.items():
-        if name in form.clocks and form.clocks[name] in types:
-            both = pl.concat_str(
-                [pl.col(one).cast(pl.String).str.strip_chars() for one in (name, form.clocks[name])], separator=" "
-            )
-            changes.append(parse_time(both, pattern).alias(name))
+        clock = form.clocks.get(name)
+        if clock in types:
+            day_and_clock = [pl.col(column).cast(pl.String).str.strip_chars() for column in (name, clock)]
+            changes.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
             changes.append(parse_time(pl.col(name), pattern).alias(name))
     lists = [name for name in form.lists if name in texts and name != form.explode]
@@ -116,13 +116,13 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
     changes += [rewrite_duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
     exact = [name for name in form.durations if types.get(name) == pl.Duration]
     changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
-    frame = frame.with_columns(changes)
-    flags = {made: [name for name in names if name in types] for made, names in form.flags.items()}
-    made = [last_true_flag(names).alias(name) for name, names in flags.items() if names]
-    for name, parts in form.dates.items():
-        if set(parts) <= set(types):
-            made.append(pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name))
-    return frame.with_columns(made).drop(name for name in (*form.clocks.values(), *form.joined) if name in types)
+    made = [last_true_flag(names).alias(name) for name, names in form.flags.items() if not set(names).isdisjoint(types)]
+    made += [
+        pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name)
+        for name, parts in form.dates.items()
+        if set(parts) <= set(types)
+    ]
+    return frame.with_columns(changes).with_columns(made).drop(*form.clocks.values(), *form.joined, strict=False)
 
 
 def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, where: str) -> None:
@@ -132,13 +132,6 @@ def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, whe
         if name not in there:
             what = f"{setting} in data.formats names the column {name!r}, which the table lacks"
             raise DataError(what, where=where, hint=did_you_mean(name, there))
-
-
-def _unnested(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Replace objects by a column for each member, such as `user.id`."""
-    while nested := [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Struct)]:
-        frame = frame.unnest(nested, separator=".")
-    return frame
 
 
 def rewrite_number(text: pl.Expr, mark: str) -> pl.Expr:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from recall._arrays import Bool, Int32, Int64
-from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, UsersSplit
+from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, TimeSplit, UsersSplit
 from recall.config.schema import Schema
 from recall.data.column_types import Assumption, find_types, forms
 from recall.data.combine import move_columns
@@ -18,11 +18,10 @@ from recall.data.entities import Offer, add_missing_ids, available, listed
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, drop_left_out
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
 from recall.data.selection import COUNTED, decay_shares, drop_incomplete_rows, select
-from recall.data.sources import FieldColumns, find_attributes, find_columns
+from recall.data.sources import find_attributes, find_columns
 from recall.data.split import (
     REMEMBERED,
     TRAIN,
-    NegativeRows,
     Parts,
     carve,
     carve_last,
@@ -30,13 +29,14 @@ from recall.data.split import (
     hashed_parts,
     id_hashes,
     mark_given,
-    negative_parts,
     order_by_user_and_time,
+    parts_of_next,
     random_parts,
     separate_negatives,
     sorted_parts,
+    time_parts,
 )
-from recall.data.tables import Table, Tables, read_tables
+from recall.data.tables import Tables, read_tables
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.boosts import Boosts, text_numbers
@@ -202,16 +202,18 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         DataError: A table, column or value does not match the configuration.
         ConfigError: A field can be read in two ways, the split lacks a column, or nothing is left to train on.
     """
-    schema, data = config.schema_, config.data
+    schema, data, where = config.schema_, config.data, tables.interactions.where
     columns = find_columns(schema, tables)
     user_numbers, item_numbers = schema.number_columns("user"), schema.number_columns("item")
-    prepared = tables if isinstance(tables, PreparedTables) else None
+    prepared, raw = tables if isinstance(tables, PreparedTables) else None, pl.DataFrame()
     if prepared is not None:
         prepared.verify_files()
         prepared.require_same_reading(schema, columns.context)
-    raw = pl.DataFrame() if prepared is not None else _raw(data, columns, tables.interactions)
+    else:
+        raw = tables.interactions.collect([data.user_id, data.item_id, *data.columns_of_rows, *columns.context])
+        if raw.is_empty():
+            raise DataError("there are no interactions", where=str(tables.interactions.path), hint="Give at least one row")
     column: Callable[[str], pl.Series] = prepared.column if prepared is not None else raw.get_column
-    where = tables.interactions.where
     attributes = find_attributes(data, columns, tables)
     item_numbers |= text_numbers(config.index.boosts, attributes, tables.items.types if tables.items is not None else {})
     item_columns = (*columns.items, *attributes)
@@ -287,8 +289,8 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     )
     shown = rows.at(shown_positions)
     rows = rows if order is None else rows.at(order)
-    carvable = None if known == 0 or order is None else (order >= known, shown_positions >= known)
-    parts, rest_parts = _parts(rows, shown, before, len(users), config, carvable)
+    new_rows = (True, True) if known == 0 or order is None else (order >= known, shown_positions >= known)
+    parts, shown_parts = _parts(rows, shown, before, len(users), config, *new_rows)
     is_training = parts == TRAIN
     if not is_training.any():
         raise ConfigError("the split leaves nothing to train on", where="data.split", hint="Test and validate on less")
@@ -300,14 +302,14 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         weight = weight * pl.Series(decay_shares(rows.user, parts, data.half_life))
     is_available = None
     if data.available_from is not None:
-        last = float(rows.times.values.filter(is_training).to_numpy().max()) if rows.times is not None else None
-        is_available = available(tables.items, data.available_from, len(items), times, last)
+        trained_times = None if rows.times is None else replace(rows.times, values=rows.times.values.filter(is_training))
+        is_available = available(tables.items, data.available_from, len(items), trained_times)
         if isinstance(data.split, ItemsSplit):  # a held-out item represents one that did not exist, regardless of its date
             is_available &= hashed_parts(items[config.schema_.item_id], data.split, config.seed) == TRAIN
     del times, order, training, is_training
     events = rows.frame(parts, weight)
     negatives = (
-        shown.frame(rest_parts, file_weights.gather(shown_positions)).with_columns(before=before)
+        shown.frame(shown_parts, file_weights.gather(shown_positions)).with_columns(before=before)
         if data.has_negatives
         else None
     )
@@ -365,7 +367,13 @@ class _Rows:
 
 
 def _parts(
-    rows: _Rows, shown: _Rows, before: Int64, n_users: int, config: RunConfig, carvable: tuple[Bool, Bool] | None
+    rows: _Rows,
+    shown: _Rows,
+    before: Int64,
+    n_users: int,
+    config: RunConfig,
+    new_rows: Bool | Literal[True],
+    new_shown: Bool | Literal[True],
 ) -> tuple[Parts, Parts]:
     """Return the parts of interactions and negatives.
 
@@ -375,32 +383,24 @@ def _parts(
         before: int64 [m], number of interactions before each negative.
         n_users: number of users.
         config: the run.
-        carvable: bool [n] and bool [m], the rows that may be moved to validation; None for all.
+        new_rows: bool [n], interactions that may be moved to validation; True for all.
+        new_shown: bool [m], negatives that may be.
     """
     data = config.data
-    carvable_rows, carvable_shown = (None, None) if carvable is None else carvable
     if rows.parts is not None and shown.parts is not None:
         parts, shown_parts = rows.parts, shown.parts
         if isinstance(data.split, UsersSplit) and rows.times is not None:
             parts = mark_given(parts, rows.user, data.split.given)
     else:
         starts = np.concatenate([[0], np.cumsum(np.bincount(rows.user, minlength=n_users))])
-        times, shown_times, unit = None, None, 1
-        if rows.times is not None and shown.times is not None:
-            times, shown_times, unit = rows.times.values, shown.times.values, rows.times.unit
-        parts = sorted_parts(starts, times, unit, data.split)
-        shown_parts = negative_parts(NegativeRows(shown.user, before, shown_times), starts, parts, times, unit, data.split)
-    parts = carve_last(parts, data.carve_last, rows.user, carvable_rows)
-    carved = carve(parts, data.carve, config.seed, carvable_rows)
-    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, carvable_shown)
-
-
-def _raw(data: DataConfig, columns: FieldColumns, interactions: Table) -> pl.DataFrame:
-    """Read the columns of the interactions that a run needs."""
-    raw = interactions.collect([data.user_id, data.item_id, *data.columns_of_rows, *columns.context])
-    if raw.is_empty():
-        raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
-    return raw
+        parts = sorted_parts(starts, rows.times, data.split)
+        if isinstance(data.split, TimeSplit) and rows.times is not None and shown.times is not None:
+            shown_parts = time_parts(shown.times, rows.times, data.split)
+        else:
+            shown_parts = parts_of_next(shown.user, before, starts, parts)
+    parts = carve_last(parts, data.carve_last, rows.user, new_rows)
+    carved = carve(parts, data.carve, config.seed, new_rows)
+    return carved, shown_parts if carved is parts else carve(shown_parts, data.carve, config.seed, new_shown)
 
 
 def _digest(digest: "hashlib._Hash", values: pl.Series) -> None:

@@ -19,7 +19,7 @@ def listed(
     id_column: str,
     columns: tuple[str, ...],
     numeric: Collection[str],
-    forms: ColumnForms | None = None,
+    forms: ColumnForms,
     raw: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Read the rows of a users or items table, with unique ids.
@@ -29,7 +29,7 @@ def listed(
         id_column: id column, which becomes text.
         columns: further columns to read.
         numeric: names of columns that become numbers, each in a type that loses no digit.
-        forms: canonical types of text columns; default: text keeps its spelling.
+        forms: canonical types of text columns.
         raw: columns of the table, if they have been read already.
 
     Raises:
@@ -38,7 +38,6 @@ def listed(
     if table is None:
         return pl.DataFrame(schema={id_column: pl.String()})
     raw = table.collect([id_column, *columns]) if raw is None else raw
-    forms = forms if forms is not None else ColumnForms()
     ids = read_ids(raw[id_column], table.where(id_column), forms)
     repeated = ids.filter(ids.is_duplicated())
     if len(repeated):
@@ -48,9 +47,8 @@ def listed(
             why="one row describes one id",
             hint="Keep one row for each id",
         )
-    values = {name: number_column(raw[name], table.where(name)) for name in columns if name in numeric}
-    values |= {name: forms.canonical(raw[name], table.where(name)) for name in columns if name not in numeric}
-    return pl.DataFrame([ids, *(values[name] for name in columns)])
+    reads = {name: number_column if name in numeric else forms.canonical for name in columns}
+    return pl.DataFrame([ids, *(read(raw[name], table.where(name)) for name, read in reads.items())])
 
 
 def read_ids(values: pl.Series, where: str, forms: ColumnForms) -> pl.Series:
@@ -148,8 +146,7 @@ class Offer:
             available: bool [n], items on offer by their date; None without a date column.
             n: size of the catalogue.
         """
-        taken = np.bincount(interacted, minlength=n) > 0
-        shown_or_available = np.bincount(shown, minlength=n) > 0
+        taken, shown_or_available = np.bincount(interacted, minlength=n) > 0, np.bincount(shown, minlength=n) > 0
         if available is not None:
             shown_or_available |= available
         return Offer(taken, shown_or_available & ~taken)
@@ -168,15 +165,14 @@ class Offer:
         }
 
 
-def available(table: Table | None, column: str, n: int, times: Times | None, last: float | None) -> Bool:
+def available(table: Table | None, column: str, n: int, times: Times | None) -> Bool:
     """Return the items that were on offer before the last training interaction.
 
     Args:
         table: the items table, whose rows are the first of the catalogue.
         column: column with the time from which each item is on offer; null for unknown.
         n: size of the catalogue.
-        times: times of the interactions: dates if the column holds dates, numbers if it holds numbers.
-        last: latest time of a training interaction.
+        times: times of the training interactions: dates if the column holds dates, numbers if it holds numbers.
 
     Returns:
         bool [n], False for items of unknown time.
@@ -184,7 +180,7 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
     Raises:
         DataError: The column is missing, or its times cannot be compared with those of the interactions.
     """
-    if table is None or times is None or last is None:
+    if table is None or times is None:
         raise DataError(
             "dates of availability need a table of items, and times of the interactions to compare with",
             where="data.available_from",
@@ -203,5 +199,5 @@ def available(table: Table | None, column: str, n: int, times: Times | None, las
                 why="the two are compared with each other",
                 hint="Write both as dates, or both as numbers in the same unit",
             )
-        result[given] = since.values.to_numpy() <= last
+        result[given] = since.values.to_numpy() <= times.values.max()
     return result

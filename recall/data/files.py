@@ -92,10 +92,14 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
         return convert_columns(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
     if kind == "json":
         return convert_columns(pl.concat([_hive(_json(one), path, one) for one in files], how="diagonal_relaxed"), form, where)
-    parts = _same_order([_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files])
-    for one, names in zip(files[1:], (part.collect_schema().names() for part in parts[1:]), strict=True):
-        if len(names) and names != (first := parts[0].collect_schema().names()):
-            why = f"{one.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
+    parts = [_hive(_cells(_text(one, nulls, form), nulls, form), path, one) for one in files]
+    first = parts[0].collect_schema().names()
+    for number, file in enumerate(files[1:], 1):
+        names = parts[number].collect_schema().names()
+        if set(names) == set(first):  # in whatever order
+            parts[number] = parts[number].select(first)
+        elif names:
+            why = f"{file.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
             hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
             raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
     return convert_columns(pl.concat(parts), form, where)
@@ -117,9 +121,8 @@ def unreadable_file(path: Path, error: Exception) -> DataError:
         error: what the library said that read it.
     """
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    hint = "Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats"
-    if '"' in reason:
-        hint += ', such as quote = "" where quotes are ordinary characters'
+    quotes = ', such as quote = "" where quotes are ordinary characters' if '"' in reason else ""
+    hint = f"Rewrite it as Parquet, or as CSV in UTF-8; or correct its section in data.formats{quotes}"
     if kind_of(path) == "json":
         hint = "Write one JSON object a line, or one array of them, with names and texts in double quotes"
     return DataError("the file cannot be read", where=str(path), why=reason, hint=hint)
@@ -192,8 +195,8 @@ def _by_column(read: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of an object of columns: lists, or as pandas writes them."""
     types = read.dtypes
     if all(isinstance(one, pl.List) and not one.inner.is_nested() for one in types):
-        lists = {values.name: values[0] for values in read}
-        return pl.DataFrame(lists) if len({len(one) for one in lists.values()}) == 1 else read
+        are_rows = len({len(values[0]) for values in read}) == 1
+        return read.explode(pl.all(), empty_as_null=False, keep_nulls=False) if are_rows else read
     members = {tuple(field.name for field in one.fields) if isinstance(one, pl.Struct) else () for one in types}
     if len(members) == 1 and all(name.isdecimal() for name in next(iter(members))) and members != {()}:
         return pl.DataFrame({values.name: list(values[0].values()) for values in read}, strict=False)
@@ -232,14 +235,6 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         truncate_ragged_lines=form.ragged,
         eol_char=end,
     )
-
-
-def _same_order(parts: Sequence[pl.LazyFrame]) -> list[pl.LazyFrame]:
-    """Order the columns of files that have the same ones as the first file does."""
-    if len(parts) == 1:
-        return list(parts)
-    first = parts[0].collect_schema().names()
-    return [part.select(first) if set(part.collect_schema().names()) == set(first) else part for part in parts]
 
 
 def split_lines(text: str, most: int = 0) -> list[str]:

@@ -46,7 +46,7 @@ _APPLIED_WHEN_READ: Final = {
     "contains_changes_through",
 }
 """Settings of [data] that may differ from those of the preparation: they apply when it is read."""
-_NUMBERS: Final = {"Float64": pl.Float64, "Int64": pl.Int64, "UInt64": pl.UInt64}
+
 _PREPARE_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
 
 Side = Literal["user", "item"]
@@ -142,13 +142,13 @@ class PreparedTables(Tables):
         return coded(forms.canonical(self.column(name), where))
 
     def _read_shards(self, name: str) -> Iterator[pl.Series]:
-        for path in self._shard_paths():
-            yield replace(self.interactions, frame=pl.scan_parquet(path)).collect([name])[name]
+        shards = (replace(self.interactions, frame=pl.scan_parquet(path)) for path in self._shard_paths())
+        return (shard.collect([name])[name] for shard in shards)
 
     def cast_to_recorded(self, numbers: pl.Series) -> pl.Series:
         """Cast a numeric column to the type over all rows, those left out included."""
-        known = self.manifest.read_as.get(numbers.name)
-        return numbers if known is None or known.number is None else numbers.cast(_NUMBERS[known.number])
+        known = self.manifest.read_as.get(numbers.name, ReadAs()).number
+        return numbers if known is None else numbers.cast(getattr(pl, known))
 
     def require_same_reading(self, schema: Schema, context: tuple[str, ...]) -> None:
         """Check that fields read context columns as they did in the preparation.
@@ -190,8 +190,7 @@ class PreparedTables(Tables):
 
     def ids(self, side: Side) -> pl.Series:
         """Return the ids of users or items by row, String [n]."""
-        path = self.folder / _IDS[side]
-        return self._read(path, "id", pl.String())
+        return self._read(self.folder / _IDS[side], "id", pl.String())
 
     def add_missing_ids(self, side: Side, frame: pl.DataFrame, forms: ColumnForms) -> tuple[pl.DataFrame, Int32]:
         """Return all users or items, and the row of each interaction.
@@ -219,10 +218,11 @@ class PreparedTables(Tables):
         if not ids.head(len(frame)).equals(frame.to_series(0)):
             what = f"the first ids are not those of {_TABLES[f'{side}s']}, in its order"
             raise DataError(what, where=where, hint=_PREPARE_AGAIN)
-        rows = self.numbers(USER if side == "user" else ITEM, pl.Int32())
+        column = USER if side == "user" else ITEM
+        rows = self.numbers(column, pl.Int32())
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(ids):
             what = f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s"
-            raise DataError(what, where=self.interactions.where(USER if side == "user" else ITEM), hint=_PREPARE_AGAIN)
+            raise DataError(what, where=self.interactions.where(column), hint=_PREPARE_AGAIN)
         return pl.concat([frame, ids[len(frame) :].to_frame()], how="diagonal"), rows
 
     def times(self, user: Int32) -> Times | None:
@@ -234,19 +234,14 @@ class PreparedTables(Tables):
         Raises:
             DataError: The interactions are not sorted by user and time.
         """
-        times = None
-        later = user[1:] > user[:-1]
+        times, ordered = None, user[1:] >= user[:-1]
         if TIME in self.interactions.types:
             dtype = self.interactions.types[TIME]
-            values = pl.Series(TIME, self.numbers(TIME, dtype))
-            moments = values.cast(pl.Datetime(dtype.time_unit)) if isinstance(dtype, pl.Datetime) else values
-            times = Times.of(moments, self.interactions.where(TIME))
-            numbers = times.values.to_numpy()
-            later |= (user[1:] == user[:-1]) & (numbers[1:] >= numbers[:-1])
-        else:
-            later |= user[1:] == user[:-1]
-        if not later.all():
-            row = int(np.flatnonzero(~later)[0]) + 2
+            times = Times.of(pl.Series(TIME, self.numbers(TIME, dtype)).cast(dtype), self.interactions.where(TIME))
+            values = times.values.to_numpy()
+            ordered &= (user[1:] > user[:-1]) | (values[1:] >= values[:-1])
+        if not ordered.all():
+            row = int(ordered.argmin()) + 2
             what = "interactions are not sorted by user and time"
             raise DataError(what, where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row)
         return times
@@ -271,19 +266,16 @@ class PreparedTables(Tables):
         Raises:
             DataError: A shard lacks the column or holds another type.
         """
-        parts = (self._read(path, column, dtype).to_physical().to_numpy() for path in self._shard_paths())
-        found: npt.NDArray[Any] | None = None
-        at = 0
-        for part in parts:
-            if found is None:
-                found = np.empty(self.manifest.interactions, dtype=part.dtype)
-            found[at : at + len(part)] = part
-            at += len(part)
-        assert found is not None, "a manifest has at least one shard"
+        found = np.empty(self.manifest.interactions, dtype=pl.Series(dtype=dtype).to_physical().to_numpy().dtype)
+        end = 0
+        for path in self._shard_paths():
+            part = self._read(path, column, dtype).to_physical().to_numpy()
+            found[end : end + len(part)] = part
+            end += len(part)
         return found
 
-    def _shard_paths(self) -> Iterator[Path]:
-        return (self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/"))
+    def _shard_paths(self) -> list[Path]:
+        return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{SHARDS}/")]
 
     def _read(self, path: Path, column: str, dtype: DataType) -> pl.Series:
         try:
@@ -315,14 +307,18 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         DataError: The folder is incomplete, of a newer format, or was prepared with other settings.
     """
     manifest = read_manifest(folder)
-    now, then = settings(data), manifest.settings
-    changed = [name for name in {**then, **now} if name not in _APPLIED_WHEN_READ and now.get(name) != then.get(name)]
+    now, then = data.model_dump(mode="json"), manifest.settings
+    changed = [
+        f"data.{name} was {orjson.dumps(then.get(name)).decode()} and is {orjson.dumps(now.get(name)).decode()}"
+        for name in sorted({*then, *now} - _APPLIED_WHEN_READ)
+        if now.get(name) != then.get(name)
+    ]
     if changed:
-        shown = "; ".join(
-            f"data.{one} was {_as_json(then.get(one))} and is {_as_json(now.get(one))}" for one in sorted(changed)
-        )
         raise DataError(
-            "the configuration has changed since the data was prepared", where=str(folder), why=shown, hint=_PREPARE_AGAIN
+            "the configuration has changed since the data was prepared",
+            where=str(folder),
+            why="; ".join(changed),
+            hint=_PREPARE_AGAIN,
         )
     files = [_require_file(folder / name) for name in manifest.files]
     shards = [path for path in files if path.parent.name == SHARDS]
@@ -343,8 +339,9 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
         WEIGHT: data.weighed_by is not None,
         **({data.split.column: True} if isinstance(data.split, ColumnSplit) else {}),
     }
-    for name in (name for name, is_needed in needed.items() if is_needed and name not in interactions.types):
-        raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_PREPARE_AGAIN)
+    for name, is_needed in needed.items():
+        if is_needed and name not in interactions.types:
+            raise DataError(f"there is no column {name!r}", where=str(interactions.path), hint=_PREPARE_AGAIN)
     users, items = (read_table(folder / file, text=data.text) if file in manifest.files else None for file in _TABLES.values())
     sides: dict[str, Side] = {data.user_id: "user", data.item_id: "item"}
     return PreparedTables(interactions, users, items, folder=folder, manifest=manifest, sides=sides)
@@ -407,7 +404,7 @@ def seal(
     schema = pl.read_parquet_schema(paths[0])
     manifest = PreparedManifest(
         format=FORMAT,
-        settings=settings(data),
+        settings=data.model_dump(mode="json"),
         sources=dict(sources),
         interactions=sum(file.rows for name, file in files.items() if name.startswith(f"{SHARDS}/")),
         users=files[_IDS["user"]].rows,
@@ -429,11 +426,6 @@ def seal(
     return manifest
 
 
-def settings(data: DataConfig) -> dict[str, JsonValue]:
-    """Return [data] of a configuration ready for JSON."""
-    return data.model_dump(mode="json")
-
-
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -444,7 +436,3 @@ def _require_file(path: Path) -> Path:
     if not path.exists():
         raise DataError("a file of the prepared data is missing", where=str(path), hint=_PREPARE_AGAIN)
     return path
-
-
-def _as_json(value: JsonValue) -> str:
-    return orjson.dumps(value).decode()

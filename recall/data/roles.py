@@ -39,40 +39,30 @@ from recall.data.column_names import (
     words,
 )
 from recall.data.dependence import CHOICE, Codes, Dependence, described_side, encode_distinct, function_gain
-from recall.data.times import Times
+from recall.data.times import UNITS, Times
 from recall.errors import DataError
 from recall.features.values import canonical_series
-
-OutcomeForm = Literal["", "switch", "scale"]
 
 _TOPS = (4, 5, 6, 7, 10, 20, 100)  # of scales: stars, school marks, points; not of hours, weekdays from 0, months or days
 _FEWEST, _MOST = 4, 21  # levels of a scale
 _CALENDAR = 0.8  # the same as dependence.OF_ITEM: hours in another time zone still follow from those in UTC
-_HOUR = 3_600
 
 
-def looks_like_outcome(values: pl.Series, numbers: pl.Series | None) -> OutcomeForm:
+def looks_like_outcome(values: pl.Series) -> Literal["", "switch", "scale"]:
     """Return whether a column holds booleans or ratings that may be an outcome.
 
     Args:
         values: the column, [n].
-        numbers: the column as numbers, [n]; None if it has other values.
 
     Returns:
         "switch" for booleans, "scale" for ratings, or "" if the name or the values speak against an outcome.
     """
-    if values.dtype.is_nested() or known_before(values.name):
+    numbers = numbers_of(values)
+    if known_before(values.name):
         return ""
-    known = values.drop_nulls()
-    if values.dtype == pl.Boolean:
-        return "switch" if known.n_unique() == 2 else ""
     if numbers is None:
-        samples = known.unique().head(3)
-        return (
-            "switch"
-            if known.dtype == pl.String and frozenset(samples.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS
-            else ""
-        )
+        texts = values.drop_nulls().unique().head(3) if values.dtype == pl.String else pl.Series(dtype=pl.String)
+        return "switch" if frozenset(texts.str.strip_chars().str.to_lowercase()) in BOOLEAN_WORDS else ""
     levels = numbers.drop_nulls().unique().sort()
     if set(levels) == {0.0, 1.0}:
         return "switch"
@@ -89,33 +79,20 @@ def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
         values: a column of few distinct values, [n].
         times: the time column, [n]; False is returned for times of an unknown unit.
     """
-    dated = times.is_not_null()
-    values, seconds = values.filter(dated), _seconds(times.filter(dated))
-    if seconds is None:
-        return False
-    moments = pl.from_epoch(pl.Series(seconds), time_unit="s")
-    codes = encode_distinct(values)
-    known = codes >= 0
-    hours = (seconds // _HOUR) % 24
-    days = moments.dt.weekday().to_numpy()
-    for groups in (hours, days, moments.dt.month().to_numpy(), days * 24 + hours):
-        gain = function_gain(encode_distinct(pl.Series(groups[known])), codes[known])
-        if gain.value >= _CALENDAR and gain.low > _CALENDAR / 2:
-            return True
-    return False
-
-
-def _seconds(times: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]] | None:
-    """Return the unix seconds of a time column, int64 [n]; None where it holds none."""
     try:
-        found = Times.of(times, "")
+        found = Times.of(times.drop_nulls(), "")
     except DataError:
-        return None
-    values = found.values.to_numpy().astype(np.float64) / found.unit
-    for factor in (1.0, 1e3, 1e6, 1e9):
-        if len(values) and values.min() / factor > 3e8 and values.max() / factor < 5e9:
-            return (values / factor).astype(np.int64)
-    return None
+        return False
+    numbers = found.values.cast(pl.Float64) / found.unit
+    codes = encode_distinct(values.filter(times.is_not_null()))
+    for factor in UNITS.values():
+        seconds = numbers / factor
+        if len(seconds) and seconds.is_between(3e8, 5e9).all():
+            moment = pl.from_epoch(seconds.filter(codes >= 0).cast(pl.Int64), time_unit="s").dt
+            hour, day = moment.hour(), moment.weekday()
+            groups = (hour, day, moment.month(), day.cast(pl.Int32) * 24 + hour)
+            return any(function_gain(encode_distinct(group), codes[codes >= 0]).exceeds(_CALENDAR) for group in groups)
+    return False
 
 
 Kind = Literal[
@@ -245,10 +222,8 @@ def numbers_of(values: pl.Series) -> pl.Series | None:
 
     Text with leading zeros such as 007 is not a number, although it can be parsed.
     """
-    if values.dtype.is_numeric():
+    if values.dtype.is_numeric() or values.dtype == pl.Boolean:
         return values.cast(pl.Float64).fill_nan(None)
-    if values.dtype == pl.Boolean:
-        return values.cast(pl.Float64)
     if values.dtype != pl.String:
         return None
     parsed = values.str.strip_chars().cast(pl.Float64, strict=False)
@@ -274,13 +249,11 @@ def _detect_role_without_time(values: pl.Series, users: Codes, items: Codes, who
     outcome = _outcome_by_name(values, numbers, whole)
     lacking = (values if numbers is None else numbers).null_count() > 0
     outcome = _with_missing(outcome, values) if outcome is not None and lacking else outcome
-    strong = outcome is not None and outcome.kind not in ("amount", "said")
-    if outcome is not None and strong:
+    if outcome is not None and outcome.kind not in ("amount", "said"):
         return outcome
     role = _describing_role(values if numbers is None else numbers, users, items)
-    if role.kind in ("item", "user") and values.name.lower() != "weight":
-        return role
-    return outcome or role
+    describes = role.kind in ("item", "user") and values.name.lower() != "weight"
+    return role if outcome is None or describes else outcome
 
 
 def _with_missing(role: Role, values: pl.Series) -> Role:
@@ -300,8 +273,7 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
 
     Values, name and calendar can each speak against it.
     """
-    numbers = None if values.dtype.is_nested() else numbers_of(values)
-    form = looks_like_outcome(values, numbers)
+    numbers, form = numbers_of(values), looks_like_outcome(values)
     if not form or (times is not None and follows_calendar(values, times)):
         return None
     lacking = values.null_count() > 0
@@ -313,8 +285,8 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
     if form == "switch" or numbers is None:
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
         return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", lacking=lacking)
-    levels = tuple(numbers.drop_nulls().unique().sort().to_list())
-    reason = f"{_short(levels[0])} to {_short(levels[-1])}, {len(levels)} different, as a scale has them"
+    levels = tuple(numbers.drop_nulls().unique().sort())
+    reason = f"{levels[0]:g} to {levels[-1]:g}, {len(levels)} different, as a scale has them"
     return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, lacking=lacking)
 
 
@@ -334,24 +306,20 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
     if different > _MIN_VISITS and names_visit(values.name):
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
     numbered = values.dtype.is_numeric() or (values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"\d").all()))
-    if numbered and different > _MIN_VISITS and relations.choice.value >= CHOICE and relations.choice.low > CHOICE / 2:
+    if numbered and different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
         return Role("said", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 
 def _names_visits(values: pl.Series, users: Codes) -> bool:
     """Return whether nearly every value belongs to one user, who has several values."""
-    if isinstance(values.dtype, pl.List | pl.Array) or not (values.dtype == pl.String or _are_integers(values)):
+    known = values.drop_nulls()
+    if values.dtype != pl.String and not (values.dtype.is_numeric() and (known == known.round()).all()):
         return False
     pairs = pl.DataFrame({"value": values, "user": users}).drop_nulls().unique()
     different = pairs["value"].n_unique()
     of_one = pairs.group_by("value").len()["len"].eq(1).sum() if len(pairs) else 0
     return different > _MIN_VISITS and of_one >= _MIN_OF_ONE_USER * different and different > pairs["user"].n_unique() / 2
-
-
-def _are_integers(values: pl.Series) -> bool:
-    known = values.drop_nulls()
-    return values.dtype.is_numeric() and bool((known == known.round()).all())
 
 
 def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Series | None) -> Role | None:
@@ -361,13 +329,9 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         return None
     distinct = known.unique() if whole is None else whole.drop_nulls()
     if numbers is None or values.dtype == pl.Boolean:
-        role = _outcome_of_words(values, distinct)
-        if role is not None or numbers is None:
-            return role
+        return _outcome_of_words(values, distinct)
     different = numbers_of(distinct)
-    if values.dtype == pl.Boolean:
-        return None
-    levels = tuple(sorted((numbers if different is None else different).drop_nulls().unique().to_list()))
+    levels = tuple((numbers if different is None else different).drop_nulls().unique().sort())
     if not levels:  # only NaN
         return None
     low, high = levels[0], levels[-1]
@@ -382,20 +346,20 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
         return Role("amount", "one value only", low=low, high=high) if outcome_word(name, LABEL) else None
     graded = outcome_word(name, GRADE) and low >= 0 and high <= _MAX_GRADE
     if outcome_word(name, RATING) or graded:
-        reason = f"{_short(low)} to {_short(high)}, {len(levels)} different: how much the user liked the item"
+        reason = f"{low:g} to {high:g}, {len(levels)} different: how much the user liked the item"
         return Role("rating", reason, low=low, high=high, levels=levels)
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, CONSEQUENCE):
-        return Role("said", f"{_short(low)} to {_short(high)}: what followed, by the name")
+        return Role("said", f"{low:g} to {high:g}: what followed, by the name")
     if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
-        return Role("amount", f"{_short(low)} to {_short(high)}: how much, or for how long", low=low, high=high, levels=levels)
+        return Role("amount", f"{low:g} to {high:g}: how much, or for how long", low=low, high=high, levels=levels)
     return None
 
 
 def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     name, texts = values.name, canonical_series(distinct).unique().sort()
-    lower = {text.strip().lower() for text in texts}
+    lower, named = {text.strip().lower() for text in texts}, set(words(name))
     if len(lower) == 1 and lower <= TRUE_MARKS and values.null_count() and outcome_word(name, LABEL):
         return Role("label", f"{texts[0]} or nothing, and the name says what the user did", flag=True)
     if lower in BOOLEAN_WORDS and outcome_word(name, NEGATIVE):
@@ -409,19 +373,14 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
         return Role("label", reason, flag=True) if outcome_word(name, LABEL) else None
     if lower in BOOLEAN_WORDS and not outcome_word(name, LABEL | EVENT):  # a column of yes and no may answer any question
         return None
-    state = bool(STATE & set(words(name)))
-    by_name = bool(outcome_word(name, EVENT | LABEL | RATING)) or state or {"type", "kind"} & set(words(name)) != set()
-    recognised = [] if _SOURCE_WORDS & set(words(name)) else known_events(texts)
+    by_name = bool(outcome_word(name, EVENT | LABEL | RATING) or named & (STATE | {"type", "kind"}))
+    recognised = [] if _SOURCE_WORDS & named else known_events(texts)
     few = 1 < len(texts) <= _MAX_EVENTS[bool(outcome_word(name, EVENT))]
     if few and (len(recognised) >= max(2, len(texts) / 2) or outcome_word(name, EVENT | LABEL)):
         how = "few words" + (", and the name says what the user did" if by_name else f", such as {', '.join(recognised[:3])}")
-        return Role("event", how, events=event_rule(texts, state=state), flag=lower in BOOLEAN_WORDS)
+        return Role("event", how, events=event_rule(texts, state=bool(STATE & named)), flag=lower in BOOLEAN_WORDS)
     aspect = few and words(name)[-1] in _ASPECT_WORDS
     if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
         return Role("said", reason)
     return None
-
-
-def _short(number: float) -> str:
-    return f"{number:g}"

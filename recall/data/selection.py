@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from recall._arrays import Bool, Float32, Float64, Integers
@@ -37,8 +36,8 @@ class Selection:
 
 def select(
     data: DataConfig,
-    user: npt.NDArray[np.integer],
-    item: npt.NDArray[np.integer],
+    user: Integers,
+    item: Integers,
     times: Times | None,
     taken: Bool | None,
     weights: Float64,
@@ -83,29 +82,31 @@ def select(
         if bound is not None:
             if times is None or data.time is None:
                 raise ConfigError(f"data.{name} needs the time of each interaction", where="data", hint="Name it in data.time")
-            edge, values = _in_unit_of(bound, times, name, where(data.time)), times.values.to_numpy()
+            is_later = times.values.to_numpy() >= _in_unit_of(bound, times, name, where(data.time))
             shown = bound if isinstance(bound, str) else f"{bound:.15g}"
-            leave_out(values >= edge if name == "since" else values < edge, f"data.{name} = {shown}")
+            leave_out(is_later if name == "since" else ~is_later, f"data.{name} = {shown}")
     if data.repeats == "merge":
-        chosen = np.flatnonzero(rows & positives)
-        at = None if times is None else times.values.gather(chosen)
-        last, sums = _merge_pairs(user[chosen], item[chosen], at, weights[chosen])
-        weights = weights.copy()
-        weights[chosen[last]] = sums
-        kept = ~positives
-        kept[chosen[last]] = True
+        pairs = pl.DataFrame({"user": user, "item": item, "weight": weights}).with_row_index("row").filter(rows & positives)
+        if times is not None:
+            pairs = pairs.with_columns(time=times.values.gather(pairs["row"])).sort("time", maintain_order=True)
+        merged = pairs.group_by("user", "item", maintain_order=True).agg(pl.col("row").last(), pl.col("weight").sum())
+        weights, kept = weights.copy(), ~positives
+        weights[merged["row"]] = merged["weight"]
+        kept[merged["row"]] = True
         leave_out(kept, 'data.repeats = "merge"')
     if data.min_user > 1 or data.min_item > 1:
         chosen = np.flatnonzero(rows & positives)
-        core = k_core(user[chosen], item[chosen], data.min_user, data.min_item)
-        kept = np.isin(user, user[chosen[core]]) & np.isin(item, item[chosen[core]])
+        core = chosen[k_core(user[chosen], item[chosen], data.min_user, data.min_item)]
         bounds = {"min_user": data.min_user, "min_item": data.min_item}
-        leave_out(kept, " and ".join(f"data.{name} = {least}" for name, least in bounds.items() if least > 1))
+        leave_out(
+            np.isin(user, user[core]) & np.isin(item, item[core]),
+            " and ".join(f"data.{name} = {least}" for name, least in bounds.items() if least > 1),
+        )
     changed = notes or data.repeats == "merge"
     return Selection(rows, weights, tuple(notes)) if changed else None
 
 
-def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_user: int, min_item: int) -> Bool:
+def k_core(user: Integers, item: Integers, min_user: int, min_item: int) -> Bool:
     """Return the rows of the k-core: every user and item has enough partners.
 
     Users with fewer than `min_user` distinct items, and items with fewer than `min_item` distinct users, are removed
@@ -121,28 +122,13 @@ def k_core(user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], min_use
         bool [n].
     """
     pairs = pl.DataFrame({"user": user, "item": item})
+    enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
     left = pairs.unique()
-    while True:
-        enough = (pl.len().over("user") >= min_user) & (pl.len().over("item") >= min_item)
-        fewer = left.filter(enough)
-        if len(fewer) == len(left):
-            break
+    while len(fewer := left.filter(enough)) < len(left):
         left = fewer
-    kept = pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"].to_numpy()
     rows = np.zeros(len(user), dtype=np.bool_)
-    rows[kept] = True
+    rows[pairs.with_row_index("row").join(left, on=["user", "item"], how="semi")["row"]] = True
     return rows
-
-
-def _merge_pairs(
-    user: npt.NDArray[np.integer], item: npt.NDArray[np.integer], times: pl.Series | None, weights: Float64
-) -> tuple[npt.NDArray[np.int64], Float64]:
-    """Return the position of the last row of each pair, and the sum of its weights."""
-    rows = pl.DataFrame({"user": user, "item": item, "weight": weights}).with_row_index("row")
-    if times is not None:
-        rows = rows.with_columns(time=times).sort("time", maintain_order=True)
-    merged = rows.group_by("user", "item", maintain_order=True).agg(pl.col("row").last(), pl.col("weight").sum())
-    return merged["row"].cast(pl.Int64).to_numpy(), merged["weight"].to_numpy()
 
 
 def _in_unit_of(bound: float | str, times: Times, name: str, where: str) -> float:
@@ -184,8 +170,7 @@ def decay_shares(user: Integers, parts: Parts, half_life: float) -> Float32:
     shares = np.ones(len(user), dtype=np.float32)
     training = np.flatnonzero(parts == TRAIN)
     of_user = user[training]
-    last = np.searchsorted(of_user, of_user, side="right") - 1
-    ages = last - np.arange(len(training))
+    ages = np.searchsorted(of_user, of_user, side="right") - 1 - np.arange(len(training))  # later ones of the user
     shares[training] = np.maximum(np.exp2(-ages / half_life), FLOOR)
     return shares
 
@@ -213,13 +198,13 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
         if needed:
             kept[name], missing, rows = _drop_missing(table, needed)
             messages += [f"{missing:,} of {rows:,} rows have no {' or no '.join(needed)} and are left out"] if missing else []
-            share = missing / rows if rows else 0.0
+            share = missing / max(rows, 1)
         if data.repeated_ids != "error" and name != "interactions":
             repeated = int(kept[name].collect(ids[name]).to_series().is_duplicated().sum())
             once = kept[name].frame.unique(ids[name], keep=data.repeated_ids, maintain_order=True)
             kept[name] = replace(kept[name], frame=once)
-            counts = f"the {data.repeated_ids} of each counts"
-            messages += [f"of {repeated:,} rows that share their {ids[name][0]} {counts}"] if repeated else []
+            if repeated:
+                messages.append(f"of {repeated:,} rows that share their {ids[name][0]} the {data.repeated_ids} of each counts")
         if messages:
             notes[name] = ("; ".join(messages), share)
     return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
@@ -247,8 +232,7 @@ def id_missing(ids: Sequence[str]) -> pl.Expr:
     Args:
         ids: names of the columns.
     """
-    columns = [pl.col(name) for name in ids]
-    return pl.any_horizontal(*(one.is_null() | (one.cast(pl.String).str.strip_chars() == "") for one in columns))
+    return pl.any_horizontal(pl.col(name).is_null() | (pl.col(name).cast(pl.String).str.strip_chars() == "") for name in ids)
 
 
 def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:

@@ -45,7 +45,7 @@ def find_columns(schema: Schema, tables: Tables) -> FieldColumns:
         if columns[0] == (schema.user_id if field.side == "user" else schema.item_id):
             continue  # every table has the id
         table = _table(name, field, columns[0], schema, tables)
-        for column in columns[1:]:
+        for column in columns:
             _require(name, column, table, tables)
         found[table] |= dict.fromkeys(columns)
     for column in found["interactions"]:
@@ -53,8 +53,7 @@ def find_columns(schema: Schema, tables: Tables) -> FieldColumns:
             raise ConfigError(
                 f"a context column cannot be called {column!r}", where="fields", hint="Rename it in the interactions"
             )
-    for column in found["users"]:
-        if column in found["interactions"]:
+        if column in found["users"]:
             raise ConfigError(
                 f"column {column!r} is read from the users table by one field and from the interactions by another",
                 where="fields",
@@ -77,10 +76,10 @@ def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables, sid
         ConfigError: There is no such table, or a field reads a column of that name from the interactions.
         DataError: The table lacks such a column, or holds lists of lists in it.
     """
-    if side == "item":
-        named, table, where, read = data.attributes, tables.items, "data.attributes", {data.item_id, *columns.items}
-    else:
-        named, table, where, read = data.user_attributes, tables.users, "data.user_attributes", {data.user_id, *columns.users}
+    named, where, read = data.attributes, "data.attributes", {data.item_id, *columns.items}
+    if side == "user":
+        named, where, read = data.user_attributes, "data.user_attributes", {data.user_id, *columns.users}
+    table = tables.named.get(f"{side}s")
     if not named:
         return ()
     if table is None:
@@ -113,7 +112,6 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             hint="Give the field side = 'item'",
         )
     if field.source is not None:
-        _require(name, column, field.source, tables)
         return field.source
     allowed = ("items",) if field.side == "item" else ("interactions", "users")
     having = [table for table in allowed if table in tables.named and column in tables.named[table].columns]
@@ -125,22 +123,20 @@ def _table(name: str, field: ColumnField, column: str, schema: Schema, tables: T
             where=where,
             hint=f'Write which one is meant: source = "{having[0]}" or source = "{having[1]}"',
         )
-    elsewhere = [table for table, file in tables.named.items() if column in file.columns]
-    if elsewhere:
-        other = "user" if field.side == "item" else "item"
-        raise DataError(
-            f"column {column!r} is in the {elsewhere[0]} table, which no {field.side} field reads",
-            where=where,
-            why="what comes with an interaction belongs to the user side, what describes an item to the item side",
-            hint=f"Give the field side = '{other}', or move the column",
-        )
-    unset = [table for table in allowed if table not in tables.named]
+    for table, file in tables.named.items():
+        if column in file.columns:
+            raise DataError(
+                f"column {column!r} is in the {table} table, which no {field.side} field reads",
+                where=where,
+                why="what comes with an interaction belongs to the user side, what describes an item to the item side",
+                hint=f"Give the field side = '{'user' if field.side == 'item' else 'item'}', or move the column",
+            )
     raise DataError(
         f"no table has a column {column!r}",
         where=where,
         why="; ".join(f"{table}: {tables.named[table].path if table in tables.named else 'not set'}" for table in allowed),
         hint=_near(column, [tables.named[table] for table in allowed if table in tables.named] or tables.named.values())
-        + "".join(f" Or set data.{table} to the table that has it" for table in unset),
+        + "".join(f" Or set data.{table} to the table that has it" for table in allowed if table not in tables.named),
     )
 
 

@@ -1,5 +1,7 @@
 """Items and users of a synthetic shop, and the styles and tastes behind them."""
 
+from itertools import chain, count, islice, product
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -33,16 +35,9 @@ _SYLLABLES = ("ba", "den", "ko", "lu", "mar", "nor", "pi", "ra", "sol", "tem", "
 
 
 def brand_names(n: int) -> pl.Series:
-    """Return n distinct pronounceable names, text [n]."""
-    base = len(_SYLLABLES)
-    names = []
-    for number in range(n):
-        name, rest = "", number + base  # from base on, so that every name has two syllables at least
-        while rest:
-            rest, syllable = divmod(rest, base)
-            name = _SYLLABLES[syllable] + name
-        names.append(name)
-    return pl.Series(names)
+    """Return n distinct pronounceable names of two or more syllables, text [n]."""
+    names = chain.from_iterable(product(_SYLLABLES[1:], *[_SYLLABLES] * more) for more in count(1))
+    return pl.Series(["".join(syllables) for syllables in islice(names, n)])
 
 
 def items_of(n: int, random: np.random.Generator, category_styles: Float32) -> tuple[pl.DataFrame, Float32]:
@@ -56,10 +51,9 @@ def items_of(n: int, random: np.random.Generator, category_styles: Float32) -> t
     n_brands = max(8, n // 25)
     category = random.choice(len(CATEGORIES), n, p=_zipf(len(CATEGORIES), 0.7))
     home = random.integers(0, len(CATEGORIES), n_brands)  # a brand belongs to one category
-    by_home = [np.flatnonzero(home == number) for number in range(len(CATEGORIES))]
     brand = random.integers(0, n_brands, n)
-    for number, brands in enumerate(by_home):
-        own = np.flatnonzero((category == number) & (random.random(n) < 0.85))
+    for number in range(len(CATEGORIES)):
+        own, brands = np.flatnonzero((category == number) & (random.random(n) < 0.85)), np.flatnonzero(home == number)
         if len(brands):
             brand[own] = random.choice(brands, len(own))
     tags = _bags(random, category, len(TAGS), mean=3.0, spread=6.0)
@@ -143,8 +137,7 @@ def normal(random: np.random.Generator, rows: int) -> Float32:
 
 def _zipf(n: int, power: float) -> Float64:
     shares: Float64 = np.power(np.arange(1, n + 1), -power, dtype=np.float64)
-    shares /= shares.sum()
-    return shares
+    return shares / shares.sum()
 
 
 def standard(values: npt.NDArray[np.generic]) -> Float32:
@@ -197,7 +190,5 @@ def blank(random: np.random.Generator, table: pl.DataFrame, shares: dict[str, fl
         table: any table.
         shares: of the values that are removed, by column.
     """
-    for column, share in shares.items():
-        known = pl.Series(random.random(len(table)) >= share)
-        table = table.with_columns(pl.when(known).then(pl.col(column)).otherwise(None).alias(column))
-    return table
+    known = {column: pl.Series(random.random(len(table)) >= share) for column, share in shares.items()}
+    return table.with_columns(pl.when(is_known).then(pl.col(column)).alias(column) for column, is_known in known.items())

@@ -85,6 +85,10 @@ class Table:
         """Return the location of a column, for errors."""
         return f"{self.path}, column {self.original_names.get(column, column)!r}{self.note}"
 
+    def with_frame(self, frame: pl.LazyFrame) -> "Table":
+        """Return the table with other rows or columns."""
+        return replace(self, frame=frame, types=frame.collect_schema())
+
     def renamed(self, old: str | None, new: str) -> "Table":
         """Rename a column; nothing changes when `old` is None or equals `new`.
 
@@ -106,8 +110,7 @@ class Table:
                 why=f"the id is called {new!r} everywhere else",
                 hint=f"Rename or remove column {new!r}",
             )
-        frame = self.frame.rename({old: new})
-        return replace(self, frame=frame, types=frame.collect_schema(), original_names={**self.original_names, new: old})
+        return replace(self.with_frame(self.frame.rename({old: new})), original_names={**self.original_names, new: old})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ def read_table(path: Path, nulls: Sequence[str] = (), text: tuple[str, ...] = ()
     Raises:
         DataError: The file is missing, empty, damaged, or of another format.
     """
-    if not path.exists() and (not files_of(path) or files_of(path) == [path]):
+    if not path.exists() and files_of(path) in ([], [path]):
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, beside) if beside else "Correct the path, or the data folder"
         raise DataError("no such file", where=str(path), hint=hint)
@@ -237,17 +240,12 @@ def _plain(dtype: DataType) -> DataType:
     return pl.Float64() if isinstance(dtype, pl.Decimal) and dtype.scale else dtype
 
 
-def _settles(dtype: DataType) -> bool:
-    return dtype == pl.String or dtype.is_decimal()
-
-
 def exact(frame: pl.DataFrame) -> pl.DataFrame:
     """Drop empty texts; turn decimals without a fraction into integers."""
-    return frame.with_columns(_exact(column) for column in frame if _settles(column.dtype))
+    return frame.with_columns(_exact(column) for column in frame if column.dtype == pl.String or column.dtype.is_decimal())
 
 
 def _exact(values: pl.Series) -> pl.Series:
-    """Drop empty texts; turn decimals without a fraction into integers."""
     if values.dtype == pl.String:
         return values.set(values == "", None) if (values == "").any() else values
     for dtype in (pl.Int64, pl.UInt64):

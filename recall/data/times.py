@@ -1,5 +1,6 @@
 """Times of interactions as numbers that sort as the times do."""
 
+import re
 from calendar import isleap
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -119,28 +120,17 @@ def _moments(values: pl.Series) -> pl.DataFrame:
         return found
     texts = values.filter(left)
     distinct = Distinct.of(texts)
-    read = [_moment(one) for one in texts.gather(distinct.first).to_list()]
-    moments = pl.Series([None if one is None else one[0] for one in read], dtype=pl.Datetime("us"))
-    aware = pl.Series([one is not None and one[1] for one in read], dtype=pl.Boolean)
-    places = left.arg_true()
-    return pl.DataFrame(
-        [
-            found["moment"].scatter(places, moments.gather(distinct.codes)),
-            found["aware"].fill_null(value=False).scatter(places, aware.gather(distinct.codes)),
-        ]
-    )
+    read = [_moment(text) or (None, False) for text in texts.gather(distinct.first)]
+    types = {"moment": pl.Datetime("us"), "aware": pl.Boolean}
+    others = pl.DataFrame(read, schema=types, orient="row")[distinct.codes]
+    found = found.with_columns(pl.col("aware").fill_null(value=False))
+    return found.select(column.scatter(left.arg_true(), others[column.name]) for column in found)
 
 
 def _moment(text: str) -> tuple[datetime, bool] | None:
     """Return the moment in UTC, and whether the text has an offset, or None."""
-    plain = text.strip().upper()
-    for zone in (" UTC", " GMT", "UTC", "GMT"):
-        if plain.endswith(zone):
-            plain = plain.removesuffix(zone) + "Z"
-            break
-    head, _, offset = plain.rpartition(" ")
-    if head and offset[:1] in ("+", "-", "Z"):
-        plain = head + offset
+    plain = re.sub(" ?(?:UTC|GMT)$", "Z", text.strip().upper())
+    plain = re.sub("(?<=.) (?=[-+Z][^ ]*$)", "", plain)  # a blank before the offset
     day, mark, clock = plain.partition("T" if "T" in plain else " ")
     digits = day.replace("-", "")
     try:
