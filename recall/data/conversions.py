@@ -99,7 +99,10 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         return frame
     types = frame.collect_schema()
     texts = {name for name, dtype in types.items() if dtype == pl.String}
-    bare = {name: _without(pl.col(name), words) for name, words in form.units.items()}
+    bare = {
+        name: pl.col(name).str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
+        for name, units in form.units.items()
+    }
     changes = [
         rewrite_number(bare.get(name, pl.col(name)), mark).alias(name) for name, mark in form.numbers.items() if name in texts
     ]
@@ -112,7 +115,16 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
             changes.append(parse_time(pl.col(name), pattern).alias(name))
     lists = [name for name in form.lists if name in texts and name != form.explode]
     changes += [pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String)) for name in lists]
-    changes += [parse_boolean(pl.col(name), *words).alias(name) for name, words in form.booleans.items() if name in texts]
+    changes += [
+        pl.col(name)
+        .str.strip_chars()
+        .str.to_lowercase()
+        .cast(pl.Enum([no.lower(), yes.lower()]))
+        .to_physical()
+        .cast(pl.Boolean)
+        for name, (yes, no) in form.booleans.items()
+        if name in texts
+    ]
     changes += [rewrite_duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
     exact = [name for name in form.durations if types.get(name) == pl.Duration]
     changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
@@ -130,8 +142,11 @@ def _refuse_missing(setting: str, names: Sequence[str], frame: pl.LazyFrame, whe
     there = frame.collect_schema().names()
     for name in names:
         if name not in there:
-            what = f"{setting} in data.formats names the column {name!r}, which the table lacks"
-            raise DataError(what, where=where, hint=did_you_mean(name, there))
+            raise DataError(
+                f"{setting} in data.formats names the column {name!r}, which the table lacks",
+                where=where,
+                hint=did_you_mean(name, there),
+            )
 
 
 def rewrite_number(text: pl.Expr, mark: str) -> pl.Expr:
@@ -154,11 +169,6 @@ def minus_first(text: pl.Expr) -> pl.Expr:
     """Write the minus before a number: "5-" and "(5)" of accountants are -5."""
     before = text.str.strip_chars().str.replace(r"^\(([^()]*\d[^()]*)\)$", "-${1}")
     return before.str.replace(r"^([^-−▲△]*\d)\s*[-−]$", "-${1}")
-
-
-def _without(text: pl.Expr, units: Sequence[str]) -> pl.Expr:
-    """Return a text without a unit after it."""
-    return text.str.strip_chars().str.replace(rf"\s*(?:{'|'.join(map(re.escape, units))})$", "")
 
 
 def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
@@ -194,17 +204,6 @@ def _english(text: pl.Expr) -> pl.Expr:
     plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
     plain = plain.str.replace_many(list(_ENGLISH), list(_ENGLISH.values()), leftmost=True)
     return plain.str.replace(r" (GMT|UTC)$", " +0000")
-
-
-def parse_boolean(text: pl.Expr, yes: str, no: str) -> pl.Expr:
-    """Parse two words as booleans, ignoring case; other words are an error.
-
-    Args:
-        text: the column.
-        yes: the word for true.
-        no: the word for false.
-    """
-    return text.str.strip_chars().str.to_lowercase().cast(pl.Enum([no.lower(), yes.lower()])).to_physical().cast(pl.Boolean)
 
 
 def ambiguous_comma(text: pl.Expr) -> pl.Expr:

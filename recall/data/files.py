@@ -64,9 +64,11 @@ def files_of(path: Path) -> list[Path]:
     found = sorted(one for one in path.rglob("*") if one.is_file() and one.name[0] not in "._" and one.stat().st_size)
     kinds = {kind_of(one) for one in found}
     if len(kinds) != 1:
-        what = "the folder has no files" if not found else "the folder has files of several kinds"
-        hint = "A table is a folder of files of one kind, such as part-0.parquet and part-1.parquet"
-        raise DataError(what, where=str(path), hint=hint)
+        raise DataError(
+            "the folder has no files" if not found else "the folder has files of several kinds",
+            where=str(path),
+            hint="A table is a folder of files of one kind, such as part-0.parquet and part-1.parquet",
+        )
     return found
 
 
@@ -86,8 +88,11 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
     form = written if written is not None else FileFormat()
     kind, where = kind_of(files[0]), f"data.formats, for {path}"
     if kind is None and written is None:
-        hint = "Convert it, name it so, or describe it in data.formats"
-        raise DataError("a table must be .parquet, .csv, .tsv, .txt or .jsonl", where=str(path), hint=hint)
+        raise DataError(
+            "a table must be .parquet, .csv, .tsv, .txt or .jsonl",
+            where=str(path),
+            hint="Convert it, name it so, or describe it in data.formats",
+        )
     if kind == "parquet":
         return convert_columns(pl.scan_parquet(files, hive_partitioning=path.is_dir()), form, where)
     if kind == "json":
@@ -99,9 +104,12 @@ def scan_table(path: Path, nulls: Sequence[str] = (), written: FileFormat | None
         if set(names) == set(first):  # in whatever order
             parts[number] = parts[number].select(first)
         elif names:
-            why = f"{file.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}"
-            hint = "Give files of one kind; of several, such as views and orders, write one file with the kind in a column"
-            raise DataError("the files of the table have different columns", where=str(path), why=why, hint=hint)
+            raise DataError(
+                "the files of the table have different columns",
+                where=str(path),
+                why=f"{file.name} has {', '.join(names[:8])}, and {files[0].name} {', '.join(first[:8])}",
+                hint="Give files of one kind; of several, such as views and orders, write one file with the kind in a column",
+            )
     return convert_columns(pl.concat(parts), form, where)
 
 
@@ -158,16 +166,23 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
             try:
                 zstandard: Any = import_module("zstandard")  # of 24 MB, which a service that reads no tables does without
             except ModuleNotFoundError:
-                hint = "Install it with: pip install 'fm-recall[train]', or decompress the file"
-                raise DataError("a .zst file needs the package zstandard", where=str(path), hint=hint) from None
+                raise DataError(
+                    "a .zst file needs the package zstandard",
+                    where=str(path),
+                    hint="Install it with: pip install 'fm-recall[train]', or decompress the file",
+                ) from None
             return cast(IO[bytes], zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True))
         case ".zip":
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.namelist() if not one.endswith("/") and not one.startswith("__MACOSX")]
                 if len(members) != 1:
                     shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
-                    hint = "Unpack it (unzip), and name the files that are meant"
-                    raise DataError(f"the archive has {len(members)} members", where=str(path), why=shown, hint=hint)
+                    raise DataError(
+                        f"the archive has {len(members)} members",
+                        where=str(path),
+                        why=shown,
+                        hint="Unpack it (unzip), and name the files that are meant",
+                    )
                 return archive.open(members[0])
         case _:
             return path.open("rb")
@@ -212,8 +227,9 @@ def _text(path: Path, nulls: Sequence[str], form: FileFormat) -> pl.LazyFrame:
         try:
             text = read_content(path).decode(form.encoding)
         except UnicodeError as error:
-            hint = "Correct the encoding in data.formats"
-            raise DataError(f"the text is not {form.encoding}", where=str(path), why=str(error), hint=hint) from None
+            raise DataError(
+                f"the text is not {form.encoding}", where=str(path), why=str(error), hint="Correct the encoding in data.formats"
+            ) from None
         text = double_escaped_quotes(text) if form.backslashes else text.rstrip("\x1a")  # the end of a file of DOS
         text = remove_rules(text) if form.rules else text
         source = (text if plain_mark else _one_mark(text, separator)).removeprefix("\ufeff").encode()

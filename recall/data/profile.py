@@ -89,8 +89,7 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     """
     data = config.data
     if isinstance(tables, PreparedTables):
-        hint = "Name the folder of the source files"
-        raise DataError("prepared data has no profile", where=str(tables.folder), hint=hint)
+        raise DataError("prepared data has no profile", where=str(tables.folder), hint="Name the folder of the source files")
     ids = tables.interactions.collect([data.user_id, data.item_id])
     per_user, per_item = (
         canonical_series(values).drop_nulls().value_counts()["count"].sort(descending=True).cast(pl.Int64).to_numpy()

@@ -6,7 +6,7 @@ not prove it, such a column has the role "assumed".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -99,7 +99,6 @@ Kind = Literal[
     "split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "assumed", "context"
 ]
 
-PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 # origins, not events
@@ -144,7 +143,7 @@ class Role:
     events: EventRule | None = None
     low: float = 0.0
     high: float = 0.0
-    levels: tuple[float, ...] = field(default=())
+    levels: tuple[float, ...] = ()
     flag: bool = False
     lacking: bool = False
 
@@ -236,7 +235,7 @@ def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series
     if values.dtype.is_nested():
         return _describing_role(values, users, items)
     distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
-    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
+    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= {"train", "valid", "test"}:
         return Role("split", "names the part of every row")
     time = time_like(values, numbers_of(values), users, items)
     if time is not None:

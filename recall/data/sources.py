@@ -83,15 +83,17 @@ def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables, sid
     if not named:
         return ()
     if table is None:
-        hint = f"Set data.{side}s to its file"
-        raise ConfigError(f"attributes are read from the {side}s table, which is not set", where=where, hint=hint)
+        raise ConfigError(
+            f"attributes are read from the {side}s table, which is not set", where=where, hint=f"Set data.{side}s to its file"
+        )
     for name in named:
         dtype = table.types.get(name)
         if dtype is None:
             raise DataError(f"the {side}s table has no column {name!r}", where=where, hint=_near(name, [table]))
         if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.List | pl.Array):
-            hint = f"Store one list for each {side}"
-            raise DataError(f"{side}s cannot have lists of lists", where=table.where(name), hint=hint)
+            raise DataError(
+                f"{side}s cannot have lists of lists", where=table.where(name), hint=f"Store one list for each {side}"
+            )
         if side == "user" and name in columns.context:
             raise ConfigError(
                 f"a field reads the column {name!r} of the interactions",

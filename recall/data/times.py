@@ -60,8 +60,11 @@ class Times:
             parsed = parsed.cast(pl.Int64, strict=False)
             raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
         else:
-            hint = "Give numbers, dates or datetimes"
-            raise DataError(f"a time column must hold numbers, dates or text, got {values.dtype}", where=where, hint=hint)
+            raise DataError(
+                f"a time column must hold numbers, dates or text, got {values.dtype}",
+                where=where,
+                hint="Give numbers, dates or datetimes",
+            )
         if parsed.null_count():
             raise DataError(
                 f"{parsed.null_count():,} of {len(values):,} rows have no time",

@@ -21,7 +21,7 @@ from recall.bundle.reader import ITEM_ID, Bundle, read_deletions, write_deletion
 from recall.bundle.versions import CURRENT, resolve
 from recall.bundle.writer import BundleWriter
 from recall.config import DataConfig, ExportConfig, IndexConfig
-from recall.data.column_types import as_held, forms
+from recall.data.column_types import cast_to_trained, forms
 from recall.data.entities import listed
 from recall.data.tables import read_items
 from recall.errors import BundleError, DataError, IndexFileError, did_you_mean
@@ -209,7 +209,7 @@ def _read_items(path: Path, bundle: Bundle, ignore: Sequence[str]) -> pl.DataFra
     items = listed(table, schema.item_id, wanted, numeric, forms(schema, encoder.types)[1])
     dtypes, types = bundle.item_types(), encoder.types.items
     items = items.with_columns(
-        as_held(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
+        cast_to_trained(items[name], dtypes[name], types[name]) for name in wanted if name in types and name in dtypes
     )
     if items.is_empty():
         raise DataError("the table has no items", where=str(path), hint="Give at least one row")

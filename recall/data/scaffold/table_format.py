@@ -13,6 +13,7 @@ import polars as pl
 from recall.config.docs import toml
 from recall.data.clock import TimeLike
 from recall.data.column_names import counts_events, flag_rule, id_column, names_id
+from recall.data.entities import id_missing
 from recall.data.roles import Role
 from recall.data.scaffold.fields import SAMPLE_ROWS, find_unique_texts
 from recall.data.scaffold.file_format import DetectedFormat
@@ -31,7 +32,6 @@ from recall.data.scaffold.text_values import (
     list_separator,
     time_pattern,
 )
-from recall.data.selection import id_missing
 from recall.data.tables import Table
 
 # Thresholds. Chosen, not tuned.
