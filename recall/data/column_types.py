@@ -135,7 +135,7 @@ _ASSUMED = {
 }
 
 
-def forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
+def column_forms(schema: Schema, types: CanonicalTypes) -> tuple[ColumnForms, ColumnForms]:
     """Return how the columns of each side are brought to canonical form.
 
     Args:
@@ -178,7 +178,7 @@ def cast_to_trained(values: pl.Series, dtype: DataType, type_: str) -> pl.Series
         read = values.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
     elif dtype.is_temporal() and dtype.base_type() in _WRITTEN:
         naive = pl.Datetime(dtype.time_unit) if isinstance(dtype, pl.Datetime) else dtype
-        read = values.str.strptime(naive, _WRITTEN[dtype.base_type()], strict=False).cast(dtype)  # a zone is UTC until here
+        read = values.str.strptime(naive, _WRITTEN[dtype.base_type()], strict=False).cast(dtype)  # type: ignore[arg-type]
     return read if read.null_count() == values.null_count() else values
 
 

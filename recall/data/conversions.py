@@ -108,7 +108,7 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
     ]
     for name, pattern in form.times.items():
         clock = form.clocks.get(name)
-        if clock in types:
+        if clock is not None and clock in types:
             day_and_clock = [pl.col(column).cast(pl.String).str.strip_chars() for column in (name, clock)]
             changes.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
@@ -183,22 +183,22 @@ def parse_time(text: pl.Expr, pattern: str) -> pl.Expr:
     if "%p" in pattern:
         stripped = stripped.str.replace(rf"\s*({_BEFORE_NOON})$", " AM").str.replace(rf"\s*({_AFTER_NOON})$", " PM")
     named = re.search("%[bB]", pattern) is not None and "%a" not in pattern
-    parsed = _parsed(stripped, pattern, strict=not named)
+    parsed = _parse_dates(stripped, pattern, strict=not named)
     if named:
-        other = pl.when(parsed.is_null()).then(_english(stripped))
-        parsed = pl.coalesce(parsed, _parsed(other, pattern, strict=True))
+        other = pl.when(parsed.is_null()).then(_in_english(stripped))
+        parsed = pl.coalesce(parsed, _parse_dates(other, pattern, strict=True))
     if _CLOCK.search(pattern) is None:
         return parsed
     return parsed.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if "%z" in pattern else parsed
 
 
-def _parsed(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
+def _parse_dates(text: pl.Expr, pattern: str, *, strict: bool) -> pl.Expr:
     if _CLOCK.search(pattern) is None:
         return text.str.to_date(pattern, strict=strict)
     return text.str.to_datetime(pattern, time_unit="us", strict=strict)
 
 
-def _english(text: pl.Expr) -> pl.Expr:
+def _in_english(text: pl.Expr) -> pl.Expr:
     """Rewrite dates in English, without names of days: "Fr., 5. Januar" is "5 Jan"."""
     plain = text.str.to_uppercase().str.replace(r"^(\pL{2,}\.?,|\pL{2}\.?) +", "")
     plain = plain.str.replace_all(r"\bDE\b|(\d|\pL)\. ", "${1} ").str.replace_all(" +", " ")
@@ -260,15 +260,15 @@ def parse_lists(texts: pl.Series) -> pl.Series:
     Args:
         texts: column of text such as "['a', 'b']", "{a,b}" or '[{"name": "a"}]'.
     """
-    known = {text: _list(text) for text in texts.unique().drop_nulls()}
+    known = {text: _parse_list(text) for text in texts.unique().drop_nulls()}
     return pl.Series(texts.name, [None if text is None else known[text] for text in texts], dtype=pl.List(pl.String))
 
 
-def _list(text: str) -> list[str]:
+def _parse_list(text: str) -> list[str]:
     stripped = text.strip()
     if re.match(LIST_NOTATION, stripped) is None:
         return [stripped]
-    for parse in (json.loads, ast.literal_eval, _bare):
+    for parse in (json.loads, ast.literal_eval, _parse_unquoted_list):
         try:
             read = parse(stripped)
             break
@@ -281,6 +281,6 @@ def _list(text: str) -> list[str]:
     return [str(one).strip() for one in names if one is not None]
 
 
-def _bare(text: str) -> list[str]:
+def _parse_unquoted_list(text: str) -> list[str]:
     """Parse a list without quotes, such as "{a,b}"."""
     return next(csv.reader([text[1:-1]], skipinitialspace=True), [])

@@ -12,9 +12,9 @@ import polars as pl
 from recall._arrays import Bool, Int32, Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, TimeSplit, UsersSplit
 from recall.config.schema import Schema
-from recall.data.column_types import find_types, forms
+from recall.data.column_types import column_forms, find_types
 from recall.data.combine import move_columns
-from recall.data.entities import Offer, add_missing_ids, available, listed
+from recall.data.entities import Offer, add_missing_ids, available, read_entities
 from recall.data.findings import Finding
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, drop_left_out
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
@@ -109,10 +109,9 @@ class Dataset:
         """Items with training interactions, and items that were shown only."""
         if self.whole is not None:
             return self.whole
+        negatives = self.events.clear() if self.negatives is None else self.negatives
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
-        shown = np.empty(0, dtype=np.int32)
-        if self.negatives is not None:
-            shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
+        shown = negatives["item"].to_numpy()[negatives["split"].to_numpy() == TRAIN]
         return Offer.of(interacted, shown, self.available, len(self.items))
 
     @property
@@ -229,9 +228,9 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         )
         del frames
         types = types if prepared is None else prepared.with_recorded_types(types)
-    user_forms, item_forms = forms(schema, types)
-    listed_users = listed(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
-    listed_items = listed(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
+    user_forms, item_forms = column_forms(schema, types)
+    listed_users = read_entities(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
+    listed_items = read_entities(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
     del raw_users, raw_items
     if prepared is not None:
         users, user = prepared.add_missing_ids("user", listed_users, user_forms)

@@ -14,7 +14,7 @@ from recall.features.canonical import ColumnForms
 from recall.features.values import Distinct, canonical_series, examples, number_column
 
 
-def listed(
+def read_entities(
     table: Table | None,
     id_column: str,
     columns: tuple[str, ...],
@@ -71,7 +71,7 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     """Append the ids that occur in interactions only, in order of appearance.
 
     Args:
-        frame: rows from `listed`; the first column is the id.
+        frame: rows from `read_entities`; the first column is the id.
         used: ids of the interactions, [n].
         where: location of that column, for errors.
 

@@ -20,7 +20,7 @@ from recall._arrays import Int32, Int64
 from recall._fsync import descriptor
 from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.column_types import Frames, find_types
-from recall.data.entities import add_missing_ids, id_missing, listed, refuse_missing_ids
+from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
 from recall.data.files import files_of, unreadable_file
 from recall.data.outcomes import Outcomes, RowWeights
 from recall.data.prepared import (
@@ -226,7 +226,7 @@ class _Entities:
                     hint="Store them as text, or as whole numbers",
                 )
         forms = ColumnForms({key: TEXT if key in data.text else id_type(columns.values())})
-        known = listed(table, key, (), (), forms)
+        known = read_entities(table, key, (), (), forms)
         require_rows(len(known) + len(spelled), "users" if row_column == USER else "items", where)
         all_ids, rows = add_missing_ids(known, forms.canonical(texts, where), where)
         counts = np.bincount(rows, weights=found["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)

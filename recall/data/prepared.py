@@ -202,11 +202,11 @@ class PreparedTables(Tables):
 
         Args:
             side: which of the two.
-            frame: from `recall.data.entities.listed`; its first column is the id.
+            frame: from `recall.data.entities.read_entities`; its first column is the id.
             forms: canonical types by column.
 
         Returns:
-            As `recall.data.entities.extended`.
+            As `recall.data.entities.add_missing_ids`.
 
         Raises:
             DataError: Ids have another form than the one asked for, or the folder contradicts itself.
@@ -264,9 +264,8 @@ class PreparedTables(Tables):
 
     def weights(self) -> Float64:
         """Return the weight of each interaction, 1 without such a column; float64 [n]."""
-        if WEIGHT not in self.interactions.types:
-            return np.broadcast_to(np.float64(1), self.manifest.interactions)
-        return self.numbers(WEIGHT, pl.Float64())
+        is_weighted = WEIGHT in self.interactions.types
+        return self.numbers(WEIGHT, pl.Float64()) if is_weighted else np.broadcast_to(np.float64(1), self.manifest.interactions)
 
     def taken(self) -> Bool | None:
         """Return which rows were taken, bool [n]; None where all were."""

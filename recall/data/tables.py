@@ -80,7 +80,7 @@ class Table:
                     where=str(self.path),
                     hint="Store it as text, numbers, truth values, dates, times, or lists of these",
                 )
-        return self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted)
+        return self.frame.select(pl.col(name).cast(_readable_type(self.types[name])) for name in wanted)
 
     def where(self, column: str) -> str:
         """Return the location of a column, for errors."""
@@ -222,9 +222,9 @@ def _innermost(dtype: DataType) -> DataType:
     return _innermost(dtype.inner) if isinstance(dtype, pl.List | pl.Array) else dtype  # type: ignore[arg-type]
 
 
-def _plain(dtype: DataType) -> DataType:
+def _readable_type(dtype: DataType) -> DataType:
     if isinstance(dtype, pl.List | pl.Array):
-        return pl.List(_plain(dtype.inner))  # type: ignore[arg-type]
+        return pl.List(_readable_type(dtype.inner))  # type: ignore[arg-type]
     if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
         return pl.String()
     return pl.Float64() if isinstance(dtype, pl.Decimal) and dtype.scale else dtype
