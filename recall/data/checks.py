@@ -42,10 +42,9 @@ from recall.features.encoder import FeatureEncoder
 from recall.features.values import canonical_series, examples, to_float
 
 _MAX_UNKNOWN = 0.2  # share of unknown users or items above which a finding is a warning. Chosen, not tuned.
-_MAX_SHARE = 0.5  # share of the rows that have no ids, or one user, above which it is a warning. Chosen, not tuned.
+_MAX_SHARE = 0.5  # share of the rows with one user above which it is a warning. Chosen, not tuned.
 _MIN_USERS = 20  # users from which on one of them should not have most of the interactions. Chosen, not tuned.
 _SAMPLE = 100_000  # rows that are compared; enough for the three standard errors of `recall.data.dependence`
-_MAX_DISAGREEING = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
 def check(config: RunConfig, root: Path, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
@@ -87,11 +86,7 @@ def _table_checks(config: RunConfig, tables: Tables) -> dict[str, Iterator[Findi
         return {}
     return {
         "formats": _check_formats(config.data, tables),
-        "rows left out": (
-            Finding("warning" if share > _MAX_SHARE else "note", message, table=table)
-            for table, (message, share) in tables.notes.items()
-        ),
-        "descriptions of users and items": _check_moved_columns(tables),
+        "rows left out": iter(tables.findings),
         "columns of fields": _check_fields(config, tables),
         "ids": _check_ids(config.data, tables),
         "rows": _check_rows(config.data, tables),
@@ -108,7 +103,11 @@ def _check_formats(data: DataConfig, tables: Tables) -> Iterator[Finding]:
         if name not in tables.named:
             continue
         table = tables.named[name]
-        known = [*(table.original_names.get(column, column) for column in table.columns), *(one.column for one in tables.moved)]
+        known = [
+            *(table.original_names.get(column, column) for column in table.columns),
+            *data.user_columns,
+            *data.item_columns,
+        ]
         for column in (*form.numbers, *form.times, *form.booleans, *form.durations, *form.lists):
             if column not in known and column != form.explode:
                 message = f"data.formats.{name} names this column, which the table lacks. {did_you_mean(column, known)}"
@@ -137,7 +136,7 @@ def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
 def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Report leaking contexts, weights, parts of the split, and unknown ids."""
     yield from leaks(dataset, _outcome_columns(config.data))
-    yield from (Finding("note", message, 1, table, column) for table, column, message in dataset.assumptions)
+    yield from dataset.assumptions
     yield from (Finding("note", message, table="interactions") for message in dataset.left_out)
     yield from weight_findings(dataset.weight_range, config.data.weight)
     yield from part_findings(config, dataset)
@@ -183,16 +182,6 @@ def _check_fields(config: RunConfig, tables: Tables) -> Iterator[Finding]:
         for column, dtype in source.types.items():
             if column not in read[table] and column not in used:
                 yield _unread_column(table, column, dtype.is_temporal())
-
-
-def _check_moved_columns(tables: Tables) -> Iterator[Finding]:
-    """Report columns that were moved to users or items although their rows disagree."""
-    for moved in tables.moved:
-        if moved.disagreeing:
-            level, side = _level(moved.disagreeing, _MAX_DISAGREEING * moved.rows), moved.table.removesuffix("s")
-            message = f"{moved.disagreeing:,} of {moved.rows:,} interactions hold another value than the most frequent "
-            message += f"of their {side}, which is taken" + (f": does it describe the {side}?" if level == "warning" else "")
-            yield Finding(level, message, moved.disagreeing, moved.table, moved.column)
 
 
 def _check_contexts(config: RunConfig, tables: Tables) -> Iterator[Finding]:

@@ -132,7 +132,7 @@ _MAX_POSITIONS = 10  # up to so many different numbers may be positions on a scr
 
 
 @dataclass(frozen=True, slots=True)
-class TimeLike:
+class TimeCandidate:
     """A column that may be the time of the interactions.
 
     Attributes:
@@ -150,7 +150,7 @@ class TimeLike:
         return self.rank[0] > 0
 
 
-def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeLike | None:
+def rank_time_column(values: pl.Series, numbers: pl.Series | None, users: Codes, items: Codes) -> TimeCandidate | None:
     """Return the rank of a column that may be the time, or None.
 
     Args:
@@ -180,7 +180,7 @@ def time_like(values: pl.Series, numbers: pl.Series | None, users: Codes, items:
     name = max((_TIME_WORDS.get(word, 0) for word in words(values.name)), default=0)
     missing = values.null_count() / len(values)
     reason = found[1] + (f"; {missing:.1%} of the rows have none" if missing else "")
-    return TimeLike((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
+    return TimeCandidate((0 if missing > _MAX_MISSING else found[0] - (missing > 0) / 2, name, known.n_unique()), reason)
 
 
 def _rank_dates(known: pl.Series) -> tuple[int, str] | None:

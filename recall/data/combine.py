@@ -11,10 +11,13 @@ import numpy as np
 import polars as pl
 
 from recall.config import DataConfig
-from recall.data.tables import MovedColumn, Table, Tables
+from recall.data.findings import Finding
+from recall.data.tables import Table, Tables
 from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import canonical_ids
 from recall.features.values import Distinct, canonical_series
+
+_MAX_DISAGREEING = 0.1  # share of rows above which a column hardly describes the user or item. Chosen, not tuned.
 
 
 def append_rows(older: Table, newer: Table) -> Table:
@@ -171,7 +174,7 @@ def move_columns(data: DataConfig, tables: Tables, known: Mapping[str, Table] | 
                 hint=did_you_mean(name, interactions.columns),
             )
     entities: dict[str, Table | None] = {"users": tables.users, "items": tables.items}
-    moved: list[MovedColumn] = []
+    findings = list(tables.findings)
     for side, key, names in (("user", data.user_id, data.user_columns), ("item", data.item_id, data.item_columns)):
         table = entities[f"{side}s"]
         for name in names:
@@ -186,23 +189,29 @@ def move_columns(data: DataConfig, tables: Tables, known: Mapping[str, Table] | 
             present = [name for name in names if name in earlier.types]
             table = _upsert_cells(table, earlier.with_frame(earlier.frame.select(key, *present)), key)
         if names:
-            values, counts = _modes_by_id(interactions, key, names, f"{side}s")
+            values, disagreeing = _modes_by_id(interactions, key, names, side)
             entities[f"{side}s"] = _upsert_cells(table, values, key)
-            moved += counts
+            findings += disagreeing
     remaining = interactions.with_frame(interactions.frame.drop(columns))
-    return replace(tables, interactions=remaining, users=entities["users"], items=entities["items"], moved=tuple(moved))
+    return replace(tables, interactions=remaining, users=entities["users"], items=entities["items"], findings=tuple(findings))
 
 
-def _modes_by_id(interactions: Table, key: str, columns: tuple[str, ...], table: str) -> tuple[Table, list[MovedColumn]]:
-    """Return the most frequent values of each user or item, with counts by column."""
+def _modes_by_id(interactions: Table, key: str, columns: tuple[str, ...], side: str) -> tuple[Table, list[Finding]]:
+    """Return the most frequent values of each user or item, and columns with others."""
     raw = interactions.collect([key, *columns]).with_columns(ids_to_text(interactions, key))
     groups = Distinct.of(raw[key])
-    modes, counts = [raw[key].gather(groups.first)], []
+    modes, findings = [raw[key].gather(groups.first)], []
     for values in raw.select(columns):
         rows, disagreeing = find_modes(groups, values)
         modes.append(values.gather(rows))
-        counts.append(MovedColumn(table, values.name, values.count(), disagreeing))
-    return interactions.with_frame(pl.LazyFrame(modes).filter(pl.col(key).is_not_null())), counts
+        if disagreeing:
+            message = f"{disagreeing:,} of {values.count():,} interactions hold another value than the most frequent "
+            message += f"of their {side}, which is taken"
+            finding = Finding("note", message, disagreeing, f"{side}s", values.name)
+            if disagreeing > _MAX_DISAGREEING * values.count():
+                finding = replace(finding, level="warning", message=f"{message}: does it describe the {side}?")
+            findings.append(finding)
+    return interactions.with_frame(pl.LazyFrame(modes).filter(pl.col(key).is_not_null())), findings
 
 
 def _upsert_cells(table: Table | None, newer: Table, key: str) -> Table:

@@ -12,9 +12,10 @@ import polars as pl
 from recall._arrays import Bool, Int32, Int64
 from recall.config import ColumnSplit, DataConfig, ItemsSplit, RandomSplit, RunConfig, TimeSplit, UsersSplit
 from recall.config.schema import Schema
-from recall.data.column_types import Assumption, find_types, forms
+from recall.data.column_types import column_forms, find_types
 from recall.data.combine import move_columns
-from recall.data.entities import Offer, add_missing_ids, available, listed
+from recall.data.entities import Offer, add_missing_ids, available, read_entities
+from recall.data.findings import Finding
 from recall.data.outcomes import Outcomes, RowWeights, WeightRange, drop_left_out
 from recall.data.prepared import WEIGHT, PreparedTables, is_prepared, open_prepared
 from recall.data.selection import COUNTED, decay_shares, drop_incomplete_rows, select
@@ -69,7 +70,7 @@ class Dataset:
         weight_range: range of the weights of the training rows; None without a weight column.
         observation: smallest weight of a training row, in the unit of `events` and before any decay.
         types: canonical types of all columns, in whose form text is.
-        assumptions: columns of text that is read as a different value than it spells.
+        assumptions: notes about columns of text that are read as other values than they spell.
         available: bool [items], on offer by their date before training ended; None without a date column.
         left_out: messages about the rows that settings left out.
         ordered: whether a time column orders the interactions of a user.
@@ -88,7 +89,7 @@ class Dataset:
     weight_range: WeightRange | None = None
     observation: float = 1.0
     types: CanonicalTypes = UNTYPED
-    assumptions: tuple[Assumption, ...] = ()
+    assumptions: tuple[Finding, ...] = ()
     available: Bool | None = None
     left_out: tuple[str, ...] = ()
     ordered: bool = True
@@ -108,10 +109,9 @@ class Dataset:
         """Items with training interactions, and items that were shown only."""
         if self.whole is not None:
             return self.whole
+        negatives = self.events.clear() if self.negatives is None else self.negatives
         interacted = self.events["item"].to_numpy()[np.isin(self.events["split"].to_numpy(), (REMEMBERED, TRAIN))]
-        shown = np.empty(0, dtype=np.int32)
-        if self.negatives is not None:
-            shown = self.negatives["item"].to_numpy()[self.negatives["split"].to_numpy() == TRAIN]
+        shown = negatives["item"].to_numpy()[negatives["split"].to_numpy() == TRAIN]
         return Offer.of(interacted, shown, self.available, len(self.items))
 
     @property
@@ -220,16 +220,17 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
     user_columns = (*columns.users, *find_attributes(data, columns, tables, "user"))
     raw_users = None if tables.users is None else tables.users.collect([data.user_id, *user_columns])
     raw_items = None if tables.items is None else tables.items.collect([data.item_id, *item_columns])
-    assumptions: tuple[Assumption, ...] = ()
+    assumptions: tuple[Finding, ...] = ()
     if types is None:
-        numeric = {*(f"user {name}" for name in user_numbers), *(f"item {name}" for name in item_numbers)}
         frames = (column if prepared is None else prepared.distinct, raw_users, raw_items)
-        types, assumptions = find_types(schema, frames, columns.context, numeric, data.text)
+        types, assumptions = find_types(
+            schema, frames, columns.context, {"user": user_numbers, "item": item_numbers}, data.text
+        )
         del frames
         types = types if prepared is None else prepared.with_recorded_types(types)
-    user_forms, item_forms = forms(schema, types)
-    listed_users = listed(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
-    listed_items = listed(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
+    user_forms, item_forms = column_forms(schema, types)
+    listed_users = read_entities(tables.users, data.user_id, user_columns, user_numbers, user_forms, raw_users)
+    listed_items = read_entities(tables.items, data.item_id, item_columns, item_numbers, item_forms, raw_items)
     del raw_users, raw_items
     if prepared is not None:
         users, user = prepared.add_missing_ids("user", listed_users, user_forms)

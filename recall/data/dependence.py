@@ -206,9 +206,7 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
     labelled = list(_of_labels(dataset, outcomes))
     yield from labelled
     outcomes = {*outcomes, *(finding.column for finding in labelled)}
-    events = dataset.events
-    if len(events) > _ROWS:
-        events = events[np.sort(np.random.default_rng(0).choice(len(events), _ROWS, replace=False))]
+    events = _sample(dataset.events)
     user, item = events["user"].to_numpy(), events["item"].to_numpy()
     for name in (column for column in dataset.context_columns if column not in outcomes):
         found = Dependence.of(user, item, events[name])
@@ -232,19 +230,20 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
             yield Finding("warning", message, dataset.events[name].count(), "interactions", name)
 
 
+def _sample(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows if len(rows) <= _ROWS else rows[np.sort(np.random.default_rng(0).choice(len(rows), _ROWS, replace=False))]
+
+
 def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
     """Warn about contexts that nearly determine the label, such as dwell time."""
     if dataset.negatives is None or not len(dataset.negatives):
         return
+    taken = pl.Series(np.repeat([1, 0], [len(dataset.events), len(dataset.negatives)]))
     for name in (column for column in dataset.context_columns if column not in outcomes):
-        values = pl.concat([dataset.events[name], dataset.negatives[name]])
-        if isinstance(values.dtype, pl.List):
+        if isinstance(dataset.events.schema[name], pl.List):
             continue
-        taken = np.repeat([1, 0], [len(dataset.events), len(dataset.negatives)])
-        if len(values) > _ROWS:
-            drawn = np.sort(np.random.default_rng(0).choice(len(values), _ROWS, replace=False))
-            values, taken = values.gather(drawn), taken[drawn]
-        gain = function_gain(_grouped(values), taken)
+        values, sample = _sample(pl.DataFrame([pl.concat([dataset.events[name], dataset.negatives[name]]), taken]))
+        gain = function_gain(_grouped(values), sample.to_numpy())
         if gain.exceeds(OF_ITEM):
             message = (
                 f"this context nearly says whether the item was taken ({gain.value:.0%} of what a guess leaves open): unless a "

@@ -1,6 +1,6 @@
 """Collect all users or items, and which items were on offer during training."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from recall.features.canonical import ColumnForms
 from recall.features.values import Distinct, canonical_series, examples, number_column
 
 
-def listed(
+def read_entities(
     table: Table | None,
     id_column: str,
     columns: tuple[str, ...],
@@ -71,7 +71,7 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     """Append the ids that occur in interactions only, in order of appearance.
 
     Args:
-        frame: rows from `listed`; the first column is the id.
+        frame: rows from `read_entities`; the first column is the id.
         used: ids of the interactions, [n].
         where: location of that column, for errors.
 
@@ -83,7 +83,7 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     """
     distinct = Distinct.of(used)
     ids = canonical_series(used.gather(distinct.first)).alias(frame.columns[0])
-    if _are_missing(ids).any():
+    if ids.to_frame().select(id_missing([ids.name])).to_series().any():
         refuse_missing_ids(ids.gather(distinct.codes), where)
     everyone = pl.concat([frame.to_series(0), ids]).unique(maintain_order=True)
     rows = everyone.to_frame().with_columns(row=np.arange(len(everyone), dtype=np.int32))
@@ -91,9 +91,13 @@ def add_missing_ids(frame: pl.DataFrame, used: pl.Series, where: str) -> tuple[p
     return pl.concat([frame, everyone[len(frame) :].to_frame()], how="diagonal"), row[distinct.codes]
 
 
-def _are_missing(ids: pl.Series) -> pl.Series:
-    """Return which ids are missing, empty or blank; Boolean [n]."""
-    return ids.is_null() | (ids.str.strip_chars() == "").fill_null(value=False)
+def id_missing(ids: Sequence[str]) -> pl.Expr:
+    """Return whether any of several ids of a row is null, empty or blank.
+
+    Args:
+        ids: names of the columns.
+    """
+    return pl.any_horizontal(pl.col(name).is_null() | (pl.col(name).cast(pl.String).str.strip_chars() == "") for name in ids)
 
 
 def refuse_missing_ids(ids: pl.Series, where: str, hint: str = "Fill the ids in, or leave the rows out") -> None:
@@ -107,7 +111,7 @@ def refuse_missing_ids(ids: pl.Series, where: str, hint: str = "Fill the ids in,
     Raises:
         DataError: An id is absent; names the first five rows.
     """
-    absent = _are_missing(ids)
+    absent = ids.to_frame().select(id_missing([ids.name])).to_series()
     count = int(absent.sum())
     if count:
         rows = (np.flatnonzero(absent.to_numpy())[:5] + 1).tolist()

@@ -51,7 +51,7 @@ class Outcomes:
         if data.label is not None:
             taken &= parse_labels(raw[data.label], where(data.label))
         if data.outcome is not None and "not taken" in (data.outcome.below, data.outcome.missing):
-            taken &= _outcome_words(raw[data.outcome.column], data.outcome, where(data.outcome.column)) != "not taken"
+            taken &= _classify_outcomes(raw[data.outcome.column], data.outcome, where(data.outcome.column)) != "not taken"
         if data.events is not None:
             weight = _event_weights(raw[data.events.column], data.events, where(data.events.column))
             taken &= weight > 0
@@ -80,7 +80,7 @@ def drop_left_out(data: DataConfig, table: Table) -> Table:
     filters: list[tuple[str, Callable[[pl.Series], pl.Series]]] = []
     if outcome is not None and "left out" in (outcome.below, outcome.missing):
         where = table.where(outcome.column)
-        filters.append((outcome.column, lambda values: pl.Series(_outcome_words(values, outcome, where) != "left out")))
+        filters.append((outcome.column, lambda values: pl.Series(_classify_outcomes(values, outcome, where) != "left out")))
     if events is not None and (events.left_out or events.missing == "left out"):
         place = table.where(events.column)
         filters.append((events.column, lambda values: pl.Series(np.isfinite(_event_weights(values, events, place)))))
@@ -125,7 +125,7 @@ def parse_labels(values: pl.Series, where: str) -> Bool:
     return taken
 
 
-def _outcome_words(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
+def _classify_outcomes(values: pl.Series, rule: OutcomeConfig, where: str) -> npt.NDArray[np.str_]:
     """Return "taken", "left out" or "not taken" for each row, [n]."""
     parsed = to_float(values, where)
     missing = parsed.null_count()

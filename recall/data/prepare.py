@@ -20,7 +20,7 @@ from recall._arrays import Int32, Int64
 from recall._fsync import descriptor
 from recall.config import ColumnSplit, DataConfig, RunConfig
 from recall.data.column_types import Frames, find_types
-from recall.data.entities import add_missing_ids, listed, refuse_missing_ids
+from recall.data.entities import add_missing_ids, id_missing, read_entities, refuse_missing_ids
 from recall.data.files import files_of, unreadable_file
 from recall.data.outcomes import Outcomes, RowWeights
 from recall.data.prepared import (
@@ -36,7 +36,7 @@ from recall.data.prepared import (
     seal,
     sha256,
 )
-from recall.data.selection import Selection, id_missing, select
+from recall.data.selection import Selection, select
 from recall.data.sources import FieldColumns, find_attributes, find_columns
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, exact
 from recall.data.times import Times
@@ -129,9 +129,12 @@ def _lock_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            why = f"process {marker.read_text()}" if marker.exists() else ""
-            hint = "Wait for it, or name another folder"
-            raise DataError("another process prepares data here", where=str(folder), why=why, hint=hint) from None
+            raise DataError(
+                "another process prepares data here",
+                where=str(folder),
+                why=f"process {marker.read_text()}" if marker.exists() else "",
+                hint="Wait for it, or name another folder",
+            ) from None
         except OSError:
             pass  # the file system has no locks
         if (folder / MANIFEST).exists():
@@ -148,8 +151,12 @@ def _lock_folder(folder: Path) -> Iterator[None]:
 
 
 def _source_changed_error(where: str) -> DataError:
-    why, hint = "it is read several times", "Prepare the data again, when nothing writes the source files"
-    return DataError("the source changed while the data was prepared", where=where, why=why, hint=hint)
+    return DataError(
+        "the source changed while the data was prepared",
+        where=where,
+        why="it is read several times",
+        hint="Prepare the data again, when nothing writes the source files",
+    )
 
 
 def require_rows(count: int, what: str, where: str) -> None:
@@ -164,8 +171,11 @@ def require_rows(count: int, what: str, where: str) -> None:
         DataError: There are more than 2,147,483,647.
     """
     if count > _MAX_ROW:
-        hint = "Leave ids out that occur in few interactions, in the source files"
-        raise DataError(f"{count:,} {what} are more than a row of 32 bits can number ({_MAX_ROW:,})", where=where, hint=hint)
+        raise DataError(
+            f"{count:,} {what} are more than a row of 32 bits can number ({_MAX_ROW:,})",
+            where=where,
+            hint="Leave ids out that occur in few interactions, in the source files",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,10 +220,13 @@ class _Entities:
         columns = {where: spelled} if table is None else {where: spelled, table.where(key): table.collect([key])[key]}
         for place, column in columns.items():
             if column.dtype.is_float() and inferred(canonical_series(column)) == "float64":
-                hint = "Store them as text, or as whole numbers"
-                raise DataError("ids are fractional numbers, which cannot be prepared", where=place, hint=hint)
+                raise DataError(
+                    "ids are fractional numbers, which cannot be prepared",
+                    where=place,
+                    hint="Store them as text, or as whole numbers",
+                )
         forms = ColumnForms({key: TEXT if key in data.text else id_type(columns.values())})
-        known = listed(table, key, (), (), forms)
+        known = read_entities(table, key, (), (), forms)
         require_rows(len(known) + len(spelled), "users" if row_column == USER else "items", where)
         all_ids, rows = add_missing_ids(known, forms.canonical(texts, where), where)
         counts = np.bincount(rows, weights=found["count"].to_numpy(), minlength=len(all_ids)).astype(np.int64)
@@ -274,8 +287,9 @@ class _InteractionSource:
                     columns.append(times.values.alias(TIME))
                     units.add(times.unit)
                     if len(units) > 1:
-                        hint = "Write all times in one way"
-                        raise DataError("some rows have dates and others numbers", where=where(data.time), hint=hint)
+                        raise DataError(
+                            "some rows have dates and others numbers", where=where(data.time), hint="Write all times in one way"
+                        )
                 if data.weighed_by is not None:
                     factors = batch[_FACTOR].to_numpy() if data.events is not None else None
                     raw = batch if data.weight is None else exact(batch.select(data.weight))
@@ -379,21 +393,20 @@ def _types_of_all_rows(
     config: RunConfig, columns: FieldColumns, tables: Tables
 ) -> tuple[dict[str, dict[str, str]], dict[str, ReadAs]]:
     """Return the types by side, and how context columns are read, over all rows."""
-    schema, data = config.schema_, config.data
-    numeric = {f"user {name}" for name in schema.number_columns("user")}
+    schema, data, where = config.schema_, config.data, tables.interactions.where
+    numbers, separators = schema.number_columns("user"), schema.separators("user")
     users = None if tables.users is None else tables.users.collect([data.user_id])
     items = None if tables.items is None else tables.items.collect([data.item_id])
     frames: Frames = (lambda name: tables.interactions.collect([name])[name], users, items)
-    found, _ = find_types(schema, frames, columns.context, numeric)
+    found, _ = find_types(schema, frames, columns.context, {"user": numbers, "item": ()})
     types = {
         side: {name: type_ for name, type_ in each.items() if name not in data.text} for side, each in found.state().items()
     }
-    cuts, read_as = schema.separators("user"), {}
-    for name in columns.context:
-        is_number = f"user {name}" in numeric
-        number = str(number_column(frames[0](name), tables.interactions.where(name)).dtype) if is_number else None
-        read_as[name] = ReadAs.model_validate({"number": number, "separator": cuts.get(name)})
-    return types, read_as
+    number_types = {name: str(number_column(frames[0](name), where(name)).dtype) for name in columns.context if name in numbers}
+    return types, {
+        name: ReadAs.model_validate({"number": number_types.get(name), "separator": separators.get(name)})
+        for name in columns.context
+    }
 
 
 def _file_states(data: DataConfig, root: Path) -> dict[str, tuple[int, int]]:

@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue, ValidationError
 from recall._arrays import Bool, Float64, Int32
 from recall._fsync import fsync
 from recall.config import ColumnSplit, DataConfig
-from recall.config.schema import Record, Schema
+from recall.config.schema import Record, Schema, Side
 from recall.data.entities import refuse_missing_ids
 from recall.data.files import unreadable_file
 from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, read_table
@@ -48,8 +48,6 @@ _APPLIED_WHEN_READ: Final = {
 """Settings of [data] that may differ from those of the preparation: they apply when it is read."""
 
 _PREPARE_AGAIN: Final = "Prepare the data again: recall data prepare CONFIG --data FOLDER --out PREPARED"
-
-Side = Literal["user", "item"]
 
 
 class PreparedFile(Record):
@@ -135,7 +133,7 @@ class PreparedTables(Tables):
             DataError: As `Table.collect` and `ColumnForms.canonical`.
         """
         where = self.interactions.where(name)
-        if name not in self.sides and self.interactions.types[name] == pl.String:
+        if self.interactions.types[name] == pl.String:
             kind = coded(forms.canonical(self.distinct(name), where)).dtype
             if isinstance(kind, pl.Enum):
                 return pl.concat([forms.canonical(part, where).cast(kind) for part in self._read_shards(name)])
@@ -166,9 +164,12 @@ class PreparedTables(Tables):
         for name in context:
             then = self.manifest.read_as.get(name)
             if then is None or (then.number is not None, then.separator) != (name in numbers, cuts.get(name)):
-                what = f"fields read the column {name!r} in another way than when the data was prepared"
-                why = "its type depends on rows that were left out"
-                raise DataError(what, where=str(self.folder), why=why, hint=_PREPARE_AGAIN)
+                raise DataError(
+                    f"fields read the column {name!r} in another way than when the data was prepared",
+                    where=str(self.folder),
+                    why="its type depends on rows that were left out",
+                    hint=_PREPARE_AGAIN,
+                )
 
     def with_recorded_types(self, types: CanonicalTypes) -> CanonicalTypes:
         """Replace types by those that the manifest records."""
@@ -185,8 +186,12 @@ class PreparedTables(Tables):
         for name, file in self.manifest.files.items():
             found = sha256(_require_file(self.folder / name))
             if found != file.sha256:
-                why = f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}"
-                raise DataError("the file is damaged", where=str(self.folder / name), why=why, hint=_PREPARE_AGAIN)
+                raise DataError(
+                    "the file is damaged",
+                    where=str(self.folder / name),
+                    why=f"its SHA-256 is {found}, and {self.folder / MANIFEST} says {file.sha256}",
+                    hint=_PREPARE_AGAIN,
+                )
 
     def ids(self, side: Side) -> pl.Series:
         """Return the ids of users or items by row, String [n]."""
@@ -197,11 +202,11 @@ class PreparedTables(Tables):
 
         Args:
             side: which of the two.
-            frame: from `recall.data.entities.listed`; its first column is the id.
+            frame: from `recall.data.entities.read_entities`; its first column is the id.
             forms: canonical types by column.
 
         Returns:
-            As `recall.data.entities.extended`.
+            As `recall.data.entities.add_missing_ids`.
 
         Raises:
             DataError: Ids have another form than the one asked for, or the folder contradicts itself.
@@ -210,19 +215,29 @@ class PreparedTables(Tables):
         ids = self.ids(side).alias(frame.columns[0])
         refuse_missing_ids(ids, where, _PREPARE_AGAIN)
         if ids.n_unique() < len(ids):
-            what = f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}"
-            raise DataError(what, where=where, hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"ids are in more than one row, such as {examples(ids.filter(ids.is_duplicated()))}",
+                where=where,
+                hint=_PREPARE_AGAIN,
+            )
         if not forms.canonical(ids, where).equals(ids):
-            what = f"ids of {side}s were prepared in another form than the model has"
-            raise DataError(what, where=where, hint="Read the source files, or prepare the data as the model was trained")
+            raise DataError(
+                f"ids of {side}s were prepared in another form than the model has",
+                where=where,
+                hint="Read the source files, or prepare the data as the model was trained",
+            )
         if not ids.head(len(frame)).equals(frame.to_series(0)):
-            what = f"the first ids are not those of {_TABLES[f'{side}s']}, in its order"
-            raise DataError(what, where=where, hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"the first ids are not those of {_TABLES[f'{side}s']}, in its order", where=where, hint=_PREPARE_AGAIN
+            )
         column = USER if side == "user" else ITEM
         rows = self.numbers(column, pl.Int32())
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(ids):
-            what = f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s"
-            raise DataError(what, where=self.interactions.where(column), hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"{side} rows go from {rows.min()} to {rows.max()}, and there are {len(ids):,} {side}s",
+                where=self.interactions.where(column),
+                hint=_PREPARE_AGAIN,
+            )
         return pl.concat([frame, ids[len(frame) :].to_frame()], how="diagonal"), rows
 
     def times(self, user: Int32) -> Times | None:
@@ -242,15 +257,15 @@ class PreparedTables(Tables):
             ordered &= (user[1:] > user[:-1]) | (values[1:] >= values[:-1])
         if not ordered.all():
             row = int(ordered.argmin()) + 2
-            what = "interactions are not sorted by user and time"
-            raise DataError(what, where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row)
+            raise DataError(
+                "interactions are not sorted by user and time", where=str(self.folder / SHARDS), hint=_PREPARE_AGAIN, row=row
+            )
         return times
 
     def weights(self) -> Float64:
         """Return the weight of each interaction, 1 without such a column; float64 [n]."""
-        if WEIGHT not in self.interactions.types:
-            return np.broadcast_to(np.float64(1), self.manifest.interactions)
-        return self.numbers(WEIGHT, pl.Float64())
+        is_weighted = WEIGHT in self.interactions.types
+        return self.numbers(WEIGHT, pl.Float64()) if is_weighted else np.broadcast_to(np.float64(1), self.manifest.interactions)
 
     def taken(self) -> Bool | None:
         """Return which rows were taken, bool [n]; None where all were."""
@@ -283,11 +298,18 @@ class PreparedTables(Tables):
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(path, error) from None
         if values.dtype != dtype or values.null_count():
-            what = f"column {column!r} must be {dtype} without missing values, got {values.dtype}"
-            raise DataError(what, where=str(path), hint=_PREPARE_AGAIN)
+            raise DataError(
+                f"column {column!r} must be {dtype} without missing values, got {values.dtype}",
+                where=str(path),
+                hint=_PREPARE_AGAIN,
+            )
         if column == WEIGHT and not (fit := values.is_finite() & (values > 0)).all():
-            what = f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}"
-            raise DataError(what, where=f"{path}, column {column!r}", hint=_PREPARE_AGAIN, row=row + 1)
+            raise DataError(
+                f"weights must be positive and finite, got {values[(row := int(fit.arg_min() or 0))]}",
+                where=f"{path}, column {column!r}",
+                hint=_PREPARE_AGAIN,
+                row=row + 1,
+            )
         return values
 
 
@@ -329,8 +351,11 @@ def open_prepared(data: DataConfig, folder: Path) -> PreparedTables:
     except (pl.exceptions.PolarsError, OSError) as error:
         raise unreadable_file(folder / SHARDS, error) from None
     if rows != manifest.interactions:
-        what = f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions"
-        raise DataError(what, where=str(folder / SHARDS), hint=_PREPARE_AGAIN)
+        raise DataError(
+            f"the shards hold {rows:,} rows, and the manifest says {manifest.interactions:,} interactions",
+            where=str(folder / SHARDS),
+            hint=_PREPARE_AGAIN,
+        )
     needed = {
         USER: True,
         ITEM: True,
@@ -364,8 +389,12 @@ def read_manifest(folder: Path) -> PreparedManifest:
     try:
         plain = orjson.loads(path.read_bytes())
         if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
-            why = f"its format is {plain['format']}, and this version reads up to {FORMAT}"
-            raise DataError("the data was prepared by a newer version", where=str(path), why=why, hint="Update recall")
+            raise DataError(
+                "the data was prepared by a newer version",
+                where=str(path),
+                why=f"its format is {plain['format']}, and this version reads up to {FORMAT}",
+                hint="Update recall",
+            )
         return PreparedManifest.model_validate(plain)
     except (ValueError, ValidationError) as error:
         why = str(error).splitlines()[0]

@@ -89,15 +89,14 @@ def profile(config: RunConfig, tables: Tables, say: Callable[[str], None] = lamb
     """
     data = config.data
     if isinstance(tables, PreparedTables):
-        hint = "Name the folder of the source files"
-        raise DataError("prepared data has no profile", where=str(tables.folder), hint=hint)
+        raise DataError("prepared data has no profile", where=str(tables.folder), hint="Name the folder of the source files")
     ids = tables.interactions.collect([data.user_id, data.item_id])
     per_user, per_item = (
         canonical_series(values).drop_nulls().value_counts()["count"].sort(descending=True).cast(pl.Int64).to_numpy()
         for values in ids
     )
     first, last, periods = _time_line(tables.interactions, data.time)
-    columns = tuple(_columns(config, tables, say))
+    columns = tuple(_profile_columns(config, tables, say))
     rows = {name: max((one.rows for one in columns if one.table == name), default=0) for name in tables.named}
     return Profile(rows, per_user, per_item, first, last, periods, columns)
 
@@ -148,8 +147,8 @@ def _time_line(table: Table, column: str | None) -> tuple[str, str, dict[str, in
     return first, last, dict(periods.tail(_PERIODS).iter_rows())
 
 
-def _columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> Iterator[ColumnProfile]:
-    uses = _uses(config, tables)
+def _profile_columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> Iterator[ColumnProfile]:
+    uses = _find_uses(config, tables)
     for name, table in tables.named.items():
         for column in table.columns:
             say(f"{name}.{column}")
@@ -159,10 +158,10 @@ def _columns(config: RunConfig, tables: Tables, say: Callable[[str], None]) -> I
             except RecallError:  # of a type that no field reads, or not what its format says
                 with suppress(pl.exceptions.PolarsError):
                     values = table.frame.select(column).collect()[column]
-            yield _column(name, values, uses.get((name, column), ""))
+            yield _profile_column(name, values, uses.get((name, column), ""))
 
 
-def _column(table: str, values: pl.Series, use: str) -> ColumnProfile:
+def _profile_column(table: str, values: pl.Series, use: str) -> ColumnProfile:
     parts = values.explode(empty_as_null=False, keep_nulls=False) if isinstance(values.dtype, pl.List) else values
     counted = parts.drop_nulls()
     if counted.dtype.is_nested() or counted.dtype == pl.Binary:
@@ -174,11 +173,11 @@ def _column(table: str, values: pl.Series, use: str) -> ColumnProfile:
     return ColumnProfile(table, values.name, type_, use, len(values), values.null_count(), len(counts), shown)
 
 
-def _uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
+def _find_uses(config: RunConfig, tables: Tables) -> dict[tuple[str, str], str]:
     """Return what a run does with each column it reads, by table and column."""
     data, schema = config.data, config.schema_
     roles = {"time": data.time, "weight": data.weight, "label": data.label}
-    roles |= {"outcome": data.outcome and data.outcome.column, "event": data.events and data.events.column}
+    roles |= {use: rule.column for use, rule in (("outcome", data.outcome), ("event", data.events)) if rule is not None}
     found = {("interactions", column): use for use, column in roles.items() if column is not None}
     found |= {(table, data.user_id): "id of the user" for table in ("interactions", "users")}
     found |= {(table, data.item_id): "id of the item" for table in ("interactions", "items")}

@@ -6,13 +6,13 @@ not prove it, such a column has the role "assumed".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from recall.data.clock import TimeLike, time_like
+from recall.data.clock import TimeCandidate, rank_time_column
 from recall.data.column_names import (
     AMOUNT,
     BOOLEAN_WORDS,
@@ -96,10 +96,21 @@ def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
 
 
 Kind = Literal[
-    "split", "time", "label", "event", "rating", "amount", "said", "item", "user", "visit", "moment", "assumed", "context"
+    "split",
+    "time",
+    "label",
+    "event",
+    "rating",
+    "amount",
+    "consequence",
+    "item",
+    "user",
+    "visit",
+    "moment",
+    "assumed",
+    "context",
 ]
 
-PARTS = frozenset({"train", "valid", "test"})
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 # origins, not events
@@ -126,8 +137,9 @@ class Role:
     """Detected role of a column.
 
     Attributes:
-        kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session, "said" depends
-            on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its values only.
+        kind: the role. "item" and "user" describe the item or user, "visit" is the id of a basket or session,
+            "consequence" depends on the outcome (such as a review), "moment" is a second time, "assumed" is an outcome by its
+            values only.
         reason: reason, which the draft shows as a comment.
         time: rank of a time column; else None.
         events: proposed weights of an event column; else None.
@@ -135,18 +147,18 @@ class Role:
         high: largest value of a rating or an amount.
         levels: distinct values of a rating, ascending; empty for booleans.
         flag: whether the column is a boolean outcome, such as clicked.
-        lacking: whether some rows have no value.
+        has_missing: whether some rows have no value.
     """
 
     kind: Kind
     reason: str
-    time: TimeLike | None = None
+    time: TimeCandidate | None = None
     events: EventRule | None = None
     low: float = 0.0
     high: float = 0.0
-    levels: tuple[float, ...] = field(default=())
+    levels: tuple[float, ...] = ()
     flag: bool = False
-    lacking: bool = False
+    has_missing: bool = False
 
 
 def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_values: Mapping[str, pl.Series]) -> dict[str, Role]:
@@ -191,7 +203,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
 
 
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role "said" for a column that only some events fill, else None.
+    """Return the role "consequence" for a column that only some events fill, else None.
 
     An example is the currency of purchases.
     """
@@ -201,7 +213,7 @@ def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role])
         shares = frame.group_by(other).agg(pl.col(name).is_not_null().mean().alias("filled"))
         filled = shares.filter(pl.col("filled") > 0)
         if len(filled) < len(shares) and filled["filled"].min() == 1:
-            return Role("said", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
+            return Role("consequence", f"values only where {other} is {' or '.join(sorted(map(str, filled[other].unique())))}")
     return None
 
 
@@ -214,7 +226,7 @@ def _state_role(values: pl.Series) -> Role | None:
     if len(texts) > _MAX_EVENTS[True]:
         return None
     said = not PLACE & named or known_events(texts) or any(_PROGRESS_WORDS & set(words(text)) for text in texts)
-    return Role("said", "the state of the row by its name, perhaps a later one") if said else None
+    return Role("consequence", "the state of the row by its name, perhaps a later one") if said else None
 
 
 def numbers_of(values: pl.Series) -> pl.Series | None:
@@ -236,9 +248,9 @@ def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series
     if values.dtype.is_nested():
         return _describing_role(values, users, items)
     distinct = values.drop_nulls().unique() if whole is None else whole.drop_nulls()
-    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= PARTS:
+    if values.name == "split" and len(distinct) and set(canonical_series(distinct)) <= {"train", "valid", "test"}:
         return Role("split", "names the part of every row")
-    time = time_like(values, numbers_of(values), users, items)
+    time = rank_time_column(values, numbers_of(values), users, items)
     if time is not None:
         return Role("time", time.reason, time=time)
     return _detect_role_without_time(values, users, items, whole)
@@ -247,9 +259,9 @@ def _detect_role(values: pl.Series, users: Codes, items: Codes, whole: pl.Series
 def _detect_role_without_time(values: pl.Series, users: Codes, items: Codes, whole: pl.Series | None) -> Role:
     numbers = numbers_of(values)
     outcome = _outcome_by_name(values, numbers, whole)
-    lacking = (values if numbers is None else numbers).null_count() > 0
-    outcome = _with_missing(outcome, values) if outcome is not None and lacking else outcome
-    if outcome is not None and outcome.kind not in ("amount", "said"):
+    has_missing = (values if numbers is None else numbers).null_count() > 0
+    outcome = _with_missing(outcome, values) if outcome is not None and has_missing else outcome
+    if outcome is not None and outcome.kind not in ("amount", "consequence"):
         return outcome
     role = _describing_role(values if numbers is None else numbers, users, items)
     describes = role.kind in ("item", "user") and values.name.lower() != "weight"
@@ -265,7 +277,7 @@ def _with_missing(role: Role, values: pl.Series) -> Role:
         rule = EventRule({text: 1.0 for text in texts if text not in no}, (), no, (), "left out" if no else "not taken")
     elif rule is not None:
         rule = replace(rule, missing="left out" if role.flag and not outcome_word(values.name, NEGATIVE) else "taken")
-    return replace(role, kind="event" if rule is not None else role.kind, events=rule, lacking=True)
+    return replace(role, kind="event" if rule is not None else role.kind, events=rule, has_missing=True)
 
 
 def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bool) -> Role | None:
@@ -276,18 +288,18 @@ def _assumed_outcome(values: pl.Series, times: pl.Series | None, *, has_flag: bo
     numbers, form = numbers_of(values), looks_like_outcome(values)
     if not form or (times is not None and follows_calendar(values, times)):
         return None
-    lacking = values.null_count() > 0
+    has_missing = values.null_count() > 0
     if form == "switch" and not has_flag and names_event(values.name) and not names_reaction(values.name):
         texts = canonical_series(values).drop_nulls().unique().sort()
         yes = {text: 1.0 for text in texts if text.strip().lower() in TRUE_MARKS}
-        rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if lacking else "")
-        return Role("event", "the name says what the user did", events=rule, flag=True, lacking=lacking)
+        rule = EventRule(yes, (), tuple(text for text in texts if text not in yes), (), "left out" if has_missing else "")
+        return Role("event", "the name says what the user did", events=rule, flag=True, has_missing=has_missing)
     if form == "switch" or numbers is None:
         shown = " and ".join(sorted(map(str, canonical_series(values).drop_nulls().unique())))
-        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", lacking=lacking)
+        return Role("assumed", f"{shown}, which differ between the rows of a user and of an item", has_missing=has_missing)
     levels = tuple(numbers.drop_nulls().unique().sort())
     reason = f"{levels[0]:g} to {levels[-1]:g}, {len(levels)} different, as a scale has them"
-    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, lacking=lacking)
+    return Role("assumed", reason, low=levels[0], high=levels[-1], levels=levels, has_missing=has_missing)
 
 
 def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
@@ -307,7 +319,7 @@ def _describing_role(values: pl.Series, users: Codes, items: Codes) -> Role:
         return Role("visit", f"{different:,} different numbers of sessions or orders by the name, which no new request has")
     numbered = values.dtype.is_numeric() or (values.dtype == pl.String and bool(values.drop_nulls().str.contains(r"\d").all()))
     if numbered and different > _MIN_VISITS and relations.choice.exceeds(CHOICE):
-        return Role("said", "its values nearly tell the item, such as the number of a copy")
+        return Role("consequence", "its values nearly tell the item, such as the number of a copy")
     return Role("context", "")
 
 
@@ -351,7 +363,7 @@ def _outcome_by_name(values: pl.Series, numbers: pl.Series | None, whole: pl.Ser
     if outcome_word(name, EVENT) and len(levels) <= _NUMBERED_EVENTS:
         return Role("event", "few numbers, and the name says what the user did", events=event_rule(canonical_series(distinct)))
     if outcome_word(name, CONSEQUENCE):
-        return Role("said", f"{low:g} to {high:g}: what followed, by the name")
+        return Role("consequence", f"{low:g} to {high:g}: what followed, by the name")
     if outcome_word(name, AMOUNT | LABEL) and words(name)[-1] not in _ID_WORDS:
         return Role("amount", f"{low:g} to {high:g}: how much, or for how long", low=low, high=high, levels=levels)
     return None
@@ -382,5 +394,5 @@ def _outcome_of_words(values: pl.Series, distinct: pl.Series) -> Role | None:
     aspect = few and words(name)[-1] in _ASPECT_WORDS
     if outcome_word(name, TEXT | RATING | EVENT | LABEL) and not aspect:
         reason = f"{values.drop_nulls().n_unique():,} different texts about what happened, which are written only afterwards"
-        return Role("said", reason)
+        return Role("consequence", reason)
     return None

@@ -11,6 +11,8 @@ import polars as pl
 
 from recall._arrays import Bool, Float32, Float64, Integers
 from recall.config import DataConfig
+from recall.data.entities import id_missing
+from recall.data.findings import Finding
 from recall.data.split import TRAIN, Parts
 from recall.data.tables import Table, Tables
 from recall.data.times import UNITS, Times, unit_of_time
@@ -175,6 +177,7 @@ def decay_shares(user: Integers, parts: Parts, half_life: float) -> Float32:
     return shares
 
 
+_MAX_SHARE = 0.5  # share of the rows that have no ids above which it is a warning. Chosen, not tuned.
 _COUNTED = " (rows are counted without those that data.missing_ids and data.missing_times leave out)"
 
 
@@ -189,7 +192,7 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
         DataError: An id column is missing, or no row has all of its ids and its time.
     """
     ids = {"interactions": [data.user_id, data.item_id], "users": [data.user_id], "items": [data.item_id]}
-    kept, notes = dict(tables.named), {}
+    kept, findings = dict(tables.named), []
     for name, table in tables.named.items():
         messages, share = [], 0.0
         refuse_nested_ids(table, ids[name])
@@ -206,8 +209,8 @@ def drop_incomplete_rows(data: DataConfig, tables: Tables) -> Tables:
             if repeated:
                 messages.append(f"of {repeated:,} rows that share their {ids[name][0]} the {data.repeated_ids} of each counts")
         if messages:
-            notes[name] = ("; ".join(messages), share)
-    return replace(tables, interactions=kept["interactions"], users=kept.get("users"), items=kept.get("items"), notes=notes)
+            findings.append(Finding("warning" if share > _MAX_SHARE else "note", "; ".join(messages), table=name))
+    return Tables(kept["interactions"], kept.get("users"), kept.get("items"), tuple(findings))
 
 
 def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
@@ -222,17 +225,11 @@ def refuse_nested_ids(table: Table, ids: Sequence[str]) -> None:
     """
     for name in ids:
         if name in table.types and table.types[name].is_nested():
-            hint = "Give one id in each row; data.formats has explode for lists of items"
-            raise DataError(f"ids are of type {table.types[name]}", where=table.where(name), hint=hint)
-
-
-def id_missing(ids: Sequence[str]) -> pl.Expr:
-    """Return whether any of several ids of a row is null, empty or blank.
-
-    Args:
-        ids: names of the columns.
-    """
-    return pl.any_horizontal(pl.col(name).is_null() | (pl.col(name).cast(pl.String).str.strip_chars() == "") for name in ids)
+            raise DataError(
+                f"ids are of type {table.types[name]}",
+                where=table.where(name),
+                hint="Give one id in each row; data.formats has explode for lists of items",
+            )
 
 
 def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:
@@ -242,6 +239,9 @@ def _drop_missing(table: Table, ids: list[str]) -> tuple[Table, int, int]:
     if not count:
         return table, 0, len(missing)
     if count == len(missing):
-        hint = "Look at data.user_id, data.item_id and data.time, which name these columns"
-        raise DataError(f"no row has a value in {' and '.join(ids)}", where=str(table.path), hint=hint)
+        raise DataError(
+            f"no row has a value in {' and '.join(ids)}",
+            where=str(table.path),
+            hint="Look at data.user_id, data.item_id and data.time, which name these columns",
+        )
     return replace(table, frame=table.frame.filter(~id_missing(ids)), note=_COUNTED), count, len(missing)

@@ -14,6 +14,7 @@ from polars.datatypes import DataType
 
 from recall.config import DataConfig, FileFormat
 from recall.data.files import files_of, scan_table, unreadable_file
+from recall.data.findings import Finding
 from recall.errors import DataError, did_you_mean
 from recall.features.values import canonical_series
 
@@ -79,7 +80,7 @@ class Table:
                     where=str(self.path),
                     hint="Store it as text, numbers, truth values, dates, times, or lists of these",
                 )
-        return self.frame.select(pl.col(name).cast(_plain(self.types[name])) for name in wanted)
+        return self.frame.select(pl.col(name).cast(_readable_type(self.types[name])) for name in wanted)
 
     def where(self, column: str) -> str:
         """Return the location of a column, for errors."""
@@ -114,23 +115,6 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class MovedColumn:
-    """A column of the interactions that was moved to the users or items.
-
-    Attributes:
-        table: users or items.
-        column: name of the column.
-        rows: number of interactions with a value.
-        disagreeing: number of interactions whose value differs from the one of their user or item.
-    """
-
-    table: str
-    column: str
-    rows: int
-    disagreeing: int
-
-
-@dataclass(frozen=True, slots=True)
 class Tables:
     """All tables of a run.
 
@@ -138,16 +122,14 @@ class Tables:
         interactions: the interactions.
         users: the users; None if the configuration names none.
         items: the items; None if the configuration names none.
-        moved: columns that were moved from the interactions to the users and items.
-        notes: by table, a message about rows that `data.missing_ids` and `data.repeated_ids` left out, and the share of rows
-            without ids.
+        findings: notes and warnings about rows that `data.missing_ids`, `data.missing_times` and `data.repeated_ids` left out,
+            and about columns that were moved to users and items although their rows disagree.
     """
 
     interactions: Table
     users: Table | None
     items: Table | None
-    moved: tuple[MovedColumn, ...] = ()
-    notes: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def named(self) -> dict[str, Table]:
@@ -167,11 +149,19 @@ def read_tables(config: DataConfig, root: Path) -> Tables:
         DataError: As `read_table`, or the folder holds prepared data, which can only be opened whole.
     """
     if (root / UNFINISHED).exists():
-        hint = "Name the folder of the source files"
-        raise DataError("the data was not prepared to the end", where=str(root), why=f"there is {UNFINISHED}", hint=hint)
+        raise DataError(
+            "the data was not prepared to the end",
+            where=str(root),
+            why=f"there is {UNFINISHED}",
+            hint="Name the folder of the source files",
+        )
     if (root / MANIFEST).exists():
-        why = "rows are added to the source files, which are then prepared again"
-        raise DataError("this is prepared data", where=str(root), why=why, hint="Name the folder of the source files")
+        raise DataError(
+            "this is prepared data",
+            where=str(root),
+            why="rows are added to the source files, which are then prepared again",
+            hint="Name the folder of the source files",
+        )
     return Tables(
         read_table(root / config.interactions, config.nulls, config.text, config.formats.get("interactions")),
         read_users(config, root / config.users) if config.users is not None else None,
@@ -232,9 +222,9 @@ def _innermost(dtype: DataType) -> DataType:
     return _innermost(dtype.inner) if isinstance(dtype, pl.List | pl.Array) else dtype  # type: ignore[arg-type]
 
 
-def _plain(dtype: DataType) -> DataType:
+def _readable_type(dtype: DataType) -> DataType:
     if isinstance(dtype, pl.List | pl.Array):
-        return pl.List(_plain(dtype.inner))  # type: ignore[arg-type]
+        return pl.List(_readable_type(dtype.inner))  # type: ignore[arg-type]
     if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null):
         return pl.String()
     return pl.Float64() if isinstance(dtype, pl.Decimal) and dtype.scale else dtype

@@ -48,7 +48,7 @@ class Times:
         Raises:
             DataError: A time is missing, not finite, or cannot be read.
         """
-        parsed, naive = _parsed(values, where) if values.dtype == pl.String else (values, 0)
+        parsed, naive = _parse_text(values, where) if values.dtype == pl.String else (values, 0)
         unit = 1
         if parsed.dtype in (pl.Date, pl.Datetime):
             instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
@@ -60,8 +60,11 @@ class Times:
             parsed = parsed.cast(pl.Int64, strict=False)
             raise_if_any(values, parsed.is_null() & values.is_not_null(), where, "not times: they need more than 63 bits")
         else:
-            hint = "Give numbers, dates or datetimes"
-            raise DataError(f"a time column must hold numbers, dates or text, got {values.dtype}", where=where, hint=hint)
+            raise DataError(
+                f"a time column must hold numbers, dates or text, got {values.dtype}",
+                where=where,
+                hint="Give numbers, dates or datetimes",
+            )
         if parsed.null_count():
             raise DataError(
                 f"{parsed.null_count():,} of {len(values):,} rows have no time",
@@ -73,7 +76,7 @@ class Times:
         return Times(parsed, unit, naive)
 
 
-def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
+def _parse_text(values: pl.Series, where: str) -> tuple[pl.Series, int]:
     """Parse a column of text as numbers or moments; count texts without an offset.
 
     The count is 0 where no text has an offset.
@@ -82,7 +85,7 @@ def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
         parsed = values.str.strip_chars().cast(dtype, strict=False)
         if parsed.null_count() == values.null_count():
             return parsed, 0
-    found = _moments(values)
+    found = _parse_iso8601(values)
     parsed = found["moment"]
     unread = parsed.is_null() & values.is_not_null()
     number = unread & values.cast(pl.Float64, strict=False).is_not_null()
@@ -94,7 +97,7 @@ def _parsed(values: pl.Series, where: str) -> tuple[pl.Series, int]:
     return parsed, len(values) - values.null_count() - aware if aware else 0
 
 
-def _moments(values: pl.Series) -> pl.DataFrame:
+def _parse_iso8601(values: pl.Series) -> pl.DataFrame:
     """Return the moment in UTC of each ISO 8601 text, and whether it has an offset.
 
     The usual forms are parsed column-wise. The rest goes through `datetime.fromisoformat`, once for each different text.
@@ -120,14 +123,13 @@ def _moments(values: pl.Series) -> pl.DataFrame:
         return found
     texts = values.filter(left)
     distinct = Distinct.of(texts)
-    read = [_moment(text) or (None, False) for text in texts.gather(distinct.first)]
-    types = {"moment": pl.Datetime("us"), "aware": pl.Boolean}
-    others = pl.DataFrame(read, schema=types, orient="row")[distinct.codes]
+    read = [_parse_unusual_iso8601(text) or (None, False) for text in texts.gather(distinct.first)]
+    others = pl.DataFrame(read, schema={"moment": pl.Datetime("us"), "aware": pl.Boolean}, orient="row")[distinct.codes]
     found = found.with_columns(pl.col("aware").fill_null(value=False))
     return found.select(column.scatter(left.arg_true(), others[column.name]) for column in found)
 
 
-def _moment(text: str) -> tuple[datetime, bool] | None:
+def _parse_unusual_iso8601(text: str) -> tuple[datetime, bool] | None:
     """Return the moment in UTC, and whether the text has an offset, or None."""
     plain = re.sub(" ?(?:UTC|GMT)$", "Z", text.strip().upper())
     plain = re.sub("(?<=.) (?=[-+Z][^ ]*$)", "", plain)  # a blank before the offset
