@@ -203,7 +203,7 @@ def detect_roles(frame: pl.DataFrame, user_id: str, item_id: str, distinct_value
 
 
 def _detail_of_events(frame: pl.DataFrame, name: str, found: Mapping[str, Role]) -> Role | None:
-    """Return the role "consequence" for a column that only some events fill, else None.
+    """Return the role of a column that only some events fill, else None.
 
     An example is the currency of purchases.
     """
