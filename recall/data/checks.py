@@ -14,7 +14,7 @@ from recall.data.clock import time_findings
 from recall.data.column_names import EVENT, LABEL, NEGATIVE, RATING, outcome_word
 from recall.data.column_types import column_type
 from recall.data.dataset import Dataset, dataset_of, open_tables
-from recall.data.dependence import Dependence, described_side, encode_distinct, leaks
+from recall.data.dependence import Dependence, described_side, encode_distinct, leak_findings
 from recall.data.findings import (
     Finding,
     Level,
@@ -135,7 +135,7 @@ def _check_training(config: RunConfig, tables: Tables) -> Iterator[Finding]:
 
 def _check_dataset(config: RunConfig, dataset: Dataset) -> Iterator[Finding]:
     """Report leaking contexts, weights, parts of the split, and unknown ids."""
-    yield from leaks(dataset, _outcome_columns(config.data))
+    yield from leak_findings(dataset, _outcome_columns(config.data))
     yield from dataset.assumptions
     yield from (Finding("note", message, table="interactions") for message in dataset.left_out)
     yield from weight_findings(dataset.weight_range, config.data.weight)

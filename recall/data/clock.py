@@ -16,7 +16,6 @@ from recall.data.times import NEWEST, OLDEST, UNITS, Times, unit_of_time, within
 from recall.errors import DataError
 
 _DAY = 86_400.0  # seconds
-_MAX_AHEAD = _DAY  # clocks and time zones differ
 _MAX_FACTOR = 1000.0  # times the median, for numbers that are not unix times. Chosen, not tuned.
 _MAX_SPREADS = 20.0  # interquartile ranges from the median. Chosen, not tuned.
 
@@ -56,7 +55,7 @@ def _implausible_unix_times(values: Float64, unit: str, now: datetime) -> _Impla
         mixed = within_unit(values, each) & ~within_unit(values, UNITS[unit])  # none of the unit itself
         left &= ~mixed
         yield mixed, f"looks like {other} among {unit}", "the order and the split are wrong"
-    future = left & (seconds > now.timestamp() + _MAX_AHEAD)
+    future = left & (seconds > now.timestamp() + _DAY)  # clocks and time zones differ
     yield future, "is in the future", "a placeholder for a missing date, or another unit?"
     old = left & (seconds < OLDEST)
     yield old, "lies before 1990", "a placeholder for a missing date, such as 0 or -1, or another unit?"

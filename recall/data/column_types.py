@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import polars as pl
 from polars.datatypes import DataType
 
-from recall.config.schema import Schema, Side
+from recall.config.schema import Schema
 from recall.data.findings import Finding
 from recall.errors import ConfigError, DataError, did_you_mean
 from recall.features.canonical import (
@@ -28,7 +28,7 @@ def find_types(
     schema: Schema,
     frames: Frames,
     context: tuple[str, ...],
-    numeric: Mapping[Side, Collection[str]],
+    numeric: Mapping[str, Collection[str]],
     text: Collection[str] = (),
 ) -> tuple[CanonicalTypes, tuple[Finding, ...]]:
     """Find the type of every column that a run reads, and the assumptions behind it.
@@ -49,12 +49,8 @@ def find_types(
     interactions, users, items = frames
     found: dict[str, dict[str, str]] = {}
     assumptions: list[Finding] = []
-    sides: tuple[tuple[Side, str, pl.DataFrame | None], ...] = (
-        ("user", schema.user_id, users),
-        ("item", schema.item_id, items),
-    )
-    for side, id_column, table in sides:
-        cuts, tables = schema.separators(side), [] if table is None else [(f"{side}s", column) for column in table]
+    for side, id_column, table in (("user", schema.user_id, users), ("item", schema.item_id, items)):
+        separators, tables = schema.separators(side), [] if table is None else [(f"{side}s", column) for column in table]
         ids = [
             ("interactions", interactions(id_column)),
             *((name, column) for name, column in tables if column.name == id_column),
@@ -63,13 +59,13 @@ def find_types(
         columns += [("interactions", interactions(name)) for name in context] if side == "user" else []
         types = found[side] = {id_column: TEXT if id_column in text else id_type([column for _, column in ids])}
         for name, column in (*ids, *columns):
-            is_number, cut = column.name in numeric[side], cuts.get(column.name)
+            is_number, separator = column.name in numeric[side], separators.get(column.name)
             if column.name != id_column:
-                types[column.name] = _number_type(column) if is_number else column_type(column, cut, text)
+                types[column.name] = _number_type(column) if is_number else column_type(column, separator, text)
             if column.name in text:
                 _check_text(name, column, is_number)
             if not is_number:
-                assumptions += _find_assumptions(name, column, types[column.name], cut)
+                assumptions += _find_assumptions(name, column, types[column.name], separator)
     read = {*found["user"], *found["item"]}
     for name in text:
         if name not in read:

@@ -179,8 +179,7 @@ def _contexts(
         distinct = Distinct.of(rows.select(_keys(dataset, encoder))[positions])
         first, context = distinct.first, distinct.codes
     event = positions[first]
-    features = SparseRows.vstack(_encode_batches(dataset, encoder, rows, event, before[first]))
-    return Contexts(features, context, event)
+    return Contexts(SparseRows.vstack(_encode_batches(dataset, encoder, rows, event, before[first])), context, event)
 
 
 def _keys(dataset: Dataset, encoder: FeatureEncoder) -> list[str]:

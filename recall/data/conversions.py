@@ -113,8 +113,11 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
             changes.append(parse_time(pl.concat_str(day_and_clock, separator=" "), pattern).alias(name))
         elif name in texts:
             changes.append(parse_time(pl.col(name), pattern).alias(name))
-    lists = [name for name in form.lists if name in texts and name != form.explode]
-    changes += [pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String)) for name in lists]
+    changes += [
+        pl.col(name).map_batches(parse_lists, return_dtype=pl.List(pl.String))
+        for name in form.lists
+        if name in texts and name != form.explode
+    ]
     changes += [
         pl.col(name)
         .str.strip_chars()
@@ -126,8 +129,7 @@ def convert_columns(frame: pl.LazyFrame, form: FileFormat, where: str) -> pl.Laz
         if name in texts
     ]
     changes += [rewrite_duration(pl.col(name), two).alias(name) for name, two in form.durations.items() if name in texts]
-    exact = [name for name in form.durations if types.get(name) == pl.Duration]
-    changes += [(pl.col(name).dt.total_microseconds() / 1e6).alias(name) for name in exact]
+    changes += [pl.col(name).dt.total_microseconds() / 1e6 for name in form.durations if types.get(name) == pl.Duration]
     made = [last_true_flag(names).alias(name) for name, names in form.flags.items() if not set(names).isdisjoint(types)]
     made += [
         pl.datetime(*(pl.col(part).cast(pl.Float64).cast(pl.Int32) for part in parts)).alias(name)

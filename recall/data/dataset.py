@@ -314,7 +314,6 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         if data.has_negatives
         else None
     )
-    hold_out: Literal["", "users", "items"] = data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else ""
     return Dataset(
         schema,
         events,
@@ -324,7 +323,7 @@ def dataset_of(config: RunConfig, tables: Tables, known: int = 0, types: Canonic
         columns.users,
         columns.items,
         negatives,
-        hold_out,
+        data.split.by if isinstance(data.split, UsersSplit | ItemsSplit) else "",
         weight_range=weight_range,
         observation=observation,
         types=types,

@@ -47,8 +47,7 @@ NO_GAIN = Gain(0.0, 0.0, 0)
 
 def encode_distinct(values: pl.Series) -> Int32:
     """Return a number for each distinct value, int32 [n]; -1 for a missing one."""
-    codes = Distinct.of(values).codes
-    return np.where(values.is_null().to_numpy(), np.int32(-1), codes)
+    return np.where(values.is_null().to_numpy(), np.int32(-1), Distinct.of(values).codes)
 
 
 def predict_by_group(groups: Codes, values: Codes) -> Float64:
@@ -191,7 +190,7 @@ _GROUPS = 20  # quantile groups of a numeric column. Chosen, not tuned.
 _ROWS = 100_000  # sample size
 
 
-def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]:
+def leak_findings(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]:
     """Warn about context columns that leak the answer, at most once a column.
 
     A request must supply context columns. What is known only after the item was chosen cannot be supplied, and an evaluation
@@ -203,7 +202,7 @@ def leaks(dataset: Dataset, outcomes: Collection[str] = ()) -> Iterator[Finding]
     """
     if not dataset.context_columns:
         return
-    labelled = list(_of_labels(dataset, outcomes))
+    labelled = list(_label_leak_findings(dataset, outcomes))
     yield from labelled
     outcomes = {*outcomes, *(finding.column for finding in labelled)}
     events = _sample(dataset.events)
@@ -234,7 +233,7 @@ def _sample(rows: pl.DataFrame) -> pl.DataFrame:
     return rows if len(rows) <= _ROWS else rows[np.sort(np.random.default_rng(0).choice(len(rows), _ROWS, replace=False))]
 
 
-def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
+def _label_leak_findings(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]:
     """Warn about contexts that nearly determine the label, such as dwell time."""
     if dataset.negatives is None or not len(dataset.negatives):
         return
@@ -243,7 +242,7 @@ def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]
         if isinstance(dataset.events.schema[name], pl.List):
             continue
         values, sample = _sample(pl.DataFrame([pl.concat([dataset.events[name], dataset.negatives[name]]), taken]))
-        gain = function_gain(_grouped(values), sample.to_numpy())
+        gain = function_gain(_group_values(values), sample.to_numpy())
         if gain.exceeds(OF_ITEM):
             message = (
                 f"this context nearly says whether the item was taken ({gain.value:.0%} of what a guess leaves open): unless a "
@@ -252,7 +251,7 @@ def _of_labels(dataset: Dataset, outcomes: Collection[str]) -> Iterator[Finding]
             yield Finding("warning", message, len(values), "interactions", name)
 
 
-def _grouped(values: pl.Series) -> Codes:
+def _group_values(values: pl.Series) -> Codes:
     """Return groups of equal values, or twentieths of many numbers; int [n] >= 0.
 
     Missing values are a group of their own.

@@ -213,13 +213,13 @@ def guess_separator(texts: pl.Series) -> str:
     for mark in _SEPARATORS:
         holding = texts.filter(texts.str.contains(mark, literal=True))
         if len(holding) > _MIN_HOLDING * len(texts) and (
-            mark == "|" or (_recombines(holding, mark) and not _positions_matter(texts, mark))
+            mark == "|" or (_parts_recur(holding, mark) and not _positions_matter(texts, mark))
         ):
             return mark
     return ""
 
 
-def _recombines(texts: pl.Series, mark: str) -> bool:
+def _parts_recur(texts: pl.Series, mark: str) -> bool:
     """Return whether the parts between marks recur more often than whole texts do."""
     parts = texts.str.split(mark).explode().str.strip_chars(BLANKS)
     most = texts.n_unique() - 1 if mark == " " else 2 * texts.n_unique()  # names of two words have more words than names
@@ -283,7 +283,7 @@ def _separator_findings(texts: pl.Series, separator: str, report: Report) -> Ite
         return
     for mark in (other for other in (*_SEPARATORS, *_BLANKS) if other != separator):
         holding = texts.filter(texts.str.contains(mark, literal=True))
-        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _recombines(holding, mark)):
+        if len(holding) > max(_MIN_HOLDING * len(texts), cut) and (mark != " " or _parts_recur(holding, mark)):
             few = f"{f'only {cut:,} cells hold' if cut else 'no cell holds'} the separator {separator!r}"
             message = f"{few}, while {len(holding):,} of {len(texts):,} hold {mark!r}: is separator = {mark!r} meant?"
             yield report("warning", message, len(holding))

@@ -33,12 +33,12 @@ from recall.data.prepared import (
     PreparedManifest,
     PreparedTables,
     ReadAs,
-    seal,
     sha256,
+    write_manifest,
 )
 from recall.data.selection import Selection, select
 from recall.data.sources import FieldColumns, find_attributes, find_columns
-from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, exact
+from recall.data.tables import MANIFEST, UNFINISHED, Table, Tables, normalize
 from recall.data.times import Times
 from recall.errors import ConfigError, DataError
 from recall.features.canonical import TEXT, ColumnForms, id_type, inferred
@@ -117,7 +117,7 @@ def _write_folder(
     changed = dict(states.items() ^ _file_states(data, root).items())
     if changed:
         raise _source_changed_error(str(root / min(changed)))
-    return seal(data, folder, sources, left_out, types, read_as)
+    return write_manifest(data, folder, sources, left_out, types, read_as)
 
 
 @contextmanager
@@ -213,7 +213,7 @@ class _Entities:
             raise unreadable_file(interactions.path, error) from None
         if found.is_empty():
             raise DataError("there are no interactions", where=str(interactions.path), hint="Give at least one row")
-        spelled = exact(found.select(key))[key]
+        spelled = normalize(found.select(key))[key]
         texts = canonical_series(spelled)
         if texts.to_frame().select(id_missing([key])).to_series().any():
             refuse_missing_ids(canonical_series(interactions.collect([key])[key]), where)  # all rows, which the error counts
@@ -283,7 +283,7 @@ class _InteractionSource:
             for batch in rows.collect_batches(chunk_size=_BATCH_ROWS, maintain_order=True, lazy=True, engine="streaming"):
                 columns = [batch[_ROW], batch[USER], batch[ITEM]]
                 if data.time is not None:
-                    times = Times.of(exact(batch.select(data.time))[data.time], where(data.time))
+                    times = Times.of(normalize(batch.select(data.time))[data.time], where(data.time))
                     columns.append(times.values.alias(TIME))
                     units.add(times.unit)
                     if len(units) > 1:
@@ -292,7 +292,7 @@ class _InteractionSource:
                         )
                 if data.weighed_by is not None:
                     factors = batch[_FACTOR].to_numpy() if data.events is not None else None
-                    raw = batch if data.weight is None else exact(batch.select(data.weight))
+                    raw = batch if data.weight is None else normalize(batch.select(data.weight))
                     columns.append(pl.Series(WEIGHT, RowWeights.of(raw, data.weight, where(data.weighed_by), factors).values))
                 columns += [batch[TAKEN]] if data.has_negatives else []
                 frame = pl.DataFrame([*columns, *(batch[name] for name in self.copied)])
@@ -329,7 +329,7 @@ class _InteractionSource:
             return None
         rows = self.table.select(keys).with_row_index(_ROW).group_by(keys).agg(pl.col(_ROW).min()).sort(_ROW)
         distinct = rows.collect(engine="streaming").select(keys)
-        outcomes = Outcomes.of(exact(distinct), self.data, self.table.where)
+        outcomes = Outcomes.of(normalize(distinct), self.data, self.table.where)
         columns = {TAKEN: outcomes.taken, _FACTOR: outcomes.weight}
         return distinct.with_columns(pl.Series(name, values) for name, values in columns.items() if values is not None)
 

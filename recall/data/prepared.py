@@ -401,7 +401,7 @@ def read_manifest(folder: Path) -> PreparedManifest:
         raise DataError("the manifest is damaged", where=str(path), why=why, hint=_PREPARE_AGAIN) from None
 
 
-def seal(
+def write_manifest(
     data: DataConfig,
     folder: Path,
     sources: Mapping[str, str],

@@ -95,22 +95,6 @@ def follows_calendar(values: pl.Series, times: pl.Series) -> bool:
     return False
 
 
-Kind = Literal[
-    "split",
-    "time",
-    "label",
-    "event",
-    "rating",
-    "amount",
-    "consequence",
-    "item",
-    "user",
-    "visit",
-    "moment",
-    "assumed",
-    "context",
-]
-
 # Thresholds. Chosen, not tuned.
 _MAX_EVENTS = {True: 30, False: 12}  # most different texts of an event column, with a name of events and without
 # origins, not events
@@ -150,7 +134,21 @@ class Role:
         has_missing: whether some rows have no value.
     """
 
-    kind: Kind
+    kind: Literal[
+        "split",
+        "time",
+        "label",
+        "event",
+        "rating",
+        "amount",
+        "consequence",
+        "item",
+        "user",
+        "visit",
+        "moment",
+        "assumed",
+        "context",
+    ]
     reason: str
     time: TimeCandidate | None = None
     events: EventRule | None = None

@@ -104,8 +104,7 @@ def select(
             np.isin(user, user[core]) & np.isin(item, item[core]),
             " and ".join(f"data.{name} = {least}" for name, least in bounds.items() if least > 1),
         )
-    changed = notes or data.repeats == "merge"
-    return Selection(rows, weights, tuple(notes)) if changed else None
+    return Selection(rows, weights, tuple(notes)) if notes or data.repeats == "merge" else None
 
 
 def k_core(user: Integers, item: Integers, min_user: int, min_item: int) -> Bool:

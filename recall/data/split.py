@@ -120,7 +120,7 @@ def random_parts(users: UInt64, items: UInt64, rule: RandomSplit, seed: int) -> 
     Returns:
         int8 [n], TRAIN, VALID or TEST.
     """
-    drawn = mixed(mixed(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
+    drawn = splitmix64(splitmix64(users) ^ items ^ np.uint64(stable_hash(f"{seed}:random"))) / 2.0**64
     return _parts_of_draws(drawn, rule)
 
 
@@ -129,7 +129,7 @@ def id_hashes(ids: pl.Series) -> UInt64:
     return np.array([stable_hash(one) for one in ids.to_list()], dtype=np.uint64)
 
 
-def mixed(values: UInt64) -> UInt64:
+def splitmix64(values: UInt64) -> UInt64:
     """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 
     Each bit of the input flips each bit of the output with probability one half.

@@ -60,7 +60,7 @@ class Table:
             DataError: A column is missing or of a type that no field can read, or the file is damaged.
         """
         try:
-            return exact(self.select(columns).collect())
+            return normalize(self.select(columns).collect())
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable_file(self.path, error) from None
 
@@ -230,12 +230,12 @@ def _readable_type(dtype: DataType) -> DataType:
     return pl.Float64() if isinstance(dtype, pl.Decimal) and dtype.scale else dtype
 
 
-def exact(frame: pl.DataFrame) -> pl.DataFrame:
+def normalize(frame: pl.DataFrame) -> pl.DataFrame:
     """Drop empty texts; turn decimals without a fraction into integers."""
-    return frame.with_columns(_exact(column) for column in frame if column.dtype == pl.String or column.dtype.is_decimal())
+    return frame.with_columns(_normalize(column) for column in frame if column.dtype == pl.String or column.dtype.is_decimal())
 
 
-def _exact(values: pl.Series) -> pl.Series:
+def _normalize(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
         return values.set(values == "", None) if (values == "").any() else values
     for dtype in (pl.Int64, pl.UInt64):

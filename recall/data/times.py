@@ -16,9 +16,7 @@ UNITS = {"seconds": 1.0, "milliseconds": 1e3, "microseconds": 1e6, "nanoseconds"
 """Units of unix time: how many make a second."""
 OLDEST = datetime(1990, 1, 1, tzinfo=UTC).timestamp()  # few logs are older than the web
 NEWEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()  # seconds up to here are below any milliseconds from 1990 on
-_DATE = "%Y-%m-%d"
 _CLOCK = "%Y-%m-%dT%H:%M:%S%.f"
-_MICROSECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Times:
         unit = 1
         if parsed.dtype in (pl.Date, pl.Datetime):
             instants = parsed.cast(pl.Datetime("us")) if parsed.dtype == pl.Date else parsed.dt.cast_time_unit("us")
-            parsed, unit = instants.to_physical(), _MICROSECOND  # a time zone changes only how an instant is displayed
+            parsed, unit = instants.to_physical(), 1_000_000  # a time zone changes only how an instant is displayed
         elif parsed.dtype.is_float():
             parsed = parsed.cast(pl.Float64)
             raise_if_any(values, (parsed.is_nan() | parsed.is_infinite()).fill_null(value=False), where, "not times")
@@ -114,7 +112,7 @@ def _parse_iso8601(values: pl.Series) -> pl.DataFrame:
         pl.coalesce(
             text.str.to_datetime(_CLOCK, strict=False, time_unit="us"),
             zoned,
-            text.str.to_date(_DATE, strict=False).cast(pl.Datetime("us")),
+            text.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us")),
         ).alias("moment"),
         aware=zoned.is_not_null(),
     )
