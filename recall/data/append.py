@@ -42,7 +42,7 @@ def check_appendable(data: DataConfig, new: Path, old: Path) -> None:
             raise DataError(
                 "rows cannot be added to this file",
                 where=str(path),
-                why="only Parquet and plain CSV are written",
+                why="rows are added to a file of Parquet or plain CSV, or to a folder of such files",
                 hint="Convert it, or leave out --data to continue from the bundle and the new tables alone",
             )
         if path.is_dir() and name != "interactions":

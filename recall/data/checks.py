@@ -259,9 +259,8 @@ def _check_ids(data: DataConfig, tables: Tables) -> Iterator[Finding]:
             yield report(_level(len(unknown), _MAX_UNKNOWN * len(used)), message, len(unknown))
         similar = normalize_ids(unknown).is_in(normalize_ids(listed.drop_nulls()).implode())
         if similar.any():
-            shown = examples(unknown.filter(similar))
-            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: {shown}"
-            yield report("warning", message, int(similar.sum()))
+            message = f"ids differ from those of the {name} table in leading zeros, blanks or case only: "
+            yield report("warning", message + examples(unknown.filter(similar)), int(similar.sum()))
 
 
 def _check_rows(data: DataConfig, tables: Tables) -> Iterator[Finding]:

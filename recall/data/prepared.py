@@ -264,8 +264,8 @@ class PreparedTables(Tables):
 
     def weights(self) -> Float64:
         """Return the weight of each interaction, 1 without such a column; float64 [n]."""
-        is_weighted = WEIGHT in self.interactions.types
-        return self.numbers(WEIGHT, pl.Float64()) if is_weighted else np.broadcast_to(np.float64(1), self.manifest.interactions)
+        unweighted = np.broadcast_to(np.float64(1), self.manifest.interactions)
+        return self.numbers(WEIGHT, pl.Float64()) if WEIGHT in self.interactions.types else unweighted
 
     def taken(self) -> Bool | None:
         """Return which rows were taken, bool [n]; None where all were."""

@@ -76,10 +76,10 @@ def find_attributes(data: DataConfig, columns: FieldColumns, tables: Tables, sid
         ConfigError: There is no such table, or a field reads a column of that name from the interactions.
         DataError: The table lacks such a column, or holds lists of lists in it.
     """
-    named, where, read = data.attributes, "data.attributes", {data.item_id, *columns.items}
-    if side == "user":
-        named, where, read = data.user_attributes, "data.user_attributes", {data.user_id, *columns.users}
-    table = tables.named.get(f"{side}s")
+    if side == "item":
+        named, table, where, read = data.attributes, tables.items, "data.attributes", {data.item_id, *columns.items}
+    else:
+        named, table, where, read = data.user_attributes, tables.users, "data.user_attributes", {data.user_id, *columns.users}
     if not named:
         return ()
     if table is None:
