@@ -24,7 +24,7 @@ from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import SparseBatch
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import Cosine
-from recall.training.masking import Masking, Roles
+from recall.training.masking import Roles
 
 _STEPS, _TOLERANCE = 60, 1e-3  # of conjugate gradients; 1e-5 changed no figure on toys, ml-1m and a generated shop
 
@@ -116,13 +116,13 @@ class ItemRegression:
                 weights and square roots were worse for some.
         """
         self._model, self._encoder, self._block, self._rows = model, encoder, block, rows
-        self._masking, self._weights = Masking(roles), np.log1p(counts).astype(np.float32)
+        self._roles, self._weights = roles, np.log1p(counts).astype(np.float32)
         self._vectors = self._raw(rows)
 
     def fit(self, items: Int64, strength: float, gain: float = 1.0, start: Coefficients | None = None) -> Coefficients:
         """Regress the vectors of some items.
 
-        The model holds the coefficients afterwards, so that it predicts vectors of `Masking.as_new` rows; no id has a row of
+        The model holds the coefficients afterwards, so that it predicts vectors of `Roles.as_new` rows; no id has a row of
         its own then.
 
         Args:
@@ -135,7 +135,7 @@ class ItemRegression:
             The coefficients of the ridge, without the gain, as a start for a further fit.
         """
         items = items[self._weights[items] > 0]
-        rows, targets = self._masking.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
+        rows, targets = self._roles.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
         if isinstance(self._model, Cosine):  # their lengths mean nothing
             lengths = targets.norm(dim=1, keepdim=True)
             targets = targets * (lengths.mean() / lengths.clamp_min(torch.finfo().tiny))

@@ -36,7 +36,7 @@ from recall.models.torch.base import Model
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import Cosine
 from recall.training.item_regression import Coefficients, ItemRegression
-from recall.training.masking import Masking, Roles, uniform
+from recall.training.masking import Roles, uniform
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones
@@ -263,7 +263,7 @@ def _chosen(
         Where they come from, and their level.
     """
     roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
-    as_new = Masking(roles).as_new(rows.take(rehearsal.items))
+    as_new = roles.as_new(rows.take(rehearsal.items))
     learnt = rehearsal.trial(model.embed("item", as_new, encoder.item_fields))
     taken = dataset.events["item"].to_numpy()[np.concatenate([dataset.select(REMEMBERED), dataset.training])]
     counts = np.bincount(taken, minlength=len(rows))
