@@ -11,8 +11,6 @@ It is exact only where the vector is one sum over all fields. In a field-weighte
 each field of an item apart, so that no share of one field can move to another; their rows stay as they were trained.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -78,19 +76,6 @@ class Ridge:
         return self._columns.weighted_sum(self._weights * values)
 
 
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """Rows of the item features that predict vectors.
-
-    Attributes:
-        factors: float32 [n_item_features, k].
-        weights: float32 [n_item_features], of the first order.
-    """
-
-    factors: Tensor
-    weights: Tensor
-
-
 class ItemRegression:
     """The regression of the items' vectors on their features."""
 
@@ -119,7 +104,7 @@ class ItemRegression:
         self._roles, self._weights = roles, np.log1p(counts).astype(np.float32)
         self._vectors = self._raw(rows)
 
-    def fit(self, items: Int64, strength: float, gain: float = 1.0, start: Coefficients | None = None) -> Coefficients:
+    def fit(self, items: Int64, strength: float, gain: float = 1.0, start: Tensor | None = None) -> Tensor:
         """Regress the vectors of some items.
 
         The model holds the coefficients afterwards, so that it predicts vectors of `Roles.as_new` rows; no id has a row of
@@ -132,7 +117,8 @@ class ItemRegression:
             start: coefficients to begin with, as of another strength.
 
         Returns:
-            The coefficients of the ridge, without the gain, as a start for a further fit.
+            The coefficients of the ridge, without the gain, as a start for a further fit: float32 [n_item_features, 1 + k],
+            first-order weights and factors.
         """
         items = items[self._weights[items] > 0]
         rows, targets = self._roles.as_new(self._rows.take(items)), self._vectors[torch.from_numpy(items)]
@@ -140,15 +126,15 @@ class ItemRegression:
             lengths = targets.norm(dim=1, keepdim=True)
             targets = targets * (lengths.mean() / lengths.clamp_min(torch.finfo().tiny))
         ridge, model = Ridge(rows, self._weights[items]), self._model
-        factors = ridge.solve(targets[:, 1:], strength, None if start is None else start.factors)
+        factors = ridge.solve(targets[:, 1:], strength, None if start is None else start[:, 1:])
         model.item_factors.copy_(gain * factors)
         # each row of an item as a new one has the unknown id once
         model.item_factors[self._block.offset + UNKNOWN] += (1 - gain) * SparseBatch.of(rows).weighted_sum(factors).mean(0)
         model.item_weights.zero_()
         own = targets[:, :1] - self._raw(rows)[:, :1]
-        weights = ridge.solve(own, strength, None if start is None else start.weights[:, None])[:, 0]
-        model.item_weights.copy_(weights)
-        return Coefficients(factors, weights)
+        weights = ridge.solve(own, strength, None if start is None else start[:, :1])
+        model.item_weights.copy_(weights[:, 0])
+        return torch.cat([weights, factors], dim=1)
 
     def complete(self) -> None:
         """Give each id of the catalogue the remainder of its trained vector.
