@@ -30,9 +30,9 @@ _RULES: dict[str, type[RowOptimiser]] = {"adagrad": Adagrad, "adam": Adam, "sgd"
 
 
 def dropout(rows: SparseRows, share: float, rng: np.random.Generator) -> SparseRows:
-    """Return the rows with some weights zero, and the others 1 / (1 - share) times as large.
+    """Set random weights to zero.
 
-    So sums keep their mean (Srivastava et al. 2014).
+    The others are divided by 1 - share, so that sums keep their mean (Srivastava et al. 2014).
 
     Args:
         rows: n rows.
@@ -209,9 +209,9 @@ class GradientLearner(Generic[BatchT]):
         return found.loss
 
     def _items(self, wanted: Int64 | None, rng: np.random.Generator) -> tuple[SparseBatch, Tensor | None]:
-        """Return the rows of a batch's items, some of them masked, and the features that they are over.
+        """Return the feature rows of a batch's items, some of them masked.
 
-        None for all features, in order.
+        Beside them are the features that they are renumbered over; None for no renumbering.
         """
         share, fields = self._config.drop, self._pairs.item_fields
         if wanted is None and not share:

@@ -28,7 +28,7 @@ _NORMS = ("mean", "sqrt")  # of a history
 
 
 class _Range(NamedTuple):
-    """Numbers that a setting is searched among, and the one of a recipe that does not name it."""
+    """Bounds of a numeric setting, and its value where a recipe does not name it."""
 
     low: float
     high: float
