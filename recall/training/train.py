@@ -167,6 +167,7 @@ def train(
         validation = replace(validation, popularity=popularity)
     metrics = dict(validation(model)) if validation is not None else {}
     kept = position.sweep if validation is None else position.best_sweep
+    factor, unknown_users = popularity(model) if popularity is not None else (None, without_factor(encoder, config))
     result = TrainResult(
         model,
         encoder,
@@ -177,15 +178,12 @@ def train(
         began,
         method,
         new_items,
-        losses=position.losses,
-        figures=position.figures,
-        fields=fields,
+        factor,
+        unknown_users,
+        fields,
+        position.losses,
+        position.figures,
     )
-    if popularity is None:
-        result = replace(result, unknown_users=without_factor(encoder, config))
-    else:
-        factor, line = popularity(model)
-        result = replace(result, popularity=factor, unknown_users=line)
     return result if untrained.ties is None else _folded(result, untrained.ties)
 
 

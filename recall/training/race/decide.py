@@ -97,8 +97,8 @@ def report_lines(raced: Raced) -> Iterator[str]:
     """
     of = "all users" if raced.share == 1 else f"{raced.share:.0%} of the users"
     yield f"{raced.metric} on {raced.requests:,} validation requests, of {of}, with 95 % intervals:"
-    for one in raced.placed:
-        yield f"  {one.estimate.interval()}  {one.name}"
+    for one, found in raced.placed:
+        yield f"  {found.interval()}  {one.name}"
     yield f"  {raced.popularity.interval()}  popularity, which nothing is trained for"
     if not raced.beats_popularity:
         difference = raced.over_popularity.difference.interval("+")
