@@ -136,9 +136,9 @@ def run_sweeps(
         TrainingInterruptedError: The keyboard interrupted training; says how to continue.
     """
     model = learner.model
-    position, best = _start(learner, checkpointing, beat)
+    position, best = _starting_position(learner, checkpointing, beat)
     if ranks.count > 1:
-        position, beat = _started_alike(learner, position, beat, ranks)
+        position, beat = _broadcast_start(learner, position, beat, ranks)
     began = time.monotonic() - position.seconds
     metric = f"{stopping.metric}@{stopping.at}"
     try:
@@ -147,11 +147,11 @@ def run_sweeps(
                 break
             swept = time.monotonic()
             loss = learner.sweep()
-            _require_sound(model, loss, sweep, blocks, ranks)
+            _check_tables(model, loss, sweep, blocks, ranks)
             metrics: Mapping[str, float] = {}
             better, figure = False, None
             if validate is not None and (sweep % stopping.every == 0 or sweep == sweeps):
-                metrics = _looked_at(validate, model, sweep, blocks)
+                metrics = _evaluated(validate, model, sweep, blocks)
                 figure = fair_figure(metrics, metric)
             figure = json.loads(ranks.told(json.dumps(figure))) if ranks.count > 1 else figure
             if figure is not None:
@@ -170,7 +170,7 @@ def run_sweeps(
                 figures=(*position.figures, figure),
             )
             if checkpointing is not None:
-                _keep(checkpointing.path, position, learner, best)
+                _save(checkpointing.path, position, learner, best)
             ranks.told("")  # rank 0 has its checkpoint
             report(SweepReport(sweep, sweeps, loss, metrics, better, now - began, (now - swept) * (sweeps - sweep)))
     except KeyboardInterrupt:
@@ -188,7 +188,7 @@ def _since_best(looks: Sequence[float | None]) -> int:
     return len(figures) - 1 - figures.index(max(figures)) if figures else 0
 
 
-def _start(
+def _starting_position(
     learner: Learner, checkpointing: Checkpointing | None, beat: float | None
 ) -> tuple[Position, dict[str, Tensor] | None]:
     if checkpointing is None or not checkpointing.resume:
@@ -202,7 +202,7 @@ def _start(
     return position, _part(tensors, "best.") or None
 
 
-def _started_alike(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
+def _broadcast_start(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
     """Give all ranks position, figure to beat, tables and state of rank 0."""
     found, beat = json.loads(ranks.told(json.dumps([asdict(position), beat])))
     position = position_of(found)
@@ -212,7 +212,7 @@ def _started_alike(learner: Learner, position: Position, beat: float | None, ran
     return position, beat
 
 
-def _keep(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
+def _save(path: Path, position: Position, learner: Learner, best: Mapping[str, Tensor] | None) -> None:
     model = {name: table.detach() for name, table in learner.model.named_parameters()}
     parts = {"model.": model, "learner.": learner.state(), "best.": best or {}}
     tensors = {prefix + name: tensor for prefix, part in parts.items() for name, tensor in part.items()}
@@ -236,7 +236,7 @@ def _restore_tables(model: Model, tables: Mapping[str, Tensor]) -> None:
         table.copy_(tables[name])
 
 
-def _require_sound(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]], ranks: Ranks) -> None:
+def _check_tables(model: Model, loss: float, sweep: int, blocks: Mapping[str, Callable[[int], str]], ranks: Ranks) -> None:
     """Check that numbers are finite, and that all ranks have the same ones."""
     error = _non_finite(model, loss, sweep, blocks)
     if ranks.count > 1:
@@ -278,7 +278,7 @@ def _non_finite(model: Model, loss: float, sweep: int, blocks: Mapping[str, Call
     return None
 
 
-def _looked_at(validate: Validate, model: Model, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> Mapping[str, float]:
+def _evaluated(validate: Validate, model: Model, sweep: int, blocks: Mapping[str, Callable[[int], str]]) -> Mapping[str, float]:
     """Return metrics; if they overflow, name the field that grew most."""
     try:
         return validate(model)

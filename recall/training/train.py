@@ -153,7 +153,7 @@ def train(
             ranks,
         )
     except NonFiniteError as error:
-        raise _blamed(error, dataset) from None
+        raise _with_likely_cause(error, dataset) from None
     del learner  # what follows needs the memory of its contexts
     fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
@@ -184,10 +184,10 @@ def train(
         position.losses,
         position.figures,
     )
-    return result if untrained.ties is None else _folded(result, untrained.ties)
+    return result if untrained.ties is None else _with_learned_weights(result, untrained.ties)
 
 
-def _folded(result: TrainResult, ties: TiedRows) -> TrainResult:
+def _with_learned_weights(result: TrainResult, ties: TiedRows) -> TrainResult:
     """Turn factors of ranges of lags into weights of the encoder, and list these."""
     model, encoder, kept = ties.folded(result.model, result.encoder)
     factor = result.popularity
@@ -232,7 +232,7 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
     model = new_model(config.model, encoder.user_fields, encoder.item_fields)
     if start is None:
         model.initialise(config.method.starting_scale, torch.Generator().manual_seed(config.seed))
-        _clear(model, pairs)
+        _zero_absent_features(model, pairs)
         square = config.method if isinstance(config.method, SquareConfig) else config.method.opening
         if square is not None and square.start == "singular":
             start_from_singular_vectors(model, of_ids(pairs, encoder), config.seed)
@@ -246,7 +246,7 @@ def begin(config: RunConfig, encoder: FeatureEncoder, pairs: ObservedPairs, star
     return ProximalLearner(learner, start, pairs if isinstance(config.train, SquareConfig) else None, config.method.drop > 0)
 
 
-def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
+def _with_likely_cause(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
     """Add extreme weights to the error, as the likeliest cause."""
     spread = dataset.weight_range
     if spread is None or not spread.extreme:
@@ -256,7 +256,7 @@ def _blamed(error: NonFiniteError, dataset: Dataset) -> NonFiniteError:
 
 
 @torch.no_grad()
-def _clear(model: Model, pairs: ObservedPairs) -> None:
+def _zero_absent_features(model: Model, pairs: ObservedPairs) -> None:
     """Set features that no row has to zero, because training would never change them."""
     counts = {"user": pairs.contexts.counts(), "item": pairs.items.counts()}
     pairs.ranks.add_up(counts["user"])  # every rank has all items

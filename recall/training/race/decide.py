@@ -54,7 +54,7 @@ def decide(
         return resolved(config, values), record, kept
     judged, validated = with_validation(config, dataset, tables)
     with stage("race"):
-        raced = race(judged, validated, seconds, _left)
+        raced = race(judged, validated, seconds, _report_entrant)
     note(*report_lines(raced))
     root.mkdir(parents=True, exist_ok=True)
     save_race(kept, raced.values, raced.record())
@@ -79,7 +79,7 @@ def of_bundle(config: RunConfig, source: Path) -> RunConfig:
     return as_in_bundle(config, dict(manifest.config), manifest.version)
 
 
-def _left(entrant: Entrant) -> None:
+def _report_entrant(entrant: Entrant) -> None:
     if entrant.fault:
         note(f"race: {entrant.name} failed: {entrant.fault}")
     elif entrant.best is not None:

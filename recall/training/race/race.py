@@ -133,14 +133,14 @@ def race(
     """
     trains = max(1, len(dataset.training))
     share = min(1.0, min(max(_LEAST, _SHARE * trains), _MOST) / trains)
-    track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report, without)
-    track.halve(track.squares(), _SHARES[0])
-    track.chase(track.others(), _SHARES[1])
-    track.climb()
-    return track.result()
+    run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, report, without)
+    run.halve(run.squares(), _SHARES[0])
+    run.chase(run.others(), _SHARES[1])
+    run.climb()
+    return run.result()
 
 
-class _Track:
+class _RaceRun:
     """Entrants of one race on one clock."""
 
     def __init__(
@@ -378,11 +378,11 @@ class _Track:
         popular = winner.ground.validation.unknown.popularity
 
         def against(other: PerRequestMetrics) -> Comparison:
-            return compare(_only(winner_metrics, metric), _only(other, metric), resamples, seed)[metric]
+            return compare(_one_metric(winner_metrics, metric), _one_metric(other, metric), resamples, seed)[metric]
 
         winner_metrics = winner.best
         placed = tuple(
-            (one, estimate(_only(one.best, metric), resamples, seed)[metric]) for one in done if one.best is not None
+            (one, estimate(_one_metric(one.best, metric), resamples, seed)[metric]) for one in done if one.best is not None
         )
         second = next((one.best for one in done[1:] if one.best is not None), None)
         default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
@@ -392,7 +392,7 @@ class _Track:
             placed=placed,
             lead=None if second is None else against(second),
             over_default=None if default is None else against(default),
-            popularity=estimate(_only(popular, metric), resamples, seed)[metric],
+            popularity=estimate(_one_metric(popular, metric), resamples, seed)[metric],
             over_popularity=against(popular),
             failed=failed,
             metric=metric,
@@ -402,7 +402,7 @@ class _Track:
         )
 
 
-def _only(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
+def _one_metric(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
     return replace(metrics, values={name: metrics.values[name]})
 
 

@@ -28,8 +28,9 @@ _NORMS = ("mean", "sqrt")  # of a history
 
 
 _Numbers = dict[str, tuple[float, float, float, bool]]
-"""By name of a numeric setting, its bounds, its value where a recipe does not name it, and whether it is searched by logarithms.
-Bounds that are integers make it an integer."""
+"""By name of a numeric setting, its bounds, its value where a recipe does not name it, and whether its logarithm is searched.
+
+Integer bounds make it an integer."""
 
 _SQUARE: _Numbers = {
     "steps": (3, 8, 5, False),
