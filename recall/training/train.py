@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +14,6 @@ from recall.config import Method, PairwiseConfig, RunConfig, SoftmaxConfig, Squa
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation.cold_start import fair_figure
-from recall.features.csr import FeatureBlock
 from recall.features.encoder import FeatureEncoder
 from recall.models.serving.popularity import PopularityFactor
 from recall.models.torch.base import Model, side_of
@@ -25,6 +23,7 @@ from recall.training.distribute import give
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
+from recall.training.objectives.base import Objective
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
 from recall.training.objectives.softmax import FullSoftmax, InBatchSoftmax, SampledSoftmax, SoftmaxAtK
 from recall.training.pairs import ObservedPairs
@@ -34,8 +33,6 @@ from recall.training.ranks import ALONE, Ranks
 from recall.training.sgd import GradientLearner
 from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
 from recall.training.validation import FieldWorth, Validation, affordable_requests, field_shares, field_worths
-
-AnyObjective = FullSoftmax | SampledSoftmax | InBatchSoftmax | Pairwise | LabelledLogLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +126,9 @@ def train(
     model, untrained, method = learner.model, pairs.untrained, learner.note
     requests, shares = affordable_requests(config.method, pairs, model.dim), field_shares(config.method, encoder, pairs)
     del pairs  # the learner may hold the contexts in a shorter form
+    fields = {"user": encoder.user_fields, "item": encoder.item_fields}
     if ranks.rank:
-        position = run_sweeps(
-            learner, config.method.sweeps, config.train.stopping, None, report, _names_of(encoder), ranks=ranks
-        )
+        position = run_sweeps(learner, config.method.sweeps, config.train.stopping, None, report, fields, ranks=ranks)
         return TrainResult(model, encoder, position.sweep, position.best_sweep, {}, position.seconds)
     began = dict(validation(model)) if validation is not None and start is not None else {}
     stopping, during = config.train.stopping, validation
@@ -146,7 +142,7 @@ def train(
             stopping,
             during,
             report,
-            _names_of(encoder),
+            fields,
             None if checkpoint is None else Checkpointing(checkpoint, fingerprint, resume, restart),
             fair_figure(beat, f"{stopping.metric}@{stopping.at}") if beat else None,
             config.method.opened if start is None else 0,
@@ -155,10 +151,10 @@ def train(
     except NonFiniteError as error:
         raise _with_likely_cause(error, dataset) from None
     del learner  # what follows needs the memory of its contexts
-    fields: tuple[FieldWorth, ...] = ()
+    worth_of_fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}
-        fields = field_worths(model, validation, seconds, config.seed)
+        worth_of_fields = field_worths(model, validation, seconds, config.seed)
     new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
     untrained.copy_twins(model)
     if popularity is not None:
@@ -180,7 +176,7 @@ def train(
         new_items,
         factor,
         unknown_users,
-        fields,
+        worth_of_fields,
         position.losses,
         position.figures,
     )
@@ -282,15 +278,6 @@ def run_fingerprint(config: RunConfig, dataset: Dataset, start: WarmStart | None
     return hashlib.sha256((json.dumps(parts, sort_keys=True) + dataset.fingerprint() + began).encode()).hexdigest()
 
 
-def _names_of(encoder: FeatureEncoder) -> dict[str, Callable[[int], str]]:
-    return {"user": _names(encoder.user_blocks), "item": _names(encoder.item_blocks)}
-
-
-def _names(blocks: tuple[FeatureBlock, ...]) -> Callable[[int], str]:
-    offsets = [block.offset for block in blocks]
-    return lambda row: blocks[bisect_right(offsets, row) - 1].name
-
-
 def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, warm: bool = False) -> Learner:
     """Return the learner of a model over observed pairs.
 
@@ -312,7 +299,7 @@ def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, w
     return WarmupThen(ImplicitALS(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)
 
 
-def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> AnyObjective:
+def new_objective(config: SoftmaxConfig | PairwiseConfig, model: Model, pairs: ObservedPairs, seed: int) -> Objective[Any]:
     """Return the objective of a configuration.
 
     Args:

@@ -156,9 +156,6 @@ def on_everything(data: DataConfig) -> DataConfig:
     return data.model_copy(update={"split": split, "carve": 0.0, "carve_last": 0})
 
 
-_SECTIONS = ("fields", "model", "train")
-
-
 def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str) -> RunConfig:
     """Return a configuration of "auto" with what the race behind a bundle chose.
 
@@ -178,7 +175,7 @@ def as_in_bundle(config: RunConfig, recorded: dict[str, JsonValue], version: str
             where="train.objective",
             hint="Name the objective in the configuration",
         )
-    changed: Values = {name: recorded[name] for name in _SECTIONS if name in recorded}
+    changed: Values = {name: recorded[name] for name in ("fields", "model", "train") if name in recorded}
     split = {name: data[name] for name in ("split", "carve", "carve_last", "attributes") if name in data}
     return parse_config({**plain, **changed, "data": {**plain.get("data", {}), **split}}, where=f"bundle {version}")
 
