@@ -30,6 +30,7 @@ from recall.errors import (
     did_you_mean,
     pointer,
 )
+from recall.serving.rerank.base import without_tags
 from recall.serving.rerank.channels import AnyChannel, Channels
 from recall.serving.rerank.rules import AnyRule
 
@@ -282,8 +283,7 @@ def fault_of(entry: Mapping[str, Any], model: type[BaseModel]) -> FaultDocument:
     path: tuple[str | int, ...] = entry["loc"]
     known = _keys(path, model)
     if path[:1] in (("rules",), ("channels",)):
-        # the discriminator of a union is not part of the path
-        path = tuple(step for at, step in enumerate(path) if not (at and isinstance(path[at - 1], int)))
+        path = tuple(without_tags(path))
     match entry["type"]:
         case "extra_forbidden" if path[-1] in getattr(model, "preset", ()):
             return FaultDocument(

@@ -5,7 +5,6 @@ The whole catalogue is ranked; nothing is sampled.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -43,19 +42,6 @@ class ListFigures(Figures):
     """Inequality of exposure over the catalogue, by `gini@k`; 0 is equal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The lists of one recommender.
-
-    Attributes:
-        rows: int64 [q, n], rows of the joint catalogue, -1 past the end of a short list.
-        strangers: requests whose user the bundle does not hold.
-    """
-
-    rows: Int64
-    strangers: int
-
-
 def joint_catalogue(dataset: Dataset, bundles: Sequence[TextTable]) -> TextTable:
     """Return the items of the data set by row, then those that only the bundles have.
 
@@ -74,8 +60,8 @@ def pieces(held: TestRequests) -> Iterator[tuple[int, TestRequests]]:
         yield first, held.between(first, min(first + _AT_ONCE, len(held)))
 
 
-def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int) -> Answers:
-    """Ask for lists of n items.
+def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, catalogue: TextTable, n: int) -> tuple[Int64, int]:
+    """Ask a recommender for lists of n items.
 
     Args:
         recommender: of the bundle.
@@ -83,6 +69,10 @@ def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, cata
         held: the requests.
         catalogue: from `joint_catalogue`.
         n: length of the lists.
+
+    Returns:
+        Rows of the joint catalogue, int64 [q, n], -1 past the end of a short list; and the number of requests whose user the
+        bundle does not hold.
 
     Raises:
         DataError: The data lack a column or the history that the model reads.
@@ -94,7 +84,7 @@ def answers(recommender: Recommender, dataset: Dataset, held: TestRequests, cata
         for row, answer in enumerate(answered, start=first):
             rows[row, : len(answer.items)] = catalogue.rows([item.item_id for item in answer.items])
             strangers += answer.user == "unknown"
-    return Answers(rows, strangers)
+    return rows, strangers
 
 
 def judge(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> PerRequestMetrics:
@@ -109,27 +99,6 @@ def judge(held: TestRequests, rows: Int64, counts: Int64, at: Sequence[int]) -> 
     values = metrics.per_request(held.relevant.contains(rows), held.relevant.lengths, at)
     information = metrics.self_information(counts)
     return PerRequestMetrics(held.user, values | {f"novelty@{k}": metrics.novelty(rows, information, k) for k in at})
-
-
-def list_figures(
-    judgements: PerRequestMetrics, rows: Int64, n_items: int, at: Sequence[int], resamples: int, seed: int
-) -> ListFigures:
-    """Summarise metrics as means with intervals, and the lists as a whole.
-
-    Args:
-        judgements: one value for each request and metric.
-        rows: int64 [q, places].
-        n_items: size of the catalogue.
-        at: lengths of the lists.
-        resamples: number of bootstrap resamples.
-        seed: of the draws.
-    """
-    exposed = {k: metrics.exposure(rows, n_items, k) for k in at}
-    return ListFigures(
-        metrics=estimate(judgements, resamples, seed),
-        coverage={f"coverage@{k}": metrics.coverage(shown) for k, shown in exposed.items()},
-        gini={f"gini@{k}": metrics.gini(shown) for k, shown in exposed.items()},
-    )
 
 
 _COMPARED = 2_000  # requests whose lists are compared with an exact search
@@ -257,21 +226,25 @@ def evaluate(
     resamples, seed = config.evaluation.intervals, config.seed
 
     def figures(rows: Int64) -> tuple[PerRequestMetrics, ListFigures]:
-        by_request = judge(held, rows, counts, at)
-        return by_request, list_figures(by_request, rows, len(catalogue), at, resamples, seed)
+        by_request, exposed = judge(held, rows, counts, at), {k: metrics.exposure(rows, len(catalogue), k) for k in at}
+        return by_request, ListFigures(
+            metrics=estimate(by_request, resamples, seed),
+            coverage={f"coverage@{k}": metrics.coverage(shown) for k, shown in exposed.items()},
+            gini={f"gini@{k}": metrics.gini(shown) for k, shown in exposed.items()},
+        )
 
-    answered = answers(recommender, dataset, held, catalogue, at[-1])
-    by_model, model = figures(answered.rows)
+    rows, strangers = answers(recommender, dataset, held, catalogue, at[-1])
+    by_model, model = figures(rows)
     by_popularity, popularity = figures(Popularity.fit(counts).top(held.masked.indptr, held.masked.items, at[-1]))
     rivals = []
     for other in against:
-        others = answers(other, dataset, held, catalogue, at[-1])
-        by_rival, rival_model = figures(others.rows)
+        rival_rows, rival_strangers = answers(other, dataset, held, catalogue, at[-1])
+        by_rival, rival_model = figures(rival_rows)
         rivals.append(
             Rival(
                 bundle=other.bundle.manifest.version,
                 unreachable=_unreachable(other, dataset, held),
-                strangers=others.strangers,
+                strangers=rival_strangers,
                 context_columns=other.bundle.encoder.context_columns,
                 exact=other.index.exact,
                 model=rival_model,
@@ -279,11 +252,8 @@ def evaluate(
             )
         )
     drawn = held.drawn(config.evaluation.sample, seed)
-    trial, bundle, popular = (
-        OfflineReplay.of(recommender, dataset, held.take(drawn)),
-        recommender.bundle,
-        by_popularity.take(drawn),
-    )
+    trial, popular = OfflineReplay.of(recommender, dataset, held.take(drawn)), by_popularity.take(drawn)
+    bundle = recommender.bundle
     return EvaluationReport(
         bundle=recommender.bundle.manifest.version,
         part=_PARTS[split],
@@ -294,7 +264,7 @@ def evaluate(
         items=len(recommender.bundle.item_ids),
         relevant=len(held.relevant.items),
         unreachable=_unreachable(recommender, dataset, held),
-        strangers=answered.strangers,
+        strangers=strangers,
         context_columns=recommender.bundle.encoder.context_columns,
         exact=recommender.index.exact,
         found=_found(recommender, dataset, held.sample(_COMPARED, seed), at[-1], resamples, seed),

@@ -101,7 +101,7 @@ class Capped(Step):
         return self._one_each(rows) if self.groups.indptr is None else self._several(rows, wanted)
 
     def _one_each(self, rows: Int64) -> Int64:
-        codes = self.groups.single(rows)
+        codes = self.groups.codes[rows]
         order = np.argsort(codes, kind="stable")
         ordered = codes[order]
         starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(rows) else order
@@ -137,7 +137,7 @@ class Capped(Step):
     def _open(self, seen: Int64, kept: Int64) -> Mask:
         """Eligible rows that were not seen and could still be admitted: bool [size]."""
         groups = self.groups
-        codes = groups.single(kept) if groups.indptr is None else groups.several(kept)[0]
+        codes = groups.codes[kept] if groups.indptr is None else groups.several(kept)[0]
         full = np.append(np.bincount(codes[codes >= 0], minlength=groups.count) >= self.most, [False])  # -1 is last
         rows = self.everything()
         rows[seen] = False
