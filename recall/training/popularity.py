@@ -39,7 +39,7 @@ _RARE = 20  # users; a value of fewer says of a training user what it would not 
 _BLOCK = 1 << 22  # scores in memory at once: 16 MB
 
 
-class _Way(NamedTuple):
+class _RequestKind(NamedTuple):
     """Requests of unknown users that know as much.
 
     Attributes:
@@ -75,7 +75,7 @@ class PopularityFit:
     weights: Float32
     levels: Float32
     carriers: tuple[Int64, Int64]
-    ways: tuple[_Way, ...]
+    ways: tuple[_RequestKind, ...]
     held: TestRequests
     popular: Float64
 
@@ -110,7 +110,7 @@ class PopularityFit:
             carriers,
             _ways(dataset, encoder, held, config.seed),
             held,
-            _judged(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
+            _ndcg_of(ranked.top(held.masked.indptr, held.masked.items, _LIST), held.relevant),
         )
 
     def sampled(self, most: int, seed: int) -> "PopularityFit":
@@ -187,7 +187,7 @@ class PopularityFit:
             for place, length in enumerate(_LENGTHS):
                 order = Popularity.ranked(psi @ phi[0] + (base[0] + np.float32(unit * length)) * popularity)
                 lists = order.top(self.held.masked.indptr, self.held.masked.items, _LIST)
-                found[place] = _judged(lists, self.held.relevant)
+                found[place] = _ndcg_of(lists, self.held.relevant)
         else:
             step = max(1, _BLOCK // max(len(psi), 1))
             for first in range(0, len(phi), step):
@@ -196,7 +196,7 @@ class PopularityFit:
                 scores = phi[part] @ psi.T
                 for place, length in enumerate(_LENGTHS):
                     moved = scores + (base[part] + np.float32(unit * length)) * popularity
-                    found[place, part] = _judged(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
+                    found[place, part] = _ndcg_of(top_of_scores(moved, some.masked, min(_LIST, len(psi))), some.relevant)
         return found
 
 
@@ -284,11 +284,11 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
     return held.take(np.sort(np.unique(held.user, return_index=True)[1])[:most])
 
 
-def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_Way, ...]:
+def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_RequestKind, ...]:
     """Say the requests with more or less of what is known of their users."""
     histories = encoder.history_blocks
     nothing = unknown_user(encoder)
-    of_nothing = _Way(nothing, 1 if histories else 0)
+    of_nothing = _RequestKind(nothing, 1 if histories else 0)
     if not len(held):  # no user has two interactions
         return (of_nothing,)
     contexts = build_contexts(dataset, encoder, held.event, held.before)
@@ -297,16 +297,16 @@ def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: i
     columns = [block for block in encoder.user_blocks if block not in histories and block not in ids]
     ways = [of_nothing]
     if columns:
-        seen = _as_strangers(dataset, encoder, known, columns, seed)
-        ways.append(_Way(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
+        seen = _with_common_values(dataset, encoder, known, columns, seed)
+        ways.append(_RequestKind(seen.replaced([*ids, *histories], nothing), 1 if histories else 0))
         if histories:
-            ways.append(_Way(seen.replaced(ids, nothing), 0))
+            ways.append(_RequestKind(seen.replaced(ids, nothing), 0))
     if histories:
-        ways.append(_Way(known.replaced([*ids, *columns], nothing), 0))
+        ways.append(_RequestKind(known.replaced([*ids, *columns], nothing), 0))
     return tuple(ways)
 
 
-def _as_strangers(
+def _with_common_values(
     dataset: Dataset, encoder: FeatureEncoder, rows: SparseRows, blocks: Sequence[FeatureBlock], seed: int
 ) -> SparseRows:
     """Exchange values that few users have for those of other users.
@@ -338,5 +338,5 @@ def _has_rare(rows: SparseRows, users: Int64) -> Bool:
     return found
 
 
-def _judged(rows: Int64, relevant: ItemLists) -> Float64:
+def _ndcg_of(rows: Int64, relevant: ItemLists) -> Float64:
     return ndcg(relevant.contains(rows), relevant.lengths, _LIST)

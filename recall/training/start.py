@@ -181,16 +181,16 @@ class ProximalLearner:
         """
         self._learner = learner
         self._start = start.parameters
-        reached: dict[Side, Bool | None] = {"user": None, "item": None}
+        trained: dict[Side, Bool | None] = {"user": None, "item": None}
         if seen is not None:
             means, roles = seen.user_means, seen.item_roles if masked else None
             offsets = None if roles is None else roles.fields.offsets
             stand_ins = None if offsets is None else np.concatenate([offsets + UNKNOWN, offsets + MISSING])
-            reached = {
-                "user": _reached(seen.contexts, None if means is None else means.features, seen.ranks),
-                "item": _reached(seen.items, stand_ins, Ranks()),
+            trained = {
+                "user": _trained_features(seen.contexts, None if means is None else means.features, seen.ranks),
+                "item": _trained_features(seen.items, stand_ins, Ranks()),
             }
-        self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in reached.items()}
+        self._shares: dict[Side, Tensor] = {side: _share(start, side, met) for side, met in trained.items()}
 
     @property
     def model(self) -> Model:
@@ -206,7 +206,7 @@ class ProximalLearner:
         """Train one epoch, then pull towards the start; return the loss."""
         loss = self._learner.sweep()
         if any(bool((share < 1).any()) for share in self._shares.values()):
-            self._draw_back()
+            self._pull_to_start()
         return loss
 
     def state(self) -> dict[str, Tensor]:
@@ -218,16 +218,16 @@ class ProximalLearner:
         self._learner.restore(state)
 
     @torch.no_grad()
-    def _draw_back(self) -> None:
+    def _pull_to_start(self) -> None:
         tables = [(name, table, self._shares[side]) for name, table in self.model.named_parameters() if (side := side_of(name))]
-        turn = self._turn({name: table for name, table, _ in tables if table.dim() > 1})
+        rotation = self._closest_rotation({name: table for name, table, _ in tables if table.dim() > 1})
         for name, table, share in tables:
-            start = self._start[name] @ turn if table.dim() > 1 else self._start[name]
+            start = self._start[name] @ rotation if table.dim() > 1 else self._start[name]
             share = share.view(-1, *[1] * (table.dim() - 1))
             # a share of 1 leaves a row as it is, to the bit
             table.copy_(torch.where(share == 1, table, torch.lerp(start, table, share)))
 
-    def _turn(self, factors: Mapping[str, Tensor]) -> Tensor:
+    def _closest_rotation(self, factors: Mapping[str, Tensor]) -> Tensor:
         """Return the orthogonal matrix that brings the start closest to the factors."""
         k = self.model.k
         moment = torch.zeros(k, k, dtype=torch.float64)
@@ -235,11 +235,11 @@ class ProximalLearner:
             start = self._start[name].flatten(0, -2).double()  # of a field-aware model one row for each feature and field
             moment += start.t() @ table.flatten(0, -2).double()
         left, _, right = torch.linalg.svd(moment)
-        turn: Tensor = left @ right
-        return turn.float()
+        rotation: Tensor = left @ right
+        return rotation.float()
 
 
-def _reached(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
+def _trained_features(rows: SparseRows, others: Int64 | None, ranks: Ranks) -> Bool:
     """Return which features some row has, or are among `others`: bool [n_features]."""
     counts = rows.counts()
     ranks.add_up(counts)

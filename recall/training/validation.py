@@ -6,7 +6,7 @@ items. A field that is not worth anything there may be left out of the configura
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -213,10 +213,6 @@ class FieldWorth:
     loss: float
     helps: bool
     seconds: float | None
-
-    def record(self) -> dict[str, str | float | bool | None]:
-        """Return the attributes by name."""
-        return asdict(self)
 
     def worth(self) -> dict[str, JsonValue]:
         """Return the manifest's record, which is the same in a run that is repeated."""

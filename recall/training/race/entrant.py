@@ -8,7 +8,6 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from recall._arrays import Float64
 from recall.config import RunConfig, parse_config
 from recall.data.dataset import Dataset, dataset_of
 from recall.data.split import GIVEN, VALID
@@ -136,6 +135,7 @@ class Entrant:
         seconds: spent on sweeps, without looks.
         looking: seconds spent on looks.
         fault: why it failed; empty otherwise.
+        learner: of the model; None before the first sweep, and after the last.
     """
 
     name: str
@@ -147,7 +147,7 @@ class Entrant:
     seconds: float = 0.0
     looking: float = 0.0
     fault: str = ""
-    _learner: Learner | None = None
+    learner: Learner | None = None
 
     @property
     def metric(self) -> str:
@@ -197,24 +197,15 @@ class Entrant:
                     return
         except RecallError as error:
             self.fault = str(error)
-            self._learner = None
-
-    def values_of_best(self) -> Float64:
-        """Return the metric of each request with the best model, float64 [q]."""
-        assert self.best is not None
-        return self.best.values[self.metric]
-
-    def release(self) -> None:
-        """Free the model of an entrant that goes no further."""
-        self._learner = None
+            self.learner = None
 
     def _sweep(self) -> None:
         began = time.monotonic()
-        if self._learner is None:
-            self._learner = begin(self.config, self.ground.encoder, self.ground.pairs)
-        self._learner.sweep()
+        if self.learner is None:
+            self.learner = begin(self.config, self.ground.encoder, self.ground.pairs)
+        self.learner.sweep()
         swept = time.monotonic()
-        judged = self.ground.validation.judge(self._learner.model)
+        judged = self.ground.validation.judge(self.learner.model)
         figure = float(judged.values[self.metric].mean())
         if len(self.figures) >= self.config.method.opened and figure > self.figure:
             self.best = judged

@@ -13,7 +13,6 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from recall._arrays import Float64
 from recall.config import RunConfig
 from recall.data.dataset import Dataset
 from recall.errors import TrainingError
@@ -48,32 +47,13 @@ _SWEEPS = 12  # most sweeps of a square loss
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """One entrant's result.
-
-    Attributes:
-        name: of the recipe.
-        estimate: on the validation part, with its interval.
-        sweeps: number of the best sweep.
-        seconds: it took.
-        figures: after each sweep.
-    """
-
-    name: str
-    estimate: Estimate
-    sweeps: int
-    seconds: float
-    figures: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Raced:
     """Result of a race.
 
     Attributes:
         values: overrides of the winner; the number of sweeps or epochs is that of its best model.
         name: of the winner.
-        placed: all that finished, best first.
+        placed: all that finished, best first, with estimates of their figures.
         lead: the winner against the second, over the same requests; None when it ran alone.
         over_default: the winner against the default square loss with all fields; None when that failed or won.
         popularity: of the most frequent training items, on the same requests.
@@ -87,7 +67,7 @@ class Raced:
 
     values: Values
     name: str
-    placed: tuple[Placed, ...]
+    placed: tuple[tuple[Entrant, Estimate], ...]
     lead: Comparison | None
     over_default: Comparison | None
     popularity: Estimate
@@ -117,9 +97,14 @@ class Raced:
             "seconds": round(self.seconds, 1),
             "winner": self.name,
             "raced": [
-                {**one.estimate.model_dump(), "recipe": one.name, "sweeps": one.sweeps, "seconds": round(one.seconds, 2)}
-                | {"figures": [round(figure, 5) for figure in one.figures]}
-                for one in self.placed
+                {
+                    **found.model_dump(),
+                    "recipe": one.name,
+                    "sweeps": one.best_sweep,
+                    "seconds": round(one.seconds + one.looking, 2),
+                    "figures": [round(figure, 5) for figure in one.figures],
+                }
+                for one, found in self.placed
             ],
             "lead": plain(self.lead),
             "over_default": plain(self.over_default),
@@ -148,14 +133,14 @@ def race(
     """
     trains = max(1, len(dataset.training))
     share = min(1.0, min(max(_LEAST, _SHARE * trains), _MOST) / trains)
-    track = _Track(config, sampled(dataset, share, config.seed), share, seconds, report, without)
-    track.halve(track.squares(), _SHARES[0])
-    track.chase(track.others(), _SHARES[1])
-    track.climb()
-    return track.result()
+    run = _RaceRun(config, sampled(dataset, share, config.seed), share, seconds, report, without)
+    run.halve(run.squares(), _SHARES[0])
+    run.chase(run.others(), _SHARES[1])
+    run.climb()
+    return run.result()
 
 
-class _Track:
+class _RaceRun:
     """Entrants of one race on one clock."""
 
     def __init__(
@@ -377,7 +362,7 @@ class _Track:
         yield from self._without_fields()
 
     def _leave(self, entrant: Entrant) -> None:
-        entrant.release()
+        entrant.learner = None  # frees the model
         self._report(entrant)
 
     # The result.
@@ -393,18 +378,11 @@ class _Track:
         popular = winner.ground.validation.unknown.popularity
 
         def against(other: PerRequestMetrics) -> Comparison:
-            return compare(_only(winner_metrics, metric), _only(other, metric), resamples, seed)[metric]
+            return compare(_one_metric(winner_metrics, metric), _one_metric(other, metric), resamples, seed)[metric]
 
         winner_metrics = winner.best
         placed = tuple(
-            Placed(
-                one.name,
-                estimate(_only(cast(PerRequestMetrics, one.best), metric), resamples, seed)[metric],
-                one.best_sweep,
-                one.seconds + one.looking,
-                tuple(one.figures),
-            )
-            for one in done
+            (one, estimate(_one_metric(one.best, metric), resamples, seed)[metric]) for one in done if one.best is not None
         )
         second = next((one.best for one in done[1:] if one.best is not None), None)
         default = next((one.best for one in self._ran if one.name == SQUARES[0].name and one is not winner), None)
@@ -414,7 +392,7 @@ class _Track:
             placed=placed,
             lead=None if second is None else against(second),
             over_default=None if default is None else against(default),
-            popularity=estimate(_only(popular, metric), resamples, seed)[metric],
+            popularity=estimate(_one_metric(popular, metric), resamples, seed)[metric],
             over_popularity=against(popular),
             failed=failed,
             metric=metric,
@@ -424,15 +402,16 @@ class _Track:
         )
 
 
-def _only(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
+def _one_metric(metrics: PerRequestMetrics, name: str) -> PerRequestMetrics:
     return replace(metrics, values={name: metrics.values[name]})
 
 
 def _beats(entrant: Entrant, leader: Entrant) -> bool:
     """Return whether an entrant leads by more than a standard error."""
-    difference: Float64 = entrant.values_of_best() - leader.values_of_best()
-    mean = float(difference.mean())
     assert entrant.best is not None
+    assert leader.best is not None
+    difference = entrant.best.values[entrant.metric] - leader.best.values[leader.metric]
+    mean = float(difference.mean())
     error = (upper_end(difference, entrant.best.user) - mean) / _STANDARD_ERRORS
     return mean > error
 

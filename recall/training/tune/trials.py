@@ -45,12 +45,8 @@ class SearchLimits:
     objectives: tuple[str, ...]
 
 
-class _OutOfTimeError(Exception):
-    pass
-
-
-class _PrunedError(Exception):
-    pass
+class _StoppedError(Exception):
+    """Ends a trial early: it was pruned, or its time was over."""
 
 
 class Judged(NamedTuple):
@@ -144,17 +140,16 @@ class Bench:
                     unknown = found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
                     best = Judged(found[metric], report.sweep, *unknown, figures, pruned=False)
                 if report.sweep < report.sweeps and poor(config.train.objective, figures):
-                    raise _PrunedError
+                    best = best._replace(pruned=True)
+                    raise _StoppedError
             if time.monotonic() > deadline:
-                raise _OutOfTimeError
+                raise _StoppedError
 
         try:
             train(config, dataset, encoder, look)
-        except _OutOfTimeError:
+        except _StoppedError:
             if best.sweeps == 0:
                 raise TrainingError("the time was over before the first look at the validation part") from None
-        except _PrunedError:
-            return best._replace(pruned=True)
         return best
 
 

@@ -52,4 +52,4 @@ def test_the_best_model_of_each_request_comes_after_the_opening(ground: Ground) 
     assert len(one.figures) == 1
     assert one.best is None
     one.run(4, lambda: False)
-    assert one.values_of_best().mean() == pytest.approx(one.figure)
+    assert one.best.values[one.metric].mean() == pytest.approx(one.figure)
