@@ -50,7 +50,7 @@ from recall.training.tune.trials import (
 from recall.training.validation import validation_requests
 
 CONFIGURED = "configured"
-"""Marks a trial of settings as they were given, which comes first, by a hash of them."""
+"""Attribute of the first trial, of the configured settings: their hash."""
 _GIVEN = "given"
 
 
@@ -158,7 +158,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: SearchLimits, rep
 
 
 def _run_trial(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
-    """Make one trial and write it down."""
+    """Run one trial and record it."""
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     began = time.monotonic()
     given = _settings_hash(bench.config)
