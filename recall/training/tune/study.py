@@ -64,11 +64,11 @@ class TrialReport:
         figure: on the validation part; None when the trial failed.
         fault: why it failed.
         seconds: it took.
-        best: whether no trial before was better, as `standing` compares them.
+        best: whether it beats all earlier trials, compared by `standing`.
         unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
         recipe: name of the known recipe that it is; empty for a proposal.
-        pruned: whether it was stopped because better trials were further at the same sweep; it does not win.
+        pruned: whether it was stopped for being far behind the best trial at the same sweep; such a trial never wins.
     """
 
     number: int
