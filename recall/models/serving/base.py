@@ -150,10 +150,13 @@ class FactorTables(ServingModel):
 
 
 def with_one(sums: Floats) -> Float32:
-    """Return the vectors [1 ; sums] of n rows: float [n, ...] -> float32 [n, 1 + numbers of a row].
+    """Return the vectors [1 ; sums] of n rows.
 
     Args:
-        sums: of every row.
+        sums: float [n, ...].
+
+    Returns:
+        float32 [n, 1 + size of a row of `sums`].
     """
     vectors = np.ones((len(sums), 1 + int(np.prod(sums.shape[1:]))), dtype=np.float32)
     vectors[:, 1:] = sums.reshape(len(sums), vectors.shape[1] - 1)

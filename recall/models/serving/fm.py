@@ -32,7 +32,7 @@ class FMTables(FactorTables):
         bias: w0.
     """
 
-    pairs_within: ClassVar = True
+    pairs_within: ClassVar[bool] = True
     """Whether features of one side have pairs."""
 
     @property
@@ -123,7 +123,7 @@ def _own_part(rows: SparseRows, total: Floats, weights: Floats, squares: Float64
 class SumTables(FMTables):
     """Parameters of a model that multiplies sums of embeddings; arrays as of FMTables."""
 
-    pairs_within: ClassVar = False
+    pairs_within: ClassVar[bool] = False
 
     @property
     @override
