@@ -117,6 +117,24 @@ def require_new(*paths: Path) -> None:
             raise ExistsError("the file exists already", where=str(path), hint="Remove it, or name another folder")
 
 
+def require_writable(*files: Path | None) -> None:
+    """Raise an error where a file could not be written at the end.
+
+    Args:
+        files: that a command will write; None where it was not asked for one.
+
+    Raises:
+        PublishError: A folder cannot be written.
+        ExistsError: A folder has that name.
+    """
+    from recall.bundle import versions
+
+    for file in filter(None, files):
+        if file.is_dir():
+            raise ExistsError("this is a folder", where=str(file), hint="Name a file")
+        versions.require_writable(file.parent)
+
+
 def show_error(error: Exception, trace: bool = False) -> int:
     """Write an error to stderr and return its exit code.
 

@@ -298,6 +298,7 @@ def recommend(
         raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
     if request is not None and scenario is not None:
         raise DataError("a scenario is a request of its own", where="--scenario", hint="Give --request or --scenario")
+    output.require_writable(out)
     template = (
         Request(
             n=n,

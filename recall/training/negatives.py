@@ -38,9 +38,6 @@ class Negatives:
                 hint="Use objective 'square' or 'softmax', or leave these users out",
             )
 
-    def begin(self, epoch: int) -> None:
-        """Nothing changes from epoch to epoch."""
-
     def observed(self, contexts: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Bool:
         """Return whether each context was observed with each item; shapes broadcast.
 
@@ -161,12 +158,8 @@ class MinedNegatives:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
-
-        Raises:
-            RuntimeError: The lists were not computed.
         """
-        if self._index is None:
-            raise RuntimeError("begin was not called: there is no index to mine")
+        assert self._index is not None, "begin was not called"
         distinct, owner = np.unique(contexts, return_inverse=True)
         lists = self._index.search(self._queries(distinct), self._pool).rows
         fit = (lists >= 0) & ~self._others.observed(distinct[:, None], np.maximum(lists, 0))
