@@ -121,15 +121,15 @@ def run_sweeps(
         learner: with the model.
         sweeps: at most this many.
         stopping: when to evaluate and when to stop.
-        validate: metrics of a model on the validation part; None when there is no such part, and all sweeps are made. What
-            must rise is `fair_figure` of the stopping metric.
+        validate: returns the metrics of a model on the validation part; None without such a part, which makes all sweeps.
+            Models are compared by `fair_figure` of the stopping metric.
         report: called after every sweep.
         fields: for "user" and "item", the fields that feature rows belong to.
         checkpointing: where to save the run after each sweep.
-        beat: the validation figure of the initial model, if it is kept unless a sweep improves on it.
-        opened: sweeps of an opening. It may be kept, but patience does not count from it: what follows is often worse at first
-            and better in the end.
-        ranks: that sweep together. Only rank 0 evaluates, keeps the best model, and has a checkpoint.
+        beat: validation figure of a warm start, which is kept unless a sweep improves on it.
+        opened: number of warm-up sweeps. The model after them may be kept, but patience does not count from them: the sweeps
+            that follow are often worse at first and better in the end.
+        ranks: of distributed training. Only rank 0 evaluates, keeps the best model, and has a checkpoint.
 
     Raises:
         NonFiniteError: A number is not finite; names sweep and field.
@@ -205,7 +205,7 @@ def _starting_position(
 
 
 def _broadcast_start(learner: Learner, position: Position, beat: float | None, ranks: Ranks) -> tuple[Position, float | None]:
-    """Give all ranks position, figure to beat, tables and state of rank 0."""
+    """Copy position, figure to beat, tables and state of rank 0 to all ranks."""
     found, beat = json.loads(ranks.told(json.dumps([asdict(position), beat])))
     position = position_of(found)
     if position.sweep:
@@ -239,7 +239,7 @@ def _restore_tables(model: Model, tables: Mapping[str, Tensor]) -> None:
 
 
 def _check_tables(model: Model, loss: float, sweep: int, fields: Mapping[str, FeatureLayout], ranks: Ranks) -> None:
-    """Check that numbers are finite, and that all ranks have the same ones."""
+    """Check that all numbers are finite, and equal on all ranks."""
     error = _non_finite(model, loss, sweep, fields)
     if ranks.count > 1:
         digest = 0
@@ -281,7 +281,7 @@ def _non_finite(model: Model, loss: float, sweep: int, fields: Mapping[str, Feat
 
 
 def _evaluated(validate: Validate, model: Model, sweep: int, fields: Mapping[str, FeatureLayout]) -> Mapping[str, float]:
-    """Return metrics; if they overflow, name the field that grew most."""
+    """Return the metrics; an overflow names the field of the largest parameter."""
     try:
         return validate(model)
     except TrainingError as error:
@@ -307,10 +307,10 @@ def _interrupted(checkpointing: Checkpointing | None) -> TrainingInterruptedErro
     )
 
 
-# Sweeps of the square loss before another objective takes over.
+# Warm-up with the square loss before another objective.
 #
-# The square loss over all pairs is solved in seconds and ends near the result of a softmax after many epochs; where
-# its lists are weak, on sparse data without features, a few passes of a softmax from there are enough.
+# The square loss over all pairs converges in seconds and ends near the result of a softmax after many epochs. Where it is
+# weaker, on sparse data without features, a few epochs of a softmax from there are enough.
 
 
 class WarmupThen:
@@ -333,7 +333,7 @@ class WarmupThen:
         return f"{self._opening.note}, then {self._then.note}"
 
     def sweep(self) -> float:
-        """All of the opening, or one sweep of what follows; returns the last sweep's loss."""
+        """Run the whole warm-up, or one sweep of the second learner; return the last loss."""
         if self._opened:
             return self._then.sweep()
         self._opened = True

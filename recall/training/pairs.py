@@ -226,26 +226,6 @@ class ObservedPairs:
             self, contexts=features, indptr=indptr, shown=shown, user_means=MeanRows.of(features, rows, encoder, self.ranks)
         )
 
-    def part(self, first: int, last: int, ranks: Ranks) -> "ObservedPairs":
-        """Return the pairs of contexts [first, last), for one of several ranks.
-
-        Roles and means stay those of the whole.
-
-        Args:
-            first: position of the first context.
-            last: position after the last context.
-            ranks: of the process.
-        """
-        pairs = slice(self.indptr[first], self.indptr[last])
-        return replace(
-            self,
-            contexts=self.contexts.take(np.arange(first, last)),
-            indptr=self.indptr[first : last + 1] - self.indptr[first],
-            observed=self.observed[pairs],
-            weights=self.weights[pairs],
-            ranks=ranks,
-        )
-
     def item_counts(self) -> npt.NDArray[np.int64]:
         """Count the contexts of each item, over all ranks: int64 [I]."""
         counts = np.bincount(self.observed, minlength=len(self.items))

@@ -31,7 +31,7 @@ from recall.models.torch.base import Model
 
 _LIST = 20  # length of the lists that are judged: that of most published figures
 _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity
-_UNTRIED = 5.0  # where there are too few requests to choose by: unknown users of ml-100k, toys, frappe and ml-1m do well by it
+_UNTRIED = 5.0  # where there are too few requests to choose by; good for unknown users of ml-100k, toys, frappe and ml-1m
 _REQUESTS = 1000
 _LEAST = 30  # requests to choose by
 _SCORES = 20_000_000  # scores of one length that are computed, which bounds the requests over a large catalogue
@@ -40,7 +40,7 @@ _BLOCK = 1 << 22  # scores in memory at once: 16 MB
 
 
 class _RequestKind(NamedTuple):
-    """Requests of unknown users that know as much.
+    """Requests of unknown users with the same kinds of features known.
 
     Attributes:
         rows: of the user feature space; one row for each request, or one for all.
@@ -60,12 +60,12 @@ class PopularityFit:
     Attributes:
         encoder: of the model.
         items: one row in the item feature space for each item of the catalogue.
-        trained: bool [items], those with training interactions.
+        trained: bool [items], items with training interactions.
         weights: float32 [n_item_features], p.
         levels: float32 [n_item_features], l.
-        carriers: of each length, the features that hold it.
-        ways: what requests know.
-        held: the requests.
+        carriers: for each of the two lengths, the user features that hold it.
+        ways: the requests, once for each combination of known features.
+        held: the requests, their relevant and their masked items.
         popular: float64 [q], NDCG of the most popular items.
     """
 
@@ -174,7 +174,7 @@ class PopularityFit:
     def _longest(self, found: Float64) -> int:
         """Return the longest length that is not significantly worse than the best.
 
-        Where nothing is known of any unknown user, a shorter one than popularity's must have shown its worth.
+        Where nothing is known of unknown users, a shorter length must be significantly better to be chosen.
         """
         best = found[int(found.mean(axis=1).argmax())]
         return max(place for place, ndcgs in enumerate(found) if upper_end(ndcgs - best, self.held.user) >= 0)
@@ -204,7 +204,7 @@ _NAMES = ("unknown ids", "empty histories")
 
 
 def without_factor(encoder: FeatureEncoder, config: RunConfig) -> str:
-    """Say what unknown users get where `PopularityFit.of` returns None.
+    """Describe how unknown users are scored where `PopularityFit.of` returns None.
 
     Args:
         encoder: of the model.
@@ -264,7 +264,7 @@ def _carriers(dataset: Dataset, encoder: FeatureEncoder) -> tuple[Int64, Int64]:
 
 
 def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
-    """Ask for the second half of what some training users have taken."""
+    """Return requests for the second half of the interactions of some training users."""
     training = dataset.training
     user = dataset.events["user"].to_numpy()[training]
     rng = np.random.default_rng(config.seed)
@@ -285,7 +285,7 @@ def _requests(dataset: Dataset, config: RunConfig, items: int) -> TestRequests:
 
 
 def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: int) -> tuple[_RequestKind, ...]:
-    """Say the requests with more or less of what is known of their users."""
+    """Encode the requests with fewer and with more known features."""
     histories = encoder.history_blocks
     nothing = unknown_user(encoder)
     of_nothing = _RequestKind(nothing, 1 if histories else 0)
@@ -309,9 +309,9 @@ def _ways(dataset: Dataset, encoder: FeatureEncoder, held: TestRequests, seed: i
 def _with_common_values(
     dataset: Dataset, encoder: FeatureEncoder, rows: SparseRows, blocks: Sequence[FeatureBlock], seed: int
 ) -> SparseRows:
-    """Exchange values that few users have for those of other users.
+    """Replace values that few users have by those of other users.
 
-    Such a value has learnt from the user it is to describe, and would seem to say more than it says of new users.
+    The parameters of a rare value are trained on the very user that it describes, and predict that user better than new users.
     """
     training = dataset.training
     last = training[np.diff(dataset.events["user"].to_numpy()[training], append=-1) != 0]

@@ -41,19 +41,19 @@ class TrainResult:
 
     Attributes:
         model: the best model by validation, or the last one when nothing was held out.
-        encoder: of its features; beside the one that was given, it has the weights of ranges of lags that were learnt.
-        sweeps: sweeps or epochs that were made.
-        best_sweep: the one whose model was kept; 0 when none was better than a warm start.
+        encoder: of the features, with the learned weights of ranges of lags.
+        sweeps: number of sweeps or epochs.
+        best_sweep: number of the sweep whose model was kept; 0 if none improved on a warm start.
         metrics: of that model on the validation part; empty when nothing was held out.
-        start: the same of the initial model, where it was trained before.
-        seconds: spent in training, over all parts of a run that was resumed.
+        start: metrics of the initial model of a warm start; otherwise empty.
+        seconds: of training, summed over the parts of a resumed run.
         note: description of the method.
-        new_items: what was done for items without training interactions.
-        popularity: factor beside the model's, for unknown users; None where nothing could hold it.
-        unknown_users: how much it weighs, or why there is none.
-        fields: what each was worth on the validation part; empty without one, or where it was not asked for.
-        losses: of each sweep, for each unit of observed weight.
-        figures: on the validation part after each sweep, None where it was not evaluated.
+        new_items: description of how items without training interactions are scored.
+        popularity: popularity factor for unknown users; None if no feature can hold one.
+        unknown_users: description of the factor's weight, or of why there is none.
+        fields: worth of each field on the validation part; empty without such a part, or if not requested.
+        losses: loss of each sweep, for each unit of observed weight.
+        figures: stopping metric on the validation part after each sweep; None where it was not evaluated.
     """
 
     model: Model
@@ -101,15 +101,15 @@ def train(
 
     Args:
         config: the run.
-        dataset: its data; of another rank than 0, its part, as `recall.training.distribute.receive` returns it.
+        dataset: its data; on ranks other than 0 the part that `recall.training.distribute.receive` returns.
         encoder: fitted on the training part.
         report: called after every sweep.
         checkpoint: file that saves the run after each sweep; None saves nothing.
         resume: continue from that file.
         restart: overwrite that file, which is an error otherwise.
-        worths: also say what each field is worth, where there is a validation part.
+        worths: also measure the worth of each field, if there is a validation part.
         start: initial parameters; default random. Its model is kept when no sweep improves on it on the validation part.
-        ranks: that train together. The result of all but rank 0 is the model after the last sweep.
+        ranks: of distributed training. Ranks other than 0 return the model after the last sweep.
 
     Raises:
         RankLostError: Another rank ended.
@@ -208,7 +208,7 @@ def observed_pairs(config: RunConfig, dataset: Dataset, encoder: FeatureEncoder,
         ranks: that have the other parts.
     """
     pairs = ObservedPairs.of(dataset, encoder, dataset.training, ranks)
-    if config.train.objective == "logistic":  # the only one that has a use for what was not taken
+    if config.train.objective == "logistic":  # the only objective that uses items that were shown and not taken
         return pairs.with_shown(dataset, encoder)
     return pairs
 

@@ -89,8 +89,8 @@ def sampled(dataset: Dataset, share: float, seed: int) -> Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """State that entrants of equal fields share.
+class SharedData:
+    """Data that all entrants of equal fields train and validate on.
 
     Attributes:
         encoder: of the fields.
@@ -103,7 +103,7 @@ class Ground:
     validation: Validation
 
     @staticmethod
-    def of(config: RunConfig, dataset: Dataset) -> "Ground":
+    def of(config: RunConfig, dataset: Dataset) -> "SharedData":
         """Prepare a run whose fields are some of those that the data were loaded for.
 
         Args:
@@ -118,7 +118,7 @@ class Ground:
         validation = Validation.of(config, dataset, encoder)
         if validation is None:
             raise ConfigError("no interaction validates", where="data.split", hint="Give more data")
-        return Ground(encoder, observed_pairs(config, dataset, encoder), validation)
+        return SharedData(encoder, observed_pairs(config, dataset, encoder), validation)
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Entrant:
         name: for the report.
         values: overrides of the configuration.
         config: with these overrides.
-        ground: of its fields.
+        shared: data of its fields.
         figures: on the validation part after each sweep, or after the opening and each epoch.
         best: metrics of each request with the best model; that of an opening does not count.
         seconds: spent on sweeps, without looks.
@@ -141,7 +141,7 @@ class Entrant:
     name: str
     values: Values
     config: RunConfig
-    ground: Ground
+    shared: SharedData
     figures: list[float] = field(default_factory=list)
     best: PerRequestMetrics | None = None
     seconds: float = 0.0
@@ -202,10 +202,10 @@ class Entrant:
     def _sweep(self) -> None:
         began = time.monotonic()
         if self.learner is None:
-            self.learner = begin(self.config, self.ground.encoder, self.ground.pairs)
+            self.learner = begin(self.config, self.shared.encoder, self.shared.pairs)
         self.learner.sweep()
         swept = time.monotonic()
-        judged = self.ground.validation.judge(self.learner.model)
+        judged = self.shared.validation.judge(self.learner.model)
         figure = float(judged.values[self.metric].mean())
         if len(self.figures) >= self.config.method.opened and figure > self.figure:
             self.best = judged

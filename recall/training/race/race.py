@@ -18,7 +18,7 @@ from recall.data.dataset import Dataset
 from recall.errors import TrainingError
 from recall.evaluation.bootstrap import Comparison, Estimate, PerRequestMetrics, compare, estimate
 from recall.evaluation.cold_start import upper_end
-from recall.training.race.entrant import Entrant, Ground, merged, sampled
+from recall.training.race.entrant import Entrant, SharedData, merged, sampled
 from recall.training.race.recipes import (
     SPARSE,
     SQUARES,
@@ -161,7 +161,7 @@ class _RaceRun:
         self._requests = max(_FEWEST, min(_REQUESTS, _SCORES // max(1, len(dataset.items))))
         self._report = report
         self._began, self._used = time.monotonic(), time.process_time()
-        self._grounds: dict[str, Ground] = {}
+        self._shared_data: dict[str, SharedData] = {}
         self._ran: list[Entrant] = []
         self._leader: Entrant | None = None
 
@@ -205,9 +205,9 @@ class _RaceRun:
         train: Values = {**cast(Values, values["train"]), "stopping": asked}
         config = merged(self._config, {**values, "train": train})
         key = repr(config.fields)
-        if key not in self._grounds:
-            self._grounds[key] = Ground.of(config, self._dataset)
-        return Entrant(name, values, config, self._grounds[key])
+        if key not in self._shared_data:
+            self._shared_data[key] = SharedData.of(config, self._dataset)
+        return Entrant(name, values, config, self._shared_data[key])
 
     def _model(self, k: int, cosine: bool) -> Values:
         given = self._config.model.model_dump(mode="json", exclude_unset=True)
@@ -245,7 +245,7 @@ class _RaceRun:
                 yield f"{leader.name}, {name}", {**leader.values, **values, "fields": fields}
 
     def _field_choices(self, leader: Entrant) -> Iterator[tuple[str, Values]]:
-        return field_choices(leader.config, self._dataset, leader.ground.encoder, self._without)
+        return field_choices(leader.config, self._dataset, leader.shared.encoder, self._without)
 
     def others(self) -> Iterator[tuple[str, Values]]:
         """Yield the other objectives, which continue from the best square loss.
@@ -269,7 +269,7 @@ class _RaceRun:
     def _after(self, square: Entrant) -> Iterator[tuple[str, Values]]:
         """Yield the objectives that continue from a square loss, with its fields."""
         fields = {section: values for section, values in square.values.items() if section not in ("model", "train")}
-        pairs, schema = square.ground.pairs, square.config.schema_
+        pairs, schema = square.shared.pairs, square.config.schema_
         scale = Scale(
             len(pairs.contexts),
             self._users,
@@ -375,7 +375,7 @@ class _RaceRun:
         if winner is None or winner.best is None:
             raise TrainingError("no recipe could be trained", where="train.objective", why="; ".join(map(": ".join, failed)))
         metric, seed, resamples = winner.metric, self._config.seed, self._config.evaluation.intervals
-        popular = winner.ground.validation.unknown.popularity
+        popular = winner.shared.validation.unknown.popularity
 
         def against(other: PerRequestMetrics) -> Comparison:
             return compare(_one_metric(winner_metrics, metric), _one_metric(other, metric), resamples, seed)[metric]

@@ -50,7 +50,7 @@ from recall.training.tune.trials import (
 from recall.training.validation import validation_requests
 
 CONFIGURED = "configured"
-"""Marks a trial of settings as they were given, which comes first, by a hash of them."""
+"""Attribute of the first trial, of the configured settings: their hash."""
 _GIVEN = "given"
 
 
@@ -64,11 +64,11 @@ class TrialReport:
         figure: on the validation part; None when the trial failed.
         fault: why it failed.
         seconds: it took.
-        best: whether no trial before was better, as `standing` compares them.
+        best: whether it beats all earlier trials, compared by `standing`.
         unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
         recipe: name of the known recipe that it is; empty for a proposal.
-        pruned: whether it was stopped because better trials were further at the same sweep; it does not win.
+        pruned: whether it was stopped for being far behind the best trial at the same sweep; such a trial never wins.
     """
 
     number: int
@@ -158,7 +158,7 @@ def tune(config: RunConfig, data: Path, journal: Path, limits: SearchLimits, rep
 
 
 def _run_trial(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[TrialReport], None]) -> None:
-    """Make one trial and write it down."""
+    """Run one trial and record it."""
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     began = time.monotonic()
     given = _settings_hash(bench.config)

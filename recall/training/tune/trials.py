@@ -21,10 +21,9 @@ from recall.training.train import train
 from recall.training.tune.space import Space
 
 RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
-"""Name what is kept with each trial: the known recipe that it is, the kind of model, the figure after each sweep, and the
-objective."""
+"""Attributes of a trial: known recipe, kind of model, figure after each sweep, objective."""
 MARGIN = "margin"
-"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
+"""Attribute of a trial: upper end of the interval of the difference between unknown users and popularity."""
 _LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share of the best one's figure. Chosen, not tuned.
 
 
