@@ -13,8 +13,6 @@ from recall.errors import did_you_mean
 from service.errors import Kind, ProblemError, parsed
 from service.schemas import RecommendRequest, Scenario, ScenarioRequest
 
-FILE = SCENARIOS
-
 _SETTLED = 0.1  # seconds after a write in which a file may be half written
 
 log = logging.getLogger("service")
@@ -30,7 +28,7 @@ class Scenarios:
 
     def __init__(self, root: Path | None) -> None:
         """Read nothing yet; without a root there are none."""
-        self._path = None if root is None else root / FILE
+        self._path = None if root is None else root / SCENARIOS
         self._seen: object = None
         self._looking = threading.Lock()
         self.known: dict[str, Scenario] = {}
@@ -62,7 +60,7 @@ class Scenarios:
         except FileNotFoundError:
             self._seen, self.known, self.error = None, {}, ""
         except (OSError, ValueError, RecallError) as error:
-            self.error = f"{FILE}: {error}"
+            self.error = f"{SCENARIOS}: {error}"
             log.error("%s; the scenarios before it stay", self.error)
 
     def request(self, name: str, body: ScenarioRequest) -> RecommendRequest:

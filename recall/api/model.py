@@ -74,8 +74,9 @@ class Model:
         temporary: Path | None = None,
     ) -> None:
         """Wrap a recommender; `fit` and `load` do so."""
-        self.recommender = recommender
-        self.config = fitted.config if fitted is not None else _recorded_config(recommender)
+        self.recommender, bundle = recommender, recommender.bundle
+        recorded = dict(bundle.manifest.config)
+        self.config = fitted.config if fitted is not None else parse_config(recorded, where=str(bundle.folder))
         self.draft = "" if fitted is None else fitted.draft
         self.findings = () if fitted is None else fitted.findings
         self._fitted, self._library = fitted, library
@@ -303,10 +304,6 @@ def load(path: str | Path) -> "Model":
 def open_published(path: Path) -> Recommender:
     """Open a published model, to be searched by all cores."""
     return Recommender.load(path, threads=os.cpu_count() or 1)
-
-
-def _recorded_config(recommender: Recommender) -> RunConfig:
-    return parse_config(dict(recommender.bundle.manifest.config), where=str(recommender.bundle.folder))
 
 
 def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> tuple[RunConfig, dict[str, object]]:

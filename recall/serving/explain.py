@@ -8,7 +8,8 @@ import numpy as np
 
 from recall._arrays import Float64, Int64
 from recall.bundle.reader import Bundle
-from recall.features.csr import FeatureBlock, FeatureLayout, SparseRows
+from recall.config.schema import Side
+from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import MISSING, UNKNOWN
@@ -94,29 +95,17 @@ def largest_first(found: list[Contribution]) -> tuple[Contribution, ...]:
 # Features in the words of the tables that they were learnt from.
 
 
-def user_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return the meaning of the entries of a row in the user feature space.
+def feature_values(encoder: FeatureEncoder, side: Side, row: SparseRows) -> list[FeatureValue]:
+    """Return the meaning of the entries of a row in the feature space of a side.
 
     Args:
         encoder: of the bundle.
+        side: whose feature space.
         row: one row.
     """
-    return _values(encoder, encoder.user_blocks, encoder.user_fields, row)
-
-
-def item_values(encoder: FeatureEncoder, row: SparseRows) -> list[FeatureValue]:
-    """Return the meaning of the entries of a row in the item feature space.
-
-    Args:
-        encoder: of the bundle.
-        row: one row.
-    """
-    return _values(encoder, encoder.item_blocks, encoder.item_fields, row)
-
-
-def _values(
-    encoder: FeatureEncoder, blocks: tuple[FeatureBlock, ...], fields: FeatureLayout, row: SparseRows
-) -> list[FeatureValue]:
+    blocks, fields = encoder.item_blocks, encoder.item_fields
+    if side == "user":
+        blocks, fields = encoder.user_blocks, encoder.user_fields
     found = []
     for place, feature, weight in zip(fields.of(row.indices).tolist(), row.indices.tolist(), row.weights.tolist(), strict=True):
         block = blocks[place]
@@ -207,7 +196,7 @@ def _by_values(bundle: Bundle, request: Request, query: Query, item: SparseRows)
     """Return the contributions of values, the largest first, and the sum of the rest."""
     encoder, dial = bundle.encoder, request.popularity
     parts = entry_parts(bundle.tables, query.encoded.rows, item)
-    of_user, of_item = user_values(encoder, query.encoded.rows), item_values(encoder, item)
+    of_user, of_item = feature_values(encoder, "user", query.encoded.rows), feature_values(encoder, "item", item)
     field_of = encoder.item_fields.of(item.indices).tolist()
     found: list[tuple[float, FeatureValue | None, tuple[FeatureValue, ...]]] = [
         (value, of_user[one], (of_item[other],)) for one, other, value in _filled(parts.across)

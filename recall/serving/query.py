@@ -1,13 +1,13 @@
 """Check a request, and turn it into a query vector and the set of excluded rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
 from recall._arrays import Float32, Int64
 from recall._cache import Cache
-from recall._ids import check_id, check_ids
+from recall._ids import check_id, check_ids, id_warnings
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError, did_you_mean, pointer
 from recall.features.encoder import EncodedUser
@@ -30,7 +30,6 @@ Value = TypeVar("Value")
 Given = TypeVarTuple("Given")
 
 _NOBODY = Lookup(None)
-_SHOWN = 5  # ids named in one warning
 
 
 class Query(NamedTuple):
@@ -76,7 +75,11 @@ def check_request(request: Request) -> None:
         raise RequestError(f"{request.n} items to explain", where="/n", hint=f"Ask for at most {MOST_EXPLAINED} with `explain`")
     if type(request.because) is not int or not 0 <= request.because <= MOST_ROWS:
         raise RequestError(f"because is {request.because!r}", where="/because", hint=f"Ask for 0 to {MOST_ROWS} further lists")
-    _check_popularity(request.popularity)
+    dial: object = request.popularity
+    if isinstance(dial, bool) or not isinstance(dial, int | float) or not 0 <= dial <= LARGEST_POPULARITY:  # NaN is not
+        raise RequestError(
+            f"popularity is {dial!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
+        )
     if request.user_id is not None:
         check_id(request.user_id, "/user_id")
     for name, ids in (("history", request.history or ()), ("exclude", request.exclude), ("allow", request.allow or ())):
@@ -97,14 +100,6 @@ def check_unchanged(request: Request) -> None:
     for name, asked in (("rules", request.rules), ("channels", request.channels), ("boosts", request.boosts)):
         if asked:
             raise RequestError(f"a prediction is the model's own, without {name}", where=f"/{name}", hint=f"Leave {name} out")
-
-
-def _check_popularity(value: object) -> None:
-    # NaN is within no bounds
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST_POPULARITY:
-        raise RequestError(
-            f"popularity is {value!r}", where="/popularity", hint=f"Give a number from 0 to {LARGEST_POPULARITY:g}; 1 is usual"
-        )
 
 
 def outcome(act: Callable[[*Given], Value], *given: *Given) -> Value | RequestError:
@@ -213,13 +208,12 @@ class QueryBuilder:
             vector[0] *= request.popularity
         warnings: tuple[str, ...] = ()
         if unfit or request.exclude or request.allow or request.history:
-            warnings = tuple(
-                _warnings(
-                    _strangers(request.exclude, excluded),
-                    _strangers(request.allow or (), allowed),
-                    self._bundle.encoder.not_learnt(request.history or ()),
-                    unfit,
-                )
+            not_learnt = self._bundle.encoder.not_learnt(request.history or ())
+            warnings = id_warnings(
+                (_strangers(request.exclude, excluded), "excluded ids are not in the catalogue"),
+                (_strangers(request.allow or (), allowed), "allowed ids are not in the catalogue"),
+                (not_learnt, "ids in the history are not known to the model"),
+                (unfit, "stored values of the user are not what the model reads"),
             )
         return Query(
             vector,
@@ -276,11 +270,6 @@ def _asks_nothing_else(request: Request) -> bool:
     )
 
 
-def shown(ids: Sequence[str]) -> str:
-    """Return the first few of some ids, as a warning names them."""
-    return ", ".join(repr(one) for one in ids[:_SHOWN]) + (", ..." if len(ids) > _SHOWN else "")
-
-
 def _seen(request: Request, record: UserRecord | None) -> tuple[str, ...]:
     return (*(request.history or ()), *(record.seen if record is not None else ()))
 
@@ -293,14 +282,3 @@ def _there(rows: Int64) -> Int64:
 def _strangers(ids: Sequence[str], rows: Int64 | None) -> list[str]:
     """Return the ids that the catalogue lacks, by their rows; more rows may follow."""
     return [] if rows is None else [ids[at] for at in np.flatnonzero(rows[: len(ids)] < 0).tolist()]
-
-
-def _warnings(excluded: Sequence[str], allowed: Sequence[str], history: Sequence[str], unfit: Sequence[str]) -> Iterator[str]:
-    for ids, fault in (
-        (excluded, "excluded ids are not in the catalogue"),
-        (allowed, "allowed ids are not in the catalogue"),
-        (history, "ids in the history are not known to the model"),
-        (unfit, "stored values of the user are not what the model reads"),
-    ):
-        if ids:
-            yield f"{len(ids)} {fault}: {shown(ids)}"

@@ -12,13 +12,13 @@ from typing import TypeVar
 import numpy as np
 
 from recall._arrays import Float32, Float64, Int64
-from recall._ids import check_ids
+from recall._ids import check_ids, first_few
 from recall.bundle.reader import Bundle
 from recall.errors import RequestError
 from recall.features.csr import SparseRows
 from recall.index.topk import products, rounding, top_k
 from recall.serving.filters.columns import FilterResolver
-from recall.serving.query import QueryBuilder, check_unchanged, shown
+from recall.serving.query import QueryBuilder, check_unchanged
 from recall.serving.request import Prediction, Request, Row, ScoredItem, Scores, Similar, UserVector
 from recall.serving.rerank.base import Scores as Floats
 from recall.serving.rerank.item_columns import ItemColumns
@@ -171,7 +171,7 @@ class Scorer:
         if (items < 0).any():
             strangers = list(dict.fromkeys(ids[at] for at in np.flatnonzero(items < 0).tolist()))
             raise RequestError(
-                f"{len(strangers)} items are not in the catalogue: {shown(strangers)}",
+                f"{len(strangers)} items are not in the catalogue: {first_few(strangers)}",
                 hint="Leave them out, or add them with their features",
             )
         requests = {id(request): request for request, _ in pairs}
@@ -228,10 +228,11 @@ class Similarity:
         now = datetime.datetime.now(datetime.UTC)
         scope, excluded = self._eligibility.resolve(bounds, catalogue, query.allowed, query.excluded, now)
         rows, cosines = self.nearest(catalogue, row, request.n, excluded, scope)
+        silent = self._lengths_of(catalogue.vectors(np.array([row])))[0] <= _SMALLEST
         return Similar(
             item_id=catalogue.ids(np.array([row]))[0],
             items=tuple(map(ScoredItem, catalogue.ids(rows), cosines.tolist())),
-            warnings=query.warnings if self._says_something(catalogue, row) else (*query.warnings, _SILENT),
+            warnings=(*query.warnings, _SILENT) if silent else query.warnings,
             bundle=self._bundle.manifest.version,
             sequence=catalogue.sequence,
             degraded=catalogue.degraded,
@@ -272,9 +273,6 @@ class Similarity:
 
         rows, exact = top_k(cosines, n, exactly, slack, eligible)
         return rows, np.asarray(exact, dtype=np.float64)
-
-    def _says_something(self, catalogue: CatalogSnapshot, row: int) -> bool:
-        return bool(self._lengths_of(catalogue.vectors(np.array([row])))[0] > _SMALLEST)
 
     def _taste_of(self, vectors: Float32) -> Float32:
         return vectors[:, self._taste]

@@ -40,6 +40,7 @@ from recall.serving.filters.parse import (
     Predicate,
     Range,
     Scalar,
+    kind_of,
 )
 
 
@@ -266,22 +267,11 @@ def _operand(name: str, kind: Kind, value: Scalar, where: str, type_: str) -> Op
                 return microseconds_of(value) if kind == "time" else nanoseconds_of(value)
             except ValueError:
                 raise _refusal(name, kind, "a text that is none", where) from None
-    raise _refusal(name, kind, _kind_of(value), where)
+    raise _refusal(name, kind, kind_of(value), where)
 
 
 def _refusal(name: str, kind: Kind, found: str, where: str) -> RequestError:
     return RequestError(f"column {name!r} holds {_HOLDS[kind]}, not {found}", where=where, hint=f"Write it {_WRITTEN[kind]}")
-
-
-def _kind_of(value: Scalar) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case str():
-            return "a text"
-        case int() | float():
-            return "a number"
-    return "a date or time"
 
 
 def _numbered(values: Sequence[Scalar], where: str) -> list[tuple[Scalar, str]]:

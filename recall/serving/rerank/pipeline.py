@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recall._arrays import Float32, Int64
+from recall._ids import id_warnings
 from recall.errors import RequestError
 from recall.serving.request import Request
 from recall.serving.rerank.base import Candidates, Groups, Mask, Scores, apply_rules
@@ -197,11 +198,10 @@ class _Pool:
         order = np.argsort(-scores, kind="stable")
         return rows[order], scores[order]
 
-    def _strangers(self, channel: ListChannel) -> list[str]:
+    def _strangers(self, channel: ListChannel) -> tuple[str, ...]:
         rows = self._catalogue.rows(channel.items).tolist()
         strangers = [one for one, row in zip(channel.items, rows, strict=True) if row < 0]
-        shown = ", ".join(map(repr, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
-        return [f"{len(strangers)} ids of channel {channel.name!r} are not in the catalogue: {shown}"] if strangers else []
+        return id_warnings((strangers, f"ids of channel {channel.name!r} are not in the catalogue"))
 
 
 def check_pins(rules: Sequence[AnyRule], n: int) -> None:
