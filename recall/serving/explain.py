@@ -13,8 +13,7 @@ from recall.features.csr import FeatureLayout, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.values import as_requested
 from recall.features.vocabulary import MISSING, UNKNOWN
-from recall.models.serving.base import Attribution
-from recall.models.serving.layout import entry_parts
+from recall.models.serving.layout import Attribution, entry_parts, field_parts
 from recall.serving.filters.columns import FilterResolver
 from recall.serving.query import Query, QueryBuilder
 from recall.serving.request import (
@@ -180,7 +179,7 @@ class Explainer:
         self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
     ) -> tuple[Contribution, ...]:
         encoder = self._bundle.encoder
-        parts = self._bundle.tables.explain(query.encoded.rows, item)
+        parts = field_parts(self._bundle.tables, query.encoded.rows, item, encoder.user_fields, encoder.item_fields)
         return contributions(parts, encoder.user_fields, encoder.item_fields, request.popularity, gains)
 
     def _items(self, catalogue: CatalogSnapshot, rows: Int64) -> SparseRows:

@@ -43,9 +43,8 @@ class Ridge:
             rows: x, n rows.
             weights: float32 [n], positive up to a factor; a row of weight 0 is not fitted.
         """
-        owners = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
         self._rows = SparseBatch.of(rows)
-        self._columns = SparseBatch.of(SparseRows.from_coo(rows.indices, owners, rows.weights, rows.n_features, len(rows)))
+        self._columns = SparseBatch.of(SparseRows.from_coo(rows.indices, rows.owners, rows.weights, rows.n_features, len(rows)))
         self._weights = torch.from_numpy(weights / weights.mean())[:, None]
 
     def solve(self, targets: Tensor, strength: float, start: Tensor | None = None) -> Tensor:
@@ -159,7 +158,7 @@ class ItemRegression:
         model, block = self._model, self._block
         unknown = block.offset + UNKNOWN
         inside = FeatureBlock.union([block], self._rows.indices) & (self._rows.indices != unknown)
-        known = torch.from_numpy(np.repeat(np.arange(len(self._rows)), np.diff(self._rows.indptr))[inside])
+        known = torch.from_numpy(self._rows.owners[inside])
         features = torch.from_numpy(self._rows.indices[inside].astype(np.int64))
         rows, vectors = self._rows.take(known.numpy()), self._vectors[known]
         others = slice(block.offset, block.offset + block.size)

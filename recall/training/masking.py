@@ -117,7 +117,7 @@ class Masking:
         """
         stand_in = self._stand_ins(patterns, tossed)
         offsets = self.roles.fields.offsets
-        owner, field = np.repeat(np.arange(len(rows)), np.diff(rows.indptr)), self.roles.fields.of(rows.indices)
+        owner, field = rows.owners, self.roles.fields.of(rows.indices)
         value = stand_in[owner, field]
         there = value != MISSING
         indices = np.where(value == UNKNOWN, offsets[field] + UNKNOWN, rows.indices)[there]
@@ -156,7 +156,7 @@ def merged(rows: SparseRows) -> tuple[SparseRows, Int64]:
         m rows, and int64 [n].
     """
     keys = np.zeros((len(rows), 2), dtype=np.uint64)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    owner = rows.owners
     entry = rows.indices.astype(np.uint64) << np.uint64(32) | rows.weights.view(np.uint32).astype(np.uint64)
     for column, salt in enumerate((0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179)):
         with np.errstate(over="ignore"):

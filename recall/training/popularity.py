@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
@@ -28,7 +27,7 @@ from recall.features.csr import FeatureBlock, SparseRows
 from recall.features.encoder import FeatureEncoder
 from recall.features.vocabulary import MISSING, UNKNOWN
 from recall.models.serving.popularity import PopularityFactor
-from recall.models.torch.base import Model, SparseBatch
+from recall.models.torch.base import Model
 
 _LIST = 20  # length of the lists that are judged: that of most published figures
 _LENGTHS = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 1000.0)  # the last one gives the list of popularity
@@ -61,7 +60,6 @@ class PopularityFit:
     Attributes:
         encoder: of the model.
         items: one row in the item feature space for each item of the catalogue.
-        item_rows: the same rows.
         trained: bool [items], those with training interactions.
         weights: float32 [n_item_features], p.
         levels: float32 [n_item_features], l.
@@ -72,8 +70,7 @@ class PopularityFit:
     """
 
     encoder: FeatureEncoder
-    items: SparseBatch
-    item_rows: SparseRows
+    items: SparseRows
     trained: Bool
     weights: Float32
     levels: Float32
@@ -106,7 +103,6 @@ class PopularityFit:
         ranked = Popularity.fit(counts)
         return PopularityFit(
             encoder,
-            SparseBatch.of(rows, fields=encoder.item_fields),
             rows,
             counts > 0,
             weights,
@@ -130,7 +126,6 @@ class PopularityFit:
         ways = tuple(way if len(way.rows) == 1 else way._replace(rows=way.rows.take(chosen)) for way in self.ways)
         return replace(self, ways=ways, held=self.held.take(chosen), popular=self.popular[chosen])
 
-    @torch.no_grad()
     def __call__(self, model: Model) -> tuple[PopularityFactor, str]:
         """Choose the lengths for a model.
 
@@ -141,9 +136,9 @@ class PopularityFit:
             TrainingError: A score is not finite.
         """
         users = np.zeros(self.encoder.user_fields.n_features, dtype=np.float32)
-        psi = model.item_vectors(self.items).numpy()
-        psi = PopularityFactor(users, np.zeros_like(self.weights), self.levels).beside_items(psi, self.item_rows)[:, :-1]
-        popularity = self.item_rows.weighted_sum(self.weights[:, None])[:, 0]
+        psi = model.embed("item", self.items, self.encoder.item_fields)
+        psi = PopularityFactor(users, np.zeros_like(self.weights), self.levels).beside_items(psi, self.items)[:, :-1]
+        popularity = self.items.weighted_sum(self.weights[:, None])[:, 0]
         unit, chosen = self._unit(model, psi), [_UNTRIED, _UNTRIED]
         for stage, features in enumerate(self.carriers):
             ways = [way for way in self.ways if way.stage == stage]
@@ -158,13 +153,9 @@ class PopularityFit:
             users, self.weights, self.levels
         ), f"popularity weighs {weighs}, in standard deviations of a score"
 
-    def _vectors(self, model: Model, rows: SparseRows) -> Float32:
-        vectors: Float32 = model.user_vectors(SparseBatch.of(rows, fields=self.encoder.user_fields)).numpy()
-        return vectors
-
     def _unit(self, model: Model, psi: Float32) -> float:
         first = min((way.stage for way in self.ways), default=0)
-        phi = [self._vectors(model, way.rows) for way in self.ways if way.stage == first]
+        phi = [model.embed("user", way.rows, self.encoder.user_fields) for way in self.ways if way.stage == first]
         with np.errstate(over="ignore", invalid="ignore"):
             spread = float(np.mean([np.mean([(psi[self.trained] @ one).std() for one in part[:_LEAST]]) for part in phi]))
         if not np.isfinite(spread):
@@ -190,7 +181,7 @@ class PopularityFit:
 
     def _ndcg(self, model: Model, rows: SparseRows, psi: Float32, popularity: Float32, users: Float32, unit: float) -> Float64:
         """Return the NDCG of each request by length: float64 [lengths, q]."""
-        phi, base = self._vectors(model, rows), rows.weighted_sum(users[:, None])
+        phi, base = model.embed("user", rows, self.encoder.user_fields), rows.weighted_sum(users[:, None])
         found = np.zeros((len(_LENGTHS), len(self.held)))
         if len(rows) == 1:
             for place, length in enumerate(_LENGTHS):
@@ -241,7 +232,7 @@ def _item_weights(encoder: FeatureEncoder, rows: SparseRows, counts: Int64) -> F
     logs = np.log1p(counts.astype(np.float64))
     # the deviation of equal numbers is zero only up to rounding
     level = (logs - logs[trained].mean()) / (logs[trained].std() if np.ptp(counts[trained]) else 1.0)
-    owner = np.repeat(np.arange(len(rows)), np.diff(rows.indptr))
+    owner = rows.owners
     inside = FeatureBlock.union([block], rows.indices) & trained[owner]
     features = rows.indices[inside]
     sums = np.bincount(features, level[owner[inside]], rows.n_features)

@@ -159,7 +159,7 @@ def train(
     fields: tuple[FieldWorth, ...] = ()
     if worths and validation is not None:  # before new items get their rows, in which item fields may take the share of ids
         seconds = {name: share * position.seconds for name, share in shares.items()}
-        fields = field_worths(model, validation, encoder, seconds, config.seed)
+        fields = field_worths(model, validation, seconds, config.seed)
     new_items, levels = level_new_items(model, dataset, encoder, config, popularity is not None)
     untrained.copy_twins(model)
     if popularity is not None:

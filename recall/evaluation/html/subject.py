@@ -13,6 +13,7 @@ from recall.bundle.manifest import Manifest
 from recall.evaluation.bootstrap import Comparison
 from recall.evaluation.evaluate import EvaluationReport
 from recall.evaluation.html.charts import SERIES, Heading
+from recall.models.serving.layout import field_parts
 from recall.serving.batch import title_column
 from recall.serving.recommender import Recommender
 from recall.serving.request import Request
@@ -126,7 +127,8 @@ def _pair_strengths(recommender: Recommender) -> dict[str, float]:
     parts: dict[str, list[float]] = {}
     for number in range(PAIRS):
         user = users[number % len(users)] if users else encoder.encode_user({}).rows
-        gains = bundle.tables.explain(user, items.take(np.array([number])))
+        drawn = items.take(np.array([number]))
+        gains = field_parts(bundle.tables, user, drawn, encoder.user_fields, encoder.item_fields)
         for name, row in zip(encoder.user_fields.names, gains.across.tolist(), strict=True):
             for item, value in zip(encoder.item_fields.names, row, strict=True):
                 parts.setdefault(f"{name} × {item}", []).append(value)

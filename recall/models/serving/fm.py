@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import SparseRows
-from recall.models.serving.base import Attribution, FactorTables, Kind, ServingModel, within
-from recall.models.serving.sums import entry_norms, entry_sums, exact_field_sums, filled, norms, row_sums, squares_of
+from recall.models.serving.base import FactorTables, Kind, ServingModel
+from recall.models.serving.sums import entry_norms, exact_field_sums, filled, norms, row_sums, squares_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +91,6 @@ class FMTables(FactorTables):
         )
         return offset, own + of_users @ of_items.T
 
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
-        squares = entry_sums(item, self.item_fields, squares_of(item, norms(self.item_factors[item.indices])))[0]
-        return Attribution(
-            of_user @ of_item.T,
-            exact_field_sums(item, self.item_fields, self.item_weights)[0],
-            within(of_item @ of_item.T, squares),
-        )
-
 
 @cache
 def _loops() -> ModuleType:
@@ -168,10 +158,3 @@ class SumTables(FMTables):
         of_users, of_items = (sums.sum(axis=1) for sums in self.exact_sums(users, items))  # [n, k]
         first = exact_field_sums(items, self.item_fields, self.item_weights).sum(axis=1)
         return self.user_offset(users), first + of_users @ of_items.T
-
-    @override
-    def explain(self, user: SparseRows, item: SparseRows) -> Attribution:
-        """Attribute the score; an item has no second order of its own."""
-        of_user, of_item = (sums[0] for sums in self.exact_sums(user, item))  # [user fields, k]
-        first = exact_field_sums(item, self.item_fields, self.item_weights)[0]
-        return Attribution(of_user @ of_item.T, first, np.zeros((len(first), len(first))))
