@@ -1,4 +1,4 @@
-"""Explains scores of one bundle's items."""
+"""Explain the score of an item, and why an item is not in an answer."""
 
 import datetime
 from collections.abc import Iterator, Mapping
@@ -124,10 +124,10 @@ MOST_VALUES = 1000
 
 
 class Explainer:
-    """Takes scores apart; threads share it."""
+    """Computes the contributions of fields and values to scores. Thread-safe."""
 
     def __init__(self, bundle: Bundle, columns: ItemColumns) -> None:
-        """Explains the scores of a bundle, whose further columns are `columns`."""
+        """Explain scores of a bundle with the boosts of its item columns."""
         self._bundle = bundle
         self._columns = columns
 
@@ -218,7 +218,7 @@ def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
 
 @dataclass(frozen=True, eq=False)
 class Absences:
-    """Looks for items in the answers of one bundle; threads share it.
+    """Finds out why items are not in the answers of one bundle. Thread-safe.
 
     Attributes:
         query_builder: of the requests to it.
@@ -277,16 +277,16 @@ class Absences:
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """One item that is looked for in one answer.
+    """One request, and an item that may be missing in its answer.
 
     Attributes:
-        by: user of the request.
-        request: as it was asked.
+        by: what looks for the item.
+        request: the request.
         catalogue: as it was at one moment.
         item_id, row: the item.
-        query: the request for the search.
-        scope, excluded: bounds of the search.
-        now: the present.
+        query: built from the request.
+        scope, excluded: rows that may be returned, None for all, and rows that must not.
+        now: time of the request.
     """
 
     by: Absences

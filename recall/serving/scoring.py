@@ -102,7 +102,7 @@ class Scorer:
     """Scores the items of one bundle and of the delta segment; thread-safe."""
 
     def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns) -> None:
-        """Scores by a bundle, for requests that are query for it."""
+        """Score with the model of a bundle, live changes included."""
         self._bundle = bundle
         self._query_builder = query_builder
         self._columns = columns
@@ -196,7 +196,7 @@ def logistic(scores: Float64) -> Float64:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)), dtype=np.float64)
 
 
-# Similar items: those that users have the same taste for, by cosine.
+# Similar items, by the cosine of the taste components of their vectors.
 
 _SILENT = "the model says nothing of this item but what it scores for everyone, so it is like no other"
 _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
@@ -205,11 +205,11 @@ _SMALLEST = 1e-12  # an item whose vector is shorter is like no other
 class Similarity:
     """Finds items by the cosine of their vectors. Thread-safe.
 
-    What an item scores for everyone and its popularity play no part: two items are not alike for being liked.
+    The part of a score that is the same for every user plays no part: two items are not similar because both are popular.
     """
 
     def __init__(self, bundle: Bundle, query_builder: QueryBuilder, eligibility: FilterResolver) -> None:
-        """Nothing is read yet."""
+        """Read nothing yet."""
         self._bundle = bundle
         self._query_builder = query_builder
         self._eligibility = eligibility
@@ -251,8 +251,8 @@ class Similarity:
             scope: the rows that may be; None for all.
 
         Returns:
-            Rows int64 [m] and their cosines float64 [m], m at most n; most alike first, then by row. None where the item's own
-            vector says nothing of taste, and none of those whose does not.
+            Rows int64 [m] and their cosines float64 [m], m at most n, by falling cosine and then by row. Items whose vectors
+            have no taste components are left out; for such an item itself, the result is empty.
         """
         query = self._taste_of(catalogue.vectors(np.array([row])))[0]
         length = float(np.linalg.norm(query.astype(np.float64)))
