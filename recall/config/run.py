@@ -1,4 +1,4 @@
-"""A whole run: what one TOML file says, and how it is read.
+"""Configuration of a whole run, read from one TOML file.
 
 An error names every fault of the file.
 """

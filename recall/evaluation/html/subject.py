@@ -21,7 +21,7 @@ from recall.store.users.bundle_users import SqliteUsers
 
 _ITEMS = 1_500  # points of a map: more are a blot
 PAIRS = 300
-"""Pairs of user and item whose scores are taken apart."""
+"""Pairs of user and item whose contributions are sampled."""
 _TIMED = 300  # requests that latency is measured with
 _GROUPS = 4  # values of a column that have a colour of their own
 

@@ -202,7 +202,7 @@ def _is_readable_as(text: str, kind: Kind) -> bool:
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
-    """Return what is sorted and compared, and the scale of `Values`."""
+    """Return sortable keys of the values, and the scale of `Values`."""
     dtype = values.dtype
     where = f"column {values.name!r}"
     own = Form.of(dtype)
