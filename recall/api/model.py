@@ -272,7 +272,7 @@ class Model:
         ]
 
     def _asked(self, users: Any, key: str) -> pl.DataFrame:
-        """Return the users asked for, with what else is given of them."""
+        """Return the requested users, with their further columns."""
         if users is None:
             return self._lists.everyone().to_frame()
         if not isinstance(users, pl.Series) and (hasattr(users, "columns") or isinstance(users, pl.LazyFrame)):
@@ -307,7 +307,7 @@ def open_published(path: Path) -> Recommender:
 
 
 def _tested(config: RunConfig, sources: Mapping[str, object], test: object) -> tuple[RunConfig, dict[str, object]]:
-    """Return a run whose test part are the given interactions."""
+    """Return a run with the given interactions as its test part."""
     tables = {
         part: open_sources({"interactions": source}, config.data)["interactions"]
         for part, source in (("train", sources["interactions"]), ("test", test))

@@ -19,7 +19,7 @@ _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 
 
 class Figures(BaseModel):
-    """Base of what a report holds."""
+    """Base of the results in a report: frozen, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -124,7 +124,7 @@ class BundleResult(Figures):
 
 
 class Rival(BundleResult):
-    """Another bundle, asked the same."""
+    """Another bundle, evaluated on the same requests."""
 
     comparison: dict[str, Comparison]
     """The report's bundle against this one, over the same users and requests."""
@@ -136,7 +136,7 @@ class EvaluationReport(BundleResult):
     part: Literal["train", "valid", "test"]
     mask: Literal["none", "context", "user"]
     request: Literal["row", "context"]
-    """How it was asked: with a history field each row is a request, whatever the configuration says."""
+    """What a request is: with a history field each row is one, whatever the configuration says."""
     requests: int
     users: int
     items: int
@@ -144,23 +144,23 @@ class EvaluationReport(BundleResult):
     found: Estimate
     """Share of the exact top lists that the index returned, on at most 2,000 of the requests."""
     popularity: ListFigures
-    """The most frequent training items under the same masks, for everyone the same."""
+    """The popularity baseline: the most frequent training items, under the same masks."""
     comparison: dict[str, Comparison]
     """Model against popularity, over the same users."""
     dial: Dial | None
-    """The curve over the popularity dial; None when `evaluation.dial` is empty."""
+    """Recall and coverage by `popularity` of the requests; None when `evaluation.dial` is empty."""
     cold: ColdStart | None
-    """A simulation of what is left when ids are unknown; None where the split holds users or items out, and so measures it."""
+    """Simulated cold start; None where the split holds users or items out, which measures it."""
     held_out_users: HeldOutUsers | None = None
-    """What users get of whom nothing trained, with `data.split` by "users"."""
+    """Results of users without training interactions, with `data.split` by "users"."""
     held_out_items: HeldOutItems | None = None
-    """How items are found of which nothing trained, with `data.split` by "items"."""
+    """Results of items without training interactions, with `data.split` by "items"."""
     discrimination: Discrimination | None = None
-    """The model as a judge of given pairs, where it was trained by log loss or the data have labels."""
+    """AUC and calibration, where the model was trained by log loss or the data have labels."""
     ablation: Ablation | None = None
-    """What each field is worth, where that was asked for."""
+    """The model without each of its fields, if requested."""
     rivals: tuple[Rival, ...] = ()
-    """Other bundles, where any were given."""
+    """Other bundles, evaluated on the same requests."""
     seconds: float
 
     def frame(self) -> pl.DataFrame:
@@ -195,20 +195,20 @@ def evaluate(
     ablated: bool = False,
     against: Sequence[Recommender] = (),
 ) -> EvaluationReport:
-    """Ask the recommender what the held-out interactions ask, and judge its answers.
+    """Evaluate a recommender on held-out interactions.
 
-    What is masked is known before: the training part, and the validation part too when the test part is judged.
+    Known interactions are masked: those of the training part, and of the validation part when the test part is evaluated.
 
     Args:
         recommender: the published model.
         dataset: the interactions, split.
-        config: `evaluation` says how to ask and what to judge.
-        split: the part to judge.
-        ablated: also leave out every field in turn.
-        against: other published models, to be asked the same.
+        config: `evaluation` has the protocol and the metrics.
+        split: the part to evaluate on.
+        ablated: also evaluate the model without each of its fields.
+        against: other published models, which are evaluated on the same requests.
 
     Raises:
-        DataError: the part is empty, a bundle was trained on other data, or the data lack a context column or the history
+        DataError: The part is empty, a bundle was trained on other data, or the data lack a context column or the history
             that a model reads.
     """
     started = time.monotonic()

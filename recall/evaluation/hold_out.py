@@ -25,7 +25,7 @@ from recall.features.vocabulary import UNKNOWN
 
 
 class BaselineResult(Figures):
-    """One way to answer the requests, beside another."""
+    """Metrics of one way to answer the requests, compared with another."""
 
     metrics: dict[str, Estimate]
     """recall, hit_rate and ndcg, each as `name@k`."""
@@ -53,7 +53,7 @@ class HeldOutUsers(Figures):
     seconds: float
 
     def results(self) -> dict[str, BaselineResult]:
-        """Return how the model was asked, by a few words each."""
+        """Return the results, by a name for what the requests hold."""
         ways = {"unknown": self.unknown, "by features": self.features, "by history": self.history}
         return {way: asked for way, asked in ways.items() if asked is not None}
 

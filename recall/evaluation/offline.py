@@ -1,7 +1,7 @@
-"""Rank encoded requests repeatedly, straight from vectors, to ask "what if".
+"""Rank held-out requests by exact scores, with changed vectors of users or items.
 
-The requests are encoded as the recommender encodes them. Then nothing is searched: scores are inner products of blocks of
-requests with all items, so that an answer is exact, and a change of one side costs one pass over that side.
+Requests are encoded once, as the recommender encodes them. Scores are inner products of blocks of requests with all items, so
+that lists are exact, and a change of users or items only needs their new vectors.
 """
 
 import time
@@ -116,14 +116,14 @@ class OfflineReplay:
         )
 
 
-# What the popularity dial does: recall and coverage of the lists as a request turns it.
+# Recall and coverage of the lists at several settings of a request's `popularity`.
 
 
 class DialPoint(Figures):
     """One setting of the dial."""
 
     popularity: float
-    """What every request asks for; 1 is the model's own ranking."""
+    """The `popularity` of all requests; 1 is the model's own ranking."""
     recall: Estimate
     coverage: float
     """Share of the bundle's catalogue that is in at least one of the lists."""
@@ -135,7 +135,7 @@ class Dial(Figures):
     k: int
     """Length of the lists."""
     requests: int
-    """How many were asked; more of them cover more."""
+    """Number of requests; coverage grows with it."""
     points: tuple[DialPoint, ...]
     seconds: float
 
@@ -167,9 +167,8 @@ def popularity_curve(replay: OfflineReplay, config: EvaluationConfig, seed: int)
     return Dial(k=k, requests=len(replay), points=tuple(points), seconds=time.monotonic() - started)
 
 
-# What each field is worth to the trained model: the same requests, ranked without it.
-#
-# Nothing is retrained, so this measures how the model uses the field, not how well another model could do without it.
+# Ablation: the same requests ranked without each field. The model is not retrained, so this measures how it uses the field, not
+# how well another model would do without it.
 
 _NAMES = ("recall", "ndcg")
 

@@ -1,4 +1,4 @@
-"""Explains scores of one bundle's items."""
+"""Explain the score of an item, and why an item is not in an answer."""
 
 import datetime
 from collections.abc import Iterator, Mapping
@@ -123,12 +123,19 @@ MOST_VALUES = 1000
 
 
 class Explainer:
-    """Takes scores apart; threads share it."""
+    """Explains scores, and why items are not in answers. Thread-safe.
 
-    def __init__(self, bundle: Bundle, columns: ItemColumns) -> None:
-        """Explains the scores of a bundle, whose further columns are `columns`."""
+    Attributes:
+        query_builder: of the recommender.
+        columns, eligibility: of its items.
+    """
+
+    def __init__(self, bundle: Bundle, query_builder: QueryBuilder, columns: ItemColumns, eligibility: FilterResolver) -> None:
+        """Use the parts of one recommender."""
         self._bundle = bundle
-        self._columns = columns
+        self.query_builder = query_builder
+        self.columns = columns
+        self.eligibility = eligibility
 
     def explain(self, request: Request, query: Query, catalogue: CatalogSnapshot, row: int, *, values: bool) -> Explanation:
         """Explain the score of one row. Raises RequestError.
@@ -142,11 +149,11 @@ class Explainer:
         """
         rows = np.array([row])
         items = self._items(catalogue, rows)
-        gains = self._columns.boost_parts(catalogue, request.boosts, row)
+        gains = self.columns.boost_parts(catalogue, request.boosts, row)
         told, rest = _by_values(self._bundle, request, query, items) if values else (None, 0.0)
         return Explanation(
             item_id=catalogue.ids(rows)[0],
-            score=float(Ranking.of(request, query.vector, catalogue, self._columns).scores(rows)[0]),
+            score=float(Ranking.of(request, query.vector, catalogue, self.columns).scores(rows)[0]),
             contributions=self._by_fields(request, query, items, gains),
             user_offset=query.offset,
             values=told,
@@ -170,10 +177,53 @@ class Explainer:
         items = self._items(catalogue, rows)
         return [
             self._by_fields(
-                request, query, items.take(np.array([place])), self._columns.boost_parts(catalogue, request.boosts, row)
+                request, query, items.take(np.array([place])), self.columns.boost_parts(catalogue, request.boosts, row)
             )
             for place, row in enumerate(rows.tolist())
         ]
+
+    def absence(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
+        """Find the rank of an item, and what keeps it out of the answer.
+
+        Args:
+            request: as for `Recommender.why_not`.
+            catalogue: as it is now.
+            item_id: the item.
+
+        Raises:
+            RequestError: The catalogue lacks the item, or the request cannot be answered.
+        """
+        row = row_of(catalogue, item_id)
+        now = datetime.datetime.now(datetime.UTC)
+        query = self.query_builder.build(request, catalogue)
+        scope, excluded = self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
+        case = _Case(self, request, catalogue, item_id, row, query, scope, excluded, now)
+        answer = rerank(request, query.vector, excluded, scope, catalogue, self.columns)
+        places = np.flatnonzero(answer.rows == row)
+        ranking = Ranking.of(request, query.vector, catalogue, self.columns)
+        rank, eligible = ranking.place(row, excluded, scope)
+        others, scores = ranking.first(request.n, np.append(excluded, row), scope)
+        score = float(ranking.scores(np.array([row]))[0])
+        own, last, missing = None, None, None
+        if len(others) == request.n:
+            last = ScoredItem(catalogue.ids(others[-1:])[0], float(scores[-1]))
+            missing = last.score - score
+            own, its = self.contributions(request, query, catalogue, np.array([row, others[-1]]))
+        return Absence(
+            item_id=item_id,
+            listed=int(places[0]) + 1 if len(places) else None,
+            reasons=() if len(places) else tuple(case.reasons(rank)),
+            score=score,
+            rank=rank,
+            eligible=eligible,
+            last=last,
+            missing=missing,
+            contributions=() if own is None else difference(its, own),
+            exact=answer.exact,
+            bundle=catalogue.bundle.manifest.version,
+            sequence=catalogue.sequence,
+            degraded=query.degraded + catalogue.degraded,
+        )
 
     def _by_fields(
         self, request: Request, query: Query, item: SparseRows, gains: Mapping[str, float]
@@ -216,79 +266,20 @@ def _filled(values: Float64) -> Iterator[tuple[int, int, float]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Absences:
-    """Looks for items in the answers of one bundle; threads share it.
-
-    Attributes:
-        query_builder: of the requests to it.
-        eligibility, columns: of its items.
-        explainer: of their scores.
-    """
-
-    query_builder: QueryBuilder
-    eligibility: FilterResolver
-    columns: ItemColumns
-    explainer: Explainer
-
-    def of(self, request: Request, catalogue: CatalogSnapshot, item_id: str) -> Absence:
-        """Find the rank of an item, and what keeps it out of the answer.
-
-        Args:
-            request: as for `Recommender.why_not`.
-            catalogue: as it is now.
-            item_id: the item.
-
-        Raises:
-            RequestError: The catalogue lacks the item, or the request cannot be answered.
-        """
-        row = row_of(catalogue, item_id)
-        now = datetime.datetime.now(datetime.UTC)
-        query = self.query_builder.build(request, catalogue)
-        scope, excluded = self.eligibility.resolve(request, catalogue, query.allowed, query.excluded, now)
-        case = _Case(self, request, catalogue, item_id, row, query, scope, excluded, now)
-        answer = rerank(request, query.vector, excluded, scope, catalogue, self.columns)
-        places = np.flatnonzero(answer.rows == row)
-        ranking = Ranking.of(request, query.vector, catalogue, self.columns)
-        rank, eligible = ranking.place(row, excluded, scope)
-        others, scores = ranking.first(request.n, np.append(excluded, row), scope)
-        score = float(ranking.scores(np.array([row]))[0])
-        own, last, missing = None, None, None
-        if len(others) == request.n:
-            last = ScoredItem(catalogue.ids(others[-1:])[0], float(scores[-1]))
-            missing = last.score - score
-            own, its = self.explainer.contributions(request, query, catalogue, np.array([row, others[-1]]))
-        return Absence(
-            item_id=item_id,
-            listed=int(places[0]) + 1 if len(places) else None,
-            reasons=() if len(places) else tuple(case.reasons(rank)),
-            score=score,
-            rank=rank,
-            eligible=eligible,
-            last=last,
-            missing=missing,
-            contributions=() if own is None else difference(its, own),
-            exact=answer.exact,
-            bundle=catalogue.bundle.manifest.version,
-            sequence=catalogue.sequence,
-            degraded=query.degraded + catalogue.degraded,
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class _Case:
-    """One item that is looked for in one answer.
+    """One request, and an item that may be missing in its answer.
 
     Attributes:
-        by: user of the request.
-        request: as it was asked.
+        by: what looks for the item.
+        request: the request.
         catalogue: as it was at one moment.
         item_id, row: the item.
-        query: the request for the search.
-        scope, excluded: bounds of the search.
-        now: the present.
+        query: built from the request.
+        scope, excluded: rows that may be returned, None for all, and rows that must not.
+        now: time of the request.
     """
 
-    by: Absences
+    by: Explainer
     request: Request
     catalogue: CatalogSnapshot
     item_id: str

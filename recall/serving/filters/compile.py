@@ -86,7 +86,7 @@ _WRITTEN = {
 FormOf = Callable[[str, str], Form]
 """Takes the name of a column, and the JSON pointer for the RequestError; returns how the column is read."""
 ColumnOf = Callable[[str, Kind], Column]
-"""Takes the name of a column, and what its values are compared as; returns the column, or raises DataError."""
+"""Takes the name of a column and the kind of its values; returns the column, or raises DataError."""
 
 
 def compile_filter(predicate: Predicate, form_of: FormOf, column_of: ColumnOf, now: datetime.datetime) -> Plan:
@@ -220,7 +220,7 @@ _TRUTHS = {"false": 0, "true": 1}  # texts of the canonical type boolean
 
 
 def _ordered_as(form: Form, value: Scalar) -> Kind:
-    """Return what a column is ordered as beside a value.
+    """Return the kind by which a column and a value are ordered.
 
     Text, which may be from a file without types, is ordered as what it is beside.
     """

@@ -1,4 +1,4 @@
-"""From what a request gives to predicates.
+"""Parse the filter of a request into a predicate.
 
 A filter is an object; an item must match every key of it. A key is a column, with a condition:
 

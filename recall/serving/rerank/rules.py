@@ -316,7 +316,7 @@ MOST_RULES = 10
 
 
 def read_rules(values: Sequence[object]) -> tuple[AnyRule, ...]:
-    """Rules, or plain values that say what a rule does, as rules that are checked.
+    """Validate rules, which may be objects or plain values.
 
     Raises:
         RequestError: A rule is malformed or out of bounds; `where` is the JSON pointer within a request.
