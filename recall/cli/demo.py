@@ -39,6 +39,7 @@ def demo(
     from recall.pipeline import run
 
     began = time.perf_counter()
+    output.require_writable(out / "evaluation.json")
     shop = None
     if data is None:
         data = out / "data"

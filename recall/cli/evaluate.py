@@ -54,6 +54,7 @@ def evaluate(
 
     if report is not None:
         import_module("matplotlib")  # reported before the evaluation, which may take long
+    output.require_writable(out, report)
     with _held_out(config, [bundle, *(against or ())], data, part, settings or ()) as (opened, dataset, run, split):
         recommender, *others = opened
         if keep:
@@ -94,6 +95,8 @@ def report(
     from recall.evaluation.report import kept_evaluation, read_evaluation
     from recall.serving.recommender import Recommender
 
+    import_module("matplotlib")
+    output.require_writable(out)
     with Recommender.load(bundle, users=None) as recommender:
         opened = recommender.bundle
         evaluated = (
@@ -121,6 +124,7 @@ def compare(
     from recall.evaluation.evaluate import evaluate as evaluate_bundle
 
     import_module("matplotlib")  # reported before the evaluation, which may take long
+    output.require_writable(out)
     with _held_out(config, [bundle, other], data, part) as (opened, dataset, run, split):
         one, two = opened
         with output.stage("evaluate both"):
@@ -211,6 +215,7 @@ def predict(
     from recall.publish.rebuild import data_config
     from recall.serving.recommender import Recommender
 
+    output.require_writable(out)
     with Recommender.load(bundle) as recommender:
         objective = recommender.bundle.manifest.objective
         if objective != "logistic" and not scores:

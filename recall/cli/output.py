@@ -123,6 +123,24 @@ def require_table_name(path: Path) -> None:
         raise DataError("this is neither .parquet nor .csv", where=str(path), hint="Give the file one of the two endings")
 
 
+def require_writable(*files: Path | None) -> None:
+    """Raise an error where a file could not be written at the end.
+
+    Args:
+        files: that a command will write; None where it was not asked for one.
+
+    Raises:
+        PublishError: A folder cannot be written.
+        ExistsError: A folder has that name.
+    """
+    from recall.bundle import versions
+
+    for file in filter(None, files):
+        if file.is_dir():
+            raise ExistsError("this is a folder", where=str(file), hint="Name a file")
+        versions.require_writable(file.parent)
+
+
 def show_error(error: Exception, trace: bool = False) -> int:
     """Write an error to stderr and return its exit code.
 

@@ -293,6 +293,7 @@ def recommend(
     output.require_table_name(out)
     if request is not None and scenario is not None:
         raise DataError("a scenario is a request of its own", where="--scenario", hint="Give --request or --scenario")
+    output.require_writable(out)
     template = (
         Request(
             n=n,

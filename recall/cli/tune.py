@@ -50,6 +50,8 @@ def tune(
     """
     from recall.config import load_config
 
+    target = out if out is not None else config.with_suffix(".tuned.toml")
+    output.require_writable(target)
     loaded = load_config(config, settings or ())
     from recall._progress import terminable
     from recall.training.tune.space import OBJECTIVES
@@ -61,7 +63,6 @@ def tune(
         if name not in OBJECTIVES:
             raise ConfigError(f"unknown objective {name!r}", where="--objective", hint=did_you_mean(name, OBJECTIVES))
     configured = loaded.model.k if loaded.model.kind == "lr" or "k" in loaded.model.model_fields_set else None
-    target = out if out is not None else config.with_suffix(".tuned.toml")
     limits = SearchLimits(60 * minutes, 60 * (trial_minutes or minutes / 6), most_k or configured or 192, chosen)
     journal = target.with_suffix(".journal")
     with terminable():  # SIGTERM, like SIGINT, ends the search with the best trial so far

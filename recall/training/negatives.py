@@ -38,9 +38,6 @@ class Negatives:
                 hint="Use objective 'square' or 'softmax', or leave these users out",
             )
 
-    def begin(self, epoch: int) -> None:
-        """Nothing changes from epoch to epoch."""
-
     def observed(self, contexts: npt.NDArray[np.integer], items: npt.NDArray[np.integer]) -> Bool:
         """Return whether each context was observed with each item; shapes broadcast.
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from recall._arrays import Bool, Float32, Float64, Int64
 from recall.config import RunConfig
@@ -35,8 +36,8 @@ from recall.features.vocabulary import UNKNOWN
 from recall.models.torch.base import Model
 from recall.models.torch.fm import FactorizationMachine
 from recall.models.torch.registry import Cosine
-from recall.training.item_regression import Coefficients, ItemRegression
-from recall.training.masking import Masking, Roles, uniform
+from recall.training.item_regression import ItemRegression
+from recall.training.masking import Roles, uniform
 
 _LIST = 20  # length of the lists in which places are counted: that of most published figures
 _PRETENDED = 0.1  # share of the trained items that are scored as new ones
@@ -74,10 +75,10 @@ def level_new_items(
         vectors of the items that have a feature.
     """
     levels = np.zeros(encoder.item_fields.n_features, dtype=np.float32)
-    return _leveled(model, dataset, encoder, config, levels if scalable else None), levels
+    return _level(model, dataset, encoder, config, levels if scalable else None), levels
 
 
-def _leveled(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32 | None) -> str:
+def _level(model: Model, dataset: Dataset, encoder: FeatureEncoder, config: RunConfig, levels: Float32 | None) -> str:
     """Level new items by the model's weights, or by `levels` under a cosine."""
     block = next(iter(encoder.id_blocks("item", alone=True)), None)
     trains = dataset.offer.candidates
@@ -152,7 +153,7 @@ class _Trial:
     ndcg: float
 
 
-class _Rehearsal:
+class _Simulation:
     """Trained items that are scored as new ones, in lists with the others.
 
     Attributes:
@@ -229,10 +230,10 @@ def _raise(
     trained, how = np.flatnonzero(dataset.offer.candidates), "shift"
     if isinstance(model, Cosine):
         how = "none" if levels is None else "scale"
-    rehearsal = _Rehearsal(model, rows, trained, lists, config, how)
-    if not rehearsal.possible:
+    simulation = _Simulation(model, rows, trained, lists, config, how)
+    if not simulation.possible:
         return "as learnt: there are too few items to measure another level"
-    source, level = _chosen(model, block, rows, trained, dataset, lists.encoder, rehearsal)
+    source, level = _chosen(model, block, rows, trained, dataset, lists.encoder, simulation)
     row, factor = block.offset + UNKNOWN, config.train.new_items
     often = "as often as" if factor == 1 else f"{factor:g} times as often as"
     if how == "none":
@@ -255,39 +256,39 @@ def _chosen(
     trained: Int64,
     dataset: Dataset,
     encoder: FeatureEncoder,
-    rehearsal: _Rehearsal,
+    simulation: _Simulation,
 ) -> tuple[str, float]:
-    """Give new items the vectors that do best in a rehearsal.
+    """Give new items the vectors that do best in a simulation.
 
     Returns:
         Where they come from, and their level.
     """
     roles = Roles.of(encoder.item_fields, rows.take(trained), encoder)
-    as_new = Masking(roles).as_new(rows.take(rehearsal.items))
-    learnt = rehearsal.trial(model.embed("item", as_new, encoder.item_fields))
+    as_new = roles.as_new(rows.take(simulation.items))
+    learnt = simulation.trial(model.embed("item", as_new, encoder.item_fields))
     taken = dataset.events["item"].to_numpy()[np.concatenate([dataset.select(REMEMBERED), dataset.training])]
     counts = np.bincount(taken, minlength=len(rows))
-    if not isinstance(model, FactorizationMachine) or not rehearsal.judges or (counts[rehearsal.others] > 0).sum() < _LIST:
+    if not isinstance(model, FactorizationMachine) or not simulation.judges or (counts[simulation.others] > 0).sum() < _LIST:
         return "as learnt", learnt.level
     regression = ItemRegression(model, encoder, block, rows, roles, counts)
     tables = [table.clone() for table in (model.item_factors, model.item_weights)]
-    start: Coefficients | None = None
+    start: Tensor | None = None
     strength, gain, best = 0.0, 1.0, _Trial(0.0, -1.0)
     for one in _STRENGTHS:
-        start = regression.fit(rehearsal.others, one, start=start)
-        trial = rehearsal.trial(model.embed("item", as_new, encoder.item_fields))
+        start = regression.fit(simulation.others, one, start=start)
+        trial = simulation.trial(model.embed("item", as_new, encoder.item_fields))
         if trial.ndcg < best.ndcg:
             break
         strength, best = one, trial
-    for one in _GAINS if rehearsal.how == "shift" else ():
-        start = regression.fit(rehearsal.others, strength, one, start)
-        trial = rehearsal.trial(model.embed("item", as_new, encoder.item_fields))
+    for one in _GAINS if simulation.how == "shift" else ():
+        start = regression.fit(simulation.others, strength, one, start)
+        trial = simulation.trial(model.embed("item", as_new, encoder.item_fields))
         if trial.ndcg < best.ndcg or trial.level == 0:
             break
         gain, best = one, trial
     # the learnt rows were trained on all items, so the regression is compared with them after it was fitted to all, too
     regression.fit(trained, strength, gain, start)
-    found = rehearsal.trial(model.embed("item", as_new, encoder.item_fields))
+    found = simulation.trial(model.embed("item", as_new, encoder.item_fields))
     if found.ndcg > learnt.ndcg:
         regression.complete()
         figures = f"NDCG@20 {found.ndcg:.3f}, as learnt {learnt.ndcg:.3f}"

@@ -23,7 +23,6 @@ from recall.models.torch.registry import new_model
 from recall.training.als.solver import ImplicitALS
 from recall.training.distribute import give
 from recall.training.loop import Checkpointing, Learner, NonFiniteError, SweepReport, WarmupThen, run_sweeps
-from recall.training.masking import Masking, Roles
 from recall.training.negatives import MinedNegatives, Negatives
 from recall.training.new_items import level_new_items
 from recall.training.objectives.pairwise import LabelledLogLoss, Pairwise, bpr, logistic, warp
@@ -32,7 +31,7 @@ from recall.training.pairs import ObservedPairs
 from recall.training.popularity import PopularityFit, without_factor
 from recall.training.ranges import TiedRows
 from recall.training.ranks import ALONE, Ranks
-from recall.training.sgd import Dropping, GradientLearner, StepRule
+from recall.training.sgd import GradientLearner
 from recall.training.start import ProximalLearner, WarmStart, of_ids, start_from_singular_vectors
 from recall.training.validation import FieldWorth, Validation, affordable_requests, field_shares, field_worths
 
@@ -309,11 +308,7 @@ def new_learner(config: Method, model: Model, pairs: ObservedPairs, seed: int, w
     """
     if isinstance(config, SquareConfig):
         return ImplicitALS(model, pairs, config, seed=seed)
-    assert pairs.user_fields is not None
-    assert pairs.item_fields is not None
-    roles = pairs.item_roles or Roles.of(pairs.item_fields, pairs.items)
-    dropping = Dropping(config.dropout), Dropping(0.0, config.drop, Masking(roles))
-    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), StepRule(config), dropping, seed)
+    learner = GradientLearner[Any](model, pairs, new_objective(config, model, pairs, seed), config, seed)
     if config.opening is None or warm:
         return learner
     return WarmupThen(ImplicitALS(model, pairs, config.opening, seed=seed), config.opening.sweeps, learner)

@@ -27,7 +27,8 @@ def test_the_demo_drafts_a_configuration_for_tables_without_one(run, tmp_path: P
     folder.mkdir()
     generate(SyntheticConfig(users=80, items=60, interactions=1_500)).write(folder, ".csv")
     (folder / "recall.toml").unlink()
-    out.write_text("a file, in which nothing can be published")
+    out.mkdir()
+    (out / "bundles").write_text("a file, in which nothing can be published")
     ended = run("demo", "--data", folder, "--out", out)
     assert ended.code == 73, ended.err
     assert f"drafted {folder / 'recall.toml'}" in ended.err

@@ -225,8 +225,8 @@ def test_a_damaged_version_in_the_depot_is_refused_and_the_one_before_is_served(
             assert (answer["bundle"], len(answer["items"]), answer["degraded"][0]["part"]) == (first, 3, "bundle")
             store.delete(f"files/{digest}")
             own_shop.publish(seed=2)  # sends what the store lacks
+            wait_for(lambda: recommend(server).json["bundle"] == live_name(own_shop.root))
             wait_for(lambda: not degraded(server))
-            assert recommend(server).json["bundle"] == live_name(own_shop.root)
 
 
 @pytest.mark.slow

@@ -43,9 +43,9 @@ from recall.training.tune.trials import (
     Bench,
     SearchLimits,
     best_trial,
-    better,
     is_poor,
     next_recipe,
+    standing,
 )
 from recall.training.validation import validation_requests
 
@@ -64,7 +64,7 @@ class TrialReport:
         figure: on the validation part; None when the trial failed.
         fault: why it failed.
         seconds: it took.
-        best: whether no trial before was better, as `better` compares them.
+        best: whether no trial before was better, as `standing` compares them.
         unknown: the same figure with every request as from an unknown user.
         margin: upper end of the 95 % interval of the difference between that and popularity.
         recipe: name of the known recipe that it is; empty for a proposal.
@@ -198,7 +198,7 @@ def _one(study: optuna.Study, bench: Bench, deadline: float, report: Callable[[T
     else:
         study.tell(trial, judged.figure)
     best = not judged.pruned and all(
-        better(judged.figure, judged.margin, other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before
+        standing(judged.figure, judged.margin) > standing(other.value or 0.0, other.user_attrs.get(MARGIN)) for other in before
     )
     figures = judged.figure, "", seconds, best, judged.unknown, judged.margin
     report(TrialReport(trial.number, values, *figures, named, judged.pruned))
