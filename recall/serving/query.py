@@ -199,8 +199,7 @@ class QueryBuilder:
         record, error = known
         history = request.history if request.history is not None else record.history if record is not None else ()
         encoded, unfit = self._encode(request, record, history)
-        seen = _seen(request, record) if request.exclude_seen else ()
-        excluded = catalogue.rows([*request.exclude, *seen])
+        excluded = catalogue.rows([*request.exclude, *(_seen(request, record) if request.exclude_seen else ())])
         allowed = None if request.allow is None else catalogue.rows(request.allow)
         vectors, offsets = self._bundle.tables.user_parts(encoded.rows)
         vector = vectors[0]
