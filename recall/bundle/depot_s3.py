@@ -72,10 +72,11 @@ class ObjectDepot(Depot):
 
     @override
     def send(self, folder: Path) -> None:
-        manifest = Manifest.read(folder)
-        for name, entry in manifest.files.items():
-            self._put(f"files/{entry.sha256}", folder / name, create=True)
-        self._put(f"versions/{folder.name}.json", folder / MANIFEST, create=True)
+        files = {f"files/{entry.sha256}": folder / name for name, entry in Manifest.read(folder).files.items()}
+        own = {**files, f"versions/{folder.name}.json": folder / MANIFEST}
+        # files twice: a publisher that had not seen the manifest may have removed an old one that is listed here alone
+        for path, file in (*own.items(), *files.items()):
+            self._put(path, file, create=True)
 
     @override
     def send_scenarios(self, file: Path) -> None:

@@ -158,12 +158,8 @@ class MinedNegatives:
             contexts: int64 [m].
             n: draws for each.
             rng: random generator.
-
-        Raises:
-            RuntimeError: The lists were not computed.
         """
-        if self._index is None:
-            raise RuntimeError("begin was not called: there is no index to mine")
+        assert self._index is not None, "begin was not called"
         distinct, owner = np.unique(contexts, return_inverse=True)
         lists = self._index.search(self._queries(distinct), self._pool).rows
         fit = (lists >= 0) & ~self._others.observed(distinct[:, None], np.maximum(lists, 0))

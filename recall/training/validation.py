@@ -1,12 +1,12 @@
 """Metrics over the whole catalogue on the validation part, and worth of fields.
 
-A field's worth is what the validation metric loses when the field is left out of the trained model, of user rows or of all
-items. A field that is not worth anything there may be left out of the configuration, which the race tries for some fields and
-`recall tune` for more. Ids and histories may replace each other in part, so that each alone looks worthless.
+A field's worth is the loss of the validation metric when the field's features are left out of all user or item rows of the
+trained model. A field without worth may be left out of the configuration, which the race tries for some fields and
+`recall tune` for more. Ids and histories replace each other in part, so that each alone may look worthless.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import JsonValue
@@ -213,10 +213,6 @@ class FieldWorth:
     loss: float
     helps: bool
     seconds: float | None
-
-    def record(self) -> dict[str, str | float | bool | None]:
-        """Return the attributes by name."""
-        return asdict(self)
 
     def worth(self) -> dict[str, JsonValue]:
         """Return the manifest's record, which is the same in a run that is repeated."""

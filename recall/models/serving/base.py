@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from typing_extensions import override
 
-from recall._arrays import Bool, Float32, Float64
+from recall._arrays import Bool, Float32, Float64, Floats
 from recall.config.schema import Record
 from recall.errors import ExportError
 from recall.features.csr import FeatureLayout, SparseRows
@@ -147,6 +147,20 @@ class FactorTables(ServingModel):
             "item_weights": self.item_weights,
             "bias": np.array([self.bias], dtype=np.float32),
         }
+
+
+def with_one(sums: Floats) -> Float32:
+    """Return the vectors [1 ; sums] of n rows.
+
+    Args:
+        sums: float [n, ...].
+
+    Returns:
+        float32 [n, 1 + size of a row of `sums`].
+    """
+    vectors = np.ones((len(sums), 1 + int(np.prod(sums.shape[1:]))), dtype=np.float32)
+    vectors[:, 1:] = sums.reshape(len(sums), vectors.shape[1] - 1)
+    return vectors
 
 
 class WrappedModel(ServingModel):

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats, Integers
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import FactorTables, Kind
+from recall.models.serving.base import FactorTables, Kind, with_one
 from recall.models.serving.sums import (
     entry_norms,
     field_sums,
@@ -49,11 +49,7 @@ class FFMTables(FactorTables):
     @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; S_ab for every a and b] of n user rows: float32 [n, dim]."""
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        vectors[:, 0] = 1.0
-        across = field_sums(rows, self.user_fields, self.user_factors[:, len(self.user_fields) :])
-        vectors[:, 1:] = across.reshape(len(rows), self.dim - 1)
-        return vectors
+        return with_one(field_sums(rows, self.user_fields, self.user_factors[:, len(self.user_fields) :]))
 
     @override
     def item_vectors(self, rows: SparseRows) -> Float32:

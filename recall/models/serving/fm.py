@@ -10,13 +10,14 @@ Rendle 2010 gives the O(kn) form that makes the split possible.
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import SparseRows
-from recall.models.serving.base import FactorTables, Kind, ServingModel
+from recall.models.serving.base import FactorTables, Kind, ServingModel, with_one
 from recall.models.serving.sums import entry_norms, exact_field_sums, filled, norms, row_sums, squares_of
 
 
@@ -30,6 +31,9 @@ class FMTables(FactorTables):
         user_weights, item_weights: w, float32 [n_user_features] and [n_item_features].
         bias: w0.
     """
+
+    pairs_within: ClassVar[bool] = True
+    """Whether features of one side have pairs."""
 
     @property
     @override
@@ -45,10 +49,7 @@ class FMTables(FactorTables):
     @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_u v_u x_u] of n user rows: float32 [n, k + 1]."""
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        vectors[:, 0] = 1.0
-        vectors[:, 1:] = rows.weighted_sum(self.user_factors)
-        return vectors
+        return with_one(rows.weighted_sum(self.user_factors))
 
     @override
     def item_vectors(self, rows: SparseRows) -> Float32:
@@ -72,14 +73,9 @@ class FMTables(FactorTables):
     def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
         if len(rows) != 1:
             return ServingModel.user_parts(self, rows)
-        vector, first, pairs = self._parts(rows)
-        return vector[None], np.array([self.bias + first + pairs])
-
-    def _parts(self, rows: SparseRows) -> tuple[Float32, float, float]:
-        """Of one row: float32 [k + 1] [1 ; sum_u v_u x_u], and its first and second order."""
         tables = np.ascontiguousarray(self.user_factors), np.ascontiguousarray(self.user_weights)  # which they are
-        parts: tuple[Float32, float, float] = _loops().parts(rows.indices, rows.weights, *tables)
-        return parts
+        vector, first, pairs = _loops().parts(rows.indices, rows.weights, *tables)
+        return vector[None], np.array([self.bias + first + (pairs if self.pairs_within else 0.0)])
 
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:
@@ -127,6 +123,8 @@ def _own_part(rows: SparseRows, total: Floats, weights: Floats, squares: Float64
 class SumTables(FMTables):
     """Parameters of a model that multiplies sums of embeddings; arrays as of FMTables."""
 
+    pairs_within: ClassVar[bool] = False
+
     @property
     @override
     def kind(self) -> Kind:
@@ -145,13 +143,6 @@ class SumTables(FMTables):
     @override
     def user_offset(self, rows: SparseRows) -> Float64:
         return self.bias + row_sums(rows, rows.weights.astype(np.float64) * self.user_weights[rows.indices])
-
-    @override
-    def user_parts(self, rows: SparseRows) -> tuple[Float32, Float64]:
-        if len(rows) != 1:
-            return self.user_vectors(rows), self.user_offset(rows)
-        vector, first, _ = self._parts(rows)
-        return vector[None], np.array([self.bias + first])
 
     @override
     def split(self, users: SparseRows, items: SparseRows) -> tuple[Float64, Float64]:

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from recall._arrays import Float32, Float64, Floats
 from recall.features.csr import FeatureLayout, SparseRows
-from recall.models.serving.base import FactorTables, Kind
+from recall.models.serving.base import FactorTables, Kind, with_one
 from recall.models.serving.sums import (
     entry_norms,
     field_sums,
@@ -91,11 +91,7 @@ class FwFMTables(FactorTables):
     @override
     def user_vectors(self, rows: SparseRows) -> Float32:
         """[1 ; sum_a A_ar P_a for every r] of n user rows: float32 [n, dim]."""
-        vectors = np.empty((len(rows), self.dim), dtype=np.float32)
-        vectors[:, 0] = 1.0
-        sums = field_sums(rows, self.user_fields, self.user_factors)
-        vectors[:, 1:] = (self.fold_users.T @ sums).reshape(len(rows), self.dim - 1)
-        return vectors
+        return with_one(self.fold_users.T @ field_sums(rows, self.user_fields, self.user_factors))
 
     @override
     def item_vectors(self, rows: SparseRows) -> Float32:

@@ -6,7 +6,7 @@ Attributions need no kind: every model sums contributions of pairs of features, 
 features isolate them. A user without features gets an item's own part, which of one feature is its first order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -81,6 +81,15 @@ def _lengths(vectors: Float32) -> Float64:
     """float32 [n, dim] -> float64 [n], none below SMALLEST."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
     return np.asarray(np.maximum(np.sqrt(squares), SMALLEST), dtype=np.float64)
+
+
+_TABLES: dict[Kind, Callable[..., ServingModel]] = {
+    "lr": FMTables,
+    "fm": FMTables,
+    "fwfm": FwFMTables,
+    "ffm": FFMTables,
+    "sums": SumTables,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +169,8 @@ class Layout:
             arrays["item_weights"],
             float(arrays["bias"][0]),
         )
-        tables: ServingModel
-        match self.kind:
-            case "fm" | "lr":
-                tables = FMTables(*common)
-            case "fwfm":
-                tables = FwFMTables(*common, arrays["field_weights"], arrays["fold_users"], arrays["fold_items"])
-            case "ffm":
-                tables = FFMTables(*common)
-            case "sums":
-                tables = SumTables(*common)
+        folds = [] if self.rank is None else [arrays[name] for name in ("field_weights", "fold_users", "fold_items")]
+        tables = _TABLES[self.kind](*common, *folds)
         if self.cosine:
             tables = CosineTables(tables)
         if self.popularity:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import cast
 
 from optuna import Trial
 from pydantic import JsonValue
@@ -27,41 +27,26 @@ _LAGS: dict[str, list[JsonValue]] = {
 _NORMS = ("mean", "sqrt")  # of a history
 
 
-class _Range(NamedTuple):
-    """Bounds of a numeric setting, and its value where a recipe does not name it."""
+_Numbers = dict[str, tuple[float, float, float, bool]]
+"""By name of a numeric setting, its bounds, its value where a recipe does not name it, and whether its logarithm is searched.
 
-    low: float
-    high: float
-    usual: float
-    log: bool = False
+Integer bounds make it an integer."""
 
-    def suggest(self, trial: Trial, name: str) -> float:
-        """Let a trial suggest a number: an integer between integers."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(name, self.low, self.high, log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
-
-    def of(self, train: Mapping[str, JsonValue], key: str) -> float:
-        """Return the number of a recipe."""
-        value = train.get(key, self.usual)
-        return value if isinstance(value, int | float) else self.usual
-
-
-_SQUARE = {
-    "steps": _Range(3, 8, 5),
-    "unobserved": _Range(3.0, 200.0, 20.0, log=True),
-    "popularity": _Range(0.0, 1.0, 0.25),
-    "activity": _Range(0.0, 1.0, 0.5),
-    "regularisation": _Range(1e-4, 1e-1, 0.001, log=True),
-    "nu": _Range(0.5, 1.0, 1.0),
-    "drop": _Range(0.0, 0.3, 0.05),
+_SQUARE: _Numbers = {
+    "steps": (3, 8, 5, False),
+    "unobserved": (3.0, 200.0, 20.0, True),
+    "popularity": (0.0, 1.0, 0.25, False),
+    "activity": (0.0, 1.0, 0.5, False),
+    "regularisation": (1e-4, 1e-1, 0.001, True),
+    "nu": (0.5, 1.0, 1.0, False),
+    "drop": (0.0, 0.3, 0.05, False),
 }
-_GRADIENTS = {
-    "epochs": _Range(3, 30, 6, log=True),
-    "learning_rate": _Range(3e-4, 3e-2, 0.005, log=True),
-    "dropout": _Range(0.0, 0.5, 0.1),
-    "regularisation": _Range(1e-9, 1e-4, 1e-9, log=True),
-    "drop": _Range(0.0, 0.3, 0.05),
+_GRADIENTS: _Numbers = {
+    "epochs": (3, 30, 6, True),
+    "learning_rate": (3e-4, 3e-2, 0.005, True),
+    "dropout": (0.0, 0.5, 0.1, False),
+    "regularisation": (1e-9, 1e-4, 1e-9, True),
+    "drop": (0.0, 0.3, 0.05, False),
 }
 
 
@@ -123,7 +108,7 @@ class Space:
         if objective == "square":
             train |= {"sweeps": 20, **_square(trial, "square")}
         else:
-            train |= {key: numbers.suggest(trial, key) for key, numbers in _GRADIENTS.items()}
+            train |= _suggested(trial, _GRADIENTS)
             train |= _softmax(trial, model, self.pairs) if objective == "softmax" else _pairwise(trial, objective)
             if objective in ("softmax", "bpr"):
                 train |= _opening(trial, config)
@@ -197,7 +182,7 @@ class Space:
         chosen |= {f"min_count of {name}": "as configured" for name in self.rare}
         if objective == "square":
             return chosen | _square_parameters(train, "square")
-        chosen |= {key: numbers.of(train, key) for key, numbers in _GRADIENTS.items()}
+        chosen |= _of_recipe(train, _GRADIENTS)
         opening = train.get("opening")
         chosen["opening"] = "yes" if isinstance(opening, dict) else "no"
         if isinstance(opening, dict):
@@ -225,14 +210,26 @@ def _named(name: str, choices: Sequence[str]) -> str:
     return f"{name} of {', '.join(choices)}"
 
 
+def _suggested(trial: Trial, numbers: _Numbers, prefix: str = "") -> dict[str, float]:
+    return {
+        key: trial.suggest_int(f"{prefix}{key}", low, int(high), log=log)
+        if isinstance(low, int)
+        else trial.suggest_float(f"{prefix}{key}", low, high, log=log)
+        for key, (low, high, _, log) in numbers.items()
+    }
+
+
+def _of_recipe(train: Mapping[str, JsonValue], numbers: _Numbers, prefix: str = "") -> dict[str, float]:
+    return {f"{prefix}{key}": cast(float, train.get(key, usual)) for key, (_, _, usual, _) in numbers.items()}
+
+
 def _square(trial: Trial, name: str) -> Values:
-    numbers = {key: numbers.suggest(trial, f"{name}.{key}") for key, numbers in _SQUARE.items()}
-    return {**numbers, "start": trial.suggest_categorical(f"{name}.start", ["random", "singular"])}
+    start = trial.suggest_categorical(f"{name}.start", ["random", "singular"])
+    return {**_suggested(trial, _SQUARE, f"{name}."), "start": start}
 
 
 def _square_parameters(train: Mapping[str, JsonValue], name: str) -> dict[str, float | int | str]:
-    numbers = {f"{name}.{key}": numbers.of(train, key) for key, numbers in _SQUARE.items()}
-    return {f"{name}.start": str(train.get("start", "random")), **numbers}
+    return {f"{name}.start": str(train.get("start", "random")), **_of_recipe(train, _SQUARE, f"{name}.")}
 
 
 def _opening(trial: Trial, config: RunConfig) -> Values:

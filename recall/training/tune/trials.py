@@ -21,10 +21,9 @@ from recall.training.train import train
 from recall.training.tune.space import Space
 
 RECIPE, KIND, CURVE, OBJECTIVE = "recipe", "kind", "curve", "objective"
-"""Name what is kept with each trial: the known recipe that it is, the kind of model, the figure after each sweep, and the
-objective."""
+"""Attributes of a trial: known recipe, kind of model, figure after each sweep, objective."""
 MARGIN = "margin"
-"""Names what is kept with each trial: the upper end of the interval of unknown users' difference to popularity."""
+"""Attribute of a trial: upper end of the interval of the difference between unknown users and popularity."""
 _LOOKS, _POOR = 3, 0.8  # a trial is pruned from so many looks below this share of the best one's figure. Chosen, not tuned.
 
 
@@ -45,12 +44,8 @@ class SearchLimits:
     objectives: tuple[str, ...]
 
 
-class _OutOfTimeError(Exception):
-    pass
-
-
-class _PrunedError(Exception):
-    pass
+class _StoppedError(Exception):
+    """Ends a trial early: it was pruned, or its time was over."""
 
 
 class Judged(NamedTuple):
@@ -144,17 +139,16 @@ class Bench:
                     unknown = found.get(f"unknown_{metric}"), found.get(f"unknown_margin_{metric}")
                     best = Judged(found[metric], report.sweep, *unknown, figures, pruned=False)
                 if report.sweep < report.sweeps and poor(config.train.objective, figures):
-                    raise _PrunedError
+                    best = best._replace(pruned=True)
+                    raise _StoppedError
             if time.monotonic() > deadline:
-                raise _OutOfTimeError
+                raise _StoppedError
 
         try:
             train(config, dataset, encoder, look)
-        except _OutOfTimeError:
+        except _StoppedError:
             if best.sweeps == 0:
                 raise TrainingError("the time was over before the first look at the validation part") from None
-        except _PrunedError:
-            return best._replace(pruned=True)
         return best
 
 
