@@ -285,7 +285,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     """Return ids as text, and the columns of user fields in the types of requests."""
     import polars as pl
 
-    from recall.data.column_types import forms
+    from recall.data.column_types import column_forms
     from recall.data.entities import read_ids
     from recall.features.values import as_requested, canonical_series, to_float
 
@@ -294,7 +294,7 @@ def _asked(table: "Table", rows: "pl.DataFrame", recommender: "Recommender") -> 
     numeric = schema.number_columns("user")
     read = dict.fromkeys(name for name in (*encoder.users.columns, *encoder.contexts.columns) if name in rows.columns)
     read.pop(schema.user_id, None)
-    users, items = forms(schema, encoder.types)
+    users, items = column_forms(schema, encoder.types)
     given = [
         to_float(rows[name], table.where(name)) if name in numeric else users.canonical(rows[name], table.where(name))
         for name in read

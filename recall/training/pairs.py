@@ -186,7 +186,7 @@ class ObservedPairs:
             features,
             rows,
             items.indptr,
-            _places(offered)[items.items],
+            _places(offered)[items.indices],
             items.weights,
             encoder.user_fields,
             encoder.item_fields,

@@ -20,6 +20,7 @@ def test_the_demo_runs_every_step_on_given_tables(run, tmp_path: Path) -> None:
     assert answered["user"] == "known"
     assert answered["bundle"] == resolve(tmp_path / "out" / "bundles").name
     assert "proved" in ended.err
+    assert ended.err.rstrip().endswith("its page: http://127.0.0.1:8000/")
 
 
 def test_the_demo_drafts_a_configuration_for_tables_without_one(run, tmp_path: Path) -> None:
