@@ -323,26 +323,20 @@ def _unknown(recommender: "Recommender", asked: "pl.DataFrame") -> str:
 def _predict(recommender: "Recommender", asked: "pl.DataFrame") -> "list[Prediction]":
     """Return one prediction for each row; equal rows share one request."""
     from recall.features.values import Distinct
+    from recall.serving.batch import requests_of
     from recall.serving.request import Request
 
-    encoder = recommender.bundle.encoder
-    user_id, item_id = encoder.schema.user_id, encoder.schema.item_id
+    item_id = recommender.bundle.encoder.schema.item_id
     users = asked.drop(item_id)
     distinct = Distinct.of(users)
-    requests = []
-    for values in users[distinct.first].iter_rows(named=True):
-        user = values.pop(user_id)
-        given = {name: value for name, value in values.items() if value is not None}
-        context = {name: given.pop(name) for name in encoder.context_columns if name in given}
-        requests.append(Request(user_id=user, features=given, context=context, exclude_seen=False))
+    requests = requests_of(recommender, users[distinct.first], Request(exclude_seen=False))
     return recommender.predict([(requests[code], item) for code, item in zip(distinct.codes, asked[item_id], strict=True)])
 
 
 def _check_out(out: Path, rows: "pl.DataFrame") -> None:
     import polars as pl
 
-    if out.suffix not in (".parquet", ".csv"):
-        raise DataError("this is neither .parquet nor .csv", where=str(out), hint="Give the file one of the two endings")
+    output.require_table_name(out)
     if out.suffix == ".csv" and any(isinstance(dtype, pl.List) for dtype in rows.dtypes):
         raise DataError("a CSV file holds no lists", where=str(out), hint="Write .parquet")
 

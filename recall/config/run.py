@@ -1,4 +1,4 @@
-"""A whole run: what one TOML file says, and how it is read.
+"""Configuration of a whole run, read from one TOML file.
 
 An error names every fault of the file.
 """
@@ -324,14 +324,14 @@ def _walk(location: Sequence[int | str], values: Any) -> tuple[list[type[BaseMod
 
 
 def models_of(annotation: Any) -> list[type[BaseModel]]:
-    """Return the models that a type may be: none, one, or those of a union or table."""
+    """Return the models that a type, or a union, list or table of types, may be."""
     if annotation is FieldConfig:
         return list(FIELD_KINDS.values())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, UnionType, Annotated):
         return [model for part in get_args(annotation) for model in models_of(part)]
-    return models_of(get_args(annotation)[1]) if get_origin(annotation) is dict else []
+    return models_of(get_args(annotation)[-1]) if get_origin(annotation) in (dict, list) else []
 
 
 def _tags(model: type[BaseModel]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ _BLOCK = 1 << 22  # drawn users counted at once: 32 MB
 
 
 class Figures(BaseModel):
-    """Base of what a report holds."""
+    """Base of the results in a report: frozen, unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,19 +75,19 @@ class PerRequestMetrics:
         return PerRequestMetrics(self.user[rows], {name: values[rows] for name, values in self.values.items()})
 
 
-def estimate(judgements: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Estimate]:
+def estimate(by_request: PerRequestMetrics, resamples: int, seed: int) -> dict[str, Estimate]:
     """Mean over requests of every metric, with its interval.
 
     Args:
-        judgements: at least one request.
+        by_request: at least one request.
         resamples: times that the users are drawn; 0 leaves the intervals out.
         seed: of the draws; equal seeds over equal users draw equally.
     """
-    values = np.stack(list(judgements.values.values()), axis=1)
-    drawn = _resampled_means(values, judgements.user, resamples, seed)
+    values = np.stack(list(by_request.values.values()), axis=1)
+    drawn = _resampled_means(values, by_request.user, resamples, seed)
     return {
         name: interval(float(mean), drawn[:, column])
-        for column, (name, mean) in enumerate(zip(judgements.values, values.mean(axis=0), strict=True))
+        for column, (name, mean) in enumerate(zip(by_request.values, values.mean(axis=0), strict=True))
     }
 
 

@@ -182,7 +182,7 @@ class Calibration(Figures):
 
 
 class Discrimination(Figures):
-    """Held-out rows that were taken against rows that were not."""
+    """AUC and calibration on held-out rows with labels, drawn or recorded."""
 
     source: Literal["labels", "draws"]
     """Whether those that were not taken are rows of label 0, or one draw for each interaction."""
@@ -192,7 +192,7 @@ class Discrimination(Figures):
     taken: int
     users: int
     left_out: int
-    """Rows that could not be scored, for the bundle lacks the item, or for which there was nothing to draw."""
+    """Rows without a score: the bundle lacks the item, or no item could be drawn."""
     auc: Estimate
     """Over all rows of all users."""
     gauc: Estimate | None

@@ -15,7 +15,7 @@ from recall.data.split import TEST, VALID
 from recall.errors import ConfigError
 from recall.evaluation.bootstrap import Estimate, Figures, compare, estimate
 from recall.evaluation.data_match import refuse_foreign, refuse_trained_on
-from recall.evaluation.evaluate import answers, joint_catalogue, judge
+from recall.evaluation.evaluate import joint_catalogue, recommended_rows, request_metrics
 from recall.evaluation.protocol import held_out
 from recall.serving.recommender import Recommender
 
@@ -144,7 +144,9 @@ def settle(activation: Activation, folder: Path, root: Path, before: str, datase
         held = held_out(dataset, config.evaluation, dataset.select(part), known)
         catalogue = joint_catalogue(dataset, [new.bundle.item_ids, old.bundle.item_ids])
         counts, at = np.zeros(len(catalogue), dtype=np.int64), config.train.stopping.at
-        mine, theirs = (judge(held, answers(one, dataset, held, catalogue, at)[0], counts, (at,)) for one in (new, old))
+        mine, theirs = (
+            request_metrics(held, recommended_rows(one, dataset, held, catalogue, at)[0], counts, (at,)) for one in (new, old)
+        )
     compared = compare(mine, theirs, config.evaluation.intervals, config.seed)[metric]
     activated = compared.verdict != "lower"
     if activated:

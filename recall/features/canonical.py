@@ -85,7 +85,7 @@ class CanonicalTypes:
 
 
 UNTYPED: Final = CanonicalTypes()
-"""Types in bundles of older formats: every value is taken as it is written."""
+"""Types in bundles of older formats: values are not converted."""
 
 
 def type_of(values: pl.Series, separator: str | None = None) -> str:

@@ -179,7 +179,7 @@ def _cold(one: Subject) -> Iterator[Part]:
     users, items = report.held_out_users, report.held_out_items
     groups: dict[str, Mapping[str, Estimate]] = {}
     if users is not None:
-        groups = {f"new users, {way}": asked.metrics for way, asked in users.ways().items()}
+        groups = {f"new users, {way}": asked.metrics for way, asked in users.results().items()}
         groups["popularity"] = users.popularity
     if items is not None:
         groups = {"new items, model": items.model, "popularity": items.popularity.metrics}

@@ -1,4 +1,4 @@
-"""Contents of a report on one bundle, such as a map of its items."""
+"""Data of a report on one bundle, such as a map of its items."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from recall.store.users.bundle_users import SqliteUsers
 
 _ITEMS = 1_500  # points of a map: more are a blot
 PAIRS = 300
-"""Pairs of user and item whose scores are taken apart."""
+"""Pairs of user and item whose contributions are sampled."""
 _TIMED = 300  # requests that latency is measured with
 _GROUPS = 4  # values of a column that have a colour of their own
 
@@ -31,10 +31,10 @@ Points = Mapping[str, Mapping[str, tuple[float, float, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """All that a report shows of one bundle.
+    """Data that a report shows of one bundle.
 
     Attributes:
-        manifest: with the records of training, index and proof.
+        manifest: of the bundle.
         evaluation: on held-out interactions; None where there is none.
         map: two principal components and the title of items, by the value of a column and by id; the most popular first.
         explained: share of the variance of item vectors that they have.
@@ -72,7 +72,7 @@ class Subject:
         )
 
     def within(self, catalogue: CatalogSnapshot) -> "Subject":
-        """Return it without the items of the map that a catalogue lacks.
+        """Drop items from the map that a catalogue lacks.
 
         Args:
             catalogue: of the bundle, as it is now.

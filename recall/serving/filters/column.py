@@ -141,7 +141,7 @@ def coded(values: pl.Series, kind: Kind, lenient: bool = False) -> tuple[Values,
     except DataError:
         if not lenient or values.dtype != pl.String:
             raise
-        unreadable = pl.Series([one is not None and not _is(one, kind) for one in values], dtype=pl.Boolean)
+        unreadable = pl.Series([one is not None and not _is_readable_as(one, kind) for one in values], dtype=pl.Boolean)
         keys, scale = _keys(values.set(unreadable, None), kind)
     distinct = keys.drop_nulls().unique().sort()
     places = distinct.to_frame("key").with_row_index("code", offset=1)
@@ -192,7 +192,7 @@ def nanoseconds_of(text: str) -> int:
     return nanoseconds(value)
 
 
-def _is(text: str, kind: Kind) -> bool:
+def _is_readable_as(text: str, kind: Kind) -> bool:
     """Whether a text can be read as that kind."""
     try:
         _keys(pl.Series([text]), kind)
@@ -202,7 +202,7 @@ def _is(text: str, kind: Kind) -> bool:
 
 
 def _keys(values: pl.Series, kind: Kind) -> tuple[pl.Series, int]:
-    """Return what is sorted and compared, and the scale of `Values`."""
+    """Return sortable keys of the values, and the scale of `Values`."""
     dtype = values.dtype
     where = f"column {values.name!r}"
     own = Form.of(dtype)

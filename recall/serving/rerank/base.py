@@ -1,4 +1,4 @@
-"""Interface of rules, and of the items of a request to them.
+"""Interface between re-ranking rules and the candidates of a request.
 
 A rule is defined on the whole ranking of all eligible items. It is applied to the first of them, as many as it turns out
 to need: a step gives back only what cannot change however many more candidates follow, so that the answer is the one that

@@ -49,9 +49,8 @@ from recall.training.tune.trials import (
 )
 from recall.training.validation import validation_requests
 
-CONFIGURED = "configured"
-"""Attribute of the first trial, of the configured settings: their hash."""
 _GIVEN = "given"
+"""Attribute of the trial of the configured settings, which comes first: these settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +160,14 @@ def _run_trial(study: optuna.Study, bench: Bench, deadline: float, report: Calla
     """Run one trial and record it."""
     before = [one for one in study.get_trials(deepcopy=False) if one.state == TrialState.COMPLETE]
     began = time.monotonic()
-    given = _settings_hash(bench.config)
+    given = _settings(bench.config)
     auto = isinstance(bench.config.train, AutoConfig)  # no settings of its own
-    first = not auto and all(one.user_attrs.get(CONFIGURED) != given for one in study.get_trials(deepcopy=False))
+    first = not auto and all(one.user_attrs.get(_GIVEN) != given for one in study.get_trials(deepcopy=False))
     if not first and (recipe := next_recipe(study, bench)) is not None:
         study.enqueue_trial(recipe[1], user_attrs={RECIPE: recipe[0], KIND: bench.config.model.kind})
     trial = study.ask()
     if first:  # written before it is tried: one that fails is not tried again
-        trial.set_user_attr(CONFIGURED, given)
-        trial.set_user_attr(_GIVEN, _settings(bench.config))
+        trial.set_user_attr(_GIVEN, given)
     values: Values = {} if first else bench.space.settings(trial)
     named = str(trial.user_attrs.get(RECIPE, ""))
     try:
@@ -218,27 +216,17 @@ def _settings(config: RunConfig) -> Values:
     return sections
 
 
-def _settings_hash(config: RunConfig) -> str:
-    return hashlib.sha256(json.dumps(_settings(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _allowed(trial: FrozenTrial, config: RunConfig, limits: SearchLimits) -> bool:
     """Return whether a trial is of the given settings, or within the limits.
 
     An earlier part of the search may have had other limits.
     """
-    values = cast(Values, trial.user_attrs["values"])
-    if not values:
-        if trial.user_attrs.get(CONFIGURED) == _settings_hash(config):
-            return True
-        values = cast(Values, trial.user_attrs.get(_GIVEN, {}))
-    if not values:
-        return False  # of settings that are not known any more
+    values = cast(Values, trial.user_attrs["values"] or trial.user_attrs.get(_GIVEN, {}))
+    if not values or trial.user_attrs.get(_GIVEN) == _settings(config):
+        return bool(values)  # trials of older versions do not name the configured settings
     model, train = cast(Values, values["model"]), cast(Values, values["train"])
-    k = cast(int, model.get("k", config.model.k or 1))
-    if model.get("kind", "fm") != config.model.kind:
-        return False
-    return k <= limits.most_k and train.get("objective", "square") in limits.objectives
+    fits = model.get("kind", "fm") == config.model.kind and cast(int, model.get("k", config.model.k or 1)) <= limits.most_k
+    return fits and train.get("objective", "square") in limits.objectives
 
 
 def _values(best: FrozenTrial, config: RunConfig) -> Values:
@@ -246,7 +234,7 @@ def _values(best: FrozenTrial, config: RunConfig) -> Values:
     values = cast(Values, best.user_attrs["values"])
     if values:
         return _with_sweeps(values, int(best.user_attrs["sweeps"]))
-    return {} if best.user_attrs.get(CONFIGURED) == _settings_hash(config) else cast(Values, best.user_attrs[_GIVEN])
+    return {} if best.user_attrs.get(_GIVEN) == _settings(config) else cast(Values, best.user_attrs[_GIVEN])
 
 
 def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: SearchLimits) -> Found:
@@ -257,7 +245,7 @@ def _result(study: optuna.Study, config: RunConfig, dataset: Dataset, limits: Se
             "no trial was finished", where="tune", hint="Give more --minutes, or look at what the trials failed of"
         )
     best = best_trial(done)
-    configured = next((one.value for one in done if one.user_attrs.get(CONFIGURED) == _settings_hash(config)), None)
+    configured = next((one.value for one in done if one.user_attrs.get(_GIVEN) == _settings(config)), None)
     stopping = config.train.stopping
     held = validation_requests(config, dataset)
     assert held is not None

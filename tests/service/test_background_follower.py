@@ -21,10 +21,10 @@ from recall.store.items.catalog import Catalog
 from recall.store.items.log import JOURNAL, VARIABLE, open_log
 from recall.store.users.changes import InteractionEvent
 from recall.store.users.sqlite import USERS_LIVE, SqliteLiveUsers
+from service.background import Follower
 from service.bundles import Snapshot
 from service.concurrency import Caller
 from service.errors import ProblemError
-from service.follower import Follower
 from service.metrics import Metrics
 from tests.bundle.s3 import s3_bucket
 from tests.service.publishing import Shop
